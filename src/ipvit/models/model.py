@@ -1,0 +1,130 @@
+"""``Model``: a network that takes images in [0, 1] and knows what they must look like."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ipvit.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, View
+
+
+class Model(nn.Module):
+    """A backbone with its normalisation inside and its metadata on it.
+
+    ``model(images)`` takes ``(B, 3, H, W)`` in [0, 1] and returns logits ``(B, num_classes)`` in float32.
+
+    Args:
+        backbone: the network; takes normalised images.
+        name: shown in tables and used for the folder of its records.
+        preprocessing: input size, crop, interpolation, mean and std.
+        classes: names of the outputs in their order (ImageNet: synsets), or None when nobody knows.
+        architecture: what identifies the code of the network beside its weights.
+        source: where the weights come from, in words.
+        weights_sha256: digest of the weights file, where there is one.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        *,
+        name: str,
+        preprocessing: Preprocessing,
+        classes: Sequence[str] | None = None,
+        architecture: str = "",
+        source: str = "",
+        weights_sha256: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.name = name
+        self.preprocessing = preprocessing
+        self.classes = None if classes is None else tuple(classes)
+        self.architecture = architecture or _describe(backbone)
+        self.source = source
+        self.weights_sha256 = weights_sha256
+        self.register_buffer("_mean", torch.tensor(preprocessing.mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("_std", torch.tensor(preprocessing.std).view(1, -1, 1, 1), persistent=False)
+        self._digest: str | None = None
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the input in pixels."""
+        return self.preprocessing.view.size
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return self._mean.device
+
+    @property
+    def digest(self) -> str:
+        """Digest (32 hex digits) of weights, architecture and preprocessing: what determines the outputs."""
+        if self._digest is None:
+            digest = hashlib.sha256()
+            for part in (self.architecture, repr(dataclasses.asdict(self.preprocessing))):
+                digest.update(part.encode() + b"\0")
+            for key, value in sorted(self.backbone.state_dict().items()):
+                digest.update(f"{key}{tuple(value.shape)}{value.dtype}".encode())
+                digest.update(_raw_bytes(value))
+            self._digest = digest.hexdigest()[:32]
+        return self._digest
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """Return ``(images - mean) / std``; gradients flow through."""
+        return (images - self._mean) / self._std
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits ``(B, num_classes)``, float32, for images ``(B, 3, H, W)`` in [0, 1]."""
+        logits = self.backbone(self.normalize(images))
+        if isinstance(logits, tuple | list):
+            logits = logits[-1]
+        return logits.float()
+
+
+def wrap(
+    module: nn.Module,
+    *,
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
+    size: int | tuple[int, int] = 224,
+    crop_pct: float = 0.875,
+    interpolation: str = "bicubic",
+    classes: Sequence[str] | None = None,
+    name: str | None = None,
+) -> Model:
+    """Make a :class:`Model` of any ``nn.Module`` that maps normalised images to logits.
+
+    Args:
+        module: the network; put into evaluation mode.
+        mean: per-channel mean the network was trained with, for images in [0, 1].
+        std: per-channel standard deviation, likewise.
+        size: input height and width in pixels, or one number for both.
+        crop_pct: share of the resized shortest side that is cropped (0.875: resize 256, crop 224).
+        interpolation: ``bicubic`` or ``bilinear``.
+        classes: names of the outputs; needed to map a data set's labels unless its ``classes.txt`` states them.
+        name: shown in tables; the class's name by default.
+
+    >>> model = wrap(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), size=8)
+    >>> model(torch.rand(2, 3, 8, 8)).shape
+    torch.Size([2, 3])
+    """
+    height, width = (size, size) if isinstance(size, int) else size
+    preprocessing = Preprocessing(View((height, width), crop_pct, interpolation), tuple(mean), tuple(std))
+    return Model(
+        module.eval(), name=name or type(module).__name__, preprocessing=preprocessing, classes=classes, source="wrapped"
+    )
+
+
+def _describe(module: nn.Module) -> str:
+    kind = type(module)
+    return f"{kind.__module__}.{kind.__qualname__}\n{module!r}"
+
+
+def _raw_bytes(value: Any) -> memoryview:
+    flat = value.detach().cpu().contiguous().reshape(-1)
+    return memoryview(flat.view(torch.uint8).numpy() if flat.numel() else flat.to(torch.uint8).numpy())
