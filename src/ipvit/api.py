@@ -1,0 +1,108 @@
+"""``ipvit.run``: a study from Python."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ipvit.data import load_dataset
+from ipvit.data.dataset import Dataset
+from ipvit.engine.run import execute
+from ipvit.engine.store import FLUSH_SECONDS
+from ipvit.engine.study import DataEntry, ExperimentEntry, ModelEntry, Study, study_text
+from ipvit.engine.sweep import Settings
+from ipvit.errors import InputError
+from ipvit.experiments.base import Experiment
+from ipvit.models.loading import load_model
+from ipvit.models.model import Model
+from ipvit.results import Run
+
+
+def run(
+    experiments: Experiment | Sequence[Experiment],
+    *,
+    models: Model | str | Sequence[Model | str],
+    data: Dataset | str | Path,
+    out: str | Path | None = None,
+    seed: int = 0,
+    limit: int | None = None,
+    batch_size: int | None = None,
+    workers: int | None = None,
+    device: str = "auto",
+    precision: str = "fp32",
+    compile: bool = False,  # noqa: A002 - the name of the option everywhere
+    strict: bool = False,
+    fresh: bool = False,
+    progress: bool = True,
+    flush_seconds: float = FLUSH_SECONDS,
+) -> Run:
+    """Run experiments on models over one data set, or continue a run.
+
+    What is already in the run folder is not measured again: call it again after an interruption, with more runs, more
+    levels or more models.
+
+    Args:
+        experiments: one or several, for example ``ipvit.Occlusion(levels=(0, 0.5))``.
+        models: names, or models from :func:`ipvit.load_model` and :func:`ipvit.wrap`.
+        data: a name, or a data set from :func:`ipvit.load_dataset`.
+        out: the run folder; ``runs/EXPERIMENT`` by default.
+        seed: everything random follows from it.
+        limit: use that many images, the same ones every time.
+        batch_size: images at a time (32 on a CPU, 256 on a GPU); halved by itself where memory runs out.
+        workers: decoding processes.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+        precision: ``fp32``, ``bf16`` or ``fp16``.
+        compile: run the networks through ``torch.compile``.
+        strict: make an unreadable image an error.
+        fresh: put an earlier run folder aside and start over.
+        progress: show a progress bar.
+        flush_seconds: results are written at least this often.
+
+    Returns:
+        The results: ``.tables``, ``.figures``, ``.records()``, ``.report()``.
+
+    Raises:
+        InputError: something given cannot be used; the message is one line.
+    """
+    chosen = [experiments] if isinstance(experiments, Experiment) else list(experiments)
+    listed = [models] if isinstance(models, Model | str) else list(models)
+    if not chosen or not listed:
+        raise InputError("at least one experiment and one model are needed")
+    for name, value, least in (("limit", limit, 1), ("batch_size", batch_size, 1), ("workers", workers, 0)):
+        if value is not None and value < least:
+            raise InputError(f"{name} must be at least {least}, not {value}")
+    images = data if isinstance(data, Dataset) else load_dataset(data)
+    networks = [load_model(model) if isinstance(model, str) else model for model in listed]
+    folder = Path(out) if out is not None else Path("runs") / "-".join(experiment.name for experiment in chosen)
+    settings = Settings(seed, limit, batch_size, workers, device, precision, compile, strict)
+    study = Study.model_construct(
+        models=[ModelEntry(name=model.name) for model in networks],
+        data=DataEntry(name=images.name),
+        experiments=[ExperimentEntry(name=experiment.name) for experiment in chosen],
+        seed=seed,
+        limit=limit,
+        precision=precision,
+    )
+    text = study_text(study, chosen)
+    manifest = execute(
+        chosen, networks, images, folder, settings,
+        study_yaml=text, fresh=fresh, progress=progress, flush_seconds=flush_seconds,
+    )  # fmt: skip
+    return Run(folder, chosen, manifest)
+
+
+def run_study(study: Study, out: str | Path, *, fresh: bool = False, progress: bool = True) -> Run:
+    """Run a study read by :func:`ipvit.engine.study.read_study`; see :func:`run`."""
+    experiments = study.make_experiments()
+    entry = study.data
+    data = load_dataset(entry.name, root=entry.root, split=entry.split, decoder=entry.decoder)  # pyright: ignore[reportArgumentType]
+    models = [load_model(m.name, pretrained=m.pretrained, label=m.label) for m in study.models]
+    settings = Settings(
+        study.seed, study.limit, study.batch_size, study.workers, study.device, study.precision, study.compile,
+        study.strict,
+    )  # fmt: skip
+    text = study_text(study, experiments)
+    manifest = execute(
+        experiments, models, data, Path(out), settings, study_yaml=text, fresh=fresh, progress=progress
+    )
+    return Run(out, experiments, manifest)

@@ -1,0 +1,1 @@
+"""The engine: one pass over the files for all models and conditions, records on disk, resumable."""

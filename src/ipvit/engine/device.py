@@ -1,0 +1,59 @@
+"""Where and how precisely the networks run."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Literal, get_args
+
+import torch
+
+from ipvit.errors import InputError
+
+Precision = Literal["fp32", "bf16", "fp16"]
+
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device of that name; ``auto`` is CUDA, else Apple's MPS, else the CPU.
+
+    Raises:
+        InputError: there is no such device here.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise InputError(f"there is no kind of device {name!r}; known: auto, cpu, cuda, cuda:1, mps") from None
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available.get(device.type, False):
+        raise InputError(f"the device {name!r} is not available here; use --device cpu or auto")
+    if device.type == "cuda" and device.index is not None and device.index >= torch.cuda.device_count():
+        raise InputError(f"there are {torch.cuda.device_count()} CUDA devices here, no {name!r}")
+    return device
+
+
+@contextlib.contextmanager
+def numerics(device: torch.device, precision: str) -> Iterator[None]:
+    """Compute in a precision: ``fp32`` is full fp32 (no TF32), the others are autocast."""
+    if precision not in get_args(Precision):
+        raise InputError(f"unknown precision {precision!r}; known: {', '.join(get_args(Precision))}")
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision != "fp32"
+    try:
+        with torch.autocast(device.type, dtype=_DTYPES.get(precision), enabled=precision in _DTYPES):
+            yield
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error means that the batch was too large for the memory."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)

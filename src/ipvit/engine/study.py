@@ -1,0 +1,155 @@
+"""A study: models x experiments x data, as a YAML file or as options of the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from ipvit.engine.device import Precision
+from ipvit.errors import InputError
+from ipvit.experiments.base import Experiment
+from ipvit.experiments.registry import explain, make_experiment
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+
+class ModelEntry(_Strict):
+    """A model of a study."""
+
+    name: str
+    """Model name, with weights after ``@``."""
+    label: str | None = None
+    """Name in tables and figures."""
+    pretrained: bool = True
+    """Fetch published weights; otherwise random ones from a fixed seed."""
+
+
+class DataEntry(_Strict):
+    """The images of a study."""
+
+    name: str
+    """A folder, a tar file, ``demo:trifeature``, or a name that timm knows."""
+    root: str | None = None
+    """Where timm's data sets lie."""
+    split: str = "validation"
+    """Split of timm's data sets."""
+    decoder: str = "fast"
+    """``fast`` (torchvision) or ``pil`` (Pillow)."""
+
+
+class ExperimentEntry(_Strict):
+    """An experiment of a study, with its parameters."""
+
+    name: str
+    parameters: dict[str, Any] = Field(default_factory=dict)
+
+
+def _named(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+def _experiment_entry(value: Any) -> Any:
+    if isinstance(value, str):
+        return {"name": value}
+    if isinstance(value, dict) and len(value) == 1 and "name" not in value:
+        ((name, parameters),) = value.items()
+        if parameters is None or isinstance(parameters, dict):
+            return {"name": name, "parameters": parameters or {}}
+    return value
+
+
+def _listed(value: Any) -> Any:
+    if isinstance(value, dict) and "name" not in value:
+        return [{name: parameters} for name, parameters in value.items()]
+    return value if isinstance(value, list) else [value]
+
+
+class Study(_Strict):
+    """What to measure. See ``docs`` for a commented example."""
+
+    models: Annotated[
+        list[Annotated[ModelEntry, BeforeValidator(_named)]],
+        BeforeValidator(lambda value: value if isinstance(value, list) else [value]),
+        Field(min_length=1),
+    ]
+    """Model names, or mappings with ``name``, ``label``, ``pretrained``."""
+    data: Annotated[DataEntry, BeforeValidator(_named)]
+    """A data name, or a mapping with ``name``, ``root``, ``split``, ``decoder``."""
+    experiments: Annotated[
+        list[Annotated[ExperimentEntry, BeforeValidator(_experiment_entry)]],
+        BeforeValidator(_listed),
+        Field(min_length=1),
+    ]
+    """Experiment names, each with a mapping of its parameters."""
+    out: str | None = None
+    """The run folder; ``--out`` overrides it."""
+    seed: int = 0
+    """Everything random follows from it."""
+    limit: Annotated[int, Field(ge=1)] | None = None
+    """Use that many images only; the run is marked as limited."""
+    precision: Precision = "fp32"
+    """fp32, bf16 or fp16."""
+    batch_size: Annotated[int, Field(ge=1)] | None = None
+    """Images at a time; halved by itself where they do not fit into memory."""
+    workers: Annotated[int, Field(ge=0)] | None = None
+    """Decoding processes."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps."""
+    compile: bool = False
+    """Run the networks through torch.compile."""
+    strict: bool = False
+    """Make an unreadable image an error."""
+
+    def make_experiments(self, where: str = "") -> list[Experiment]:
+        """Make the experiments; an unknown parameter is an InputError."""
+        return [make_experiment(entry.name, entry.parameters, where) for entry in self.experiments]
+
+
+def read_study(path: str | Path) -> Study:
+    """Read a study file.
+
+    Raises:
+        InputError: no such file, not YAML, an unknown key or a value that does not fit; names the file and the key.
+    """
+    where = str(path)
+    try:
+        text = Path(path).expanduser().read_text("utf-8")
+    except OSError as error:
+        raise InputError(f"cannot read the study {where!r}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"the study {where!r} is not a text file") from None
+    try:
+        content = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date such as 2021-99-99
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark is not None else ""
+        raise InputError(f"{where}{line}: not YAML: {getattr(error, 'problem', None) or error}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{where}: a study is a mapping with models, data and experiments")
+    return make_study({str(key): value for key, value in content.items()}, where)
+
+
+def make_study(content: dict[str, Any], where: str = "") -> Study:
+    """Make a study from a mapping; see :func:`read_study`."""
+    try:
+        study = Study(**content)
+    except ValidationError as error:
+        prefix = f"{where}: " if where else ""
+        raise InputError(prefix + explain(error, Study)) from None
+    study.make_experiments(where)
+    return study
+
+
+def study_text(study: Study, experiments: list[Experiment]) -> str:
+    """Return the resolved study as YAML: every parameter spelled out."""
+    content = study.model_dump(mode="json", exclude={"experiments", "out"}, exclude_none=True)
+    content["experiments"] = [
+        {entry.name: experiment.model_dump(mode="json")}
+        for entry, experiment in zip(study.experiments, experiments, strict=True)
+    ]
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)

@@ -1,0 +1,113 @@
+"""From one row per image and condition to tables with confidence intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from ipvit.metrics.intervals import accuracy_interval, mean_interval
+from ipvit.metrics.paired import mcnemar, paired_bootstrap
+
+RUN = "run"
+
+
+def accuracy_table(records: pl.DataFrame, by: Sequence[str], columns: dict[str, str] | None = None) -> pl.DataFrame:
+    """Average correctness over runs, then over images.
+
+    Args:
+        records: one row per image, condition and model, with boolean columns.
+        by: columns that make a row of the table, for example ``model`` and ``information_loss``.
+        columns: boolean column -> name in the table; ``correct`` -> ``top1`` and ``correct5`` -> ``top5`` by default.
+
+    Returns:
+        The ``by`` columns, ``n_images``, ``n_runs`` and for each measure its mean in percent, the ends of its 95 %
+        confidence interval over images (``_low``, ``_high``) and its standard deviation over runs (``_std``, null with
+        one run), as the paper reports it.
+    """
+    columns = columns or {"correct": "top1", "correct5": "top5"}
+    rows = []
+    for key, group in records.group_by(by, maintain_order=True):
+        n_runs = group[RUN].n_unique() if RUN in group.columns else 1
+        per_image = group.group_by("image").agg(pl.col(name).mean() for name in columns)
+        row = dict(zip(by, key, strict=True)) | {"n_images": per_image.height, "n_runs": n_runs}
+        for name, measure in columns.items():
+            low, high = accuracy_interval(per_image[name].to_numpy(), n_runs)
+            row |= {measure: 100 * per_image[name].mean(), f"{measure}_low": 100 * low, f"{measure}_high": 100 * high}
+            over_runs = group.group_by(RUN).agg(pl.col(name).mean())[name] if n_runs > 1 else None
+            row[f"{measure}_std"] = None if over_runs is None else 100 * over_runs.std()
+        rows.append(row)
+    return pl.DataFrame(rows, infer_schema_length=None)
+
+
+def mean_table(records: pl.DataFrame, by: Sequence[str], columns: Sequence[str]) -> pl.DataFrame:
+    """Average quantities such as correlations over runs, then over images.
+
+    Returns:
+        The ``by`` columns, ``n_images``, ``n_runs`` and for each quantity its mean, the ends of its 95 % confidence
+        interval (``_low``, ``_high``; Student's t over images) and its standard deviation over images and runs
+        (``_std``).
+    """
+    rows = []
+    for key, group in records.group_by(by, maintain_order=True):
+        n_runs = group[RUN].n_unique() if RUN in group.columns else 1
+        per_image = group.group_by("image").agg(pl.col(name).fill_nan(None).mean() for name in columns)
+        row = dict(zip(by, key, strict=True)) | {"n_images": per_image.height, "n_runs": n_runs}
+        for name in columns:
+            values = per_image[name].drop_nulls()
+            low, high = mean_interval(values.to_numpy())
+            row |= {name: values.mean(), f"{name}_low": low, f"{name}_high": high}
+            row[f"{name}_std"] = group[name].fill_nan(None).drop_nulls().std()
+        rows.append(row)
+    return pl.DataFrame(rows, infer_schema_length=None)
+
+
+def varying(records: pl.DataFrame, columns: Sequence[str]) -> list[str]:
+    """Return those of the columns that hold more than one value: the ones a table must tell apart."""
+    return [name for name in columns if name in records.columns and records[name].n_unique() > 1]
+
+
+def paired_differences(records: pl.DataFrame, by: Sequence[str], most_models: int = 5) -> pl.DataFrame | None:
+    """Compare models image by image.
+
+    Args:
+        records: one row per image, condition and model, with a boolean column ``correct``.
+        by: condition columns that are kept apart, for example ``information_loss``; runs are averaged.
+        most_models: with more models than this, each is compared with the first only.
+
+    Returns:
+        Per pair of models and condition: the difference of their accuracies in percentage points on the images both
+        were measured on, its 95 % interval (paired bootstrap over images) and, where there is a single run, the
+        p-value of McNemar's exact test. None with fewer than two models.
+    """
+    if "correct" not in records.columns or records["model"].n_unique() < 2:
+        return None
+    models = records["model"].unique(maintain_order=True).to_list()
+    pairs = [(a, b) for i, a in enumerate(models) for b in models[i + 1 :]]
+    if len(models) > most_models:
+        pairs = [(models[0], other) for other in models[1:]]
+    kept = [name for name in by if name in records.columns]
+    rows = []
+    for key, group in records.group_by(kept, maintain_order=True):
+        single = RUN not in group.columns or group[RUN].n_unique() == 1
+        per_image = group.group_by("model", "image").agg(pl.col("correct").mean())
+        wide = {name: frame.drop("model") for (name,), frame in per_image.group_by(["model"])}
+        for a, b in pairs:
+            if a not in wide or b not in wide:
+                continue
+            both = wide[a].join(wide[b], on="image").sort("image")
+            first, second = both["correct"].to_numpy(), both["correct_right"].to_numpy()
+            paired = paired_bootstrap(first, second, n_resamples=2000)
+            rows.append(
+                dict(zip(kept, key, strict=True))
+                | {
+                    "model_a": a,
+                    "model_b": b,
+                    "n_images": both.height,
+                    "difference": 100 * paired.difference,
+                    "difference_low": 100 * paired.low,
+                    "difference_high": 100 * paired.high,
+                    "p_mcnemar": mcnemar(first, second).p_value if single else None,
+                }
+            )
+    return pl.DataFrame(rows, infer_schema_length=None) if rows else None

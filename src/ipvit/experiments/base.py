@@ -1,0 +1,178 @@
+"""The seam: what an experiment is, what it is given and what it gives back."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from ipvit.metrics.accuracy import topk_correct
+
+if TYPE_CHECKING:
+    import altair as alt
+    import polars as pl
+
+    from ipvit.models.model import Model
+
+
+@dataclasses.dataclass(frozen=True)
+class Requirements:
+    """What an experiment needs; checked before a run starts.
+
+    Attributes:
+        capabilities: what the model must be able to do: ``logits``, ``tokens``, ``attention``, ``gradients``, ...
+        labels: the data must have labels that map to the model's outputs.
+        masks: the data must have foreground masks.
+    """
+
+    capabilities: frozenset[str] = frozenset({"logits"})
+    labels: bool = True
+    masks: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Condition:
+    """One setting of an experiment; a subclass's fields are columns of the records and identify the result."""
+
+    @functools.cached_property
+    def key(self) -> str:
+        """Digest (16 hex digits) of the fields."""
+        text = json.dumps(dataclasses.asdict(self), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """Some images for one model, and what is to be measured on them.
+
+    Attributes:
+        images: ``(B, 3, H, W)`` float in [0, 1], at the model's input size, on the model's device.
+        labels: ``(B,)`` int64, outputs of the model; -1 where there is none.
+        ids: the images' ids.
+        positions: ``(B,)`` positions of the images in the data set.
+        conditions: the conditions still to be measured.
+        seed: of the study.
+        masks: ``(B, H, W)`` bool foreground masks, or None.
+        fields: further columns of the data set, ``(B,)`` each.
+    """
+
+    images: Tensor
+    labels: Tensor
+    ids: tuple[str, ...]
+    positions: np.ndarray
+    conditions: tuple[Any, ...]
+    seed: int
+    masks: Tensor | None = None
+    fields: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def part(self, start: int, stop: int) -> Batch:
+        """Return images ``start`` to ``stop`` as a batch of their own."""
+        return dataclasses.replace(
+            self,
+            images=self.images[start:stop],
+            labels=self.labels[start:stop],
+            ids=self.ids[start:stop],
+            positions=self.positions[start:stop],
+            masks=None if self.masks is None else self.masks[start:stop],
+            fields={name: column[start:stop] for name, column in self.fields.items()},
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Records:
+    """What was measured on a batch under one condition: one value per image and column."""
+
+    condition: Condition
+    columns: Mapping[str, Tensor | np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class ExampleImage:
+    """A picture for the report: ``(3, H, W)`` in [0, 1] and what it shows."""
+
+    caption: str
+    image: Tensor
+
+
+class Experiment(BaseModel):
+    """One experiment of the paper: what to do to a batch, what to measure, how to tabulate and draw it.
+
+    A subclass's fields are its parameters, with the paper's protocol as defaults; the options of the command line and
+    the keys of a study file are made from them. ``name``, ``title``, ``reproduces`` and ``question`` describe it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    """Raised whenever the same parameters would give other numbers: old records are then measured again."""
+    title: ClassVar[str]
+    reproduces: ClassVar[str]
+    question: ClassVar[str]
+    compare_by: ClassVar[tuple[str, ...]] = ()
+    """Condition columns that the paired comparison of two models keeps apart."""
+
+    @property
+    def needs(self) -> Requirements:
+        """What model and data must offer."""
+        return Requirements()
+
+    def check(self, model: Model) -> None:
+        """Raise :class:`ipvit.errors.InputError` when this experiment cannot run on this model."""
+
+    def conditions(self, model: Model) -> Sequence[Condition]:
+        """Return every condition to measure for a model."""
+        raise NotImplementedError
+
+    def measure(self, model: Model, batch: Batch) -> Iterable[Records]:
+        """Measure ``batch.conditions`` on a batch, one :class:`Records` per condition."""
+        raise NotImplementedError
+
+    def tables(self, records: pl.DataFrame) -> dict[str, pl.DataFrame]:
+        """Return the tables, the main one first, from one row per image, condition and model."""
+        raise NotImplementedError
+
+    def figures(self, tables: dict[str, pl.DataFrame]) -> dict[str, alt.LayerChart]:
+        """Return the figures from the tables."""
+        return {}
+
+    def examples(self, model: Model, batch: Batch) -> Iterator[ExampleImage]:
+        """Yield pictures that show what the conditions look like."""
+        yield from ()
+
+    def summary(self, tables: dict[str, pl.DataFrame]) -> list[str]:
+        """Return sentences that say what the numbers show, computed from the tables."""
+        return []
+
+
+def classify(model: Model, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """Run the model and return the columns of a classification record.
+
+    Returns:
+        ``prediction`` (the class of the largest logit; -1 where the logits are not finite), ``confidence`` (its
+        softmax probability), ``label_probability`` (the label's; NaN without label), ``correct`` and ``correct5``.
+    """
+    logits = model(images)
+    finite = torch.isfinite(logits).all(dim=1)
+    probability = logits.softmax(dim=1)
+    confidence, prediction = probability.max(dim=1)
+    of_label = probability.gather(1, labels.clamp(min=0).unsqueeze(1)).squeeze(1)
+    nan = torch.full_like(confidence, float("nan"))
+    return {
+        "prediction": torch.where(finite, logits.argmax(dim=1), -1).to(torch.int32),
+        "confidence": torch.where(finite, confidence, nan),
+        "label_probability": torch.where(finite & (labels >= 0), of_label, nan),
+        "correct": topk_correct(logits, labels, 1) & finite,
+        "correct5": topk_correct(logits, labels, 5) & finite,
+    }

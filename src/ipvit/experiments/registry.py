@@ -1,0 +1,81 @@
+"""Experiments by name: ours, those of installed packages, and those in the user's own files."""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from pydantic import ValidationError
+
+from ipvit.errors import InputError, did_you_mean
+from ipvit.experiments.base import Experiment
+from ipvit.models.loading import import_file
+
+BUILT_IN = {
+    "occlusion": "ipvit.experiments.occlusion:Occlusion",
+}
+"""Name -> where the class is; imported when asked for."""
+
+GROUP = "ipvit.experiments"
+
+
+def experiment_names() -> list[str]:
+    """Return the names of all experiments, ours first."""
+    return [*BUILT_IN, *sorted(point.name for point in _plugins() if point.name not in BUILT_IN)]
+
+
+def experiment_class(name: str) -> type[Experiment]:
+    """Return the class of an experiment: a known name, or ``path/to/file.py:Class``.
+
+    Raises:
+        InputError: there is no such experiment, with close matches.
+    """
+    if name in BUILT_IN:
+        module, _, attribute = BUILT_IN[name].partition(":")
+        return getattr(importlib.import_module(module), attribute)
+    if ".py:" in name:
+        location, _, attribute = name.rpartition(":")
+        found = getattr(import_file(location), attribute, None)
+        return _checked(found, name)
+    for point in _plugins():
+        if point.name == name:
+            return _checked(point.load(), name)
+    known = experiment_names()
+    raise InputError(f"there is no experiment {name!r}; there are: {', '.join(known)}.{did_you_mean(name, known)}")
+
+
+def make_experiment(name: str, parameters: dict[str, Any] | None = None, where: str = "") -> Experiment:
+    """Make an experiment with parameters.
+
+    Raises:
+        InputError: an unknown parameter (with close matches) or a value that does not fit.
+    """
+    kind = experiment_class(name)
+    try:
+        return kind(**(parameters or {}))
+    except ValidationError as error:
+        prefix = f"{where}: " if where else ""
+        raise InputError(f"{prefix}{kind.name}: {explain(error, kind)}") from None
+
+
+def explain(error: ValidationError, kind: Any) -> str:
+    """Return the first fault of a validation error as one line, with close matches for an unknown key."""
+    fault = error.errors()[0]
+    path = ".".join(str(part) for part in fault["loc"])
+    more = f" (and {error.error_count() - 1} more faults)" if error.error_count() > 1 else ""
+    if fault["type"] == "extra_forbidden":
+        known = list(kind.model_fields)
+        return f"there is no {path!r}.{did_you_mean(path, known)} Known: {', '.join(known)}{more}"
+    message = fault["msg"].removeprefix("Value error, ")
+    return f"{path}: {message}; got {fault['input']!r}{more}"
+
+
+def _plugins() -> list[EntryPoint]:
+    return list(entry_points(group=GROUP))
+
+
+def _checked(found: Any, name: str) -> type[Experiment]:
+    if not (isinstance(found, type) and issubclass(found, Experiment)):
+        raise InputError(f"{name!r} is not an ipvit.Experiment class")
+    return found

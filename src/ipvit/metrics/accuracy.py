@@ -1,0 +1,44 @@
+"""Is the label among the k best classes of one image?"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def topk_correct(logits: Tensor, labels: Tensor, k: int = 1) -> Tensor:
+    """Tell for every image whether its label is among the ``k`` classes with the largest logits.
+
+    Ties are broken by the lower class index, so ``k=1`` is ``logits.argmax(1) == labels`` on every device, and the
+    answer never depends on the order in which a sort happens to visit equal values.
+
+    Args:
+        logits: ``(B, C)`` scores, any floating type. A row with a NaN in it is never correct.
+        labels: ``(B,)`` integer classes in [0, C), or -1 for an image without a label, which is never correct.
+        k: how many classes count; more than ``C`` means all of them.
+
+    Returns:
+        ``(B,)`` boolean tensor on the device of ``logits``.
+
+    Raises:
+        ValueError: for wrong shapes, ``k < 1`` or a label outside [-1, C).
+
+    Example:
+        >>> topk_correct(torch.tensor([[0.1, 0.9, 0.5], [0.3, 0.2, 0.1]]), torch.tensor([2, 0]), k=1)
+        tensor([False,  True])
+        >>> topk_correct(torch.tensor([[0.1, 0.9, 0.5], [0.3, 0.2, 0.1]]), torch.tensor([2, 0]), k=2)
+        tensor([True, True])
+    """
+    if logits.ndim != 2 or labels.shape != logits.shape[:1]:
+        raise ValueError(f"logits must be (B, C) and labels (B,), not {tuple(logits.shape)} and {tuple(labels.shape)}")
+    if k < 1:
+        raise ValueError(f"k must be at least 1, not {k}")
+    n_classes = logits.shape[1]
+    labels = labels.to(logits.device)
+    if labels.numel() and not (int(labels.min()) >= -1 and int(labels.max()) < n_classes):
+        raise ValueError(f"labels must lie in [-1, {n_classes}), not in [{int(labels.min())}, {int(labels.max())}]")
+    safe = labels.long().clamp_min(0).unsqueeze(1)
+    of_label = logits.gather(1, safe)
+    lower_index = torch.arange(n_classes, device=logits.device) < safe
+    ahead = ((logits > of_label) | ((logits == of_label) & lower_index)).sum(dim=1)
+    return (ahead < k) & (labels >= 0) & ~logits.isnan().any(dim=1)

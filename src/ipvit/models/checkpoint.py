@@ -1,0 +1,88 @@
+"""Weights with what is needed to use them in one safetensors file: architecture, classes, preprocessing, recipe."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
+from torch import nn
+
+from ipvit.errors import InputError
+from ipvit.models.micro import build_network
+
+METADATA_KEY = "ipvit"
+FORMAT = 1
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that a crash leaves either the old or the new content: temporary name, fsync, rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.part")  # one name, so that a killed run leaves at most one behind
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def save_checkpoint(
+    path: str | Path, network: nn.Module, metadata: dict[str, Any], dtype: torch.dtype | None = None
+) -> None:
+    """Write a network's weights and their description.
+
+    Args:
+        path: the file, ``.safetensors``; replaced in one step, never half written.
+        network: whose ``state_dict`` is saved.
+        metadata: ``architecture`` (``name`` and ``kwargs`` for :func:`~ipvit.models.micro.build_network`),
+            ``classes``, ``preprocessing``, and further ``recipe`` and ``measured``; anything JSON can hold.
+        dtype: floating-point tensors are stored in this type; unchanged by default.
+    """
+    tensors = {
+        key: (value.to(dtype) if dtype is not None and value.is_floating_point() else value).detach().cpu().contiguous()
+        for key, value in network.state_dict().items()
+    }
+    header = {METADATA_KEY: json.dumps({"format": FORMAT, **metadata})}
+    write_atomically(Path(path), save(tensors, metadata=header))
+
+
+def read_metadata(path: str | Path) -> dict[str, Any] | None:
+    """Return the description in a safetensors file, or None if the file has none (it was not written by ipvit).
+
+    Raises:
+        InputError: if the file is not a safetensors file, or was written by a later version.
+    """
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            text = (file.metadata() or {}).get(METADATA_KEY)
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: not a readable safetensors file: {error}") from error
+    if text is None:
+        return None
+    metadata = json.loads(text)
+    if metadata.get("format") != FORMAT:
+        raise InputError(f"{path}: checkpoint format {metadata.get('format')!r}; this version reads {FORMAT}")
+    return metadata
+
+
+def load_checkpoint(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
+    """Return the network with its weights in float32, in evaluation mode, and its description.
+
+    Raises:
+        InputError: if the file does not describe its architecture or the weights do not fit it.
+    """
+    metadata = read_metadata(path)
+    if metadata is None:
+        raise InputError(f"{path}: has no {METADATA_KEY!r} metadata, so its architecture is unknown; name it yourself")
+    architecture = metadata["architecture"]
+    network = build_network(architecture["name"], len(metadata["classes"]), **architecture["kwargs"])
+    try:
+        network.load_state_dict(load_file(str(path)))
+    except RuntimeError as error:
+        problem = " ".join(str(error).split())
+        raise InputError(f"{path}: the weights do not fit {architecture['name']}: {problem}") from error
+    return network.eval(), metadata

@@ -1,0 +1,157 @@
+"""Weights from files and URLs, without executing anything that is in them."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import torch
+from torch import Tensor, nn
+
+from ipvit.errors import InputError
+
+StateDict = dict[str, Tensor]
+
+WRAPPERS = ("state_dict_ema", "model_ema", "ema_state_dict", "state_dict", "model", "model_state_dict", "teacher", "net")
+"""Keys under which training scripts save the weights, the averaged ones first."""
+
+PREFIXES = ("module.", "_orig_mod.", "backbone.", "model.")
+"""What DataParallel, torch.compile and wrappers put before every name."""
+
+DATA_ONLY = [argparse.Namespace]
+"""Plain holders of values that training checkpoints of the field carry beside the weights; they run no code."""
+
+
+def resolve(location: str) -> Path:
+    """Return the local file for a path or URL; a URL is downloaded once into torch's hub folder."""
+    scheme = urlparse(location).scheme
+    if scheme in ("http", "https", "file"):
+        return _download(location)
+    path = Path(location).expanduser()
+    if not path.is_file():
+        raise InputError(f"there is no weights file {location!r}")
+    return path
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_state_dict(path: Path) -> StateDict:
+    """Read the weights of a safetensors or PyTorch file.
+
+    PyTorch files are read with ``weights_only=True``; the usual wrappers (``model``, ``state_dict``, an exponential
+    moving average before the plain weights) and prefixes (``module.``) are taken off.
+
+    Raises:
+        InputError: the file is empty, a web page, needs code to be read, or holds no weights.
+    """
+    with path.open("rb") as file:
+        head = file.read(512)
+    if not head:
+        raise InputError(f"the weights file {str(path)!r} is empty")
+    if head.lstrip()[:1] == b"<" and b"<" in head:
+        raise InputError(f"{str(path)!r} is a web page saved under that name, not weights; download the file itself")
+    content = _read_safetensors(path) if _is_safetensors(path, head) else _read_torch(path)
+    state = _unwrap(content)
+    if not state:
+        raise InputError(f"the weights file {str(path)!r} holds no tensors")
+    return state
+
+
+def load_strictly(network: nn.Module, state: StateDict, where: str) -> None:
+    """Load weights into a network; every name and shape must fit.
+
+    Raises:
+        InputError: names each missing, unexpected and misshapen key.
+    """
+    own = network.state_dict()
+    missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
+    unexpected = [key for key in state if key not in own and not key.endswith("num_batches_tracked")]
+    misshapen = [
+        f"{key} {tuple(state[key].shape)} instead of {tuple(own[key].shape)}"
+        for key in own
+        if key in state and state[key].shape != own[key].shape
+    ]
+    faults = [
+        f"{title}: {', '.join(names)}"
+        for title, names in (("missing", missing), ("unexpected", unexpected), ("wrong shape", misshapen))
+        if names
+    ]
+    if faults:
+        hint = "" if missing or unexpected else "; another size or number of classes is asked for as NAME?img_size=...&num_classes=..."
+        raise InputError(f"the weights {where} do not fit {type(network).__name__}: {'; '.join(faults)}{hint}")
+    network.load_state_dict(state, strict=False)  # "strict" would refuse what was just allowed: batch-norm counters
+
+
+def _is_safetensors(path: Path, head: bytes) -> bool:
+    if path.suffix == ".safetensors":
+        return True
+    return len(head) > 8 and head[8:9] == b"{" and 0 < int.from_bytes(head[:8], "little") < path.stat().st_size
+
+
+def _read_safetensors(path: Path) -> Mapping[str, Any]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(f"{str(path)!r} is not a whole safetensors file: {_line(error)}") from None
+
+
+def _read_torch(path: Path) -> Mapping[str, Any]:
+    try:
+        with torch.serialization.safe_globals(DATA_ONLY):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        text = _line(error)
+        if "Unsupported global" in text or "GLOBAL" in text or "weights_only" in text.lower():
+            raise InputError(
+                f"{str(path)!r} holds more than weights and was not read, since that would run code from the file: {text}"
+            ) from None
+        raise InputError(f"{str(path)!r} is not a PyTorch weights file: {text}") from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, UnicodeDecodeError, IndexError) as error:
+        raise InputError(f"{str(path)!r} is not a PyTorch weights file: {_line(error)}") from None
+
+
+def _unwrap(content: Any) -> StateDict:
+    while isinstance(content, Mapping):
+        inner = next((content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping)), None)
+        if inner is None:
+            break
+        content = inner
+    if not isinstance(content, Mapping):
+        return {}
+    state = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
+    while state:
+        prefix = next((p for p in PREFIXES if all(key.startswith(p) for key in state)), None)
+        if prefix is None:
+            break
+        state = {key.removeprefix(prefix): value for key, value in state.items()}
+    return state
+
+
+def _download(url: str) -> Path:
+    target = Path(torch.hub.get_dir()) / "checkpoints" / "ipvit" / hashlib.sha256(url.encode()).hexdigest()[:12]
+    target = target / (Path(urlparse(url).path).name or "weights")
+    if target.is_file():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        torch.hub.download_url_to_file(url, str(target), progress=True)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise InputError(f"cannot download {url} ({_line(error)}); download it elsewhere and give NAME@FILE") from None
+    return target
+
+
+def _line(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 300 else text[:297] + "..."

@@ -1,0 +1,1 @@
+"""Making models: recipes, the training loop and its objectives."""
