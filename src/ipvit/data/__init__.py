@@ -37,15 +37,14 @@ def load_dataset(
         from ipvit.data import trifeature
 
         return trifeature.parse(text)
-    from ipvit.data.timm_source import SCHEMES, TimmDataset, open_tar
+    from ipvit.data.folder import FolderDataset, TarDataset
+    from ipvit.data.timm_source import SCHEMES, TimmDataset
 
     path = Path(text).expanduser()
     if path.is_dir():
-        from ipvit.data.folder import FolderDataset
-
         return FolderDataset(text, decoder)
-    if path.is_file() and ".tar" in path.suffixes:
-        return open_tar(path)
+    if path.is_file() and path.suffix == ".tar":
+        return TarDataset(text, decoder)
     if text.startswith(SCHEMES):
         return TimmDataset(text, root=None if root is None else str(root), split=split)
     if path.exists():

@@ -14,11 +14,15 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.io import decode_jpeg
 from torchvision.transforms.v2 import functional as F
 
 from ipvit.data.dataset import UnreadableImage
 from ipvit.preprocessing import View
+
+try:
+    from torchvision.io import decode_jpeg
+except ImportError:  # announced to leave torchvision; Pillow reads everything
+    decode_jpeg = None
 
 Decoder = Literal["fast", "pil"]
 
@@ -51,7 +55,7 @@ def decode(data: bytes, decoder: Decoder = "fast") -> Tensor:
         raise UnreadableImage(f"not an image Pillow knows ({type(error).__name__})") from None
     if picture.width * picture.height > MAX_PIXELS:
         raise UnreadableImage(f"{picture.width} x {picture.height} is more than {MAX_PIXELS:,} pixels")
-    if decoder == "fast" and picture.format == "JPEG" and picture.mode in ("RGB", "L"):
+    if decoder == "fast" and decode_jpeg is not None and picture.format == "JPEG" and picture.mode in ("RGB", "L"):
         try:
             pixels = decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8))
             return pixels.expand(3, -1, -1) if pixels.shape[0] == 1 else pixels

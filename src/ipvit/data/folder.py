@@ -1,8 +1,9 @@
-"""Images in class folders: ``ROOT/CLASS/.../image.jpg``, or all in one folder without labels."""
+"""Images in class folders, ``ROOT/CLASS/.../image.jpg``, on disk or in an uncompressed tar file."""
 
 from __future__ import annotations
 
 import os
+import tarfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -20,9 +21,10 @@ CLASS_LIST = "classes.txt"
 class FolderDataset:
     """A folder of class folders, in sorted order.
 
-    The class of an image is the first folder of its path below the root. ``classes.txt`` in the root, where there is
-    one, states the classes: line ``i`` names the folder of class ``i`` and, after a tab, optionally a second name (the
-    model's own name of that class). See :class:`ipvit.data.dataset.Dataset` for the attributes.
+    The class of an image is the first folder of its path below the root; images that lie in the root itself have no
+    label. ``classes.txt`` in the root, where there is one, states the classes: line ``i`` names the folder of class
+    ``i`` and, after a tab, optionally a second name (the model's own name of that class). See
+    :class:`ipvit.data.dataset.Dataset` for the attributes.
 
     Args:
         root: the folder.
@@ -38,15 +40,13 @@ class FolderDataset:
         self.root = Path(root).expanduser()
         self.decoder: Decoder = decoder
         self.name = str(root)
-        if not self.root.is_dir():
-            raise InputError(f"there is no folder {str(root)!r}")
-        files = sorted(_image_files(self.root))
+        files = self._files()
         if not files:
             known = ", ".join(sorted(IMAGE_SUFFIXES))
-            raise InputError(f"the folder {str(root)!r} holds no image files ({known})")
+            raise InputError(f"{str(root)!r} holds no image files ({known})")
         self.ids: Sequence[str] = [path for path, _ in files]
         folders = [path.split("/", 1)[0] if "/" in path else None for path in self.ids]
-        self.classes, self.aliases = self._class_names({name for name in folders if name is not None})
+        self.classes, self.aliases = _class_names(self._listing(), {name for name in folders if name is not None})
         position = {name: i for i, name in enumerate(self.classes or ())}
         self.labels = np.array([-1 if name is None else position[name] for name in folders], dtype=np.int64)
         self.fields: Mapping[str, np.ndarray] = {}
@@ -59,28 +59,79 @@ class FolderDataset:
     def read(self, index: int) -> Tensor:
         """Decode image ``index``: ``(3, H, W)`` uint8."""
         try:
-            data = (self.root / self.ids[index]).read_bytes()
+            data = self._bytes(index)
         except OSError as error:
             raise UnreadableImage(error.strerror or str(error)) from None
         return decode(data, self.decoder)
 
     def read_mask(self, index: int) -> Tensor:
-        """Raise: a class folder has no masks."""
+        """Raise: class folders have no masks."""
         raise InputError(f"{self.name} has no foreground masks")
 
-    def _class_names(self, folders: set[str]) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
-        listing = self.root / CLASS_LIST
-        if not listing.is_file():
-            return (tuple(sorted(folders)) if folders else None), None
-        lines = [line.split("\t") for line in listing.read_text("utf-8").splitlines() if line.strip()]
-        names = tuple(line[0].strip() for line in lines)
-        missing = sorted(folders - set(names))
-        if missing:
-            raise InputError(f"{listing}: the folder {missing[0]!r} is not listed ({len(missing)} such folders)")
-        if len(set(names)) != len(names):
-            raise InputError(f"{listing}: a folder is listed twice")
-        aliases = tuple(line[1].strip() if len(line) > 1 else name for line, name in zip(lines, names, strict=True))
-        return names, aliases
+    def _files(self) -> list[tuple[str, int]]:
+        if not self.root.is_dir():
+            raise InputError(f"there is no folder {self.name!r}")
+        return sorted(_image_files(self.root))
+
+    def _listing(self) -> Path:
+        return self.root / CLASS_LIST
+
+    def _bytes(self, index: int) -> bytes:
+        return (self.root / self.ids[index]).read_bytes()
+
+
+class TarDataset(FolderDataset):
+    """The same from an uncompressed tar file, with ``classes.txt`` beside it.
+
+    Members are read by their offset, so that worker processes share one open file.
+    """
+
+    def _files(self) -> list[tuple[str, int]]:
+        try:
+            with tarfile.open(self.root, "r:") as archive:
+                members = [member for member in archive if member.isfile()]
+        except (tarfile.TarError, OSError, EOFError) as error:
+            raise InputError(f"{self.name!r} is not an uncompressed tar file: {error}") from None
+        found = {
+            member.name.removeprefix("./"): (member.offset_data, member.size)
+            for member in members
+            if Path(member.name).suffix.lower() in IMAGE_SUFFIXES
+        }
+        self._places = [found[path] for path in sorted(found)]
+        self._handle = -1
+        return [(path, found[path][1]) for path in sorted(found)]
+
+    def _listing(self) -> Path:
+        return self.root.parent / CLASS_LIST
+
+    def _bytes(self, index: int) -> bytes:
+        if self._handle < 0:
+            self._handle = os.open(self.root, os.O_RDONLY)
+        offset, size = self._places[index]
+        return os.pread(self._handle, size, offset)
+
+    def __del__(self) -> None:
+        if getattr(self, "_handle", -1) >= 0:
+            os.close(self._handle)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_handle": -1}  # an open file does not travel to a spawned worker
+
+
+def _class_names(
+    listing: Path, folders: set[str]
+) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
+    if not listing.is_file():
+        return (tuple(sorted(folders)) if folders else None), None
+    lines = [line.split("\t") for line in listing.read_text("utf-8").splitlines() if line.strip()]
+    names = tuple(line[0].strip() for line in lines)
+    missing = sorted(folders - set(names))
+    if missing:
+        raise InputError(f"{listing}: the folder {missing[0]!r} is not listed ({len(missing)} such folders)")
+    if len(set(names)) != len(names):
+        raise InputError(f"{listing}: a folder is listed twice")
+    aliases = tuple(line[1].strip() if len(line) > 1 else name for line, name in zip(lines, names, strict=True))
+    return names, aliases
 
 
 def _image_files(root: Path) -> list[tuple[str, int]]:

@@ -1,9 +1,8 @@
-"""Whatever ``timm.data.create_dataset`` takes: tar files, ``torch/...``, ``hfds/...``, ``tfds/...``."""
+"""Whatever ``timm.data.create_dataset`` takes by name: ``torch/...``, ``hfds/...``, ``tfds/...``."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,8 +19,8 @@ class TimmDataset:
     """A map-style data set made by ``timm.data.create_dataset``.
 
     Args:
-        name: ``hfds/owner/name``, ``torch/cifar10``, ..., or an empty string for a tar file of class folders.
-        root: the folder or tar file with the data.
+        name: ``hfds/owner/name``, ``torch/cifar10``, ...
+        root: the folder with the data.
         split: for example ``train`` or ``validation``.
 
     Raises:
@@ -34,7 +33,7 @@ class TimmDataset:
     def __init__(self, name: str, root: str | None = None, split: str = "validation") -> None:
         from timm.data import create_dataset
 
-        self.name = name or str(root)
+        self.name = name
         try:
             self._source: Any = create_dataset(name, root=root, split=split, download=False)
         except (ImportError, OSError, RuntimeError, ValueError, AssertionError, KeyError, AttributeError) as error:
@@ -45,7 +44,7 @@ class TimmDataset:
         self._source.transform = None
         self.labels, classes = _labels(self._source, self.name)
         self.classes = classes or tuple(str(i) for i in range(int(self.labels.max(initial=-1)) + 1))
-        self.ids: Sequence[str] = _ids(self._source, len(self.labels))
+        self.ids: Sequence[str] = [f"{i:08d}" for i in range(len(self.labels))]
         self.fields: Mapping[str, np.ndarray] = {}
         self.fingerprint = fingerprint("timm", name, split, list(self.ids), self.labels, list(self.classes))
 
@@ -65,26 +64,8 @@ class TimmDataset:
         raise InputError(f"{self.name} has no foreground masks")
 
 
-def open_tar(path: str | Path) -> TimmDataset:
-    """Open a tar file of class folders, with a ``classes.txt`` beside it if there is one."""
-    from ipvit.data.folder import CLASS_LIST
-
-    data = TimmDataset("", root=str(path))
-    data.name = str(path)
-    listing = Path(path).parent / CLASS_LIST
-    if listing.is_file():
-        lines = [line.split("\t") for line in listing.read_text("utf-8").splitlines() if line.strip()]
-        second = {line[0].strip(): line[1].strip() for line in lines if len(line) > 1}
-        data.aliases = tuple(second.get(name, name) for name in data.classes)
-    return data
-
-
 def _labels(source: Any, name: str) -> tuple[np.ndarray, tuple[str, ...] | None]:
     reader = getattr(source, "reader", None)
-    if reader is not None and hasattr(reader, "samples"):
-        classes = {index: label for label, index in reader.class_to_idx.items()}
-        targets = [sample[-1] for sample in reader.samples]
-        return np.array(targets, dtype=np.int64), tuple(str(classes[i]) for i in range(len(classes)))
     if reader is not None and hasattr(reader, "dataset") and hasattr(reader, "label_key"):
         features = reader.dataset.features.get(reader.label_key)
         names = getattr(features, "names", None)
@@ -95,11 +76,3 @@ def _labels(source: Any, name: str) -> tuple[np.ndarray, tuple[str, ...] | None]
             classes = getattr(source, "classes", None)
             return np.asarray(values, dtype=np.int64), None if classes is None else tuple(map(str, classes))
     raise InputError(f"the labels of {name!r} cannot be listed without reading every image")
-
-
-def _ids(source: Any, n: int) -> list[str]:
-    reader = getattr(source, "reader", None)
-    samples = getattr(reader, "samples", None)
-    if samples is not None:
-        return [source.filename(i) for i in range(n)]
-    return [f"{i:08d}" for i in range(n)]

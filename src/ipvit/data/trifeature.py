@@ -7,7 +7,7 @@ ImageNet, Stylized ImageNet and the cue-conflict images wherever a run must be s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
 import numpy as np
@@ -74,7 +74,7 @@ class Trifeature:
         self.name = _PREFIX if (split, subset) == ("natural", "val") else f"{_PREFIX}/{split}"
         if subset == "train":
             self.name += "-train"
-        self.ids = [f"{split}/{subset}/{i:06d}" for i in range(n)]
+        self.ids: Sequence[str] = [f"{split}/{subset}/{i:06d}" for i in range(n)]
         self._keys = seeding.keys(self.ids, "trifeature", seed)
         self.labels = _balanced(n, seed, split, subset)
         self.classes: tuple[str, ...] | None = SHAPE_NAMES

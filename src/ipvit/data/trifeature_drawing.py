@@ -14,7 +14,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-Plane = NDArray[np.float32]
+Plane = np.ndarray
+"""One float32 number per pixel, ``(size, size)``."""
 _TAU = 2 * math.pi
 
 
@@ -109,33 +110,33 @@ def _band(u: Plane, width: float = 0.5) -> Plane:
     return width / 2 - np.abs(u - np.floor(u) - 0.5)
 
 
-def _stripes(u: Plane, v: Plane, phase: Plane, pixel: float) -> Plane:
+def _stripes(u: Plane, v: Plane, phase: np.ndarray, pixel: float) -> Plane:
     return _soft(_band(u), pixel)
 
 
-def _checks(u: Plane, v: Plane, phase: Plane, pixel: float) -> Plane:
+def _checks(u: Plane, v: Plane, phase: np.ndarray, pixel: float) -> Plane:
     columns, rows = _soft(_band(0.7 * u), 0.7 * pixel), _soft(_band(0.7 * v), 0.7 * pixel)
     return 0.5 + 0.5 * (2 * columns - 1) * (2 * rows - 1)
 
 
-def _dots(u: Plane, v: Plane, phase: Plane, pixel: float) -> Plane:
+def _dots(u: Plane, v: Plane, phase: np.ndarray, pixel: float) -> Plane:
     row = np.floor(v)
     u = u + 0.5 * (row % 2)
     return _soft(0.33 - np.hypot(u - np.floor(u) - 0.5, v - row - 0.5), pixel)
 
 
-def _zigzag(u: Plane, v: Plane, phase: Plane, pixel: float) -> Plane:
+def _zigzag(u: Plane, v: Plane, phase: np.ndarray, pixel: float) -> Plane:
     v = 0.6 * v
     return _soft(_band(u + 1.6 * np.abs(v - np.floor(v) - 0.5)), 1.8 * pixel)
 
 
-def _bricks(u: Plane, v: Plane, phase: Plane, pixel: float) -> Plane:
+def _bricks(u: Plane, v: Plane, phase: np.ndarray, pixel: float) -> Plane:
     v = 1.15 * v
     u = 0.55 * u + 0.5 * (np.floor(v) % 2)
     return np.minimum(_soft(_band(v, 0.74), 1.15 * pixel), _soft(_band(u, 0.87), 0.55 * pixel))
 
 
-def _scales(u: Plane, v: Plane, phase: Plane, pixel: float) -> Plane:
+def _scales(u: Plane, v: Plane, phase: np.ndarray, pixel: float) -> Plane:
     # Overlapping discs in staggered rows: the row below shows wherever the upper row's disc does not cover it.
     v = 1.7 * v
     row = np.floor(v)
@@ -146,7 +147,7 @@ def _scales(u: Plane, v: Plane, phase: Plane, pixel: float) -> Plane:
     return np.where(near < 0.52, near, np.minimum(far, 1.0)) ** 2 * 3.0 % 1.0 * 0.9
 
 
-def _honeycomb(u: Plane, v: Plane, phase: Plane, pixel: float) -> Plane:
+def _honeycomb(u: Plane, v: Plane, phase: np.ndarray, pixel: float) -> Plane:
     # The nearest of two interleaved rectangular lattices is the centre of the hexagon a point lies in.
     tall = math.sqrt(3)
     au, av = u - np.floor(u) - 0.5, v - tall * np.floor(v / tall) - tall / 2
@@ -156,16 +157,16 @@ def _honeycomb(u: Plane, v: Plane, phase: Plane, pixel: float) -> Plane:
     return _soft(0.39 - np.maximum(x, 0.5 * x + 0.866 * y), pixel)
 
 
-def _marble(u: Plane, v: Plane, phase: Plane, pixel: float) -> Plane:
+def _marble(u: Plane, v: Plane, phase: np.ndarray, pixel: float) -> Plane:
     bent = 0.55 * u + 0.34 * np.sin(2.3 * v + phase[0]) + 0.22 * np.sin(3.4 * u + 1.9 * v + phase[1])
     return 0.5 + 0.5 * np.sin(_TAU * bent + 1.2 * np.sin(1.4 * v - 2.2 * u + phase[2]))
 
 
-def _gingham(u: Plane, v: Plane, phase: Plane, pixel: float) -> Plane:
+def _gingham(u: Plane, v: Plane, phase: np.ndarray, pixel: float) -> Plane:
     return 0.5 * (_soft(_band(0.8 * u), 0.8 * pixel) + _soft(_band(0.8 * v), 0.8 * pixel))
 
 
-def _blots(u: Plane, v: Plane, phase: Plane, pixel: float) -> Plane:
+def _blots(u: Plane, v: Plane, phase: np.ndarray, pixel: float) -> Plane:
     # Waves of one length in all directions add up to a random field whose level set is a pattern of blots.
     field = np.zeros_like(u)
     for turn, shift in enumerate(phase):
@@ -174,7 +175,7 @@ def _blots(u: Plane, v: Plane, phase: Plane, pixel: float) -> Plane:
     return _soft(0.13 * (field - 0.6), pixel)
 
 
-TEXTURES: dict[str, Callable[[Plane, Plane, Plane, float], Plane]] = {
+TEXTURES: dict[str, Callable[[Plane, Plane, np.ndarray, float], Plane]] = {
     "stripes": _stripes,
     "checks": _checks,
     "dots": _dots,
@@ -218,7 +219,7 @@ class Scene:
         angle: of the object, radians.
         texture_angle: of the texture, radians.
         period: of the texture.
-        phase: ``(7,)`` the texture's offsets, radians.
+        phase: ``(7,)`` float32, the texture's offsets, radians.
         tones: ``(2, 3)`` the object's dark and light colour.
         ground: ``(2, 3)`` the background's two colours.
         waves: ``(14, 4)`` the background's plane waves: frequency in x and y (cycles a side), amplitude, phase.
@@ -229,7 +230,7 @@ class Scene:
     angle: float
     texture_angle: float
     period: float
-    phase: Plane
+    phase: np.ndarray
     tones: NDArray[np.float64]
     ground: NDArray[np.float64]
     waves: NDArray[np.float64]
@@ -237,25 +238,27 @@ class Scene:
 
 def random_scene(rng: np.random.Generator, colour: int) -> Scene:
     """Draw position, size, rotations, tones and background; nothing in it depends on shape or texture."""
-    draw = rng.random(13 + _BLOT_WAVES)
-    radius = 0.24 + 0.15 * draw[0]
+    uniform = rng.random(13 + _BLOT_WAVES)
+    radius = 0.24 + 0.15 * uniform[0]
     margin = 0.96 * radius
     base = np.array(tuple(COLOURS.values())[colour]) + rng.uniform(-0.06, 0.06, 3)
     # Faint textures are what makes a network look at the shape as well.
-    contrast = 0.4 + 0.6 * math.sqrt(draw[12])
-    grey = 0.25 + 0.5 * draw[6]
-    ground = grey + rng.normal(0, 1, (2, 3)) * (0.05 + 0.08 * draw[7])
-    ground += np.array([[-0.5], [0.5]]) * (0.08 + 0.14 * draw[8])
+    contrast = 0.4 + 0.6 * math.sqrt(uniform[12])
+    grey = 0.25 + 0.5 * uniform[6]
+    ground = grey + rng.normal(0, 1, (2, 3)) * (0.05 + 0.08 * uniform[7])
+    ground += np.array([[-0.5], [0.5]]) * (0.08 + 0.14 * uniform[8])
     return Scene(
         radius=radius,
-        centre=margin + (1 - 2 * margin) * draw[1:3],
-        angle=_TAU * draw[3],
-        texture_angle=_TAU * draw[4],
-        period=0.105 + 0.04 * draw[5],
-        phase=(_TAU * draw[13:]).astype(np.float32),
+        centre=margin + (1 - 2 * margin) * uniform[1:3],
+        angle=_TAU * uniform[3],
+        texture_angle=_TAU * uniform[4],
+        period=0.105 + 0.04 * uniform[5],
+        phase=(_TAU * uniform[13:]).astype(np.float32),
         tones=np.clip(np.stack([(1 - 0.64 * contrast) * base, base + 0.34 * contrast * (1 - base)]), 0, 1),
         ground=np.clip(ground, 0.02, 0.98),
-        waves=_background(rng, slope=0.6 + 1.2 * draw[9], stretch=0.15 + 0.85 * draw[10], angle=_TAU * draw[11]),
+        waves=_background(
+            rng, slope=0.6 + 1.2 * uniform[9], stretch=0.15 + 0.85 * uniform[10], angle=_TAU * uniform[11]
+        ),
     )
 
 

@@ -67,8 +67,9 @@ def explain(error: ValidationError, kind: Any) -> str:
     if fault["type"] == "extra_forbidden":
         known = list(kind.model_fields)
         return f"there is no {path!r}.{did_you_mean(path, known)} Known: {', '.join(known)}{more}"
-    message = fault["msg"].removeprefix("Value error, ")
-    return f"{path}: {message}; got {fault['input']!r}{more}"
+    if fault["type"] == "value_error":  # our own words, which already name the value
+        return f"{path}: {fault['msg'].removeprefix('Value error, ')}{more}"
+    return f"{path}: {fault['msg']}; got {fault['input']!r}{more}"
 
 
 def _plugins() -> list[EntryPoint]:

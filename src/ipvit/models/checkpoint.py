@@ -9,11 +9,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import nn
 
 from ipvit.errors import InputError
-from ipvit.models.micro import build_network
 
 METADATA_KEY = "ipvit"
 FORMAT = 1
@@ -63,26 +62,10 @@ def read_metadata(path: str | Path) -> dict[str, Any] | None:
         raise InputError(f"{path}: not a readable safetensors file: {error}") from error
     if text is None:
         return None
-    metadata = json.loads(text)
+    try:
+        metadata = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}: its {METADATA_KEY!r} metadata is not JSON: {error}") from error
     if metadata.get("format") != FORMAT:
         raise InputError(f"{path}: checkpoint format {metadata.get('format')!r}; this version reads {FORMAT}")
     return metadata
-
-
-def load_checkpoint(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
-    """Return the network with its weights in float32, in evaluation mode, and its description.
-
-    Raises:
-        InputError: if the file does not describe its architecture or the weights do not fit it.
-    """
-    metadata = read_metadata(path)
-    if metadata is None:
-        raise InputError(f"{path}: has no {METADATA_KEY!r} metadata, so its architecture is unknown; name it yourself")
-    architecture = metadata["architecture"]
-    network = build_network(architecture["name"], len(metadata["classes"]), **architecture["kwargs"])
-    try:
-        network.load_state_dict(load_file(str(path)))
-    except RuntimeError as error:
-        problem = " ".join(str(error).split())
-        raise InputError(f"{path}: the weights do not fit {architecture['name']}: {problem}") from error
-    return network.eval(), metadata

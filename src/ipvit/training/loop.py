@@ -11,15 +11,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from timm.optim import create_optimizer_v2, list_optimizers
-from timm.scheduler import create_scheduler_v2
+from timm.optim import create_optimizer_v2, list_optimizers  # pyright: ignore[reportPrivateImportUsage]
+from timm.scheduler.scheduler_factory import create_scheduler_v2
 from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor
 
@@ -77,11 +77,11 @@ class Loop:
             )
         model.to(self.accelerator.device)
         self.ema = recipe.ema and ModelEmaV3(model, decay=recipe.ema.decay, use_warmup=recipe.ema.warmup)
-        if recipe.optimizer not in list_optimizers():
-            hint = did_you_mean(recipe.optimizer, list_optimizers())
+        if recipe.optimizer not in (known := [str(name) for name in list_optimizers()]):
+            hint = did_you_mean(recipe.optimizer, known)
             raise InputError(f"timm has no optimizer {recipe.optimizer!r}.{hint}")
         optimizer = create_optimizer_v2(model, opt=recipe.optimizer, lr=recipe.lr, weight_decay=recipe.weight_decay)
-        self.scheduler, _ = create_scheduler_v2(
+        scheduler, _ = create_scheduler_v2(
             optimizer,
             sched=recipe.scheduler,
             num_epochs=recipe.epochs,
@@ -91,7 +91,8 @@ class Loop:
             step_on_epochs=False,
             updates_per_epoch=self.steps,
         )
-        assert self.scheduler is not None
+        assert scheduler is not None  # only for a name timm does not know, and the recipe allows none of those
+        self.scheduler = scheduler
         self.model = model
         self.wrapped, self.optimizer = self.accelerator.prepare(model, optimizer)
         self.history: list[dict[str, Any]] = []
@@ -160,7 +161,7 @@ class Loop:
         right = torch.zeros((), device=device)
         for images, labels, _ in self.val.batches(validation_batches(len(self.val), 250, *self._share)):
             right += (model(images.to(device).float() / 255).argmax(1) == labels.to(device)).sum()
-        return 100 * float(self.accelerator.reduce(right, "sum")) / len(self.val)
+        return 100 * cast(Tensor, self.accelerator.reduce(right, "sum")).item() / len(self.val)
 
     # --- on disk -----------------------------------------------------------------------------------------------------
 

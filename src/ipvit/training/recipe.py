@@ -36,9 +36,9 @@ class DataPart(_Part):
     """Data set the weights are fitted to: ``demo:trifeature/natural-train``, a folder of class folders, ..."""
     val: str
     """Data set that accuracy is measured on after each epoch and the best epoch is chosen by."""
-    size: int = Field(224, ge=8)
+    size: int = Field(default=224, ge=8)
     """Height and width of the input in pixels."""
-    crop_pct: float = Field(1.0, gt=0, le=1)
+    crop_pct: float = Field(default=1.0, gt=0, le=1)
     """Share of the resized shortest side that is cropped."""
     interpolation: Literal["bicubic", "bilinear", "nearest"] = "bicubic"
     """How pictures of another size are resized."""
@@ -46,9 +46,9 @@ class DataPart(_Part):
     """Per-channel mean the network subtracts, for images in [0, 1]."""
     std: tuple[float, float, float] = IMAGENET_STD
     """Per-channel standard deviation the network divides by."""
-    workers: int = Field(0, ge=0)
+    workers: int = Field(default=0, ge=0)
     """Loader processes; 0 reads in the training process."""
-    memory: float = Field(2.0, ge=0)
+    memory: float = Field(default=2.0, ge=0)
     """A set is kept decoded in memory when it takes at most this many GB; larger ones are read in every epoch."""
 
     @property
@@ -61,31 +61,31 @@ class DataPart(_Part):
 class AugmentPart(_Part):
     """Light changes to each training image, a function of (seed, epoch, image)."""
 
-    pad: int = Field(0, ge=0)
+    pad: int = Field(default=0, ge=0)
     """Zero-pad by this many pixels on each side and cut a random window of the original size."""
-    hflip: float = Field(0.0, ge=0, le=1)
+    hflip: float = Field(default=0.0, ge=0, le=1)
     """Probability of a mirror image, left to right."""
-    vflip: float = Field(0.0, ge=0, le=1)
+    vflip: float = Field(default=0.0, ge=0, le=1)
     """Probability of a mirror image, top to bottom."""
 
 
 class MixupPart(_Part):
     """Mixup and CutMix, as ``timm.data.Mixup`` (one mixture for a whole batch)."""
 
-    mixup_alpha: float = Field(0.8, ge=0)
+    mixup_alpha: float = Field(default=0.8, ge=0)
     """Mixup's beta distribution; 0 turns it off."""
-    cutmix_alpha: float = Field(1.0, ge=0)
+    cutmix_alpha: float = Field(default=1.0, ge=0)
     """CutMix's beta distribution; 0 turns it off."""
-    prob: float = Field(1.0, ge=0, le=1)
+    prob: float = Field(default=1.0, ge=0, le=1)
     """Probability that a batch is mixed at all."""
-    switch_prob: float = Field(0.5, ge=0, le=1)
+    switch_prob: float = Field(default=0.5, ge=0, le=1)
     """Probability of CutMix where both are on."""
 
 
 class EmaPart(_Part):
     """A moving average of the weights, which is then what is measured and saved."""
 
-    decay: float = Field(0.999, gt=0, lt=1)
+    decay: float = Field(default=0.999, gt=0, lt=1)
     """Share of the average that is kept at each step."""
     warmup: bool = True
     """Let the decay grow towards its value, so that a short training forgets its random start."""
@@ -100,23 +100,23 @@ class Recipe(_Part):
     """Training and validation images."""
     epochs: int = Field(ge=1)
     """Passes over the training set."""
-    batch_size: int = Field(128, ge=2)
+    batch_size: int = Field(default=128, ge=2)
     """Images a step and process; the last incomplete batch of an epoch is dropped."""
     optimizer: str = "adamw"
     """Any name ``timm.optim.create_optimizer_v2`` knows."""
-    lr: float = Field(1e-3, gt=0)
+    lr: float = Field(default=1e-3, gt=0)
     """Peak learning rate."""
-    weight_decay: float = Field(0.05, ge=0)
+    weight_decay: float = Field(default=0.05, ge=0)
     """Weight decay; biases and norms have none."""
-    clip_grad: float | None = Field(1.0, gt=0)
+    clip_grad: float | None = Field(default=1.0, gt=0)
     """Largest gradient norm; ``null`` for none."""
     scheduler: Literal["cosine", "tanh", "step", "multistep", "poly"] = "cosine"
     """``timm.scheduler.create_scheduler_v2``, stepped at each update."""
-    min_lr: float = Field(1e-5, ge=0)
+    min_lr: float = Field(default=1e-5, ge=0)
     """Learning rate at the end."""
-    warmup_epochs: int = Field(0, ge=0)
+    warmup_epochs: int = Field(default=0, ge=0)
     """Epochs in which the learning rate rises from near zero to ``lr``."""
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Share of the target that is spread over all classes."""
     mixup: MixupPart | None = None
     """Mixup and CutMix; off by default."""
@@ -126,7 +126,7 @@ class Recipe(_Part):
     """Random crop and flips; off by default."""
     precision: Literal["no", "bf16", "fp16"] = "no"
     """Mixed precision; ``no`` is float32 throughout."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
     """Everything random follows from it."""
 
     @model_validator(mode="after")

@@ -1,0 +1,96 @@
+"""The command line: parse, call, print. Commands are imported when they are called."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import entry_points
+
+from cyclopts import App, CycloptsError
+
+from ipvit import __version__
+from ipvit.errors import InputError
+
+EXPERIMENTS = {
+    "occlusion": "Drop a share of the image's patches and watch the accuracy fall (figure 3).",
+}
+"""The experiments with a command of their own; a test holds this list against the registry."""
+
+COMMANDS = {
+    "demo": ("ipvit.commands.measure:demo", "Everything in small, offline, on the bundled models."),
+    "run": ("ipvit.commands.measure:run", "Run a study file, or continue it."),
+    "report": ("ipvit.commands.show:report", "Build tables, figures and report.html of a run folder."),
+    "train": ("ipvit.commands.make:train", "Train a network by a recipe."),
+    "models": ("ipvit.commands.show:models", "List the networks that can be used."),
+    "datasets": ("ipvit.commands.show:datasets", "List the kinds of data that can be used."),
+    "experiments": ("ipvit.commands.show:experiments", "List the experiments and what each reproduces."),
+}
+
+
+def make_app() -> App:
+    """Return the command-line application; nothing heavy is imported."""
+    app = App(
+        name="ipvit",
+        help="Measure what a vision backbone really relies on.",
+        version=__version__,
+        help_format="plaintext",
+        result_action="return_value",
+        help_epilogue="An experiment of your own: ipvit FILE.py:CLASS --model ... --data ...",
+    )
+    for name, (where, text) in COMMANDS.items():
+        app.command(where, name=name, help=text, group="Commands")
+    for name, text in EXPERIMENTS.items():
+        app.command(f"ipvit.commands.experiment:{name.replace('-', '_')}", name=name, help=text, group="Experiments")
+    for point in entry_points(group="ipvit.experiments"):
+        if point.name not in EXPERIMENTS:
+            where = f"ipvit.commands.experiment:{point.name.replace('-', '_')}"
+            app.command(where, name=point.name, help=f"From {point.value.split(':')[0]}.", group="Experiments")
+    return app
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code: 0 done, 1 failed, 2 wrong input, 130 interrupted."""
+    tokens = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        app = make_app()
+        if tokens and ".py:" in tokens[0]:
+            from ipvit.commands.experiment import add_from_file
+
+            tokens[0] = add_from_file(app, tokens[0])
+        code = app(tokens, exit_on_error=False, print_error=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except InputError as error:
+        return _fail(2, str(error))
+    except CycloptsError as error:
+        return _fail(2, _one_line(str(error)) + " See ipvit --help.")
+    except KeyboardInterrupt:
+        return _fail(130, "interrupted; what is measured is kept, the same command goes on from there")
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader went away, as in `ipvit models | head`
+        return 0
+    except OSError as error:
+        return _fail(1, f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+    except Exception as error:
+        if os.environ.get("IPVIT_TRACEBACK"):
+            raise
+        return _fail(1, f"{type(error).__name__}: {_one_line(str(error))} (IPVIT_TRACEBACK=1 shows where)")
+
+
+def entry_point() -> None:
+    """Run the command line and end the process with its exit code."""
+    sys.exit(main())
+
+
+def _fail(code: int, text: str) -> int:
+    print(f"ipvit: {_one_line(text)}", file=sys.stderr)  # noqa: T201
+    return code
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+if __name__ == "__main__":
+    entry_point()

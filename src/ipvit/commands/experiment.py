@@ -1,0 +1,84 @@
+"""One command per experiment, its options made from the experiment's fields."""
+
+from __future__ import annotations
+
+import inspect
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from cyclopts import App, Parameter
+
+from ipvit.commands.measure import measure
+from ipvit.commands.options import PROTOCOL, RunOptions, Subject
+from ipvit.experiments.base import Experiment
+from ipvit.experiments.registry import experiment_class, experiment_names
+
+
+def command_for(name: str) -> Callable[..., int]:
+    """Return the command of an experiment: the common options and one option per field."""
+    kind = experiment_class(name)
+
+    def command(subject: Subject, options: RunOptions | None = None, **parameters: Any) -> int:
+        options = options or RunOptions()
+        keys = subject.study_keys() | {"experiments": [{"name": name, "parameters": parameters}]} | options.given()
+        return measure(keys, options, default_out=Path("runs") / kind.name)
+
+    command.__doc__ = f"{kind.title} ({kind.reproduces}).\n\n{kind.question}"
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    common = [
+        inspect.Parameter("subject", keyword, annotation=Subject),
+        inspect.Parameter("options", keyword, annotation=RunOptions | None, default=None),
+    ]
+    own = [
+        inspect.Parameter(field, keyword, annotation=_option(info.annotation, info.description), default=info.default)
+        for field, info in kind.model_fields.items()
+    ]
+    command.__signature__ = inspect.Signature([*common, *own])  # pyright: ignore[reportFunctionMemberAccess]
+    return command
+
+
+def add_from_file(app: App, location: str) -> str:
+    """Add the command of an experiment in the user's own file; return the command's name."""
+    kind: type[Experiment] = experiment_class(location)
+    app.command(command_for(location), name=kind.name)
+    return kind.name
+
+
+def __getattr__(name: str) -> Callable[..., int]:
+    for known in experiment_names():
+        if known.replace("-", "_") == name:
+            return command_for(known)
+    raise AttributeError(name)
+
+
+def _option(annotation: Any, text: str | None) -> Any:
+    plain = _plain(annotation)
+    several = get_origin(plain) in (tuple, list)
+    parameter = Parameter(
+        help=text,
+        group=PROTOCOL,
+        consume_multiple=several,
+        negative="" if several else None,
+        show_default=_default,
+    )
+    return Annotated[plain, parameter]
+
+
+def _default(value: Any) -> str:
+    return " ".join(f"{item:g}" if isinstance(item, float) else str(item) for item in value) if isinstance(
+        value, tuple | list
+    ) else str(value)
+
+
+def _plain(annotation: Any) -> Any:
+    """Return a type without the constraints that pydantic checks: they would be checked twice, with other words."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _plain(get_args(annotation)[0])
+    if origin in (tuple, list):
+        return origin[tuple(item if item is Ellipsis else _plain(item) for item in get_args(annotation))]
+    if origin in (Union, types.UnionType):
+        return Union[tuple(_plain(item) for item in get_args(annotation))]  # noqa: UP007 - made from a tuple
+    return annotation
