@@ -21,7 +21,7 @@ import ipvit
 from ipvit.data.trifeature import Trifeature
 from ipvit.errors import InputError
 from ipvit.models.checkpoint import read_metadata, save_checkpoint
-from ipvit.models.loading import load_checkpoint
+from ipvit.models.loading import load_checkpoint, load_model
 from ipvit.models.micro import build_network
 from ipvit.training import supervised
 from ipvit.training.images import augment, training_batches, validation_batches
@@ -369,7 +369,7 @@ def test_a_checkpoint_gives_the_network_and_its_description_back(tmp_path):
     save_checkpoint(path, network, metadata)
     assert read_metadata(path) == {"format": 1, **metadata}
     images = torch.rand(2, 3, 64, 64)
-    model = load_checkpoint(path)
+    model = load_checkpoint(path).eval()
     assert model.classes == ("a", "b", "c") and model.image_size == (64, 64)
     assert torch.equal(model(images), network((images - 0.5) / 0.25))
     save_checkpoint(path, network, metadata, dtype=torch.float16)
@@ -395,7 +395,7 @@ def test_a_file_without_a_description_or_not_safetensors_is_told_apart(tmp_path)
 @pytest.mark.parametrize("name", BUNDLED)
 def test_a_bundled_network_is_as_accurate_as_it_says(name):
     path = WEIGHTS / f"{name}.safetensors"
-    model, metadata = load_checkpoint(path), read_metadata(path) or {}
+    model, metadata = load_model(f"demo:{name}"), read_metadata(path) or {}
     stated = metadata["measured"]
     assert path.stat().st_size < 3_000_000
     assert stated["data"] == "demo:trifeature" and stated["n"] == 1000 and stated["top1"] >= 95

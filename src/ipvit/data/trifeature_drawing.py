@@ -242,7 +242,7 @@ def random_scene(rng: np.random.Generator, colour: int) -> Scene:
     radius = 0.24 + 0.15 * uniform[0]
     margin = 0.96 * radius
     base = np.array(tuple(COLOURS.values())[colour]) + rng.uniform(-0.06, 0.06, 3)
-    # Faint textures are what makes a network look at the shape as well.
+    # The texture's contrast varies, from faint but visible to strong.
     contrast = 0.4 + 0.6 * math.sqrt(uniform[12])
     grey = 0.25 + 0.5 * uniform[6]
     ground = grey + rng.normal(0, 1, (2, 3)) * (0.05 + 0.08 * uniform[7])

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ipvit.errors import InputError
+from ipvit.models.adapters import Adapter, BlockTokens, FeatureState, find_adapter, logits_of, unwrap
 from ipvit.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, View
 
 
@@ -26,7 +28,13 @@ class Model(nn.Module):
         architecture: what identifies the code of the network beside its weights.
         source: where the weights come from, in words.
         weights_sha256: digest of the weights file, where there is one.
+
+    Attributes:
+        distillation_token: what the second token of a distilled network is called: ``distillation``, or ``shape``
+            where it was taught shape.
     """
+
+    distillation_token: str = "distillation"
 
     def __init__(
         self,
@@ -50,6 +58,7 @@ class Model(nn.Module):
         self.register_buffer("_mean", torch.tensor(preprocessing.mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("_std", torch.tensor(preprocessing.std).view(1, -1, 1, 1), persistent=False)
         self._digest: str | None = None
+        self._adapter: Adapter | None = None
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -80,10 +89,66 @@ class Model(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits ``(B, num_classes)``, float32, for images ``(B, 3, H, W)`` in [0, 1]."""
-        logits = self.backbone(self.normalize(images))
-        if isinstance(logits, tuple | list):
-            logits = logits[-1]
-        return logits.float()
+        return logits_of(self.backbone(self.normalize(images))).float()
+
+    @property
+    def adapter(self) -> Adapter:
+        """What reads and changes the inside of the backbone; see :mod:`ipvit.models.adapters`."""
+        network = unwrap(self.backbone)
+        if self._adapter is None or self._adapter.network is not network:
+            self._adapter = find_adapter(network)
+        self._adapter.distillation_token = self.distillation_token
+        return self._adapter
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """What this model can do beside logits: ``tokens``, ``attention``, ``feature_drop``, ``token_removal``, ..."""
+        return self.adapter.capabilities
+
+    def tokens(
+        self, images: Tensor, blocks: Sequence[int] | None = None, *, norm: bool = True
+    ) -> dict[int, BlockTokens]:
+        """Return what leaves blocks (all by default), in float32, for images in [0, 1]; see :meth:`Adapter.tokens`."""
+        adapter = self._able("tokens")
+        wanted = range(adapter.n_blocks) if blocks is None else blocks
+        found = adapter.tokens(self.normalize(images), wanted, norm)
+        return {block: tokens.float() for block, tokens in found.items()}
+
+    def attention(self, images: Tensor, blocks: Sequence[int]) -> dict[int, Tensor]:
+        """Return attention maps ``(B, heads, T, T)``, in float32, for images in [0, 1]; see :meth:`Adapter.attention`."""
+        found = self._able("attention").attention(self.normalize(images), blocks)
+        return {block: attention.float() for block, attention in found.items()}
+
+    def until(self, images: Tensor, block: int) -> FeatureState:
+        """Return what enters a block, for images in [0, 1]; see :meth:`Adapter.until`."""
+        return self._able("feature_drop").until(self.normalize(images), block)
+
+    def drop(self, state: FeatureState, keep: Tensor) -> FeatureState:
+        """Zero the features of the places where ``keep`` is False; see :meth:`Adapter.drop`."""
+        return self._able("feature_drop").drop(state, keep)
+
+    def resume(self, state: FeatureState, block: int | None = None) -> Tensor:
+        """Return the logits, float32, from what enters a block; see :meth:`Adapter.resume`."""
+        return self._able("feature_drop").resume(state, block).float()
+
+    def without_patches(self, images: Tensor, keep: Tensor) -> Tensor:
+        """Return the logits, float32, when the other patches never enter; see :meth:`Adapter.token_removal`."""
+        return self._able("token_removal").token_removal(self.normalize(images), keep).float()
+
+    def logits_by_token(self, images: Tensor) -> dict[str, Tensor]:
+        """Return the logits, float32, of each token's head and their mean; see :meth:`Adapter.logits_by_token`."""
+        found = self._able("token_heads").logits_by_token(self.normalize(images))
+        return {token: logits.float() for token, logits in found.items()}
+
+    def classify(self, vector: Tensor, kind: str = "class") -> Tensor:
+        """Put a token through the network's own head; see :meth:`Adapter.classify`."""
+        return self._able("tokens").classify(vector, kind).float()
+
+    def _able(self, capability: str) -> Adapter:
+        if capability not in self.capabilities:
+            offered = ", ".join(sorted(self.capabilities))
+            raise InputError(f"model {self.name!r} does not offer {capability!r}; it offers {offered}")
+        return self.adapter
 
 
 def wrap(
@@ -116,7 +181,11 @@ def wrap(
     height, width = (size, size) if isinstance(size, int) else size
     preprocessing = Preprocessing(View((height, width), crop_pct, interpolation), tuple(mean), tuple(std))
     return Model(
-        module.eval(), name=name or type(module).__name__, preprocessing=preprocessing, classes=classes, source="wrapped"
+        module.eval(),
+        name=name or type(module).__name__,
+        preprocessing=preprocessing,
+        classes=classes,
+        source="wrapped",
     )
 
 

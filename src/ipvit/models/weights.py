@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ipvit.errors import InputError
+from ipvit.models.download import digest_of, fetch
 
 StateDict = dict[str, Tensor]
 
@@ -23,15 +24,27 @@ WRAPPERS = ("state_dict_ema", "model_ema", "ema_state_dict", "state_dict", "mode
 PREFIXES = ("module.", "_orig_mod.", "backbone.", "model.")
 """What DataParallel, torch.compile and wrappers put before every name."""
 
-DATA_ONLY = [argparse.Namespace]
+_SCALAR: Any = np.array(0.0)[()].__reduce__()[0]  # NumPy's constructor of scalars, wherever this version keeps it
+
+DATA_ONLY: list[Any] = [
+    argparse.Namespace,
+    *((_SCALAR, name) for name in ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")),
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in ("float64", "float32", "int64")),
+]
 """Plain holders of values that training checkpoints of the field carry beside the weights; they run no code."""
 
 
-def resolve(location: str) -> Path:
-    """Return the local file for a path or URL; a URL is downloaded once into torch's hub folder."""
+def resolve(location: str, sha256: str | None = None) -> Path:
+    """Return the local file for a path or URL; a URL is downloaded once into torch's hub folder.
+
+    Args:
+        location: a path, or an ``http``, ``https`` or ``file`` URL.
+        sha256: the SHA-256 of what the URL holds, or its first hex digits, where it is known.
+    """
     scheme = urlparse(location).scheme
     if scheme in ("http", "https", "file"):
-        return _download(location)
+        return fetch(location, sha256=sha256)
     path = Path(location).expanduser()
     if not path.is_file():
         raise InputError(f"there is no weights file {location!r}")
@@ -40,15 +53,18 @@ def resolve(location: str) -> Path:
 
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file, 64 hex digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return digest_of(path)
 
 
-def read_state_dict(path: Path) -> StateDict:
+def read_state_dict(path: Path, key: str | None = None) -> StateDict:
     """Read the weights of a safetensors or PyTorch file.
 
     PyTorch files are read with ``weights_only=True``; the usual wrappers (``model``, ``state_dict``, an exponential
     moving average before the plain weights) and prefixes (``module.``) are taken off.
+
+    Args:
+        path: the file.
+        key: where in the file the weights are, if it has that key; otherwise under the first of ``WRAPPERS``.
 
     Raises:
         InputError: the file is empty, a web page, needs code to be read, or holds no weights.
@@ -60,6 +76,8 @@ def read_state_dict(path: Path) -> StateDict:
     if head.lstrip()[:1] == b"<" and b"<" in head:
         raise InputError(f"{str(path)!r} is a web page saved under that name, not weights; download the file itself")
     content = _read_safetensors(path) if _is_safetensors(path, head) else _read_torch(path)
+    if key is not None and isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+        content = content[key]
     state = _unwrap(content)
     if not state:
         raise InputError(f"the weights file {str(path)!r} holds no tensors")
@@ -137,19 +155,6 @@ def _unwrap(content: Any) -> StateDict:
             break
         state = {key.removeprefix(prefix): value for key, value in state.items()}
     return state
-
-
-def _download(url: str) -> Path:
-    target = Path(torch.hub.get_dir()) / "checkpoints" / "ipvit" / hashlib.sha256(url.encode()).hexdigest()[:12]
-    target = target / (Path(urlparse(url).path).name or "weights")
-    if target.is_file():
-        return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        torch.hub.download_url_to_file(url, str(target), progress=True)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise InputError(f"cannot download {url} ({_line(error)}); download it elsewhere and give NAME@FILE") from None
-    return target
 
 
 def _line(error: BaseException) -> str:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ipvit.perturb.seeding import generator, random_order
+from ipvit.perturb.seeding import generator, random_words
 
 Fill = Literal["black", "mean", "noise", "blur"]
 
@@ -47,7 +47,9 @@ def random_keep(key: np.ndarray, grid: tuple[int, int], n_drop: int) -> np.ndarr
         raise ValueError(f"cannot drop {n_drop} cells of a grid of {rows}x{columns}")
     keep = np.ones((len(key), rows * columns), dtype=bool)
     if n_drop:
-        np.put_along_axis(keep, random_order(key, rows * columns)[:, :n_drop], False, axis=1)
+        words = random_words(key, rows * columns)
+        # the cells with the smallest words: a partition, since sorting every pixel of a PixelDrop would take long
+        np.put_along_axis(keep, np.argpartition(words, n_drop - 1, axis=1)[:, :n_drop], False, axis=1)
     return keep.reshape(-1, rows, columns)
 
 
@@ -66,6 +68,21 @@ def pixel_mask(keep: Tensor, image_size: tuple[int, int]) -> Tensor:
     """Enlarge cell masks ``(B, rows, columns)`` to pixel masks ``(B, 1, H, W)``."""
     tall, wide = cell_size(image_size, (keep.shape[-2], keep.shape[-1]))
     return keep.repeat_interleave(tall, dim=-2).repeat_interleave(wide, dim=-1).unsqueeze(-3)
+
+
+def shift(mask: Tensor, offset: tuple[int, int]) -> Tensor:
+    """Move pixel masks ``(B, 1, H, W)`` down and right by ``offset`` pixels, as the paper's appendix A.1 does.
+
+    What leaves the image is lost, and what comes in from outside is kept, so that fewer pixels are dropped than the
+    grid's share says.
+    """
+    down, right = offset
+    height, width = mask.shape[-2:]
+    if not (0 <= down < height and 0 <= right < width):
+        raise ValueError(f"an offset of {down}, {right} pixels leaves an image of {height}x{width}")
+    moved = torch.ones_like(mask)
+    moved[..., down:, right:] = mask[..., : height - down, : width - right]
+    return moved
 
 
 def patchdrop(images: Tensor, keep: Tensor | np.ndarray, fill: Tensor | float = 0.0) -> Tensor:
@@ -87,7 +104,11 @@ def patchdrop(images: Tensor, keep: Tensor | np.ndarray, fill: Tensor | float = 
     keep = torch.as_tensor(keep, device=images.device)
     if keep.ndim == 2:
         keep = keep.unsqueeze(0)
-    mask = pixel_mask(keep, (images.shape[-2], images.shape[-1]))
+    return replace(images, pixel_mask(keep, (images.shape[-2], images.shape[-1])), fill)
+
+
+def replace(images: Tensor, mask: Tensor, fill: Tensor | float = 0.0) -> Tensor:
+    """Replace the pixels where ``mask``, ``(B, 1, H, W)`` boolean, is False; see :func:`patchdrop`."""
     if isinstance(fill, Tensor):
         return torch.where(mask, images, fill.to(images))
     if fill == 0:

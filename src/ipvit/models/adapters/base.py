@@ -1,0 +1,248 @@
+"""What an adapter offers, and the one for networks of which nothing is known."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ipvit.errors import InputError, did_you_mean
+from ipvit.models.adapters.taps import Flow
+
+CAPABILITIES = frozenset({"logits", "gradients", "tokens", "attention", "feature_drop", "token_removal", "token_heads"})
+"""Everything an adapter may be able to do."""
+
+DISTILLATION_NAMES = ("distillation", "shape")
+"""The second token of a distilled network goes by either name: whoever trained it decides what it was taught."""
+
+
+@dataclasses.dataclass(frozen=True)
+class BlockTokens:
+    """What leaves one block.
+
+    Attributes:
+        prefix: the tokens that stand for no place in the image, by name, ``(B, D)`` each.
+        patches: one vector per place, ``(B, rows * cols, D)``, row by row.
+        grid: rows and columns of the places.
+        pooled: ``(B, D)``, what the network's own pooling makes of the block. After the last block and with ``norm``
+            it is what enters the classifier.
+    """
+
+    prefix: Mapping[str, Tensor]
+    patches: Tensor
+    grid: tuple[int, int]
+    pooled: Tensor
+
+    def vector(self, kind: str) -> Tensor:
+        """Return one vector per image, ``(B, D)``.
+
+        Args:
+            kind: ``class``, ``distillation`` (or ``shape``: the same token), ``register0``..., ``mean_patch`` or
+                ``pooled``.
+
+        Raises:
+            InputError: the network has no such token.
+        """
+        if kind == "mean_patch":
+            return self.patches.mean(dim=1)
+        if kind == "pooled":
+            return self.pooled
+        names = DISTILLATION_NAMES if kind in DISTILLATION_NAMES else (kind,)
+        for name in names:
+            if name in self.prefix:
+                return self.prefix[name]
+        known = [*self.prefix, "mean_patch", "pooled"]
+        raise InputError(f"the network has no token {kind!r}; it has {', '.join(known)}.{did_you_mean(kind, known)}")
+
+    def float(self) -> BlockTokens:
+        """Return the same in float32."""
+        prefix = {name: token.float() for name, token in self.prefix.items()}
+        return BlockTokens(prefix, self.patches.float(), self.grid, self.pooled.float())
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureState:
+    """What enters a block: all that the rest of the network needs.
+
+    Attributes:
+        block: the block's number.
+        flow: the block's arguments.
+        grid: rows and columns of its places.
+        images: the input it came from; later stages of the network look at its shape only.
+    """
+
+    block: int
+    flow: Flow
+    grid: tuple[int, int]
+    images: Tensor
+
+
+class Adapter:
+    """What can be read from and done to the inside of a network; one subclass per architecture family.
+
+    Every method takes images as the network does, that is normalised. Blocks count from 0: transformer blocks, or the
+    stages of a convolutional network with the input of its pooling as the last one. This base class knows nothing of
+    the inside: it offers logits and gradients for any module.
+
+    Attributes:
+        handles: full names (``package.module.Class``) of the network classes that a subclass is for; their subclasses
+            are included, unless another adapter names them.
+        network: the network itself.
+        block_names: what the blocks are called.
+        distillation_token: what the second token of a distilled network is called: ``distillation`` or ``shape``.
+    """
+
+    handles: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+        self.block_names: tuple[str, ...] = ()
+        self.distillation_token = "distillation"
+
+    @classmethod
+    def supports(cls, network: nn.Module) -> bool:
+        """Say whether this adapter can do anything with a network of a class it handles."""
+        return True
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """What of :data:`CAPABILITIES` this network offers; a network without classifier has no logits."""
+        headless = getattr(self.network, "num_classes", None) == 0
+        return frozenset({"gradients"} if headless else {"gradients", "logits"})
+
+    @property
+    def n_blocks(self) -> int:
+        """Number of blocks."""
+        return len(self.block_names)
+
+    @property
+    def prefix(self) -> tuple[str, ...]:
+        """Names of the tokens that stand for no place in the image, in their order."""
+        return ()
+
+    def patch_grid(self, image_size: tuple[int, int]) -> tuple[int, int]:
+        """Return rows and columns of the patches that an image of this height and width is cut into."""
+        raise self._cannot("token_removal")
+
+    def tokens(self, images: Tensor, blocks: Sequence[int], norm: bool) -> dict[int, BlockTokens]:
+        """Return what leaves some blocks, from one forward pass.
+
+        Args:
+            images: ``(B, 3, H, W)``, normalised.
+            blocks: numbers of the blocks.
+            norm: put every token through the network's last normalisation, where it fits (transformers: all blocks,
+                Swin: the last stage, convolutional networks: none).
+        """
+        raise self._cannot("tokens")
+
+    def attention(self, images: Tensor, blocks: Sequence[int]) -> dict[int, Tensor]:
+        """Return attention maps ``(B, heads, T, T)``: a row per query that sums to one, prefix tokens first.
+
+        Raises:
+            InputError: the network's attention is not a softmax over its tokens.
+        """
+        raise self._cannot("attention")
+
+    def until(self, images: Tensor, block: int) -> FeatureState:
+        """Run the network up to a block and return what enters it (appendix C)."""
+        raise self._cannot("feature_drop")
+
+    def drop(self, state: FeatureState, keep: Tensor) -> FeatureState:
+        """Zero all features of some places; prefix tokens are spared.
+
+        Args:
+            state: from :meth:`until`.
+            keep: bool ``(B, rows, cols)`` or ``(B, rows * cols)``; B may be 1 for one mask for all.
+        """
+        raise self._cannot("feature_drop")
+
+    def resume(self, state: FeatureState, block: int | None = None) -> Tensor:
+        """Run the rest of the network and return the logits ``(B, num_classes)``; the state stays as it is.
+
+        Args:
+            state: from :meth:`until` or :meth:`drop`.
+            block: the state's own block, for whoever wants to be sure.
+        """
+        raise self._cannot("feature_drop")
+
+    def token_removal(self, images: Tensor, keep: Tensor) -> Tensor:
+        """Return the logits when some patches never enter the blocks; positions are added before they leave.
+
+        Args:
+            images: ``(B, 3, H, W)``, normalised.
+            keep: bool ``(B, rows, cols)``, the same number of patches in every image.
+        """
+        raise self._cannot("token_removal")
+
+    def logits_by_token(self, images: Tensor) -> dict[str, Tensor]:
+        """Return the logits of each token's own head, and ``mean``: their average, the network's own answer."""
+        raise self._cannot("token_heads")
+
+    def classify(self, vector: Tensor, kind: str = "class") -> Tensor:
+        """Put a vector of :meth:`BlockTokens.vector` (of the same kind, with ``norm``) through the network's own head.
+
+        Raises:
+            InputError: the network has no head that reads this kind of vector.
+        """
+        raise self._cannot("tokens")
+
+    def _cannot(self, capability: str) -> InputError:
+        able = ", ".join(sorted(self.capabilities))
+        return InputError(f"{type(self.network).__name__} does not offer {capability!r}; it offers {able}")
+
+    def _checked(self, blocks: Sequence[int]) -> list[int]:
+        wrong = [block for block in blocks if not 0 <= block < self.n_blocks]
+        if wrong or not blocks:
+            raise InputError(
+                f"{type(self.network).__name__} has blocks 0 to {self.n_blocks - 1}, not {wrong or 'none'}"
+            )
+        return sorted(set(blocks))
+
+
+def logits_of(output: Any) -> Tensor:
+    """Return the logits in whatever a network returns: a tensor, a list whose last is meant, an output object.
+
+    Raises:
+        InputError: there are none.
+    """
+    if isinstance(output, Tensor):
+        return output
+    if isinstance(getattr(output, "logits", None), Tensor):
+        return output.logits
+    if isinstance(output, tuple | list) and output and isinstance(output[-1], Tensor):
+        return output[-1]
+    raise InputError(f"the network returned {type(output).__name__}; it must return logits (B, classes)")
+
+
+def checked_mask(keep: Tensor, batch: int, grid: tuple[int, int]) -> Tensor:
+    """Return a mask as ``(batch, rows * cols)``.
+
+    Raises:
+        InputError: it is not bool, or does not fit batch or grid.
+    """
+    places = grid[0] * grid[1]
+    fits = keep.shape[1:] in ((places,), grid) and keep.shape[0] in (1, batch)
+    if keep.dtype != torch.bool or not fits:
+        raise InputError(
+            f"a mask here must be bool of shape ({batch}, {grid[0]}, {grid[1]}), got {keep.dtype} {tuple(keep.shape)}"
+        )
+    return keep.reshape(keep.shape[0], places).expand(batch, places)
+
+
+def checked_attention(maps: Mapping[int, Tensor]) -> dict[int, Tensor]:
+    """Return the maps, all of them ``(B, heads, T, T)`` with rows that sum to one.
+
+    Raises:
+        InputError: a map is empty, or is no such thing.
+    """
+    for block, attention in maps.items():
+        if attention.dim() != 4 or attention.numel() == 0 or attention.shape[-1] != attention.shape[-2]:
+            raise InputError(f"block {block}: {tuple(attention.shape)} is not an attention map (B, heads, T, T)")
+        rounding = 1e-4 if attention.dtype == torch.float32 else 1e-2
+        error = (attention.float().sum(dim=-1) - 1).abs().max().item()
+        if not error <= rounding:  # also for NaN
+            raise InputError(f"block {block}: the rows of the attention map do not sum to one (off by {error:.3g})")
+    return dict(maps)

@@ -1,0 +1,142 @@
+"""What all networks made of stages over a feature map have in common: convolutional ones, Swin."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from ipvit.errors import InputError
+from ipvit.models.adapters.base import Adapter, BlockTokens, FeatureState, checked_mask, logits_of
+from ipvit.models.adapters.taps import Flow, Tap, read, replaced, skipped
+from ipvit.models.adapters.transformer import check_block, copied
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """Modules that are called one after the other."""
+
+    name: str
+    modules: tuple[nn.Module, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Chain:
+    """A network as one chain of modules: stem, stages, tail, pooling, classifier.
+
+    Attributes:
+        stem: what comes before the first stage.
+        stages: the stages.
+        tail: what comes between the last stage and the pooling.
+        pool: where the map on its way into the pooling can be read.
+        classifier: the layer that makes the logits of one vector, or None if the network pools logits.
+        channels_last: stages work on ``(B, H, W, C)``.
+        pool_channels_last: the pooling, likewise.
+        final_norm: what the last stage's output goes through when tokens are asked for with ``norm``.
+    """
+
+    stem: tuple[nn.Module, ...]
+    stages: tuple[Stage, ...]
+    tail: tuple[nn.Module, ...]
+    pool: Tap
+    classifier: nn.Module | None
+    channels_last: bool = False
+    pool_channels_last: bool = False
+    final_norm: nn.Module | None = None
+
+
+class StagedAdapter(Adapter):
+    """Blocks are the stages, and ``pool``: the last feature map on its way into the pooling.
+
+    Tokens of a stage are the positions of the map that leaves it; those of ``pool`` are the positions of the map that
+    is pooled, and their ``pooled`` is what enters the classifier. Features are dropped from the map that enters a
+    stage, all channels of a position together.
+    """
+
+    def __init__(self, network: nn.Module, chain: Chain) -> None:
+        super().__init__(network)
+        self.chain = chain
+        self.block_names = (*(stage.name for stage in chain.stages), "pool")
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """See :class:`Adapter`."""
+        return super().capabilities | {"tokens", "feature_drop"}
+
+    def tokens(self, images: Tensor, blocks: Sequence[int], norm: bool) -> dict[int, BlockTokens]:
+        """See :class:`Adapter`."""
+        wanted = self._checked(blocks)
+        last = self.n_blocks - 1
+        taps = [self._output(block) for block in wanted]
+        if last in wanted and self.chain.classifier is not None:
+            taps.append(Tap(self.chain.classifier))
+        flows = read(self.network, images, taps)
+        found = {}
+        for block, flow in zip(wanted, flows, strict=False):
+            features = flow.args[0]
+            if norm and block == last - 1 and self.chain.final_norm is not None:
+                features = self.chain.final_norm(features)
+            patches, grid = positions(features, self._channels_last(block))
+            found[block] = BlockTokens({}, patches, grid, patches.mean(dim=1))
+        if len(flows) > len(wanted):
+            entering = flows[-1].args[0]
+            found[last] = dataclasses.replace(found[last], pooled=entering.reshape(entering.shape[0], -1))
+        return found
+
+    def until(self, images: Tensor, block: int) -> FeatureState:
+        """See :class:`Adapter`."""
+        (block,) = self._checked([block])
+        (flow,) = read(self.network, images, [self._entrance(block)])
+        _, grid = positions(flow.args[0], self._channels_last(block))
+        return FeatureState(block, flow, grid, images)
+
+    def drop(self, state: FeatureState, keep: Tensor) -> FeatureState:
+        """See :class:`Adapter`."""
+        features = without_positions(state.flow.args[0], keep, state.grid, self._channels_last(state.block))
+        return dataclasses.replace(state, flow=Flow((features, *state.flow.args[1:]), state.flow.kwargs))
+
+    def resume(self, state: FeatureState, block: int | None = None) -> Tensor:
+        """See :class:`Adapter`."""
+        check_block(state, block)
+        before = list(self.chain.stem) + [
+            module for stage in self.chain.stages[: state.block] for module in stage.modules
+        ]
+        if state.block == len(self.chain.stages):
+            before += self.chain.tail
+        with skipped(before), replaced(self._entrance(state.block), lambda _: copied(state.flow)):
+            return logits_of(self.network(state.images))
+
+    def classify(self, vector: Tensor, kind: str = "pooled") -> Tensor:
+        """See :class:`Adapter`."""
+        if kind != "pooled" or self.chain.classifier is None:
+            raise InputError(f"no head of {type(self.network).__name__} reads the vector {kind!r}")
+        return self.chain.classifier(vector)
+
+    def _entrance(self, block: int) -> Tap:
+        return self.chain.pool if block == len(self.chain.stages) else Tap(self.chain.stages[block].modules[0])
+
+    def _output(self, block: int) -> Tap:
+        is_pool = block == len(self.chain.stages)
+        return self.chain.pool if is_pool else Tap(self.chain.stages[block].modules[-1], "output")
+
+    def _channels_last(self, block: int) -> bool:
+        is_pool = block == len(self.chain.stages)
+        return self.chain.pool_channels_last if is_pool else self.chain.channels_last
+
+
+def positions(features: Tensor, channels_last: bool) -> tuple[Tensor, tuple[int, int]]:
+    """Return a feature map as ``(B, rows * cols, C)``, and its rows and columns."""
+    ordered = features if channels_last else features.permute(0, 2, 3, 1)
+    return ordered.flatten(1, 2), (ordered.shape[1], ordered.shape[2])
+
+
+def without_positions(features: Tensor, keep: Tensor, grid: tuple[int, int], channels_last: bool) -> Tensor:
+    """Return a feature map with all channels zero where ``keep`` is False."""
+    mask = checked_mask(keep, features.shape[0], grid).reshape(-1, *grid).to(features.device)
+    return features.where(mask.unsqueeze(-1 if channels_last else 1), features.new_zeros(()))
+
+
+def children(module: nn.Module) -> tuple[nn.Module, ...]:
+    """Return what a container holds, in its order."""
+    return tuple(module.children())

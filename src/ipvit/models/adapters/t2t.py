@@ -1,0 +1,39 @@
+"""T2T-ViT."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from ipvit.models.adapters.taps import Flow, Tap
+from ipvit.models.adapters.transformer import TransformerAdapter, softmax_map
+
+
+class T2T(TransformerAdapter):
+    """The backbone behind the tokens-to-token module, which itself works on overlapping patches.
+
+    A token has seen its neighbours' pixels when it enters the first block, so there is no token removal.
+    """
+
+    handles = ("ipvit.models.t2t.T2TViT",)
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__(
+            network,
+            blocks=list(network.blocks),
+            prefix=("class",),
+            final_norm=network.norm,
+            heads={"class": network.head, "pooled": network.head},
+            can=("attention",),
+        )
+
+    def patch_grid(self, image_size: tuple[int, int]) -> tuple[int, int]:
+        """See :class:`~ipvit.models.adapters.base.Adapter`."""
+        rows, columns = self.network.grid_size
+        return int(rows), int(columns)
+
+    def _attention_taps(self, block: nn.Module) -> list[Tap]:
+        return [Tap(block.attn.qkv, "output")]
+
+    def _attention_map(self, block: nn.Module, flows: list[Flow]) -> Tensor:
+        queries, keys, _ = flows[0].args[0].chunk(3, dim=-1)
+        return softmax_map(queries, keys, block.attn.num_heads, block.attn.scale)

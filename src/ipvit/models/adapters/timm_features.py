@@ -1,0 +1,108 @@
+"""Any other timm network that says where its features are."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from ipvit.errors import InputError
+from ipvit.models.adapters.base import Adapter, BlockTokens, FeatureState, logits_of
+from ipvit.models.adapters.staged import positions, without_positions
+from ipvit.models.adapters.taps import Flow, Tap, read, replaced
+from ipvit.models.adapters.transformer import check_block, copied
+
+
+class TimmFeatures(Adapter):
+    """Networks with timm's ``feature_info`` and ``forward_intermediates``: ConvNeXt, DenseNet, NFNet, PVT and so on.
+
+    Blocks are the feature levels timm names (they begin with the stem in most networks), and ``pool``: the last of
+    them on its way to the head. The state before a level is the level before; before the first one it is the image.
+    Resuming runs the whole network and puts the state in its place, which is slower than leaving out what precedes.
+    """
+
+    handles = ("torch.nn.modules.module.Module",)
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__(network)
+        self._levels = tuple(str(info["module"]) for info in _feature_info(network))
+        self._channels = tuple(int(info["num_chs"]) for info in _feature_info(network))
+        self.block_names = (*self._levels, "pool")
+
+    @classmethod
+    def supports(cls, network: nn.Module) -> bool:
+        """See :class:`Adapter`."""
+        known = dict(network.named_modules()) if hasattr(network, "forward_intermediates") else {}
+        levels = [info.get("module") for info in _feature_info(network)]
+        return bool(levels) and hasattr(network, "forward_head") and all(level in known for level in levels)
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """See :class:`Adapter`."""
+        return super().capabilities | {"tokens", "feature_drop"}
+
+    def tokens(self, images: Tensor, blocks: Sequence[int], norm: bool) -> dict[int, BlockTokens]:
+        """See :class:`Adapter`."""
+        wanted = self._checked(blocks)
+        last = self.n_blocks - 1
+        levels = sorted({min(block, last - 1) for block in wanted})
+        if last in wanted:
+            final, features = self.network.forward_intermediates(images, indices=levels, norm=norm)
+            pooled = self.network.forward_head(final, pre_logits=True)
+        else:
+            features = self.network.forward_intermediates(
+                images, indices=levels, norm=norm, stop_early=True, intermediates_only=True
+            )
+            pooled = None
+        by_level = dict(zip(levels, features, strict=True))
+        found = {}
+        for block in wanted:
+            patches, grid = positions(by_level[min(block, last - 1)], channels_last=False)
+            found[block] = BlockTokens({}, patches, grid, patches.mean(dim=1))
+        if pooled is not None:
+            found[last] = dataclasses.replace(found[last], pooled=pooled.reshape(pooled.shape[0], -1))
+        return found
+
+    def until(self, images: Tensor, block: int) -> FeatureState:
+        """See :class:`Adapter`."""
+        (block,) = self._checked([block])
+        flow = Flow((images,)) if block == 0 else read(self.network, images, [self._entrance(block)])[0]
+        features = flow.args[0]
+        if not isinstance(features, Tensor) or features.dim() != 4:
+            raise InputError(
+                f"{type(self.network).__name__}: what enters {self.block_names[block]!r} is not a feature map"
+            )
+        _, grid = positions(features, self._channels_last(block, features))
+        return FeatureState(block, flow, grid, images)
+
+    def drop(self, state: FeatureState, keep: Tensor) -> FeatureState:
+        """See :class:`Adapter`."""
+        features = state.flow.args[0]
+        dropped = without_positions(features, keep, state.grid, self._channels_last(state.block, features))
+        return dataclasses.replace(state, flow=Flow((dropped,)))
+
+    def resume(self, state: FeatureState, block: int | None = None) -> Tensor:
+        """See :class:`Adapter`."""
+        check_block(state, block)
+        if state.block == 0:
+            return logits_of(self.network(state.flow.args[0]))
+        with replaced(self._entrance(state.block), lambda _: copied(state.flow)):
+            return logits_of(self.network(state.images))
+
+    def classify(self, vector: Tensor, kind: str = "pooled") -> Tensor:
+        """See :class:`Adapter`."""
+        if kind != "pooled":
+            raise InputError(f"no head of {type(self.network).__name__} reads the vector {kind!r}")
+        return self.network.get_classifier()(vector)
+
+    def _entrance(self, block: int) -> Tap:
+        return Tap(self.network.get_submodule(self._levels[block - 1]), "output")
+
+    def _channels_last(self, block: int, features: Tensor) -> bool:
+        return block > 0 and features.shape[1] != self._channels[block - 1]
+
+
+def _feature_info(network: nn.Module) -> list[dict]:
+    info = getattr(network, "feature_info", [])
+    return list(info) if isinstance(info, list | tuple) else list(getattr(info, "info", []))

@@ -1,0 +1,116 @@
+"""timm's plain transformers: ViT and DeiT in all their forms, distilled, with registers, without class token; EVA, BEiT.
+
+DINO, DINOv2, DeiT III and CLIP's towers are ``VisionTransformer`` there; DINOv3 is ``Eva``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ipvit.models.adapters.taps import Flow, Tap, changed, skipped
+from ipvit.models.adapters.transformer import TransformerAdapter, patches_stay_apart
+
+
+class TimmVisionTransformer(TransformerAdapter):
+    """timm's ``VisionTransformer``, also distilled.
+
+    Tokens come from timm's own ``forward_intermediates``. The last normalisation is ``norm``, or ``fc_norm`` in
+    networks that normalise after pooling.
+    """
+
+    handles = ("timm.models.vision_transformer.VisionTransformer",)
+    removes_tokens = True
+
+    def __init__(self, network: nn.Module) -> None:
+        prefix = _prefix(network)
+        normalises_later = isinstance(network.norm, nn.Identity)
+        heads = {"pooled": network.head}
+        if getattr(network, "global_pool", "") == "token" and "class" in prefix:
+            heads["class"] = network.head
+        if "distillation" in prefix:
+            heads = {"class": network.head, "distillation": network.head_dist}
+        can = []
+        if all(hasattr(getattr(block, "attn", None), "attn_drop") for block in network.blocks):
+            can.append("attention")
+        if self.removes_tokens and patches_stay_apart(getattr(network.patch_embed, "proj", network.patch_embed)):
+            can.append("token_removal")
+        super().__init__(
+            network,
+            blocks=list(network.blocks),
+            prefix=prefix,
+            final_norm=getattr(network, "fc_norm", network.norm) if normalises_later else network.norm,
+            heads=heads,
+            can=can,
+        )
+
+    @classmethod
+    def supports(cls, network: nn.Module) -> bool:
+        """See :class:`~ipvit.models.adapters.base.Adapter`."""
+        return hasattr(network, "forward_intermediates") and len(_prefix(network)) == network.num_prefix_tokens
+
+    def patch_grid(self, image_size: tuple[int, int]) -> tuple[int, int]:
+        """See :class:`~ipvit.models.adapters.base.Adapter`."""
+        rows, columns = self.network.patch_embed.dynamic_feat_size(image_size)
+        return int(rows), int(columns)
+
+    def _outputs(self, images: Tensor, blocks: Sequence[int]) -> list[Tensor]:
+        return intermediate_tokens(self.network, images, blocks)
+
+    def _pooled(self, tokens: Tensor, norm: bool) -> Tensor:
+        if norm:
+            return self.network.forward_head(self.network.norm(tokens), pre_logits=True)
+        with skipped([self.network.fc_norm]):
+            return self.network.forward_head(tokens, pre_logits=True)
+
+    def _attention_taps(self, block: nn.Module) -> list[Tap]:
+        return [Tap(block.attn.attn_drop)]
+
+    def _attention_map(self, block: nn.Module, flows: list[Flow]) -> Tensor:
+        return flows[0].args[0]
+
+    @contextlib.contextmanager
+    def _readable(self, block: nn.Module) -> Iterator[None]:
+        with changed(block.attn, "fused_attn", False):
+            yield
+
+
+class TimmRelativeVisionTransformer(TimmVisionTransformer):
+    """timm's ``Eva`` and ``Beit``: their attention is told where each token is, so no token can simply be left out."""
+
+    handles = ("timm.models.eva.Eva", "timm.models.beit.Beit")
+    removes_tokens = False
+
+
+def intermediate_tokens(network: nn.Module, images: Tensor, blocks: Sequence[int]) -> list[Tensor]:
+    """Return ``(B, T, D)`` tokens after some blocks through timm's own ``forward_intermediates``."""
+    found = network.forward_intermediates(
+        images,
+        indices=list(blocks),
+        return_prefix_tokens=True,
+        stop_early=True,
+        output_fmt="NLC",
+        intermediates_only=True,
+    )
+    return [_joined(part) for part in found]
+
+
+def _joined(part: Tensor | tuple[Tensor, Tensor]) -> Tensor:
+    if isinstance(part, Tensor):
+        return part
+    patches, prefix = part
+    return torch.cat([prefix, patches], dim=1)
+
+
+def _prefix(network: nn.Module) -> tuple[str, ...]:
+    names = []
+    if getattr(network, "cls_token", None) is not None:
+        names.append("class")
+    if getattr(network, "dist_token", None) is not None:
+        names.append("distillation")
+    if getattr(network, "reg_token", None) is not None:
+        names += [f"register{place}" for place in range(network.reg_token.shape[1])]
+    return tuple(names)

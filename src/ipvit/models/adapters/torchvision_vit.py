@@ -1,0 +1,43 @@
+"""torchvision's ViT."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from torch import Tensor, nn
+
+from ipvit.models.adapters.taps import Flow, Tap, replaced
+from ipvit.models.adapters.transformer import TransformerAdapter, patches_stay_apart
+
+
+class TorchvisionVisionTransformer(TransformerAdapter):
+    """torchvision's ``VisionTransformer``, whose attention is ``nn.MultiheadAttention``."""
+
+    handles = ("torchvision.models.vision_transformer.VisionTransformer",)
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__(
+            network,
+            blocks=list(network.encoder.layers),
+            prefix=("class",),
+            final_norm=network.encoder.ln,
+            heads={"class": network.heads, "pooled": network.heads},
+            can=("attention", "token_removal") if patches_stay_apart(network.conv_proj) else ("attention",),
+        )
+
+    def patch_grid(self, image_size: tuple[int, int]) -> tuple[int, int]:
+        """See :class:`~ipvit.models.adapters.base.Adapter`."""
+        return image_size[0] // self.network.patch_size, image_size[1] // self.network.patch_size
+
+    def _attention_taps(self, block: nn.Module) -> list[Tap]:
+        return [Tap(block.self_attention, "output")]
+
+    def _attention_map(self, block: nn.Module, flows: list[Flow]) -> Tensor:
+        return flows[0].args[0][1]
+
+    @contextlib.contextmanager
+    def _readable(self, block: nn.Module) -> Iterator[None]:
+        asking = {"need_weights": True, "average_attn_weights": False}
+        with replaced(Tap(block.self_attention), lambda flow: Flow(flow.args, flow.kwargs | asking)):
+            yield

@@ -1,0 +1,228 @@
+"""What all transformers on a sequence of patch tokens have in common."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ipvit.errors import InputError
+from ipvit.models.adapters.base import (
+    DISTILLATION_NAMES,
+    Adapter,
+    BlockTokens,
+    FeatureState,
+    checked_attention,
+    checked_mask,
+    logits_of,
+)
+from ipvit.models.adapters.taps import Flow, Tap, read, replaced, skipped
+
+
+class TransformerAdapter(Adapter):
+    """Blocks that each take and return ``(B, T, D)`` tokens, prefix tokens first.
+
+    A family states its parts in ``__init__`` and says how attention is read.
+
+    Args:
+        network: the network.
+        blocks: its blocks in their order.
+        prefix: names of its prefix tokens; the second one of a distilled network as ``distillation``.
+        final_norm: what every token goes through before the head.
+        heads: by kind of vector, the head that reads it.
+        can: further capabilities than tokens and feature drop.
+    """
+
+    token_argument = 0
+    """Which argument of a block holds the tokens."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        blocks: Sequence[nn.Module],
+        prefix: Sequence[str],
+        final_norm: nn.Module,
+        heads: Mapping[str, nn.Module],
+        can: Sequence[str] = (),
+    ) -> None:
+        super().__init__(network)
+        self.blocks = tuple(blocks)
+        self.block_names = tuple(f"block {number + 1}" for number in range(len(blocks)))
+        self.final_norm = final_norm
+        self._prefix = tuple(prefix)
+        self._heads = dict(heads)
+        self._can = frozenset(can)
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """See :class:`Adapter`."""
+        distilled = {"token_heads"} if "distillation" in self._heads and "logits" in super().capabilities else set()
+        return super().capabilities | {"tokens", "feature_drop"} | self._can | distilled
+
+    @property
+    def prefix(self) -> tuple[str, ...]:
+        """See :class:`Adapter`."""
+        return tuple(self.distillation_token if name == "distillation" else name for name in self._prefix)
+
+    def tokens(self, images: Tensor, blocks: Sequence[int], norm: bool) -> dict[int, BlockTokens]:
+        """See :class:`Adapter`."""
+        wanted = self._checked(blocks)
+        outputs = self._outputs(images, wanted)
+        return {block: self._split(output, images, norm) for block, output in zip(wanted, outputs, strict=True)}
+
+    def attention(self, images: Tensor, blocks: Sequence[int]) -> dict[int, Tensor]:
+        """See :class:`Adapter`."""
+        if "attention" not in self.capabilities:
+            raise self._cannot("attention")
+        wanted = self._checked(blocks)
+        places = [self._attention_taps(self.blocks[block]) for block in wanted]
+        with contextlib.ExitStack() as stack:
+            for block in wanted:
+                stack.enter_context(self._readable(self.blocks[block]))
+            flows = iter(read(self.network, images, [tap for taps in places for tap in taps]))
+        maps = {
+            block: self._attention_map(self.blocks[block], [next(flows) for _ in taps])
+            for block, taps in zip(wanted, places, strict=True)
+        }
+        return checked_attention(maps)
+
+    def until(self, images: Tensor, block: int) -> FeatureState:
+        """See :class:`Adapter`."""
+        (block,) = self._checked([block])
+        (flow,) = read(self.network, images, [Tap(self.blocks[block])])
+        return FeatureState(block, flow, self.patch_grid(_size(images)), images)
+
+    def drop(self, state: FeatureState, keep: Tensor) -> FeatureState:
+        """See :class:`Adapter`."""
+        batch = state.flow.args[self.token_argument].shape[0]
+        args = self._masked(state.flow.args, checked_mask(keep, batch, state.grid))
+        return dataclasses.replace(state, flow=Flow(args, state.flow.kwargs))
+
+    def resume(self, state: FeatureState, block: int | None = None) -> Tensor:
+        """See :class:`Adapter`."""
+        check_block(state, block)
+        with self._without(state.block), replaced(Tap(self.blocks[state.block]), lambda _: copied(state.flow)):
+            return logits_of(self.network(state.images))
+
+    def token_removal(self, images: Tensor, keep: Tensor) -> Tensor:
+        """See :class:`Adapter`."""
+        if "token_removal" not in self.capabilities:
+            raise self._cannot("token_removal")
+        kept = checked_mask(keep, images.shape[0], self.patch_grid(_size(images)))
+        counts = kept.sum(dim=1)
+        if (counts != counts[0]).any() or counts[0] == 0:
+            raise InputError(
+                f"every image must keep the same number of patches, at least one; got {counts.min()} to {counts.max()}"
+            )
+        index = kept.nonzero()[:, 1].reshape(images.shape[0], -1)
+        with replaced(Tap(self.blocks[0]), lambda flow: Flow(self._gathered(flow.args, index), flow.kwargs)):
+            return logits_of(self.network(images))
+
+    def logits_by_token(self, images: Tensor) -> dict[str, Tensor]:
+        """See :class:`Adapter`."""
+        if "token_heads" not in self.capabilities:
+            raise self._cannot("token_heads")
+        heads = {name: self._heads[name] for name in ("class", "distillation")}
+        flows = read(self.network, images, [Tap(head, "output") for head in heads.values()])
+        of_class, of_distillation = (flow.args[0] for flow in flows)
+        return {
+            "class": of_class,
+            self.distillation_token: of_distillation,
+            "mean": (of_class + of_distillation) / 2,
+        }
+
+    def classify(self, vector: Tensor, kind: str = "class") -> Tensor:
+        """See :class:`Adapter`."""
+        name = "distillation" if kind in DISTILLATION_NAMES else kind
+        if name not in self._heads:
+            raise InputError(
+                f"no head of {type(self.network).__name__} reads the vector {kind!r}; "
+                f"there are heads for {', '.join(self._heads)}"
+            )
+        return self._heads[name](vector)
+
+    # What a family may have to say for itself.
+
+    def _outputs(self, images: Tensor, blocks: Sequence[int]) -> list[Tensor]:
+        """Return what leaves the blocks, ``(B, T, D)`` each."""
+        flows = read(self.network, images, [Tap(self.blocks[block], "output") for block in blocks])
+        return [output[0] if isinstance(output := flow.args[0], tuple) else output for flow in flows]
+
+    def _pooled(self, tokens: Tensor, norm: bool) -> Tensor:
+        """Return what the network's pooling makes of ``(B, T, D)`` tokens that did not go through ``final_norm``."""
+        return self.final_norm(tokens[:, 0]) if norm else tokens[:, 0]
+
+    def _attention_taps(self, block: nn.Module) -> list[Tap]:
+        """Return where to read so that :meth:`_attention_map` can tell the map."""
+        raise NotImplementedError
+
+    def _attention_map(self, block: nn.Module, flows: list[Flow]) -> Tensor:
+        raise NotImplementedError
+
+    @contextlib.contextmanager
+    def _readable(self, block: nn.Module) -> Iterator[None]:
+        """Make a block compute its attention map where it otherwise would not."""
+        yield
+
+    @contextlib.contextmanager
+    def _without(self, block: int) -> Iterator[None]:
+        """Leave out the blocks before this one."""
+        with skipped(self.blocks[:block]):
+            yield
+
+    def _masked(self, args: tuple[Any, ...], keep: Tensor) -> tuple[Any, ...]:
+        tokens = args[self.token_argument]
+        spared = keep.new_ones(keep.shape[0], len(self._prefix))
+        kept = torch.cat([spared, keep], dim=1).to(tokens.device).unsqueeze(-1)
+        return self._with_tokens(args, tokens.where(kept, tokens.new_zeros(())))
+
+    def _gathered(self, args: tuple[Any, ...], index: Tensor) -> tuple[Any, ...]:
+        tokens = args[self.token_argument]
+        count = len(self._prefix)
+        at = index.to(tokens.device).unsqueeze(-1).expand(-1, -1, tokens.shape[-1])
+        return self._with_tokens(args, torch.cat([tokens[:, :count], tokens[:, count:].gather(1, at)], dim=1))
+
+    def _with_tokens(self, args: tuple[Any, ...], tokens: Tensor) -> tuple[Any, ...]:
+        place = self.token_argument
+        return (*args[:place], tokens, *args[place + 1 :])
+
+    def _split(self, output: Tensor, images: Tensor, norm: bool) -> BlockTokens:
+        tokens = self.final_norm(output) if norm else output
+        count = len(self._prefix)
+        return BlockTokens(
+            prefix={name: tokens[:, place] for place, name in enumerate(self.prefix)},
+            patches=tokens[:, count:],
+            grid=self.patch_grid(_size(images)),
+            pooled=self._pooled(output, norm),
+        )
+
+
+def softmax_map(queries: Tensor, keys: Tensor, heads: int, scale: float) -> Tensor:
+    """Return ``softmax(q k^T scale)``, ``(B, heads, T, T)``, for queries and keys ``(B, T, D)``."""
+    split = [part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in (queries, keys)]
+    return ((split[0] * scale) @ split[1].transpose(-2, -1)).softmax(dim=-1)
+
+
+def patches_stay_apart(projection: nn.Module) -> bool:
+    """Say whether a patch embedding sees each patch by itself: a convolution whose windows do not overlap."""
+    return isinstance(projection, nn.Conv2d) and projection.kernel_size == projection.stride
+
+
+def check_block(state: FeatureState, block: int | None) -> None:
+    """Raise :class:`InputError` when a state is resumed at another block than its own."""
+    if block is not None and block != state.block:
+        raise InputError(f"the state was taken before block {state.block}; it cannot be resumed at block {block}")
+
+
+def copied(flow: Flow) -> Flow:
+    """Return a copy, so that what works in place leaves the original alone."""
+    return Flow(tuple(arg.clone() if isinstance(arg, Tensor) else arg for arg in flow.args), flow.kwargs)
+
+
+def _size(images: Tensor) -> tuple[int, int]:
+    return images.shape[-2], images.shape[-1]

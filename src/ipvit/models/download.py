@@ -1,0 +1,257 @@
+"""Downloading weights: resumed when cut, checked by size and digest, kept once for all processes."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import http.client
+import json
+import os
+import re
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import unquote, urlparse
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from ipvit import __version__
+from ipvit.errors import InputError
+from ipvit.models.checkpoint import write_atomically
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+TIMEOUT = 30.0
+"""Seconds without a byte after which a server is given up."""
+
+CHUNK = 1 << 20
+"""Bytes read at a time."""
+
+HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})(?=\.)")
+"""The convention of PyTorch's zoos: ``resnet50-0676ba61.pth`` states the first hex digits of the file's SHA-256."""
+
+
+class _Interrupted(OSError):
+    """The connection ended before the file did; what has come is kept."""
+
+
+def fetch(url: str, *, sha256: str | None = None, timeout: float = TIMEOUT) -> Path:
+    """Return the local file for a URL, downloading it unless it is there.
+
+    The file lies in torch's hub folder, in ``checkpoints/ipvit``. Its SHA-256 is noted in a small JSON file beside it
+    the first time, and compared ever after.
+
+    Args:
+        url: ``http``, ``https`` or ``file`` (used in place).
+        sha256: the file's SHA-256 or its first hex digits; by default those in its name, if any.
+        timeout: seconds without a byte after which the server is given up.
+
+    Raises:
+        InputError: no network, no such file, a web page instead of weights, or content other than stated or noted.
+    """
+    stated = sha256 or stated_hash(url)
+    if urlparse(url).scheme == "file":
+        path = Path(unquote(urlparse(url).path))
+        if not path.is_file():
+            raise InputError(f"there is no file {str(path)!r} ({url})")
+        _check_stated(path, digest_of(path), stated, url)
+        return path
+    target = cache_path(url)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _alone(target):
+            if not target.is_file():
+                _Download(url, target, timeout).run(stated)
+            _check(target, url, stated)
+    except OSError as error:
+        raise InputError(f"cannot keep weights in {str(target.parent)!r}: {_line(error)}; TORCH_HOME moves it") from None
+    return target
+
+
+def cache_path(url: str) -> Path:
+    """Return where the file of a URL is kept, and where to put it by hand."""
+    folder = Path(torch.hub.get_dir()) / "checkpoints" / "ipvit" / hashlib.sha256(url.encode()).hexdigest()[:12]
+    return folder / (Path(unquote(urlparse(url).path)).name or "weights")
+
+
+def stated_hash(url: str) -> str | None:
+    """Return the hex digits of the SHA-256 that a file's name states, or None.
+
+    >>> stated_hash("https://download.pytorch.org/models/resnet50-0676ba61.pth")
+    '0676ba61'
+    """
+    found = HASH_IN_NAME.search(Path(urlparse(url).path).name)
+    return found[1] if found else None
+
+
+def digest_of(path: Path) -> str:
+    """Return the SHA-256 of a file, 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@dataclasses.dataclass
+class _Download:
+    url: str
+    target: Path
+    timeout: float
+
+    @property
+    def part(self) -> Path:
+        """What has come so far."""
+        return self.target.with_name(f"{self.target.name}.part")
+
+    @property
+    def validator(self) -> Path:
+        """The version of the file on the server that ``part`` is the beginning of (its ETag or date)."""
+        return self.target.with_name(f"{self.target.name}.part.version")
+
+    def run(self, stated: str | None) -> None:
+        """Fetch the whole file and move it into place; goes on where a cut connection stopped."""
+        while True:
+            before = self._have()
+            try:
+                self._receive()
+                break
+            except urllib.error.HTTPError as error:
+                raise InputError(f"{self.url} answers {error.code} {error.reason}; {self._by_hand()}") from None
+            except (OSError, http.client.HTTPException) as error:
+                if self._have() > before:
+                    continue  # bytes came: the server lives, ask for the rest
+                kept = f"; {self._have():,} bytes are kept, the same command goes on from there" if self._have() else ""
+                raise InputError(f"cannot download {self.url} ({_line(error)}){kept}; {self._by_hand()}") from None
+        digest = digest_of(self.part)
+        try:
+            _check_stated(self.part, digest, stated, self.url)
+            _refuse_page(self.part, self.url)
+        except InputError:
+            self.part.unlink()
+            raise
+        self.part.replace(self.target)
+        self.validator.unlink(missing_ok=True)
+
+    def _receive(self) -> None:
+        """Ask for what is missing, once, and keep what comes."""
+        start = self._have()
+        request = urllib.request.Request(self.url, headers={"User-Agent": f"ipvit/{__version__}"})
+        if start:
+            request.add_header("Range", f"bytes={start}-")
+            if self.validator.is_file():
+                request.add_header("If-Range", self.validator.read_text())
+        try:
+            response = urllib.request.urlopen(request, timeout=self.timeout)
+        except urllib.error.HTTPError as error:
+            if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE or not start:
+                raise
+            if error.headers.get("Content-Range") == f"bytes */{start}":
+                return  # nothing is missing
+            self.part.unlink()  # the file on the server is another one, shorter than what is here
+            return self._receive()
+        with response:
+            if response.headers.get_content_type() in ("text/html", "application/xhtml+xml"):
+                raise InputError(f"{self.url} is a web page, not weights; {self._by_hand()}")
+            resumed = response.status == http.HTTPStatus.PARTIAL_CONTENT and _starts_at(response, start)
+            start = start if resumed else 0
+            self._note_version(response)
+            length = response.headers.get("Content-Length")
+            total = start + int(length) if length else None
+            with self.part.open("ab" if resumed else "wb") as file:
+                self._copy(response, file, start, total)
+        if total is not None and self._have() != total:
+            raise _Interrupted(f"the connection ended after {self._have():,} of {total:,} bytes")
+
+    def _copy(self, response: Any, file: IO[bytes], start: int, total: int | None) -> None:
+        with _progress(self.target.name, start, total) as advance:
+            while block := response.read(CHUNK):
+                file.write(block)
+                advance(len(block))
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _note_version(self, response: Any) -> None:
+        tag = response.headers.get("ETag")
+        version = tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified")
+        if version:
+            self.validator.write_text(version)
+        else:
+            self.validator.unlink(missing_ok=True)
+
+    def _have(self) -> int:
+        return self.part.stat().st_size if self.part.is_file() else 0
+
+    def _by_hand(self) -> str:
+        return f"save it by hand as {str(self.target)!r}"
+
+
+def _starts_at(response: Any, start: int) -> bool:
+    return response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
+
+
+def _check(target: Path, url: str, stated: str | None) -> None:
+    """Compare a kept file with what its name states and with what was noted; note it the first time."""
+    digest = digest_of(target)
+    _check_stated(target, digest, stated, url)
+    note = target.with_name(f"{target.name}.json")
+    if not note.is_file():
+        _refuse_page(target, url)
+        content = {"url": url, "sha256": digest, "size": target.stat().st_size}
+        write_atomically(note, json.dumps(content, indent=1).encode())
+        return
+    try:
+        noted = json.loads(note.read_text(encoding="utf-8"))["sha256"]
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{str(note)!r} is damaged; delete it to note the weights beside it anew") from None
+    if noted != digest:
+        raise InputError(
+            f"{str(target)!r} has changed since it was first used (SHA-256 {digest[:12]}, was {noted[:12]}); delete it "
+            f"to download it again, or delete {note.name!r} beside it if the new content is wanted"
+        )
+
+
+def _check_stated(path: Path, digest: str, stated: str | None, url: str) -> None:
+    if stated and not digest.startswith(stated.lower()):
+        raise InputError(
+            f"{str(path)!r} is not what {url} should be: SHA-256 {digest[:12]}, stated {stated[:12]}; delete it and "
+            "download it again, or give NAME@FILE"
+        )
+
+
+def _refuse_page(path: Path, url: str) -> None:
+    with path.open("rb") as file:
+        if file.read(512).lstrip()[:1] == b"<":
+            raise InputError(f"{str(path)!r} is a web page, not weights; delete it and download {url} itself")
+
+
+@contextlib.contextmanager
+def _alone(target: Path) -> Iterator[None]:
+    """Let one process at a time work on a file; the others wait, and then find it there."""
+    with target.with_name(f".{target.name}.lock").open("a") as file:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX)  # let go of when the file is closed or the process ends
+        yield
+
+
+@contextlib.contextmanager
+def _progress(name: str, start: int, total: int | None) -> Iterator[Any]:
+    console = Console(file=sys.stderr)
+    if not console.is_terminal:
+        yield lambda count: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(name, total=total, completed=start)
+        yield lambda count: progress.advance(task, count)
+
+
+def _line(error: BaseException) -> str:
+    text = " ".join(str(getattr(error, "reason", None) or error).split()) or type(error).__name__
+    return text if len(text) <= 200 else text[:197] + "..."

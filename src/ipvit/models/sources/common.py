@@ -1,0 +1,118 @@
+"""What all sources share: names taken apart, fixed initialisation, and refusals on one line."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlparse
+
+import torch
+from torch import Tensor, nn
+
+RANDOM_SEED = 0
+"""Networks without pretrained weights are initialised from this seed, so that their digest is always the same."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelName:
+    """A model name taken apart: ``[SCHEME:]NAME[?KEY=VALUE&...][@WEIGHTS]``."""
+
+    scheme: str
+    name: str
+    options: dict[str, Any]
+    weights: str | None
+
+    @classmethod
+    def parse(cls, text: str) -> ModelName:
+        """Take a name apart; the first ``@`` begins the weights."""
+        text, _, weights = text.partition("@")
+        text, _, query = text.partition("?")
+        scheme = ""
+        if ".py:" in text:
+            scheme = "file"
+        elif ":" in text:
+            scheme, _, text = text.partition(":")
+        options = {key: _value(value) for key, value in parse_qsl(query, keep_blank_values=True)}
+        return cls(scheme, text, options, weights or None)
+
+
+def short_name(name: str) -> str:
+    """Return what tables show: without the folders of a file, and of the weights only their name."""
+    text, _, weights = name.partition("@")
+    if ".py:" in text:
+        text = Path(text.split(".py:")[0]).name + ":" + text.rpartition(":")[2]
+    return f"{text}@{Path(urlparse(weights).path).stem}" if weights else text
+
+
+def fitted(state: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    """Let the family's own converter rename foreign keys and resample positions, where plain loading would not do."""
+    own = network.state_dict()
+    if all(key in state and state[key].shape == value.shape for key, value in own.items()):
+        return state
+    module = importlib.import_module(type(network).__module__)
+    convert = getattr(module, "checkpoint_filter_fn", None)
+    if convert is None:
+        return state
+    try:
+        converted = convert(dict(state), network)
+    except (KeyError, RuntimeError, ValueError, AttributeError, IndexError, TypeError):
+        return state  # not a checkpoint of this family: the strict comparison says which keys are wrong
+    return converted if isinstance(converted, dict) else state
+
+
+@contextlib.contextmanager
+def seeded() -> Iterator[None]:
+    """Initialise from a fixed seed and leave the global random state as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(RANDOM_SEED)
+        yield
+
+
+@contextlib.contextmanager
+def quick_refusal_when_offline() -> Iterator[None]:
+    """Without a network, let the hub client look into its cache only, instead of retrying for most of a minute."""
+    from huggingface_hub import constants
+
+    behind_proxy = any(key.lower() in ("https_proxy", "all_proxy") and value for key, value in os.environ.items())
+    if behind_proxy or _resolves(urlparse(constants.ENDPOINT).hostname):
+        yield
+        return
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+def cannot_fetch(name: str, error: Exception) -> str:
+    """Return what to tell a user whose weights could not be downloaded."""
+    text = " ".join(str(error).split())
+    return (
+        f"cannot download the weights of {name} ({text[:160]}); give a local file as {name}@FILE, or --no-pretrained for "
+        "random weights"
+    )
+
+
+def _resolves(host: str | None) -> bool:
+    try:
+        socket.getaddrinfo(host, 443)
+    except OSError:
+        return False
+    return True
+
+
+def _value(text: str) -> Any:
+    lowered = text.lower()
+    if lowered in ("true", "false"):
+        return lowered == "true"
+    for convert in (int, float):
+        with contextlib.suppress(ValueError):
+            return convert(text)
+    return text

@@ -1,0 +1,128 @@
+"""Networks of files: bundled or trained checkpoints, and factories in the user's own Python files."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ipvit.errors import InputError, did_you_mean
+from ipvit.models.checkpoint import read_metadata
+from ipvit.models.labels import classes_of_timm
+from ipvit.models.micro import build_network
+from ipvit.models.model import Model
+from ipvit.models.sources.common import ModelName, seeded
+from ipvit.models.weights import load_strictly, read_state_dict, resolve, sha256
+from ipvit.preprocessing import Preprocessing, View
+
+DEMO_WEIGHTS = Path(__file__).parent.parent / "weights"
+
+
+def demo_models() -> list[str]:
+    """Return the names of the bundled networks."""
+    return sorted(f"demo:{path.stem}" for path in DEMO_WEIGHTS.glob("*.safetensors"))
+
+
+def load_demo(parsed: ModelName, pretrained: bool) -> Model:
+    """Load a bundled network.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    path = DEMO_WEIGHTS / f"{parsed.name}.safetensors"
+    if not path.is_file():
+        names = [name.removeprefix("demo:") for name in demo_models()]
+        raise InputError(
+            f"there is no bundled model 'demo:{parsed.name}'; there are: "
+            + ", ".join(f"demo:{name}" for name in names)
+            + f".{did_you_mean(parsed.name, names)}"
+        )
+    if parsed.weights:
+        path = resolve(parsed.weights)
+    return load_checkpoint(path, options=parsed.options, pretrained=pretrained)
+
+
+def load_checkpoint(path: Path, *, options: dict[str, Any] | None = None, pretrained: bool = True) -> Model:
+    """Load a network saved by ``ipvit train``: the file itself states architecture, classes and preprocessing.
+
+    Raises:
+        InputError: the file was not written by ``ipvit train`` or does not fit.
+    """
+    stated = read_metadata(path)
+    if stated is None:
+        raise InputError(f"{str(path)!r} does not state its architecture; give NAME@FILE with the network's name")
+    architecture = stated["architecture"]
+    kwargs = {**architecture.get("kwargs", {}), **(options or {})}
+    with seeded():
+        network = build_network(architecture["name"], num_classes=len(stated["classes"]), **kwargs)
+    if pretrained:
+        load_strictly(network, read_state_dict(path), str(path))
+    return Model(
+        network,
+        name=path.stem,
+        preprocessing=stated_preprocessing(stated),
+        classes=tuple(stated["classes"]),
+        architecture=f"{architecture['name']}{sorted(kwargs.items())}",
+        source=str(path.name) if pretrained else "random initialisation",
+        weights_sha256=sha256(path) if pretrained else None,
+    )
+
+
+def stated_preprocessing(stated: dict[str, Any]) -> Preprocessing:
+    """Return the preprocessing in a checkpoint's description."""
+    values = stated["preprocessing"]
+    height, width = values["size"]
+    view = View((height, width), values["crop_pct"], values["interpolation"], values.get("crop_mode", "center"))
+    return Preprocessing(view, tuple(values["mean"]), tuple(values["std"]))
+
+
+def load_file(parsed: ModelName, pretrained: bool) -> Model:
+    """Call a factory in a Python file; what it returns is a model, or a network that states its input as timm's do.
+
+    Raises:
+        InputError: there is no such file or function, or it returns something else.
+    """
+    from ipvit.models.sources.timm_source import timm_preprocessing
+
+    location, _, attribute = parsed.name.rpartition(":")
+    factory = getattr(import_file(location), attribute, None)
+    if not callable(factory):
+        raise InputError(f"{location} has no function {attribute!r}")
+    with seeded():
+        made = factory(**parsed.options)
+    if isinstance(made, Model):
+        model = made
+    elif isinstance(made, nn.Module) and hasattr(made, "pretrained_cfg"):
+        model = Model(made.eval(), name=attribute, preprocessing=timm_preprocessing(made, {}))
+        model.classes = classes_of_timm(made, dict(getattr(made, "pretrained_cfg", {})))
+    else:
+        raise InputError(
+            f"{parsed.name} returned {type(made).__name__}; it must return ipvit.wrap(module, mean=..., std=..., size=...)"
+        )
+    if parsed.weights:
+        path = resolve(parsed.weights)
+        load_strictly(model.backbone, read_state_dict(path), str(path))
+        model.weights_sha256 = sha256(path)
+    source = hashlib.sha256(Path(location).expanduser().read_bytes()).hexdigest()[:16]
+    model.architecture = f"{attribute}{sorted(parsed.options.items())} of {source}\n{model.architecture}"
+    model.source = parsed.weights or parsed.name
+    return model
+
+
+def import_file(location: str) -> Any:
+    """Import the user's own Python file.
+
+    Raises:
+        InputError: there is no such file.
+    """
+    path = Path(location).expanduser()
+    if not path.is_file():
+        raise InputError(f"there is no file {location!r}")
+    spec = importlib.util.spec_from_file_location(f"ipvit_user_{path.stem}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

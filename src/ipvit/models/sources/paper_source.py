@@ -1,0 +1,125 @@
+"""Building the paper's networks and loading their weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+from torch import nn
+
+from ipvit.errors import InputError
+from ipvit.models.labels import imagenet_classes
+from ipvit.models.model import Model
+from ipvit.models.paper import NETWORKS, PaperNetwork, paper_name
+from ipvit.models.sources.common import ModelName, fitted, seeded
+from ipvit.models.sources.torchvision_source import undotted
+from ipvit.models.weights import load_strictly, read_state_dict, resolve, sha256
+from ipvit.preprocessing import Preprocessing
+
+
+def load_paper(name: str, pretrained: bool = True, weights: str | None = None) -> Model:
+    """Load a network of the paper, fed as the authors fed it.
+
+    Args:
+        name: ``deit_small``, ``DeiT-S``, ...: see :func:`~ipvit.models.paper.paper_name`.
+        pretrained: fetch the published weights if none are given; otherwise start from a fixed random seed.
+        weights: a local file or a URL to use instead.
+
+    Raises:
+        InputError: the paper has no such network, or its weights cannot be had or do not fit.
+    """
+    return load_paper_name(ModelName("paper", name, {}, weights), pretrained)
+
+
+def load_paper_name(parsed: ModelName, pretrained: bool) -> Model:
+    """Load a network by a name that was taken apart; its options change the constructor's."""
+    entry = NETWORKS[paper_name(parsed.name)]
+    options = {**entry.options, **parsed.options}
+    location = parsed.weights or (entry.weights if pretrained else None)
+    if location is None and pretrained:
+        raise InputError(
+            f"the weights of paper:{entry.name} cannot be downloaded without a person: get them from {entry.page} and "
+            f"give paper:{entry.name}@FILE"
+        )
+    network = build_paper(entry, options)
+    digest = None
+    if location is not None:
+        path = resolve(location)
+        state = undotted(read_state_dict(path, entry.key))
+        if entry.options.get("num_classes") == 0:  # files of self-supervision may carry a projection head
+            state = {key: value for key, value in state.items() if not key.startswith("head.")}
+        load_strictly(network, fitted(state, network), location)
+        digest = sha256(path)
+    outputs = getattr(network, "num_classes", options.get("num_classes", 1000))
+    return Model(
+        network,
+        name=f"paper:{entry.name}",
+        preprocessing=_preprocessing(entry, options),
+        classes=imagenet_classes() if outputs == 1000 else None,
+        architecture=f"paper:{entry.constructor}{sorted(options.items())}",
+        source=location or "random initialisation",
+        weights_sha256=digest,
+    )
+
+
+def build_paper(entry: PaperNetwork, options: dict[str, object] | None = None) -> nn.Module:
+    """Build a network of the paper with random weights.
+
+    Args:
+        entry: which one.
+        options: arguments of its constructor; those of the entry by default.
+
+    Raises:
+        InputError: the constructor does not take the options.
+    """
+    options = dict(entry.options) if options is None else options
+    source, _, name = entry.constructor.partition(":")
+    try:
+        with seeded():
+            return CONSTRUCTORS[source](name, options).eval()
+    except (TypeError, ValueError, AssertionError) as error:
+        raise InputError(f"paper:{entry.name} does not take {options}: {error}") from None
+
+
+def _timm(name: str, options: dict[str, object]) -> nn.Module:
+    import timm
+
+    return timm.create_model(name, pretrained=False, **options)
+
+
+def _torchvision(name: str, options: dict[str, object]) -> nn.Module:
+    import torchvision.models as zoo
+
+    return zoo.get_model(name, weights=None, **options)
+
+
+def _t2t(name: str, options: dict[str, object]) -> nn.Module:
+    from ipvit.models.t2t import VARIANTS, T2TViT
+
+    return T2TViT(**{**VARIANTS[name], **options})  # pyright: ignore[reportArgumentType]
+
+
+def _vit_small_2020(name: str, options: dict[str, object]) -> nn.Module:
+    """Build the ViT-S that timm had before the AugReg weights: its scores are divided by sqrt(width), not by head."""
+    from timm.models.vision_transformer import VisionTransformer
+
+    sizes = {"embed_dim": 768, "depth": 8, "num_heads": 8, "mlp_ratio": 3.0, "qkv_bias": False}
+    norm = functools.partial(nn.LayerNorm, eps=1e-5)
+    network = VisionTransformer(**{**sizes, "norm_layer": norm, **options})  # pyright: ignore[reportArgumentType]
+    for block in network.blocks:
+        block.attn.scale = 768**-0.5
+        block.attn.fused_attn = False  # the fused kernel would not look at the scale
+    return network
+
+
+CONSTRUCTORS = {"timm": _timm, "torchvision": _torchvision, "t2t": _t2t, "vit_small_2020": _vit_small_2020}
+"""What builds a network, by the first part of ``PaperNetwork.constructor``."""
+
+
+def _preprocessing(entry: PaperNetwork, options: dict[str, object]) -> Preprocessing:
+    wanted = options.get("img_size")
+    if wanted is None:
+        return entry.preprocessing
+
+    size = (wanted, wanted) if isinstance(wanted, int) else wanted
+    return dataclasses.replace(entry.preprocessing, view=dataclasses.replace(entry.preprocessing.view, size=size))

@@ -1,0 +1,88 @@
+"""Networks of timm, by name or from the Hugging Face hub."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from torch import nn
+
+from ipvit.errors import InputError, did_you_mean
+from ipvit.models.checkpoint import read_metadata
+from ipvit.models.labels import classes_of_timm
+from ipvit.models.model import Model
+from ipvit.models.sources.common import ModelName, cannot_fetch, fitted, quick_refusal_when_offline, seeded
+from ipvit.models.sources.own_files import demo_models, stated_preprocessing
+from ipvit.models.weights import load_strictly, read_state_dict, resolve, sha256
+from ipvit.preprocessing import Preprocessing, View
+
+
+def load_timm(parsed: ModelName, pretrained: bool) -> Model:
+    """Load a network that timm knows.
+
+    Raises:
+        InputError: timm does not know the name, or :func:`build_timm` refuses.
+    """
+    import timm
+
+    known = timm.list_models()
+    if parsed.name.split(".")[0] not in known:
+        close = did_you_mean(parsed.name, [*known, *demo_models()])
+        raise InputError(f"timm knows no model {parsed.name!r}.{close}")
+    return build_timm(parsed, pretrained)
+
+
+def build_timm(parsed: ModelName, pretrained: bool) -> Model:
+    """Build a network by a name that ``timm.create_model`` takes, ``hf-hub:owner/name`` among them.
+
+    Raises:
+        InputError: it does not take the options, its weights do not fit or cannot be fetched.
+    """
+    import timm
+
+    path = resolve(parsed.weights) if parsed.weights else None
+    stated = (read_metadata(path) if path is not None else None) or {}
+    options = dict(stated.get("architecture", {}).get("kwargs", {})) | parsed.options
+    if "classes" in stated:
+        options.setdefault("num_classes", len(stated["classes"]))
+    fetch = pretrained and path is None
+    try:
+        with seeded(), quick_refusal_when_offline() if fetch else contextlib.nullcontext():
+            network = timm.create_model(parsed.name, pretrained=fetch, **options)
+    except TypeError as error:
+        raise InputError(f"{parsed.name} does not take {options}: {error}") from None
+    except (OSError, RuntimeError, ValueError, AssertionError) as error:
+        if fetch:
+            raise InputError(cannot_fetch(parsed.name, error)) from None
+        raise InputError(f"timm cannot build {parsed.name} with {options}: {error}") from None
+    source = f"timm {timm.__version__}, {'pretrained' if fetch else 'random initialisation'}"
+    digest = None
+    if path is not None:
+        load_strictly(network, fitted(read_state_dict(path), network), str(path))
+        source, digest = str(parsed.weights), sha256(path)
+    preprocessing = timm_preprocessing(network, parsed.options)
+    classes = classes_of_timm(network, dict(network.pretrained_cfg))
+    if stated:
+        preprocessing, classes = stated_preprocessing(stated), tuple(stated["classes"])
+    return Model(
+        network,
+        name=parsed.name,
+        preprocessing=preprocessing,
+        classes=classes,
+        architecture=f"timm:{parsed.name}{sorted(options.items())}",
+        source=source,
+        weights_sha256=digest,
+    )
+
+
+def timm_preprocessing(network: nn.Module, options: dict[str, Any]) -> Preprocessing:
+    """Return what a timm network states of its input; an ``img_size`` that was asked for replaces the size."""
+    from timm.data import resolve_model_data_config
+
+    config = resolve_model_data_config(network)
+    height, width = config["input_size"][-2:]
+    if "img_size" in options:
+        wanted = options["img_size"]
+        height, width = (wanted, wanted) if isinstance(wanted, int) else wanted
+    view = View((height, width), config["crop_pct"], config["interpolation"], config["crop_mode"])
+    return Preprocessing(view, tuple(config["mean"]), tuple(config["std"]))

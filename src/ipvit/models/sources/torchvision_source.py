@@ -1,0 +1,63 @@
+"""Networks of torchvision."""
+
+from __future__ import annotations
+
+import re
+
+from torch import Tensor
+
+from ipvit.errors import InputError, did_you_mean
+from ipvit.models.labels import imagenet_classes
+from ipvit.models.model import Model
+from ipvit.models.sources.common import ModelName, cannot_fetch, seeded
+from ipvit.models.weights import load_strictly, read_state_dict, resolve, sha256
+from ipvit.preprocessing import Preprocessing, View
+
+
+def load_torchvision(parsed: ModelName, pretrained: bool) -> Model:
+    """Load a classification network of torchvision; ``?weights=IMAGENET1K_V1`` chooses among the published weights.
+
+    Raises:
+        InputError: unknown name, options or weights.
+    """
+    import torchvision.models as zoo
+
+    known = zoo.list_models(module=zoo)
+    if parsed.name not in known:
+        raise InputError(f"torchvision knows no classification model {parsed.name!r}.{did_you_mean(parsed.name, known)}")
+    options = dict(parsed.options)
+    published = zoo.get_model_weights(parsed.name)
+    wanted = options.pop("weights", None)
+    if wanted is not None and wanted not in published.__members__:
+        raise InputError(f"torchvision:{parsed.name} has no weights {wanted!r}; known: {', '.join(published.__members__)}")
+    entry = published[wanted] if wanted else published.DEFAULT if pretrained else next(iter(published))
+    path = resolve(parsed.weights) if parsed.weights else None
+    fetch = pretrained and path is None
+    try:
+        with seeded():
+            network = zoo.get_model(parsed.name, weights=entry if fetch else None, **options)
+    except TypeError as error:
+        raise InputError(f"torchvision:{parsed.name} does not take {options}: {error}") from None
+    except OSError as error:
+        raise InputError(cannot_fetch(f"torchvision:{parsed.name}", error)) from None
+    if path is not None:
+        load_strictly(network, undotted(read_state_dict(path)), str(path))
+    preset = (entry if wanted or fetch else next(iter(published))).transforms()
+    size = int(preset.crop_size[0])
+    resized = int(preset.resize_size[0])
+    view = View((size, size), size / resized, preset.interpolation.value)
+    outputs = options.get("num_classes", 1000)
+    return Model(
+        network,
+        name=f"torchvision:{parsed.name}",
+        preprocessing=Preprocessing(view, tuple(preset.mean), tuple(preset.std)),
+        classes=imagenet_classes() if outputs == 1000 else None,
+        architecture=f"torchvision:{parsed.name}{sorted(options.items())}",
+        source=str(parsed.weights) if path else f"torchvision {entry.name}" if fetch else "random initialisation",
+        weights_sha256=sha256(path) if path else None,
+    )
+
+
+def undotted(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights with the names of today: DenseNet's files still say ``norm.1`` where it has ``norm1``."""
+    return {re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2.", key): value for key, value in state.items()}

@@ -1,0 +1,56 @@
+"""Salient and non-salient PatchDrop: which patches hold how much of the foreground (section 3.1).
+
+A salience map gives every patch a share of the foreground, for example a DINO network's attention from the class token
+to the patches. Level ``m`` is a mass of it: salient PatchDrop drops the fewest patches that hold at least ``m``,
+non-salient PatchDrop those that hold the lowest ``m``. Salient at ``m`` and non-salient at ``1 - m`` are complements.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def salient_keep(salience: Tensor, mass: float) -> Tensor:
+    """Return masks that drop the fewest patches holding at least ``mass`` of the salience.
+
+    Args:
+        salience: ``(B, ...)`` non-negative, for example ``(B, rows, columns)``.
+        mass: in [0, 1]; 0 drops nothing, 1 drops every patch.
+
+    Returns:
+        Boolean, the shape of ``salience``, True where a patch is kept.
+    """
+    return _cumulative_below(salience, 1 - _checked(mass))
+
+
+def non_salient_keep(salience: Tensor, mass: float) -> Tensor:
+    """Return masks that drop the patches holding the lowest ``mass`` of the salience; see :func:`salient_keep`."""
+    return ~_cumulative_below(salience, _checked(mass))
+
+
+def mass_mask(salience: Tensor, mass: float) -> Tensor:
+    """Return the foreground at a threshold: the fewest patches that hold at least ``mass`` of the salience."""
+    return ~salient_keep(salience, mass)
+
+
+def _cumulative_below(salience: Tensor, share: float) -> Tensor:
+    """True for the least salient patches, up to those that together hold at most ``share``."""
+    flat = salience.flatten(1).double()
+    if bool((flat < 0).any()) or not bool(torch.isfinite(flat).all()):
+        raise ValueError("salience must be finite and not negative")
+    if share <= 0:
+        return torch.zeros_like(salience, dtype=torch.bool)
+    if share >= 1:
+        return torch.ones_like(salience, dtype=torch.bool)
+    order = flat.argsort(dim=1, stable=True)
+    total = flat.sum(dim=1, keepdim=True)
+    sorted_share = flat.gather(1, order).cumsum(dim=1) / total.clamp(min=torch.finfo(torch.float64).tiny)
+    below = torch.zeros_like(flat, dtype=torch.bool).scatter(1, order, sorted_share <= share)
+    return below.view_as(salience)
+
+
+def _checked(mass: float) -> float:
+    if not 0 <= mass <= 1:
+        raise ValueError(f"a mass lies in [0, 1], not {mass}")
+    return mass
