@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +30,7 @@ class HuggingFaceTransformer(TransformerAdapter):
         f"{_MODULES}.dinov2_with_registers.modeling_dinov2_with_registers.Dinov2WithRegistersForImageClassification",
     )
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: Any) -> None:
         body = network.base_model
         embeddings = body.embeddings
         prefix = ["class"]
@@ -67,11 +68,11 @@ class HuggingFaceTransformer(TransformerAdapter):
             return torch.cat([tokens[:, 0], tokens[:, len(self._prefix) :].mean(dim=1)], dim=1)
         return tokens[:, :2].mean(dim=1) if "distillation" in self._heads else tokens[:, 0]
 
-    def _attention_taps(self, block: nn.Module) -> list[Tap]:
+    def _attention_taps(self, block: Any) -> list[Tap]:
         queries, keys = _projection(block, ("q_proj", "query")), _projection(block, ("k_proj", "key"))
         return [Tap(queries, "output"), Tap(keys, "output")]
 
-    def _attention_map(self, block: nn.Module, flows: list[Flow]) -> Tensor:
+    def _attention_map(self, block: Any, flows: list[Flow]) -> Tensor:
         queries, keys = flows[0].args[0], flows[1].args[0]
         heads = self.network.config.num_attention_heads
         return softmax_map(queries, keys, heads, (queries.shape[-1] // heads) ** -0.5)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from typing import Any
+
+from torch import Tensor
 
 from ipvit.models.adapters.taps import Flow, Tap
 from ipvit.models.adapters.transformer import TransformerAdapter, softmax_map
@@ -16,7 +18,7 @@ class T2T(TransformerAdapter):
 
     handles = ("ipvit.models.t2t.T2TViT",)
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: Any) -> None:
         super().__init__(
             network,
             blocks=list(network.blocks),
@@ -31,9 +33,9 @@ class T2T(TransformerAdapter):
         rows, columns = self.network.grid_size
         return int(rows), int(columns)
 
-    def _attention_taps(self, block: nn.Module) -> list[Tap]:
+    def _attention_taps(self, block: Any) -> list[Tap]:
         return [Tap(block.attn.qkv, "output")]
 
-    def _attention_map(self, block: nn.Module, flows: list[Flow]) -> Tensor:
+    def _attention_map(self, block: Any, flows: list[Flow]) -> Tensor:
         queries, keys, _ = flows[0].args[0].chunk(3, dim=-1)
         return softmax_map(queries, keys, block.attn.num_heads, block.attn.scale)

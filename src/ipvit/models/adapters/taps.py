@@ -32,7 +32,7 @@ class Flow:
     kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
-class _EverythingRead(Exception):  # noqa: N818 - not an error: it ends a forward pass of which enough is known
+class _EverythingRead(Exception):
     """Raised inside a forward pass once every tap has been passed."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -24,14 +25,14 @@ class TimmFeatures(Adapter):
 
     handles = ("torch.nn.modules.module.Module",)
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: Any) -> None:
         super().__init__(network)
         self._levels = tuple(str(info["module"]) for info in _feature_info(network))
         self._channels = tuple(int(info["num_chs"]) for info in _feature_info(network))
         self.block_names = (*self._levels, "pool")
 
     @classmethod
-    def supports(cls, network: nn.Module) -> bool:
+    def supports(cls, network: Any) -> bool:
         """See :class:`Adapter`."""
         known = dict(network.named_modules()) if hasattr(network, "forward_intermediates") else {}
         levels = [info.get("module") for info in _feature_info(network)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import nn
+from typing import Any
 
 from ipvit.models.adapters.staged import Chain, Stage, StagedAdapter, children
 from ipvit.models.adapters.taps import Tap
@@ -13,7 +13,7 @@ class TimmResNet(StagedAdapter):
 
     handles = ("timm.models.resnet.ResNet",)
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: Any) -> None:
         names = ("layer1", "layer2", "layer3", "layer4")
         chain = Chain(
             stem=(network.conv1, network.bn1, network.act1, network.maxpool),
@@ -30,7 +30,7 @@ class TimmRegNet(StagedAdapter):
 
     handles = ("timm.models.regnet.RegNet",)
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: Any) -> None:
         chain = Chain(
             stem=(network.stem,),
             stages=tuple(Stage(name, (getattr(network, name),)) for name in ("s1", "s2", "s3", "s4")),
@@ -46,7 +46,7 @@ class TimmEfficientNet(StagedAdapter):
 
     handles = ("timm.models.efficientnet.EfficientNet", "timm.models.mobilenetv3.MobileNetV3")
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: Any) -> None:
         # MobileNetV3 pools first and has its last convolution after that.
         widens_first = hasattr(network, "bn2")
         chain = Chain(
@@ -67,7 +67,7 @@ class TimmSwin(StagedAdapter):
         "timm.models.swin_transformer_v2.SwinTransformerV2",
     )
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: Any) -> None:
         chain = Chain(
             stem=(network.patch_embed,),
             stages=tuple(Stage(f"stage {place + 1}", (stage,)) for place, stage in enumerate(children(network.layers))),

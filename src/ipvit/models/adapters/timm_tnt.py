@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from ipvit.models.adapters.taps import Flow, Tap
 from ipvit.models.adapters.timm_vit import intermediate_tokens
@@ -22,7 +22,7 @@ class TimmTNT(TransformerAdapter):
     handles = ("timm.models.tnt.TNT",)
     token_argument = 1
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: Any) -> None:
         heads = {"pooled": network.head}
         if network.global_pool == "token":
             heads["class"] = network.head
@@ -45,10 +45,10 @@ class TimmTNT(TransformerAdapter):
     def _pooled(self, tokens: Tensor, norm: bool) -> Tensor:
         return self.network.forward_head(self.final_norm(tokens) if norm else tokens, pre_logits=True)
 
-    def _attention_taps(self, block: nn.Module) -> list[Tap]:
+    def _attention_taps(self, block: Any) -> list[Tap]:
         return [Tap(block.attn_out.attn_drop)]
 
-    def _attention_map(self, block: nn.Module, flows: list[Flow]) -> Tensor:
+    def _attention_map(self, block: Any, flows: list[Flow]) -> Tensor:
         return flows[0].args[0]
 
     def _masked(self, args: tuple[Any, ...], keep: Tensor) -> tuple[Any, ...]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +26,7 @@ class TimmVisionTransformer(TransformerAdapter):
     handles = ("timm.models.vision_transformer.VisionTransformer",)
     removes_tokens = True
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: Any) -> None:
         prefix = _prefix(network)
         normalises_later = isinstance(network.norm, nn.Identity)
         heads = {"pooled": network.head}
@@ -48,7 +49,7 @@ class TimmVisionTransformer(TransformerAdapter):
         )
 
     @classmethod
-    def supports(cls, network: nn.Module) -> bool:
+    def supports(cls, network: Any) -> bool:
         """See :class:`~ipvit.models.adapters.base.Adapter`."""
         return hasattr(network, "forward_intermediates") and len(_prefix(network)) == network.num_prefix_tokens
 
@@ -66,14 +67,14 @@ class TimmVisionTransformer(TransformerAdapter):
         with skipped([self.network.fc_norm]):
             return self.network.forward_head(tokens, pre_logits=True)
 
-    def _attention_taps(self, block: nn.Module) -> list[Tap]:
+    def _attention_taps(self, block: Any) -> list[Tap]:
         return [Tap(block.attn.attn_drop)]
 
-    def _attention_map(self, block: nn.Module, flows: list[Flow]) -> Tensor:
+    def _attention_map(self, block: Any, flows: list[Flow]) -> Tensor:
         return flows[0].args[0]
 
     @contextlib.contextmanager
-    def _readable(self, block: nn.Module) -> Iterator[None]:
+    def _readable(self, block: Any) -> Iterator[None]:
         with changed(block.attn, "fused_attn", False):
             yield
 
@@ -85,7 +86,7 @@ class TimmRelativeVisionTransformer(TimmVisionTransformer):
     removes_tokens = False
 
 
-def intermediate_tokens(network: nn.Module, images: Tensor, blocks: Sequence[int]) -> list[Tensor]:
+def intermediate_tokens(network: Any, images: Tensor, blocks: Sequence[int]) -> list[Tensor]:
     """Return ``(B, T, D)`` tokens after some blocks through timm's own ``forward_intermediates``."""
     found = network.forward_intermediates(
         images,
@@ -105,7 +106,7 @@ def _joined(part: Tensor | tuple[Tensor, Tensor]) -> Tensor:
     return torch.cat([prefix, patches], dim=1)
 
 
-def _prefix(network: nn.Module) -> tuple[str, ...]:
+def _prefix(network: Any) -> tuple[str, ...]:
     names = []
     if getattr(network, "cls_token", None) is not None:
         names.append("class")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import nn
 
@@ -17,7 +18,7 @@ class TorchvisionResNet(StagedAdapter):
 
     handles = (f"{_ZOO}.resnet.ResNet",)
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: Any) -> None:
         names = ("layer1", "layer2", "layer3", "layer4")
         chain = Chain(
             stem=(network.conv1, network.bn1, network.relu, network.maxpool),
@@ -34,7 +35,7 @@ class TorchvisionVGG(StagedAdapter):
 
     handles = (f"{_ZOO}.vgg.VGG", f"{_ZOO}.alexnet.AlexNet")
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: Any) -> None:
         chain = Chain(
             stem=(),
             stages=_between_max_pools(children(network.features)),
@@ -50,7 +51,7 @@ class TorchvisionSqueezeNet(StagedAdapter):
 
     handles = (f"{_ZOO}.squeezenet.SqueezeNet",)
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: Any) -> None:
         chain = Chain(
             stem=(),
             stages=_between_max_pools(children(network.features)),
@@ -66,7 +67,7 @@ class TorchvisionDenseNet(StagedAdapter):
 
     handles = (f"{_ZOO}.densenet.DenseNet",)
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: Any) -> None:
         parts = dict(network.features.named_children())
         names = [name for name in parts if name.startswith("denseblock")]
         first = list(parts).index(names[0])
@@ -93,7 +94,7 @@ class TorchvisionFeatures(StagedAdapter):
         f"{_ZOO}.convnext.ConvNeXt",
     )
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: Any) -> None:
         stem, *stages = network.features.named_children()
         chain = Chain(
             stem=(stem[1],),
@@ -110,7 +111,7 @@ class TorchvisionSwin(StagedAdapter):
 
     handles = (f"{_ZOO}.swin_transformer.SwinTransformer",)
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: Any) -> None:
         stem, first, *rest = children(network.features)
         groups = [(first,), *zip(rest[::2], rest[1::2], strict=True)]
         chain = Chain(

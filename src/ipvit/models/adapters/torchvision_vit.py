@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from ipvit.models.adapters.taps import Flow, Tap, replaced
 from ipvit.models.adapters.transformer import TransformerAdapter, patches_stay_apart
@@ -16,7 +17,7 @@ class TorchvisionVisionTransformer(TransformerAdapter):
 
     handles = ("torchvision.models.vision_transformer.VisionTransformer",)
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: Any) -> None:
         super().__init__(
             network,
             blocks=list(network.encoder.layers),
@@ -30,14 +31,14 @@ class TorchvisionVisionTransformer(TransformerAdapter):
         """See :class:`~ipvit.models.adapters.base.Adapter`."""
         return image_size[0] // self.network.patch_size, image_size[1] // self.network.patch_size
 
-    def _attention_taps(self, block: nn.Module) -> list[Tap]:
+    def _attention_taps(self, block: Any) -> list[Tap]:
         return [Tap(block.self_attention, "output")]
 
-    def _attention_map(self, block: nn.Module, flows: list[Flow]) -> Tensor:
+    def _attention_map(self, block: Any, flows: list[Flow]) -> Tensor:
         return flows[0].args[0][1]
 
     @contextlib.contextmanager
-    def _readable(self, block: nn.Module) -> Iterator[None]:
+    def _readable(self, block: Any) -> Iterator[None]:
         asking = {"need_weights": True, "average_attn_weights": False}
         with replaced(Tap(block.self_attention), lambda flow: Flow(flow.args, flow.kwargs | asking)):
             yield

@@ -157,15 +157,15 @@ class TransformerAdapter(Adapter):
         """Return what the network's pooling makes of ``(B, T, D)`` tokens that did not go through ``final_norm``."""
         return self.final_norm(tokens[:, 0]) if norm else tokens[:, 0]
 
-    def _attention_taps(self, block: nn.Module) -> list[Tap]:
+    def _attention_taps(self, block: Any) -> list[Tap]:
         """Return where to read so that :meth:`_attention_map` can tell the map."""
         raise NotImplementedError
 
-    def _attention_map(self, block: nn.Module, flows: list[Flow]) -> Tensor:
+    def _attention_map(self, block: Any, flows: list[Flow]) -> Tensor:
         raise NotImplementedError
 
     @contextlib.contextmanager
-    def _readable(self, block: nn.Module) -> Iterator[None]:
+    def _readable(self, block: Any) -> Iterator[None]:
         """Make a block compute its attention map where it otherwise would not."""
         yield
 
