@@ -13,7 +13,7 @@ from ipvit.engine.store import Store
 from ipvit.perturb.seeding import keys, random_order
 
 CLASSES = [f"c{i}" for i in range(4)]
-DISCRETE = ["model", "image", "mode", "information_loss", "run", "label", "prediction", "correct", "correct5", "patches_dropped"]
+DISCRETE = ["model", "image", "mode", "information_loss", "run", "label", "prediction", "correct", "correct5", "dropped"]
 
 
 def small_occlusion(**changes) -> ipvit.Occlusion:

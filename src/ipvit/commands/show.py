@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-import fnmatch
+import dataclasses
+import itertools
 import json as json_module
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
+from rich import box
+from rich.columns import Columns
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 from ipvit.errors import InputError, did_you_mean
+
+if TYPE_CHECKING:
+    from ipvit.models.catalogue import Entry
+    from ipvit.models.paper import PaperNetwork
 
 Flag = Annotated[bool, Parameter(negative="")]
 
@@ -39,33 +48,90 @@ def report(folder: Path, /, *, json: Flag = False) -> int:
     return 0
 
 
-def models(pattern: str = "*", /, *, json: Flag = False) -> int:
-    """List the networks that can be used, by name.
+def models(pattern: str | None = None, /, *, paper: Flag = False, json: Flag = False) -> int:
+    """List the networks that can be used, by family.
 
     Parameters
     ----------
     pattern
-        Shell wildcards, for example 'deit*' or 'torchvision:resnet*'.
+        Shell wildcards, for example 'deit*' or 'torchvision:resnet*'; without it the families.
+    paper
+        Only the networks of the paper, with their figures, weights and sizes.
     json
         Print JSON on standard output, nothing else.
     """
-    import timm
-    import torchvision.models as zoo
+    from ipvit.models.catalogue import catalogue, describe, matching
+    from ipvit.models.paper import NETWORKS
 
-    from ipvit.models.loading import demo_models
-
-    names = [*demo_models(), *(f"torchvision:{name}" for name in zoo.list_models(module=zoo)), *timm.list_models()]
-    found = [name for name in names if fnmatch.fnmatch(name, pattern)]
-    if not found:
-        raise InputError(f"no model matches {pattern!r}.{did_you_mean(pattern, names)}")
+    found = matching(pattern) if pattern else list(catalogue())
+    if paper:
+        chosen = [NETWORKS[entry.plain] for entry in found if entry.source == "paper"]
+        if not chosen:
+            raise InputError(f"no network of the paper matches {pattern!r}.{did_you_mean(pattern or '', NETWORKS)}")
+        return _print_json([describe(network) for network in chosen]) if json else _print_paper_networks(chosen)
     if json:
-        return _print_json(found)
+        rows = [{**dataclasses.asdict(entry), "capabilities": sorted(entry.capabilities or ())} for entry in found]
+        return _print_json(rows)
+    return _print_names(found) if pattern else _print_families(found)
+
+
+def _print_paper_networks(networks: list[PaperNetwork]) -> int:
+    from ipvit.models.catalogue import publisher
+
+    table = Table(title="Networks of the paper", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1))
+    for column in ("name", "figures and tables", "weights"):
+        table.add_column(column, no_wrap=column == "name")
+    for column in ("M param.", "px"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for family, members in itertools.groupby(networks, key=lambda network: network.family):
+        table.add_row(f"[bold]{family}[/bold]")
+        for network in members:
+            size = str(network.preprocessing.view.size[0])
+            millions = f"{network.parameters / 1e6:.1f}"
+            table.add_row(f" {network.name}", network.where, publisher(network), millions, size)
     console = Console()
-    for name in found:
-        console.print(name, highlight=False, markup=False)
+    console.print(table)
+    console.print("Use paper:NAME; all are shown resized to 256 pixels (bilinear), cropped to 224.", style="dim")
+    return 0
+
+
+def _print_names(entries: list[Entry]) -> int:
+    from ipvit.models.catalogue import by_family
+
+    console = Console()
+    for (source, family), members in by_family(entries).items():
+        abilities = sorted(frozenset.intersection(*(member.capabilities or frozenset() for member in members)))
+        console.print(f"{source} {family}", style="bold", highlight=False, end="")
+        console.print(f"  {', '.join(abilities)}" if abilities else "", style="dim", highlight=False)
+        names = Columns([Text(entry.name) for entry in members], padding=(0, 2), column_first=True)
+        console.print(Padding(names, (0, 0, 0, 2)))
+    console.print(f"{len(entries)} models; weights of your own as NAME@FILE", style="dim", highlight=False)
+    return 0
+
+
+def _print_families(entries: list[Entry]) -> int:
+    from ipvit.models.catalogue import by_family
+
+    console = Console()
+    titles = {"demo": "Bundled", "paper": "The paper's", "torchvision": "torchvision's", "timm": "timm's"}
+    groups = by_family(entries)
+    for source, title in titles.items():
+        families = {family: members for (where, family), members in groups.items() if where == source}
+        count = sum(len(members) for members in families.values())
+        prefix = "" if source == "timm" else f", as {source}:NAME"
+        console.print(f"{title}, {count} networks{prefix}", style="bold", highlight=False)
+        if source in ("demo", "paper"):
+            names = {family: ", ".join(entry.plain for entry in members) for family, members in families.items()}
+            lines = [text if source == "demo" else f"{family}: {text}" for family, text in names.items()]
+        else:
+            lines = [", ".join(f"{family}\N{NO-BREAK SPACE}{len(members)}" for family, members in families.items())]
+        for line in lines:
+            console.print(Padding(Text(line), (0, 0, 0, 2)))
     console.print(
-        f"{len(found)} models; also hf-hub:OWNER/NAME and FILE.py:FACTORY; weights of your own as NAME@FILE",
+        "Also hf-hub:OWNER/NAME, transformers:FOLDER, FILE.py:FACTORY; NAME@FILE for weights.\n"
+        "ipvit models 'deit*' lists names, ipvit models --paper tells of the paper's.",
         style="dim",
+        highlight=False,
     )
     return 0
 

@@ -91,8 +91,14 @@ def prepare_pair(
     Raises:
         InputError: they do not fit.
     """
-    experiment.check(model)
     needs = experiment.needs
+    lacking = sorted(needs.capabilities - model.capabilities)
+    if lacking:
+        raise InputError(
+            f"{experiment.name} needs {', '.join(lacking)}, which {model.name} does not offer; "
+            f"it offers {', '.join(sorted(model.capabilities))}"
+        )
+    experiment.check(model)
     if needs.masks and not data.has_masks:
         raise InputError(f"{experiment.name} needs foreground masks, which {data.name} does not have")
     classes = None
@@ -147,6 +153,7 @@ def sweep(
         decoder=getattr(data, "decoder", "fast"),
         pin_memory=device.type == "cuda",
     )
+    donors = _donors(pairs, data, views, device) if chunks else Donors((), {})
     shown: set[int] = set()
     try:
         for chunk in reader:
@@ -155,7 +162,7 @@ def sweep(
             for number, pair in enumerate(pairs):
                 if pair.failed or not len(chunk.indices):
                     continue
-                for batch in _batches(pair, data, chunk, images, settings.seed):
+                for batch in _batches(pair, data, chunk, images, donors, settings.seed):
                     if number not in shown:
                         shown.add(number)
                         on_first_batch(pair, batch)
@@ -165,6 +172,22 @@ def sweep(
     finally:  # also on Ctrl-C: what is measured is kept
         store.flush()
     return outcome
+
+
+@dataclasses.dataclass(frozen=True)
+class Donors:
+    """Images whose pixels occlude others: a fixed choice, so that no batch depends on its neighbours."""
+
+    ids: tuple[str, ...]
+    images: dict[Any, torch.Tensor]
+
+
+def _donors(pairs: Sequence[Pair], data: Dataset, views: Sequence[Any], device: torch.device) -> Donors:
+    wanted = max((pair.experiment.needs.donors for pair in pairs), default=0)
+    if not wanted:
+        return Donors((), {})
+    (chunk,) = read_chunks(data, [select(data.ids, wanted)], views, workers=0)
+    return Donors(tuple(data.ids[i] for i in chunk.indices), _on_device(chunk, device))
 
 
 def _note_unreadable(chunk: Chunk, data: Dataset, outcome: Outcome, settings: Settings) -> None:
@@ -203,7 +226,7 @@ def _on_device(chunk: Chunk, device: torch.device) -> dict[Any, torch.Tensor]:
 
 
 def _batches(
-    pair: Pair, data: Dataset, chunk: Chunk, images: dict[Any, torch.Tensor], seed: int
+    pair: Pair, data: Dataset, chunk: Chunk, images: dict[Any, torch.Tensor], donors: Donors, seed: int
 ) -> Iterator[Batch]:
     """Yield the chunk as batches of images that lack the same conditions: one batch, unless a limit was raised."""
     ids = [data.ids[i] for i in chunk.indices]
@@ -230,6 +253,8 @@ def _batches(
             seed=seed,
             masks=None if masks is None else masks[rows].to(pixels.device),
             fields={name: column[chunk.indices[rows]] for name, column in data.fields.items()},
+            donors=donors.images.get(view),
+            donor_ids=donors.ids,
         )
 
 

@@ -31,11 +31,13 @@ class Requirements:
         capabilities: what the model must be able to do: ``logits``, ``tokens``, ``attention``, ``gradients``, ...
         labels: the data must have labels that map to the model's outputs.
         masks: the data must have foreground masks.
+        donors: so many images of the data set, the same for every batch, whose pixels occlude others.
     """
 
     capabilities: frozenset[str] = frozenset({"logits"})
     labels: bool = True
     masks: bool = False
+    donors: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +64,8 @@ class Batch:
         seed: of the study.
         masks: ``(B, H, W)`` bool foreground masks, or None.
         fields: further columns of the data set, ``(B,)`` each.
+        donors: ``(K, 3, H, W)`` images whose pixels may occlude others, where the experiment asked for them.
+        donor_ids: their ids.
     """
 
     images: Tensor
@@ -72,6 +76,8 @@ class Batch:
     seed: int
     masks: Tensor | None = None
     fields: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    donors: Tensor | None = None
+    donor_ids: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -157,17 +163,21 @@ class Experiment(BaseModel):
 
 
 def classify(model: Model, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """Run the model and return the columns of a classification record.
+    """Run the model on images in [0, 1] and return the columns of a classification record; see :func:`judge`."""
+    return judge(model(images), labels)
+
+
+def judge(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """Return the columns of a classification record from logits ``(B, C)`` and labels ``(B,)``.
 
     Returns:
         ``prediction`` (the class of the largest logit; -1 where the logits are not finite), ``confidence`` (its
         softmax probability), ``label_probability`` (the label's; NaN without label), ``correct`` and ``correct5``.
     """
-    logits = model(images)
     finite = torch.isfinite(logits).all(dim=1)
     probability = logits.softmax(dim=1)
-    confidence, prediction = probability.max(dim=1)
     of_label = probability.gather(1, labels.clamp(min=0).unsqueeze(1)).squeeze(1)
+    confidence = probability.amax(dim=1)
     nan = torch.full_like(confidence, float("nan"))
     return {
         "prediction": torch.where(finite, logits.argmax(dim=1), -1).to(torch.int32),

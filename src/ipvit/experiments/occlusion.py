@@ -1,4 +1,4 @@
-"""Occlusion: PatchDrop (Naseer et al. 2021, section 3.1, figure 3)."""
+"""Occlusion: PatchDrop (Naseer et al. 2021, section 3.1, figure 3; appendices A and B)."""
 
 from __future__ import annotations
 
@@ -6,27 +6,50 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-import numpy as np
-from pydantic import Field, field_validator
+import polars as pl
+import torch
+from pydantic import Field, PrivateAttr, field_validator
+from torch import Tensor
 
+from ipvit.errors import InputError
 from ipvit.experiments import charts
 from ipvit.experiments.aggregate import accuracy_table, varying
-from ipvit.experiments.base import Batch, Condition, ExampleImage, Experiment, Records, classify
-from ipvit.experiments.grids import Grid, check_grid, rows_and_columns
+from ipvit.experiments.base import (
+    Batch,
+    Condition,
+    ExampleImage,
+    Experiment,
+    Records,
+    Requirements,
+    classify,
+    judge,
+)
+from ipvit.experiments.grids import Grid, check_grid
+from ipvit.experiments.occluders import ON_A_GRID, RANDOM, Mode, donated, kept_cells, kept_pixels
+from ipvit.experiments.salience import MASKS, Salience
 from ipvit.models.model import Model
-from ipvit.perturb.patchdrop import Fill, fill_content, n_dropped, patchdrop, random_keep
+from ipvit.perturb.patchdrop import fill_content, pixel_mask, replace, shift
 from ipvit.perturb.seeding import keys
 
 if TYPE_CHECKING:
     import altair as alt
-    import polars as pl
-    from torch import Tensor
 
-Mode = Literal["random"]
 Level = Annotated[float, Field(ge=0, le=1)]
+Pixels = Annotated[int, Field(ge=0)]
 
 AUTHORS_BATCH = 256
 """Images that share one mask in the authors' code, which draws a mask per batch."""
+
+DONORS = 64
+"""Images of the data set whose pixels occlude others, with the fill ``other``."""
+
+_TITLES = {
+    "random": "Random PatchDrop",
+    "salient": "Salient PatchDrop",
+    "non_salient": "Non-salient PatchDrop",
+    "block": "One contiguous block",
+    "object": "The object's bounding box",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,35 +60,55 @@ class OcclusionCondition(Condition):
     information_loss: float
     run: int
     grid: str
+    offset: str
     fill: str
+    removal: str
     nested: bool
     mask_scope: str
+    salience: str
+
+
+SETTINGS = ("grid", "offset", "fill", "removal", "nested", "mask_scope", "salience")
 
 
 class Occlusion(Experiment):
     """Drop a share of the image's patches and watch the accuracy fall."""
 
     name: ClassVar[str] = "occlusion"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     title: ClassVar[str] = "Occlusion: PatchDrop"
     reproduces: ClassVar[str] = "Figure 3"
     question: ClassVar[str] = "How much of the image can a network lose before it no longer recognises the object?"
-    compare_by: ClassVar[tuple[str, ...]] = ("mode", "grid", "fill", "nested", "mask_scope", "information_loss")
+    compare_by: ClassVar[tuple[str, ...]] = ("mode", *SETTINGS, "information_loss")
 
     modes: tuple[Mode, ...] = ("random",)
-    """Which patches are dropped: random."""
+    """Which patches: random; salient or non_salient (the ones that hold the most or least foreground); block (one
+    contiguous block); object (its bounding box)."""
     levels: tuple[Level, ...] = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-    """Information loss: the share of patches dropped."""
+    """Information loss: the share of patches dropped; of the foreground's mass for salient and non_salient."""
     runs: Annotated[int, Field(ge=1)] = 5
     """Random masks per image and level."""
     grid: Grid = "14x14"
-    """Rows and columns of the patch grid; it must divide the image."""
-    fill: Fill = "black"
-    """What dropped pixels become: black (the paper), the image's mean colour, noise, or a blurred copy."""
+    """Rows and columns of the patch grid; it must divide the image. 224x224 drops single pixels of a 224-pixel image."""
+    offset: tuple[Pixels, Pixels] = (0, 0)
+    """Move the grid down and right by so many pixels."""
+    fill: Literal["black", "mean", "noise", "blur", "other"] = "black"
+    """What dropped pixels become: black (the paper), the image's mean colour, noise, a blurred copy, another image."""
+    removal: Literal["pixels", "tokens"] = "pixels"
+    """Replace pixels, or take the patches' tokens out of the transformer (the grid must be the network's own)."""
     nested: bool = False
     """Let the patches dropped at a level be among those dropped at every higher level of the same run."""
     mask_scope: Literal["image", "batch"] = "image"
-    """One mask per image, or one for every 256 images as in the authors' code."""
+    """One random mask per image, or one for every 256 images as in the authors' code."""
+    salience: str = "paper:dino_vits16"
+    """Where the foreground is: a network with attention from a class token, or masks (the data's own)."""
+    salience_block: int = -1
+    """Whose attention counts; -1 is the last block."""
+    salience_head: str = "1"
+    """A head's number from 0 (the paper: 1), mean, or rollout."""
+    protocol: Literal["ours", "authors"] = "ours"
+    """authors: one mask per 256 images, and the salience network fed with the evaluated network's normalisation."""
+    _source: Salience = PrivateAttr()
 
     @field_validator("modes", "levels")
     @classmethod
@@ -74,44 +117,114 @@ class Occlusion(Experiment):
             raise ValueError("at least one is needed")
         return tuple(dict.fromkeys(value))
 
+    def model_post_init(self, context: object) -> None:
+        """Set up the source of salience; nothing is loaded yet."""
+        self._source = Salience(self.salience, self.salience_block, self.salience_head, self.protocol == "authors")
+
+    @property
+    def needs(self) -> Requirements:
+        """Logits, or token removal; masks where they say what is hidden; other images where they fill."""
+        wanted = {"logits", "token_removal"} if self.removal == "tokens" else {"logits"}
+        masks = "object" in self.modes or (self._uses_salience and self.salience == MASKS)
+        return Requirements(frozenset(wanted), masks=masks, donors=DONORS if self.fill == "other" else 0)
+
+    @property
+    def _uses_salience(self) -> bool:
+        return "salient" in self.modes or "non_salient" in self.modes
+
     def check(self, model: Model) -> None:
-        """Raise InputError when the grid does not divide the model's input."""
-        check_grid(self.grid, model)
+        """Raise InputError when the grid does not fit the model, or there is no salience to be had."""
+        if any(mode in ON_A_GRID for mode in self.modes):
+            check_grid(self.grid, model)
+        if self.removal == "tokens":
+            self._check_tokens(model)
+        if max(self.offset) >= min(model.image_size):
+            raise InputError(f"an offset of {max(self.offset)} pixels leaves {model.name}'s input")
+        if self._uses_salience:
+            self._source.prepare()
+
+    def _check_tokens(self, model: Model) -> None:
+        own = "x".join(map(str, model.adapter.patch_grid(model.image_size)))
+        wrong = [mode for mode in self.modes if mode not in ON_A_GRID]
+        if own != self.grid or any(self.offset) or wrong:
+            raise InputError(f"tokens are removed on the network's own grid, {own} for {model.name}, without offset")
+        if max(self.levels) >= 1:
+            raise InputError("with tokens removed, the information loss must stay below 1: something must be left")
 
     def conditions(self, model: Model) -> Sequence[OcclusionCondition]:
-        """Return mode x level x run; without loss there is nothing random, so level 0 has a single run."""
+        """Return mode x level x run; where nothing is random, and at level 0, there is a single run."""
         return [
-            OcclusionCondition(mode, level, run, self.grid, self.fill, self.nested, self.mask_scope)
+            self._condition(mode, level, run)
             for mode in self.modes
             for level in sorted(self.levels)
-            for run in range(self.runs if level > 0 else 1)
+            for run in range(self.runs if level > 0 and mode in RANDOM else 1)
         ]
+
+    def _condition(self, mode: Mode, level: float, run: int) -> OcclusionCondition:
+        on_grid = mode in ON_A_GRID
+        return OcclusionCondition(
+            mode=mode,
+            information_loss=level,
+            run=run,
+            grid=self.grid if on_grid else "",
+            offset=f"{self.offset[0]},{self.offset[1]}" if on_grid else "0,0",
+            fill=self.fill if self.removal == "pixels" else "",
+            removal=self.removal,
+            nested=self.nested and mode in RANDOM,
+            mask_scope="batch" if mode in RANDOM and self.protocol == "authors" else self.mask_scope,
+            salience=self._source.identity if mode in ("salient", "non_salient") else "",
+        )
 
     def measure(self, model: Model, batch: Batch) -> Iterator[Records]:
         """Classify the batch under every condition."""
         for condition in batch.conditions:
-            keep, images = self._occlude(batch, condition)
-            columns = classify(model, images, batch.labels)
-            columns["patches_dropped"] = (~keep).sum(axis=(1, 2)).astype(np.int32)
-            yield Records(condition, columns)
+            columns, dropped = (
+                self._without_tokens(model, batch, condition)
+                if condition.removal == "tokens"
+                else self._without_pixels(model, batch, condition)
+            )
+            yield Records(condition, columns | {"dropped": dropped})
+
+    def _without_pixels(self, model: Model, batch: Batch, condition: OcclusionCondition) -> tuple[dict, Tensor]:
+        images, dropped = self._occlude(model, batch, condition)
+        return classify(model, images, batch.labels), dropped
+
+    def _without_tokens(self, model: Model, batch: Batch, condition: OcclusionCondition) -> tuple[dict, Tensor]:
+        """Classify without the dropped tokens; images that keep equally many go through the network together."""
+        keep = self._cells(model, batch, condition)
+        keep[~keep.flatten(1).any(dim=1)] = True  # all mass in dropped patches: an empty sequence has no answer
+        left = keep.flatten(1).sum(dim=1)
+        logits = None
+        for count in left.unique().tolist():
+            rows = torch.where(left == count)[0]
+            part = model.without_patches(batch.images[rows], keep[rows])
+            logits = part.new_empty(len(batch), part.shape[1]) if logits is None else logits
+            logits[rows] = part
+        assert logits is not None
+        return judge(logits, batch.labels), (~keep).float().mean(dim=(1, 2))
 
     def tables(self, records: pl.DataFrame) -> dict[str, pl.DataFrame]:
-        """Return accuracy per model, mode and information loss."""
-        settings = varying(records, ["grid", "fill", "nested", "mask_scope"])
-        table = accuracy_table(records, ["model", "mode", *settings, "information_loss"])
+        """Return accuracy per model, mode and information loss, with the share of pixels really dropped."""
+        settings = varying(records, SETTINGS)
+        by = ["model", "mode", *settings, "information_loss"]
+        table = accuracy_table(records, by)
+        dropped = records.group_by(by).agg(pl.col("dropped").cast(pl.Float64).mean())
+        table = table.join(dropped, on=by, how="left", nulls_equal=True, maintain_order="left")
         return {"occlusion": table.sort("mode", *settings, "model", "information_loss", maintain_order=True)}
 
     def figures(self, tables: dict[str, pl.DataFrame]) -> dict[str, alt.LayerChart]:
-        """Return one curve per model for every mode, as in figure 3."""
+        """Return one curve per model for every mode, over the share really dropped, as in figure 3."""
         return {
-            f"occlusion-{mode}": charts.curve(
-                frame,
-                x="information_loss",
+            f"occlusion-{str(mode).replace('_', '-')}": charts.curve(
+                _with_series(frame),
+                x="dropped",
                 y="top1",
-                series="model",
-                x_title="Information loss (share of patches dropped)",
+                low="top1_low",
+                high="top1_high",
+                series="series",
+                x_title="Information loss (share of the image dropped)",
                 y_title="Top-1 accuracy (%)",
-                title=f"{str(mode).capitalize()} PatchDrop",
+                title=_TITLES[str(mode)],
                 x_format=".0%",
                 y_domain=(0, 100),
                 n="n_images",
@@ -120,36 +233,63 @@ class Occlusion(Experiment):
         }
 
     def examples(self, model: Model, batch: Batch) -> Iterator[ExampleImage]:
-        """Yield the first image at every level."""
+        """Yield the first image at every level of every mode."""
+        if self.removal == "tokens":
+            return
         first = batch.part(0, 1)
         for condition in self.conditions(model):
             if condition.run == 0:
-                _, images = self._occlude(first, condition)
-                yield ExampleImage(f"{condition.mode}, information loss {condition.information_loss:.0%}", images[0])
+                images, dropped = self._occlude(model, first, condition)
+                yield ExampleImage(f"{condition.mode.replace('_', '-')}, {float(dropped[0]):.0%} dropped", images[0])
 
     def summary(self, tables: dict[str, pl.DataFrame]) -> list[str]:
         """Say what is left of each model's accuracy at the level nearest to half of the patches."""
         sentences = []
-        for (mode, model), frame in tables["occlusion"].group_by(["mode", "model"], maintain_order=True):
+        table = _with_series(tables["occlusion"])
+        for (mode, model), frame in table.group_by(["mode", "series"], maintain_order=True):
             rows = {row["information_loss"]: row for row in frame.to_dicts()}
             half = min(rows, key=lambda level: abs(level - 0.5))
             if 0.0 in rows and half > 0 and rows[0.0]["top1"] > 0:
                 clean, left = rows[0.0]["top1"], rows[half]["top1"]
                 sentences.append(
-                    f"{model} keeps {left:.1f} % top-1 of its {clean:.1f} % when {half:.0%} of the patches are dropped "
-                    f"({mode}): {left / clean:.0%} of its accuracy."
+                    f"{_TITLES[str(mode)]}: with {rows[half]['dropped']:.0%} of the image dropped, {model} keeps "
+                    f"{left:.1f} % top-1 of its {clean:.1f} % ({left / clean:.0%})."
                 )
         return sentences
 
-    def _occlude(self, batch: Batch, condition: OcclusionCondition) -> tuple[np.ndarray, Tensor]:
-        grid = rows_and_columns(condition.grid)
+    def _key(self, batch: Batch, condition: OcclusionCondition):
         owners = batch.ids
         if condition.mask_scope == "batch":
             owners = tuple(f"images {position // AUTHORS_BATCH}" for position in batch.positions.tolist())
         level = None if condition.nested else condition.information_loss
-        key = keys(owners, batch.seed, self.name, condition.mode, condition.grid, condition.run, level)
-        keep = random_keep(key, grid, n_dropped(condition.information_loss, grid[0] * grid[1]))
-        if keep.all():
-            return keep, batch.images
-        content = fill_content(batch.images, condition.fill, key)  # pyright: ignore[reportArgumentType]
-        return keep, patchdrop(batch.images, keep, content)
+        return keys(owners, batch.seed, self.name, condition.mode, condition.grid, condition.run, level)
+
+    def _cells(self, model: Model, batch: Batch, condition: OcclusionCondition) -> Tensor:
+        self._source.evaluated = model
+        key = self._key(batch, condition)
+        return kept_cells(batch, condition.mode, condition.information_loss, condition.grid, key, self._source)
+
+    def _occlude(self, model: Model, batch: Batch, condition: OcclusionCondition) -> tuple[Tensor, Tensor]:
+        """Return the occluded images and the share of pixels dropped in each."""
+        key = self._key(batch, condition)
+        if condition.mode in ON_A_GRID:
+            cells = self._cells(model, batch, condition)
+            mask = pixel_mask(cells, (batch.images.shape[-2], batch.images.shape[-1]))
+            if condition.offset != "0,0":
+                mask = shift(mask, self.offset)
+        else:
+            mask = kept_pixels(batch, condition.mode, condition.information_loss, key)
+        dropped = (~mask).float().mean(dim=(1, 2, 3))
+        if condition.information_loss == 0 and bool(mask.all()):
+            return batch.images, dropped
+        if condition.fill == "other":
+            return replace(batch.images, mask, donated(batch, batch.seed, condition.run)), dropped
+        return replace(batch.images, mask, fill_content(batch.images, condition.fill, key)), dropped  # pyright: ignore[reportArgumentType]
+
+
+def _with_series(table: pl.DataFrame) -> pl.DataFrame:
+    """Name a curve after its model and whatever else tells it from the others."""
+    others = [name for name in SETTINGS if name in table.columns]
+    words = [pl.col(name).cast(pl.String) for name in others]
+    series = pl.concat_str([pl.col("model"), *words], separator=", ", ignore_nulls=True) if words else pl.col("model")
+    return table.with_columns(series.alias("series"))

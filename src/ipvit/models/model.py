@@ -35,6 +35,8 @@ class Model(nn.Module):
     """
 
     distillation_token: str = "distillation"
+    _mean: Tensor
+    _std: Tensor
 
     def __init__(
         self,
@@ -87,6 +89,10 @@ class Model(nn.Module):
         """Return ``(images - mean) / std``; gradients flow through."""
         return (images - self._mean) / self._std
 
+    def denormalize(self, inputs: Tensor) -> Tensor:
+        """Return what :meth:`normalize` was given."""
+        return inputs * self._std + self._mean
+
     def forward(self, images: Tensor) -> Tensor:
         """Return logits ``(B, num_classes)``, float32, for images ``(B, 3, H, W)`` in [0, 1]."""
         return logits_of(self.backbone(self.normalize(images))).float()
@@ -115,7 +121,7 @@ class Model(nn.Module):
         return {block: tokens.float() for block, tokens in found.items()}
 
     def attention(self, images: Tensor, blocks: Sequence[int]) -> dict[int, Tensor]:
-        """Return attention maps ``(B, heads, T, T)``, in float32, for images in [0, 1]; see :meth:`Adapter.attention`."""
+        """Return maps ``(B, heads, T, T)``, in float32, for images in [0, 1]; see :meth:`Adapter.attention`."""
         found = self._able("attention").attention(self.normalize(images), blocks)
         return {block: attention.float() for block, attention in found.items()}
 

@@ -68,8 +68,6 @@ def _registered() -> list[type[Adapter]]:
     for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
         value = entry.load()
         if not (isinstance(value, type) and issubclass(value, Adapter)):
-            raise InputError(
-                f"the entry point {ENTRY_POINTS}:{entry.name} ({entry.value}) is not an ipvit adapter class"
-            )
+            raise InputError(f"{entry.value}, registered under {ENTRY_POINTS!r}, is no subclass of ipvit's Adapter")
         found.append(value)
     return found

@@ -98,7 +98,7 @@ class Adapter:
     handles: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, network: nn.Module) -> None:
-        self.network = network
+        self.network: Any = network  # a class of another library, of which only the name is known
         self.block_names: tuple[str, ...] = ()
         self.distillation_token = "distillation"
 
@@ -196,9 +196,8 @@ class Adapter:
     def _checked(self, blocks: Sequence[int]) -> list[int]:
         wrong = [block for block in blocks if not 0 <= block < self.n_blocks]
         if wrong or not blocks:
-            raise InputError(
-                f"{type(self.network).__name__} has blocks 0 to {self.n_blocks - 1}, not {wrong or 'none'}"
-            )
+            name, last = type(self.network).__name__, self.n_blocks - 1
+            raise InputError(f"{name} has blocks 0 to {last}; asked for {wrong or 'none'}")
         return sorted(set(blocks))
 
 

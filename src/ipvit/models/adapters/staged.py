@@ -99,9 +99,9 @@ class StagedAdapter(Adapter):
     def resume(self, state: FeatureState, block: int | None = None) -> Tensor:
         """See :class:`Adapter`."""
         check_block(state, block)
-        before = list(self.chain.stem) + [
-            module for stage in self.chain.stages[: state.block] for module in stage.modules
-        ]
+        before = list(self.chain.stem)
+        for stage in self.chain.stages[: state.block]:
+            before += stage.modules
         if state.block == len(self.chain.stages):
             before += self.chain.tail
         with skipped(before), replaced(self._entrance(state.block), lambda _: copied(state.flow)):

@@ -6,10 +6,11 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ipvit.errors import InputError
-from ipvit.models.adapters.base import Adapter, BlockTokens, FeatureState, logits_of
+from ipvit.models.adapters.base import Adapter, BlockTokens, FeatureState, checked_mask, logits_of
 from ipvit.models.adapters.staged import positions, without_positions
 from ipvit.models.adapters.taps import Flow, Tap, read, replaced
 from ipvit.models.adapters.transformer import check_block, copied
@@ -27,8 +28,10 @@ class TimmFeatures(Adapter):
 
     def __init__(self, network: Any) -> None:
         super().__init__(network)
-        self._levels = tuple(str(info["module"]) for info in _feature_info(network))
-        self._channels = tuple(int(info["num_chs"]) for info in _feature_info(network))
+        info = _feature_info(network)
+        self._levels = tuple(str(level["module"]) for level in info)
+        self._channels = tuple(int(level["num_chs"]) for level in info)
+        self._reductions = tuple(int(level["reduction"]) for level in info)
         self.block_names = (*self._levels, "pool")
 
     @classmethod
@@ -48,6 +51,7 @@ class TimmFeatures(Adapter):
         wanted = self._checked(blocks)
         last = self.n_blocks - 1
         levels = sorted({min(block, last - 1) for block in wanted})
+        norm = norm and len(set(self._reductions)) == 1  # in a pyramid the last norm fits the last level only
         if last in wanted:
             final, features = self.network.forward_intermediates(images, indices=levels, norm=norm)
             pooled = self.network.forward_head(final, pre_logits=True)
@@ -69,18 +73,19 @@ class TimmFeatures(Adapter):
         """See :class:`Adapter`."""
         (block,) = self._checked([block])
         flow = Flow((images,)) if block == 0 else read(self.network, images, [self._entrance(block)])[0]
-        features = flow.args[0]
-        if not isinstance(features, Tensor) or features.dim() != 4:
-            raise InputError(
-                f"{type(self.network).__name__}: what enters {self.block_names[block]!r} is not a feature map"
-            )
-        _, grid = positions(features, self._channels_last(block, features))
-        return FeatureState(block, flow, grid, images)
+        return FeatureState(block, flow, self._grid(flow.args[0], block, images), images)
 
     def drop(self, state: FeatureState, keep: Tensor) -> FeatureState:
         """See :class:`Adapter`."""
         features = state.flow.args[0]
-        dropped = without_positions(features, keep, state.grid, self._channels_last(state.block, features))
+        if features.dim() == 3:
+            mask = checked_mask(keep, features.shape[0], state.grid).to(features.device)
+            spared = mask.new_ones(mask.shape[0], features.shape[1] - mask.shape[1])
+            kept = torch.cat([spared, mask], dim=1).unsqueeze(-1)
+            dropped = features.where(kept, features.new_zeros(()))
+        else:
+            channels_last = self._channels_last(state.block, features)
+            dropped = without_positions(features, keep, state.grid, channels_last)
         return dataclasses.replace(state, flow=Flow((dropped,)))
 
     def resume(self, state: FeatureState, block: int | None = None) -> Tensor:
@@ -93,12 +98,25 @@ class TimmFeatures(Adapter):
 
     def classify(self, vector: Tensor, kind: str = "pooled") -> Tensor:
         """See :class:`Adapter`."""
-        if kind != "pooled":
+        head = self.network.get_classifier()
+        if kind != "pooled" or not isinstance(head, nn.Linear):
             raise InputError(f"no head of {type(self.network).__name__} reads the vector {kind!r}")
-        return self.network.get_classifier()(vector)
+        return head(vector)
 
     def _entrance(self, block: int) -> Tap:
         return Tap(self.network.get_submodule(self._levels[block - 1]), "output")
+
+    def _grid(self, features: Any, block: int, images: Tensor) -> tuple[int, int]:
+        if isinstance(features, Tensor) and features.dim() == 4:
+            return positions(features, self._channels_last(block, features))[1]
+        # A sequence of tokens, prefix tokens first; in a pyramid (Hiera) they need not be in the order of the image.
+        step = self._reductions[block - 1]
+        rows, columns = images.shape[-2] // step, images.shape[-1] // step
+        counts = (rows * columns, rows * columns + getattr(self.network, "num_prefix_tokens", 0))
+        is_sequence = isinstance(features, Tensor) and features.dim() == 3 and features.shape[1] in counts
+        if is_sequence and len(set(self._reductions)) == 1:
+            return rows, columns
+        raise InputError(f"{type(self.network).__name__}: {self._levels[block - 1]!r} gives no map to drop places from")
 
     def _channels_last(self, block: int, features: Tensor) -> bool:
         return block > 0 and features.shape[1] != self._channels[block - 1]

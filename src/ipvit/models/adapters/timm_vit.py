@@ -1,4 +1,4 @@
-"""timm's plain transformers: ViT and DeiT in all their forms, distilled, with registers, without class token; EVA, BEiT.
+"""timm's plain transformers: ViT and DeiT, distilled, with registers, without class token; EVA and BEiT.
 
 DINO, DINOv2, DeiT III and CLIP's towers are ``VisionTransformer`` there; DINOv3 is ``Eva``.
 """
@@ -37,7 +37,7 @@ class TimmVisionTransformer(TransformerAdapter):
         can = []
         if all(hasattr(getattr(block, "attn", None), "attn_drop") for block in network.blocks):
             can.append("attention")
-        if self.removes_tokens and patches_stay_apart(getattr(network.patch_embed, "proj", network.patch_embed)):
+        if self.removes_tokens and patches_stay_apart(network.patch_embed):
             can.append("token_removal")
         super().__init__(
             network,

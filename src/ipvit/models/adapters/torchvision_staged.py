@@ -31,7 +31,7 @@ class TorchvisionResNet(StagedAdapter):
 
 
 class TorchvisionVGG(StagedAdapter):
-    """torchvision's ``VGG`` and ``AlexNet``: a stage ends with its max-pooling; the classifier's hidden layers follow."""
+    """torchvision's ``VGG`` and ``AlexNet``: a stage ends with its max-pooling, the classifier has hidden layers."""
 
     handles = (f"{_ZOO}.vgg.VGG", f"{_ZOO}.alexnet.AlexNet")
 
@@ -63,7 +63,7 @@ class TorchvisionSqueezeNet(StagedAdapter):
 
 
 class TorchvisionDenseNet(StagedAdapter):
-    """torchvision's ``DenseNet``: its pooling is a function, read at the output of the norm before it (and its ReLU)."""
+    """torchvision's ``DenseNet``: its pooling is a function, so ``pool`` is what leaves the norm before it."""
 
     handles = (f"{_ZOO}.densenet.DenseNet",)
 
@@ -86,22 +86,41 @@ class TorchvisionDenseNet(StagedAdapter):
 
 
 class TorchvisionFeatures(StagedAdapter):
-    """Those made of ``features``, ``avgpool`` and ``classifier``: EfficientNet, MobileNetV3, ConvNeXt."""
+    """Those made of ``features``, pooling and ``classifier``: EfficientNet, MobileNet, ConvNeXt."""
 
     handles = (
         f"{_ZOO}.efficientnet.EfficientNet",
+        f"{_ZOO}.mobilenetv2.MobileNetV2",
         f"{_ZOO}.mobilenetv3.MobileNetV3",
         f"{_ZOO}.convnext.ConvNeXt",
     )
 
     def __init__(self, network: Any) -> None:
         stem, *stages = network.features.named_children()
+        # MobileNetV2 pools by a function.
+        pool = Tap(network.avgpool) if hasattr(network, "avgpool") else Tap(stages[-1][1], "output")
         chain = Chain(
             stem=(stem[1],),
             stages=tuple(Stage(f"features.{name}", (stage,)) for name, stage in stages),
             tail=(),
-            pool=Tap(network.avgpool),
+            pool=pool,
             classifier=children(network.classifier)[-1],
+        )
+        super().__init__(network, chain)
+
+
+class TorchvisionRegNet(StagedAdapter):
+    """torchvision's ``RegNet``."""
+
+    handles = (f"{_ZOO}.regnet.RegNet",)
+
+    def __init__(self, network: Any) -> None:
+        chain = Chain(
+            stem=(network.stem,),
+            stages=tuple(Stage(name, (stage,)) for name, stage in network.trunk_output.named_children()),
+            tail=(),
+            pool=Tap(network.avgpool),
+            classifier=network.fc,
         )
         super().__init__(network, chain)
 

@@ -208,9 +208,10 @@ def softmax_map(queries: Tensor, keys: Tensor, heads: int, scale: float) -> Tens
     return ((split[0] * scale) @ split[1].transpose(-2, -1)).softmax(dim=-1)
 
 
-def patches_stay_apart(projection: nn.Module) -> bool:
-    """Say whether a patch embedding sees each patch by itself: a convolution whose windows do not overlap."""
-    return isinstance(projection, nn.Conv2d) and projection.kernel_size == projection.stride
+def patches_stay_apart(embedding: nn.Module) -> bool:
+    """Say whether a patch embedding sees each patch by itself: one convolution whose windows do not overlap."""
+    convolutions = [module for module in embedding.modules() if isinstance(module, nn.Conv2d)]
+    return len(convolutions) == 1 and convolutions[0].kernel_size == convolutions[0].stride
 
 
 def check_block(state: FeatureState, block: int | None) -> None:

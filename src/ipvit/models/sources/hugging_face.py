@@ -8,8 +8,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
-
 from ipvit.errors import InputError
 from ipvit.models.model import Model
 from ipvit.models.sources.common import ModelName, cannot_fetch, quick_refusal_when_offline, seeded
@@ -19,18 +17,6 @@ from ipvit.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, View
 
 RESAMPLING = {0: "nearest", 2: "bilinear", 3: "bicubic"}
 """Pillow's numbers in an image processor's ``resample``."""
-
-
-class LogitsOnly(nn.Module):
-    """A transformers image classifier that takes images and returns logits, not a dictionary."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return logits ``(B, num_labels)`` for normalised images ``(B, 3, H, W)``."""
-        return self.network(pixel_values=images).logits
 
 
 def load_hub(parsed: ModelName, pretrained: bool) -> Model:
@@ -78,7 +64,7 @@ def load_transformers(parsed: ModelName, pretrained: bool) -> Model:
         load_strictly(network, read_state_dict(path), str(path))
     labels = getattr(config, "id2label", None) or {}
     return Model(
-        LogitsOnly(network.float()),
+        network.float(),  # its output object's .logits are what Model returns
         name=title,
         preprocessing=processor_preprocessing(processor, title),
         classes=tuple(str(labels[index]) for index in sorted(labels)) or None,

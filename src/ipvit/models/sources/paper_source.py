@@ -51,7 +51,7 @@ def load_paper_name(parsed: ModelName, pretrained: bool) -> Model:
         load_strictly(network, fitted(state, network), location)
         digest = sha256(path)
     outputs = getattr(network, "num_classes", options.get("num_classes", 1000))
-    return Model(
+    model = Model(
         network,
         name=f"paper:{entry.name}",
         preprocessing=_preprocessing(entry, options),
@@ -60,6 +60,9 @@ def load_paper_name(parsed: ModelName, pretrained: bool) -> Model:
         source=location or "random initialisation",
         weights_sha256=digest,
     )
+    if len(entry.prefix_tokens) > 1:
+        model.distillation_token = entry.prefix_tokens[1]
+    return model
 
 
 def build_paper(entry: PaperNetwork, options: dict[str, object] | None = None) -> nn.Module:

@@ -1,0 +1,200 @@
+"""What networks there are, by family, without building any of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from types import MappingProxyType
+from urllib.parse import urlparse
+
+from ipvit.errors import InputError, did_you_mean
+from ipvit.models.paper import NETWORKS, PaperNetwork
+
+STAGED = frozenset({"logits", "gradients", "tokens", "feature_drop"})
+"""What is possible with networks that work in stages: the features of each can be read and dropped."""
+
+TRANSFORMER = STAGED | {"attention", "token_removal"}
+"""What is possible with plain transformers beside that: their attention read, and patches left out."""
+
+PAPER_CAPABILITIES: Mapping[str, frozenset[str]] = MappingProxyType(
+    {
+        "CNN": STAGED,
+        "RegNetY": STAGED,
+        "Swin": STAGED,
+        "DeiT": TRANSFORMER,
+        "ViT": TRANSFORMER,
+        "T2T": TRANSFORMER - {"token_removal"},
+        "TnT": TRANSFORMER - {"token_removal"},
+        "DINO": TRANSFORMER - {"logits"},
+        "DeiT-SIN": TRANSFORMER,
+        "DeiT-T variants": TRANSFORMER,
+    }
+)
+"""By the paper's families; distilled networks have ``token_heads`` in addition. Held against the adapters by a test."""
+
+TIMM_CAPABILITIES: Mapping[str, frozenset[str]] = MappingProxyType(
+    {
+        "deit": TRANSFORMER,
+        "vision_transformer": TRANSFORMER,
+        "resnet": STAGED,
+        "regnet": STAGED,
+        "efficientnet": STAGED,
+        "mobilenetv3": STAGED,
+        "convnext": STAGED,
+        "swin_transformer": STAGED,
+        "swin_transformer_v2": STAGED,
+    }
+)
+"""By timm's families, of their usual members; what a network really can do is ``load_model(NAME).capabilities``."""
+
+TORCHVISION_CAPABILITIES: Mapping[str, frozenset[str]] = MappingProxyType(
+    {
+        **dict.fromkeys(
+            ("resnet", "vgg", "alexnet", "squeezenet", "densenet", "efficientnet", "mobilenetv3", "convnext"), STAGED
+        ),
+        "swin_transformer": STAGED,
+        "vision_transformer": TRANSFORMER,
+    }
+)
+"""By torchvision's families."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One name that ``load_model`` takes.
+
+    Attributes:
+        name: the whole name.
+        source: ``demo``, ``paper``, ``torchvision`` or ``timm``.
+        family: the paper's, or the library's own.
+        capabilities: what can be measured with it, or None where only loading it tells.
+    """
+
+    name: str
+    source: str
+    family: str
+    capabilities: frozenset[str] | None = None
+
+    @property
+    def plain(self) -> str:
+        """The name without what stands before its colon."""
+        return self.name.partition(":")[2] or self.name
+
+
+@cache
+def catalogue() -> tuple[Entry, ...]:
+    """Return every name: bundled networks, the paper's, torchvision's, timm's."""
+    return (*_demo(), *_paper(), *_torchvision(), *_timm())
+
+
+def matching(pattern: str) -> list[Entry]:
+    """Return the entries whose name, with or without what stands before the colon, fits shell wildcards.
+
+    Raises:
+        InputError: there are none; with close names.
+    """
+    entries = catalogue()
+    found = [entry for entry in entries if fnmatch.fnmatch(entry.name, pattern) or fnmatch.fnmatch(entry.plain, pattern)]
+    if not found:
+        raise InputError(f"no model matches {pattern!r}.{did_you_mean(pattern, [entry.name for entry in entries])}")
+    return found
+
+
+def by_family(entries: Iterable[Entry]) -> dict[tuple[str, str], list[Entry]]:
+    """Return entries by source and family, in their order."""
+    found: dict[tuple[str, str], list[Entry]] = {}
+    for entry in entries:
+        found.setdefault((entry.source, entry.family), []).append(entry)
+    return found
+
+
+def capabilities_of(network: PaperNetwork) -> frozenset[str]:
+    """Return what can be measured with a network of the paper.
+
+    >>> sorted(capabilities_of(NETWORKS["deit_s_sin_dist"]) - TRANSFORMER)
+    ['token_heads']
+    """
+    heads = {"token_heads"} if len(network.prefix_tokens) > 1 else set()
+    return PAPER_CAPABILITIES[network.family] | heads
+
+
+def describe(network: PaperNetwork) -> dict[str, object]:
+    """Return what is known of a network of the paper, as JSON can hold it."""
+    height, width = network.preprocessing.view.size
+    return {
+        "name": f"paper:{network.name}",
+        "title": network.title,
+        "family": network.family,
+        "where": network.where,
+        "constructor": network.constructor,
+        "options": dict(network.options),
+        "parameters": network.parameters,
+        "input_size": [height, width],
+        "resize": network.preprocessing.view.resize[0],
+        "interpolation": network.preprocessing.view.interpolation,
+        "mean": list(network.preprocessing.mean),
+        "std": list(network.preprocessing.std),
+        "weights": network.weights,
+        "sha256": network.sha256,
+        "page": network.page,
+        "capabilities": sorted(capabilities_of(network)),
+        "notes": network.notes,
+    }
+
+
+def publisher(network: PaperNetwork) -> str:
+    """Return in one or two words where the weights of a network of the paper come from.
+
+    >>> publisher(NETWORKS["deit_s_sin"]), publisher(NETWORKS["resnet50"]), publisher(NETWORKS["resnet50_augmix"])
+    ('paper', 'torchvision', 'by hand')
+    """
+    if network.weights is None:
+        return "by hand"
+    place = urlparse(network.weights)
+    owner = f"{place.netloc}{place.path}"
+    return next(name for beginning, name in PUBLISHERS.items() if owner.startswith(beginning))
+
+
+PUBLISHERS = {
+    "github.com/Muzammal-Naseer/": "paper",
+    "dl.fbaipublicfiles.com/deit/": "DeiT",
+    "dl.fbaipublicfiles.com/dino/": "DINO",
+    "github.com/yitu-opensource/": "T2T-ViT",
+    "github.com/rwightman/": "timm",
+    "github.com/SwinTransformer/": "Swin",
+    "github.com/contrastive/": "TnT",
+    "download.pytorch.org/": "torchvision",
+    "bitbucket.org/robert_geirhos/": "Geirhos",
+}
+"""Who publishes what, by the beginning of the address."""
+
+
+def _demo() -> Iterator[Entry]:
+    from ipvit.models.loading import demo_models
+
+    for name in demo_models():
+        yield Entry(name, "demo", "bundled", TRANSFORMER if "deit" in name else STAGED)
+
+
+def _paper() -> Iterator[Entry]:
+    for network in NETWORKS.values():
+        yield Entry(f"paper:{network.name}", "paper", network.family, capabilities_of(network))
+
+
+def _torchvision() -> Iterator[Entry]:
+    import torchvision.models as zoo
+
+    for name in zoo.list_models(module=zoo):
+        family = zoo.get_model_builder(name).__module__.rpartition(".")[2]
+        yield Entry(f"torchvision:{name}", "torchvision", family, TORCHVISION_CAPABILITIES.get(family))
+
+
+def _timm() -> Iterator[Entry]:
+    import timm
+    from timm.models import model_entrypoint
+
+    families = {name: model_entrypoint(name).__module__.rpartition(".")[2] for name in timm.list_models()}
+    for name, family in sorted(families.items(), key=lambda item: (item[1], item[0])):
+        yield Entry(name, "timm", family, TIMM_CAPABILITIES.get(family))
