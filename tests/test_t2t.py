@@ -64,7 +64,11 @@ def test_names_and_shapes_are_those_of_the_published_checkpoints() -> None:
         base = f"blocks.{block}."
         expected |= {f"{base}{norm}.{part}": (256,) for norm in ("norm1", "norm2") for part in ("weight", "bias")}
         expected |= {f"{base}attn.qkv.weight": (768, 256), f"{base}attn.proj.weight": (256, 256)}
-        expected |= {f"{base}attn.proj.bias": (256,), f"{base}mlp.fc1.weight": (512, 256), f"{base}mlp.fc1.bias": (512,)}
+        expected |= {
+            f"{base}attn.proj.bias": (256,),
+            f"{base}mlp.fc1.weight": (512, 256),
+            f"{base}mlp.fc1.bias": (512,),
+        }
         expected |= {f"{base}mlp.fc2.weight": (256, 512), f"{base}mlp.fc2.bias": (256,)}
     assert shapes == expected
 
@@ -99,16 +103,11 @@ def test_performer_attention_equals_its_formula_written_as_loops() -> None:
     directions = rng.normal(size=(6, 4))
 
     def kernel(x: np.ndarray, y: np.ndarray) -> float:
-        features = [
-            math.exp(w @ x - x @ x / 2) * math.exp(w @ y - y @ y / 2) / len(directions) for w in directions
-        ]
+        features = [math.exp(w @ x - x @ x / 2) * math.exp(w @ y - y @ y / 2) / len(directions) for w in directions]
         return sum(features)
 
     expected = np.stack(
-        [
-            sum(kernel(q, k) * v for k, v in zip(key, value, strict=True)) / sum(kernel(q, k) for k in key)
-            for q in query
-        ]
+        [sum(kernel(q, k) * v for k, v in zip(key, value, strict=True)) / sum(kernel(q, k) for k in key) for q in query]
     )
     tensors = [torch.tensor(x, dtype=torch.float32)[None] for x in (query, key, value)]
     found = performer_attention(*tensors, torch.tensor(directions, dtype=torch.float32))[0]

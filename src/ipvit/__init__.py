@@ -25,6 +25,11 @@ _WHERE = {
     "Experiment": "ipvit.experiments.base",
     "InputError": "ipvit.errors",
     "Occlusion": "ipvit.experiments.occlusion",
+    "FeatureDrop": "ipvit.experiments.feature_drop",
+    "Correlation": "ipvit.experiments.correlation",
+    "Attention": "ipvit.experiments.attention",
+    "Shuffle": "ipvit.experiments.shuffle",
+    "Position": "ipvit.experiments.position",
     "train": "ipvit.training",
 }
 
@@ -39,7 +44,12 @@ if TYPE_CHECKING:
     from ipvit.data.dataset import MemoryDataset
     from ipvit.errors import InputError
     from ipvit.experiments.base import Experiment
+    from ipvit.experiments.attention import Attention
+    from ipvit.experiments.correlation import Correlation
+    from ipvit.experiments.feature_drop import FeatureDrop
     from ipvit.experiments.occlusion import Occlusion
+    from ipvit.experiments.position import Position
+    from ipvit.experiments.shuffle import Shuffle
     from ipvit.models.loading import load_checkpoint, load_model
     from ipvit.models.model import Model, wrap
     from ipvit.results import Run

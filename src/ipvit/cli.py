@@ -14,6 +14,11 @@ from ipvit.errors import InputError
 
 EXPERIMENTS = {
     "occlusion": "Drop a share of the image's patches and watch the accuracy fall (figure 3).",
+    "feature-drop": "Lose features inside the network instead of pixels (tables 6 and 7).",
+    "correlation": "Correlate clean and occluded representations (table 1, figure 5).",
+    "attention": "Mean attention maps under occlusion, attention distance (figure 4).",
+    "shuffle": "Cut the image into cells that change places (figures 10 and 11).",
+    "position": "Shrink the image into each corner of a black canvas (table 8).",
 }
 """The experiments with a command of their own; a test holds this list against the registry."""
 

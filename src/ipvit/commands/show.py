@@ -101,8 +101,7 @@ def _print_names(entries: list[Entry]) -> int:
     console = Console()
     for (source, family), members in by_family(entries).items():
         abilities = sorted(frozenset.intersection(*(member.capabilities or frozenset() for member in members)))
-        console.print(f"{source} {family}", style="bold", highlight=False, end="")
-        console.print(f"  {', '.join(abilities)}" if abilities else "", style="dim", highlight=False)
+        console.print(Text.assemble((f"{source} {family}", "bold"), "  ", (", ".join(abilities), "dim")))
         names = Columns([Text(entry.name) for entry in members], padding=(0, 2), column_first=True)
         console.print(Padding(names, (0, 0, 0, 2)))
     console.print(f"{len(entries)} models; weights of your own as NAME@FILE", style="dim", highlight=False)
@@ -174,7 +173,11 @@ def experiments(*, json: Flag = False) -> int:
     for name in experiment_names():
         kind = experiment_class(name)
         needs = kind().needs
-        wanted = [*sorted(needs.capabilities), *(["labels"] if needs.labels else []), *(["masks"] if needs.masks else [])]
+        wanted = [
+            *sorted(needs.capabilities),
+            *(["labels"] if needs.labels else []),
+            *(["masks"] if needs.masks else []),
+        ]
         rows.append(
             {"name": name, "reproduces": kind.reproduces, "needs": ", ".join(wanted), "question": kind.question}
         )

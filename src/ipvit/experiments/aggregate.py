@@ -37,7 +37,7 @@ def accuracy_table(records: pl.DataFrame, by: Sequence[str], columns: dict[str, 
             over_runs = group.group_by(RUN).agg(pl.col(name).mean())[name] if n_runs > 1 else None
             row[f"{measure}_std"] = None if over_runs is None else 100 * over_runs.std()
         rows.append(row)
-    return pl.DataFrame(rows, infer_schema_length=None)
+    return _frame(rows, [f"{measure}_std" for measure in columns.values()])
 
 
 def mean_table(records: pl.DataFrame, by: Sequence[str], columns: Sequence[str]) -> pl.DataFrame:
@@ -59,12 +59,23 @@ def mean_table(records: pl.DataFrame, by: Sequence[str], columns: Sequence[str])
             row |= {name: values.mean(), f"{name}_low": low, f"{name}_high": high}
             row[f"{name}_std"] = group[name].fill_nan(None).drop_nulls().std()
         rows.append(row)
-    return pl.DataFrame(rows, infer_schema_length=None)
+    return _frame(rows, [f"{name}_std" for name in columns])
 
 
-def varying(records: pl.DataFrame, columns: Sequence[str]) -> list[str]:
-    """Return those of the columns that hold more than one value: the ones a table must tell apart."""
-    return [name for name in columns if name in records.columns and records[name].n_unique() > 1]
+def _frame(rows: list[dict[str, object]], floats: Sequence[str]) -> pl.DataFrame:
+    """Make a table; a column of spreads is a number even where there is none."""
+    return pl.DataFrame(rows, infer_schema_length=None).with_columns(pl.col(name).cast(pl.Float64) for name in floats)
+
+
+def varying(records: pl.DataFrame, columns: Sequence[str], within: Sequence[str] = ("model",)) -> list[str]:
+    """Return those of the columns that differ within a group: the ones a table must tell apart.
+
+    A column that merely follows from the group, such as the token that a model is read out at, is left out.
+    """
+    present = [name for name in columns if name in records.columns]
+    groups = [name for name in within if name in records.columns]
+    counts = records.group_by(groups).agg(pl.col(name).n_unique() for name in present) if present else None
+    return [] if counts is None else [name for name in present if counts[name].max() > 1]  # pyright: ignore[reportOptionalOperand, reportOperatorIssue]
 
 
 def paired_differences(records: pl.DataFrame, by: Sequence[str], most_models: int = 5) -> pl.DataFrame | None:

@@ -7,7 +7,7 @@ on dark; dashes and marker shapes repeat what the colours say, for print and for
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import altair as alt
 import polars as pl
@@ -18,7 +18,7 @@ DASHES = ([1, 0], [7, 3], [2, 2], [9, 3, 2, 3])
 FONT = "Liberation Sans, Arial, Helvetica, sans-serif"  # metric-compatible: text is measured alike everywhere
 WIDTH, HEIGHT = 520, 300
 _FACET_WIDTH, _FACET_HEIGHT = 250, 210
-_CHARACTER = 6.4  # mean width of a legend character, pixels
+_CHARACTER = 5.8  # mean width of a legend character, pixels
 
 Scale = Literal["linear", "log", "ordinal"]
 
@@ -81,7 +81,7 @@ def curve(
     y_domain: tuple[float, float] | None = None,
     facet: str | None = None,
     columns: int = 3,
-    n: str = "n",
+    n: str = "n_images",
     width: int | None = None,
     height: int | None = None,
 ) -> alt.LayerChart | alt.FacetChart:
@@ -162,7 +162,7 @@ def bars(
     y_domain: tuple[float, float] | None = None,
     facet: str | None = None,
     columns: int = 3,
-    n: str = "n",
+    n: str = "n_images",
     width: int | None = None,
     height: int | None = None,
 ) -> alt.LayerChart | alt.FacetChart:
@@ -194,7 +194,7 @@ def bars(
     body = base.mark_bar().encode(y=value, color=look.colour, opacity=look.shown(0.9), tooltip=tooltip)
     layers = [body.properties(name="bars").add_params(look.selection)]
     if low and high:
-        whiskers = base.transform_filter(_present(low, high)).mark_rule(strokeWidth=1.3, color="#57606a")
+        whiskers = base.transform_filter(_present(low, high)).mark_rule(strokeWidth=1.3, color="#6e7681")
         layers.append(
             whiskers.encode(y=_end(low, value), y2=alt.Y2(field=high), opacity=look.shown(1.0), detail=_detail(series))
         )
@@ -216,7 +216,7 @@ def dots(
     x_domain: tuple[float, float] | None = None,
     facet: str | None = None,
     columns: int = 3,
-    n: str = "n",
+    n: str = "n_images",
     width: int | None = None,
     height: int | None = None,
 ) -> alt.LayerChart | alt.FacetChart:
@@ -266,13 +266,13 @@ class _Look:
     """Colour, dash, shape and the legend's selection for the values of one column, in order of appearance."""
 
     def __init__(self, frame: pl.DataFrame, series: str) -> None:
-        self.names = [str(name) for name in frame[series].unique(maintain_order=True).to_list()]
+        self.names = frame[series].cast(pl.String).drop_nulls().unique(maintain_order=True).to_list()
         self.selection = alt.selection_point(
             name="shown",
             fields=[series],
             bind="legend",
             toggle="true",
-            value=[{series: name} for name in self.names],
+            value=cast(Any, [{series: name} for name in self.names]),
         )
         self.colour = alt.Color(field=series, type="nominal", scale=self._scale(COLOURS), sort=self.names, title=None)
         self.shape = alt.Shape(field=series, type="nominal", scale=self._scale(SHAPES), sort=self.names, title=None)
@@ -286,7 +286,7 @@ class _Look:
 
     def legend_columns(self, width: int) -> int:
         longest = max((len(name) for name in self.names), default=1)
-        return max(1, min(len(self.names), int(width // (longest * _CHARACTER + 44))))
+        return max(1, min(len(self.names), int(width // (longest * _CHARACTER + 36))))
 
 
 def _bands(
@@ -304,7 +304,7 @@ def _bands(
     ends = {"y": _end(low, value), "y2": alt.Y2(field=high), "color": look.colour}
     if data[x].n_unique() <= 1:
         return [present.mark_rule(strokeWidth=1.8).encode(**ends, opacity=look.shown(0.8))]
-    return [present.mark_area(clip=True).encode(**ends, opacity=look.shown(0.16))]
+    return [present.mark_area(clip=True, fillOpacity=0.16).encode(**ends, opacity=look.shown(1.0))]
 
 
 def _finish(
@@ -330,7 +330,7 @@ def _finish(
     if title is not None:
         chart = chart.properties(title=title)
     config = theme()
-    config["legend"] |= {"orient": "bottom", "columns": look.legend_columns(width * across)}
+    config["legend"] |= {"orient": "bottom", "columns": look.legend_columns(width * across + 40)}
     config["legend"]["disable"] = not legend or len(look.names) < 2
     return chart.configure(**config)
 

@@ -14,6 +14,11 @@ from ipvit.models.loading import import_file
 
 BUILT_IN = {
     "occlusion": "ipvit.experiments.occlusion:Occlusion",
+    "feature-drop": "ipvit.experiments.feature_drop:FeatureDrop",
+    "correlation": "ipvit.experiments.correlation:Correlation",
+    "attention": "ipvit.experiments.attention:Attention",
+    "shuffle": "ipvit.experiments.shuffle:Shuffle",
+    "position": "ipvit.experiments.position:Position",
 }
 """Name -> where the class is; imported when asked for."""
 

@@ -96,7 +96,9 @@ def matching(pattern: str) -> list[Entry]:
         InputError: there are none; with close names.
     """
     entries = catalogue()
-    found = [entry for entry in entries if fnmatch.fnmatch(entry.name, pattern) or fnmatch.fnmatch(entry.plain, pattern)]
+    found = [
+        entry for entry in entries if fnmatch.fnmatch(entry.name, pattern) or fnmatch.fnmatch(entry.plain, pattern)
+    ]
     if not found:
         raise InputError(f"no model matches {pattern!r}.{did_you_mean(pattern, [entry.name for entry in entries])}")
     return found

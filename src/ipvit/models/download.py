@@ -63,7 +63,7 @@ def fetch(url: str, *, sha256: str | None = None, timeout: float = TIMEOUT) -> P
         path = Path(unquote(urlparse(url).path))
         if not path.is_file():
             raise InputError(f"there is no file {str(path)!r} ({url})")
-        _check_stated(path, digest_of(path), stated, url)
+        _check_stated(repr(str(path)), digest_of(path), stated, "get it anew")
         return path
     target = cache_path(url)
     try:
@@ -73,7 +73,9 @@ def fetch(url: str, *, sha256: str | None = None, timeout: float = TIMEOUT) -> P
                 _Download(url, target, timeout).run(stated)
             _check(target, url, stated)
     except OSError as error:
-        raise InputError(f"cannot keep weights in {str(target.parent)!r}: {_line(error)}; TORCH_HOME moves it") from None
+        raise InputError(
+            f"cannot keep weights in {str(target.parent)!r}: {_line(error)}; TORCH_HOME moves it"
+        ) from None
     return target
 
 
@@ -129,10 +131,9 @@ class _Download:
                     continue  # bytes came: the server lives, ask for the rest
                 kept = f"; {self._have():,} bytes are kept, the same command goes on from there" if self._have() else ""
                 raise InputError(f"cannot download {self.url} ({_line(error)}){kept}; {self._by_hand()}") from None
-        digest = digest_of(self.part)
         try:
-            _check_stated(self.part, digest, stated, self.url)
-            _refuse_page(self.part, self.url)
+            _check_stated(f"what {self.url} sends", digest_of(self.part), stated, "it was not kept; try again")
+            _refuse_page(self.part, f"what {self.url} sends", self._by_hand())
         except InputError:
             self.part.unlink()
             raise
@@ -155,7 +156,8 @@ class _Download:
             if error.headers.get("Content-Range") == f"bytes */{start}":
                 return  # nothing is missing
             self.part.unlink()  # the file on the server is another one, shorter than what is here
-            return self._receive()
+            self._receive()
+            return
         with response:
             if response.headers.get_content_type() in ("text/html", "application/xhtml+xml"):
                 raise InputError(f"{self.url} is a web page, not weights; {self._by_hand()}")
@@ -199,10 +201,10 @@ def _starts_at(response: Any, start: int) -> bool:
 def _check(target: Path, url: str, stated: str | None) -> None:
     """Compare a kept file with what its name states and with what was noted; note it the first time."""
     digest = digest_of(target)
-    _check_stated(target, digest, stated, url)
+    _check_stated(repr(str(target)), digest, stated, f"delete it to download {url} again")
     note = target.with_name(f"{target.name}.json")
     if not note.is_file():
-        _refuse_page(target, url)
+        _refuse_page(target, repr(str(target)), f"delete it and download {url} itself")
         content = {"url": url, "sha256": digest, "size": target.stat().st_size}
         write_atomically(note, json.dumps(content, indent=1).encode())
         return
@@ -217,18 +219,15 @@ def _check(target: Path, url: str, stated: str | None) -> None:
         )
 
 
-def _check_stated(path: Path, digest: str, stated: str | None, url: str) -> None:
+def _check_stated(what: str, digest: str, stated: str | None, advice: str) -> None:
     if stated and not digest.startswith(stated.lower()):
-        raise InputError(
-            f"{str(path)!r} is not what {url} should be: SHA-256 {digest[:12]}, stated {stated[:12]}; delete it and "
-            "download it again, or give NAME@FILE"
-        )
+        raise InputError(f"{what} has SHA-256 {digest[:12]}, stated {stated[:12]}: {advice}, or give NAME@FILE")
 
 
-def _refuse_page(path: Path, url: str) -> None:
+def _refuse_page(path: Path, what: str, advice: str) -> None:
     with path.open("rb") as file:
         if file.read(512).lstrip()[:1] == b"<":
-            raise InputError(f"{str(path)!r} is a web page, not weights; delete it and download {url} itself")
+            raise InputError(f"{what} is a web page, not weights; {advice}")
 
 
 @contextlib.contextmanager

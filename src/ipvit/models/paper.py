@@ -76,7 +76,9 @@ class PaperNetwork:
 
 def _convolutional() -> list[PaperNetwork]:
     def network(name: str, title: str, where: str, parameters: int, **more: Any) -> PaperNetwork:
-        return PaperNetwork(name, title, "CNN", more.pop("constructor", f"torchvision:{name}"), parameters, where, **more)
+        return PaperNetwork(
+            name, title, "CNN", more.pop("constructor", f"torchvision:{name}"), parameters, where, **more
+        )
 
     def regnety(size: str, title: str, parameters: int, url: str) -> PaperNetwork:
         notes = "the paper does not say which three RegNetY: these are the ones that DeiT's paper compares with"
@@ -206,8 +208,8 @@ def _vit() -> list[PaperNetwork]:
             f"{TIMM}/v0.1-weights/vit_small_p16_224-15ec54c9.pth",
             preprocessing=HALF,
             prefix_tokens=("class",),
-            notes="timm's first ViT-S: width 768, 8 blocks, scores divided by sqrt(768); published with ImageNet's mean "
-            "and standard deviation and 77.9 %, fed with 0.5 by the authors",
+            notes="timm's first ViT-S: width 768, 8 blocks, scores divided by sqrt(768); published with ImageNet's "
+            "mean and standard deviation and 77.9 %, fed with 0.5 by the authors",
         ),
         PaperNetwork(
             "vit_base",
@@ -360,7 +362,11 @@ def _shape_and_position() -> list[PaperNetwork]:
             options={"patch_size": patch},
             prefix_tokens=("class",),
             notes=f"{tokens} tokens"
-            + ("" if 224 % patch == 0 else f"; sees only the upper left {224 // patch * patch} x {224 // patch * patch}"),
+            + (
+                ""
+                if 224 % patch == 0
+                else f"; sees only the upper left {224 // patch * patch} x {224 // patch * patch}"
+            ),
         )
         for patch, (tokens, parameters) in patches.items()
     ]

@@ -153,7 +153,7 @@ class TokensToToken(nn.Module):
 
 
 def sinusoid_positions(count: int, dim: int) -> Tensor:
-    """Return fixed positions ``(1, count, dim)``: sines at even, cosines at odd channels, wavelengths up to 20000 pi."""
+    """Return fixed positions ``(1, count, dim)``: sines at even channels, cosines at odd ones."""
     channel = torch.arange(dim, dtype=torch.float64)
     wavelength = 10000 ** (2 * (channel // 2) / dim)
     angle = torch.arange(count, dtype=torch.float64).unsqueeze(1) / wavelength

@@ -18,7 +18,16 @@ from ipvit.models.download import digest_of, fetch
 
 StateDict = dict[str, Tensor]
 
-WRAPPERS = ("state_dict_ema", "model_ema", "ema_state_dict", "state_dict", "model", "model_state_dict", "teacher", "net")
+WRAPPERS = (
+    "state_dict_ema",
+    "model_ema",
+    "ema_state_dict",
+    "state_dict",
+    "model",
+    "model_state_dict",
+    "teacher",
+    "net",
+)
 """Keys under which training scripts save the weights, the averaged ones first."""
 
 PREFIXES = ("module.", "_orig_mod.", "backbone.", "model.")
@@ -104,7 +113,11 @@ def load_strictly(network: nn.Module, state: StateDict, where: str) -> None:
         if names
     ]
     if faults:
-        hint = "" if missing or unexpected else "; another size or number of classes is asked for as NAME?img_size=...&num_classes=..."
+        hint = (
+            ""
+            if missing or unexpected
+            else "; another size or number of classes is asked for as NAME?img_size=...&num_classes=..."
+        )
         raise InputError(f"the weights {where} do not fit {type(network).__name__}: {'; '.join(faults)}{hint}")
     network.load_state_dict(state, strict=False)  # "strict" would refuse what was just allowed: batch-norm counters
 
@@ -133,7 +146,8 @@ def _read_torch(path: Path) -> Mapping[str, Any]:
         text = _line(error)
         if "Unsupported global" in text or "GLOBAL" in text or "weights_only" in text.lower():
             raise InputError(
-                f"{str(path)!r} holds more than weights and was not read, since that would run code from the file: {text}"
+                f"{str(path)!r} holds more than weights and was not read, since that would run code from the file: "
+                f"{text}"
             ) from None
         raise InputError(f"{str(path)!r} is not a PyTorch weights file: {text}") from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, UnicodeDecodeError, IndexError) as error:

@@ -95,8 +95,8 @@ def cannot_fetch(name: str, error: Exception) -> str:
     """Return what to tell a user whose weights could not be downloaded."""
     text = " ".join(str(error).split())
     return (
-        f"cannot download the weights of {name} ({text[:160]}); give a local file as {name}@FILE, or --no-pretrained for "
-        "random weights"
+        f"cannot download the weights of {name} ({text[:160]}); give a local file as {name}@FILE, or --no-pretrained "
+        "for random weights"
     )
 
 

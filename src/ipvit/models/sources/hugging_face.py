@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.util
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +50,18 @@ def load_transformers(parsed: ModelName, pretrained: bool) -> Model:
     title = f"transformers:{parsed.name}"
     fetch = pretrained and parsed.weights is None
     try:
-        with seeded(), quick_refusal_when_offline():
+        with seeded(), contextlib.nullcontext() if Path(parsed.name).is_dir() else quick_refusal_when_offline():
             config = AutoConfig.from_pretrained(parsed.name, **parsed.options)
             processor, _ = BaseImageProcessor.get_image_processor_dict(parsed.name)
             if fetch:
-                network = AutoModelForImageClassification.from_pretrained(parsed.name, config=config)
+                network, report = AutoModelForImageClassification.from_pretrained(
+                    parsed.name, config=config, output_loading_info=True
+                )
+                _refuse_made_up(report["missing_keys"], title)
             else:
                 network = AutoModelForImageClassification.from_config(config)
+    except InputError:
+        raise
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         if Path(parsed.name).is_dir() or not fetch:
             raise InputError(f"{title} is no image classifier that transformers can build: {_line(error)}") from None
@@ -92,6 +99,13 @@ def processor_preprocessing(processor: dict[str, Any], title: str) -> Preprocess
     elif "image_mean" in processor:
         mean, std = tuple(processor["image_mean"]), tuple(processor["image_std"])
     return Preprocessing(_view(processor, interpolation, title), mean, std)
+
+
+def _refuse_made_up(missing: Iterable[str], title: str) -> None:
+    """Refuse a checkpoint without a classifier: transformers would make one up at random."""
+    names = sorted(missing)
+    if names:
+        raise InputError(f"{title} holds no weights for {', '.join(names[:3])}: it is no trained image classifier")
 
 
 def _view(processor: dict[str, Any], interpolation: str, title: str) -> View:
@@ -133,7 +147,9 @@ def _is_of_transformers(name: str) -> bool:
 
 def _identity(config: Any) -> str:
     """Return the configuration without what does not change the outputs."""
-    values = {key: value for key, value in config.to_dict().items() if key not in ("_name_or_path", "transformers_version")}
+    values = {
+        key: value for key, value in config.to_dict().items() if key not in ("_name_or_path", "transformers_version")
+    }
     return json.dumps(values, sort_keys=True, default=str)
 
 

@@ -100,7 +100,8 @@ def load_file(parsed: ModelName, pretrained: bool) -> Model:
         model.classes = classes_of_timm(made, dict(getattr(made, "pretrained_cfg", {})))
     else:
         raise InputError(
-            f"{parsed.name} returned {type(made).__name__}; it must return ipvit.wrap(module, mean=..., std=..., size=...)"
+            f"{parsed.name} returned {type(made).__name__}; "
+            "it must return ipvit.wrap(module, mean=..., std=..., size=...)"
         )
     if parsed.weights:
         path = resolve(parsed.weights)

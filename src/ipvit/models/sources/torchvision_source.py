@@ -24,12 +24,16 @@ def load_torchvision(parsed: ModelName, pretrained: bool) -> Model:
 
     known = zoo.list_models(module=zoo)
     if parsed.name not in known:
-        raise InputError(f"torchvision knows no classification model {parsed.name!r}.{did_you_mean(parsed.name, known)}")
+        raise InputError(
+            f"torchvision knows no classification model {parsed.name!r}.{did_you_mean(parsed.name, known)}"
+        )
     options = dict(parsed.options)
     published = zoo.get_model_weights(parsed.name)
     wanted = options.pop("weights", None)
     if wanted is not None and wanted not in published.__members__:
-        raise InputError(f"torchvision:{parsed.name} has no weights {wanted!r}; known: {', '.join(published.__members__)}")
+        raise InputError(
+            f"torchvision:{parsed.name} has no weights {wanted!r}; known: {', '.join(published.__members__)}"
+        )
     entry = published[wanted] if wanted else published.DEFAULT if pretrained else next(iter(published))
     path = resolve(parsed.weights) if parsed.weights else None
     fetch = pretrained and path is None

@@ -1,0 +1,154 @@
+"""Feature drop: lose features inside the network instead of pixels before it (appendix C, tables 6 and 7)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+import polars as pl
+import torch
+from pydantic import Field, field_validator
+
+from ipvit.errors import InputError
+from ipvit.experiments import charts
+from ipvit.experiments.aggregate import accuracy_table
+from ipvit.experiments.base import Batch, Condition, Experiment, Records, Requirements, judge
+from ipvit.models.model import Model
+from ipvit.perturb.patchdrop import n_dropped, random_keep
+from ipvit.perturb.seeding import keys
+
+if TYPE_CHECKING:
+    import altair as alt
+
+AUTHORS_BATCH = 256
+CLEAN = -1
+"""Block number of the condition without any drop."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureDropCondition(Condition):
+    """One rate before one block; block -1 is the network as it is."""
+
+    block: int
+    rate: float
+    run: int
+    mask_scope: str
+
+
+class FeatureDrop(Experiment):
+    """Zero a share of the patch tokens, or of the spatial positions of a CNN, before one block."""
+
+    name: ClassVar[str] = "feature-drop"
+    version: ClassVar[int] = 1
+    title: ClassVar[str] = "Feature drop"
+    reproduces: ClassVar[str] = "Tables 6 and 7"
+    question: ClassVar[str] = "Does a network survive the loss of features deep inside as well as the loss of pixels?"
+    compare_by: ClassVar[tuple[str, ...]] = ("block", "rate", "mask_scope")
+
+    blocks: tuple[int, ...] = ()
+    """Before which blocks or stages, from 0; by default every other block of a transformer (the paper: 0, 2, .. 10) and
+    every stage of a CNN with the input of its pooling as the last."""
+    rates: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (0.25, 0.5, 0.75)
+    """Share of the patch tokens or positions that are lost; the class token is spared."""
+    runs: Annotated[int, Field(ge=1)] = 1
+    """Random masks per image, block and rate."""
+    protocol: Literal["ours", "authors"] = "ours"
+    """authors: one mask for every 256 images."""
+
+    @field_validator("rates")
+    @classmethod
+    def _not_empty_and_once(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if not value:
+            raise ValueError("at least one is needed")
+        return tuple(dict.fromkeys(value))
+
+    @property
+    def needs(self) -> Requirements:
+        """A network that can be stopped before a block and resumed."""
+        return Requirements(frozenset({"logits", "feature_drop"}))
+
+    def check(self, model: Model) -> None:
+        """Raise InputError when there is no such block."""
+        count = model.adapter.n_blocks
+        wrong = [block for block in self.blocks if not 0 <= block < count]
+        if wrong:
+            raise InputError(f"feature-drop: {model.name} has blocks 0 to {count - 1}, not {wrong[0]}")
+
+    def conditions(self, model: Model) -> Sequence[FeatureDropCondition]:
+        """Return the clean network, then block x rate x run."""
+        scope = "batch" if self.protocol == "authors" else "image"
+        return [
+            FeatureDropCondition(CLEAN, 0.0, 0, ""),
+            *(
+                FeatureDropCondition(block, rate, run, scope)
+                for block in self._blocks(model)
+                for rate in sorted(self.rates)
+                for run in range(self.runs)
+            ),
+        ]
+
+    def measure(self, model: Model, batch: Batch) -> Iterator[Records]:
+        """Classify with features lost; what comes before a block runs once for all its rates and runs."""
+        by_block: dict[int, list[FeatureDropCondition]] = {}
+        for condition in batch.conditions:
+            by_block.setdefault(condition.block, []).append(condition)
+        for block, conditions in by_block.items():
+            if block == CLEAN:
+                yield Records(conditions[0], judge(model(batch.images), batch.labels))
+                continue
+            state = model.until(batch.images, block)
+            rows, columns = state.grid
+            for condition in conditions:
+                owners = batch.ids
+                if condition.mask_scope == "batch":
+                    owners = tuple(f"images {position // AUTHORS_BATCH}" for position in batch.positions.tolist())
+                key = keys(owners, batch.seed, self.name, block, condition.rate, condition.run)
+                keep = random_keep(key, (rows, columns), n_dropped(condition.rate, rows * columns))
+                logits = model.resume(model.drop(state, torch.from_numpy(keep).to(batch.images.device)))
+                yield Records(condition, judge(logits, batch.labels))
+
+    def tables(self, records: pl.DataFrame) -> dict[str, pl.DataFrame]:
+        """Return accuracy per model, block and rate; block -1 is the network as it is."""
+        table = accuracy_table(records, ["model", "block", "rate"])
+        return {"feature-drop": table.sort("model", "block", "rate", maintain_order=True)}
+
+    def figures(self, tables: dict[str, pl.DataFrame]) -> dict[str, alt.LayerChart]:
+        """Return a curve per model over the blocks, one panel per rate."""
+        table = tables["feature-drop"].filter(pl.col("block") != CLEAN)
+        return {
+            "feature-drop": charts.curve(
+                table.with_columns(pl.format("{} % lost", (pl.col("rate") * 100).round(1)).alias("lost")),
+                x="block",
+                y="top1",
+                low="top1_low",
+                high="top1_high",
+                series="model",
+                facet="lost",
+                x_title="Before block or stage (from 0)",
+                y_title="Top-1 accuracy (%)",
+                title="Feature drop",
+                y_domain=(0, 100),
+                n="n_images",
+            )
+        }
+
+    def summary(self, tables: dict[str, pl.DataFrame]) -> list[str]:
+        """Say where each model is most vulnerable at the highest rate."""
+        sentences = []
+        for (model,), frame in tables["feature-drop"].group_by(["model"], maintain_order=True):
+            dropped = frame.filter(pl.col("block") != CLEAN)
+            clean = frame.filter(pl.col("block") == CLEAN)["top1"]
+            if dropped.height and len(clean):
+                hardest = dropped.filter(pl.col("rate") == dropped["rate"].max()).sort("top1").row(0, named=True)
+                sentences.append(
+                    f"{model} falls from {clean[0]:.1f} % to {hardest['top1']:.1f} % top-1 when {hardest['rate']:.0%} of "
+                    f"the features before block {hardest['block']} are lost, its weakest place at that rate."
+                )
+        return sentences
+
+    def _blocks(self, model: Model) -> list[int]:
+        if self.blocks:
+            return sorted(set(self.blocks))
+        transformer = "attention" in model.capabilities or bool(model.adapter.prefix)
+        return list(range(0, model.adapter.n_blocks, 2 if transformer else 1))

@@ -1,0 +1,30 @@
+"""How far attention reaches (Dosovitskiy et al. 2021, appendix D.7)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def attention_distance(attention: Tensor, grid: tuple[int, int], patch_size: tuple[float, float]) -> Tensor:
+    """Return the mean distance in pixels between a query patch and the patches it attends to.
+
+    Args:
+        attention: ``(B, N, N)`` from patch to patch; rows need not sum to one (prefix tokens are left out).
+        grid: rows and columns of the patches, ``N`` in all.
+        patch_size: height and width of a patch in pixels.
+
+    Returns:
+        ``(B,)``: distances averaged with the attention as weights, then over the queries.
+    """
+    rows, columns = grid
+    y, x = torch.meshgrid(
+        torch.arange(rows, device=attention.device) * patch_size[0],
+        torch.arange(columns, device=attention.device) * patch_size[1],
+        indexing="ij",
+    )
+    places = torch.stack([y.flatten(), x.flatten()], dim=1).double()
+    distance = torch.cdist(places, places)
+    weights = attention.double()
+    reached = (weights * distance).sum(dim=-1) / weights.sum(dim=-1).clamp(min=torch.finfo(torch.float64).tiny)
+    return reached.mean(dim=-1).float()

@@ -1,0 +1,136 @@
+"""Image classifiers of the package transformers, from a folder and from a hub that is not there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import ipvit
+from ipvit.errors import InputError
+from ipvit.models.sources import hugging_face
+from ipvit.models.sources.hugging_face import processor_preprocessing
+
+PROCESSOR = {
+    "do_resize": True,
+    "size": {"height": 32, "width": 32},
+    "resample": 2,
+    "do_rescale": True,
+    "rescale_factor": 1 / 255,
+    "do_normalize": True,
+    "image_mean": [0.5, 0.4, 0.3],
+    "image_std": [0.5, 0.5, 0.5],
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(3)
+    labels = {0: "cat", 1: "dog", 2: "owl"}
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    config = transformers.ViTConfig(
+        **sizes, image_size=32, patch_size=8, id2label=labels, label2id={name: place for place, name in labels.items()}
+    )
+    transformers.ViTForImageClassification(config).save_pretrained(tmp_path / "vit")
+    (tmp_path / "vit" / "preprocessor_config.json").write_text(json.dumps(PROCESSOR))
+    return tmp_path / "vit"
+
+
+def test_a_folder_gives_labels_preprocessing_and_the_classifiers_own_logits(folder: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    model = ipvit.load_model(f"transformers:{folder}")
+    assert model.classes == ("cat", "dog", "owl")
+    assert model.preprocessing.mean == (0.5, 0.4, 0.3)
+    assert (model.image_size, model.preprocessing.view.interpolation) == ((32, 32), "bilinear")
+    images = torch.rand(2, 3, 32, 32)
+    own = transformers.ViTForImageClassification.from_pretrained(folder).eval()
+    normalised = (images - torch.tensor([0.5, 0.4, 0.3]).view(3, 1, 1)) / 0.5
+    with torch.inference_mode():
+        torch.testing.assert_close(model(images), own(pixel_values=normalised).logits)
+
+
+def test_random_weights_are_others_and_always_the_same(folder: Path) -> None:
+    digests = [ipvit.load_model(f"transformers:{folder}", pretrained=False).digest for _ in range(2)]
+    assert digests[0] == digests[1] != ipvit.load_model(f"transformers:{folder}").digest
+
+
+def test_weights_of_ones_own_are_loaded(folder: Path, tmp_path: Path) -> None:
+    state = {key: value * 0 for key, value in ipvit.load_model(f"transformers:{folder}").backbone.state_dict().items()}
+    torch.save(state, tmp_path / "zero.pth")
+    model = ipvit.load_model(f"transformers:{folder}@{tmp_path / 'zero.pth'}")
+    assert model(torch.rand(1, 3, 32, 32)).abs().sum() == 0
+
+
+def test_a_hub_name_is_loaded_with_the_library_that_its_configuration_is_of(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    config = tmp_path / "config.json"
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_: str(config))
+    monkeypatch.setattr(hugging_face, "load_transformers", lambda parsed, pretrained: f"transformers {parsed.name}")
+    monkeypatch.setattr(hugging_face, "build_timm", lambda parsed, pretrained: f"timm {parsed.name}")
+    parsed = ipvit.models.loading.ModelName.parse("hf-hub:owner/net")
+    config.write_text(json.dumps({"model_type": "vit", "architectures": ["ViTForImageClassification"]}))
+    assert hugging_face.load_hub(parsed, True) == "transformers owner/net"
+    config.write_text(json.dumps({"architecture": "vit_tiny", "pretrained_cfg": {}}))
+    assert hugging_face.load_hub(parsed, True) == "timm hf-hub:owner/net"
+
+
+def test_without_the_package_the_way_to_install_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match="pip install 'transformers"):
+        ipvit.load_model("transformers:owner/net")
+
+
+def test_a_folder_without_a_classifier_is_refused_on_one_line(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    with pytest.raises(InputError, match="no image classifier") as caught:
+        ipvit.load_model(f"transformers:{tmp_path}")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_network_without_a_trained_classifier_is_refused(folder: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    state = load_file(folder / "model.safetensors")
+    kept = {key: value for key, value in state.items() if not key.startswith("classifier")}
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match=r"no weights for classifier\.bias, classifier\.weight"):
+        ipvit.load_model(f"transformers:{folder}")
+
+
+@pytest.mark.parametrize(
+    ("stated", "size", "resize", "mode"),
+    [
+        ({"size": {"height": 224, "width": 200}}, (224, 200), (224, 200), "squash"),
+        ({"size": 224}, (224, 224), (224, 224), "squash"),
+        (
+            {"size": {"shortest_edge": 256}, "do_center_crop": True, "crop_size": {"height": 224, "width": 224}},
+            (224, 224),
+            (256, 256),
+            "center",
+        ),
+        ({"size": {"shortest_edge": 224}, "crop_pct": 0.875}, (224, 224), (256, 256), "center"),
+        ({"size": {"shortest_edge": 384}, "crop_pct": 0.875}, (384, 384), (384, 384), "squash"),
+    ],
+)
+def test_an_image_processors_sizes_become_a_view(
+    stated: dict[str, Any], size: tuple[int, int], resize: tuple[int, int], mode: str
+) -> None:
+    view = processor_preprocessing({**PROCESSOR, **stated}, "net").view
+    assert (view.size, view.resize, view.crop_mode) == (size, resize, mode)
+
+
+def test_what_a_view_cannot_express_is_refused() -> None:
+    with pytest.raises(InputError, match="resizes by Pillow's method 1"):
+        processor_preprocessing({**PROCESSOR, "resample": 1}, "net")
+    with pytest.raises(InputError, match="scales pixels by"):
+        processor_preprocessing({**PROCESSOR, "rescale_factor": 1 / 127.5}, "net")
+    with pytest.raises(InputError, match="states no input size"):
+        processor_preprocessing({"do_normalize": True}, "net")
+    assert processor_preprocessing({**PROCESSOR, "do_normalize": False}, "net").std == (1.0, 1.0, 1.0)
