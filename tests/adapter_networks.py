@@ -128,7 +128,7 @@ def make(name: str) -> tuple[Adapter, torch.Tensor]:
 
 
 def calibrate(network: nn.Module, images: torch.Tensor) -> None:
-    """Give batch norms the statistics of these images, or a deep random network's answer hardly depends on its input."""
+    """Give batch norms the statistics of images: otherwise what a deep random network says depends on nothing."""
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:
         norm.momentum = 1.0

@@ -93,12 +93,12 @@ class Run:
 
     def report(self) -> Path:
         """Write tables, figures and ``report.html`` into the run folder; return the path of the report."""
-        from ipvit.report import save_figure, write_report, write_table
+        from ipvit.report import file_name, save_figure, write_report, write_table
 
         for name, table in self.tables.items():
-            write_table(table, self.out / "tables" / name)
+            write_table(table, self.out / "tables" / file_name(name))
         for name, figure in self.figures.items():
-            save_figure(figure, self.out / "figures" / name)
+            save_figure(figure, self.out / "figures" / file_name(name))
         title = " and ".join(experiment.title for experiment in self.experiments.values()) or "ipvit"
         sections = [self._section(name) for name in self.experiments if self._tables[name]]
         return write_report(self.out / "report.html", title=title, manifest=self.manifest, sections=sections)

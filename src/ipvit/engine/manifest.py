@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ipvit.data.dataset import Dataset
-from ipvit.engine.store import write_atomic
 from ipvit.engine.sweep import Outcome, Settings
+from ipvit.files import write_atomic
 from ipvit.models.model import Model
 
 MANIFEST = "manifest.json"

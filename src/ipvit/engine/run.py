@@ -16,10 +16,11 @@ from ipvit.data.dataset import Dataset
 from ipvit.engine.device import pick_device
 from ipvit.engine.lock import FolderLock
 from ipvit.engine.manifest import describe, read_manifest, write_manifest
-from ipvit.engine.store import FLUSH_SECONDS, Store, prepare_folder, write_atomic
+from ipvit.engine.store import FLUSH_SECONDS, Store, prepare_folder
 from ipvit.engine.sweep import Outcome, Pair, Settings, count_missing, prepare_pair, sweep
 from ipvit.errors import InputError
 from ipvit.experiments.base import Batch, Experiment
+from ipvit.files import write_atomic
 from ipvit.models.model import Model
 
 STUDY = "study.yaml"

@@ -20,6 +20,7 @@ import polars as pl
 
 from ipvit.errors import InputError
 from ipvit.experiments.base import Condition
+from ipvit.files import write_atomic
 
 RECORDS = "records"
 FLUSH_SECONDS = 10.0
@@ -139,26 +140,6 @@ class Store:
         frame.write_parquet(buffer, compression="zstd", statistics=False)
         data = buffer.getvalue()
         write_atomic(folder / f"part-{_digest(data)}.parquet", data)
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all: a temporary name, flushed to the disk, renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 def safe_name(name: str) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from PIL import Image
 
-from ipvit.experiments.charts import theme
+from ipvit.experiments.chart_parts import theme
 
 _STOPS = np.array([[255, 245, 235], [253, 190, 133], [241, 105, 19], [166, 54, 3], [90, 28, 2]], dtype=float)
 _SIDE = 56  # pixels of a drawn map

@@ -21,7 +21,6 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from ipvit import __version__
 from ipvit.errors import InputError
 from ipvit.models.checkpoint import write_atomically
 
@@ -143,7 +142,7 @@ class _Download:
     def _receive(self) -> None:
         """Ask for what is missing, once, and keep what comes."""
         start = self._have()
-        request = urllib.request.Request(self.url, headers={"User-Agent": f"ipvit/{__version__}"})
+        request = urllib.request.Request(self.url, headers={"User-Agent": "ipvit"})
         if start:
             request.add_header("Range", f"bytes={start}-")
             if self.validator.is_file():

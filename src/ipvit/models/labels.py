@@ -42,14 +42,14 @@ of the alphabet, which settles ties.
 @cache
 def imagenet_classes(subset: str = "imagenet-1k") -> tuple[str, ...]:
     """Return the WordNet ids of an ImageNet label space in output order, from timm's tables."""
-    from timm.data import ImageNetInfo
+    from timm.data import ImageNetInfo  # pyright: ignore[reportPrivateImportUsage]
 
     return tuple(ImageNetInfo(subset).label_names())
 
 
 def classes_of_timm(network: object, pretrained_cfg: dict[str, object]) -> tuple[str, ...] | None:
     """Return the class names of a timm network: from its configuration, else by its number of outputs, else None."""
-    from timm.data import infer_imagenet_subset
+    from timm.data import infer_imagenet_subset  # pyright: ignore[reportPrivateImportUsage]
 
     names = pretrained_cfg.get("label_names")
     if isinstance(names, list | tuple):

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.layers import Mlp, resample_abs_pos_embed, trunc_normal_
+from timm.layers import Mlp, resample_abs_pos_embed, trunc_normal_  # pyright: ignore[reportPrivateImportUsage]
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
@@ -197,7 +198,7 @@ class T2TViT(nn.Module):
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
         positions = sinusoid_positions(math.prod(self.grid_size) + 1, embed_dim)
         self.pos_embed = nn.Parameter(positions, requires_grad=False)
-        norm = functools.partial(nn.LayerNorm, eps=1e-5)
+        norm: Any = functools.partial(nn.LayerNorm, eps=1e-5)
         self.blocks = nn.ModuleList(
             Block(embed_dim, num_heads, mlp_ratio=mlp_ratio, qkv_bias=False, norm_layer=norm) for _ in range(depth)
         )
@@ -234,7 +235,7 @@ def _initialise(module: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
-VARIANTS: dict[str, dict[str, object]] = {
+VARIANTS: dict[str, dict[str, Any]] = {
     "t2t_vit_7": {"embed_dim": 256, "depth": 7, "num_heads": 4, "mlp_ratio": 2.0},
     "t2t_vit_14": {"embed_dim": 384, "depth": 14, "num_heads": 6, "mlp_ratio": 3.0},
     "t2t_vit_24": {"embed_dim": 512, "depth": 24, "num_heads": 8, "mlp_ratio": 3.0},

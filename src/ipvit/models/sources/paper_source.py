@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import Any
 
 from torch import nn
 
@@ -65,7 +66,7 @@ def load_paper_name(parsed: ModelName, pretrained: bool) -> Model:
     return model
 
 
-def build_paper(entry: PaperNetwork, options: dict[str, object] | None = None) -> nn.Module:
+def build_paper(entry: PaperNetwork, options: dict[str, Any] | None = None) -> nn.Module:
     """Build a network of the paper with random weights.
 
     Args:
@@ -84,31 +85,31 @@ def build_paper(entry: PaperNetwork, options: dict[str, object] | None = None) -
         raise InputError(f"paper:{entry.name} does not take {options}: {error}") from None
 
 
-def _timm(name: str, options: dict[str, object]) -> nn.Module:
+def _timm(name: str, options: dict[str, Any]) -> nn.Module:
     import timm
 
     return timm.create_model(name, pretrained=False, **options)
 
 
-def _torchvision(name: str, options: dict[str, object]) -> nn.Module:
+def _torchvision(name: str, options: dict[str, Any]) -> nn.Module:
     import torchvision.models as zoo
 
     return zoo.get_model(name, weights=None, **options)
 
 
-def _t2t(name: str, options: dict[str, object]) -> nn.Module:
+def _t2t(name: str, options: dict[str, Any]) -> nn.Module:
     from ipvit.models.t2t import VARIANTS, T2TViT
 
-    return T2TViT(**{**VARIANTS[name], **options})  # pyright: ignore[reportArgumentType]
+    return T2TViT(**{**VARIANTS[name], **options})
 
 
-def _vit_small_2020(name: str, options: dict[str, object]) -> nn.Module:
+def _vit_small_2020(name: str, options: dict[str, Any]) -> nn.Module:
     """Build the ViT-S that timm had before the AugReg weights: its scores are divided by sqrt(width), not by head."""
     from timm.models.vision_transformer import VisionTransformer
 
-    sizes = {"embed_dim": 768, "depth": 8, "num_heads": 8, "mlp_ratio": 3.0, "qkv_bias": False}
+    sizes: dict[str, Any] = {"embed_dim": 768, "depth": 8, "num_heads": 8, "mlp_ratio": 3.0, "qkv_bias": False}
     norm = functools.partial(nn.LayerNorm, eps=1e-5)
-    network = VisionTransformer(**{**sizes, "norm_layer": norm, **options})  # pyright: ignore[reportArgumentType]
+    network: Any = VisionTransformer(**{**sizes, "norm_layer": norm, **options})
     for block in network.blocks:
         block.attn.scale = 768**-0.5
         block.attn.fused_attn = False  # the fused kernel would not look at the scale
@@ -119,7 +120,7 @@ CONSTRUCTORS = {"timm": _timm, "torchvision": _torchvision, "t2t": _t2t, "vit_sm
 """What builds a network, by the first part of ``PaperNetwork.constructor``."""
 
 
-def _preprocessing(entry: PaperNetwork, options: dict[str, object]) -> Preprocessing:
+def _preprocessing(entry: PaperNetwork, options: dict[str, Any]) -> Preprocessing:
     wanted = options.get("img_size")
     if wanted is None:
         return entry.preprocessing

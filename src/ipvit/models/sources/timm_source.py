@@ -48,7 +48,7 @@ def build_timm(parsed: ModelName, pretrained: bool) -> Model:
     fetch = pretrained and path is None
     try:
         with seeded(), quick_refusal_when_offline() if fetch else contextlib.nullcontext():
-            network = timm.create_model(parsed.name, pretrained=fetch, **options)
+            network: Any = timm.create_model(parsed.name, pretrained=fetch, **options)
     except TypeError as error:
         raise InputError(f"{parsed.name} does not take {options}: {error}") from None
     except (OSError, RuntimeError, ValueError, AssertionError) as error:
@@ -77,7 +77,7 @@ def build_timm(parsed: ModelName, pretrained: bool) -> Model:
 
 def timm_preprocessing(network: nn.Module, options: dict[str, Any]) -> Preprocessing:
     """Return what a timm network states of its input; an ``img_size`` that was asked for replaces the size."""
-    from timm.data import resolve_model_data_config
+    from timm.data import resolve_model_data_config  # pyright: ignore[reportPrivateImportUsage]
 
     config = resolve_model_data_config(network)
     height, width = config["input_size"][-2:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from torch import Tensor
 
@@ -28,7 +29,7 @@ def load_torchvision(parsed: ModelName, pretrained: bool) -> Model:
             f"torchvision knows no classification model {parsed.name!r}.{did_you_mean(parsed.name, known)}"
         )
     options = dict(parsed.options)
-    published = zoo.get_model_weights(parsed.name)
+    published: Any = zoo.get_model_weights(parsed.name)
     wanted = options.pop("weights", None)
     if wanted is not None and wanted not in published.__members__:
         raise InputError(
