@@ -117,7 +117,9 @@ def main() -> None:
     arguments = parser.parse_args()
     print(f"{arguments.images} images, 10 levels x {arguments.runs} runs, batch {arguments.batch}, "
           f"{torch.get_num_threads()} threads")  # fmt: skip
-    print(f"{'network':28}{'authors s':>11}{'ours s':>9}{'ratio':>7}{'forward s':>11}{'overhead':>10}{'not forward':>13}")
+    print(
+        f"{'network':28}{'authors s':>11}{'ours s':>9}{'ratio':>7}{'forward s':>11}{'overhead':>10}{'not forward':>13}"
+    )
     with tempfile.TemporaryDirectory() as folder:
         arguments.data = arguments.data or str(made_up_photos(Path(folder), arguments.images))
         for name in arguments.model or ["deit_tiny_patch16_224", "torchvision:resnet50"]:

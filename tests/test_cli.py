@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import write_images
 from safetensors.torch import save_file
 
+from conftest import write_images
 from ipvit.cli import COMMANDS, EXPERIMENTS, main
 from ipvit.experiments.registry import BUILT_IN
 
@@ -41,7 +41,19 @@ def here(tmp_path, monkeypatch) -> Path:
 
 
 def occlude(*more: str) -> int:
-    arguments = ["occlusion", "--model", "net.py:make", "--data", "images", "--grid", "4x4", "--runs", "2", "--out", "out"]
+    arguments = [
+        "occlusion",
+        "--model",
+        "net.py:make",
+        "--data",
+        "images",
+        "--grid",
+        "4x4",
+        "--runs",
+        "2",
+        "--out",
+        "out",
+    ]
     return main([*arguments, "--workers", "0", *more])
 
 

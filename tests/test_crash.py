@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import write_images
 
+from conftest import write_images
 from ipvit.engine.store import Store
 
 STUDY = """\

@@ -4,10 +4,10 @@ import tarfile
 
 import numpy as np
 import pytest
-from conftest import write_images
 from PIL import Image
 
 import ipvit
+from conftest import write_images
 from ipvit.data.labels import map_classes
 from ipvit.data.subset import select
 
@@ -39,9 +39,9 @@ def test_classes_txt_states_order_and_second_names(images):
 
 def test_names_with_spaces_quotes_and_emoji_are_names(tmp_path):
     root = write_images(tmp_path / "odd", classes=1)
-    (root / "c0" / "000.jpg").rename(root / "c0" / "it's <b>\"me\"<i> 🐱.jpg")
+    (root / "c0" / "000.jpg").rename(root / "c0" / 'it\'s <b>"me"<i> 🐱.jpg')
     data = ipvit.load_dataset(root)
-    assert data.read(list(data.ids).index("c0/it's <b>\"me\"<i> 🐱.jpg")).shape[0] == 3
+    assert data.read(list(data.ids).index('c0/it\'s <b>"me"<i> 🐱.jpg')).shape[0] == 3
 
 
 @pytest.mark.parametrize(("path", "words"), [("nowhere", "there is no data"), ("empty", "holds no image files")])

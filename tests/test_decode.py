@@ -21,7 +21,9 @@ def encoded(picture: Image.Image, kind: str, **options) -> bytes:
 @pytest.fixture
 def photo() -> Image.Image:
     rng = np.random.default_rng(0)
-    return Image.fromarray(rng.integers(0, 256, (9, 13, 3), dtype=np.uint8)).resize((310, 230), Image.Resampling.BICUBIC)
+    return Image.fromarray(rng.integers(0, 256, (9, 13, 3), dtype=np.uint8)).resize(
+        (310, 230), Image.Resampling.BICUBIC
+    )
 
 
 def pillow_transform(picture: Image.Image, resize: int, crop: int) -> np.ndarray:
@@ -79,7 +81,14 @@ def test_thin_images_still_give_a_full_view(size):
 @pytest.mark.parametrize("decoder", ["fast", "pil"])
 def test_what_is_not_an_image_is_unreadable(photo, decoder):
     whole = encoded(photo, "JPEG")
-    for data in (b"", b"<html></html>", whole[: len(whole) // 2], whole[:20], b"\xff\xd8\xff\xe0junk", encoded(photo, "PNG")[:200]):
+    for data in (
+        b"",
+        b"<html></html>",
+        whole[: len(whole) // 2],
+        whole[:20],
+        b"\xff\xd8\xff\xe0junk",
+        encoded(photo, "PNG")[:200],
+    ):
         with pytest.raises(UnreadableImage):
             decode(data, decoder)
 
@@ -92,7 +101,12 @@ def test_a_decompression_bomb_is_refused_before_it_is_unpacked():
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
     header = struct.pack(">IIBBBBB", 200_000, 200_000, 8, 2, 0, 0, 0)
-    bomb = b"\x89PNG\r\n\x1a\n" + block(b"IHDR", header) + block(b"IDAT", zlib.compress(b"\0" * 1000)) + block(b"IEND", b"")
+    bomb = (
+        b"\x89PNG\r\n\x1a\n"
+        + block(b"IHDR", header)
+        + block(b"IDAT", zlib.compress(b"\0" * 1000))
+        + block(b"IEND", b"")
+    )
     with pytest.raises(UnreadableImage, match="pixels"):
         decode(bomb)
 
@@ -101,7 +115,9 @@ def test_a_view_equals_timms_evaluation_transform(photo):
     from timm.data import create_transform
 
     for size, crop_pct in ((64, 0.875), (48, 0.9), (32, 1.0)):
-        reference = create_transform((3, size, size), crop_pct=crop_pct, interpolation="bicubic", mean=(0,) * 3, std=(1,) * 3)
+        reference = create_transform(
+            (3, size, size), crop_pct=crop_pct, interpolation="bicubic", mean=(0,) * 3, std=(1,) * 3
+        )
         pixels = torch.from_numpy(np.array(photo)).permute(2, 0, 1)
         ours = apply_view(pixels, View((size, size), crop_pct), "pil").float() / 255
         assert torch.allclose(ours, reference(photo), atol=1e-6)

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from conftest import PatchNet
 from safetensors.torch import save_file
 
 import ipvit
+from conftest import PatchNet
 from ipvit.models.loading import ModelName
 from ipvit.models.weights import load_strictly, read_state_dict
 
@@ -69,7 +69,11 @@ def test_the_digest_follows_weights_and_preprocessing():
 @pytest.mark.parametrize("wrapper", ["state_dict", "model", "state_dict_ema"])
 def test_the_usual_wrappers_and_prefixes_are_taken_off(tmp_path, wrapper):
     state = PatchNet().state_dict()
-    content = {wrapper: {f"module.{key}": value for key, value in state.items()}, "epoch": 3, "args": argparse.Namespace(lr=1)}
+    content = {
+        wrapper: {f"module.{key}": value for key, value in state.items()},
+        "epoch": 3,
+        "args": argparse.Namespace(lr=1),
+    }
     torch.save(content, tmp_path / "w.pth")
     assert all(torch.equal(value, state[key]) for key, value in read_state_dict(tmp_path / "w.pth").items())
 
@@ -157,7 +161,8 @@ def test_a_network_from_the_users_own_file(tmp_path):
     (tmp_path / "net.py").write_text(
         "import torch, ipvit\n"
         "def make(classes=3):\n"
-        "    net = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, classes))\n"
+        "    layers = torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, classes)\n"
+        "    net = torch.nn.Sequential(*layers)\n"
         "    return ipvit.wrap(net, mean=(0, 0, 0), std=(1, 1, 1), size=32)\n"
         "def bare():\n"
         "    return torch.nn.Linear(3, 3)\n"
@@ -186,9 +191,6 @@ def test_without_a_network_one_line_names_the_way_out(monkeypatch, tmp_path):
 def test_the_real_efficientnet_knows_the_real_photos(real, tmp_path):
     model = ipvit.load_model(f"tf_efficientnet_lite0@{real}/efficientnet_lite0.safetensors")
     data = ipvit.load_dataset(real / "imagenet-sample")
-    run = ipvit.run(
-        ipvit.Occlusion(levels=(0,)), models=model, data=data, out=tmp_path, workers=1, progress=False
-    )
+    run = ipvit.run(ipvit.Occlusion(levels=(0,)), models=model, data=data, out=tmp_path, workers=1, progress=False)
     records = run.records("occlusion")
     assert (len(records), int(records["correct"].sum()), int(records["correct5"].sum())) == (270, 246, 266)
-

@@ -1,5 +1,7 @@
 """Salience masks, shuffles, offsets and corners against plain loops and their invariants."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -55,7 +57,7 @@ def test_higher_levels_drop_the_same_patches_and_more():
     maps = salience(1)
     for keep in (salient_keep, non_salient_keep):
         masks = [keep(maps, k / 10) for k in range(11)]
-        assert all(not (later & ~earlier).any() for earlier, later in zip(masks, masks[1:], strict=False))
+        assert all(not (later & ~earlier).any() for earlier, later in itertools.pairwise(masks))
 
 
 def test_impossible_salience_is_refused():

@@ -4,16 +4,27 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from conftest import tiny_model, write_images
 from torch import nn
 
 import ipvit
+from conftest import tiny_model, write_images
 from ipvit.data.dataset import MemoryDataset
 from ipvit.engine.store import Store
 from ipvit.perturb.seeding import keys, random_order
 
 CLASSES = [f"c{i}" for i in range(4)]
-DISCRETE = ["model", "image", "mode", "information_loss", "run", "label", "prediction", "correct", "correct5", "dropped"]
+DISCRETE = [
+    "model",
+    "image",
+    "mode",
+    "information_loss",
+    "run",
+    "label",
+    "prediction",
+    "correct",
+    "correct5",
+    "dropped",
+]
 
 
 def small_occlusion(**changes) -> ipvit.Occlusion:
@@ -69,7 +80,9 @@ def test_accuracies_are_those_of_the_records_counted_by_hand(tmp_path):
         assert row["n_images"] == 30 and row["n_runs"] == (1 if row["information_loss"] == 0 else 2)
 
 
-@pytest.mark.parametrize("options", [{"batch_size": 1}, {"batch_size": 7}, {"batch_size": 64}, {"workers": 2, "batch_size": 7}])
+@pytest.mark.parametrize(
+    "options", [{"batch_size": 1}, {"batch_size": 7}, {"batch_size": 64}, {"workers": 2, "batch_size": 7}]
+)
 def test_batch_size_and_workers_do_not_change_the_records(tmp_path, options):
     reference = measured(small_occlusion(), tiny_model(), photos(), tmp_path / "a")
     other = measured(small_occlusion(), tiny_model(), photos(), tmp_path / "b", **options)
@@ -107,7 +120,9 @@ def test_several_models_share_one_pass_over_the_files(tmp_path):
 def test_raising_the_runs_computes_only_the_new_ones(tmp_path):
     measured(small_occlusion(runs=3), tiny_model(), photos(), tmp_path)
     before = {path.name for path in tmp_path.glob("records/*/*/*")}
-    run = ipvit.run(small_occlusion(runs=5), models=tiny_model(), data=photos(), out=tmp_path, workers=0, progress=False)
+    run = ipvit.run(
+        small_occlusion(runs=5), models=tiny_model(), data=photos(), out=tmp_path, workers=0, progress=False
+    )
     assert run.manifest["measured_in_this_call"] == 30 * 3 * 2
     assert before < {path.name for path in tmp_path.glob("records/*/*/*")}
     fresh = measured(small_occlusion(runs=5), tiny_model(), photos(), tmp_path / "fresh")

@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from ipvit.data import load_dataset
     from ipvit.data.dataset import MemoryDataset
     from ipvit.errors import InputError
-    from ipvit.experiments.base import Experiment
     from ipvit.experiments.attention import Attention
+    from ipvit.experiments.base import Experiment
     from ipvit.experiments.correlation import Correlation
     from ipvit.experiments.feature_drop import FeatureDrop
     from ipvit.experiments.occlusion import Occlusion

@@ -102,7 +102,5 @@ def run_study(study: Study, out: str | Path, *, fresh: bool = False, progress: b
         study.strict,
     )  # fmt: skip
     text = study_text(study, experiments)
-    manifest = execute(
-        experiments, models, data, Path(out), settings, study_yaml=text, fresh=fresh, progress=progress
-    )
+    manifest = execute(experiments, models, data, Path(out), settings, study_yaml=text, fresh=fresh, progress=progress)
     return Run(out, experiments, manifest)

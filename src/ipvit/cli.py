@@ -73,7 +73,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail(130, "interrupted; what is measured is kept, the same command goes on from there")
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader went away, as in `ipvit models | head`
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # the reader went away, as in `ipvit models | head`
         return 0
     except OSError as error:
         return _fail(1, f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")

@@ -17,12 +17,17 @@ from ipvit.engine.study import read_study
 from ipvit.errors import InputError
 from ipvit.experiments.aggregate import paired_differences
 from ipvit.experiments.base import Experiment
-from ipvit.experiments.registry import experiment_class
+from ipvit.experiments.registry import experiment_class, experiment_names
 
 if TYPE_CHECKING:
-    import altair as alt
-
+    from ipvit.experiments.charts import Figure
     from ipvit.report import Section
+
+
+def _place(name: str) -> tuple[int, str]:
+    """The paper's order, then the alphabet."""
+    known = experiment_names()
+    return (known.index(name) if name in known else len(known), name)
 
 
 class Run:
@@ -54,7 +59,8 @@ class Run:
             experiments = read_study(study).make_experiments() if study.is_file() else []
         given = {experiment.name: experiment for experiment in reversed(experiments)}
         self.experiments = {
-            name: given[name] if name in given else experiment_class(name)() for name in self._store.experiments()
+            name: given[name] if name in given else experiment_class(name)()
+            for name in sorted(self._store.experiments(), key=_place)
         }
 
     def records(self, experiment: str | None = None) -> pl.DataFrame:
@@ -63,7 +69,9 @@ class Run:
             frames = [self.records(name) for name in self.experiments]
             return pl.concat(frames, how="diagonal_relaxed") if frames else pl.DataFrame()
         if experiment not in self.experiments:
-            raise InputError(f"{str(self.out)!r} has no records of {experiment!r}; it has {', '.join(self.experiments)}")
+            raise InputError(
+                f"{str(self.out)!r} has no records of {experiment!r}; it has {', '.join(self.experiments)}"
+            )
         frame = self._store.records(experiment)
         wanted = {
             "data": self.manifest["data"]["fingerprint"],
@@ -83,9 +91,9 @@ class Run:
         return merged
 
     @functools.cached_property
-    def figures(self) -> dict[str, alt.LayerChart]:
+    def figures(self) -> dict[str, Figure]:
         """The figures of all experiments by name."""
-        merged: dict[str, alt.LayerChart] = {}
+        merged: dict[str, Figure] = {}
         for name, experiment in self.experiments.items():
             if self._tables[name]:
                 merged |= experiment.figures(self._tables[name])
@@ -99,7 +107,8 @@ class Run:
             write_table(table, self.out / "tables" / file_name(name))
         for name, figure in self.figures.items():
             save_figure(figure, self.out / "figures" / file_name(name))
-        title = " and ".join(experiment.title for experiment in self.experiments.values()) or "ipvit"
+        titles = [experiment.title for experiment in self.experiments.values()]
+        title = titles[0] if len(titles) == 1 else "What the networks rely on"
         sections = [self._section(name) for name in self.experiments if self._tables[name]]
         return write_report(self.out / "report.html", title=title, manifest=self.manifest, sections=sections)
 

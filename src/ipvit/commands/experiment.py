@@ -67,9 +67,11 @@ def _option(annotation: Any, text: str | None) -> Any:
 
 
 def _default(value: Any) -> str:
-    return " ".join(f"{item:g}" if isinstance(item, float) else str(item) for item in value) if isinstance(
-        value, tuple | list
-    ) else str(value)
+    return (
+        " ".join(f"{item:g}" if isinstance(item, float) else str(item) for item in value)
+        if isinstance(value, tuple | list)
+        else str(value)
+    )
 
 
 def _plain(annotation: Any) -> Any:
@@ -77,8 +79,11 @@ def _plain(annotation: Any) -> Any:
     origin = get_origin(annotation)
     if origin is Annotated:
         return _plain(get_args(annotation)[0])
-    if origin in (tuple, list):
-        return origin[tuple(item if item is Ellipsis else _plain(item) for item in get_args(annotation))]
+    items = tuple(item if item is Ellipsis else _plain(item) for item in get_args(annotation))
+    if origin is tuple:
+        return tuple[items]
+    if origin is list:
+        return list[items]
     if origin in (Union, types.UnionType):
-        return Union[tuple(_plain(item) for item in get_args(annotation))]  # noqa: UP007 - made from a tuple
+        return Union[items]  # noqa: UP007 - made from a tuple
     return annotation

@@ -28,7 +28,9 @@ def run(study: Path, /, *, options: RunOptions | None = None) -> int:
     """
     options = options or RunOptions()
     loaded = read_study(study)
-    return measure(loaded.model_dump(exclude_unset=True) | options.given(), options, default_out=Path("runs") / study.stem)
+    return measure(
+        loaded.model_dump(exclude_unset=True) | options.given(), options, default_out=Path("runs") / study.stem
+    )
 
 
 def demo(*, options: RunOptions | None = None, open: Flag = False) -> int:  # noqa: A002
@@ -101,7 +103,7 @@ def _complain(results: Run) -> bool:
         )  # fmt: skip
     for failure in failures:
         console.print(
-            f"ipvit: {failure['experiment']} failed on {failure['model']}: {failure['error']}; details in manifest.json",
+            f"ipvit: {failure['experiment']} failed on {failure['model']}: {failure['error']}; more in manifest.json",
             style="red", markup=False, highlight=False, soft_wrap=True,
         )  # fmt: skip
     return bool(failures)

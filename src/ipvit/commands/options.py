@@ -47,7 +47,7 @@ class RunOptions:
     def given(self) -> dict[str, object]:
         """Return the study's keys that were given."""
         names = ("limit", "batch_size", "workers", "device", "precision", "seed")
-        found = {name: value for name in names if (value := getattr(self, name)) is not None}
+        found: dict[str, object] = {name: value for name in names if (value := getattr(self, name)) is not None}
         return found | {name: True for name in ("compile", "strict") if getattr(self, name)}
 
 

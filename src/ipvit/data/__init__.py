@@ -49,8 +49,10 @@ def load_dataset(
         return TimmDataset(text, root=None if root is None else str(root), split=split)
     if path.exists():
         raise InputError(f"the data {text!r} is a file; give a folder of class folders or a .tar of them")
-    raise InputError(f"there is no data {text!r}.{_close(path, text)} Known: a folder, a .tar, demo:trifeature, "
-                     f"{', '.join(scheme + '...' for scheme in SCHEMES)}")
+    raise InputError(
+        f"there is no data {text!r}.{_close(path, text)} Known: a folder, a .tar, demo:trifeature, "
+        f"{', '.join(scheme + '...' for scheme in SCHEMES)}"
+    )
 
 
 def _close(path: Path, text: str) -> str:

@@ -8,7 +8,7 @@ torchvision's ``ImageFolder`` and timm, so that published numbers are met.
 from __future__ import annotations
 
 import io
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -57,7 +57,7 @@ def decode(data: bytes, decoder: Decoder = "fast") -> Tensor:
         raise UnreadableImage(f"{picture.width} x {picture.height} is more than {MAX_PIXELS:,} pixels")
     if decoder == "fast" and decode_jpeg is not None and picture.format == "JPEG" and picture.mode in ("RGB", "L"):
         try:
-            pixels = decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8))
+            pixels = cast(Tensor, decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8)))
             return pixels.expand(3, -1, -1) if pixels.shape[0] == 1 else pixels
         except RuntimeError:
             pass  # Pillow reads some files that libjpeg's strict mode refuses, and names what is wrong with the others

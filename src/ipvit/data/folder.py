@@ -118,9 +118,7 @@ class TarDataset(FolderDataset):
         return {**self.__dict__, "_handle": -1}  # an open file does not travel to a spawned worker
 
 
-def _class_names(
-    listing: Path, folders: set[str]
-) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
+def _class_names(listing: Path, folders: set[str]) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
     if not listing.is_file():
         return (tuple(sorted(folders)) if folders else None), None
     lines = [line.split("\t") for line in listing.read_text("utf-8").splitlines() if line.strip()]

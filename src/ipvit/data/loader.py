@@ -40,7 +40,8 @@ class _ChunkReader(TorchDataset[Chunk]):
     def __init__(
         self, data: Dataset, chunks: Sequence[np.ndarray], views: Sequence[View], masks: bool, decoder: Decoder
     ) -> None:
-        self.data, self.chunks, self.views, self.masks, self.decoder = data, chunks, views, masks, decoder
+        self.data, self.chunks, self.views, self.masks = data, chunks, views, masks
+        self.decoder: Decoder = decoder
 
     def __len__(self) -> int:
         return len(self.chunks)

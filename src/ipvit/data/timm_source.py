@@ -31,7 +31,7 @@ class TimmDataset:
     aliases: tuple[str, ...] | None = None
 
     def __init__(self, name: str, root: str | None = None, split: str = "validation") -> None:
-        from timm.data import create_dataset
+        from timm.data.dataset_factory import create_dataset
 
         self.name = name
         try:
@@ -43,10 +43,12 @@ class TimmDataset:
             raise InputError(f"{self.name!r} can only be streamed; give a data set with random access")
         self._source.transform = None
         self.labels, classes = _labels(self._source, self.name)
-        self.classes = classes or tuple(str(i) for i in range(int(self.labels.max(initial=-1)) + 1))
+        self.classes: tuple[str, ...] | None = classes or tuple(
+            str(i) for i in range(int(self.labels.max(initial=-1)) + 1)
+        )
         self.ids: Sequence[str] = [f"{i:08d}" for i in range(len(self.labels))]
         self.fields: Mapping[str, np.ndarray] = {}
-        self.fingerprint = fingerprint("timm", name, split, list(self.ids), self.labels, list(self.classes))
+        self.fingerprint = fingerprint("timm", name, split, list(self.ids), self.labels, list(self.classes or ()))
 
     def __len__(self) -> int:
         return len(self.labels)

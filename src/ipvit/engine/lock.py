@@ -36,7 +36,7 @@ class FolderLock:
                 holder = file.read().strip() or "another process"
                 file.close()
                 raise InputError(
-                    f"the run folder {str(self.path.parent)!r} is in use by {holder}; wait for it, or give another --out"
+                    f"the run folder {str(self.path.parent)!r} is in use by {holder}; wait, or give another --out"
                 ) from None
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}")

@@ -68,7 +68,9 @@ class Store:
         self._rows = 0
         self._last_flush = time.monotonic()
 
-    def add(self, identity: Identity, model_name: str, ids: Sequence[str], condition: Condition, columns: pl.DataFrame) -> None:
+    def add(
+        self, identity: Identity, model_name: str, ids: Sequence[str], condition: Condition, columns: pl.DataFrame
+    ) -> None:
         """Take in the rows of a batch under one condition; they reach the disk with the next flush."""
         fixed = {
             **dataclasses.asdict(condition),
@@ -164,7 +166,9 @@ def prepare_folder(root: Path) -> None:
 
 def column_frame(columns: dict[str, np.ndarray]) -> pl.DataFrame:
     """Return measured columns as a frame; float64 is narrowed to float32, which the measures do not exceed."""
-    narrowed = {name: array.astype(np.float32) if array.dtype == np.float64 else array for name, array in columns.items()}
+    narrowed = {
+        name: array.astype(np.float32) if array.dtype == np.float64 else array for name, array in columns.items()
+    }
     return pl.DataFrame(narrowed)
 
 

@@ -83,9 +83,7 @@ class Outcome:
     measured: int = 0
 
 
-def prepare_pair(
-    experiment: Experiment, model: Model, data: Dataset, store: Store, settings: Settings
-) -> Pair:
+def prepare_pair(experiment: Experiment, model: Model, data: Dataset, store: Store, settings: Settings) -> Pair:
     """Check that an experiment, a model and a data set fit together and look up what is already done.
 
     Raises:
@@ -104,9 +102,7 @@ def prepare_pair(
     classes = None
     if data.classes is not None:
         try:
-            classes = map_classes(
-                data.classes, data.aliases, model.classes, data_name=data.name, model_name=model.name
-            )
+            classes = map_classes(data.classes, data.aliases, model.classes, data_name=data.name, model_name=model.name)
         except InputError:
             if needs.labels:
                 raise
@@ -187,7 +183,7 @@ def _donors(pairs: Sequence[Pair], data: Dataset, views: Sequence[Any], device: 
     if not wanted:
         return Donors((), {})
     (chunk,) = read_chunks(data, [select(data.ids, wanted)], views, workers=0)
-    return Donors(tuple(data.ids[i] for i in chunk.indices), _on_device(chunk, device))
+    return Donors(tuple(data.ids[int(i)] for i in chunk.indices), _on_device(chunk, device))
 
 
 def _note_unreadable(chunk: Chunk, data: Dataset, outcome: Outcome, settings: Settings) -> None:
@@ -199,7 +195,7 @@ def _note_unreadable(chunk: Chunk, data: Dataset, outcome: Outcome, settings: Se
 
 def count_missing(pairs: Sequence[Pair], data: Dataset, settings: Settings) -> int:
     """Return how many results (image x condition x model) are still to be measured."""
-    ids = [data.ids[i] for i in select(data.ids, settings.limit)]
+    ids = [data.ids[int(i)] for i in select(data.ids, settings.limit)]
     total = 0
     for pair in pairs:
         for condition in pair.conditions:
@@ -214,7 +210,7 @@ def _chunks(chosen: np.ndarray, settings: Settings, device: torch.device) -> lis
 
 
 def _anything_missing(pairs: Sequence[Pair], data: Dataset, chunk: np.ndarray) -> bool:
-    ids = [data.ids[i] for i in chunk]
+    ids = [data.ids[int(i)] for i in chunk]
     return any(any(pair.missing(ids)) for pair in pairs)
 
 
@@ -229,7 +225,7 @@ def _batches(
     pair: Pair, data: Dataset, chunk: Chunk, images: dict[Any, torch.Tensor], donors: Donors, seed: int
 ) -> Iterator[Batch]:
     """Yield the chunk as batches of images that lack the same conditions: one batch, unless a limit was raised."""
-    ids = [data.ids[i] for i in chunk.indices]
+    ids = [data.ids[int(i)] for i in chunk.indices]
     groups: dict[tuple[int, ...], list[int]] = {}
     for row, missing in enumerate(pair.missing(ids)):
         if missing:
@@ -271,7 +267,9 @@ def _measure_into(
     except Exception as error:  # noqa: BLE001 - whatever a network or an experiment raises is recorded, and the rest goes on
         text = " ".join(str(error).split())
         outcome.failures.append(
-            Failure(pair.experiment.name, pair.model.name, f"{type(error).__name__}: {text[:300]}", traceback.format_exc())
+            Failure(
+                pair.experiment.name, pair.model.name, f"{type(error).__name__}: {text[:300]}", traceback.format_exc()
+            )
         )
         pair.failed = True
         return
@@ -280,9 +278,7 @@ def _measure_into(
         outcome.measured += len(batch)
 
 
-def _measure(
-    experiment: Experiment, model: Model, batch: Batch, device: torch.device, precision: str
-) -> list[Records]:
+def _measure(experiment: Experiment, model: Model, batch: Batch, device: torch.device, precision: str) -> list[Records]:
     """Measure a batch; when it does not fit into memory, measure its halves and join them."""
     gradients = "gradients" in experiment.needs.capabilities
     try:

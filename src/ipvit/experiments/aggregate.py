@@ -33,9 +33,12 @@ def accuracy_table(records: pl.DataFrame, by: Sequence[str], columns: dict[str, 
         row = dict(zip(by, key, strict=True)) | {"n_images": per_image.height, "n_runs": n_runs}
         for name, measure in columns.items():
             low, high = accuracy_interval(per_image[name].to_numpy(), n_runs)
-            row |= {measure: 100 * per_image[name].mean(), f"{measure}_low": 100 * low, f"{measure}_high": 100 * high}
-            over_runs = group.group_by(RUN).agg(pl.col(name).mean())[name] if n_runs > 1 else None
-            row[f"{measure}_std"] = None if over_runs is None else 100 * over_runs.std()
+            mean = float(per_image[name].to_numpy().mean())
+            row |= {measure: 100 * mean, f"{measure}_low": 100 * low, f"{measure}_high": 100 * high}
+            row[f"{measure}_std"] = None
+            if n_runs > 1:
+                over_runs = group.group_by(RUN).agg(pl.col(name).mean())[name].to_numpy()
+                row[f"{measure}_std"] = 100 * float(over_runs.std(ddof=1))
         rows.append(row)
     return _frame(rows, [f"{measure}_std" for measure in columns.values()])
 

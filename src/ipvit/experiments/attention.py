@@ -23,8 +23,9 @@ from ipvit.perturb.patchdrop import n_dropped, patchdrop, random_keep
 from ipvit.perturb.seeding import keys
 
 if TYPE_CHECKING:
-    import altair as alt
     from torch import Tensor
+
+    from ipvit.experiments.charts import Figure
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,10 +109,12 @@ class Attention(Experiment):
             maps.append(dict(zip([*by, "rows"], key, strict=True)) | {"map": json.dumps([round(x, 6) for x in cells])})
         return {"attention": distance.sort(by), "attention-maps": pl.DataFrame(maps).sort(by)}
 
-    def figures(self, tables: dict[str, pl.DataFrame]) -> dict[str, alt.LayerChart]:
+    def figures(self, tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
         """Return the grid of mean maps per model and level, heads by blocks, and the attention distances."""
         figures = {}
-        for (model, level), frame in tables["attention-maps"].group_by(["model", "information_loss"], maintain_order=True):
+        for (model, level), frame in tables["attention-maps"].group_by(
+            ["model", "information_loss"], maintain_order=True
+        ):
             share = float(str(level))
             figures[f"attention-{_slug(model)}-{round(100 * share)}"] = mosaic(
                 [(f"block {row['block']}", f"{row['head']}", _map(row)) for row in frame.iter_rows(named=True)],
@@ -119,7 +122,9 @@ class Attention(Experiment):
                 row_title="",
                 column_title="head",
             )
-        distance = tables["attention"].with_columns(pl.format("{} % dropped", pl.col("information_loss") * 100).alias("lost"))
+        distance = tables["attention"].with_columns(
+            pl.format("{} % dropped", pl.col("information_loss") * 100).alias("lost")
+        )
         figures["attention-distance"] = charts.dots(
             distance,
             x="block",
@@ -148,7 +153,8 @@ class Attention(Experiment):
             per_block = frame.group_by("block").agg(pl.col("distance").mean()).sort("block").rows()
             (first, near), (last, far) = per_block[0], per_block[-1]
             sentences.append(
-                f"In {model} a patch looks {near:.0f} pixels away on average in block {first} and {far:.0f} in block {last}."
+                f"In {model} a patch looks {near:.0f} pixels away on average in block {first} and {far:.0f} in "
+                f"block {last}."
             )
         return sentences
 

@@ -17,9 +17,9 @@ from torch import Tensor
 from ipvit.metrics.accuracy import topk_correct
 
 if TYPE_CHECKING:
-    import altair as alt
     import polars as pl
 
+    from ipvit.experiments.charts import Figure
     from ipvit.models.model import Model
 
 
@@ -149,7 +149,7 @@ class Experiment(BaseModel):
         """Return the tables, the main one first, from one row per image, condition and model."""
         raise NotImplementedError
 
-    def figures(self, tables: dict[str, pl.DataFrame]) -> dict[str, alt.LayerChart]:
+    def figures(self, tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
         """Return the figures from the tables."""
         return {}
 

@@ -30,6 +30,9 @@ __all__ = ["bars", "curve", "dots", "theme"]
 
 Scale = Literal["linear", "log", "ordinal"]
 
+Figure = alt.LayerChart | alt.FacetChart
+"""What an experiment draws."""
+
 
 def curve(
     frame: pl.DataFrame,
@@ -51,7 +54,7 @@ def curve(
     n: str = "n_images",
     width: int | None = None,
     height: int | None = None,
-) -> alt.LayerChart | alt.FacetChart:
+) -> Figure:
     """Draw one line per series with points and a confidence band.
 
     A click on a name in the legend hides or shows that series. Where a series has a single x value, an error bar
@@ -132,7 +135,7 @@ def bars(
     n: str = "n_images",
     width: int | None = None,
     height: int | None = None,
-) -> alt.LayerChart | alt.FacetChart:
+) -> Figure:
     """Draw grouped bars with error bars: one group per value of ``x``, one bar per series.
 
     Arguments as in :func:`curve`. ``x`` is categorical, in the order of its first appearance; ``series`` equal to
@@ -191,7 +194,7 @@ def dots(
     n: str = "n_images",
     width: int | None = None,
     height: int | None = None,
-) -> alt.LayerChart | alt.FacetChart:
+) -> Figure:
     """Draw values along a horizontal axis, one row per value of ``y`` (models or classes), with error bars.
 
     Arguments as in :func:`curve`, turned by 90 degrees: ``x``, ``low`` and ``high`` are the measured value and its
@@ -271,7 +274,7 @@ def _scatter(
     n: str,
     width: int | None,
     height: int | None,
-) -> alt.LayerChart | alt.FacetChart:
+) -> Figure:
     """Points at (x, y), with vertical error bars."""
     low, high = interval_columns(frame, low, high)
     data = prepare(frame, [x, y, low, high, series, facet, n], series, y, low, high, number)

@@ -21,8 +21,9 @@ from ipvit.perturb.patchdrop import n_dropped, patchdrop, random_keep
 from ipvit.perturb.seeding import keys
 
 if TYPE_CHECKING:
-    import altair as alt
     from torch import Tensor
+
+    from ipvit.experiments.charts import Figure
 
 Feature = Literal["auto", "class", "distillation", "mean_patch", "pooled"]
 SETTINGS = ("feature", "grid", "norm")
@@ -115,7 +116,7 @@ class Correlation(Experiment):
             )
         return tables
 
-    def figures(self, tables: dict[str, pl.DataFrame]) -> dict[str, alt.LayerChart]:
+    def figures(self, tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
         """Return a curve per model over the levels, and the superclasses at the level nearest to half, as figure 5."""
         figures = {
             "correlation": charts.curve(

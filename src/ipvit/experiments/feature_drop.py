@@ -19,7 +19,7 @@ from ipvit.perturb.patchdrop import n_dropped, random_keep
 from ipvit.perturb.seeding import keys
 
 if TYPE_CHECKING:
-    import altair as alt
+    from ipvit.experiments.charts import Figure
 
 AUTHORS_BATCH = 256
 CLEAN = -1
@@ -113,7 +113,7 @@ class FeatureDrop(Experiment):
         table = accuracy_table(records, ["model", "block", "rate"])
         return {"feature-drop": table.sort("model", "block", "rate", maintain_order=True)}
 
-    def figures(self, tables: dict[str, pl.DataFrame]) -> dict[str, alt.LayerChart]:
+    def figures(self, tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
         """Return a curve per model over the blocks, one panel per rate."""
         table = tables["feature-drop"].filter(pl.col("block") != CLEAN)
         return {
@@ -142,8 +142,8 @@ class FeatureDrop(Experiment):
             if dropped.height and len(clean):
                 hardest = dropped.filter(pl.col("rate") == dropped["rate"].max()).sort("top1").row(0, named=True)
                 sentences.append(
-                    f"{model} falls from {clean[0]:.1f} % to {hardest['top1']:.1f} % top-1 when {hardest['rate']:.0%} of "
-                    f"the features before block {hardest['block']} are lost, its weakest place at that rate."
+                    f"{model} falls from {clean[0]:.1f} % to {hardest['top1']:.1f} % top-1 when {hardest['rate']:.0%} "
+                    f"of the features before block {hardest['block']} are lost, its weakest place at that rate."
                 )
         return sentences
 

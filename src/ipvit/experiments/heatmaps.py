@@ -11,12 +11,13 @@ import polars as pl
 from PIL import Image
 
 from ipvit.experiments.chart_parts import theme
+from ipvit.experiments.charts import Figure
 
 _STOPS = np.array([[255, 245, 235], [253, 190, 133], [241, 105, 19], [166, 54, 3], [90, 28, 2]], dtype=float)
 _SIDE = 56  # pixels of a drawn map
 
 
-def mosaic(maps: list[tuple[str, str, np.ndarray]], *, title: str, row_title: str, column_title: str) -> alt.LayerChart:
+def mosaic(maps: list[tuple[str, str, np.ndarray]], *, title: str, row_title: str, column_title: str) -> Figure:
     """Draw maps in a table of rows and columns, each scaled to its own maximum.
 
     Args:
@@ -25,10 +26,17 @@ def mosaic(maps: list[tuple[str, str, np.ndarray]], *, title: str, row_title: st
         row_title: what the rows are.
         column_title: what the columns are.
     """
-    frame = pl.DataFrame({"row": [m[0] for m in maps], "column": [m[1] for m in maps], "url": [_picture(m[2]) for m in maps]})
+    frame = pl.DataFrame(
+        {"row": [m[0] for m in maps], "column": [m[1] for m in maps], "url": [_picture(m[2]) for m in maps]}
+    )
     rows, columns = (frame[name].unique(maintain_order=True).to_list() for name in ("row", "column"))
     base = alt.Chart(alt.InlineData(values=frame.to_dicts())).encode(
-        x=alt.X("column:N", sort=columns, title=column_title, axis=alt.Axis(orient="top", labelAngle=0, domain=False, ticks=False)),
+        x=alt.X(
+            "column:N",
+            sort=columns,
+            title=column_title,
+            axis=alt.Axis(orient="top", labelAngle=0, domain=False, ticks=False),
+        ),
         y=alt.Y("row:N", sort=rows, title=row_title, axis=alt.Axis(domain=False, ticks=False)),
     )
     pictures = base.mark_image(width=_SIDE - 4, height=_SIDE - 4).encode(url="url:N")

@@ -32,7 +32,7 @@ from ipvit.perturb.patchdrop import fill_content, pixel_mask, replace, shift
 from ipvit.perturb.seeding import keys
 
 if TYPE_CHECKING:
-    import altair as alt
+    from ipvit.experiments.charts import Figure
 
 Level = Annotated[float, Field(ge=0, le=1)]
 Pixels = Annotated[int, Field(ge=0)]
@@ -89,7 +89,7 @@ class Occlusion(Experiment):
     runs: Annotated[int, Field(ge=1)] = 5
     """Random masks per image and level."""
     grid: Grid = "14x14"
-    """Rows and columns of the patch grid; it must divide the image. 224x224 drops single pixels of a 224-pixel image."""
+    """Rows and columns of the patch grid; it must divide the image. 224x224 drops single pixels of 224."""
     offset: tuple[Pixels, Pixels] = (0, 0)
     """Move the grid down and right by so many pixels."""
     fill: Literal["black", "mean", "noise", "blur", "other"] = "black"
@@ -212,7 +212,7 @@ class Occlusion(Experiment):
         table = table.join(dropped, on=by, how="left", nulls_equal=True, maintain_order="left")
         return {"occlusion": table.sort("mode", *settings, "model", "information_loss", maintain_order=True)}
 
-    def figures(self, tables: dict[str, pl.DataFrame]) -> dict[str, alt.LayerChart]:
+    def figures(self, tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
         """Return one curve per model for every mode, over the share really dropped, as in figure 3."""
         return {
             f"occlusion-{str(mode).replace('_', '-')}": charts.curve(

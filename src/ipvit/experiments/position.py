@@ -17,8 +17,9 @@ from ipvit.models.model import Model
 from ipvit.perturb.place import Corner, shrink_into
 
 if TYPE_CHECKING:
-    import altair as alt
     from torch import Tensor
+
+    from ipvit.experiments.charts import Figure
 
 WHOLE = "whole image"
 _ORDER = ("top-right", "top-left", "bottom-right", "bottom-left", "centre")
@@ -39,7 +40,9 @@ class Position(Experiment):
     version: ClassVar[int] = 1
     title: ClassVar[str] = "The image in a corner"
     reproduces: ClassVar[str] = "Table 8"
-    question: ClassVar[str] = "Does a network recognise an object wherever it stands, however much of the input is empty?"
+    question: ClassVar[str] = (
+        "Does a network recognise an object wherever it stands, however much of the input is empty?"
+    )
     compare_by: ClassVar[tuple[str, ...]] = ("place", "scale")
 
     corners: tuple[Corner, ...] = _ORDER[:4]
@@ -75,7 +78,7 @@ class Position(Experiment):
         order = pl.col("place").replace_strict({place: i for i, place in enumerate((WHOLE, *_ORDER))}, default=99)
         return {"position": accuracy_table(records, by).sort("model", order, maintain_order=True)}
 
-    def figures(self, tables: dict[str, pl.DataFrame]) -> dict[str, alt.LayerChart]:
+    def figures(self, tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
         """Return bars per place, one colour per model."""
         return {
             "position": charts.bars(
@@ -105,8 +108,8 @@ class Position(Experiment):
             if len(whole) and len(corners):
                 spread = float(corners.max()) - float(corners.min())  # pyright: ignore[reportArgumentType]
                 sentences.append(
-                    f"{model} keeps {corners.mean():.1f} % top-1 of its {whole[0]:.1f} % when the image is shrunk into a "
-                    f"corner; the corners differ by {spread:.1f} points."
+                    f"{model} keeps {corners.mean():.1f} % top-1 of its {whole[0]:.1f} % when the image is shrunk into "
+                    f"a corner; the corners differ by {spread:.1f} points."
                 )
         return sentences
 

@@ -18,8 +18,9 @@ from ipvit.perturb.seeding import keys
 from ipvit.perturb.shuffle import shuffle, shuffle_order
 
 if TYPE_CHECKING:
-    import altair as alt
     from torch import Tensor
+
+    from ipvit.experiments.charts import Figure
 
 CLEAN = "1x1"
 """The grid of a single cell: the image as it is."""
@@ -74,9 +75,11 @@ class Shuffle(Experiment):
 
     def tables(self, records: pl.DataFrame) -> dict[str, pl.DataFrame]:
         """Return accuracy per model and grid."""
-        return {"shuffle": accuracy_table(records, ["model", "grid", "cells"]).sort("model", "cells", maintain_order=True)}
+        return {
+            "shuffle": accuracy_table(records, ["model", "grid", "cells"]).sort("model", "cells", maintain_order=True)
+        }
 
-    def figures(self, tables: dict[str, pl.DataFrame]) -> dict[str, alt.LayerChart]:
+    def figures(self, tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
         """Return one curve per model over the number of cells, as in figure 10."""
         table = tables["shuffle"]
         places = table.sort("cells").with_columns(pl.col("cells").cast(pl.String).alias("place"))
@@ -113,8 +116,8 @@ class Shuffle(Experiment):
             worst = min(rows, key=lambda row: row["top1"])
             if clean is not None and worst is not clean:
                 sentences.append(
-                    f"{model} falls from {clean['top1']:.1f} % to {worst['top1']:.1f} % top-1 when the image is cut into "
-                    f"{worst['grid']} cells that change places."
+                    f"{model} falls from {clean['top1']:.1f} % to {worst['top1']:.1f} % top-1 when the image is cut "
+                    f"into {worst['grid']} cells that change places."
                 )
         return sentences
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +12,10 @@ from safetensors.torch import save
 from torch import nn
 
 from ipvit.errors import InputError
+from ipvit.files import write_atomic
 
 METADATA_KEY = "ipvit"
 FORMAT = 1
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that a crash leaves either the old or the new content: temporary name, fsync, rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")  # one name, so that a killed run leaves at most one behind
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def save_checkpoint(
@@ -46,7 +35,7 @@ def save_checkpoint(
         for key, value in network.state_dict().items()
     }
     header = {METADATA_KEY: json.dumps({"format": FORMAT, **metadata})}
-    write_atomically(Path(path), save(tensors, metadata=header))
+    write_atomic(Path(path), save(tensors, metadata=header))
 
 
 def read_metadata(path: str | Path) -> dict[str, Any] | None:

@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from ipvit.errors import InputError
-from ipvit.models.checkpoint import write_atomically
+from ipvit.files import write_atomic
 
 try:
     import fcntl
@@ -205,7 +205,7 @@ def _check(target: Path, url: str, stated: str | None) -> None:
     if not note.is_file():
         _refuse_page(target, repr(str(target)), f"delete it and download {url} itself")
         content = {"url": url, "sha256": digest, "size": target.stat().st_size}
-        write_atomically(note, json.dumps(content, indent=1).encode())
+        write_atomic(note, json.dumps(content, indent=1).encode())
         return
     try:
         noted = json.loads(note.read_text(encoding="utf-8"))["sha256"]

@@ -74,7 +74,9 @@ def terminal_tables(tables: dict[str, pl.DataFrame], title: str) -> list[Table]:
     if level is None or value is None:
         return [_rich(*for_people(_without_second_measures(main, value)), title)]
     index = [name for name in main.columns[: main.columns.index(level)] if name != level]
-    index += [name for name in ("block",) if name in main.columns and name not in index and main["block"].n_unique() > 1]
+    index += [
+        name for name in ("block",) if name in main.columns and name not in index and main["block"].n_unique() > 1
+    ]
     return [_pivoted(main, index, level, value, title)]
 
 
@@ -125,7 +127,9 @@ def _pivoted(frame: pl.DataFrame, index: Sequence[str], level: str, value: str, 
         found = [cells.get((model, *place)) for model in models]
         shown = [_level(place[-1], level)]
         table.add_row(
-            *(text(x) for x in place[:-1]), *shown, *("" if row is None else _with_interval(row, value) for row in found)
+            *(text(x) for x in place[:-1]),
+            *shown,
+            *("" if row is None else _with_interval(row, value) for row in found),
         )
     return table
 

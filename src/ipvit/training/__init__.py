@@ -1,1 +1,6 @@
 """Making models: recipes, the training loop and its objectives."""
+
+from ipvit.training.recipe import load_recipe
+from ipvit.training.supervised import train
+
+__all__ = ["load_recipe", "train"]

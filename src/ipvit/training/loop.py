@@ -24,7 +24,8 @@ from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor
 
 from ipvit.errors import InputError, did_you_mean
-from ipvit.models.checkpoint import save_checkpoint, write_atomically
+from ipvit.files import write_atomic
+from ipvit.models.checkpoint import save_checkpoint
 from ipvit.models.model import Model
 from ipvit.perturb import seeding
 from ipvit.training.images import TrainingImages, augment, training_batches, validation_batches
@@ -179,11 +180,11 @@ class Loop:
             save_checkpoint(self.out / "best.safetensors", self._saved_model.backbone, self._metadata(row))
         content = io.BytesIO()
         torch.save({"format": STATE_FORMAT, "data": self._fingerprints(), **self._parts_state()}, content)
-        write_atomically(self.out / "state.pt", content.getvalue())
+        write_atomic(self.out / "state.pt", content.getvalue())
         self._write_log()
 
     def _write_log(self) -> None:
-        write_atomically(self.out / "log.jsonl", "".join(json.dumps(row) + "\n" for row in self.history).encode())
+        write_atomic(self.out / "log.jsonl", "".join(json.dumps(row) + "\n" for row in self.history).encode())
 
     def _parts_state(self) -> dict[str, Any]:
         return {
@@ -208,7 +209,7 @@ class Loop:
             raise InputError(f"{self.out} holds a training with another recipe (recipe.yaml); choose another folder")
         if not path.exists():
             if self.accelerator.is_main_process:
-                write_atomically(written, text.encode())
+                write_atomic(written, text.encode())
             return
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
