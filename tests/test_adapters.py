@@ -127,6 +127,35 @@ def test_resuming_from_any_block_gives_the_plain_logits(name: str) -> None:
             close(adapter.resume(dataclasses.replace(state, images=torch.randn_like(images)), block), plain)
 
 
+@pytest.mark.parametrize("name", ["timm vit", "timm tnt", "torchvision vit", "timm resnet", "timm swin"])
+def test_resuming_does_not_compute_the_earlier_blocks_again(name: str) -> None:
+    adapter, images = make(name)
+    blocks = adapter.blocks if isinstance(adapter, TransformerAdapter) else earliest(adapter)
+    computed: list[nn.Module] = []
+    for part in blocks[0].modules():
+        if part is not blocks[0]:
+            part.register_forward_hook(lambda module, *_: computed.append(module))
+    with torch.no_grad():
+        state = adapter.until(images, 1)
+        assert computed
+        computed.clear()
+        adapter.resume(state)
+    assert not computed
+
+
+def test_a_stage_that_works_in_place_does_not_use_up_the_state() -> None:
+    adapter, images = make("timm resnet")
+    adapter.network.layer2 = nn.Sequential(nn.ReLU(inplace=True), adapter.network.layer2)
+    adapter.network.layer1 = nn.Sequential(adapter.network.layer1, nn.BatchNorm2d(8).eval())  # negative values too
+    adapter = find_adapter(adapter.network)
+    with torch.no_grad():
+        adapter.network.layer1[1].bias.fill_(-1.0)
+        state = adapter.until(images, 1)
+        before = state.flow.args[0].clone()
+        adapter.resume(state)
+        assert (before < 0).any() and torch.equal(state.flow.args[0], before)
+
+
 @pytest.mark.parametrize("name", make_all_with("feature_drop"))
 def test_dropping_nothing_changes_nothing_and_dropping_something_does(name: str) -> None:
     adapter, images = make(name)
@@ -258,6 +287,12 @@ def test_a_network_is_left_as_it_was_found_also_when_it_fails(name: str) -> None
             assert traces(adapter.network) == before
         handle.remove()
         assert torch.equal(logits(adapter, images), plain)
+
+
+def earliest(adapter: Adapter) -> tuple[nn.Module, ...]:
+    """The modules of the first stage."""
+    assert isinstance(adapter, StagedAdapter)
+    return adapter.chain.stages[0].modules
 
 
 def deepest(adapter: Adapter) -> nn.Module:

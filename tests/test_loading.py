@@ -194,3 +194,11 @@ def test_the_real_efficientnet_knows_the_real_photos(real, tmp_path):
     run = ipvit.run(ipvit.Occlusion(levels=(0,)), models=model, data=data, out=tmp_path, workers=1, progress=False)
     records = run.records("occlusion")
     assert (len(records), int(records["correct"].sum()), int(records["correct5"].sum())) == (270, 246, 266)
+
+
+def test_a_timm_network_takes_a_pytorch_file_as_well_as_safetensors(tmp_path):
+    torch.manual_seed(5)
+    network = timm.create_model(SMALL, num_classes=7)
+    torch.save({"state_dict": network.state_dict()}, tmp_path / "w.pth.tar")
+    model = ipvit.load_model(f"{SMALL}?num_classes=7@{tmp_path}/w.pth.tar")
+    assert torch.equal(model.backbone.state_dict()["fc.weight"], network.state_dict()["fc.weight"])

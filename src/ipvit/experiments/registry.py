@@ -56,7 +56,10 @@ def make_experiment(name: str, parameters: dict[str, Any] | None = None, where: 
     Raises:
         InputError: an unknown parameter (with close matches) or a value that does not fit.
     """
-    kind = experiment_class(name)
+    try:
+        kind = experiment_class(name)
+    except InputError as error:
+        raise InputError(f"{where}: {error}" if where else str(error)) from None
     try:
         return kind(**(parameters or {}))
     except ValidationError as error:

@@ -84,7 +84,7 @@ def read_state_dict(path: Path, key: str | None = None) -> StateDict:
         raise InputError(f"the weights file {str(path)!r} is empty")
     if head.lstrip()[:1] == b"<" and b"<" in head:
         raise InputError(f"{str(path)!r} is a web page saved under that name, not weights; download the file itself")
-    content = _read_safetensors(path) if _is_safetensors(path, head) else _read_torch(path)
+    content = _read_safetensors(path) if is_safetensors(path) else _read_torch(path)
     if key is not None and isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
         content = content[key]
     state = _unwrap(content)
@@ -122,10 +122,13 @@ def load_strictly(network: nn.Module, state: StateDict, where: str) -> None:
     network.load_state_dict(state, strict=False)  # "strict" would refuse what was just allowed: batch-norm counters
 
 
-def _is_safetensors(path: Path, head: bytes) -> bool:
+def is_safetensors(path: Path) -> bool:
+    """Tell whether a file is, or calls itself, a safetensors file."""
+    with path.open("rb") as file:
+        head = file.read(9)
     if path.suffix == ".safetensors":
         return True
-    return len(head) > 8 and head[8:9] == b"{" and 0 < int.from_bytes(head[:8], "little") < path.stat().st_size
+    return head[8:9] == b"{" and 0 < int.from_bytes(head[:8], "little") < path.stat().st_size
 
 
 def _read_safetensors(path: Path) -> Mapping[str, Any]:

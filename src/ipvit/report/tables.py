@@ -69,7 +69,7 @@ def terminal_tables(tables: dict[str, pl.DataFrame], title: str) -> list[Table]:
     main = next(iter(tables.values()), None)
     if main is None:
         return []
-    level = next((name for name in LEVELS if name in main.columns and 1 < main[name].n_unique() <= _MOST_LEVELS), None)
+    level = next((name for name in LEVELS if name in main.columns and main[name].n_unique() <= _MOST_LEVELS), None)
     value = next((name for name in main.columns if f"{name}_low" in main.columns), None)
     if level is None or value is None:
         return [_rich(*for_people(_without_second_measures(main, value)), title)]

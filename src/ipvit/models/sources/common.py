@@ -46,7 +46,7 @@ def short_name(name: str) -> str:
     """Return what tables show: without the folders of a file, and of the weights only their name."""
     text, _, weights = name.partition("@")
     if ".py:" in text:
-        text = Path(text.split(".py:")[0]).name + ":" + text.rpartition(":")[2]
+        text = Path(text.rpartition(":")[0]).name + ":" + text.rpartition(":")[2]
     return f"{text}@{Path(urlparse(weights).path).stem}" if weights else text
 
 

@@ -15,7 +15,7 @@ from ipvit.models.labels import classes_of_timm
 from ipvit.models.micro import build_network
 from ipvit.models.model import Model
 from ipvit.models.sources.common import ModelName, seeded
-from ipvit.models.weights import load_strictly, read_state_dict, resolve, sha256
+from ipvit.models.weights import is_safetensors, load_strictly, read_state_dict, resolve, sha256
 from ipvit.preprocessing import Preprocessing, View
 
 DEMO_WEIGHTS = Path(__file__).parent.parent / "weights"
@@ -51,7 +51,7 @@ def load_checkpoint(path: Path, *, options: dict[str, Any] | None = None, pretra
     Raises:
         InputError: the file was not written by ``ipvit train`` or does not fit.
     """
-    stated = read_metadata(path)
+    stated = read_metadata(path) if is_safetensors(path) else None
     if stated is None:
         raise InputError(f"{str(path)!r} does not state its architecture; give NAME@FILE with the network's name")
     architecture = stated["architecture"]

@@ -13,7 +13,7 @@ from ipvit.models.labels import classes_of_timm
 from ipvit.models.model import Model
 from ipvit.models.sources.common import ModelName, cannot_fetch, fitted, quick_refusal_when_offline, seeded
 from ipvit.models.sources.own_files import demo_models, stated_preprocessing
-from ipvit.models.weights import load_strictly, read_state_dict, resolve, sha256
+from ipvit.models.weights import is_safetensors, load_strictly, read_state_dict, resolve, sha256
 from ipvit.preprocessing import Preprocessing, View
 
 
@@ -41,7 +41,8 @@ def build_timm(parsed: ModelName, pretrained: bool) -> Model:
     import timm
 
     path = resolve(parsed.weights) if parsed.weights else None
-    stated = (read_metadata(path) if path is not None else None) or {}
+    state = read_state_dict(path) if path is not None else {}  # first: it says what is wrong with a file
+    stated = (read_metadata(path) if path is not None and is_safetensors(path) else None) or {}
     options = dict(stated.get("architecture", {}).get("kwargs", {})) | parsed.options
     if "classes" in stated:
         options.setdefault("num_classes", len(stated["classes"]))
@@ -58,7 +59,7 @@ def build_timm(parsed: ModelName, pretrained: bool) -> Model:
     source = f"timm {timm.__version__}, {'pretrained' if fetch else 'random initialisation'}"
     digest = None
     if path is not None:
-        load_strictly(network, fitted(read_state_dict(path), network), str(path))
+        load_strictly(network, fitted(state, network), str(path))
         source, digest = str(parsed.weights), sha256(path)
     preprocessing = timm_preprocessing(network, parsed.options)
     classes = classes_of_timm(network, dict(network.pretrained_cfg))
