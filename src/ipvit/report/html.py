@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,7 @@ def write_report(path: Path, *, title: str, manifest: Mapping[str, Any], section
     )  # fmt: skip
     environment.filters["people"] = _for_people
     charts = {
-        f"chart-{i}-{j}": chart.to_dict()
+        f"chart-{i}-{j}": _without_nan(chart.to_dict())
         for i, section in enumerate(sections)
         for j, chart in enumerate(section.figures.values())
     }
@@ -96,7 +97,19 @@ def write_report(path: Path, *, title: str, manifest: Mapping[str, Any], section
 
 def _for_people(frame: pl.DataFrame) -> dict[str, Any]:
     heads, rows = for_people(frame.head(MOST_ROWS))
-    return {"heads": heads, "rows": rows, "height": frame.height}
+    numeric = [
+        all(cell == "" or cell.lstrip("-")[:1].isdigit() for cell in column) for column in zip(*rows, strict=True)
+    ]
+    return {"heads": heads, "rows": rows, "numeric": numeric or [False] * len(heads), "height": frame.height}
+
+
+def _without_nan(node: Any) -> Any:
+    """The same specification with None for numbers that JSON does not know."""
+    if isinstance(node, dict):
+        return {key: _without_nan(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_without_nan(value) for value in node]
+    return None if isinstance(node, float) and not math.isfinite(node) else node
 
 
 def _script_safe(json_text: str) -> str:
