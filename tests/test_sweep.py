@@ -286,3 +286,19 @@ def test_fresh_puts_the_earlier_folder_aside(tmp_path):
     measured(small_occlusion(runs=1), tiny_model(), photos(), tmp_path / "run", fresh=True)
     assert len(Store(tmp_path / "run.1").records("occlusion")) == 30 * 7
     assert len(Store(tmp_path / "run").records("occlusion")) == 30 * 4
+
+
+def test_a_model_that_cannot_do_an_experiment_is_left_out_or_refused_by_the_name_of_what_it_lacks(tmp_path):
+    experiments = [small_occlusion(levels=(0,)), ipvit.Attention()]
+    with pytest.raises(
+        ipvit.InputError, match="attention needs the capability attention, which tiny does not offer; it offers"
+    ):
+        ipvit.run(experiments, models=tiny_model(), data=photos(), out=tmp_path / "a", workers=0, progress=False)
+    data = ipvit.load_dataset("demo:trifeature")
+    plain = ipvit.wrap(Broken(), size=64, crop_pct=1.0, classes=data.classes, name="plain")
+    run = ipvit.run(
+        ipvit.Attention(), models=[plain, ipvit.load_model("demo:deit_micro")], data=data, out=tmp_path / "b", limit=3,
+        workers=0, progress=False,
+    )  # fmt: skip
+    assert run.tables["attention"]["model"].unique().to_list() == ["demo:deit_micro"]
+    assert "attention needs the capability attention, which plain does not offer" in run.manifest["left_out"][0]

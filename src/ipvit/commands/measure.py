@@ -101,6 +101,8 @@ def _complain(results: Run) -> bool:
             f"({first['reason']}); all are in manifest.json",
             style="yellow", markup=False, highlight=False, soft_wrap=True,
         )  # fmt: skip
+    for sentence in results.manifest.get("left_out", []):
+        console.print(f"ipvit: left out: {sentence}", style="yellow", markup=False, highlight=False, soft_wrap=True)
     for failure in failures:
         console.print(
             f"ipvit: {failure['experiment']} failed on {failure['model']}: {failure['error']}; more in manifest.json",

@@ -35,6 +35,7 @@ def describe(
     skipped = [{"image": image, "reason": reason} for image, reason in sorted(outcome.unreadable.items())]
     return {
         "format": 1,
+        "left_out": [],
         "status": status,
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 1),

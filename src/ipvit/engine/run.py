@@ -17,7 +17,7 @@ from ipvit.engine.device import pick_device
 from ipvit.engine.lock import FolderLock
 from ipvit.engine.manifest import describe, read_manifest, write_manifest
 from ipvit.engine.store import FLUSH_SECONDS, Store, prepare_folder
-from ipvit.engine.sweep import Outcome, Pair, Settings, count_missing, prepare_pair, sweep
+from ipvit.engine.sweep import Outcome, Pair, Settings, count_missing, lacks, prepare_pair, sweep
 from ipvit.errors import InputError
 from ipvit.experiments.base import Batch, Experiment
 from ipvit.files import write_atomic
@@ -68,9 +68,8 @@ def execute(
         started = time.monotonic()
         device = pick_device(settings.device)
         store = Store(out, flush_seconds)
-        pairs = [
-            prepare_pair(experiment, model, data, store, settings) for model in models for experiment in experiments
-        ]
+        able, left_out = _able(experiments, models)
+        pairs = [prepare_pair(experiment, model, data, store, settings) for experiment, model in able]
         _place(models, device, settings)
         _keep_study(out, study_yaml)
         outcome = Outcome(min(len(data), settings.limit or len(data)))
@@ -80,6 +79,7 @@ def execute(
                 models, data, settings, str(device), [e.name for e in experiments], outcome, status,
                 time.monotonic() - started,
             )  # fmt: skip
+            manifest["left_out"] = left_out
             manifest = _with_earlier(manifest, read_manifest(out))
             write_manifest(out, manifest)
             return manifest
@@ -98,6 +98,27 @@ def execute(
         if len(outcome.unreadable) == outcome.selected:
             raise InputError(f"none of the {outcome.selected} images of {data.name} could be read")
         return manifest
+
+
+def _able(
+    experiments: Sequence[Experiment], models: Sequence[Model]
+) -> tuple[list[tuple[Experiment, Model]], list[str]]:
+    """Pair every experiment with the models that can do it, and say which cannot.
+
+    Raises:
+        InputError: no model of the study can do an experiment.
+    """
+    pairs, left_out = [], []
+    for model in models:
+        for experiment in experiments:
+            if lacking := lacks(experiment, model):
+                left_out.append(lacking)
+            else:
+                pairs.append((experiment, model))
+    for experiment in experiments:
+        if not any(paired is experiment for paired, _ in pairs):
+            raise InputError(lacks(experiment, models[0]))
+    return pairs, left_out
 
 
 def _put_aside(out: Path) -> None:

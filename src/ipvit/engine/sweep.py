@@ -83,6 +83,17 @@ class Outcome:
     measured: int = 0
 
 
+def lacks(experiment: Experiment, model: Model) -> str:
+    """Return what a model cannot do that an experiment needs, as a sentence; empty where it can do everything."""
+    missing = sorted(experiment.needs.capabilities - model.capabilities)
+    if not missing:
+        return ""
+    return (
+        f"{experiment.name} needs the capability {', '.join(missing)}, which {model.name} does not offer; "
+        f"it offers {', '.join(sorted(model.capabilities))}"
+    )
+
+
 def prepare_pair(experiment: Experiment, model: Model, data: Dataset, store: Store, settings: Settings) -> Pair:
     """Check that an experiment, a model and a data set fit together and look up what is already done.
 
@@ -90,12 +101,8 @@ def prepare_pair(experiment: Experiment, model: Model, data: Dataset, store: Sto
         InputError: they do not fit.
     """
     needs = experiment.needs
-    lacking = sorted(needs.capabilities - model.capabilities)
-    if lacking:
-        raise InputError(
-            f"{experiment.name} needs {', '.join(lacking)}, which {model.name} does not offer; "
-            f"it offers {', '.join(sorted(model.capabilities))}"
-        )
+    if lacking := lacks(experiment, model):
+        raise InputError(lacking)
     experiment.check(model)
     if needs.masks and not data.has_masks:
         raise InputError(f"{experiment.name} needs foreground masks, which {data.name} does not have")

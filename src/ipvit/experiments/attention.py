@@ -100,14 +100,15 @@ class Attention(Experiment):
                 yield Records(condition, columns)
 
     def tables(self, records: pl.DataFrame) -> dict[str, pl.DataFrame]:
-        """Return the mean attention distance, and the mean maps as JSON lists of cells."""
+        """Return the mean attention distance per block and per head, and the mean maps as JSON lists of cells."""
         by = ["model", "information_loss", "block", "head"]
-        distance = mean_table(records, by, ["distance"])
+        heads = mean_table(records, by, ["distance"]).sort(by)
+        blocks = mean_table(records, by[:-1], ["distance"]).sort(by[:-1])
         maps = []
         for key, group in records.group_by([*by, "rows"], maintain_order=True):
             cells = np.stack([np.frombuffer(cell, np.float16) for cell in group["map"]]).astype(np.float64).mean(axis=0)
             maps.append(dict(zip([*by, "rows"], key, strict=True)) | {"map": json.dumps([round(x, 6) for x in cells])})
-        return {"attention": distance.sort(by), "attention-maps": pl.DataFrame(maps).sort(by)}
+        return {"attention": blocks, "attention-heads": heads, "attention-maps": pl.DataFrame(maps).sort(by)}
 
     def figures(self, tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
         """Return the grid of mean maps per model and level, heads by blocks, and the attention distances."""
@@ -122,8 +123,8 @@ class Attention(Experiment):
                 row_title="",
                 column_title="head",
             )
-        distance = tables["attention"].with_columns(
-            pl.format("{} % dropped", pl.col("information_loss") * 100).alias("lost")
+        distance = tables["attention-heads"].with_columns(
+            pl.format("{} % dropped", (pl.col("information_loss") * 100).round().cast(pl.Int64)).alias("lost")
         )
         figures["attention-distance"] = charts.dots(
             distance,

@@ -118,7 +118,7 @@ class FeatureDrop(Experiment):
         table = tables["feature-drop"].filter(pl.col("block") != CLEAN)
         return {
             "feature-drop": charts.curve(
-                table.with_columns(pl.format("{} % lost", (pl.col("rate") * 100).round(1)).alias("lost")),
+                table.with_columns(pl.format("{} % lost", (pl.col("rate") * 100).round().cast(pl.Int64)).alias("lost")),
                 x="block",
                 y="top1",
                 low="top1_low",
