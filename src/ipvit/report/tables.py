@@ -73,10 +73,8 @@ def terminal_tables(tables: dict[str, pl.DataFrame], title: str) -> list[Table]:
     value = next((name for name in main.columns if f"{name}_low" in main.columns), None)
     if level is None or value is None:
         return [_rich(*for_people(_without_second_measures(main, value)), title)]
-    index = [name for name in main.columns[: main.columns.index(level)] if name != level]
-    index += [
-        name for name in ("block",) if name in main.columns and name not in index and main["block"].n_unique() > 1
-    ]
+    keys = main.columns[: main.columns.index("n_images")] if "n_images" in main.columns else main.columns
+    index = [name for name in keys if name != level]
     return [_pivoted(main, index, level, value, title)]
 
 
