@@ -15,9 +15,10 @@ from ipvit.engine.run import EXAMPLES, STUDY
 from ipvit.engine.store import Store
 from ipvit.engine.study import read_study
 from ipvit.errors import InputError
-from ipvit.experiments.aggregate import paired_differences
+from ipvit.experiments.aggregate import PAPER, paired_differences
 from ipvit.experiments.base import Experiment
 from ipvit.experiments.registry import experiment_class, experiment_names
+from ipvit.report.paper import reference
 
 if TYPE_CHECKING:
     from ipvit.experiments.charts import Figure
@@ -118,6 +119,9 @@ class Run:
         for name, experiment in self.experiments.items():
             records = self.records(name)
             tables[name] = experiment.tables(records) if records.height else {}
+            paper = reference(name, records["model"].unique(maintain_order=True)) if records.height else None
+            if paper is not None:
+                tables[name][f"{name}{PAPER}"] = paper
         return tables
 
     def _section(self, name: str) -> Section:

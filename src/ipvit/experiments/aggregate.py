@@ -11,6 +11,9 @@ from ipvit.metrics.paired import mcnemar, paired_bootstrap
 
 RUN = "run"
 
+PAPER = "-paper"
+"""Ending of the name of a table that holds the paper's own numbers."""
+
 
 def accuracy_table(records: pl.DataFrame, by: Sequence[str], columns: dict[str, str] | None = None) -> pl.DataFrame:
     """Average correctness over runs, then over images.
@@ -63,6 +66,15 @@ def mean_table(records: pl.DataFrame, by: Sequence[str], columns: Sequence[str])
             row[f"{name}_std"] = group[name].fill_nan(None).drop_nulls().std()
         rows.append(row)
     return _frame(rows, [f"{name}_std" for name in columns])
+
+
+def with_paper(table: pl.DataFrame, tables: dict[str, pl.DataFrame], name: str) -> pl.DataFrame:
+    """Append the paper's rows for an experiment, where there are any, so that a figure shows both."""
+    paper = tables.get(f"{name}{PAPER}")
+    if paper is None:
+        return table
+    known = [column for column in paper.columns if column in table.columns]
+    return pl.concat([table, paper.select(known)], how="diagonal_relaxed")
 
 
 def _frame(rows: list[dict[str, object]], floats: Sequence[str]) -> pl.DataFrame:

@@ -11,7 +11,7 @@ import polars as pl
 from pydantic import Field, field_validator
 
 from ipvit.experiments import charts
-from ipvit.experiments.aggregate import mean_table, varying
+from ipvit.experiments.aggregate import mean_table, varying, with_paper
 from ipvit.experiments.base import Batch, Condition, Experiment, Records, Requirements
 from ipvit.experiments.grids import Grid, check_grid, rows_and_columns
 from ipvit.experiments.superclasses import superclass_of
@@ -120,7 +120,7 @@ class Correlation(Experiment):
         """Return a curve per model over the levels, and the superclasses at the level nearest to half, as figure 5."""
         figures = {
             "correlation": charts.curve(
-                _last_block(tables["correlation"]),
+                with_paper(_last_block(tables["correlation"]), tables, self.name),
                 x="information_loss",
                 y="correlation",
                 low="correlation_low",

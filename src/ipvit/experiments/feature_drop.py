@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 
 from ipvit.errors import InputError
 from ipvit.experiments import charts
-from ipvit.experiments.aggregate import accuracy_table
+from ipvit.experiments.aggregate import accuracy_table, with_paper
 from ipvit.experiments.base import Batch, Condition, Experiment, Records, Requirements, judge
 from ipvit.models.model import Model
 from ipvit.perturb.patchdrop import n_dropped, random_keep
@@ -115,7 +115,7 @@ class FeatureDrop(Experiment):
 
     def figures(self, tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
         """Return a curve per model over the blocks, one panel per rate."""
-        table = tables["feature-drop"].filter(pl.col("block") != CLEAN)
+        table = with_paper(tables["feature-drop"].filter(pl.col("block") != CLEAN), tables, self.name)
         return {
             "feature-drop": charts.curve(
                 table.with_columns(pl.format("{} % lost", (pl.col("rate") * 100).round().cast(pl.Int64)).alias("lost")),

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ipvit.errors import InputError
 from ipvit.experiments import charts
-from ipvit.experiments.aggregate import accuracy_table, varying
+from ipvit.experiments.aggregate import accuracy_table, varying, with_paper
 from ipvit.experiments.base import (
     Batch,
     Condition,
@@ -214,6 +214,8 @@ class Occlusion(Experiment):
 
     def figures(self, tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
         """Return one curve per model for every mode, over the share really dropped, as in figure 3."""
+        measured = set(tables["occlusion"]["mode"])
+        table = with_paper(tables["occlusion"], tables, self.name)
         return {
             f"occlusion-{str(mode).replace('_', '-')}": charts.curve(
                 _with_series(frame),
@@ -229,7 +231,10 @@ class Occlusion(Experiment):
                 y_domain=(0, 100),
                 n="n_images",
             )
-            for (mode,), frame in tables["occlusion"].group_by(["mode"], maintain_order=True)
+            for (mode,), frame in with_paper(tables["occlusion"], tables, self.name).group_by(
+                ["mode"], maintain_order=True
+            )
+            if mode in measured
         }
 
     def examples(self, model: Model, batch: Batch) -> Iterator[ExampleImage]:

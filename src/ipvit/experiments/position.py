@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 
 from ipvit.errors import InputError
 from ipvit.experiments import charts
-from ipvit.experiments.aggregate import accuracy_table, varying
+from ipvit.experiments.aggregate import accuracy_table, varying, with_paper
 from ipvit.experiments.base import Batch, Condition, ExampleImage, Experiment, Records, classify
 from ipvit.models.model import Model
 from ipvit.perturb.place import Corner, shrink_into
@@ -82,7 +82,7 @@ class Position(Experiment):
         """Return bars per place, one colour per model."""
         return {
             "position": charts.bars(
-                tables["position"],
+                with_paper(tables["position"], tables, self.name),
                 x="place",
                 y="top1",
                 low="top1_low",

@@ -10,7 +10,7 @@ import polars as pl
 from pydantic import Field, field_validator
 
 from ipvit.experiments import charts
-from ipvit.experiments.aggregate import accuracy_table
+from ipvit.experiments.aggregate import accuracy_table, with_paper
 from ipvit.experiments.base import Batch, Condition, ExampleImage, Experiment, Records, classify
 from ipvit.experiments.grids import Grid, check_grid, rows_and_columns
 from ipvit.models.model import Model
@@ -81,7 +81,7 @@ class Shuffle(Experiment):
 
     def figures(self, tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
         """Return one curve per model over the number of cells, as in figure 10."""
-        table = tables["shuffle"]
+        table = with_paper(tables["shuffle"], tables, self.name)
         places = table.sort("cells").with_columns(pl.col("cells").cast(pl.String).alias("place"))
         return {
             "shuffle": charts.curve(
