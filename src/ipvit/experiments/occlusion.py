@@ -231,9 +231,7 @@ class Occlusion(Experiment):
                 y_domain=(0, 100),
                 n="n_images",
             )
-            for (mode,), frame in with_paper(tables["occlusion"], tables, self.name).group_by(
-                ["mode"], maintain_order=True
-            )
+            for (mode,), frame in table.group_by(["mode"], maintain_order=True)
             if mode in measured
         }
 
