@@ -1,0 +1,55 @@
+"""Draw the attention of every head of a saliency network on three photos (docs/images/attention.jpg).
+
+    IPVIT_REAL=FOLDER python docs/figures/attention.py
+
+needs the folder with ``dinov2_vits14_saliency.safetensors`` and ``masked/images``.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+
+import ipvit
+from ipvit.data.decode import apply_view, decode
+
+SIDE = 128
+PHOTOS = ("002_", "040_", "043_")
+
+
+def tile(picture: np.ndarray) -> Image.Image:
+    """Return a picture of (H, W, 3) uint8 as a tile."""
+    return Image.fromarray(picture).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+
+
+def main() -> None:
+    """Write the figure."""
+    real = Path(os.environ["IPVIT_REAL"])
+    name = f"vit_small_patch14_dinov2?img_size=224@{real}/dinov2_vits14_saliency.safetensors"
+    model = ipvit.load_model(name)
+    rows, columns = model.adapter.patch_grid(model.image_size)
+    files = [next((real / "masked" / "images").glob(f"{start}*")) for start in PHOTOS]
+    sheet = Image.new("RGB", (SIDE * 7, SIDE * len(files) + 18), "white")
+    pen = ImageDraw.Draw(sheet)
+    for column, words in enumerate(["photo", *(f"head {head}" for head in range(6))]):
+        pen.text((column * SIDE + 6, 3), words, fill="black")
+    for row, file in enumerate(files):
+        pixels = apply_view(decode(file.read_bytes()), model.preprocessing.view)
+        last = model.adapter.n_blocks - 1
+        maps = model.attention(pixels[None].float() / 255, [last])[last][0, :, 0, len(model.adapter.prefix) :]
+        photo = pixels.permute(1, 2, 0).numpy()
+        sheet.paste(tile(photo), (0, row * SIDE + 18))
+        for head, values in enumerate(maps.view(-1, rows, columns)):
+            light = torch.nn.functional.interpolate((values / values.max())[None, None], size=photo.shape[:2])[0, 0]
+            shown = photo * 0.25 + light[..., None].numpy() * np.array([255, 140, 0]) * 0.75
+            sheet.paste(tile(shown.clip(0, 255).astype(np.uint8)), ((head + 1) * SIDE, row * SIDE + 18))
+    sheet.save(Path(__file__).parents[1] / "images" / "attention.jpg", quality=82)
+
+
+if __name__ == "__main__":
+    with torch.inference_mode():
+        main()
