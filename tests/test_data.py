@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 import ipvit
-from conftest import write_images
+from conftest import tiny_model, write_images
 from ipvit.data.labels import map_classes
 from ipvit.data.subset import select
 
@@ -93,3 +93,47 @@ def test_any_subset_of_imagenet_synsets_finds_its_outputs():
 
     synsets = ["n02123045", "n01440764", "n15075141"]
     assert map_classes(synsets, None, imagenet_classes(), data_name="D", model_name="M").tolist() == [281, 0, 999]
+
+
+def web_shards(root, images: int = 10) -> str:
+    """Write two WebDataset shards of grey images; the label is the place modulo 4."""
+    import io
+    import json
+
+    root.mkdir()
+    for shard in range(2):
+        with tarfile.open(root / f"grey-{shard:04d}.tar", "w") as tar:
+            for i in range(shard * images // 2, (shard + 1) * images // 2):
+                buffer = io.BytesIO()
+                Image.new("RGB", (20, 20), (10 * i,) * 3).save(buffer, "PNG")
+                for suffix, content in (("png", buffer.getvalue()), ("cls", str(i % 4).encode())):
+                    info = tarfile.TarInfo(f"{i:04d}.{suffix}")
+                    info.size = len(content)
+                    tar.addfile(info, io.BytesIO(content))
+    (root / "info.json").write_text(json.dumps({}))
+    return "grey-{0000..0001}.tar|" + str(images)
+
+
+def test_a_stream_is_read_in_order_once_and_its_labels_need_a_stated_meaning(tmp_path):
+    pytest.importorskip("webdataset")
+    split = web_shards(tmp_path / "shards")
+    (tmp_path / "names.txt").write_text("c0\nc1\nc2\nc3\n")
+    plain = ipvit.load_dataset("wds/grey", root=tmp_path / "shards", split=split)
+    options = {"levels": (0, 0.5), "runs": 1, "grid": "4x4"}
+    with pytest.raises(ipvit.InputError, match="needs labels"):
+        ipvit.run(ipvit.Occlusion(**options), models=tiny_model(), data=plain, out=tmp_path / "a", progress=False)
+    records = []
+    for workers in (0, 2):
+        data = ipvit.load_dataset(
+            "wds/grey", root=tmp_path / "shards", split=split, classes=str(tmp_path / "names.txt")
+        )
+        assert len(data) == 10
+        run = ipvit.run(
+            ipvit.Occlusion(**options), models=tiny_model(), data=data, out=tmp_path / f"run{workers}", workers=workers,
+            batch_size=3, progress=False,
+        )  # fmt: skip
+        records.append(run.records("occlusion"))
+    assert records[0].equals(records[1])
+    clean = records[0].filter(information_loss=0).sort("image")
+    assert clean["label"].to_list() == [i % 4 for i in range(10)]
+    assert data.read(7)[0, 0, 0] == 70 and data.read(2)[0, 0, 0] == 20, "going back starts again"

@@ -28,6 +28,9 @@ _WHERE = {
     "FeatureDrop": "ipvit.experiments.feature_drop",
     "Correlation": "ipvit.experiments.correlation",
     "Attention": "ipvit.experiments.attention",
+    "ShapeBias": "ipvit.experiments.shape_bias",
+    "TokenSimilarity": "ipvit.experiments.token_similarity",
+    "Segment": "ipvit.experiments.segment",
     "Shuffle": "ipvit.experiments.shuffle",
     "Position": "ipvit.experiments.position",
     "train": "ipvit.training",
@@ -49,7 +52,10 @@ if TYPE_CHECKING:
     from ipvit.experiments.feature_drop import FeatureDrop
     from ipvit.experiments.occlusion import Occlusion
     from ipvit.experiments.position import Position
+    from ipvit.experiments.segment import Segment
+    from ipvit.experiments.shape_bias import ShapeBias
     from ipvit.experiments.shuffle import Shuffle
+    from ipvit.experiments.token_similarity import TokenSimilarity
     from ipvit.models.loading import load_checkpoint, load_model
     from ipvit.models.model import Model, wrap
     from ipvit.results import Run

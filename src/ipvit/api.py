@@ -95,7 +95,7 @@ def run_study(study: Study, out: str | Path, *, fresh: bool = False, progress: b
     """Run a study read by :func:`ipvit.engine.study.read_study`; see :func:`run`."""
     experiments = study.make_experiments()
     entry = study.data
-    data = load_dataset(entry.name, root=entry.root, split=entry.split, decoder=entry.decoder)  # pyright: ignore[reportArgumentType]
+    data = load_dataset(entry.name, root=entry.root, split=entry.split, decoder=entry.decoder, classes=entry.classes)  # pyright: ignore[reportArgumentType]
     models = [load_model(m.name, pretrained=m.pretrained, label=m.label) for m in study.models]
     settings = Settings(
         study.seed, study.limit, study.batch_size, study.workers, study.device, study.precision, study.compile,

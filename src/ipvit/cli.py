@@ -17,6 +17,9 @@ EXPERIMENTS = {
     "feature-drop": "Lose features inside the network instead of pixels (tables 6 and 7).",
     "correlation": "Correlate clean and occluded representations (table 1, figure 5).",
     "attention": "Mean attention maps under occlusion, attention distance (figure 4).",
+    "shape-bias": "Shapes in the texture of something else: which decides (figure 6, table 3).",
+    "token-similarity": "How alike class and shape token are (section 3.2).",
+    "segment": "Segment objects by attention (table 4, figure 8).",
     "shuffle": "Cut the image into cells that change places (figures 10 and 11).",
     "position": "Shrink the image into each corner of a black canvas (table 8).",
 }

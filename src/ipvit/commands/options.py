@@ -66,13 +66,20 @@ class Subject:
     """Split of timm's data sets."""
     decoder: str | None = None
     """fast (torchvision) or pil (Pillow)."""
+    classes: str | None = None
+    """What integer labels are, where the data does not say: imagenet-1k, or a file of class names."""
     pretrained: bool = True
     """Fetch published weights where none are given; otherwise random ones."""
 
     def study_keys(self) -> dict[str, object]:
         """Return models and data as a study file has them."""
         data: dict[str, object] = {"name": self.data}
-        for key, value in (("root", self.data_root), ("split", self.split), ("decoder", self.decoder)):
+        for key, value in (
+            ("root", self.data_root),
+            ("split", self.split),
+            ("decoder", self.decoder),
+            ("classes", self.classes),
+        ):
             if value is not None:
                 data[key] = value
         return {"models": [{"name": name, "pretrained": self.pretrained} for name in self.model], "data": data}

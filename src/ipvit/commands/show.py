@@ -149,7 +149,11 @@ def datasets(*, json: Flag = False) -> int:
         "demo:trifeature": "the procedural set, shape and texture agree: 1,000 images with masks, drawn on the fly",
         "demo:trifeature/texture-random": "the same with any texture on any shape",
         "demo:trifeature/cue-conflict": "the same with a texture of another class",
+        "cue-conflict:PATH": "shape-texture cue-conflict images, SHAPE/SHAPE1-TEXTURE2.png, used without a crop",
+        "voc2012:PATH": "PASCAL VOC 2012 with its segmentations; --split val (the default), train or trainval",
+        "masks:IMAGES,MASKS": "a folder of images and one of foreground masks with the same names",
         "torch/NAME": "torchvision's data sets through timm, with --data-root and --split",
+        "wds/NAME": "WebDataset shards through timm, with --split 'SHARDS|NUMBER' (needs webdataset)",
         "hfds/OWNER/NAME": "Hugging Face data sets through timm (needs the package datasets)",
         "tfds/NAME": "TensorFlow data sets through timm (needs the package tensorflow-datasets)",
     }
@@ -177,6 +181,7 @@ def experiments(*, json: Flag = False) -> int:
             *sorted(needs.capabilities),
             *(["labels"] if needs.labels else []),
             *(["masks"] if needs.masks else []),
+            *needs.fields,
         ]
         rows.append(
             {"name": name, "reproduces": kind.reproduces, "needs": ", ".join(wanted), "question": kind.question}

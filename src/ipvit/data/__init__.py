@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
@@ -15,17 +16,24 @@ DEMO = "demo:"
 
 
 def load_dataset(
-    name: str | Path, *, root: str | Path | None = None, split: str = "validation", decoder: Decoder = "fast"
+    name: str | Path,
+    *,
+    root: str | Path | None = None,
+    split: str = "validation",
+    decoder: Decoder = "fast",
+    classes: str | None = None,
 ) -> Dataset:
     """Open a data set by name.
 
     Args:
         name: a folder of class folders, a tar file of class folders, ``demo:trifeature`` (the procedural set, see
-            :mod:`ipvit.data.trifeature`), or anything ``timm.data.create_dataset`` takes (``torch/cifar10``,
-            ``hfds/owner/name``).
+            :mod:`ipvit.data.trifeature`), ``cue-conflict:PATH``, ``voc2012:PATH``, ``masks:IMAGES,MASKS``, or anything
+            ``timm.data.create_dataset`` takes (``torch/cifar10``, ``hfds/owner/name``).
         root: where timm's data sets lie on disk.
-        split: for timm's data sets.
-        decoder: ``fast`` (torchvision) or ``pil`` (Pillow, as timm reads), for class folders.
+        split: for timm's data sets and VOC 2012.
+        decoder: ``fast`` (torchvision) or ``pil`` (Pillow, as timm reads), for images in folders.
+        classes: what the integer labels of timm's data sets are, where the data does not say: ``imagenet-1k`` or a file
+            with one class name per line.
 
     Raises:
         InputError: there is no such data, or it cannot be used.
@@ -37,8 +45,11 @@ def load_dataset(
         from ipvit.data import trifeature
 
         return trifeature.parse(text)
+    scheme, _, place = text.partition(":")
+    if place and scheme in _SCHEMES:
+        return _SCHEMES[scheme](place, split, decoder)
     from ipvit.data.folder import FolderDataset, TarDataset
-    from ipvit.data.timm_source import SCHEMES, TimmDataset
+    from ipvit.data.timm_source import SCHEMES, open_timm
 
     path = Path(text).expanduser()
     if path.is_dir():
@@ -46,13 +57,40 @@ def load_dataset(
     if path.is_file() and path.suffix == ".tar":
         return TarDataset(text, decoder)
     if text.startswith(SCHEMES):
-        return TimmDataset(text, root=None if root is None else str(root), split=split)
+        return open_timm(text, None if root is None else str(root), split, classes)
     if path.exists():
         raise InputError(f"the data {text!r} is a file; give a folder of class folders or a .tar of them")
     raise InputError(
         f"there is no data {text!r}.{_close(path, text)} Known: a folder, a .tar, demo:trifeature, "
+        f"{', '.join(scheme + ':...' for scheme in _SCHEMES)}, "
         f"{', '.join(scheme + '...' for scheme in SCHEMES)}"
     )
+
+
+def _cue_conflict(place: str, split: str, decoder: Decoder) -> Dataset:
+    from ipvit.data.cue_conflict import CueConflictDataset
+
+    return CueConflictDataset(place, decoder)
+
+
+def _voc(place: str, split: str, decoder: Decoder) -> Dataset:
+    from ipvit.data.voc import VOCSegmentation
+
+    return VOCSegmentation(place, split, decoder)
+
+
+def _masks(place: str, split: str, decoder: Decoder) -> Dataset:
+    from ipvit.data import masks
+
+    return masks.parse(place, decoder)
+
+
+_SCHEMES: dict[str, Callable[[str, str, Decoder], Dataset]] = {
+    "cue-conflict": _cue_conflict,
+    "voc2012": _voc,
+    "masks": _masks,
+}
+"""What opens the data whose name begins with the word and a colon, from the place behind it, split and decoder."""
 
 
 def _close(path: Path, text: str) -> str:

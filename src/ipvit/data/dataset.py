@@ -28,6 +28,8 @@ class Dataset(Protocol):
         fields: further columns per image, for example the texture label of a cue-conflict image.
         fingerprint: digest of what determines the images and labels.
         has_masks: whether :meth:`read_mask` works.
+
+    A data set whose masks have pixels that count for nothing says so with a further attribute ``void``: their number.
     """
 
     name: str
@@ -48,7 +50,10 @@ class Dataset(Protocol):
         ...
 
     def read_mask(self, index: int) -> Tensor:
-        """Decode one image's foreground mask: ``(H, W)`` uint8, the same size as the image."""
+        """Decode one image's mask: ``(H, W)`` uint8 in the proportions of the image, or two of them, ``(2, H, W)``.
+
+        0 is background; other numbers tell objects apart. Of two, the first numbers classes, the second instances.
+        """
         ...
 
 

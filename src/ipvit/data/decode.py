@@ -32,7 +32,7 @@ MAX_PIXELS = 500_000_000
 _MODES = {
     "bicubic": (F.InterpolationMode.BICUBIC, Image.Resampling.BICUBIC),
     "bilinear": (F.InterpolationMode.BILINEAR, Image.Resampling.BILINEAR),
-    "nearest": (F.InterpolationMode.NEAREST, Image.Resampling.NEAREST),
+    "nearest": (F.InterpolationMode.NEAREST_EXACT, Image.Resampling.NEAREST),  # pixel centres, as Pillow
 }
 
 

@@ -16,6 +16,9 @@ from ipvit.data.dataset import Dataset, UnreadableImage
 from ipvit.data.decode import Decoder, apply_view
 from ipvit.preprocessing import View
 
+VOID = 255
+"""Number of the pixels of a mask that belong to neither object nor background."""
+
 
 @dataclasses.dataclass
 class Chunk:
@@ -25,7 +28,9 @@ class Chunk:
         indices: ``(B,)`` their positions in the data set, without the unreadable ones.
         labels: ``(B,)`` their labels, in the data set's numbering.
         pixels: per view, ``(B, 3, H, W)`` uint8.
-        masks: per view, ``(B, H, W)`` bool foreground masks; empty unless asked for.
+        masks: per view, ``(B, K, H, W)`` uint8: 0 is background, :data:`VOID` neither object nor background, other
+            numbers tell objects apart. K is 2 for data that numbers classes and instances, else 1. Empty unless asked
+            for.
         unreadable: position and reason of the images that could not be read.
     """
 
@@ -55,6 +60,7 @@ class _ChunkReader(TorchDataset[Chunk]):
         for index in self.chunks[number].tolist():
             try:
                 picture = self.data.read(index)
+                mask = self._read_mask(index) if self.masks else None
             except UnreadableImage as error:
                 unreadable.append((index, str(error)))
                 continue
@@ -62,9 +68,9 @@ class _ChunkReader(TorchDataset[Chunk]):
             labels.append(int(self.data.labels[index]))
             for view in self.views:
                 pixels[view].append(apply_view(picture, view, self.decoder))
-            for view in masks:
-                mask = self.data.read_mask(index).unsqueeze(0)
-                masks[view].append(apply_view(mask, dataclasses.replace(view, interpolation="nearest"))[0] > 0)
+            if mask is not None:
+                for view in masks:
+                    masks[view].append(apply_view(mask, dataclasses.replace(view, interpolation="nearest")))
         return Chunk(
             np.array(indices, dtype=np.int64),
             np.array(labels, dtype=np.int64),
@@ -72,6 +78,14 @@ class _ChunkReader(TorchDataset[Chunk]):
             {view: torch.stack(items) for view, items in masks.items() if items},
             unreadable,
         )
+
+    def _read_mask(self, index: int) -> Tensor:
+        numbers = self.data.read_mask(index).to(torch.uint8)
+        numbers = numbers.unsqueeze(0) if numbers.dim() == 2 else numbers
+        void = getattr(self.data, "void", None)
+        if void is None:
+            return numbers.clamp(max=VOID - 1)  # a mask of 0 and 255 is all background and foreground
+        return numbers.masked_fill(numbers == void, VOID)
 
 
 def read_chunks(
@@ -96,7 +110,8 @@ def read_chunks(
         pin_memory: for fast copies to a GPU.
     """
     reader = _ChunkReader(data, chunks, list(dict.fromkeys(views)), masks, decoder)
-    workers = min(workers, len(chunks))
+    most = 1 if getattr(data, "sequential", False) else len(chunks)  # a stream is read from the front by one process
+    workers = min(workers, most, len(chunks))
     loader = DataLoader(
         reader,
         batch_size=None,

@@ -3,48 +3,83 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ipvit.data.dataset import UnreadableImage, fingerprint
+from ipvit.data.dataset import Dataset, UnreadableImage, fingerprint
+from ipvit.data.stream import StreamDataset
 from ipvit.errors import InputError
 
 SCHEMES = ("hfds/", "hfids/", "tfds/", "torch/", "wds/")
 
 
-class TimmDataset:
-    """A map-style data set made by ``timm.data.create_dataset``.
+def open_timm(name: str, root: str | None, split: str, classes: str | None) -> Dataset:
+    """Open a data set of timm's by name.
 
     Args:
-        name: ``hfds/owner/name``, ``torch/cifar10``, ...
+        name: ``hfds/owner/name``, ``torch/cifar10``, ``wds/...``.
         root: the folder with the data.
-        split: for example ``train`` or ``validation``.
+        split: for example ``train`` or ``validation``; for ``wds/`` also ``SHARDS|NUMBER``.
+        classes: what the integer labels are, where the data does not say: a label space that timm knows
+            (``imagenet-1k``) or a file with one class name per line.
 
     Raises:
-        InputError: timm cannot make it, its labels cannot be listed, or it can only be streamed.
+        InputError: timm cannot open it, or its labels cannot be listed.
+    """
+    from timm.data.dataset_factory import create_dataset
+
+    names = _class_names(classes) if classes else None
+    try:
+        source: Any = create_dataset(name, root=root, split=split, download=False)
+    except (ImportError, OSError, RuntimeError, ValueError, AssertionError, KeyError, AttributeError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"timm cannot open the data set {name!r} (split {split!r}): {reason}") from None
+    source.transform = None
+    if hasattr(source, "__iter__"):
+        return StreamDataset(name, source, split, names)
+    return TimmDataset(name, source, split, names)
+
+
+def _class_names(classes: str) -> tuple[str, ...]:
+    from timm.data import ImageNetInfo
+
+    path = Path(classes).expanduser()
+    if path.is_file():
+        return tuple(line.strip() for line in path.read_text("utf-8").splitlines() if line.strip())
+    try:
+        return tuple(ImageNetInfo(classes).label_names())
+    except AssertionError:
+        raise InputError(
+            f"{classes!r} is neither a file of class names nor a label space of timm's"
+        ) from None
+
+
+class TimmDataset:
+    """A map-style data set of timm's; see :class:`ipvit.data.dataset.Dataset` for the attributes.
+
+    Args:
+        name: as the user gave it.
+        source: timm's data set, without transforms.
+        split: for the fingerprint.
+        names: class names in the order of the labels, or None for the data set's own.
+
+    Raises:
+        InputError: its labels cannot be listed.
     """
 
     has_masks = False
     aliases: tuple[str, ...] | None = None
 
-    def __init__(self, name: str, root: str | None = None, split: str = "validation") -> None:
-        from timm.data.dataset_factory import create_dataset
-
+    def __init__(self, name: str, source: Any, split: str, names: tuple[str, ...] | None) -> None:
         self.name = name
-        try:
-            self._source: Any = create_dataset(name, root=root, split=split, download=False)
-        except (ImportError, OSError, RuntimeError, ValueError, AssertionError, KeyError, AttributeError) as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise InputError(f"timm cannot open the data set {self.name!r} (split {split!r}): {reason}") from None
-        if not hasattr(self._source, "__getitem__") or hasattr(self._source, "__iter__"):
-            raise InputError(f"{self.name!r} can only be streamed; give a data set with random access")
-        self._source.transform = None
-        self.labels, classes = _labels(self._source, self.name)
-        self.classes: tuple[str, ...] | None = classes or tuple(
-            str(i) for i in range(int(self.labels.max(initial=-1)) + 1)
+        self._source = source
+        self.labels, own = _labels(source, name)
+        self.classes: tuple[str, ...] | None = (
+            names or own or tuple(str(i) for i in range(int(self.labels.max(initial=-1)) + 1))
         )
         self.ids: Sequence[str] = [f"{i:08d}" for i in range(len(self.labels))]
         self.fields: Mapping[str, np.ndarray] = {}

@@ -40,6 +40,8 @@ class DataEntry(_Strict):
     """Split of timm's data sets."""
     decoder: str = "fast"
     """``fast`` (torchvision) or ``pil`` (Pillow)."""
+    classes: str | None = None
+    """What integer labels are, where the data does not say: imagenet-1k, or a file with one class name per line."""
 
 
 class ExperimentEntry(_Strict):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -13,13 +14,14 @@ import torch
 
 from ipvit.data.dataset import Dataset
 from ipvit.data.labels import map_classes
-from ipvit.data.loader import Chunk, default_workers, read_chunks
+from ipvit.data.loader import VOID, Chunk, default_workers, read_chunks
 from ipvit.data.subset import select
 from ipvit.engine.device import is_out_of_memory, numerics
 from ipvit.engine.store import Identity, Store, column_frame
 from ipvit.errors import InputError
 from ipvit.experiments.base import Batch, Condition, Experiment, Records
 from ipvit.models.model import Model
+from ipvit.preprocessing import View
 
 
 @dataclasses.dataclass
@@ -57,6 +59,11 @@ class Pair:
     classes: np.ndarray | None
     done: dict[str, set[str]]
     failed: bool = False
+
+    @functools.cached_property
+    def view(self) -> View:
+        """How pictures become the model's input in this experiment."""
+        return self.experiment.view(self.model)
 
     def missing(self, ids: Sequence[str]) -> list[tuple[int, ...]]:
         """Return per image the numbers of the conditions that are not on disk."""
@@ -106,6 +113,10 @@ def prepare_pair(experiment: Experiment, model: Model, data: Dataset, store: Sto
     experiment.check(model)
     if needs.masks and not data.has_masks:
         raise InputError(f"{experiment.name} needs foreground masks, which {data.name} does not have")
+    if lacking := [name for name in needs.fields if name not in data.fields]:
+        raise InputError(
+            f"{experiment.name} needs the {' and the '.join(lacking)} of every image; {data.name} has none"
+        )
     classes = None
     if data.classes is not None:
         try:
@@ -145,7 +156,7 @@ def sweep(
     chosen = select(data.ids, settings.limit)
     outcome = Outcome(len(chosen))
     chunks = [chunk for chunk in _chunks(chosen, settings, device) if _anything_missing(pairs, data, chunk)]
-    views = [pair.model.preprocessing.view for pair in pairs]
+    views = [pair.view for pair in pairs]
     workers = default_workers(device.type) if settings.workers is None else settings.workers
     reader = read_chunks(
         data,
@@ -237,7 +248,7 @@ def _batches(
     for row, missing in enumerate(pair.missing(ids)):
         if missing:
             groups.setdefault(missing, []).append(row)
-    view = pair.model.preprocessing.view
+    view = pair.view
     labels = chunk.labels
     if pair.classes is None:
         labels = np.full_like(labels, -1)
@@ -246,7 +257,7 @@ def _batches(
     for numbers, rows in groups.items():
         whole = len(rows) == len(ids)
         pixels = images[view] if whole else images[view][rows]
-        masks = chunk.masks.get(view)
+        regions = chunk.masks[view][rows].to(pixels.device) if view in chunk.masks else None
         yield Batch(
             images=pixels,
             labels=torch.from_numpy(labels[rows]).to(pixels.device),
@@ -254,10 +265,12 @@ def _batches(
             positions=chunk.indices[rows],
             conditions=tuple(pair.conditions[number] for number in numbers),
             seed=seed,
-            masks=None if masks is None else masks[rows].to(pixels.device),
+            masks=None if regions is None else (regions[:, 0] > 0) & (regions[:, 0] != VOID),
+            regions=regions,
             fields={name: column[chunk.indices[rows]] for name, column in data.fields.items()},
             donors=donors.images.get(view),
             donor_ids=donors.ids,
+            classes=data.classes,
         )
 
 

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import numpy as np
 import polars as pl
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from ipvit.errors import InputError
 from ipvit.experiments import charts
 from ipvit.experiments.aggregate import mean_table
 from ipvit.experiments.base import Batch, Condition, ExampleImage, Experiment, Records, Requirements
+from ipvit.experiments.grids import check_grid
 from ipvit.experiments.heatmaps import mosaic
 from ipvit.metrics.attention import attention_distance
 from ipvit.models.model import Model
@@ -51,15 +52,24 @@ class Attention(Experiment):
     blocks: tuple[int, ...] = ()
     """Whose attention, from 0; by default the first two, the middle two and the last two, as in figure 4."""
 
+    @field_validator("levels")
+    @classmethod
+    def _not_empty_and_once(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if not value:
+            raise ValueError("at least one is needed")
+        return tuple(dict.fromkeys(value))
+
     @property
     def needs(self) -> Requirements:
         """A transformer with a class token."""
         return Requirements(frozenset({"attention"}), labels=False)
 
     def check(self, model: Model) -> None:
-        """Raise InputError when there is no class token or no such block."""
+        """Raise InputError when there is no class token, no such block, or the patches do not fill the image."""
         if "class" not in model.adapter.prefix:
             raise InputError(f"attention: {model.name} has no class token")
+        if max(self.levels) > 0:
+            check_grid("x".join(map(str, model.adapter.patch_grid(model.image_size))), model)
         count = model.adapter.n_blocks
         wrong = [block for block in self.blocks if not 0 <= block < count]
         if wrong:
@@ -167,6 +177,8 @@ class Attention(Experiment):
         return sorted({0, min(1, count - 1), max(middle - 1, 0), middle, max(count - 2, 0), count - 1})
 
     def _occlude(self, images: Tensor, grid: tuple[int, int], level: float, seed: int) -> Tensor:
+        if level == 0:
+            return images
         key = keys(["every image"], seed, self.name, level)
         return patchdrop(images, random_keep(key, grid, n_dropped(level, grid[0] * grid[1]))[0])
 

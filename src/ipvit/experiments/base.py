@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from ipvit.experiments.charts import Figure
     from ipvit.models.model import Model
+    from ipvit.preprocessing import View
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,12 +33,14 @@ class Requirements:
         labels: the data must have labels that map to the model's outputs.
         masks: the data must have foreground masks.
         donors: so many images of the data set, the same for every batch, whose pixels occlude others.
+        fields: columns that the data must have for every image, for example ``texture``.
     """
 
     capabilities: frozenset[str] = frozenset({"logits"})
     labels: bool = True
     masks: bool = False
     donors: int = 0
+    fields: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +66,11 @@ class Batch:
         conditions: the conditions still to be measured.
         seed: of the study.
         masks: ``(B, H, W)`` bool foreground masks, or None.
+        regions: ``(B, K, H, W)`` uint8, the objects that make up the foreground, or None: 0 is background,
+            :data:`ipvit.data.loader.VOID` neither, other numbers tell objects apart. K is 2 for data that numbers
+            classes and instances, in this order, else 1.
         fields: further columns of the data set, ``(B,)`` each.
+        classes: the data set's own classes.
         donors: ``(K, 3, H, W)`` images whose pixels may occlude others, where the experiment asked for them.
         donor_ids: their ids.
     """
@@ -75,9 +82,11 @@ class Batch:
     conditions: tuple[Any, ...]
     seed: int
     masks: Tensor | None = None
+    regions: Tensor | None = None
     fields: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     donors: Tensor | None = None
     donor_ids: tuple[str, ...] = ()
+    classes: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -91,6 +100,7 @@ class Batch:
             ids=self.ids[start:stop],
             positions=self.positions[start:stop],
             masks=None if self.masks is None else self.masks[start:stop],
+            regions=None if self.regions is None else self.regions[start:stop],
             fields={name: column[start:stop] for name, column in self.fields.items()},
         )
 
@@ -133,6 +143,10 @@ class Experiment(BaseModel):
     def needs(self) -> Requirements:
         """What model and data must offer."""
         return Requirements()
+
+    def view(self, model: Model) -> View:
+        """Return how pictures become the model's input; the model's own view unless the protocol is another."""
+        return model.preprocessing.view
 
     def check(self, model: Model) -> None:
         """Raise :class:`ipvit.errors.InputError` when this experiment cannot run on this model."""

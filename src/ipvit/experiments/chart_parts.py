@@ -122,6 +122,8 @@ def finish(
 ) -> alt.LayerChart | alt.FacetChart:
     """Stack the layers, split them into panels, place the legend and apply the house style."""
     width = width or (FACET_WIDTH if facet else WIDTH)
+    # the legend belongs to the first layer: a selection bound to it from any other layer would not hear its clicks
+    layers = [layers[0].properties(name="first").add_params(look.selection), *layers[1:]]
     chart: Any = alt.layer(*layers).properties(width=width, height=height or (FACET_HEIGHT if facet else HEIGHT))
     across = 1
     if facet is not None:

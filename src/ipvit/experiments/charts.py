@@ -113,7 +113,7 @@ def curve(
     points = base.mark_point(filled=True, size=48, opacity=1).encode(
         y=value, color=look.colour, shape=look.shape, opacity=look.shown(1.0), tooltip=tooltip
     )
-    layers += [line, points.properties(name="points").add_params(look.selection)]
+    layers += [line, points]
     return finish(layers, data, title, facet, columns, width, height, look)
 
 
@@ -162,7 +162,7 @@ def bars(
     value = value_channel(y, y_title, y_domain, zero=True)
     tooltip = tooltips(frame, series, [(x, x_title, None)] if grouped else [], (y, y_title, y_format), low, n, facet)
     body = base.mark_bar().encode(y=value, color=look.colour, opacity=look.shown(0.9), tooltip=tooltip)
-    layers = [body.properties(name="bars").add_params(look.selection)]
+    layers: list[alt.Chart] = [body]
     if low and high:
         whiskers = base.transform_filter(present(low, high)).mark_rule(strokeWidth=1.3, color="#6e7681")
         layers.append(
@@ -251,7 +251,7 @@ def dots(
     points = base.mark_point(filled=True, size=64, opacity=1).encode(
         x=value, color=look.colour, shape=look.shape, opacity=look.shown(1.0), tooltip=tooltip
     )
-    layers.append(points.properties(name="points").add_params(look.selection))
+    layers.append(points)
     if height is None:
         height = max(60, frame[y].n_unique() * (10 + 9 * len(look.names) if grouped else 24))
     return finish(layers, data, title, facet, columns, width, height, look, legend=grouped)
@@ -300,5 +300,5 @@ def _scatter(
     points = base.mark_point(filled=True, size=44).encode(
         y=value, color=look.colour, shape=look.shape, opacity=look.shown(0.85), tooltip=tooltip
     )
-    layers.append(points.properties(name="points").add_params(look.selection))
+    layers.append(points)
     return finish(layers, data, title, facet, columns, width, height, look)

@@ -10,12 +10,14 @@ import numpy as np
 import polars as pl
 from pydantic import Field, field_validator
 
+from ipvit.errors import InputError
 from ipvit.experiments import charts
 from ipvit.experiments.aggregate import mean_table, varying, with_paper
 from ipvit.experiments.base import Batch, Condition, Experiment, Records, Requirements
 from ipvit.experiments.grids import Grid, check_grid, rows_and_columns
 from ipvit.experiments.superclasses import superclass_of
 from ipvit.metrics.correlation import correlation
+from ipvit.models.adapters.base import DISTILLATION_NAMES
 from ipvit.models.model import Model
 from ipvit.perturb.patchdrop import n_dropped, patchdrop, random_keep
 from ipvit.perturb.seeding import keys
@@ -76,9 +78,12 @@ class Correlation(Experiment):
         return Requirements(frozenset({"tokens"}), labels=False)
 
     def check(self, model: Model) -> None:
-        """Raise InputError when the grid does not divide the input or there is no such block."""
+        """Raise InputError when the grid does not divide the input, or there is no such block or token."""
         check_grid(self.grid, model)
         _blocks(model, self.blocks)
+        tokens = {"distillation" if name in DISTILLATION_NAMES else name for name in model.adapter.prefix}
+        if self.feature in ("class", "distillation") and self.feature not in tokens:
+            raise InputError(f"correlation: {model.name} has no {self.feature} token; use auto, mean_patch or pooled")
 
     def conditions(self, model: Model) -> Sequence[CorrelationCondition]:
         """Return level x run x block."""
@@ -176,8 +181,6 @@ class Correlation(Experiment):
 
 
 def _blocks(model: Model, blocks: Sequence[int]) -> list[int]:
-    from ipvit.errors import InputError
-
     count = model.adapter.n_blocks
     wrong = [block for block in blocks if not -count <= block < count]
     if wrong:

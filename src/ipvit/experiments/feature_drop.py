@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 
 from ipvit.errors import InputError
 from ipvit.experiments import charts
-from ipvit.experiments.aggregate import accuracy_table, with_paper
+from ipvit.experiments.aggregate import accuracy_table, varying, with_paper
 from ipvit.experiments.base import Batch, Condition, Experiment, Records, Requirements, judge
 from ipvit.models.model import Model
 from ipvit.perturb.patchdrop import n_dropped, random_keep
@@ -110,8 +110,9 @@ class FeatureDrop(Experiment):
 
     def tables(self, records: pl.DataFrame) -> dict[str, pl.DataFrame]:
         """Return accuracy per model, block and rate; block -1 is the network as it is."""
-        table = accuracy_table(records, ["model", "block", "rate"])
-        return {"feature-drop": table.sort("model", "block", "rate", maintain_order=True)}
+        settings = varying(records.filter(pl.col("block") != CLEAN), ["mask_scope"])
+        by = ["model", "block", "rate", *settings]
+        return {"feature-drop": accuracy_table(records, by).sort(by, maintain_order=True)}
 
     def figures(self, tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
         """Return a curve per model over the blocks, one panel per rate."""

@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ipvit.errors import InputError
@@ -33,6 +34,16 @@ def kept_cells(batch: Batch, mode: str, level: float, grid: str, key: np.ndarray
         return torch.from_numpy(random_keep(key, size, n_dropped(level, size[0] * size[1]))).to(batch.images.device)
     keep = salient_keep if mode == "salient" else non_salient_keep
     return keep(salience.maps(batch, size), level)
+
+
+def with_one_left(keep: Tensor, batch: Batch, grid: str, salience: Salience) -> Tensor:
+    """Return masks in which an image that lost all its cells keeps the least salient one, the last to be dropped."""
+    empty = ~keep.flatten(1).any(dim=1)
+    if not bool(empty.any()):
+        return keep
+    maps = salience.maps(batch, rows_and_columns(grid)).flatten(1)
+    last = F.one_hot(maps.argmin(dim=1), maps.shape[1]).bool() & empty.unsqueeze(1)
+    return keep | last.view_as(keep)
 
 
 def kept_pixels(batch: Batch, mode: str, level: float, key: np.ndarray) -> Tensor:

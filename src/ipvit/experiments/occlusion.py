@@ -6,9 +6,10 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
+import numpy as np
 import polars as pl
 import torch
-from pydantic import Field, PrivateAttr, field_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, field_validator
 from torch import Tensor
 
 from ipvit.errors import InputError
@@ -25,7 +26,7 @@ from ipvit.experiments.base import (
     judge,
 )
 from ipvit.experiments.grids import Grid, check_grid
-from ipvit.experiments.occluders import ON_A_GRID, RANDOM, Mode, donated, kept_cells, kept_pixels
+from ipvit.experiments.occluders import ON_A_GRID, RANDOM, Mode, donated, kept_cells, kept_pixels, with_one_left
 from ipvit.experiments.salience import MASKS, Salience
 from ipvit.models.model import Model
 from ipvit.perturb.patchdrop import fill_content, pixel_mask, replace, shift
@@ -75,7 +76,7 @@ class Occlusion(Experiment):
     """Drop a share of the image's patches and watch the accuracy fall."""
 
     name: ClassVar[str] = "occlusion"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     title: ClassVar[str] = "Occlusion: PatchDrop"
     reproduces: ClassVar[str] = "Figure 3"
     question: ClassVar[str] = "How much of the image can a network lose before it no longer recognises the object?"
@@ -104,7 +105,7 @@ class Occlusion(Experiment):
     """Where the foreground is: a network with attention from a class token, or masks (the data's own)."""
     salience_block: int = -1
     """Whose attention counts; -1 is the last block."""
-    salience_head: str = "1"
+    salience_head: Annotated[str, BeforeValidator(str)] = "1"
     """A head's number from 0 (the paper: 1), mean, or rollout."""
     protocol: Literal["ours", "authors"] = "ours"
     """authors: one mask per 256 images, and the salience network fed with the evaluated network's normalisation."""
@@ -134,11 +135,11 @@ class Occlusion(Experiment):
 
     def check(self, model: Model) -> None:
         """Raise InputError when the grid does not fit the model, or there is no salience to be had."""
-        if any(mode in ON_A_GRID for mode in self.modes):
-            check_grid(self.grid, model)
         if self.removal == "tokens":
             self._check_tokens(model)
-        if max(self.offset) >= min(model.image_size):
+        elif any(mode in ON_A_GRID for mode in self.modes):
+            check_grid(self.grid, model)
+        if any(pixels >= side for pixels, side in zip(self.offset, model.image_size, strict=True)):
             raise InputError(f"an offset of {max(self.offset)} pixels leaves {model.name}'s input")
         if self._uses_salience:
             self._source.prepare()
@@ -146,7 +147,9 @@ class Occlusion(Experiment):
     def _check_tokens(self, model: Model) -> None:
         own = "x".join(map(str, model.adapter.patch_grid(model.image_size)))
         wrong = [mode for mode in self.modes if mode not in ON_A_GRID]
-        if own != self.grid or any(self.offset) or wrong:
+        if wrong:
+            raise InputError(f"tokens can be removed in the modes {', '.join(ON_A_GRID)}, not {wrong[0]}")
+        if own != self.grid or any(self.offset):
             raise InputError(f"tokens are removed on the network's own grid, {own} for {model.name}, without offset")
         if max(self.levels) >= 1:
             raise InputError("with tokens removed, the information loss must stay below 1: something must be left")
@@ -162,6 +165,7 @@ class Occlusion(Experiment):
 
     def _condition(self, mode: Mode, level: float, run: int) -> OcclusionCondition:
         on_grid = mode in ON_A_GRID
+        shared = self.mask_scope == "batch" or self.protocol == "authors"
         return OcclusionCondition(
             mode=mode,
             information_loss=level,
@@ -171,7 +175,7 @@ class Occlusion(Experiment):
             fill=self.fill if self.removal == "pixels" else "",
             removal=self.removal,
             nested=self.nested and mode in RANDOM,
-            mask_scope="batch" if mode in RANDOM and self.protocol == "authors" else self.mask_scope,
+            mask_scope="batch" if mode in RANDOM and shared else "image",
             salience=self._source.identity if mode in ("salient", "non_salient") else "",
         )
 
@@ -191,8 +195,8 @@ class Occlusion(Experiment):
 
     def _without_tokens(self, model: Model, batch: Batch, condition: OcclusionCondition) -> tuple[dict, Tensor]:
         """Classify without the dropped tokens; images that keep equally many go through the network together."""
-        keep = self._cells(model, batch, condition)
-        keep[~keep.flatten(1).any(dim=1)] = True  # all mass in dropped patches: an empty sequence has no answer
+        # an empty sequence has no answer
+        keep = with_one_left(self._cells(model, batch, condition), batch, condition.grid, self._source)
         left = keep.flatten(1).sum(dim=1)
         logits = None
         for count in left.unique().tolist():
@@ -260,34 +264,35 @@ class Occlusion(Experiment):
                 )
         return sentences
 
-    def _key(self, batch: Batch, condition: OcclusionCondition):
+    def _key(self, batch: Batch, condition: OcclusionCondition, *, shared: bool) -> np.ndarray:
         owners = batch.ids
-        if condition.mask_scope == "batch":
+        if shared:
             owners = tuple(f"images {position // AUTHORS_BATCH}" for position in batch.positions.tolist())
         level = None if condition.nested else condition.information_loss
         return keys(owners, batch.seed, self.name, condition.mode, condition.grid, condition.run, level)
 
     def _cells(self, model: Model, batch: Batch, condition: OcclusionCondition) -> Tensor:
         self._source.evaluated = model
-        key = self._key(batch, condition)
+        key = self._key(batch, condition, shared=condition.mask_scope == "batch")
         return kept_cells(batch, condition.mode, condition.information_loss, condition.grid, key, self._source)
 
     def _occlude(self, model: Model, batch: Batch, condition: OcclusionCondition) -> tuple[Tensor, Tensor]:
         """Return the occluded images and the share of pixels dropped in each."""
-        key = self._key(batch, condition)
         if condition.mode in ON_A_GRID:
             cells = self._cells(model, batch, condition)
             mask = pixel_mask(cells, (batch.images.shape[-2], batch.images.shape[-1]))
             if condition.offset != "0,0":
                 mask = shift(mask, self.offset)
         else:
+            key = self._key(batch, condition, shared=condition.mask_scope == "batch")
             mask = kept_pixels(batch, condition.mode, condition.information_loss, key)
         dropped = (~mask).float().mean(dim=(1, 2, 3))
         if condition.information_loss == 0 and bool(mask.all()):
             return batch.images, dropped
         if condition.fill == "other":
             return replace(batch.images, mask, donated(batch, batch.seed, condition.run)), dropped
-        return replace(batch.images, mask, fill_content(batch.images, condition.fill, key)), dropped  # pyright: ignore[reportArgumentType]
+        own = self._key(batch, condition, shared=False)
+        return replace(batch.images, mask, fill_content(batch.images, condition.fill, own)), dropped  # pyright: ignore[reportArgumentType]
 
 
 def _with_series(table: pl.DataFrame) -> pl.DataFrame:

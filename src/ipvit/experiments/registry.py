@@ -17,6 +17,9 @@ BUILT_IN = {
     "feature-drop": "ipvit.experiments.feature_drop:FeatureDrop",
     "correlation": "ipvit.experiments.correlation:Correlation",
     "attention": "ipvit.experiments.attention:Attention",
+    "shape-bias": "ipvit.experiments.shape_bias:ShapeBias",
+    "token-similarity": "ipvit.experiments.token_similarity:TokenSimilarity",
+    "segment": "ipvit.experiments.segment:Segment",
     "shuffle": "ipvit.experiments.shuffle:Shuffle",
     "position": "ipvit.experiments.position:Position",
 }

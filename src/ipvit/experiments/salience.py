@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import weakref
 
 import torch
 import torch.nn.functional as F
@@ -37,7 +38,7 @@ class Salience:
     borrowed_normalisation: bool = False
     evaluated: Model | None = dataclasses.field(default=None, repr=False)
     _model: Model | None = dataclasses.field(default=None, repr=False)
-    _latest: tuple[object, Tensor] | None = dataclasses.field(default=None, repr=False)
+    _latest: tuple[weakref.ref[Tensor], object, Tensor] | None = dataclasses.field(default=None, repr=False)
 
     def prepare(self) -> None:
         """Load the network and check that it has what is asked of it.
@@ -55,6 +56,11 @@ class Salience:
             raise InputError(f"salience: {model.name} has {model.adapter.n_blocks} blocks, no block {self.block}")
         if self.head not in ("mean", "rollout") and not self.head.isdecimal():
             raise InputError(f"salience: a head is a number, mean or rollout, not {self.head!r}")
+        with torch.inference_mode():
+            blank = torch.zeros(1, 3, *model.image_size, device=model.device)
+            (attention,) = model.attention(blank, [self.block % model.adapter.n_blocks]).values()
+        if self.head.isdecimal() and int(self.head) >= attention.shape[1]:
+            raise InputError(f"salience: {model.name} has heads 0 to {attention.shape[1] - 1}, no head {self.head}")
         self._model = model
 
     @property
@@ -74,10 +80,11 @@ class Salience:
         onto the grid when the grid is another than its own.
         """
         borrowed = self.evaluated.preprocessing if self.borrowed_normalisation and self.evaluated else None
-        key = (batch.ids, tuple(batch.images.shape), batch.images.device, borrowed)
-        if self._latest is None or self._latest[0] != key:
-            self._latest = (key, self._from_masks(batch) if self.name == MASKS else self._from_attention(batch))
-        fine = self._latest[1]
+        # these very pixels: images of the same names and size may be another crop, or of another data set
+        if self._latest is None or self._latest[0]() is not batch.images or self._latest[1] != borrowed:
+            found = self._from_masks(batch) if self.name == MASKS else self._from_attention(batch)
+            self._latest = (weakref.ref(batch.images), borrowed, found)
+        fine = self._latest[2]
         if tuple(fine.shape[-2:]) == grid:
             return fine
         return F.interpolate(fine.unsqueeze(1), size=grid, mode="area").squeeze(1)
@@ -106,14 +113,9 @@ class Salience:
             weights = rollout(list(attention.values()))[:, row, n_prefix:]
         else:
             heads = attention[blocks[0]][:, :, row, n_prefix:]
-            weights = heads.mean(dim=1) if self.head == "mean" else heads[:, self._checked_head(heads.shape[1])]
+            weights = heads.mean(dim=1) if self.head == "mean" else heads[:, int(self.head)]
         rows, columns = adapter.patch_grid(model.image_size)
         return weights.double().view(len(weights), rows, columns)
-
-    def _checked_head(self, heads: int) -> int:
-        if int(self.head) >= heads:
-            raise InputError(f"salience: {self.name} has {heads} heads, no head {self.head}")
-        return int(self.head)
 
 
 def rollout(attention: list[Tensor]) -> Tensor:

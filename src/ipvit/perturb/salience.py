@@ -46,7 +46,8 @@ def _cumulative_below(salience: Tensor, share: float) -> Tensor:
     order = flat.argsort(dim=1, stable=True)
     total = flat.sum(dim=1, keepdim=True)
     sorted_share = flat.gather(1, order).cumsum(dim=1) / total.clamp(min=torch.finfo(torch.float64).tiny)
-    below = torch.zeros_like(flat, dtype=torch.bool).scatter(1, order, sorted_share <= share)
+    # the tolerance: a tenth of equal patches is a tenth, also as 1 - 0.9 and after rounding
+    below = torch.zeros_like(flat, dtype=torch.bool).scatter(1, order, sorted_share <= share + 1e-9)
     return below.view_as(salience)
 
 

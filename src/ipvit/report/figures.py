@@ -22,7 +22,7 @@ def save_figure(chart: Any, stem: Path, formats: Sequence[str] = ("svg",)) -> li
     """
     specification = chart.to_json()
     converters = {
-        "svg": lambda: vl_convert.vegalite_to_svg(specification).encode(),
+        "svg": lambda: _number_clips(vl_convert.vegalite_to_svg(specification)).encode(),
         "png": lambda: vl_convert.vegalite_to_png(specification, scale=2),
         "pdf": lambda: vl_convert.vegalite_to_pdf(specification),
     }
@@ -33,6 +33,12 @@ def save_figure(chart: Any, stem: Path, formats: Sequence[str] = ("svg",)) -> li
     for path, kind in zip(paths, formats, strict=True):
         write_atomic(path, converters[kind]())
     return paths
+
+
+def _number_clips(svg: str) -> str:
+    """Count the clip paths from 0 in every file; Vega counts them over the life of the process."""
+    numbers: dict[str, int] = {}
+    return re.sub(r'(id="|url\(#)clip(\d+)', lambda m: f"{m[1]}clip{numbers.setdefault(m[2], len(numbers))}", svg)
 
 
 def file_name(name: str) -> str:

@@ -6,6 +6,7 @@ A measured column ``top1`` may have its interval beside it as ``top1_low`` and `
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Sequence
@@ -21,6 +22,8 @@ LEVELS = ("information_loss", "cells", "rate", "severity", "epsilon")
 """Columns whose values make good column heads in a terminal."""
 
 _MOST_LEVELS = 14
+_MODELS_ACROSS = 3
+"""Models side by side whose values and intervals stay on one line of 80 characters."""
 
 
 def to_records(frame: pl.DataFrame) -> list[dict[str, Any]]:
@@ -65,7 +68,7 @@ def to_markdown(frame: pl.DataFrame) -> str:
 
 
 def terminal_tables(tables: dict[str, pl.DataFrame], title: str) -> list[Table]:
-    """Return what a terminal shows of an experiment: the main table, its levels as columns where it has levels."""
+    """Return what a terminal shows of the main table: levels down and models across, where there are levels."""
     main = next(iter(tables.values()), None)
     if main is None:
         return []
@@ -75,7 +78,11 @@ def terminal_tables(tables: dict[str, pl.DataFrame], title: str) -> list[Table]:
         return [_rich(*for_people(_without_second_measures(main, value)), title)]
     keys = main.columns[: main.columns.index("n_images")] if "n_images" in main.columns else main.columns
     index = [name for name in keys if name != level]
-    return [_pivoted(main, index, level, value, title)]
+    models = main["model"].unique(maintain_order=True).to_list()
+    n_tables = math.ceil(len(models) / _MODELS_ACROSS)
+    ends = [i * len(models) // n_tables for i in range(n_tables + 1)]
+    parts = [main.filter(pl.col("model").is_in(models[start:stop])) for start, stop in itertools.pairwise(ends)]
+    return [_pivoted(part, index, level, value, title) for part in parts]
 
 
 def text(value: Any) -> str:
@@ -95,7 +102,7 @@ def head(name: str) -> str:
 
 def _with_interval(row: dict[str, Any], name: str) -> str:
     value, low, high = row[name], row[f"{name}_low"], row[f"{name}_high"]
-    if value is None:
+    if value is None or not math.isfinite(value):
         return ""
     digits = 1 if name in ("top1", "top5") or abs(value) >= 10 else 3
     if low is None or not math.isfinite(low):

@@ -1,0 +1,65 @@
+"""The shape-texture cue-conflict images (Geirhos et al. 2019) in their folder layout.
+
+A file ``<shape class>/<shape><n>-<texture><n>.png`` shows the shape of one category in the texture of another, for
+example ``cat/cat3-elephant1.png``. The images are 224 pixels wide and high and are meant to be used as they are:
+another resize and crop makes the numbers others (texture-vs-shape, issue 26).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from ipvit.data.dataset import fingerprint
+from ipvit.data.decode import Decoder
+from ipvit.data.folder import FolderDataset
+from ipvit.errors import InputError
+
+PREFIX = "cue-conflict:"
+
+_BELOW = ("", "style-transfer-preprocessed-512", "stimuli/style-transfer-preprocessed-512")
+_NAME = re.compile(r"(?P<shape>[a-z]+)\d*-(?P<texture>[a-z]+)\d*", re.IGNORECASE)
+
+
+class CueConflictDataset(FolderDataset):
+    """Cue-conflict images; the label is the shape, which is the folder.
+
+    Attributes:
+        fields: ``shape`` and ``texture``, ``(N,)`` int64: positions in ``classes``; ``conflict``, ``(N,)`` bool: False
+            where the texture is of the shape's own category, as in 80 of the benchmark's 1,280 images.
+
+    Args:
+        root: the folder of class folders, or the benchmark's repository or its ``stimuli`` folder.
+        decoder: ``fast`` or ``pil``, see :mod:`ipvit.data.decode`.
+
+    Raises:
+        InputError: there is no such folder, or a file is not named ``<shape><n>-<texture><n>`` after its folder.
+    """
+
+    def __init__(self, root: str | Path, decoder: Decoder = "fast") -> None:
+        given = Path(root).expanduser()
+        super().__init__(
+            next((given / below for below in reversed(_BELOW) if (given / below).is_dir()), given), decoder
+        )
+        self.name = f"{PREFIX}{root}"
+        cues = [self._cues(path) for path in self.ids]
+        self.classes: tuple[str, ...] | None = tuple(sorted({name for pair in cues for name in pair}))
+        self.aliases: tuple[str, ...] | None = None
+        position = {name: number for number, name in enumerate(self.classes)}
+        shape, texture = (np.array([position[pair[cue]] for pair in cues], dtype=np.int64) for cue in (0, 1))
+        self.labels = shape
+        self.fields: Mapping[str, np.ndarray] = {"shape": shape, "texture": texture, "conflict": shape != texture}
+        self.fingerprint = fingerprint("cue-conflict", self.fingerprint, shape, texture, list(self.classes))
+
+    def _cues(self, path: str) -> tuple[str, str]:
+        folder, _, file = path.rpartition("/")
+        match = _NAME.fullmatch(Path(file).stem)
+        if match is None or match["shape"] != folder:
+            raise InputError(
+                f"{self.root / path} is no cue-conflict image: a file is named SHAPE/SHAPE<n>-TEXTURE<n>.png, for "
+                "example cat/cat3-elephant1.png"
+            )
+        return match["shape"], match["texture"]

@@ -1,0 +1,101 @@
+"""Images with foreground masks in a folder of their own, under the same names."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.v2 import functional as F
+
+from ipvit.data.dataset import UnreadableImage, fingerprint
+from ipvit.data.decode import Decoder
+from ipvit.data.folder import FolderDataset
+from ipvit.errors import InputError, did_you_mean
+
+PREFIX = "masks:"
+
+MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".pgm", ".jpg", ".jpeg")
+"""What a mask may be stored as; of several, the first counts."""
+
+
+class MaskedFolderDataset(FolderDataset):
+    """A folder of images and a folder of masks with the same paths but for the suffix.
+
+    Images may lie in class folders, which then are their labels. A mask may have any size; it is scaled to its image
+    (nearest).
+
+    Args:
+        images: the folder of images.
+        masks: the folder of masks. In 8-bit grey what is brighter than half is foreground (in a mask with nothing that
+            bright: what is not 0), in every other kind of image what is not 0.
+        decoder: ``fast`` or ``pil``, see :mod:`ipvit.data.decode`.
+
+    Raises:
+        InputError: a folder is missing, or an image has no mask.
+    """
+
+    has_masks = True
+
+    def __init__(self, images: str | Path, masks: str | Path, decoder: Decoder = "fast") -> None:
+        super().__init__(images, decoder)
+        self.name = f"{PREFIX}{images},{masks}"
+        folder = Path(masks).expanduser()
+        if not folder.is_dir():
+            raise InputError(f"there is no folder of masks {str(masks)!r}")
+        known = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+        self._masks = [_mask_of(image, known, folder) for image in self.ids]
+        sizes = np.array([path.stat().st_size for path in self._masks], dtype=np.int64)
+        names = [path.relative_to(folder).as_posix() for path in self._masks]
+        self.fingerprint = fingerprint("masks", self.fingerprint, names, sizes)
+
+    def read_mask(self, index: int) -> Tensor:
+        """Decode the mask of image ``index``: ``(H, W)`` uint8, 1 is foreground, the size of the image."""
+        mask = torch.from_numpy(_foreground(_opened(self._masks[index])).astype(np.uint8))
+        with _opened(self.root / self.ids[index]) as image:
+            size = [image.height, image.width]
+        return F.resize(mask.unsqueeze(0), size, interpolation=F.InterpolationMode.NEAREST_EXACT)[0]
+
+
+def parse(text: str, decoder: Decoder = "fast") -> MaskedFolderDataset:
+    """Open ``IMAGES,MASKS``.
+
+    Raises:
+        InputError: these are not two folders.
+    """
+    parts = text.split(",")
+    if len(parts) != 2 or not all(parts):
+        raise InputError(f"the data {PREFIX + text!r}: two folders are needed, written {PREFIX}IMAGES,MASKS")
+    return MaskedFolderDataset(parts[0], parts[1], decoder)
+
+
+def _mask_of(image: str, known: dict[str, Path], folder: Path) -> Path:
+    stem = image.rpartition(".")[0]
+    for suffix in MASK_SUFFIXES:
+        for name in (stem + suffix, stem + suffix.upper()):
+            if name in known:
+                return known[name]
+    raise InputError(
+        f"the image {image!r} has no mask {stem}.png in {str(folder)!r}.{did_you_mean(stem + '.png', known)}"
+    )
+
+
+def _opened(path: Path) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(path.read_bytes()))
+    except (OSError, ValueError, SyntaxError) as error:
+        raise UnreadableImage(f"{path.name}: {error}") from None
+
+
+def _foreground(mask: Image.Image) -> np.ndarray:
+    grey = mask.mode == "L"
+    try:
+        values = np.asarray(mask)
+    except (OSError, ValueError, SyntaxError) as error:
+        raise UnreadableImage(f"the mask cannot be read: {error}") from None
+    if values.ndim == 3:
+        values = values[..., :3].max(axis=2) if values.shape[2] >= 3 else values[..., 0]
+    return values > 127 if grey and values.max(initial=0) > 127 else values > 0

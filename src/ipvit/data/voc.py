@@ -1,0 +1,107 @@
+"""PASCAL VOC 2012, the segmentation part: classes and instances per pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ipvit.data.dataset import UnreadableImage, fingerprint
+from ipvit.data.decode import Decoder, decode
+from ipvit.errors import InputError
+
+PREFIX = "voc2012:"
+
+VOID = 255
+"""Number of the pixels around objects, and on difficult ones, that belong to neither object nor background."""
+
+_BELOW = ("", "VOC2012", "VOCdevkit/VOC2012")
+_SPLITS = {"validation": "val", "val": "val", "train": "train", "trainval": "trainval"}
+
+
+class VOCSegmentation:
+    """The images of VOC 2012 that are segmented; see :class:`ipvit.data.dataset.Dataset` for the attributes.
+
+    Args:
+        root: ``VOCdevkit/VOC2012``, or a folder above it.
+        split: ``val`` (or ``validation``; 1,449 images), ``train`` or ``trainval``.
+        decoder: ``fast`` or ``pil``, see :mod:`ipvit.data.decode`.
+
+    Attributes:
+        void: number of the pixels that count for nothing.
+
+    Raises:
+        InputError: the folder is not VOC 2012, has no such split, or lacks one of its files.
+    """
+
+    has_masks = True
+    void = VOID
+    classes: tuple[str, ...] | None = None
+    aliases: tuple[str, ...] | None = None
+
+    def __init__(self, root: str | Path, split: str = "val", decoder: Decoder = "fast") -> None:
+        given = Path(root).expanduser()
+        found = [given / below for below in _BELOW if (given / below / "ImageSets" / "Segmentation").is_dir()]
+        if not found:
+            raise InputError(
+                f"{str(root)!r} is not VOC 2012: neither it nor VOC2012 or VOCdevkit/VOC2012 below it has the folder "
+                "ImageSets/Segmentation"
+            )
+        if split not in _SPLITS:
+            raise InputError(f"VOC 2012 has no split {split!r}; it has {', '.join(dict.fromkeys(_SPLITS.values()))}")
+        self.root = found[0]
+        self.decoder: Decoder = decoder
+        self.name = f"{PREFIX}{root}" if _SPLITS[split] == "val" else f"{PREFIX}{root} ({split})"
+        listing = self.root / "ImageSets" / "Segmentation" / f"{_SPLITS[split]}.txt"
+        if not listing.is_file():
+            raise InputError(f"there is no list of images {str(listing)!r}")
+        self.ids: Sequence[str] = listing.read_text("utf-8").split()
+        self.labels = np.full(len(self.ids), -1, np.int64)
+        self.fields: Mapping[str, np.ndarray] = {}
+        self.fingerprint = fingerprint("voc2012", list(self.ids), self._sizes(), decoder)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def read(self, index: int) -> Tensor:
+        """Decode image ``index``: ``(3, H, W)`` uint8."""
+        try:
+            data = self._image(self.ids[index]).read_bytes()
+        except OSError as error:
+            raise UnreadableImage(error.strerror or str(error)) from None
+        return decode(data, self.decoder)
+
+    def read_mask(self, index: int) -> Tensor:
+        """Decode classes and instances of image ``index``: ``(2, H, W)`` uint8; 0 is background, 255 void."""
+        planes = [_numbers(path) for path in self._maps(self.ids[index])]
+        if planes[0].shape != planes[1].shape:
+            raise UnreadableImage("the maps of classes and of instances differ in size")
+        return torch.from_numpy(np.stack(planes))
+
+    def _image(self, name: str) -> Path:
+        return self.root / "JPEGImages" / f"{name}.jpg"
+
+    def _maps(self, name: str) -> tuple[Path, Path]:
+        return self.root / "SegmentationClass" / f"{name}.png", self.root / "SegmentationObject" / f"{name}.png"
+
+    def _sizes(self) -> np.ndarray:
+        paths = [path for name in self.ids for path in (self._image(name), *self._maps(name))]
+        missing = next((path for path in paths if not path.is_file()), None)
+        if missing is not None:
+            raise InputError(f"VOC 2012 is not complete: there is no {str(missing)!r}")
+        return np.array([path.stat().st_size for path in paths], dtype=np.int64)
+
+
+def _numbers(path: Path) -> np.ndarray:
+    """Return the numbers in a palette picture; its colours stand for them and are nothing to convert."""
+    try:
+        with Image.open(path) as picture:
+            if picture.mode not in ("P", "L"):
+                raise UnreadableImage(f"{path.name} holds colours ({picture.mode}), not numbers of classes")
+            return np.array(picture)
+    except (OSError, ValueError, SyntaxError) as error:
+        raise UnreadableImage(f"{path.name}: {error}") from None

@@ -1,0 +1,118 @@
+"""What the families of corruptions share: number formats, random streams, filters and the corner-aligned zoom."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import operator
+from collections.abc import Sequence
+from typing import TypeVar
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+T = TypeVar("T")
+
+
+def random_state(key: int | np.uint64, name: str, severity: int) -> np.random.RandomState:
+    """Return the random stream of one corruption of one image.
+
+    numpy freezes the stream of ``RandomState`` for good, so an image comes out the same under every version. The
+    original code, with ``np.random`` set to this state, draws the same numbers in the same order.
+
+    Args:
+        key: the image's key, for example from :func:`ipvit.perturb.keys`.
+        name: the corruption.
+        severity: 1 to 5.
+    """
+    digest = hashlib.blake2b(f"{int(key)}/{name}/{severity}".encode(), digest_size=32).digest()
+    return np.random.RandomState(np.frombuffer(digest, dtype="<u4").astype(np.uint32))
+
+
+def level(values: Sequence[T], severity: int) -> T:
+    """Return the parameter for a severity from 1 to 5; ValueError for any other."""
+    if not 1 <= operator.index(severity) <= len(values):
+        raise ValueError(f"severity must be 1 to {len(values)}, not {severity}")
+    return values[severity - 1]
+
+
+def unit(image: np.ndarray) -> np.ndarray:
+    """Return an image of bytes as float64 in [0, 1]."""
+    return image / 255.0
+
+
+def to_bytes(image: np.ndarray) -> np.ndarray:
+    """Return an image in [0, 1] as bytes: clipped, then cut off (not rounded), as the original does."""
+    return (np.clip(image, 0, 1) * 255).astype(np.uint8)
+
+
+def gaussian_kernel(sigma: float, truncate: float = 4.0) -> np.ndarray:
+    """Return the sampled Gaussian of ``2 * round(truncate * sigma) + 1`` taps, sum 1, float64."""
+    radius = int(truncate * sigma + 0.5)
+    taps = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
+    return taps / taps.sum()
+
+
+def gaussian(image: np.ndarray, sigma: float) -> np.ndarray:
+    """Blur a float64 image ``(H, W)`` or ``(H, W, 3)``, edges repeated, cut off at four standard deviations."""
+    taps = gaussian_kernel(sigma)
+    return cv2.sepFilter2D(image, -1, taps, taps, borderType=cv2.BORDER_REPLICATE)
+
+
+def motion_line(image: np.ndarray, radius: int, sigma: float, angle: float) -> np.ndarray:
+    """Blur along a line as ImageMagick's ``MotionBlurImage`` does.
+
+    The kernel is one half of a Gaussian: tap ``i`` of ``2 * radius + 1`` weighs ``exp(-i^2 / 2 sigma^2)`` and lies
+    ``i`` pixels from the pixel in the direction of ``angle``, to the nearest whole pixel. Edges are repeated.
+
+    Args:
+        image: ``(H, W)`` or ``(H, W, 3)`` bytes.
+        radius: in pixels.
+        sigma: in pixels.
+        angle: in degrees, clockwise from the right.
+
+    Returns:
+        bytes of the same shape, rounded.
+    """
+    steps = np.arange(2 * radius + 1)
+    weights = np.exp(-(steps**2) / (2.0 * sigma**2))
+    weights /= weights.sum()
+    across = np.ceil(steps * math.cos(math.radians(angle)) - 0.5).astype(int)
+    down = np.ceil(steps * math.sin(math.radians(angle)) - 0.5).astype(int)
+    left, top = int(across.min()), int(down.min())
+    kernel = np.zeros((int(down.max()) - top + 1, int(across.max()) - left + 1), np.float32)
+    np.add.at(kernel, (down - top, across - left), weights)
+    # in float: filter2D takes twice as long on bytes
+    blurred = cv2.filter2D(
+        image.astype(np.float32), -1, kernel, anchor=(-left, -top), borderType=cv2.BORDER_REPLICATE
+    )
+    return np.clip(np.rint(blurred), 0, 255).astype(np.uint8)
+
+
+def zoom(planes: Tensor, factor: float) -> Tensor:
+    """Enlarge the middle of planes ``(1, C, H, W)`` by ``factor`` >= 1, linearly, to the same size.
+
+    ``ceil(side / factor)`` pixels are cut out and enlarged so that the outer pixels' *centres* stay the outer
+    pixels' centres (``scipy.ndimage.zoom`` of order 1); what is then larger than the image is cut off.
+    """
+    height, width = planes.shape[-2:]
+    rows, columns = math.ceil(height / factor), math.ceil(width / factor)
+    top, left = (height - rows) // 2, (width - columns) // 2
+    size = (round(rows * factor), round(columns * factor))
+    middle = planes[..., top : top + rows, left : left + columns]
+    large = F.interpolate(middle, size=size, mode="bilinear", align_corners=True)
+    top, left = (size[0] - height) // 2, (size[1] - width) // 2
+    return large[..., top : top + height, left : left + width]
+
+
+def to_planes(image: np.ndarray) -> Tensor:
+    """Return ``(H, W, C)`` as a contiguous ``(1, C, H, W)`` tensor: interpolation is slow on any other layout."""
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]
+
+
+def from_planes(planes: Tensor) -> np.ndarray:
+    """Return ``(1, C, H, W)`` as ``(H, W, C)``."""
+    return planes[0].numpy().transpose(1, 2, 0)

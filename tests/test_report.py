@@ -1,0 +1,285 @@
+import csv
+import io
+import json
+import math
+import re
+import struct
+import zlib
+from html.parser import HTMLParser
+from pathlib import Path
+
+import polars as pl
+import pytest
+from rich.console import Console
+
+from ipvit.experiments import charts
+from ipvit.report import (
+    Example,
+    Section,
+    file_name,
+    save_figure,
+    terminal_tables,
+    to_markdown,
+    to_records,
+    write_report,
+    write_table,
+)
+
+CHROMIUM = Path("/usr/bin/chromium")
+EVIL = "net<script>alert(1)</script>&\"'</b>"
+
+
+def table(models: list[str], levels: int = 10, mode: str = "random") -> pl.DataFrame:
+    rows = [
+        {
+            "model": model, "mode": mode, "information_loss": level / levels, "n_images": 1000,
+            "top1": 80.0 - 7 * level - i, "top1_low": 78.0 - 7 * level - i, "top1_high": 82.0 - 7 * level - i,
+        }
+        for i, model in enumerate(models)
+        for level in range(levels)
+    ]  # fmt: skip
+    return pl.DataFrame(rows)
+
+
+def png() -> bytes:
+    """One red pixel."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 1, 1, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b"\0\xff\0\0"))
+        + chunk(b"IEND", b"")
+    )
+
+
+def manifest(models: list[str], **changes: object) -> dict:
+    preprocessing = {"size": [224, 224], "crop_pct": 0.875, "interpolation": "bicubic", "crop_mode": "center"}
+    return {
+        "status": "done", "finished": "2026-01-01T00:00:00+00:00", "images_used": 50_000, "limited": False,
+        "models": [
+            {"name": name, "digest": "ab" * 16, "source": "timm", "parameters": 1000, "preprocessing": preprocessing}
+            for name in models
+        ],
+        "data": {"name": "imagenet/val", "fingerprint": "f" * 32, "images": 50_000, "classes": 1000},
+        "skipped": [], "failures": [], "seed": 7, "precision": "fp32", "device": "cpu",
+        "versions": {"python": "3.11", "torch": None},
+        "hardware": {"machine": "x86_64", "system": "Linux", "cores": 2},
+    } | changes  # fmt: skip
+
+
+def section(models: list[str], **changes: object) -> Section:
+    frame = table(models)
+    content = {
+        "name": "occlusion", "title": "Occlusion", "reproduces": "Figure 3", "question": "How much can be lost?",
+        "summary": ["It keeps half."], "tables": {"occlusion": frame},
+        "figures": {"occlusion-random": charts.curve(frame, "information_loss", "top1", "top1_low", "top1_high")},
+        "examples": [Example("half dropped", png())],
+    }  # fmt: skip
+    return Section(**(content | changes))
+
+
+class Elements(HTMLParser):
+    """All tags with their attributes, and the text outside scripts and styles."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict]] = []
+        self.text = ""
+        self._inside = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self._inside = tag
+
+    def handle_endtag(self, tag):
+        self._inside = ""
+
+    def handle_data(self, data):
+        if self._inside not in ("script", "style"):
+            self.text += data
+
+
+def page_of(tmp_path: Path, models: list[str], sections: list[Section], **changes: object) -> str:
+    path = write_report(
+        tmp_path / "report.html", title="A run", manifest=manifest(models, **changes), sections=sections
+    )
+    return path.read_text("utf-8")
+
+
+def test_the_page_loads_nothing_from_anywhere(tmp_path):
+    elements = Elements(page_of(tmp_path, ["a"], [section(["a"])]))
+    for tag, attributes in elements.tags:
+        for name in ("src", "href", "action", "data", "srcset"):
+            assert (attributes.get(name) or "#").startswith(("#", "data:")), (tag, attributes)
+    policy = [
+        a["content"] for t, a in elements.tags if t == "meta" and a.get("http-equiv") == "Content-Security-Policy"
+    ]
+    assert len(policy) == 1 and "default-src 'none'" in policy[0] and "http" not in policy[0]
+
+
+def test_hostile_names_are_only_text(tmp_path):
+    bad = section([EVIL], title=EVIL, question=EVIL, summary=[EVIL], notes=[EVIL], examples=[Example(EVIL, png())])
+    faults = {
+        "skipped": [{"image": EVIL, "reason": EVIL}],
+        "failures": [{"experiment": "occlusion", "model": EVIL, "error": EVIL}],
+    }
+    hostile, plain = page_of(tmp_path, [EVIL], [bad], **faults), page_of(tmp_path, ["a"], [section(["a"])])
+    assert "<script>alert(1)" not in hostile
+    assert hostile.count("</script") == plain.count("</script")
+    elements = Elements(hostile)
+    assert EVIL in elements.text
+    assert not [tag for tag, _ in elements.tags if tag == "b"]
+
+
+def test_a_limited_run_says_so_and_a_whole_one_does_not(tmp_path):
+    limited = Elements(page_of(tmp_path, ["a"], [section(["a"])], limited=True, images_used=100)).text
+    assert "Limited run: 100 of 50,000 images" in limited
+    assert "Limited run" not in Elements(page_of(tmp_path, ["a"], [section(["a"])])).text
+
+
+def test_the_page_names_skipped_images_and_failures(tmp_path):
+    text = Elements(
+        page_of(
+            tmp_path, ["a"], [section(["a"])],
+            skipped=[{"image": "cat/1.jpg", "reason": "truncated"}],
+            failures=[{"experiment": "occlusion", "model": "b", "error": "out of memory"}],
+        )
+    ).text  # fmt: skip
+    assert "1 unreadable image was left out" in text and "cat/1.jpg" in text and "truncated" in text
+    assert "occlusion failed on b:" in text and "out of memory" in text
+
+
+def test_missing_numbers_are_empty_cells_and_nulls(tmp_path):
+    frame = table(["a"], 3).with_columns(top1=pl.Series([math.nan, 50.0, None]), top1_low=pl.Series([math.nan] * 3))
+    chart = charts.curve(frame, "information_loss", "top1")
+    chart.data.values[0]["top1"] = math.nan  # a chart of a user's own experiment may hold anything
+    page = page_of(tmp_path, ["a"], [section(["a"], tables={"t": frame}, figures={"f": chart})])
+    specification = re.search(r"const charts = (\{.*\});\n", page)
+    assert specification is not None
+    json.loads(specification[1], parse_constant=lambda word: pytest.fail(f"{word} is not JSON"))
+    assert "nan" not in Elements(page).text.lower()
+
+
+def test_a_page_without_figures_needs_no_library(tmp_path):
+    page = page_of(tmp_path, ["a"], [section(["a"], figures={})])
+    assert len(page) < 30_000 and "<script" not in page
+
+
+def test_the_library_is_inlined_once_for_any_number_of_charts(tmp_path):
+    one = page_of(tmp_path, ["a"], [section(["a"])])
+    figure = section(["a"]).figures["occlusion-random"]
+    many = page_of(tmp_path, ["a"], [section(["a"], figures={str(i): figure for i in range(5)})])
+    assert len(many) - len(one) < 100_000 < len(one)
+
+
+def test_the_same_run_gives_the_same_page(tmp_path):
+    assert page_of(tmp_path, ["a", "b"], [section(["a", "b"])]) == page_of(tmp_path, ["a", "b"], [section(["a", "b"])])
+
+
+@pytest.fixture
+def browser():
+    sync = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if not CHROMIUM.is_file():
+        pytest.skip(f"no browser at {CHROMIUM}")
+    with sync.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        )
+        yield chromium
+        chromium.close()
+
+
+def test_a_browser_draws_the_page_without_complaint_or_request(tmp_path, browser):
+    models = ["a", EVIL]
+    page_of(tmp_path, models, [section(models)])
+    page = browser.new_page(viewport={"width": 400, "height": 800}, color_scheme="dark")
+    complaints, requests = [], []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("request", lambda request: requests.append(request.url))
+    page.goto((tmp_path / "report.html").as_uri())
+    page.wait_for_selector(".chart svg.marks .role-legend-label text")
+    assert complaints == []
+    assert [url for url in requests if not url.startswith(("data:", "file:", "blob:"))] == []
+
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400, "wide things scroll inside their box"
+    ink, paper = page.evaluate(
+        "[getComputedStyle(document.querySelector('.role-axis-label text')).fill,"
+        " getComputedStyle(document.querySelector('svg.marks')).backgroundColor]"
+    )
+    assert ink == "rgb(230, 237, 243)" and paper == "rgba(0, 0, 0, 0)", "light text on the page's dark ground"
+    page.emulate_media(media="print")
+    assert page.evaluate("getComputedStyle(document.querySelector('.role-axis-label text')).fill") == "rgb(87, 96, 106)"
+
+    page.emulate_media(media="screen")
+    lines = "[...document.querySelectorAll('.mark-line path')].map(line => Number(line.getAttribute('opacity') ?? 1))"
+    assert page.evaluate(lines) == [1, 1]
+    page.locator(".role-legend-label text").first.click()
+    page.wait_for_function(f"{lines}.includes(0)")
+    assert page.evaluate(lines) == [0, 1]
+    page.locator(".role-legend-label text").first.click()
+    page.wait_for_function(f"!{lines}.includes(0)")
+
+    page.locator(".chart summary").click()
+    assert [link.inner_text() for link in page.locator(".vega-actions a").all()] == ["Save as SVG", "Save as PNG"]
+    with page.expect_download() as download:
+        page.locator(".vega-actions a").first.click()
+    assert "<svg" in Path(download.value.path()).read_text("utf-8")
+    assert complaints == []
+
+
+def test_figures_are_written_in_every_format_and_alike_each_time(tmp_path):
+    chart = section(["a"]).figures["occlusion-random"]
+    paths = save_figure(chart, tmp_path / "net.v1-random", formats=("svg", "png", "pdf"))
+    assert [path.name for path in paths] == ["net.v1-random.svg", "net.v1-random.png", "net.v1-random.pdf"]
+    starts = [path.read_bytes()[:5] for path in paths]
+    assert starts[0].startswith(b"<svg") and starts[1] == b"\x89PNG\r" and starts[2] == b"%PDF-"
+    before = paths[0].read_bytes()
+    save_figure(chart, tmp_path / "net.v1-random")
+    assert paths[0].read_bytes() == before
+    with pytest.raises(ValueError, match="gif"):
+        save_figure(chart, tmp_path / "x", formats=("gif",))
+
+
+def test_a_table_is_written_as_csv_json_and_markdown(tmp_path):
+    frame = table(["a|b"], 2).with_columns(top5=pl.Series([math.nan, 1.5]))
+    paths = write_table(frame, tmp_path / "occlusion.v2")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "occlusion.v2.csv",
+        "occlusion.v2.json",
+        "occlusion.v2.md",
+    ]
+    rows = json.loads(paths[1].read_text("utf-8"), parse_constant=pytest.fail)
+    assert [row["top5"] for row in rows] == [None, 1.5]
+    assert rows == to_records(frame)
+    with paths[0].open(newline="") as file:
+        assert [float(row["top1"]) for row in csv.DictReader(file)] == frame["top1"].to_list()
+    assert "80.0 [78.0, 82.0]" in paths[2].read_text("utf-8")
+
+
+def test_markdown_has_one_column_per_measure_and_survives_odd_names():
+    lines = to_markdown(table(["a|b"], 2)).splitlines()
+    assert "top-1 (%)" in lines[0] and "low" not in lines[0]
+    assert all(len(re.findall(r"(?<!\\)\|", line)) == len(re.findall(r"\|", lines[0])) for line in lines)
+
+
+@pytest.mark.parametrize("n_models", [1, 3, 8])
+def test_a_terminal_of_eighty_columns_shows_every_value_on_one_line(n_models):
+    models = [f"swin_tiny_patch4_window7_224.ms_in22k_ft_in1k_{i}" for i in range(n_models)]
+    console = Console(width=80, record=True, file=io.StringIO())
+    for shown in terminal_tables({"occlusion": table(models)}, title="Occlusion"):
+        console.print(shown)
+    text = console.export_text()
+    assert max(map(len, text.splitlines())) <= 80
+    values = re.findall(r"(\d+\.\d) \[\d+\.\d, \d+\.\d\]", text)
+    assert sorted(map(float, values)) == sorted(table(models)["top1"])
+
+
+@pytest.mark.parametrize("name", ["a/b", "../../etc", "model:x@y", "...", "résumé"])
+def test_any_name_becomes_a_file_name(name):
+    assert re.fullmatch(r"[A-Za-z0-9_+][A-Za-z0-9._+-]*", file_name(name))

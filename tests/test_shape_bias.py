@@ -1,0 +1,188 @@
+"""Shape bias: the pooled ratio, the decisions behind it, and the experiment."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import ipvit
+from ipvit.experiments.shape_bias import PEOPLE_BY_CATEGORY, PEOPLE_COUNTS, decide
+from ipvit.metrics import shape_bias, shape_bias_by_category, wilson
+from ipvit.models.labels import ENTRY_LEVEL_CATEGORIES, CategoryMap
+
+PUBLISHED = {
+    "cnn_resnet50": (162, 572, 0.2207),
+    "cnn_resnet50_train_60_epochs": (586, 141, 0.8061),
+    "cnn_alexnet": (182, 537, 0.2531),
+    "cnn_densenet121": (163, 597, 0.2145),
+    "cnn_squeezenet1_1": (133, 597, 0.1822),
+    "human_subject-01": (None, None, 0.9617),
+    "human_subject-02": (None, None, 0.9438),
+    "human_subject-03": (None, None, 0.9673),
+    "human_subject-04": (None, None, 0.9191),
+    "human_subject-05": (None, None, 0.9640),
+}
+
+
+def published_decisions(path: Path) -> tuple[list[str], list[str], list[str]]:
+    """The decision, shape and texture of every published trial; images are named ..._cat1-dog2.png."""
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    textures = [row["imagename"].removesuffix(".png").rpartition("-")[2].rstrip("0123456789") for row in rows]
+    return [row["object_response"] for row in rows], [row["category"] for row in rows], textures
+
+
+@pytest.mark.parametrize("observer", PUBLISHED)
+def test_the_published_trials_give_the_published_shape_bias(real, observer):
+    found = shape_bias(*published_decisions(real / "cue-conflict-decisions" / f"{observer}.csv"))
+    shape, texture, bias = PUBLISHED[observer]
+    assert found.value == pytest.approx(bias, abs=5e-5)
+    assert found.images == 1200
+    if shape is not None:
+        assert (found.shape, found.texture) == (shape, texture)
+
+
+def test_decisions_are_pooled_not_averaged_over_categories():
+    shapes = ["cat"] * 8 + ["dog"] * 2
+    textures = ["dog"] * 8 + ["cat"] * 2
+    decisions = ["cat"] * 8 + ["cat", "na"]
+    found = shape_bias(decisions, shapes, textures)
+    assert (found.shape, found.texture, found.neither) == (8, 1, 1)
+    assert found.value == pytest.approx(8 / 9)
+    by_category = shape_bias_by_category(decisions, shapes, textures)
+    assert {name: counts.value for name, counts in by_category.items()} == {"cat": 1.0, "dog": 0.0}
+
+
+def test_images_without_a_conflict_and_third_answers_do_not_enter_the_ratio():
+    found = shape_bias(["cat", "dog", "car", "cat"], ["cat"] * 4, ["cat", "dog", "dog", "dog"])
+    assert (found.images, found.shape, found.texture, found.neither) == (3, 1, 1, 1)
+
+
+def test_the_interval_is_wilsons_over_the_decisions_that_count():
+    found = shape_bias([0] * 30 + [1] * 10 + [2] * 60, [0] * 100, [1] * 100)
+    assert found.interval() == wilson(30, 40)
+
+
+def test_without_a_decision_for_either_there_is_no_shape_bias():
+    found = shape_bias(["car"], ["cat"], ["dog"])
+    assert np.isnan(found.value)
+    assert np.isnan(found.interval()).all()
+
+
+def test_the_numbers_of_people_belong_together():
+    assert pytest.approx(0.9587, abs=5e-5) == PEOPLE_COUNTS.value
+    assert np.mean(list(PEOPLE_BY_CATEGORY.values())) == pytest.approx(0.9538, abs=5e-4)
+    assert set(PEOPLE_BY_CATEGORY) == set(ENTRY_LEVEL_CATEGORIES)
+
+
+def test_a_category_of_many_weak_classes_does_not_win_by_their_number():
+    categories = CategoryMap(("cat", "dog"), ((0,), (1, 2, 3)), 4)
+    logits = torch.tensor([[0.4, 0.2, 0.2, 0.2]]).log()
+    assert list(decide(logits, categories)) == ["cat"]  # 0.4 against a mean of 0.2, although 0.6 in sum
+
+
+def test_ties_go_to_the_first_or_the_last_category_and_broken_logits_to_none():
+    categories = CategoryMap(("a", "b", "c"), ((0,), (1,), (2,)), 3)
+    logits = torch.tensor([[1.0, 2.0, 2.0], [0.0, 0.0, 0.0], [float("nan"), 0.0, 1.0]])
+    assert list(decide(logits, categories, "first")) == ["b", "a", ""]
+    assert list(decide(logits, categories, "last")) == ["c", "c", ""]
+
+
+class Says(torch.nn.Module):
+    """A network that says what the image's mean grey tells it to, one class per grey level."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.one_hot((x.mean(dim=(1, 2, 3)) * 255).round().long(), 4).float() * 9
+
+
+def test_the_experiment_counts_what_the_network_says(tmp_path):
+    said, shape, texture = np.array([0, 1, 2, 3, 0, 1]), np.array([0, 0, 0, 2, 0, 2]), np.array([1, 1, 1, 3, 0, 1])
+    images = torch.from_numpy(said)[:, None, None, None].expand(-1, 3, 8, 8).to(torch.uint8)
+    classes = ("a", "b", "c", "d")
+    data = ipvit.MemoryDataset(images, shape, classes, fields={"shape": shape, "texture": texture})
+    model = ipvit.wrap(Says(), mean=(0, 0, 0), std=(1, 1, 1), size=8, classes=classes[::-1])  # in another order
+    model.classes = classes
+    run = ipvit.run(ipvit.ShapeBias(), models=model, data=data, out=tmp_path, workers=0, progress=False)
+    row = run.tables["shape-bias"].to_dicts()[0]
+    assert (row["n_images"], row["shape"], row["texture"], row["neither"]) == (5, 1, 3, 1)
+    assert row["shape_bias"] == pytest.approx(0.25)
+    categories = {row["category"]: row["shape_bias"] for row in run.tables["shape-bias-categories"].to_dicts()}
+    assert categories == {"a": pytest.approx(0.5), "c": 0.0}
+    assert "people" not in run.tables["shape-bias"]["model"].to_list()
+    assert run.report().exists()
+
+
+def test_it_says_when_the_data_has_no_textures(model, images, tmp_path):
+    with pytest.raises(ipvit.InputError, match="needs the shape and the texture of every image"):
+        ipvit.run(ipvit.ShapeBias(), models=model, data=images, out=tmp_path / "out", progress=False)
+
+
+def test_a_category_that_nobody_knows_is_named(tmp_path):
+    data = ipvit.MemoryDataset(
+        torch.zeros(1, 3, 8, 8), [0], ["unicorn"], fields={"shape": np.array([0]), "texture": np.array([0])}
+    )
+    model = ipvit.wrap(Says(), size=8, classes=["a", "b", "c", "d"])
+    with pytest.raises(ipvit.InputError, match="'unicorn' is neither an output"):
+        ipvit.run(ipvit.ShapeBias(), models=model, data=data, out=tmp_path, workers=0, progress=False)
+
+
+def distilled() -> ipvit.Model:
+    name = "deit_tiny_distilled_patch16_224?img_size=32&depth=2&num_classes=10"
+    model = ipvit.load_model(name, pretrained=False, label="distilled")
+    model.classes = ipvit.load_dataset("demo:trifeature").classes
+    return model
+
+
+def test_a_distilled_network_answers_with_each_token_and_with_their_mean(tmp_path):
+    data = ipvit.load_dataset("demo:trifeature/cue-conflict")
+    model = distilled()
+    torch.nn.init.normal_(model.backbone.head.weight)  # apart, so that the answers differ
+    torch.nn.init.normal_(model.backbone.head_dist.weight)
+    run = ipvit.run(
+        [ipvit.ShapeBias(), ipvit.TokenSimilarity()], models=model, data=data, out=tmp_path, limit=12, workers=0,
+        progress=False,
+    )  # fmt: skip
+    records = run.records("shape-bias")
+    assert set(run.tables["shape-bias"]["token"]) == {"class", "distillation", "mean"}
+    pictures = torch.stack([data.read(list(data.ids).index(name)) for name in records["image"].unique()]).float() / 255
+    resized = torch.nn.functional.interpolate(pictures, (32, 32), mode="bicubic", antialias=True)
+    resized = ((resized.clamp(0, 1) * 255).round() / 255 - model._mean) / model._std
+    with torch.inference_mode():
+        tokens = model.backbone.forward_features(resized)
+        by_token = {
+            "class": model.backbone.head(tokens[:, 0]),
+            "distillation": model.backbone.head_dist(tokens[:, 1]),
+        }
+    by_token["mean"] = (by_token["class"] + by_token["distillation"]) / 2
+    for token, logits in by_token.items():
+        expected = dict(
+            zip(records["image"].unique(), [model.classes[i] for i in logits.argmax(dim=1).tolist()], strict=True)
+        )
+        rows = records.filter(token=token)
+        same = [expected[image] == decision for image, decision in rows.select("image", "decision").iter_rows()]
+        assert np.mean(same) > 0.9  # resizing in bytes and in floats may differ by a grey level
+    angle = torch.nn.functional.cosine_similarity(tokens[:, 0], tokens[:, 1])
+    assert run.tables["token-similarity"]["cosine"][0] == pytest.approx(float(angle.mean()), abs=1e-2)
+
+
+def test_token_similarity_leaves_out_networks_with_one_token(tmp_path):
+    plain = ipvit.load_model("demo:deit_micro")
+    data = ipvit.load_dataset("demo:trifeature")
+    with pytest.raises(ipvit.InputError, match="token_heads"):
+        ipvit.run(ipvit.TokenSimilarity(), models=plain, data=data, out=tmp_path, limit=2, progress=False)
+
+
+@pytest.mark.slow
+def test_efficientnet_goes_by_the_texture_as_measured_elsewhere(real, tmp_path):
+    model = ipvit.load_model(f"tf_efficientnet_lite0@{real / 'efficientnet_lite0.safetensors'}")
+    run = ipvit.run(
+        ipvit.ShapeBias(), models=model, data=f"cue-conflict:{real / 'cue-conflict'}", out=tmp_path, progress=False
+    )
+    row = run.tables["shape-bias"].to_dicts()[0]
+    assert (row["n_images"], row["shape"], row["texture"]) == (271, 38, 154)
+    assert row["shape_bias"] == pytest.approx(0.198, abs=5e-4)
+    assert run.tables["shape-bias"]["model"].to_list()[1] == "people"
