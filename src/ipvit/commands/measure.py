@@ -86,7 +86,7 @@ def print_tables(results: Run, report: Path) -> None:
         tables = {key: table for key, table in results.tables.items() if key == name or key.startswith(f"{name}-")}
         for table in terminal_tables(tables, title=f"{experiment.title} ({experiment.reproduces})"):
             console.print(table)
-        for sentence in experiment.summary(tables):
+        for sentence in experiment.summary(tables) if tables else []:
             console.print(sentence, highlight=False, markup=False)
     console.print(f"report: {report}", soft_wrap=True, highlight=False, markup=False)
 

@@ -116,11 +116,12 @@ class FeatureDrop(Experiment):
 
     def figures(self, tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
         """Return a curve per model over the blocks, one panel per rate."""
-        table = with_paper(tables["feature-drop"].filter(pl.col("block") != CLEAN), tables, self.name)
+        table = with_paper(tables["feature-drop"].filter(pl.col("block") != CLEAN), tables, self.name).sort("block", "rate")
         return {
             "feature-drop": charts.curve(
                 table.with_columns(pl.format("{} % lost", (pl.col("rate") * 100).round().cast(pl.Int64)).alias("lost")),
                 x="block",
+                x_scale="ordinal",
                 y="top1",
                 low="top1_low",
                 high="top1_high",
