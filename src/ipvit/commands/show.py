@@ -188,7 +188,10 @@ def experiments(*, json: Flag = False) -> int:
         )
     if json:
         return _print_json(rows)
-    _print_table("Experiments", ("name", "reproduces", "needs", "question"), [tuple(row.values()) for row in rows])
+    console = Console()
+    for row in rows:
+        console.print(f"[bold]{row['name']}[/] ({row['reproduces']})", highlight=False)
+        console.print(f"  {row['question']}\n  [dim]needs {row['needs']}[/]", highlight=False)
     return 0
 
 

@@ -98,17 +98,30 @@ class Store:
         self._rows = 0
         self._last_flush = time.monotonic()
 
-    def done(self, identity: Identity) -> dict[str, set[str]]:
-        """Return, per condition key, the ids of the images that are already on disk for this identity."""
-        found: dict[str, set[str]] = {}
-        for path in self._parts(identity.experiment, f"*-{identity.weights[:8]}"):
-            frame = self._read(path)
+    def done(self, identity: Identity, ids: Sequence[str], conditions: Sequence[Condition]) -> np.ndarray:
+        """Return which results are already on disk.
+
+        Args:
+            identity: whose results.
+            ids: the images of the data set.
+            conditions: the conditions that are asked for.
+
+        Returns:
+            ``(len(ids), len(conditions))`` boolean array.
+        """
+        done = np.zeros((len(ids), len(conditions)), dtype=bool)
+        parts = list(self._parts(identity.experiment, f"*-{identity.weights[:8]}"))
+        rows = {image: row for row, image in enumerate(ids)} if parts else {}
+        columns = {condition.key: column for column, condition in enumerate(conditions)}
+        wanted = [pl.col(name) == value for name, value in identity.columns().items()]
+        for path in parts:
+            frame = self._read(path, [*identity.columns(), "condition", "image"])
             if frame is None:
                 continue
-            mine = frame.filter(*(pl.col(name) == value for name, value in identity.columns().items()))
-            for (key,), group in mine.group_by(["condition"]):
-                found.setdefault(str(key), set()).update(group["image"])
-        return found
+            for key, images in frame.filter(*wanted).group_by("condition").agg("image").iter_rows():
+                if key in columns:
+                    done[[rows[image] for image in images if image in rows], columns[key]] = True
+        return done
 
     def records(self, experiment: str) -> pl.DataFrame:
         """Return all records of an experiment in a fixed order, each result once."""
@@ -127,11 +140,11 @@ class Store:
     def _parts(self, experiment: str, folder: str = "*") -> Iterator[Path]:
         yield from sorted((self.root / RECORDS / experiment).glob(f"{folder}/part-*.parquet"))
 
-    def _read(self, path: Path) -> pl.DataFrame | None:
+    def _read(self, path: Path, columns: list[str] | None = None) -> pl.DataFrame | None:
         """Return a part, or None where its content is not what was written; a damaged part is put aside."""
         data = path.read_bytes()
         if path.stem.rpartition("-")[2] == _digest(data):
-            return pl.read_parquet(io.BytesIO(data))
+            return pl.read_parquet(io.BytesIO(data), columns=columns)
         aside = path.with_suffix(".damaged")
         path.rename(aside)
         self.damaged.append(aside)

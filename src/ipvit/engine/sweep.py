@@ -57,7 +57,7 @@ class Pair:
     identity: Identity
     conditions: tuple[Condition, ...]
     classes: np.ndarray | None
-    done: dict[str, set[str]]
+    done: np.ndarray
     failed: bool = False
 
     @functools.cached_property
@@ -65,12 +65,9 @@ class Pair:
         """How pictures become the model's input in this experiment."""
         return self.experiment.view(self.model)
 
-    def missing(self, ids: Sequence[str]) -> list[tuple[int, ...]]:
-        """Return per image the numbers of the conditions that are not on disk."""
-        if not self.done:
-            return [tuple(range(len(self.conditions)))] * len(ids)
-        done = [self.done.get(condition.key, ()) for condition in self.conditions]
-        return [tuple(n for n, have in enumerate(done) if i not in have) for i in ids]
+    def missing(self, indices: np.ndarray) -> list[tuple[int, ...]]:
+        """Return per image, given by its position, the numbers of the conditions that are not on disk."""
+        return [tuple(np.flatnonzero(~row).tolist()) for row in self.done[indices]]
 
 
 @dataclasses.dataclass
@@ -129,7 +126,8 @@ def prepare_pair(experiment: Experiment, model: Model, data: Dataset, store: Sto
     identity = Identity(
         experiment.name, experiment.version, model.digest, data.fingerprint, settings.seed, settings.precision
     )
-    return Pair(experiment, model, identity, tuple(experiment.conditions(model)), classes, store.done(identity))
+    conditions = tuple(experiment.conditions(model))
+    return Pair(experiment, model, identity, conditions, classes, store.done(identity, data.ids, conditions))
 
 
 def sweep(
@@ -155,7 +153,7 @@ def sweep(
     """
     chosen = select(data.ids, settings.limit)
     outcome = Outcome(len(chosen))
-    chunks = [chunk for chunk in _chunks(chosen, settings, device) if _anything_missing(pairs, data, chunk)]
+    chunks = [chunk for chunk in _chunks(chosen, settings, device) if _anything_missing(pairs, chunk)]
     views = [pair.view for pair in pairs]
     workers = default_workers(device.type) if settings.workers is None else settings.workers
     reader = read_chunks(
@@ -213,13 +211,8 @@ def _note_unreadable(chunk: Chunk, data: Dataset, outcome: Outcome, settings: Se
 
 def count_missing(pairs: Sequence[Pair], data: Dataset, settings: Settings) -> int:
     """Return how many results (image x condition x model) are still to be measured."""
-    ids = [data.ids[int(i)] for i in select(data.ids, settings.limit)]
-    total = 0
-    for pair in pairs:
-        for condition in pair.conditions:
-            have = pair.done.get(condition.key)
-            total += len(ids) if not have else sum(i not in have for i in ids)
-    return total
+    chosen = select(data.ids, settings.limit)
+    return sum(int((~pair.done[chosen]).sum()) for pair in pairs)
 
 
 def _chunks(chosen: np.ndarray, settings: Settings, device: torch.device) -> list[np.ndarray]:
@@ -227,9 +220,8 @@ def _chunks(chosen: np.ndarray, settings: Settings, device: torch.device) -> lis
     return [chosen[start : start + size] for start in range(0, len(chosen), size)]
 
 
-def _anything_missing(pairs: Sequence[Pair], data: Dataset, chunk: np.ndarray) -> bool:
-    ids = [data.ids[int(i)] for i in chunk]
-    return any(any(pair.missing(ids)) for pair in pairs)
+def _anything_missing(pairs: Sequence[Pair], chunk: np.ndarray) -> bool:
+    return any(not pair.done[chunk].all() for pair in pairs)
 
 
 def _on_device(chunk: Chunk, device: torch.device) -> dict[Any, torch.Tensor]:
@@ -245,7 +237,7 @@ def _batches(
     """Yield the chunk as batches of images that lack the same conditions: one batch, unless a limit was raised."""
     ids = [data.ids[int(i)] for i in chunk.indices]
     groups: dict[tuple[int, ...], list[int]] = {}
-    for row, missing in enumerate(pair.missing(ids)):
+    for row, missing in enumerate(pair.missing(chunk.indices)):
         if missing:
             groups.setdefault(missing, []).append(row)
     view = pair.view
