@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -13,10 +14,12 @@ import polars as pl
 import pytest
 import torch
 import yaml
+from timm.models.resnet import BasicBlock, ResNet
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 import ipvit
+from adapter_networks import calibrate
 from conftest import PatchNet, write_images
 from ipvit.cli import main
 from ipvit.data.dataset import MemoryDataset
@@ -72,6 +75,13 @@ def loud(size: int | tuple[int, int] = 32, seed: int = 0, **more: Any) -> ipvit.
     """A network that remembers images exactly as they are after occlusion: its normalisation does nothing."""
     torch.manual_seed(seed)
     return wrapped(Loud(PatchNet()), size, **{"mean": (0, 0, 0), "std": (1, 1, 1)} | more)
+
+
+def tiny_resnet() -> ipvit.Model:
+    torch.manual_seed(3)
+    network = ResNet(BasicBlock, (1, 1, 1, 1), 4, channels=(8, 12, 16, 24), stem_width=8)
+    calibrate(network, torch.randn(16, 3, 64, 64))
+    return wrapped(network, 64, "resnet")
 
 
 def plain(size: int = 32) -> ipvit.Model:
@@ -212,6 +222,20 @@ def measured(experiment: ipvit.Experiment, models: Any, data: Any, out: Path, **
     run = ipvit.run(experiment, models=models, data=data, out=out, progress=False, **{"workers": 0} | options)
     assert not run.manifest["failures"], run.manifest["failures"]
     return run.records(experiment.name)
+
+
+def seen_by(
+    model: ipvit.Model, records: pl.DataFrame, experiment: ipvit.Experiment, data: Any
+) -> list[tuple[dict[str, Any], np.ndarray]]:
+    """Pair every record with the picture that the network was really shown; all images were in one batch."""
+    rows = {(row["condition"], row["image"]): row for row in records.iter_rows(named=True)}
+    asked = itertools.product((c.key for c in experiment.conditions(model)), data.ids)
+    shown = [picture.numpy() for picture in model.backbone.seen]
+    return [(rows[key], picture) for key, picture in zip(asked, shown, strict=True)]
+
+
+def share_changed(image: np.ndarray, occluded: np.ndarray) -> float:
+    return float((image != occluded).any(axis=0).mean())
 
 
 def agrees(row: dict[str, Any], logits: Tensor) -> None:

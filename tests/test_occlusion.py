@@ -1,6 +1,7 @@
 """Occlusion on a grid: every record against a plain loop over single images."""
 
 import itertools
+import json
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import nn
 
 import ipvit
 from conftest import PatchNet
+from ipvit.cli import main
 from ipvit.data.dataset import MemoryDataset
 from ipvit.data.subset import select
 from plain_loops import (
@@ -30,6 +32,8 @@ from plain_loops import (
     salience,
     same_for_any_batch_size,
     same_from_everywhere,
+    seen_by,
+    share_changed,
     tiny_vit,
     vit_by_hand,
     working_folder,
@@ -43,14 +47,6 @@ def nets(tmp_path, monkeypatch) -> str:
     return str(working_folder(tmp_path, monkeypatch) / "nets.py")
 
 
-def seen_by(model: ipvit.Model, records: pl.DataFrame, experiment: ipvit.Occlusion, data) -> list[tuple[dict, np.ndarray]]:
-    """Pair every record with the picture that the network was really shown; all images were in one batch."""
-    rows = {(row["condition"], row["image"]): row for row in records.iter_rows(named=True)}
-    asked = itertools.product((c.key for c in experiment.conditions(model)), data.ids)
-    shown = [picture.numpy() for picture in model.backbone.seen]
-    return [(rows[key], picture) for key, picture in zip(asked, shown, strict=True)]
-
-
 def without_cells(image: np.ndarray, cells, grid: tuple[int, int], offset=(0, 0)) -> np.ndarray:
     """Blacken cells, one after the other; what an offset moves out of the image is cut off."""
     occluded = image.copy()
@@ -59,10 +55,6 @@ def without_cells(image: np.ndarray, cells, grid: tuple[int, int], offset=(0, 0)
         top, left = (cell // grid[1]) * tall + offset[0], (cell % grid[1]) * wide + offset[1]
         occluded[:, top : top + tall, left : left + wide] = 0
     return occluded
-
-
-def share_changed(image: np.ndarray, occluded: np.ndarray) -> float:
-    return float((image != occluded).any(axis=0).mean())
 
 
 GRIDS = [
@@ -235,14 +227,12 @@ def test_salient_at_a_mass_and_non_salient_at_the_rest_are_complements(tmp_path,
 
 def test_masks_as_salience_drop_the_object_before_the_background(tmp_path):
     masks = np.zeros((4, 32, 32), np.uint8)
-    masks[:, 8:24, 8:20] = 255  # two whole columns' worth of object, the right one half empty
+    masks[:, 8:24, 8:20] = 255  # fills two cells, and half of the two to their right
     model, data = loud(), photos(4, masks=masks)
     experiment = ipvit.Occlusion(modes=("salient", "non_salient"), levels=(0.9,), grid="4x4", salience="masks")
     for row, picture in seen_by(model, measured(experiment, model, data, tmp_path), experiment, data):
-        kept_or_dropped = {5, 9, 6, 10}
-        dropped = kept_or_dropped if row["mode"] == "salient" else set(range(16)) - {5, 9, 6, 10}
-        if row["mode"] == "non_salient":  # 90 %: background, both half cells, and of the two full ones the first
-            dropped |= {6, 10, 5}
+        full, half = [5, 9], [6, 10]
+        dropped = {*full, *half} if row["mode"] == "salient" else set(range(16)) - {9}  # 9 alone holds a third
         assert np.array_equal(picture, without_cells(pixels_of(data, row["image"]), dropped, (4, 4)))
 
 
@@ -258,16 +248,18 @@ def test_networks_that_crop_differently_get_salience_of_their_own_picture(tmp_pa
     for model in models():
         alone = measured(experiment(), model, data, tmp_path / model.name)
         mine = together.filter(pl.col("model") == model.name)
-        assert mine.sort("condition", "image").select("image", "dropped", "prediction").equals(
-            alone.sort("condition", "image").select("image", "dropped", "prediction")
+        assert (
+            mine.sort("condition", "image")
+            .select("image", "dropped", "prediction")
+            .equals(alone.sort("condition", "image").select("image", "dropped", "prediction"))
         )
 
 
 def test_one_experiment_on_two_data_sets_looks_at_both(tmp_path, nets):
     experiment = ipvit.Occlusion(modes=("salient",), levels=(0.5,), grid="4x4", salience=f"{nets}:salience")
-    measured(experiment, loud(), photos(3, seed=1), tmp_path / "first")
+    measured(experiment, loud(), photos(3, seed=1), tmp_path / "out")
     model, data, where = loud(), photos(3, seed=2), salience()
-    for row, picture in seen_by(model, measured(experiment, model, data, tmp_path / "next"), experiment, data):
+    for row, picture in seen_by(model, measured(experiment, model, data, tmp_path / "out"), experiment, data):
         image = pixels_of(data, row["image"])
         weights = attention_of(where.backbone, normalised(where, image), "1")
         dropped = set(range(16)) - least_salient(weights, 0.5)
@@ -312,7 +304,9 @@ def test_tokens_that_are_taken_out_never_enter_a_forward_pass_written_by_hand(tm
             order = order_of(key_of(row["image"], 0, "occlusion", "random", "4x4", row["run"], level), 16)
             kept = sorted(order[parts_of(level, 16) :])
         else:
-            low = least_salient(attention_of(where.backbone, normalised(where, image), "1"), abs((mode == "salient") - level))
+            low = least_salient(
+                attention_of(where.backbone, normalised(where, image), "1"), abs((mode == "salient") - level)
+            )
             kept = sorted(low if mode == "salient" else set(range(16)) - low)
             kept = list(range(16)) if level == 0 else kept
         by_hand = vit_by_hand(model.backbone, normalised(model, image), only=kept)["logits"]
@@ -403,14 +397,24 @@ def test_python_the_command_line_and_a_study_measure_the_same(nets):
     assert set(records["offset"]) == {"1,2"} and set(records["fill"]) == {"mean"} and records.height == 8 * (3 + 2)
 
 
+def test_the_list_of_experiments_says_what_each_reproduces(capsys):
+    assert main(["experiments", "--json"]) == 0
+    listed = {row["name"]: row["reproduces"] for row in json.loads(capsys.readouterr().out)}
+    expected = {
+        "occlusion": "Figure 3", "feature-drop": "Tables 6 and 7", "correlation": "Table 1 and Figure 5",
+        "attention": "Figure 4", "shuffle": "Figures 10 and 11", "position": "Table 8",
+    }  # fmt: skip
+    assert listed.items() >= expected.items()
+
+
 @pytest.mark.parametrize(
     ("parameters", "words"),
     [
         ({"salience": "nets.py:net"}, "has no attention from a class token"),
         ({"salience": "nets.py:salience?class_token=false&global_pool=avg"}, "has no attention from a class token"),
-        ({"salience": "nets.py:two_headed", "salience_head": "2"}, "where has heads 0 to 1, no head 2"),
+        ({"salience": "nets.py:two_headed", "salience_head": "2"}, "two_headed has heads 0 to 1, no head 2"),
         ({"salience": "nets.py:salience", "salience_head": "best"}, "a head is a number, mean or rollout, not 'best'"),
-        ({"salience": "nets.py:salience", "salience_block": 3}, "where has 3 blocks, no block 3"),
+        ({"salience": "nets.py:salience", "salience_block": 3}, "salience has 3 blocks, no block 3"),
         ({"salience": "nets.py:salience", "grid": "2x2", "removal": "tokens"}, "the network's own grid, 4x4 for vit"),
         ({"modes": ("block",), "removal": "tokens"}, "can be removed in the modes random, salient, non_salient"),
         ({"modes": ("random",), "removal": "tokens", "levels": (1.0,)}, "must stay below 1"),
@@ -423,16 +427,14 @@ def test_python_the_command_line_and_a_study_measure_the_same(nets):
 def test_what_cannot_be_measured_is_refused_in_one_clear_line(tmp_path, nets, parameters, words):
     experiment = ipvit.Occlusion(**{"modes": ("salient",), "levels": (0.5,), "grid": "4x4"} | parameters)
     with pytest.raises(ipvit.InputError, match=words) as raised:
-        ipvit.run(
-            experiment, models=quiet_vit(), data=photos(1), out=tmp_path / "out", workers=0, progress=False
-        )
+        ipvit.run(experiment, models=quiet_vit(), data=photos(1), out=tmp_path / "out", workers=0, progress=False)
     assert "\n" not in str(raised.value)
     assert not list(Path(tmp_path).glob("out/records/**/*.parquet"))
 
 
 @pytest.mark.slow
 def test_real_photos_lose_more_with_the_object_than_with_the_background(tmp_path, real):
-    """The patches that hold 90 % of the attention are fewer than half of the image, and nearly all that matters."""
+    """At equal shares of the image, a network trained for salience finds the patches that matter."""
     where = f"vit_small_patch14_dinov2?img_size=224@{real / 'dinov2_vits14_saliency.safetensors'}"
     experiment = ipvit.Occlusion(
         modes=("salient", "non_salient"), levels=tuple(k / 10 for k in range(11)), grid="16x16", salience=where,
@@ -444,7 +446,6 @@ def test_real_photos_lose_more_with_the_object_than_with_the_background(tmp_path
     run = ipvit.run(experiment, models=model, data=data, out=tmp_path, limit=40, workers=0, progress=False)
     table = run.tables["occlusion"]
     curves = {mode: table.filter(pl.col("mode") == mode).sort("dropped") for mode in ("salient", "non_salient")}
-    print(table.select("mode", "information_loss", "dropped", "top1"))
     salient, rest = (
         np.interp([0.2, 0.3, 0.4, 0.5, 0.6], curve["dropped"].to_numpy(), curve["top1"].to_numpy())
         for curve in curves.values()

@@ -30,6 +30,7 @@ COMMANDS = {
     "run": ("ipvit.commands.measure:run", "Run a study file, or continue it."),
     "report": ("ipvit.commands.show:report", "Build tables, figures and report.html of a run folder."),
     "train": ("ipvit.commands.make:train", "Train a network by a recipe."),
+    "stylize": ("ipvit.commands.stylize:stylize", "Copy images in the textures of paintings (section 3.1)."),
     "models": ("ipvit.commands.show:models", "List the networks that can be used."),
     "datasets": ("ipvit.commands.show:datasets", "List the kinds of data that can be used."),
     "experiments": ("ipvit.commands.show:experiments", "List the experiments and what each reproduces."),

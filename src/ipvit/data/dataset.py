@@ -115,7 +115,13 @@ class MemoryDataset:
         self.aliases: tuple[str, ...] | None = None
         self.fields: Mapping[str, np.ndarray] = dict(fields or {})
         self.has_masks = masks is not None
-        self.fingerprint = fingerprint("memory", list(self.ids), self.labels, self._images.numpy())
+        self.fingerprint = fingerprint(
+            "memory",
+            list(self.ids),
+            self.labels,
+            self._images.numpy(),
+            None if self._masks is None else self._masks.numpy(),
+        )
 
     def __len__(self) -> int:
         return len(self._images)

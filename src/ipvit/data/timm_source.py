@@ -45,7 +45,7 @@ def open_timm(name: str, root: str | None, split: str, classes: str | None) -> D
 
 
 def _class_names(classes: str) -> tuple[str, ...]:
-    from timm.data import ImageNetInfo
+    from timm.data.imagenet_info import ImageNetInfo
 
     path = Path(classes).expanduser()
     if path.is_file():
@@ -53,9 +53,7 @@ def _class_names(classes: str) -> tuple[str, ...]:
     try:
         return tuple(ImageNetInfo(classes).label_names())
     except AssertionError:
-        raise InputError(
-            f"{classes!r} is neither a file of class names nor a label space of timm's"
-        ) from None
+        raise InputError(f"{classes!r} is neither a file of class names nor a label space of timm's") from None
 
 
 class TimmDataset:

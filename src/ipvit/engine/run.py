@@ -88,8 +88,8 @@ def execute(
         status = "interrupted"
         try:
             with _progress_bar(count_missing(pairs, data, settings), progress) as advance:
-                outcome = sweep(
-                    pairs, data, store, settings, device,
+                sweep(
+                    pairs, data, store, settings, device, outcome,
                     advance=advance, on_first_batch=lambda pair, batch: _save_examples(out, pair, batch),
                 )  # fmt: skip
             status = "failed" if outcome.failures else "done"

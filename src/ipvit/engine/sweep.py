@@ -136,10 +136,11 @@ def sweep(
     store: Store,
     settings: Settings,
     device: torch.device,
+    outcome: Outcome,
     *,
     advance: Callable[[int], None] = lambda _: None,
     on_first_batch: Callable[[Pair, Batch], None] = lambda _pair, _batch: None,
-) -> Outcome:
+) -> None:
     """Measure what is missing.
 
     Args:
@@ -148,11 +149,12 @@ def sweep(
         store: where records go.
         settings: how to run.
         device: where the models are.
+        outcome: filled as the sweep goes on, so that it holds even when the sweep is interrupted.
         advance: told of every finished number of results, for a progress bar.
         on_first_batch: given the first batch of each pair, for example pictures.
     """
     chosen = select(data.ids, settings.limit)
-    outcome = Outcome(len(chosen))
+    outcome.selected = len(chosen)
     chunks = [chunk for chunk in _chunks(chosen, settings, device) if _anything_missing(pairs, chunk)]
     views = [pair.view for pair in pairs]
     workers = default_workers(device.type) if settings.workers is None else settings.workers
@@ -165,7 +167,7 @@ def sweep(
         decoder=getattr(data, "decoder", "fast"),
         pin_memory=device.type == "cuda",
     )
-    donors = _donors(pairs, data, views, device) if chunks else Donors((), {})
+    donors = _donors(pairs, data, views, device) if chunks else {}
     shown: set[int] = set()
     try:
         for chunk in reader:
@@ -174,16 +176,19 @@ def sweep(
             for number, pair in enumerate(pairs):
                 if pair.failed or not len(chunk.indices):
                     continue
-                for batch in _batches(pair, data, chunk, images, donors, settings.seed):
-                    if number not in shown:
-                        shown.add(number)
-                        on_first_batch(pair, batch)
-                    _measure_into(store, pair, batch, outcome, device, settings.precision)
+                for batch in _batches(
+                    pair, data, chunk, images, donors.get(pair.experiment.needs.donors, NO_DONORS), settings.seed
+                ):
+                    first = number not in shown
+                    shown.add(number)
+                    with _recording_failures(pair, outcome):
+                        if first:
+                            on_first_batch(pair, batch)
+                        _measure_into(store, pair, batch, outcome, device, settings.precision)
                     advance(len(batch) * len(batch.conditions))
             store.flush_if_due()
     finally:  # also on Ctrl-C: what is measured is kept
         store.flush()
-    return outcome
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,10 +199,19 @@ class Donors:
     images: dict[Any, torch.Tensor]
 
 
-def _donors(pairs: Sequence[Pair], data: Dataset, views: Sequence[Any], device: torch.device) -> Donors:
-    wanted = max((pair.experiment.needs.donors for pair in pairs), default=0)
-    if not wanted:
-        return Donors((), {})
+NO_DONORS = Donors((), {})
+
+
+def _donors(pairs: Sequence[Pair], data: Dataset, views: Sequence[Any], device: torch.device) -> dict[int, Donors]:
+    """Return the donors by how many were asked for: what one experiment asks for must not change another's."""
+    return {
+        wanted: _read_donors(wanted, data, views, device)
+        for wanted in {pair.experiment.needs.donors for pair in pairs}
+        if wanted
+    }
+
+
+def _read_donors(wanted: int, data: Dataset, views: Sequence[Any], device: torch.device) -> Donors:
     (chunk,) = read_chunks(data, [select(data.ids, wanted)], views, workers=0)
     return Donors(tuple(data.ids[int(i)] for i in chunk.indices), _on_device(chunk, device))
 
@@ -266,25 +280,27 @@ def _batches(
         )
 
 
+@contextlib.contextmanager
+def _recording_failures(pair: Pair, outcome: Outcome) -> Iterator[None]:
+    """Record whatever a network or an experiment raises and leave the pair alone from then on; the rest goes on."""
+    try:
+        yield
+    except (InputError, OSError):  # the user's mistake, or a full disk: not the network's
+        raise
+    except Exception as error:  # noqa: BLE001 - anything may come out of somebody's network
+        text = " ".join(str(error).split())
+        what = f"{type(error).__name__}: {text[:300]}"
+        outcome.failures.append(Failure(pair.experiment.name, pair.model.name, what, traceback.format_exc()))
+        pair.failed = True
+
+
 def _measure_into(
     store: Store, pair: Pair, batch: Batch, outcome: Outcome, device: torch.device, precision: str
 ) -> None:
-    try:
-        measured = [
-            (records.condition, _columns(records, batch))
-            for records in _measure(pair.experiment, pair.model, batch, device, precision)
-        ]
-    except InputError:
-        raise
-    except Exception as error:  # noqa: BLE001 - whatever a network or an experiment raises is recorded, and the rest goes on
-        text = " ".join(str(error).split())
-        outcome.failures.append(
-            Failure(
-                pair.experiment.name, pair.model.name, f"{type(error).__name__}: {text[:300]}", traceback.format_exc()
-            )
-        )
-        pair.failed = True
-        return
+    measured = [
+        (records.condition, _columns(records, batch))
+        for records in _measure(pair.experiment, pair.model, batch, device, precision)
+    ]
     for condition, columns in measured:
         store.add(pair.identity, pair.model.name, batch.ids, condition, column_frame(columns))
         outcome.measured += len(batch)

@@ -28,9 +28,9 @@ def category_chart(categories: pl.DataFrame, overall: pl.DataFrame, *, x: str, r
     place = alt.X(
         field=x,
         type="quantitative",
-        title="← texture decides          share of shape decisions          shape decides →",
+        title="Share of decisions for shape (0: texture always decides, 1: shape always decides)",
         scale=alt.Scale(domain=[0, 1]),
-        axis=alt.Axis(values=[0, 0.25, 0.5, 0.75, 1], grid=True),
+        axis=alt.Axis(grid=True),
     )
     lines = (
         alt.Chart(inline(whole))
@@ -48,10 +48,11 @@ def category_chart(categories: pl.DataFrame, overall: pl.DataFrame, *, x: str, r
     )
     points = (
         alt.Chart(inline(data))
-        .mark_point(filled=True, size=72, stroke="white", strokeWidth=0.7)
+        .mark_point(filled=True, size=60, stroke="white", strokeWidth=0.7)
         .encode(
             x=place,
             y=alt.Y(field=rows, type="nominal", sort=None, title=None, axis=alt.Axis(grid=True, gridDash=[1, 3])),
+            yOffset=alt.YOffset(field="series", type="nominal", sort=look.names),  # equal shares side by side
             color=look.colour,
             shape=look.shape,
             opacity=look.shown(0.9),

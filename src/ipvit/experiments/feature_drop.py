@@ -116,7 +116,11 @@ class FeatureDrop(Experiment):
 
     def figures(self, tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
         """Return a curve per model over the blocks, one panel per rate."""
-        table = with_paper(tables["feature-drop"].filter(pl.col("block") != CLEAN), tables, self.name).sort("block", "rate")
+        dropped = tables["feature-drop"].filter(pl.col("block") != CLEAN)
+        table = with_paper(dropped, tables, self.name).sort("block", "rate")
+        if "mask_scope" in table.columns:  # measured with a mask per image and with shared ones: a curve for each
+            words = [pl.col("model"), pl.format("mask per {}", "mask_scope")]
+            table = table.with_columns(pl.concat_str(words, separator=", ", ignore_nulls=True).alias("model"))
         return {
             "feature-drop": charts.curve(
                 table.with_columns(pl.format("{} % lost", (pl.col("rate") * 100).round().cast(pl.Int64)).alias("lost")),

@@ -76,13 +76,17 @@ class Position(Experiment):
         places = records.filter(pl.col("place") != WHOLE)
         by = ["model", "place", *varying(places, ["scale"])]
         order = pl.col("place").replace_strict({place: i for i, place in enumerate((WHOLE, *_ORDER))}, default=99)
-        return {"position": accuracy_table(records, by).sort("model", order, maintain_order=True)}
+        return {"position": accuracy_table(records, by).sort("model", order, *by[2:], maintain_order=True)}
 
     def figures(self, tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
         """Return bars per place, one colour per model."""
+        table = with_paper(tables["position"], tables, self.name)
+        if "scale" in table.columns:  # measured at several scales: a place for each
+            scaled = pl.when(pl.col("place") != WHOLE).then(pl.format("{}, {}", "place", pl.col("scale").round(2)))
+            table = table.with_columns(pl.coalesce(scaled, "place").alias("place"))
         return {
             "position": charts.bars(
-                with_paper(tables["position"], tables, self.name),
+                table,
                 x="place",
                 y="top1",
                 low="top1_low",

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 BEST, MEAN = "best", "mean"
 EVERYTHING, CENTRE = "everything", "centre"
-CENTRE_SIDE = 0.5**0.5
-"""Sides of the centre box over those of the image: it covers half of it."""
+CENTRE_SIDE = 0.5
+"""Height and width of the centre box over those of the image."""
 
 _MOST_CELLS = 2**27  # attention values at a time, of one block: half a gigabyte
 _EXAMPLES = 4
@@ -40,6 +40,7 @@ class SegmentCondition(Condition):
     """One mask per image: of a head (its number), of the mean of all, or without a network."""
 
     token: str
+    block: int
     threshold: float
     head: str
     protocol: str
@@ -96,14 +97,15 @@ class Segment(Experiment):
             blank = torch.zeros(1, 3, *model.image_size, device=model.device)
             heads = self._attention(model, blank)[_tokens(model)[0]].shape[1]
         names = [*map(str, range(heads)), MEAN, BEST]
+        block = self.block % model.adapter.n_blocks
         return [
             *(
-                SegmentCondition(token, threshold, head, self.protocol)
+                SegmentCondition(token, block, threshold, head, self.protocol)
                 for token in _tokens(model)
                 for threshold in self.thresholds
                 for head in names
             ),
-            *(SegmentCondition("", 1.0, name, self.protocol) for name in (EVERYTHING, CENTRE)),
+            *(SegmentCondition("", -1, 1.0, name, self.protocol) for name in (EVERYTHING, CENTRE)),
         ]
 
     def measure(self, model: Model, batch: Batch) -> Iterator[Records]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -13,11 +14,12 @@ from ipvit.perturb.seeding import keys
 if TYPE_CHECKING:
     from ipvit.experiments.charts import Figure
 
-ORACLE = "best head per object (oracle)"
-CHOSEN = "head chosen on the other half"
+ORACLE = "best head (oracle)"
+CHOSEN = "chosen head"
 AVERAGE = "mean of heads"
 NO_NETWORK = "no network"
 WITHOUT = {"everything": "everything foreground", "centre": "centre box"}
+SETTINGS = ("block", "protocol")
 MEASURES = ("jaccard", "jaccard_instance")
 
 
@@ -28,17 +30,17 @@ def tables(records: pl.DataFrame) -> dict[str, pl.DataFrame]:
         records: one row per image, model, token, threshold and head; see :class:`ipvit.experiments.segment.Segment`.
 
     Returns:
-        ``segment``: the oracle of the paper's protocol (for each object the head that fits it best); one head for all
-        images, chosen on one half of them and measured on the other, and the other way round; the mean of the heads;
-        and what one has without a network. ``segment-heads``: every head.
+        ``segment``: the oracle of the paper's protocol (for each object the head that fits it best); the chosen head,
+        one for all images, chosen on one half of them and measured on the other, and the other way round; the mean of
+        the heads; and what one has without a network. ``segment-heads``: every head.
     """
     measures = [name for name in MEASURES if name in records.columns]
     seen = records.filter(pl.col("jaccard").is_not_nan() & pl.col("jaccard").is_not_null())
     if seen.is_empty():
         return {}
     seen = seen.with_columns(pl.col(name).cast(pl.Float64) * 100 for name in measures)
-    settings = ["model", "token", "threshold", *varying(records, ["protocol"], within=())]
     networks = seen.filter(pl.col("token") != "")
+    settings = ["model", "token", "threshold", *varying(networks, SETTINGS)]
     numbered = networks.filter(pl.col("head").str.contains(r"^\d+$"))
     parts = [
         networks.filter(pl.col("head") == "best").with_columns(mask=pl.lit(ORACLE), head=pl.lit("")),
@@ -51,9 +53,10 @@ def tables(records: pl.DataFrame) -> dict[str, pl.DataFrame]:
     models = pl.col("model").replace_strict(order, return_dtype=pl.Int32)
     main = main.sort(models, *settings[1:], ways, maintain_order=True)
     per_head = mean_table(numbered.with_columns(pl.col("head").cast(pl.Int32)), [*settings, "head"], measures)
+    whole = pl.concat([main, _baselines(seen, [*settings, "mask", "head"], measures)])
     return {
-        "segment": pl.concat([main, _baselines(seen, [*settings, "mask", "head"], measures)]),
-        "segment-heads": per_head.sort(models, *settings[1:], "head", maintain_order=True),
+        "segment": whole.drop("n_runs"),  # nothing is random
+        "segment-heads": per_head.sort(models, *settings[1:], "head", maintain_order=True).drop("n_runs"),
     }
 
 
@@ -95,16 +98,20 @@ def figures(tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
     if not tables:
         return {}
     table = _with_series(tables["segment"])
-    usual = min(table["threshold"].drop_nulls().unique(), key=lambda value: abs(value - 0.9))
+    usual = _usual(table)
     at = table.filter(pl.col("threshold").is_null() | (pl.col("threshold") == usual))
     heads = _with_series(tables["segment-heads"]).filter(pl.col("threshold") == usual)
+    highest = at["jaccard_high"].fill_nan(None).max() or at["jaccard"].max()
     found: dict[str, Figure] = {
         "segment": charts.dots(
             at, x="jaccard", y="series", series="mask", low="jaccard_low", high="jaccard_high",
-            x_title="Jaccard index (%)", y_title=" ", title=f"Masks that hold {usual:.0%} of the attention",
+            x_title="Jaccard index (%)", y_title=" ",
+            x_domain=(0, min(100, 10 * math.ceil(float(highest) / 10))),  # pyright: ignore[reportArgumentType]
+            title=f"Masks that hold {usual:.0%} of the attention",
         ),
         "segment-heads": charts.dots(
-            heads, x="head", y="jaccard", series="series", low="jaccard_low", high="jaccard_high",
+            heads.with_columns(pl.col("head").cast(pl.String)),  # a name, not a quantity
+            x="head", y="jaccard", series="series", low="jaccard_low", high="jaccard_high",
             x_title="Head (from 0)", y_title="Jaccard index (%)", title=f"Every head, {usual:.0%} of its attention",
         ),
     }  # fmt: skip
@@ -122,20 +129,34 @@ def summary(tables: dict[str, pl.DataFrame]) -> list[str]:
     if not tables:
         return ["No image has an object in its mask."]
     table = _with_series(tables["segment"])
-    without = table.filter(pl.col("model") == NO_NETWORK).sort("jaccard", descending=True).to_dicts()
-    floor = f"; {without[0]['mask']} alone reaches {without[0]['jaccard']:.1f}" if without else ""
+    usual = _usual(table)
     sentences = []
-    for (series, threshold), frame in table.filter(pl.col("model") != NO_NETWORK).group_by(
-        ["series", "threshold"], maintain_order=True
-    ):
-        rows = {row["mask"]: row for row in frame.to_dicts()}
-        parts = [f"{mask} {rows[mask]['jaccard']:.1f}" for mask in (CHOSEN, AVERAGE, ORACLE) if mask in rows]
-        sentences.append(f"{series}, Jaccard index (%) at {threshold:.0%} of the attention: {', '.join(parts)}{floor}.")
+    for (series,), frame in table.filter(pl.col("threshold") == usual).group_by(["series"], maintain_order=True):
+        value = dict(frame.select("mask", "jaccard").iter_rows())
+        chosen = (
+            f"one head chosen on the other half of the images reaches {value[CHOSEN]:.1f}, " if CHOSEN in value else ""
+        )
+        sentences.append(
+            f"{series}: at {usual:.0%} of the attention, {chosen}the mean of the heads {value[AVERAGE]:.1f}, the best "
+            f"head for each object (an oracle) {value[ORACLE]:.1f} % Jaccard."
+        )
+    without = table.filter(pl.col("model") == NO_NETWORK).select("mask", "jaccard").iter_rows()
+    sentences.append("Without a network: " + ", ".join(f"{mask} {value:.1f} %" for mask, value in without) + ".")
     return sentences
 
 
+def _usual(table: pl.DataFrame) -> float:
+    """Return the threshold nearest to the paper's."""
+    return min(table["threshold"].drop_nulls().unique(), key=lambda value: abs(value - 0.9))
+
+
 def _with_series(table: pl.DataFrame) -> pl.DataFrame:
-    """Name rows after model and token, and after the protocol where there are two."""
-    words = [pl.col("model"), pl.col("token").replace({"": None}), *(pl.col(n) for n in ("protocol",) if n in table)]
+    """Name rows after model and token, and after block and protocol where there are several."""
+    others = {
+        "block": pl.when(pl.col("block") >= 0).then(pl.format("block {}", "block")),
+        "protocol": pl.col("protocol"),
+    }
+    others = [words for name, words in others.items() if name in table.columns]
+    words = [pl.col("model"), pl.col("token").replace({"": None}), *others]
     series = pl.concat_str(words, separator=", ", ignore_nulls=True)
     return table.with_columns(series.alias("series"))

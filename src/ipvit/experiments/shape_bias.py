@@ -141,7 +141,7 @@ class ShapeBias(Experiment):
         condition, logits = next(self._logits(model, batch))
         decisions = decide(logits, categories, condition.ties)
         for row in rows:
-            caption = f"{shapes[row]} in the texture of {textures[row]}: {model.name} says {decisions[row]}"
+            caption = f"{shapes[row]} in the texture of {textures[row]}: {decisions[row]} for {model.name}"
             yield ExampleImage(caption, batch.images[row])
 
     def summary(self, tables: dict[str, pl.DataFrame]) -> list[str]:
@@ -160,7 +160,8 @@ class ShapeBias(Experiment):
             )
         if "source" in tables["shape-bias"].columns:
             sentences.append(
-                f"People go by the shape in {PEOPLE_COUNTS.value:.1%} of such decisions ({PEOPLE_SOURCE})."
+                f"People go by the shape in {PEOPLE_COUNTS.value:.1%} of such decisions ({PEOPLE_SOURCE}: 10 people, "
+                "1,200 images)."
             )
         return sentences
 

@@ -82,7 +82,10 @@ class Shuffle(Experiment):
     def figures(self, tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
         """Return one curve per model over the number of cells, as in figure 10."""
         table = with_paper(tables["shuffle"], tables, self.name)
-        places = table.sort("cells").with_columns(pl.col("cells").cast(pl.String).alias("place"))
+        one_of_several = pl.col("grid").drop_nulls().n_unique().over("cells") > 1
+        named = pl.when(one_of_several).then(pl.format("{} ({})", "cells", "grid"))
+        place = pl.coalesce(named, pl.col("cells").cast(pl.String)).alias("place")
+        places = table.sort("cells", "grid").with_columns(place)
         return {
             "shuffle": charts.curve(
                 places,

@@ -4,6 +4,7 @@ from ipvit.metrics.accuracy import topk_correct
 from ipvit.metrics.correlation import correlation, cosine
 from ipvit.metrics.intervals import accuracy_interval, mean_interval, wilson
 from ipvit.metrics.jaccard import jaccard
+from ipvit.metrics.mce import corruption_error, mce, mean_error, relative_mce
 from ipvit.metrics.paired import McNemar, Paired, mcnemar, paired_bootstrap
 from ipvit.metrics.shape_bias import CueDecisions, shape_bias, shape_bias_by_category
 
@@ -13,11 +14,15 @@ __all__ = [
     "Paired",
     "accuracy_interval",
     "correlation",
+    "corruption_error",
     "cosine",
     "jaccard",
+    "mce",
     "mcnemar",
+    "mean_error",
     "mean_interval",
     "paired_bootstrap",
+    "relative_mce",
     "shape_bias",
     "shape_bias_by_category",
     "topk_correct",

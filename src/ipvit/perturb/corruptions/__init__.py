@@ -1,13 +1,13 @@
 """The corruptions of ImageNet-C, made on the fly (Hendrycks & Dietterich 2019; section 3.4 of the paper).
 
 Each is a function of one image, ``(H, W, 3)`` bytes in RGB of any size, and a severity from 1 to 5; those that draw
-random numbers take the stream to draw them from. :func:`corrupt` picks one by name and makes its stream from the image's
-key, so that an image's corruption depends on nothing else.
+random numbers take the stream to draw them from. :func:`corrupt` picks one by name and makes its stream from the
+image's key, so that an image's corruption depends on nothing else.
 
 At 224 pixels, the published size, every parameter is the original's. At other sizes lengths in pixels stay (blurs,
-displacements, drops), shares of the image follow it (zoom, pixelate), and so do the elastic transform and the side of the
-fog's fractal. The published set is stored as JPEG files of quality 85; without :func:`jpeg85` results are those of
-another benchmark.
+displacements, drops), shares of the image follow it (zoom, pixelate), and so do the elastic transform and the side of
+the fog's fractal. The published set is stored as JPEG files of quality 85; without :func:`jpeg85` results are those
+of another benchmark.
 """
 
 from __future__ import annotations
@@ -109,8 +109,6 @@ def corrupt(
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
         raise ValueError(f"an image must be (H, W, 3) of uint8, not {image.shape} of {image.dtype}")
-    if severity not in SEVERITIES:
-        raise ValueError(f"severity must be 1 to 5, not {severity!r}")
     image = np.ascontiguousarray(image)
     if name in _FIXED:
         return _FIXED[name](image, severity)
@@ -121,9 +119,11 @@ def corrupt(
 
 
 def _unknown(name: str) -> str:
-    near = difflib.get_close_matches(name.lower().replace("-", "_").replace(" ", "_"), CORRUPTIONS + EXTRA, n=1)
-    meant = f"; did you mean {near[0]!r}?" if near else ""
-    return f"unknown corruption {name!r}{meant} Known: {', '.join(CORRUPTIONS + EXTRA)}"
+    known = CORRUPTIONS + EXTRA
+    plain = name.lower().replace("-", "_").replace(" ", "_")
+    near = difflib.get_close_matches(plain, known, n=1) or [other for other in known if plain and plain in other]
+    meant = f"; did you mean {near[0]!r}?" if near else ";"
+    return f"unknown corruption {name!r}{meant} known: {', '.join(known)}"
 
 
 __all__ = [

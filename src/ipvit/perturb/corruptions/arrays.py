@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import operator
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -33,9 +32,9 @@ def random_state(key: int | np.uint64, name: str, severity: int) -> np.random.Ra
 
 
 def level(values: Sequence[T], severity: int) -> T:
-    """Return the parameter for a severity from 1 to 5; ValueError for any other."""
-    if not 1 <= operator.index(severity) <= len(values):
-        raise ValueError(f"severity must be 1 to {len(values)}, not {severity}")
+    """Return the value for a severity, counted from 1; ValueError for a severity that there is not."""
+    if not isinstance(severity, int | np.integer) or not 1 <= severity <= len(values):
+        raise ValueError(f"severity must be a whole number from 1 to {len(values)}, not {severity!r}")
     return values[severity - 1]
 
 
@@ -86,9 +85,7 @@ def motion_line(image: np.ndarray, radius: int, sigma: float, angle: float) -> n
     kernel = np.zeros((int(down.max()) - top + 1, int(across.max()) - left + 1), np.float32)
     np.add.at(kernel, (down - top, across - left), weights)
     # in float: filter2D takes twice as long on bytes
-    blurred = cv2.filter2D(
-        image.astype(np.float32), -1, kernel, anchor=(-left, -top), borderType=cv2.BORDER_REPLICATE
-    )
+    blurred = cv2.filter2D(image.astype(np.float32), -1, kernel, anchor=(-left, -top), borderType=cv2.BORDER_REPLICATE)
     return np.clip(np.rint(blurred), 0, 255).astype(np.uint8)
 
 

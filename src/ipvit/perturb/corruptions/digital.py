@@ -158,7 +158,8 @@ def saturate(image: np.ndarray, severity: int) -> np.ndarray:
     """
     times, plus = level(((0.3, 0), (0.1, 0), (2, 0), (5, 0.1), (20, 0.2)), severity)
     red, green, blue = cv2.split(image)
-    largest, smallest = cv2.max(cv2.max(red, green), blue), cv2.min(cv2.min(red, green), blue)
+    largest = np.asarray(cv2.max(cv2.max(red, green), blue), np.uint8)
+    smallest = np.asarray(cv2.min(cv2.min(red, green), blue), np.uint8)
     saturation = _saturation(times, plus)[(largest.astype(np.uint16) << 8) | smallest]
     spread = largest - smallest
     # how far a channel is from the largest one, as a share of the spread: hue keeps it

@@ -86,9 +86,7 @@ def _feathers(style: _Style, random: np.random.RandomState) -> tuple[np.ndarray,
     return _branches(barbs, 4, 0.3, style.spread, random), barbs, stems
 
 
-def _branches(
-    lines: np.ndarray, pairs: int, share: float, spread: float, random: np.random.RandomState
-) -> np.ndarray:
+def _branches(lines: np.ndarray, pairs: int, share: float, spread: float, random: np.random.RandomState) -> np.ndarray:
     """Return branches on both sides of lines, so many pairs a line, shorter towards the line's tip."""
     along = (np.arange(pairs) + random.uniform(0, 1, (len(lines), pairs))) / pairs
     way = lines[:, 1] - lines[:, 0]
@@ -112,7 +110,9 @@ def _clouds(random: np.random.RandomState) -> np.ndarray:
     total = np.zeros((SIDE, SIDE))
     for octave in range(4):
         cells = 5 * 2**octave
-        total += cv2.resize(random.uniform(0, 1, (cells, cells)), (SIDE, SIDE), interpolation=cv2.INTER_CUBIC) / 2**octave
+        total += (
+            cv2.resize(random.uniform(0, 1, (cells, cells)), (SIDE, SIDE), interpolation=cv2.INTER_CUBIC) / 2**octave
+        )
     total -= total.min()
     return total / total.max()
 

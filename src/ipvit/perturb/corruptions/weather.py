@@ -54,12 +54,12 @@ def snow(image: np.ndarray, severity: int, random: np.random.RandomState) -> np.
 def frost(
     image: np.ndarray, severity: int, random: np.random.RandomState, folder: str | Path | None = None
 ) -> np.ndarray:
-    """Add a part of a picture of ice crystals: image and ice times (1, 0.4), (0.8, 0.6), (0.7, 0.7), (0.65, 0.7),
-    (0.6, 0.75).
+    """Add a part of a picture of ice crystals.
 
-    The original's photographs come without a licence, so the five pictures are drawn, see
-    :mod:`ipvit.perturb.corruptions.frost_textures`; results on ``frost`` then differ from the published set's. An
-    image larger than the picture gets the picture enlarged.
+    Weights of image and ice: (1, 0.4), (0.8, 0.6), (0.7, 0.7), (0.65, 0.7), (0.6, 0.75). The original's photographs
+    come without a licence, so the five pictures are drawn, see :mod:`ipvit.perturb.corruptions.frost_textures`;
+    results on ``frost`` then differ from the published set's. An image larger than the picture gets the picture
+    enlarged.
 
     Args:
         image: ``(H, W, 3)`` bytes.
@@ -73,7 +73,7 @@ def frost(
 
     Raises:
         ValueError: when the folder lacks a picture.
-    """  # noqa: D205
+    """
     of_image, of_ice = level(((1, 0.4), (0.8, 0.6), (0.7, 0.7), (0.65, 0.7), (0.6, 0.75)), severity)
     pictures = textures() if folder is None else read_textures(str(folder))
     ice = _cover(pictures[random.randint(len(pictures))], image.shape[:2])
@@ -157,9 +157,10 @@ def brightness(image: np.ndarray, severity: int) -> np.ndarray:
 
 @lru_cache
 def _brighter(plus: float) -> np.ndarray:
-    """Return the new byte for every (value, byte), as one table of 65,536: with the same hue and saturation, a
-    channel keeps its share of the value, so nothing else decides it.
-    """  # noqa: D205
+    """Return the new byte for every (value, byte), as one table of 65,536.
+
+    With the same hue and saturation a channel keeps its share of the value, so nothing else decides it.
+    """
     value, channel = np.mgrid[:256, :256] / 255.0
     with np.errstate(divide="ignore", invalid="ignore"):
         lacking = np.where(value > 0, (value - channel) / value, 0)

@@ -1,0 +1,199 @@
+"""Images per second of every corruption, on one thread, beside the published algorithms.
+
+    python benchmarks/corruptions.py [--severity 3] [--size 224] [--images FOLDER]
+
+``published`` is the algorithm of the code released with ImageNet-C, written plainly on numpy, scipy and OpenCV: loops
+over pixels and over taps, float64 throughout. Its motion blur calls ImageMagick; here it sums shifted images.
+``imagecorruptions`` is measured where that package (``imagecorruptions-imaug``) can be imported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+from scipy import ndimage
+
+from ipvit.perturb.corruptions import CORRUPTIONS, EXTRA, corrupt
+from ipvit.perturb.corruptions.frost_textures import textures
+
+Step = Callable[[np.ndarray], object]
+
+
+def gaussian(x: np.ndarray, sigma: float) -> np.ndarray:
+    """Blur as skimage does, which hands over to scipy."""
+    return ndimage.gaussian_filter(x, (sigma, sigma, 0)[: x.ndim], mode="nearest")
+
+
+def glass_blur(x: np.ndarray, s: int) -> np.ndarray:
+    """Displace pixel by pixel."""
+    sigma, reach, passes = ((0.7, 1, 2), (0.9, 2, 1), (1, 2, 3), (1.1, 3, 2), (1.5, 4, 2))[s]
+    x = np.uint8(gaussian(x / 255, sigma) * 255)
+    for _ in range(passes):
+        for h in range(x.shape[0] - reach, reach, -1):
+            for w in range(x.shape[1] - reach, reach, -1):
+                dx, dy = np.random.randint(-reach, reach, size=(2,))
+                x[h, w] = x[h + dy, w + dx]
+    return np.clip(gaussian(x / 255, sigma), 0, 1) * 255
+
+
+def line(x: np.ndarray, radius: int, sigma: float, angle: float) -> np.ndarray:
+    """Sum shifted images."""
+    total, weights = np.zeros(x.shape), 0.0
+    for i in range(2 * radius + 1):
+        weight = math.exp(-i * i / (2 * sigma * sigma))
+        rows = np.arange(x.shape[0]) + math.ceil(i * math.sin(math.radians(angle)) - 0.5)
+        columns = np.arange(x.shape[1]) + math.ceil(i * math.cos(math.radians(angle)) - 0.5)
+        total += weight * x[np.clip(rows, 0, len(x) - 1)][:, np.clip(columns, 0, x.shape[1] - 1)]
+        weights += weight
+    return np.uint8(total / weights)
+
+
+def motion_blur(x: np.ndarray, s: int) -> np.ndarray:
+    """Blur along a line."""
+    return line(x, *((10, 3), (15, 5), (15, 8), (15, 12), (20, 15))[s], np.random.uniform(-45, 45))
+
+
+def enlarge(x: np.ndarray, factor: float) -> np.ndarray:
+    """Enlarge the middle with scipy."""
+    side = len(x)
+    inside = math.ceil(side / factor)
+    top = (side - inside) // 2
+    x = ndimage.zoom(x[top : top + inside, top : top + inside], (factor, factor, 1), order=1)
+    top = (len(x) - side) // 2
+    return x[top : top + side, top : top + side]
+
+
+def zoom_blur(x: np.ndarray, s: int) -> np.ndarray:
+    """Average enlargements."""
+    end, step = ((1.11, 0.01), (1.16, 0.01), (1.21, 0.02), (1.26, 0.02), (1.31, 0.03))[s]
+    x, factors = np.float32(x / 255), np.arange(1, end, step)
+    total = sum(enlarge(x, factor) for factor in factors)
+    return np.clip((x + total) / (len(factors) + 1), 0, 1) * 255
+
+
+def snow(x: np.ndarray, s: int) -> np.ndarray:
+    """Add flakes."""
+    mean, deviation, factor, threshold, radius, sigma, share = (
+        (0.1, 0.3, 3, 0.5, 10, 4, 0.8),
+        (0.2, 0.3, 2, 0.5, 12, 4, 0.7),
+        (0.55, 0.3, 4, 0.9, 12, 8, 0.7),
+        (0.55, 0.3, 4.5, 0.85, 12, 8, 0.65),
+        (0.55, 0.3, 2.5, 0.85, 12, 12, 0.55),
+    )[s]
+    x = np.float32(x / 255)
+    flakes = enlarge(np.random.normal(mean, deviation, (*x.shape[:2], 1)), factor)[..., 0]
+    flakes[flakes < threshold] = 0
+    flakes = line(np.uint8(np.clip(flakes, 0, 1) * 255), radius, sigma, np.random.uniform(-135, -45))[..., None] / 255
+    x = share * x + (1 - share) * np.maximum(x, cv2.cvtColor(x, cv2.COLOR_RGB2GRAY)[..., None] * 1.5 + 0.5)
+    return np.clip(x + flakes + np.rot90(flakes, 2), 0, 1) * 255
+
+
+def defocus_blur(x: np.ndarray, s: int) -> np.ndarray:
+    """Filter channel by channel."""
+    radius, sigma = ((3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5))[s]
+    offsets = np.arange(-max(8, radius), max(8, radius) + 1)
+    disk = np.float32(offsets[:, None] ** 2 + offsets**2 <= radius**2)
+    disk = cv2.GaussianBlur(disk / disk.sum(), (3, 3) if radius <= 8 else (5, 5), sigma)
+    return np.clip(np.stack([cv2.filter2D(x[..., c] / 255, -1, disk) for c in range(3)], axis=-1), 0, 1) * 255
+
+
+def elastic_transform(x: np.ndarray, s: int) -> np.ndarray:
+    """Warp with scipy."""
+    strength, sigma, reach = 244 * np.array(
+        ((2, 0.7, 0.1), (2, 0.08, 0.2), (0.05, 0.01, 0.02), (0.07, 0.01, 0.02), (0.12, 0.01, 0.02))[s]
+    )
+    x = np.float32(x / 255)
+    height, width = x.shape[:2]
+    middle, arm = np.float32((height // 2, width // 2)), min(height, width) // 3
+    points = np.float32(middle + arm * np.array([[1, 1], [1, -1], [-1, -1]]))
+    moved = points + np.random.uniform(-reach, reach, (3, 2)).astype(np.float32)
+    x = cv2.warpAffine(x, cv2.getAffineTransform(points, moved), (width, height), borderMode=cv2.BORDER_REFLECT_101)
+    dx, dy = (
+        ndimage.gaussian_filter(np.random.uniform(-1, 1, (height, width)), sigma, truncate=3)[..., None] * strength
+        for _ in range(2)
+    )
+    across, down, channel = np.meshgrid(np.arange(width), np.arange(height), np.arange(3))
+    places = [part.reshape(-1, 1) for part in (down + dy, across + dx, channel)]
+    return np.clip(ndimage.map_coordinates(x, places, order=1, mode="reflect").reshape(x.shape), 0, 1) * 255
+
+
+PUBLISHED: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
+    f.__name__: f for f in (defocus_blur, glass_blur, motion_blur, zoom_blur, snow, elastic_transform)
+}
+"""Where the published algorithm is another one than ipvit's; of the rest only the number format differs."""
+
+
+def some_images(folder: Path | None, size: int, n: int = 8) -> list[np.ndarray]:
+    """Return ``n`` photos from a folder, or smooth noise."""
+    if folder is None:
+        rng = np.random.default_rng(0)
+        coarse = [Image.fromarray(rng.integers(0, 256, (28, 28, 3), dtype=np.uint8)) for _ in range(n)]
+    else:
+        paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png"))
+        coarse = [Image.open(path).convert("RGB") for path in paths[:: max(1, len(paths) // n)][:n]]
+    return [np.array(picture.resize((size, size), Image.Resampling.BICUBIC)) for picture in coarse]
+
+
+def seconds(step: Step, images: list[np.ndarray], at_least: float = 0.4) -> float:
+    """Return the median time of one image."""
+    step(images[0])
+    times: list[float] = []
+    while sum(times) < at_least or len(times) < 3:
+        image = images[len(times) % len(images)]
+        started = time.perf_counter()
+        step(image)
+        times.append(time.perf_counter() - started)
+    return float(np.median(times))
+
+
+def columns(name: str, severity: int, library: Callable[..., object] | None) -> dict[str, Step]:
+    """Return what to measure for one corruption, by column."""
+    steps: dict[str, Step] = {"ipvit": lambda image: corrupt(image, name, severity, 0)}
+    if name in PUBLISHED:
+        steps["published"] = lambda image: np.uint8(PUBLISHED[name](image, severity - 1))
+    if library:
+        steps["imagecorruptions"] = lambda image: library(image, corruption_name=name, severity=severity)
+    return steps
+
+
+def main() -> None:
+    """Measure and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--severity", type=int, default=3)
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--images", type=Path, help="a folder of photos; smooth noise by default")
+    arguments = parser.parse_args()
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    library = None
+    if importlib.util.find_spec("imagecorruptions"):
+        from imagecorruptions import corrupt as library  # pyright: ignore[reportMissingImports]
+    images = some_images(arguments.images, arguments.size)
+    started = time.perf_counter()
+    textures()
+    print(f"{arguments.size} px, severity {arguments.severity}, one thread, images/s (median); "
+          f"frost pictures drawn once in {time.perf_counter() - started:.2f} s")  # fmt: skip
+    heads = ["ipvit", "published"] + ["imagecorruptions"] * (library is not None)
+    print(f"{'corruption':20}" + "".join(f"{head:>18}" for head in heads))
+    total = dict.fromkeys(heads, 0.0)
+    for name in CORRUPTIONS + EXTRA:
+        times = {head: seconds(step, images) for head, step in columns(name, arguments.severity, library).items()}
+        print(f"{name:20}" + "".join(f"{1 / times[h]:18.1f}" if h in times else f"{'':18}" for h in heads))
+        if name in CORRUPTIONS:
+            for head in heads:
+                total[head] += times.get(head, times["ipvit"])
+    print(f"{'the 15, ms an image':20}" + "".join(f"{1000 * total[head]:18.1f}" for head in heads))
+    print("(the published total takes ipvit's time where no published algorithm is listed)")
+
+
+if __name__ == "__main__":
+    main()

