@@ -35,7 +35,7 @@ def stylize(
     alpha: float = 1.0,
     size: int = 224,
     resize: int | None = None,
-    texture_scale: float = 0.11,
+    texture_scale: float | None = None,
     encoder: str | None = None,
     decoder: str | None = None,
     device: str = "auto",
@@ -63,7 +63,8 @@ def stylize(
     resize
         Shortest side before the crop; 256 for 224 and in proportion, for drawn images the size itself.
     texture_scale
-        For statistics: size of the textures taken out of an image, as a share of its side.
+        For statistics: size of the textures taken out of an image, as a share of its side; 0.05, for the drawn
+        images, whose textures are coarse, 0.11.
     encoder
         For adain: file or URL of vgg_normalised.pth; downloaded by default.
     decoder
@@ -79,15 +80,16 @@ def stylize(
     json
         Print a summary as JSON on standard output, nothing else.
     """
-    _check(source, out, alpha, size, resize, texture_scale, workers, limit)
     drawn = source.startswith("demo:")
     shorter = resize or (size if drawn else round(size * 256 / 224))
+    coarse = texture_scale if texture_scale is not None else 0.11 if drawn else 0.05
+    _check(source, out, alpha, size, shorter, coarse, workers, limit)
     from ipvit.data.stylized import Stylization
 
     job = Stylization(
         source=_open_source(source, shorter),
         styles=_open_styles(style, shorter),
-        transfer=_transfer(method, alpha, texture_scale, encoder, decoder, device),
+        transfer=_transfer(method, alpha, coarse, encoder, decoder, device),
         # half a pixel, so that rounding down gives the wanted side again
         view=View((size, size), crop_pct=size / (shorter + 0.5), interpolation="bilinear"),
         seed=seed,
@@ -156,7 +158,7 @@ def _check(
     out: Path,
     alpha: float,
     size: int,
-    resize: int | None,
+    resize: int,
     texture_scale: float,
     workers: int | None,
     limit: int | None,
@@ -165,7 +167,7 @@ def _check(
         raise InputError(f"--alpha lies between 0 and 1, not {alpha:g}")
     if size < 32:
         raise InputError(f"--size is at least 32 pixels, not {size}")
-    if resize is not None and resize < size:
+    if resize < size:
         raise InputError(f"--resize {resize} is smaller than the crop, --size {size}")
     if not 0 < texture_scale <= 0.5:
         raise InputError(f"--texture-scale lies between 0 and 0.5, not {texture_scale:g}")

@@ -57,7 +57,7 @@ class StatisticsTransfer:
 
     device = torch.device("cpu")
 
-    def __init__(self, alpha: float = 1.0, texture_scale: float = 0.11) -> None:
+    def __init__(self, alpha: float = 1.0, texture_scale: float = 0.05) -> None:
         self.alpha, self.texture_scale = alpha, texture_scale
         self.settings: dict[str, object] = {"method": "statistics", "alpha": alpha, "texture_scale": texture_scale}
 

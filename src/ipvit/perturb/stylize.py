@@ -22,6 +22,9 @@ _FINEST = 0.7
 """Standard deviation in pixels of the finest Gaussian; each further one is twice as wide."""
 
 _REGIONS = 4
+_OUTLINES = 2.0
+"""Weight of the layout's own fine detail, its outlines, against the style's."""
+
 _RIDGE = 0.3
 _ROUNDS = 4
 _CONTRAST = 0.85
@@ -32,7 +35,7 @@ _LIMIT = 3.0
 
 
 def transfer_statistics(
-    images: Tensor, styles: Tensor, key: np.ndarray, alpha: float = 1.0, texture_scale: float = 0.11
+    images: Tensor, styles: Tensor, key: np.ndarray, alpha: float = 1.0, texture_scale: float = 0.05
 ) -> Tensor:
     """Return the images in the colours and textures of the styles.
 
@@ -83,7 +86,8 @@ def _transfer(image: Tensor, style: Tensor, views: list[int], texture_scale: flo
     targets = [covariance(band) for band in bands(style)[:-1]]
     colour = style.mean(dim=(1, 2), keepdim=True)
     *structure, ground = bands(_recolour(layout, style))
-    detail = [own + edges for own, edges in zip(bands(_patchwork(layout, style, views)), structure, strict=False)]
+    patchwork = bands(_patchwork(layout, style, views))
+    detail = [own + _OUTLINES * edges for own, edges in zip(patchwork, structure, strict=False)]
     ground = ground - ground.mean(dim=(1, 2), keepdim=True) + colour
     styled = ground
     for _ in range(_ROUNDS):
