@@ -1,5 +1,6 @@
 """Stylised copies of image folders: the transfers, the command, and what happens when it is interrupted."""
 
+import copy
 import json
 import math
 import os
@@ -161,12 +162,11 @@ def test_the_result_has_the_styles_colours_and_fine_detail(style):
     styled = transfer_statistics(images, styles, keys(["a", "b"], "test"))
     painting = styles[0].double().numpy()
     for image, result in zip(images.double().numpy(), styled.double().numpy(), strict=True):
-        assert np.abs(result.mean((1, 2)) - painting.mean((1, 2))).max() < 0.03
-        trios = zip(*(octave_covariances(x, 96) for x in (image, result, painting)), strict=True)
-        for number, (before, after, wanted) in enumerate(trios):
-            off = np.linalg.norm(after - wanted) / np.linalg.norm(wanted)
-            assert off < (0.2 if number < 2 else 0.5)
-            assert off < np.linalg.norm(before - wanted) / np.linalg.norm(wanted)
+        assert np.abs(result.mean((1, 2)) - painting.mean((1, 2))).max() < 0.01
+        clean, after, wanted = (octave_covariances(x, 96) for x in (image, result, painting))
+        off = [np.linalg.norm(a - w) / np.linalg.norm(w) for a, w in zip(after, wanted, strict=True)]
+        before = [np.linalg.norm(c - w) / np.linalg.norm(w) for c, w in zip(clean, wanted, strict=True)]
+        assert len(off) == 4 and max(off) < 0.2 and np.mean(off) < 0.25 * np.mean(before)
 
 
 def test_without_strength_the_image_stays_and_half_strength_is_half_way():
@@ -175,7 +175,7 @@ def test_without_strength_the_image_stays_and_half_strength_is_half_way():
     whole = transfer_statistics(images, styles, key)
     assert torch.equal(transfer_statistics(images, styles, key, alpha=0), images)
     torch.testing.assert_close(transfer_statistics(images, styles, key, alpha=0.5), (images + whole) / 2)
-    assert 0 <= whole.min() and whole.max() <= 1
+    assert whole.min() >= 0 and whole.max() <= 1
 
 
 def test_the_result_belongs_to_the_image_and_not_to_its_batch():
@@ -208,7 +208,7 @@ def test_pictures_of_one_colour_are_no_trouble(colour):
     key = keys(["a"], "test")
     for content, style in ((flat, styles), (images, flat), (flat, flat)):
         styled = transfer_statistics(content, style, key)
-        assert torch.isfinite(styled).all() and 0 <= styled.min() and styled.max() <= 1
+        assert torch.isfinite(styled).all() and styled.min() >= 0 and styled.max() <= 1
 
 
 # --- drawn paintings -----------------------------------------------------------------------------------------------
@@ -240,7 +240,9 @@ def here(tmp_path, monkeypatch) -> Path:
 
 
 def stylize(out: str, *more: str, source: str = "images") -> int:
-    return main(["stylize", source, "--out", out, "--style", "paintings", "--size", "32", "--workers", "0", *more])
+    usual = {"--out": out, "--style": "paintings", "--size": "32", "--workers": "0"}
+    rest = [word for name, value in usual.items() if name not in more for word in (name, value)]
+    return main(["stylize", source, *more, *rest])
 
 
 def pixels(folder: Path) -> dict[str, np.ndarray]:
@@ -273,17 +275,17 @@ def test_the_copy_has_the_same_folders_and_says_how_it_was_made(here, capsys):
     }
     assert Image.open(here / "out" / "c0" / "000.png").info["style"] == manifest["images"]["c0/000.png"]
     assert (here / "out" / "contact-sheet.html").read_text().count("data:image/png") == 1
-    copy = ipvit.load_dataset(here / "out")
-    assert len(copy) == 9 and copy.classes == ("c0", "c1", "c2") and copy.aliases == ("zero", "one", "two")
+    data = ipvit.load_dataset(here / "out")
+    assert len(data) == 9 and data.classes == ("c0", "c1", "c2") and data.aliases == ("zero", "one", "two")
 
 
 def test_the_drawn_set_becomes_class_folders(here):
     assert stylize("out", "--limit", "6", "--style", "demo:textures", source="demo:trifeature") == 0
-    copy, original = ipvit.load_dataset(here / "out"), Trifeature()
-    assert len(copy) == 6
-    for name, label in zip(copy.ids, copy.labels, strict=True):
+    made, original = ipvit.load_dataset(here / "out"), Trifeature()
+    assert len(made) == 6
+    for name, label in zip(made.ids, made.labels, strict=True):
         number = int(name.removesuffix(".png").rpartition("-")[2])
-        assert copy.classes[label] == original.classes[original.labels[number]]
+        assert made.classes[label] == original.classes[original.labels[number]]
 
 
 @pytest.mark.slow
@@ -441,9 +443,8 @@ def test_magenta_moves_the_colours_towards_the_painting_and_can_be_sent_to_a_wor
         return float((image.float() - style.float()).mean((1, 2)).abs().mean())
 
     assert away(styled) < 0.6 * away(content)
-    import pickle
-
-    assert torch.equal(pickle.loads(pickle.dumps(transfer))(content, style, np.uint64(0)), styled)
+    received = copy.deepcopy(transfer)  # travels as a pickle would
+    assert torch.equal(received(content, style, np.uint64(0)), styled)
 
 
 @pytest.mark.slow

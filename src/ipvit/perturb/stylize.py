@@ -26,7 +26,7 @@ _OUTLINES = 2.0
 """Weight of the layout's own fine detail, its outlines, against the style's."""
 
 _RIDGE = 0.3
-_ROUNDS = 4
+_ROUNDS = 5
 _CONTRAST = 0.85
 """Standard deviation of the layout, as a share of the style's; where the style has more at that scale, the style's."""
 
@@ -85,15 +85,16 @@ def _transfer(image: Tensor, style: Tensor, views: list[int], texture_scale: flo
     layout = remove_texture(image, texture_scale)
     targets = [covariance(band) for band in bands(style)[:-1]]
     colour = style.mean(dim=(1, 2), keepdim=True)
-    *structure, ground = bands(_recolour(layout, style))
-    patchwork = bands(_patchwork(layout, style, views))
-    detail = [own + _OUTLINES * edges for own, edges in zip(patchwork, structure, strict=False)]
-    ground = ground - ground.mean(dim=(1, 2), keepdim=True) + colour
+    *outlines, ground = bands(_recolour(layout, style))
+    texture = bands(_patchwork(layout, style, views))[:-1]
+    detail = [own + _OUTLINES * edges for own, edges in zip(texture, outlines, strict=True)]
     styled = ground
     for _ in range(_ROUNDS):
-        styled = ground + sum(_match(band, target) for band, target in zip(detail, targets, strict=True))
-        styled = styled.clamp(0, 1)
-        detail = bands(styled + colour - styled.mean(dim=(1, 2), keepdim=True))[:-1]
+        matched = [_match(band, target) for band, target in zip(detail, targets, strict=True)]
+        styled = (torch.stack([*matched, ground - ground.mean(dim=(1, 2), keepdim=True)]).sum(dim=0) + colour).clamp(
+            0, 1
+        )
+        *detail, ground = bands(styled)
     return styled
 
 
