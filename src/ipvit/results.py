@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 from collections.abc import Sequence
@@ -52,17 +53,17 @@ class Run:
         self.out = Path(out)
         found = manifest or read_manifest(self.out)
         if found is None:
-            raise InputError(f"{str(out)!r} is not a run folder: it has no manifest.json")
+            raise InputError(f"{str(out)!r} is not a run folder: it has no manifest.json, or a damaged one")
         self.manifest = found
         self._store = Store(self.out)
         if experiments is None:
             study = self.out / STUDY
             experiments = read_study(study).make_experiments() if study.is_file() else []
         given = {experiment.name: experiment for experiment in reversed(experiments)}
-        self.experiments = {
-            name: given[name] if name in given else experiment_class(name)()
-            for name in sorted(self._store.experiments(), key=_place)
-        }
+        self.experiments: dict[str, Experiment] = {}
+        for name in sorted(self._store.experiments(), key=_place):
+            with contextlib.suppress(InputError):  # an experiment of somebody's own file, which this call does not name
+                self.experiments[name] = given[name] if name in given else experiment_class(name)()
 
     def records(self, experiment: str | None = None) -> pl.DataFrame:
         """Return one row per image, condition and model; of one experiment, or of all."""
@@ -74,6 +75,8 @@ class Run:
                 f"{str(self.out)!r} has no records of {experiment!r}; it has {', '.join(self.experiments)}"
             )
         frame = self._store.records(experiment)
+        if frame.is_empty():
+            return frame
         wanted = {
             "data": self.manifest["data"]["fingerprint"],
             "seed": self.manifest["seed"],
@@ -154,6 +157,19 @@ class Run:
     def _notes(self, name: str) -> list[str]:
         records = self._store.records(name)
         notes = []
+        if self._store.damaged:
+            notes.append(
+                f"{len(self._store.damaged)} damaged part files were left out; run the study again to replace them."
+            )
+        counts = [
+            count for table in self._tables[name].values() if "n_images" in table.columns for count in table["n_images"]
+        ]
+        if counts and min(counts) < max(counts):
+            notes.append(f"Not all rows rest on the same images: n is {min(counts):,} to {max(counts):,}.")
+        if "label" in records.columns and self.experiments[name].needs.labels:
+            unlabelled = self.records(name).filter(pl.col("label") < 0)["image"].n_unique()
+            if unlabelled:
+                notes.append(f"{unlabelled:,} images have no label and are left out of the accuracies.")
         others = records.height - self.records(name).height
         if others:
             notes.append(f"The folder also holds {others:,} records of another seed, precision, version or data set.")

@@ -101,6 +101,10 @@ def _complain(results: Run) -> bool:
             f"({first['reason']}); all are in manifest.json",
             style="yellow", markup=False, highlight=False, soft_wrap=True,
         )  # fmt: skip
+    if damaged := results.manifest.get("damaged"):
+        console.print(
+            f"ipvit: warning: {len(damaged)} damaged part files were put aside and measured again", style="yellow"
+        )
     for sentence in results.manifest.get("left_out", []):
         console.print(f"ipvit: left out: {sentence}", style="yellow", markup=False, highlight=False, soft_wrap=True)
     for failure in failures:

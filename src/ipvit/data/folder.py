@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import stat
 import tarfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,6 +19,8 @@ from ipvit.errors import InputError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".gif"})
 CLASS_LIST = "classes.txt"
+
+_SAMPLE = 1024  # bytes of a file that count for the fingerprint of the data
 
 
 class FolderDataset:
@@ -51,7 +56,10 @@ class FolderDataset:
         self.labels = np.array([-1 if name is None else position[name] for name in folders], dtype=np.int64)
         self.fields: Mapping[str, np.ndarray] = {}
         sizes = np.array([size for _, size in files], dtype=np.int64)
-        self.fingerprint = fingerprint("folder", self.ids, sizes, self.labels, list(self.classes or ()), decoder)
+        samples = [self._sample(index, int(size)) for index, size in enumerate(sizes)]
+        self.fingerprint = fingerprint(
+            "folder", self.ids, sizes, samples, self.labels, list(self.classes or ()), decoder
+        )
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -72,6 +80,15 @@ class FolderDataset:
         if not self.root.is_dir():
             raise InputError(f"there is no folder {self.name!r}")
         return sorted(_image_files(self.root))
+
+    def _sample(self, index: int, size: int) -> int:
+        """Checksum of a few bytes from the middle: files can be rewritten at the same size."""
+        try:
+            with (self.root / self.ids[index]).open("rb") as file:
+                file.seek(size // 2)
+                return zlib.crc32(file.read(_SAMPLE))
+        except OSError:
+            return 0
 
     def _listing(self) -> Path:
         return self.root / CLASS_LIST
@@ -101,14 +118,20 @@ class TarDataset(FolderDataset):
         self._handle = -1
         return [(path, found[path][1]) for path in sorted(found)]
 
+    def _sample(self, index: int, size: int) -> int:
+        return zlib.crc32(os.pread(self._open(), min(_SAMPLE, size - size // 2), self._places[index][0] + size // 2))
+
     def _listing(self) -> Path:
         return self.root.parent / CLASS_LIST
 
-    def _bytes(self, index: int) -> bytes:
+    def _open(self) -> int:
         if self._handle < 0:
             self._handle = os.open(self.root, os.O_RDONLY)
+        return self._handle
+
+    def _bytes(self, index: int) -> bytes:
         offset, size = self._places[index]
-        return os.pread(self._handle, size, offset)
+        return os.pread(self._open(), size, offset)
 
     def __del__(self) -> None:
         if getattr(self, "_handle", -1) >= 0:
@@ -140,5 +163,8 @@ def _image_files(root: Path) -> list[tuple[str, int]]:
         for name in files:
             if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith("."):
                 path = name if base == "." else f"{base}/{name}"
-                found.append((path, (Path(folder) / name).stat().st_size))
+                with contextlib.suppress(OSError):  # a link to nowhere
+                    state = (Path(folder) / name).stat()
+                    if stat.S_ISREG(state.st_mode):
+                        found.append((path, state.st_size))
     return found

@@ -41,7 +41,8 @@ def map_classes(
         mapping = [int(name) if name.isdecimal() else -1 for name in seconds]
     else:
         mapping = [
-            outputs.get(name, outputs.get(second, -1)) for name, second in zip(data_classes, seconds, strict=True)
+            outputs.get(name, outputs.get(second, _number(second, len(outputs)) if aliases is not None else -1))
+            for name, second in zip(data_classes, seconds, strict=True)
         ]
     unknown = [name for name, index in zip(data_classes, mapping, strict=True) if index < 0]
     if unknown:
@@ -59,3 +60,8 @@ def map_classes(
         twice = next(name for i, name in enumerate(data_classes) if mapping[i] in mapping[:i])
         raise InputError(f"two classes of {data_name} are the same output of {model_name}; one of them is {twice!r}")
     return np.array(mapping, dtype=np.int64)
+
+
+def _number(text: str, outputs: int) -> int:
+    """Return an output's number written out, or -1."""
+    return int(text) if text.isdecimal() and int(text) < outputs else -1

@@ -40,8 +40,8 @@ def open_timm(name: str, root: str | None, split: str, classes: str | None) -> D
         raise InputError(f"timm cannot open the data set {name!r} (split {split!r}): {reason}") from None
     source.transform = None
     if hasattr(source, "__iter__"):
-        return StreamDataset(name, source, split, names)
-    return TimmDataset(name, source, split, names)
+        return StreamDataset(name, source, f"{Path(root or '').resolve()} {split}", names)
+    return TimmDataset(name, source, f"{Path(root or '').resolve()} {split}", names)
 
 
 def _class_names(classes: str) -> tuple[str, ...]:
@@ -62,7 +62,7 @@ class TimmDataset:
     Args:
         name: as the user gave it.
         source: timm's data set, without transforms.
-        split: for the fingerprint.
+        split: root and split, for the fingerprint.
         names: class names in the order of the labels, or None for the data set's own.
 
     Raises:

@@ -42,7 +42,13 @@ class FolderLock:
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()
         self._file = file
+        os.register_at_fork(after_in_child=self._forget)  # a worker that outlives us must not hold the folder
         return self
+
+    def _forget(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

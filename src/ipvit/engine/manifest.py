@@ -70,9 +70,13 @@ def write_manifest(root: Path, manifest: dict[str, Any]) -> None:
 
 
 def read_manifest(root: Path) -> dict[str, Any] | None:
-    """Return the manifest of a run folder, or None where there is none."""
+    """Return the manifest of a run folder, or None where there is none, or none that can be read."""
     path = root / MANIFEST
-    return json.loads(path.read_text("utf-8")) if path.is_file() else None
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    return content if isinstance(content, dict) and "models" in content and "data" in content else None
 
 
 def _model(model: Model) -> dict[str, Any]:

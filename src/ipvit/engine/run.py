@@ -15,7 +15,7 @@ from PIL import Image
 from ipvit.data.dataset import Dataset
 from ipvit.engine.device import pick_device
 from ipvit.engine.lock import FolderLock
-from ipvit.engine.manifest import describe, read_manifest, write_manifest
+from ipvit.engine.manifest import MANIFEST, describe, read_manifest, write_manifest
 from ipvit.engine.store import FLUSH_SECONDS, Store, prepare_folder
 from ipvit.engine.sweep import Outcome, Pair, Settings, count_missing, lacks, prepare_pair, sweep
 from ipvit.errors import InputError
@@ -61,13 +61,19 @@ def execute(
     names = [model.name for model in models]
     if len(set(names)) != len(names):
         raise InputError(f"two models are called {max(names, key=names.count)!r}; give one of them a label")
+    for model in models:
+        model.forget_digest()
+    twins = {model.digest: model.name for model in models}
+    for model in models:
+        if twins[model.digest] != model.name:
+            raise InputError(f"{model.name!r} and {twins[model.digest]!r} are the same network with the same weights")
     if fresh:
         _put_aside(out)
     prepare_folder(out)
     with FolderLock(out):
         started = time.monotonic()
         device = pick_device(settings.device)
-        store = Store(out, flush_seconds)
+        store = Store(out, flush_seconds, mend=True)
         able, left_out = _able(experiments, models)
         pairs = [prepare_pair(experiment, model, data, store, settings) for experiment, model in able]
         _place(models, device, settings)
@@ -80,6 +86,7 @@ def execute(
                 time.monotonic() - started,
             )  # fmt: skip
             manifest["left_out"] = left_out
+            manifest["damaged"] = [str(path.relative_to(out)) for path in store.damaged]
             manifest = _with_earlier(manifest, read_manifest(out))
             write_manifest(out, manifest)
             return manifest
@@ -124,9 +131,15 @@ def _able(
 def _put_aside(out: Path) -> None:
     if not out.exists():
         return
+    if not (out / MANIFEST).exists():
+        if any(out.iterdir()):
+            raise InputError(f"{str(out)!r} holds something else than a run; --fresh leaves it alone")
+        return
+    out = out.resolve()
     number = next(n for n in range(1, 10_000) if not out.with_name(f"{out.name}.{n}").exists())
     try:
-        out.rename(out.with_name(f"{out.name}.{number}"))
+        with FolderLock(out):
+            out.rename(out.with_name(f"{out.name}.{number}"))
     except OSError as error:
         raise InputError(f"cannot put {str(out)!r} aside: {error.strerror}") from None
 
@@ -135,7 +148,6 @@ def _place(models: Sequence[Model], device: torch.device, settings: Settings) ->
     for model in models:
         model.to(device).eval()
         if settings.compile and not hasattr(model.backbone, "_orig_mod"):
-            _ = model.digest  # of the weights under their own names, which compiling changes
             model.backbone = torch.compile(model.backbone)  # pyright: ignore[reportAttributeAccessIssue]
 
 

@@ -38,6 +38,7 @@ class Identity:
         data: fingerprint of the data set.
         seed: of the study.
         precision: ``fp32``, ``bf16`` or ``fp16``.
+        labels: digest of the mapping from the data's classes to the model's outputs.
     """
 
     experiment: str
@@ -46,6 +47,7 @@ class Identity:
     data: str
     seed: int
     precision: str
+    labels: str
 
     def columns(self) -> dict[str, str | int]:
         """Return the fields as columns."""
@@ -58,10 +60,12 @@ class Store:
     Args:
         root: the run folder.
         flush_seconds: rows are written at least this often; a killed run loses at most that much work.
+        mend: put damaged parts aside; only for whoever holds the folder's lock.
     """
 
-    def __init__(self, root: Path, flush_seconds: float = FLUSH_SECONDS) -> None:
+    def __init__(self, root: Path, flush_seconds: float = FLUSH_SECONDS, *, mend: bool = False) -> None:
         self.root = root
+        self.mend = mend
         self.flush_seconds = flush_seconds
         self.damaged: list[Path] = []
         self._waiting: dict[tuple[str, str], list[pl.DataFrame]] = {}
@@ -141,13 +145,14 @@ class Store:
         yield from sorted((self.root / RECORDS / experiment).glob(f"{folder}/part-*.parquet"))
 
     def _read(self, path: Path, columns: list[str] | None = None) -> pl.DataFrame | None:
-        """Return a part, or None where its content is not what was written; a damaged part is put aside."""
+        """Return a part, or None where its content is not what was written; a damaged part is noted."""
         data = path.read_bytes()
         if path.stem.rpartition("-")[2] == _digest(data):
             return pl.read_parquet(io.BytesIO(data), columns=columns)
-        aside = path.with_suffix(".damaged")
-        path.rename(aside)
-        self.damaged.append(aside)
+        if path not in self.damaged:
+            self.damaged.append(path)
+        if self.mend:
+            path.rename(path.with_suffix(".damaged"))
         return None
 
     def _write(self, folder: Path, frame: pl.DataFrame) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ipvit.data.dataset import Dataset
+from ipvit.data.dataset import Dataset, fingerprint
 from ipvit.data.labels import map_classes
 from ipvit.data.loader import VOID, Chunk, default_workers, read_chunks
 from ipvit.data.subset import select
@@ -124,7 +124,13 @@ def prepare_pair(experiment: Experiment, model: Model, data: Dataset, store: Sto
     elif needs.labels:
         raise InputError(f"{experiment.name} needs labels: {data.name} has no class folders")
     identity = Identity(
-        experiment.name, experiment.version, model.digest, data.fingerprint, settings.seed, settings.precision
+        experiment.name,
+        experiment.version,
+        model.digest,
+        data.fingerprint,
+        settings.seed,
+        settings.precision,
+        "" if classes is None else fingerprint("labels", classes)[:16],
     )
     conditions = tuple(experiment.conditions(model))
     return Pair(experiment, model, identity, conditions, classes, store.done(identity, data.ids, conditions))
@@ -181,12 +187,13 @@ def sweep(
                 ):
                     first = number not in shown
                     shown.add(number)
-                    with _recording_failures(pair, outcome):
-                        if first:
+                    if first:
+                        with _recording_failures(pair, outcome, fatal=False):
                             on_first_batch(pair, batch)
+                    with _recording_failures(pair, outcome):
                         _measure_into(store, pair, batch, outcome, device, settings.precision)
                     advance(len(batch) * len(batch.conditions))
-            store.flush_if_due()
+                    store.flush_if_due()
     finally:  # also on Ctrl-C: what is measured is kept
         store.flush()
 
@@ -281,8 +288,8 @@ def _batches(
 
 
 @contextlib.contextmanager
-def _recording_failures(pair: Pair, outcome: Outcome) -> Iterator[None]:
-    """Record whatever a network or an experiment raises and leave the pair alone from then on; the rest goes on."""
+def _recording_failures(pair: Pair, outcome: Outcome, *, fatal: bool = True) -> Iterator[None]:
+    """Record whatever a network or an experiment raises; when fatal, leave the pair alone from then on."""
     try:
         yield
     except (InputError, OSError):  # the user's mistake, or a full disk: not the network's
@@ -291,7 +298,7 @@ def _recording_failures(pair: Pair, outcome: Outcome) -> Iterator[None]:
         text = " ".join(str(error).split())
         what = f"{type(error).__name__}: {text[:300]}"
         outcome.failures.append(Failure(pair.experiment.name, pair.model.name, what, traceback.format_exc()))
-        pair.failed = True
+        pair.failed = fatal
 
 
 def _measure_into(

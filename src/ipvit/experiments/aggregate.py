@@ -29,6 +29,8 @@ def accuracy_table(records: pl.DataFrame, by: Sequence[str], columns: dict[str, 
         one run), as the paper reports it.
     """
     columns = columns or {"correct": "top1", "correct5": "top5"}
+    if "label" in records.columns and records["label"].max() != -1:
+        records = records.filter(pl.col("label") >= 0)  # an image without label is neither right nor wrong
     rows = []
     for key, group in records.group_by(by, maintain_order=True):
         n_runs = group[RUN].n_unique() if RUN in group.columns else 1

@@ -209,7 +209,7 @@ class Occlusion(Experiment):
 
     def tables(self, records: pl.DataFrame) -> dict[str, pl.DataFrame]:
         """Return accuracy per model, mode and information loss, with the share of pixels really dropped."""
-        settings = varying(records, SETTINGS, within=("model", "mode"))
+        settings = varying(records, SETTINGS, within=("mode",))
         by = ["model", "mode", *settings, "information_loss"]
         table = accuracy_table(records, by)
         dropped = records.group_by(by).agg(pl.col("dropped").cast(pl.Float64).mean())

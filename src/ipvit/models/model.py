@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -79,11 +81,15 @@ class Model(nn.Module):
             digest = hashlib.sha256()
             for part in (self.architecture, repr(dataclasses.asdict(self.preprocessing))):
                 digest.update(part.encode() + b"\0")
-            for key, value in sorted(self.backbone.state_dict().items()):
+            for key, value in sorted(unwrap(self.backbone).state_dict().items()):
                 digest.update(f"{key}{tuple(value.shape)}{value.dtype}".encode())
                 digest.update(_raw_bytes(value))
             self._digest = digest.hexdigest()[:32]
         return self._digest
+
+    def forget_digest(self) -> None:
+        """Work the digest out anew when it is next asked for: the weights may have changed since."""
+        self._digest = None
 
     def normalize(self, images: Tensor) -> Tensor:
         """Return ``(images - mean) / std``; gradients flow through."""
@@ -195,9 +201,28 @@ def wrap(
     )
 
 
+_LIBRARIES = ("torch", "torchvision", "timm", "transformers")
+
+
 def _describe(module: nn.Module) -> str:
-    kind = type(module)
-    return f"{kind.__module__}.{kind.__qualname__}\n{module!r}"
+    """Text that identifies the code of a network: its structure, the source of its own classes, their plain values."""
+    lines = [repr(module)]
+    seen: set[type] = set()
+    for name, part in module.named_modules():
+        kind = type(part)
+        if kind.__module__.split(".")[0] in _LIBRARIES:
+            continue
+        plain = {
+            key: value
+            for key, value in vars(part).items()
+            if isinstance(value, int | float | str | tuple) and key != "training" and not key.startswith("_")
+        }
+        lines.append(f"{name} {kind.__module__}.{kind.__qualname__} {sorted(plain.items())}")
+        if kind not in seen:
+            seen.add(kind)
+            with contextlib.suppress(OSError, TypeError):  # typed at a prompt: there is no source to read
+                lines.append(inspect.getsource(kind))
+    return "\n".join(lines)
 
 
 def _raw_bytes(value: Any) -> memoryview:

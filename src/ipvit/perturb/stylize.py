@@ -1,9 +1,10 @@
 """Style transfer without a network: a picture's layout in the colours and textures of another.
 
 The content's own textures are removed (:mod:`ipvit.perturb.structure`), its layout is recoloured, and the style's fine
-detail is laid over it, seen from another side in each region. Then the statistics are matched scale by scale as in
-texture synthesis (Heeger & Bergen 1995): the mean colour, and in every band finer than a sixteenth of the side the
-covariance of the colours. Shape survives, texture does not.
+detail is laid over it, seen from another side in each region. Then the statistics are matched scale by scale, over and
+over as in texture synthesis (Heeger & Bergen 1995): the mean colour, and in every band finer than a sixteenth of the
+side the covariance of the colours. They end a few per cent from the style's, the more the coarser the band, since the
+layout and colours outside [0, 1] stand against it. Shape survives, texture does not.
 """
 
 from __future__ import annotations
