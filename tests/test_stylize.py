@@ -296,6 +296,7 @@ def test_the_copy_is_the_same_with_any_workers_and_in_any_number_of_runs(here):
     assert len(pixels(here / "steps")) == 2
     assert stylize("steps", "--limit", "7") == 0
     assert stylize("steps", "--workers", "1") == 0
+    assert stylize("steps", "--limit", "1") == 0
     whole = pixels(here / "whole")
     assert same(whole, pixels(here / "parallel")) and same(whole, pixels(here / "steps"))
     manifests = [json.loads((here / name / "stylize.json").read_text()) for name in ("whole", "parallel", "steps")]

@@ -108,10 +108,10 @@ def _run(job: Stylization, out: Path, workers: int, limit: int | None, json: boo
     out.mkdir(parents=True, exist_ok=True)
     with FolderLock(out):
         stylized_folder.prepare(job, out)
-        styles = stylized_folder.already_there(job, out, indices)
-        kept = len(styles)
+        styles = stylized_folder.already_there(job, out)
         stylized_folder.write_manifest(job, out, styles, skipped, whole=False)
         missing = [index for index in indices if index not in styles]
+        kept = len(indices) - len(missing)
         with _progress(len(missing), shown=not json) as advance:
             for made in stylized.make(job, out, missing, workers):
                 if made.style is None:
@@ -123,7 +123,7 @@ def _run(job: Stylization, out: Path, workers: int, limit: int | None, json: boo
         sheet = stylized_folder.write_contact_sheet(job, out, styles)
     summary = {
         "out": str(out),
-        "made": len(styles) - kept,
+        "made": len(missing) - len(skipped),
         "kept": kept,
         "skipped": manifest["skipped"],
         "settings": manifest["settings"],
@@ -132,7 +132,7 @@ def _run(job: Stylization, out: Path, workers: int, limit: int | None, json: boo
         "seconds": round(time.monotonic() - start, 1),
     }
     _tell(summary, json)
-    return 0 if styles else 1
+    return 0 if summary["made"] + kept else 1
 
 
 def _tell(summary: dict, json: bool) -> None:

@@ -57,9 +57,9 @@ def prepare(job: Stylization, out: Path) -> None:
             left_over.unlink(missing_ok=True)
 
 
-def already_there(job: Stylization, out: Path, indices: Sequence[int]) -> dict[int, str]:
-    """Return the images that need not be made again, with their paintings."""
-    found = ((int(index), style_of(out / job.targets[index])) for index in indices)
+def already_there(job: Stylization, out: Path) -> dict[int, str]:
+    """Return the images of the source that need not be made again, with their paintings."""
+    found = ((index, style_of(out / target)) for index, target in enumerate(job.targets))
     return {index: style for index, style in found if style is not None}
 
 
