@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from ipvit.preprocessing import View
 
 
+AUTHORS_BATCH = 256
+"""Images that share one mask in the authors' code, which draws a mask per batch."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Requirements:
     """What an experiment needs; checked before a run starts.
@@ -90,6 +94,12 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def mask_owners(self, *, shared: bool) -> tuple[str, ...]:
+        """Return whose random mask each image gets: its own, or one of every 256 images as in the authors' code."""
+        if not shared:
+            return self.ids
+        return tuple(f"images {position // AUTHORS_BATCH}" for position in self.positions.tolist())
 
     def part(self, start: int, stop: int) -> Batch:
         """Return images ``start`` to ``stop`` as a batch of their own."""

@@ -21,7 +21,6 @@ from ipvit.perturb.seeding import keys
 if TYPE_CHECKING:
     from ipvit.experiments.charts import Figure
 
-AUTHORS_BATCH = 256
 CLEAN = -1
 """Block number of the condition without any drop."""
 
@@ -100,9 +99,7 @@ class FeatureDrop(Experiment):
             state = model.until(batch.images, block)
             rows, columns = state.grid
             for condition in conditions:
-                owners = batch.ids
-                if condition.mask_scope == "batch":
-                    owners = tuple(f"images {position // AUTHORS_BATCH}" for position in batch.positions.tolist())
+                owners = batch.mask_owners(shared=condition.mask_scope == "batch")
                 key = keys(owners, batch.seed, self.name, block, condition.rate, condition.run)
                 keep = random_keep(key, (rows, columns), n_dropped(condition.rate, rows * columns))
                 logits = model.resume(model.drop(state, torch.from_numpy(keep).to(batch.images.device)))

@@ -38,9 +38,6 @@ if TYPE_CHECKING:
 Level = Annotated[float, Field(ge=0, le=1)]
 Pixels = Annotated[int, Field(ge=0)]
 
-AUTHORS_BATCH = 256
-"""Images that share one mask in the authors' code, which draws a mask per batch."""
-
 DONORS = 64
 """Images of the data set whose pixels occlude others, with the fill ``other``."""
 
@@ -265,9 +262,7 @@ class Occlusion(Experiment):
         return sentences
 
     def _key(self, batch: Batch, condition: OcclusionCondition, *, shared: bool) -> np.ndarray:
-        owners = batch.ids
-        if shared:
-            owners = tuple(f"images {position // AUTHORS_BATCH}" for position in batch.positions.tolist())
+        owners = batch.mask_owners(shared=shared)
         level = None if condition.nested else condition.information_loss
         return keys(owners, batch.seed, self.name, condition.mode, condition.grid, condition.run, level)
 
