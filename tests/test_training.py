@@ -23,12 +23,16 @@ from ipvit.errors import InputError
 from ipvit.models.checkpoint import read_metadata, save_checkpoint
 from ipvit.models.loading import load_checkpoint, load_model
 from ipvit.models.micro import build_network
-from ipvit.training import supervised
-from ipvit.training.images import augment, training_batches, validation_batches
+from ipvit.perturb import seeding
+from ipvit.preprocessing import Preprocessing, View
+from ipvit.training import start
+from ipvit.training.augment import Augmentation
+from ipvit.training.images import training_batches, validation_batches
 from ipvit.training.loop import Loop
-from ipvit.training.objective import Supervised
-from ipvit.training.recipe import AugmentPart, MixupPart, Recipe, dump_recipe, load_recipe, recipe_names
-from ipvit.training.supervised import train
+from ipvit.training.objective import Labels
+from ipvit.training.parts import AugmentPart, MixupPart
+from ipvit.training.recipe import Recipe, dump_recipe, load_recipe, recipe_names
+from ipvit.training.start import train
 
 WEIGHTS = Path(ipvit.__file__).parent / "models" / "weights"
 BUNDLED = ("deit_micro", "resnet_micro")
@@ -66,7 +70,7 @@ def small_sets(monkeypatch):
     """Let the recipes' names mean 64 training and 30 validation images."""
     torch.set_num_threads(1)
     monkeypatch.setattr(
-        supervised,
+        start,
         "open_data",
         lambda name, size: (
             Trifeature("natural", "train" if name.endswith("train") else "val", 64, size)
@@ -78,14 +82,14 @@ def small_sets(monkeypatch):
 
 def stop_after(epochs: int, monkeypatch) -> None:
     """Make the loop die in the middle of the epoch after this many."""
-    step = Loop._step
+    update = Loop._update
 
-    def dying(self, images, labels, number):
-        if number == epochs * self.steps + 3:
+    def dying(self, batches, epoch, step):
+        if step == epochs * self.steps + 3:
             raise KeyboardInterrupt
-        return step(self, images, labels, number)
+        return update(self, batches, epoch, step)
 
-    monkeypatch.setattr(Loop, "_step", dying)
+    monkeypatch.setattr(Loop, "_update", dying)
 
 
 def logged(out: Path) -> list[dict]:
@@ -165,15 +169,15 @@ import sys, time
 import torch
 torch.set_num_threads(1)
 from ipvit.data.trifeature import Trifeature
-from ipvit.training import loop, supervised
+from ipvit.training import loop, start
 from ipvit.training.recipe import load_recipe
-supervised.open_data = lambda name, size: Trifeature("natural", "train" if name.endswith("train") else "val", 64, size)
-step = loop.Loop._step
-def slow(self, images, labels, number):
+start.open_data = lambda name, size: Trifeature("natural", "train" if name.endswith("train") else "val", 64, size)
+update = loop.Loop._update
+def slow(self, batches, epoch, step):
     time.sleep(float(sys.argv[3]))
-    return step(self, images, labels, number)
-loop.Loop._step = slow
-supervised.train(load_recipe(sys.argv[1]), sys.argv[2], device="cpu", progress=False)
+    return update(self, batches, epoch, step)
+loop.Loop._update = slow
+start.train(load_recipe(sys.argv[1]), sys.argv[2], device="cpu", progress=False)
 """
 
 
@@ -220,6 +224,20 @@ GOOD = "model: {name: deit_micro}\ndata: {train: a, val: b}\nepochs: 1\n"
         (GOOD + "mixup: {mixup_alfa: 1}\n", r"unknown key 'mixup.mixup_alfa'.*Did you mean 'mixup_alpha'"),
         (GOOD.replace("val: b", "valid: b"), r"key 'data.val' is missing"),
         (GOOD + "lr: fast\n", r"lr: .*not 'fast'"),
+        (GOOD + "objective: {kind: distilation}\n", r"objective.kind must be one of.*Did you mean 'distillation'"),
+        (GOOD + "objective: {}\n", r"objective.kind must be one of supervised, distillation, dino$"),
+        (GOOD + "objective: {kind: distillation}\n", r"key 'objective.teacher' is missing"),
+        (
+            GOOD + "objective: {kind: dino, local_crops: 8}\n",
+            r"unknown key 'objective.local_crops'; known here: kind, out",
+        ),
+        (GOOD + "objective: {kind: dino, global_views_of: stylized}\n", r"needs data.stylize"),
+        (GOOD + "objective: {kind: dino}\naugment: {hflip: 0.5}\n", r"makes its own views"),
+        (
+            GOOD + "objective: {kind: distillation, teacher: a, sees: original}\nmixup: {}\n",
+            r"mixup needs a teacher that sees the mixed images",
+        ),
+        (GOOD + "augment: {crop_scale: [0.5, 0.2]}\n", r"crop_scale must be two rising numbers"),
         (GOOD + "batch_size: 7\nmixup: {}\n", r"mixup needs an even batch_size"),
         ("- 1\n", r"a recipe is a mapping"),
         ("a: [1\n", r"not valid YAML"),
@@ -264,7 +282,7 @@ def test_a_damaged_state_is_named(tmp_path, small_sets):
         ({"model": {"name": "deit_micro", "kwargs": {"deph": 2}}}, r"does not take these arguments"),
         ({"model": {"name": "deit_micro"}}, r"model.kwargs.img_size to 32"),
         ({"optimizer": "adamv"}, r"Did you mean 'adam'"),
-        ({"batch_size": 100}, r"64 images, fewer than one batch of 100"),
+        ({"batch_size": 100}, r"64 images, fewer than the 100 of one update"),
     ],
 )
 def test_a_recipe_that_cannot_work_is_refused_before_training(tmp_path, small_sets, changes, message):
@@ -296,28 +314,60 @@ def test_an_epochs_batches_share_out_the_images_between_processes_without_overla
     parts = [training_batches(103, 5, seed=0, epoch=2, rank=rank, world=2) for rank in (0, 1)]
     assert [len(part) for part in parts] == [10, 10]
     seen = np.concatenate([batch for part in parts for batch in part])
-    assert len(set(seen.tolist())) == 100
+    assert len(set(seen[:, 0].tolist())) == 100 and not seen[:, 1].any()
     again = training_batches(103, 5, seed=0, epoch=3)
     assert not np.array_equal(again[0], training_batches(103, 5, seed=0, epoch=2)[0])
     validation = [validation_batches(103, 10, rank, 3) for rank in range(3)]
-    assert sorted(np.concatenate([b for part in validation for b in part]).tolist()) == list(range(103))
+    assert sorted(np.concatenate([b for part in validation for b in part])[:, 0].tolist()) == list(range(103))
 
 
-def test_augmentation_belongs_to_the_image_not_to_the_batch():
+def test_repeated_images_are_dealt_out_to_different_processes_and_numbered():
+    parts = [training_batches(90, 5, seed=0, epoch=0, rank=rank, world=3, repeats=3) for rank in range(3)]
+    first = np.stack([part[0] for part in parts])  # (3 processes, 5 images, 2)
+    assert (first[:, :, 0] == first[0, :, 0]).all()
+    assert (np.sort(first[:, :, 1], axis=0) == np.arange(3)[:, None]).all()
+    assert len({index for part in parts for batch in part for index in batch[:, 0].tolist()}) == 30
+
+
+@pytest.mark.parametrize("pieces", [2, 4])
+def test_the_images_of_an_update_do_not_depend_on_how_it_is_cut_up(pieces):
+    whole = training_batches(100, 20, seed=0, epoch=0)
+    parts = [training_batches(100, 20 // pieces, seed=0, epoch=0, rank=rank, world=pieces) for rank in range(pieces)]
+    for step, update in enumerate(whole):
+        assert np.array_equal(np.concatenate([part[step] for part in parts]), update)
+
+
+def augmented(images: torch.Tensor, part: AugmentPart, epoch: int, ids=None) -> torch.Tensor:
+    view = Augmentation(part, Preprocessing(View((images.shape[-2], images.shape[-1]), 1.0, "bicubic")))
+    keys = seeding.keys([str(i) for i in (range(len(images)) if ids is None else ids)], "augment", 0, epoch)
+    return torch.stack([view(view.prepare(image), None, key)[0] for image, key in zip(images, keys, strict=True)])
+
+
+EVERYTHING = AugmentPart(crop_scale=(0.3, 1.0), hflip=0.5, vflip=0.5, auto="rand-m9-mstd0.5-inc1", erase=0.5)
+
+
+@pytest.mark.parametrize("part", [AugmentPart(pad=3, hflip=0.5, vflip=0.5), EVERYTHING], ids=["light", "everything"])
+def test_augmentation_belongs_to_the_image_not_to_the_batch(part):
     data = Trifeature(n=12, size=32)
     images = torch.stack([data.read(index) for index in range(12)])
-    part = AugmentPart(pad=3, hflip=0.5, vflip=0.5)
-    whole = augment(images, np.arange(12), part, seed=0, epoch=1)
-    order = np.array([7, 2, 11])
-    assert torch.equal(augment(images[order], order, part, seed=0, epoch=1), whole[order])
-    assert not torch.equal(augment(images, np.arange(12), part, seed=0, epoch=2), whole)
-    mirrored = augment(images, np.arange(12), AugmentPart(hflip=1.0), seed=0, epoch=0)
-    assert torch.equal(mirrored, images.flip(3))
+    whole = augmented(images, part, epoch=1)
+    order = [7, 2, 11]
+    torch.manual_seed(7)
+    np.random.seed(7)
+    assert torch.equal(augmented(images[order], part, 1, ids=order), whole[order])
+    assert not torch.equal(augmented(images, part, epoch=2), whole)
+    assert whole.dtype == torch.uint8 and whole.shape == images.shape
+
+
+def test_a_mirror_image_is_the_image_mirrored():
+    images = torch.randint(0, 255, (4, 3, 8, 8), dtype=torch.uint8)
+    assert torch.equal(augmented(images, AugmentPart(hflip=1.0), epoch=0), images.flip(3))
+    assert torch.equal(augmented(images, AugmentPart(vflip=1.0), epoch=0), images.flip(2))
 
 
 def test_a_padded_crop_is_a_window_of_the_padded_image():
     images = torch.randint(1, 255, (20, 3, 9, 9), dtype=torch.uint8)
-    out = augment(images, np.arange(20), AugmentPart(pad=2), seed=0, epoch=0)
+    out = augmented(images, AugmentPart(pad=2), epoch=0)
     offsets = set()
     for image, cut in zip(images, out, strict=True):
         padded = torch.nn.functional.pad(image, [2] * 4)
@@ -327,20 +377,50 @@ def test_a_padded_crop_is_a_window_of_the_padded_image():
     assert len(offsets) > 8
 
 
+def test_a_random_crop_shows_the_stated_share_of_the_picture():
+    """On a ramp, the range of values says which part was cut."""
+    size, shares = 96, []
+    across = torch.arange(size, dtype=torch.uint8).expand(size, size)
+    ramp = torch.stack([across, across.T, across])
+    for crop in augmented(ramp.expand(60, 3, size, size), AugmentPart(crop_scale=(0.25, 0.5)), epoch=0):
+        wide, tall = (int(channel.max()) - int(channel.min()) + 1 for channel in crop[:2])
+        shares.append(wide * tall / size**2)
+        assert 0.6 < wide / tall < 1.6
+    assert 0.2 < min(shares) < 0.3 and 0.45 < max(shares) < 0.56
+
+
+def test_erasing_replaces_a_rectangle_and_nothing_else():
+    images = torch.full((40, 3, 32, 32), 7, dtype=torch.uint8)
+    out = augmented(images, AugmentPart(erase=1.0), epoch=0)
+    changed = (out != 7).any(dim=1)
+    for image in changed:
+        rows, columns = image.any(1).nonzero().flatten(), image.any(0).nonzero().flatten()
+        box = image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        assert 0.01 < box.numel() / 1024 < 0.4 and box.float().mean() > 0.95
+    kept = augmented(images, AugmentPart(erase=0.25), epoch=0)
+    assert 3 <= int((kept != 7).flatten(1).any(1).sum()) <= 20
+
+
+def test_an_unknown_policy_is_named():
+    with pytest.raises(InputError, match=r"timm knows no policy 'random'"):
+        Augmentation(AugmentPart(auto="random"), Preprocessing(View((8, 8), 1.0, "bicubic")))
+
+
 def test_the_supervised_loss_is_smoothed_cross_entropy():
     logits = torch.randn(6, 4, dtype=torch.float64)
     labels = torch.tensor([0, 1, 2, 3, 0, 1])
-    loss = Supervised(4, label_smoothing=0.2).loss(lambda images: logits, torch.zeros(6, 3, 2, 2), labels, key=0)
+    loss = Labels(4, label_smoothing=0.2).loss(logits, labels)
     target = 0.8 * torch.eye(4, dtype=torch.float64)[labels] + 0.2 / 4
     assert loss.item() == pytest.approx(-(target * logits.log_softmax(1)).sum(1).mean().item())
 
 
 def test_mixup_follows_from_the_steps_key():
-    objective = Supervised(4, mixup=MixupPart())
+    mixing = Labels(4, mixup=MixupPart())
     images, labels = torch.rand(6, 3, 8, 8), torch.tensor([0, 1, 2, 3, 0, 1])
 
     def loss(key: int) -> float:
-        return objective.loss(lambda x: x.mean((2, 3)) @ torch.ones(3, 4).cumsum(1), images, labels, key).item()
+        mixed, targets = mixing.mix(images, labels, key)
+        return mixing.loss(mixed.mean((2, 3)) @ torch.ones(3, 4).cumsum(1), targets).item()
 
     kept = images.clone()
     losses = [loss(key) for key in range(5)]
@@ -405,6 +485,6 @@ def test_a_bundled_network_is_as_accurate_as_it_says(name):
     right = 0
     with torch.no_grad():
         for batch in validation_batches(len(data), 250):
-            images = torch.stack([data.read(index) for index in batch.tolist()]).float() / 255
-            right += int((model(images).argmax(1).numpy() == data.labels[batch]).sum())
+            images = torch.stack([data.read(index) for index in batch[:, 0].tolist()]).float() / 255
+            right += int((model(images).argmax(1).numpy() == data.labels[batch[:, 0]]).sum())
     assert 100 * right / len(data) == pytest.approx(stated["top1"], abs=0.5)

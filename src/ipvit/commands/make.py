@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json as json_module
+import sys
 from pathlib import Path
+from typing import Annotated
 
+from cyclopts import Parameter
 from rich.console import Console
+from rich.table import Table
 
 from ipvit import training
+from ipvit.errors import InputError
+from ipvit.training.recipe import Recipe, recipe_names, recipe_summary
 
 
-def train(recipe: str, /, *, out: Path | None = None, device: str = "auto", progress: bool = True) -> int:
+def train(
+    recipe: str | None = None,
+    /,
+    *,
+    out: Path | None = None,
+    device: str = "auto",
+    progress: bool = True,
+    list_: Annotated[bool, Parameter(name="--list", negative=())] = False,
+    dry_run: Annotated[bool, Parameter(negative=())] = False,
+    batch_size: int | None = None,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
     """Train a network by a recipe, or continue.
+
+    With several processes: accelerate launch -m ipvit train RECIPE, or torchrun -m ipvit train RECIPE.
 
     Parameters
     ----------
@@ -19,12 +40,67 @@ def train(recipe: str, /, *, out: Path | None = None, device: str = "auto", prog
     out
         Folder for checkpoints and log; runs/train-RECIPE by default.
     device
-        auto, cpu, cuda, cuda:1, mps.
+        auto, cpu, cuda, mps.
     progress
         Show a progress bar.
+    list_
+        List the bundled recipes and end.
+    dry_run
+        Build everything, take two updates on made-up images, say what they cost, write nothing.
+    batch_size
+        With --dry-run: images a batch, where the recipe's are too many for this machine.
+    json
+        With --list or --dry-run: print as JSON on standard output.
     """
+    if list_:
+        return _list(json)
+    if recipe is None:
+        raise InputError("give a recipe: a YAML file or one of those that `ipvit train --list` shows")
     loaded = training.load_recipe(recipe)
+    if dry_run:
+        return _dry_run(loaded, device, batch_size, json)
+    if batch_size is not None:
+        raise InputError("--batch-size is for --dry-run; a training takes it from its recipe")
     folder = out or Path("runs") / f"train-{Path(recipe).stem}"
     best = training.train(loaded, folder, device=device, progress=progress)
-    Console().print(f"best checkpoint: {best}", soft_wrap=True, highlight=False, markup=False)
+    _console().print(f"best checkpoint: {best}")
     return 0
+
+
+def _list(json: bool) -> int:
+    rows = [{"recipe": name, "trains": recipe_summary(name)} for name in recipe_names()]
+    if json:
+        return _print_json(rows)
+    table = Table("recipe", "what it trains")
+    for row in rows:
+        table.add_row(row["recipe"], row["trains"])
+    Console(highlight=False).print(table)
+    return 0
+
+
+def _dry_run(recipe: Recipe, device: str, batch_size: int | None, json: bool) -> int:
+    from ipvit.training.dry_run import dry_run
+
+    cost = dry_run(recipe, device=device, batch_size=batch_size)
+    if json:
+        return _print_json(dataclasses.asdict(cost))
+    console = _console()
+    console.print(f"{recipe.model.name}: {cost.parameters / 1e6:.2f} M weights are trained, on {cost.device}")
+    if cost.teacher:
+        console.print(f"teacher: {cost.teacher}, here with random weights")
+    console.print(
+        f"one update: {cost.images_per_update} images over {cost.processes} process(es), "
+        f"{cost.seconds_per_update:.2f} s ({cost.images_per_update / cost.seconds_per_update:.3g} images/s); "
+        f"peak memory {cost.memory_gb:.1f} GB"
+    )
+    return 0
+
+
+def _print_json(content: object) -> int:
+    json_module.dump(content, sys.stdout, indent=1)
+    sys.stdout.write("\n")
+    return 0
+
+
+def _console() -> Console:
+    return Console(soft_wrap=True, highlight=False, markup=False)

@@ -135,8 +135,41 @@ class Stylization:
         return list(dict.fromkeys((words % np.uint64(len(self.styles))).tolist()))
 
 
-def target_paths(source: Dataset) -> list[str]:
-    """Return where each image's copy goes: the source's own folders with PNG files in them, else one folder a class.
+class Paintings:
+    """The painting of each image, the last ones used kept in memory.
+
+    Args:
+        job: paintings, their size, and the seed that chooses.
+        keep: number of paintings that are kept.
+    """
+
+    def __init__(self, job: Stylization, keep: int = 256) -> None:
+        self._job, self._keep = job, keep
+        self._held: collections.OrderedDict[int, Tensor] = collections.OrderedDict()
+
+    def of(self, index: int) -> tuple[int, Tensor]:
+        """Return the painting for an image: its position and its pixels, ``(3, *view.size)`` uint8.
+
+        Raises:
+            UnreadableImage: none of those that are tried can be read.
+        """
+        for candidate in self._job.candidates(index):
+            try:
+                return candidate, self._read(candidate)
+            except UnreadableImage:
+                continue
+        raise UnreadableImage(f"none of {_TRIES} paintings that were tried for it can be read")
+
+    def _read(self, candidate: int) -> Tensor:
+        if candidate not in self._held:
+            self._held[candidate] = apply_view(self._job.styles.read(candidate), self._job.view)
+            while len(self._held) > self._keep:
+                self._held.popitem(last=False)
+        return self._held[candidate]
+
+
+def target_paths(source: Dataset, suffix: str = ".png") -> list[str]:
+    """Return where each image's copy goes: the source's own folders with such files in them, else one folder a class.
 
     Where two images would share a path (``a.jpg`` and ``a.png``) both keep their suffix: ``a.jpg.png``.
 
@@ -144,9 +177,9 @@ def target_paths(source: Dataset) -> list[str]:
         InputError: two images would still share a path.
     """
     names = [_in_class_folder(source, index) for index in range(len(source))]
-    paths = [f"{_without_suffix(name)}.png" for name in names]
+    paths = [f"{_without_suffix(name)}{suffix}" for name in names]
     counts = collections.Counter(paths)
-    paths = [path if counts[path] == 1 else f"{name}.png" for name, path in zip(names, paths, strict=True)]
+    paths = [path if counts[path] == 1 else f"{name}{suffix}" for name, path in zip(names, paths, strict=True)]
     if len(set(paths)) != len(paths):
         twice = next(path for path, count in collections.Counter(paths).items() if count > 1)
         raise InputError(f"two images of {source.name} would both become {twice!r}; rename one of them")
@@ -223,7 +256,7 @@ def style_of(path: Path) -> str | None:
 class _Maker(TorchDataset[Made]):
     def __init__(self, job: Stylization, out: Path, indices: Sequence[int]) -> None:
         self.job, self.out, self.indices = job, out, indices
-        self._paintings: collections.OrderedDict[int, Tensor] = collections.OrderedDict()
+        self._paintings = Paintings(job)
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -232,7 +265,7 @@ class _Maker(TorchDataset[Made]):
         job, index = self.job, int(self.indices[number])
         try:
             content = apply_view(job.source.read(index), job.view)
-            painting, style = self._painting(index)
+            painting, style = self._paintings.of(index)
         except UnreadableImage as error:
             return Made(index, reason=str(error))
         styled = job.transfer(content, style, job.key(index)[0])
@@ -242,21 +275,6 @@ class _Maker(TorchDataset[Made]):
         except OSError as error:
             return Made(index, failure=error)
         return Made(index, style=name)
-
-    def _painting(self, index: int) -> tuple[int, Tensor]:
-        for candidate in self.job.candidates(index):
-            try:
-                return candidate, self._read(candidate)
-            except UnreadableImage:
-                continue
-        raise UnreadableImage(f"none of {_TRIES} paintings that were tried for it can be read")
-
-    def _read(self, candidate: int, keep: int = 256) -> Tensor:
-        if candidate not in self._paintings:
-            self._paintings[candidate] = apply_view(self.job.styles.read(candidate), self.job.view)
-            while len(self._paintings) > keep:
-                self._paintings.popitem(last=False)
-        return self._paintings[candidate]
 
 
 def _png(pixels: Tensor, **texts: str) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import timm
+from timm.models.deit import VisionTransformerDistilled
 from timm.models.resnet import BasicBlock, ResNet
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
@@ -12,17 +13,21 @@ from torch import nn
 from ipvit.errors import InputError, did_you_mean
 
 
-def deit_micro(num_classes: int = 10, img_size: int = 64, patch_size: int = 8, **kwargs: Any) -> VisionTransformer:
+def deit_micro(
+    num_classes: int = 10, img_size: int = 64, patch_size: int = 8, distilled: bool = False, **kwargs: Any
+) -> VisionTransformer:
     """Return a DeiT in small: class token, learned positions, 6 blocks of width 96 with 3 heads (0.70 M weights).
 
     Args:
         num_classes: number of outputs.
         img_size: height and width of the input in pixels.
         patch_size: height and width of a patch in pixels.
+        distilled: add a second token with a head of its own, as DeiT's distilled networks have.
         kwargs: passed to timm's ``VisionTransformer``, over the values above.
     """
     settings: dict[str, Any] = {"embed_dim": 96, "depth": 6, "num_heads": 3} | kwargs
-    return VisionTransformer(num_classes=num_classes, img_size=img_size, patch_size=patch_size, **settings)
+    build = VisionTransformerDistilled if distilled else VisionTransformer
+    return build(num_classes=num_classes, img_size=img_size, patch_size=patch_size, **settings)
 
 
 def resnet_micro(num_classes: int = 10, **kwargs: Any) -> ResNet:

@@ -1,6 +1,6 @@
 """Making models: recipes, the training loop and its objectives."""
 
 from ipvit.training.recipe import load_recipe
-from ipvit.training.supervised import train
+from ipvit.training.start import train
 
 __all__ = ["load_recipe", "train"]

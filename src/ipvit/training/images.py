@@ -1,8 +1,10 @@
-"""Training images: read once, in an order and with changes that follow from (seed, epoch, image) alone."""
+"""Training images: in an order and with changes that follow from (seed, epoch, image) alone."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -11,11 +13,35 @@ from torch import Tensor
 
 from ipvit.data import load_dataset, trifeature
 from ipvit.data.dataset import Dataset, UnreadableImage
-from ipvit.data.decode import apply_view
 from ipvit.errors import InputError
 from ipvit.perturb import seeding
-from ipvit.preprocessing import View
-from ipvit.training.recipe import AugmentPart, DataPart
+
+
+class Pipeline(Protocol):
+    """How a picture becomes views."""
+
+    def prepare(self, picture: Tensor) -> Tensor:
+        """Return what the views of one picture, ``(3, H, W)`` uint8, are cut from: worth keeping in memory."""
+        ...
+
+    def __call__(self, picture: Tensor, styled: Tensor | None, key: np.uint64) -> tuple[Tensor, ...]:
+        """Return the views, each ``(3, h, w)`` uint8, of a prepared picture and its styled copy where there is one."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageBatch:
+    """What one step sees.
+
+    Attributes:
+        views: one ``(B, 3, h, w)`` uint8 for each view.
+        labels: ``(B,)`` int64.
+        indices: ``(B,)`` positions in the data set.
+    """
+
+    views: tuple[Tensor, ...]
+    labels: Tensor
+    indices: np.ndarray
 
 
 def open_data(name: str, size: int) -> Dataset:
@@ -33,99 +59,155 @@ def open_data(name: str, size: int) -> Dataset:
 
 
 class TrainingImages:
-    """Batches of a data set, resized to the network's view, as uint8.
+    """Batches of a data set's views.
 
     Args:
         data: the pictures.
-        part: the recipe's data section: view, loader processes, memory.
+        pipeline: what becomes of each.
+        styled: the same pictures in other textures, or None.
+        share: probability that an image is seen in its styled copy where there is one; a pipeline that shows both
+            says None.
+        workers: loader processes.
+        memory: in GB; prepared pictures are kept when all of them fit.
+        seed: of the training.
     """
 
-    def __init__(self, data: Dataset, part: DataPart) -> None:
+    def __init__(
+        self,
+        data: Dataset,
+        pipeline: Pipeline,
+        *,
+        styled: Dataset | None = None,
+        share: float | None = 1.0,
+        workers: int = 0,
+        memory: float = 2.0,
+        seed: int = 0,
+    ) -> None:
         self.data = data
         self._labels = torch.as_tensor(np.asarray(data.labels), dtype=torch.int64)
-        self._view = part.preprocessing.view
-        self._workers = part.workers
-        self._held: Tensor | None = None
-        self._fits = 3 * part.size**2 * len(data) <= part.memory * 1e9
+        self._reader = _Reader(data, pipeline, styled, share, seed)
+        self._workers, self._memory = workers, memory * 1e9
+        self._held: list[_Prepared] | None = None
+        self._fits: bool | None = None
 
     def __len__(self) -> int:
         return len(self.data)
 
-    def batches(self, chosen: Sequence[np.ndarray]) -> Iterator[tuple[Tensor, Tensor, np.ndarray]]:
-        """Yield ``(images, labels, indices)`` for each array of indices: ``(B, 3, H, W)`` uint8, ``(B,)``, ``(B,)``."""
-        if self._fits and self._held is None:
-            self._held = torch.cat([images for images, _ in self._loader(_chunks(len(self)))])
-        if self._held is not None:
-            for indices in chosen:
-                rows = torch.from_numpy(indices)
-                yield self._held[rows], self._labels[rows], indices
-            return
-        for indices, (images, labels) in zip(chosen, self._loader(chosen), strict=True):
-            yield images, labels, indices
+    def batches(self, chosen: Sequence[np.ndarray], epoch: int = 0) -> Iterator[ImageBatch]:
+        """Yield the views of each array of sightings, ``(B, 2)``: position and how often it came before.
 
-    def _loader(self, chosen: Sequence[np.ndarray]) -> Iterator[tuple[Tensor, Tensor]]:
-        source = _Reader(self.data, self._labels, self._view)
-        batches = [indices.tolist() for indices in chosen]
+        Another ``epoch``, or another sighting in it, changes the same image in another way.
+        """
+        if self._hold():
+            assert self._held is not None
+            for sightings in chosen:
+                views = [self._reader.views(self._held[i], i, epoch, time) for i, time in sightings.tolist()]
+                yield self._collated(views, sightings)
+            return
+        jobs = [[(index, time, epoch) for index, time in sightings.tolist()] for sightings in chosen]
+        for sightings, views in zip(chosen, self._loader(self._reader, jobs), strict=True):
+            yield self._collated(views, sightings)
+
+    def _collated(self, views: list[tuple[Tensor, ...]], sightings: np.ndarray) -> ImageBatch:
+        stacked = tuple(torch.stack(view) for view in zip(*views, strict=True))
+        return ImageBatch(stacked, self._labels[sightings[:, 0]], sightings[:, 0])
+
+    def _hold(self) -> bool:
+        """Read everything once if it fits into memory, judged by a sample, and say whether it is there."""
+        if self._fits is None:
+            sample = range(0, len(self), -(-len(self) // 32))
+            largest = max(sum(part.nbytes for part in self._reader.prepared(i) if part is not None) for i in sample)
+            self._fits = largest * len(self) <= self._memory
+        if self._fits and self._held is None:
+            chunks = [list(range(i, min(i + 256, len(self)))) for i in range(0, len(self), 256)]
+            self._held = [part for chunk in self._loader(_Preparer(self._reader), chunks) for part in chunk]
+        return self._fits
+
+    def _loader(self, source: torch.utils.data.Dataset, batches: list) -> Iterator[list]:
         # A generator of its own: the loader draws a seed, which must not come out of the training's numbers.
         loader = torch.utils.data.DataLoader(
-            source, batch_sampler=batches, num_workers=self._workers, generator=torch.Generator()
+            source,
+            batch_sampler=batches,
+            num_workers=self._workers,
+            collate_fn=_as_list,
+            generator=torch.Generator(),
         )
         return iter(loader)
 
 
-class _Reader(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
-    def __init__(self, data: Dataset, labels: Tensor, view: View) -> None:
-        self._data, self._labels, self._view = data, labels, view
+_Prepared = tuple[Tensor | None, Tensor | None]
+"""A prepared picture and its prepared styled copy; None where it is never shown."""
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+
+class _Reader(torch.utils.data.Dataset[tuple[Tensor, ...]]):
+    """Reads, prepares and changes single pictures, in a loader process or in this one."""
+
+    def __init__(
+        self, data: Dataset, pipeline: Pipeline, styled: Dataset | None, share: float | None, seed: int
+    ) -> None:
+        self._data, self._pipeline, self._styled, self._share, self._seed = data, pipeline, styled, share, seed
+
+    def __getitem__(self, job: tuple[int, int, int]) -> tuple[Tensor, ...]:
+        index, time, epoch = job
+        return self.views(self.prepared(index), index, epoch, time)
+
+    def prepared(self, index: int) -> _Prepared:
+        """Return the picture and its copy, ready for :meth:`views`."""
+        natural = None if self._styled is not None and self._share == 1 else self._read(self._data, index)
+        return natural, None if self._styled is None else self._read(self._styled, index)
+
+    def views(self, prepared: _Prepared, index: int, epoch: int, time: int) -> tuple[Tensor, ...]:
+        """Return the views of one picture that is seen for the ``time``-th time in its epoch."""
+        words = (epoch,) if time == 0 else (epoch, time)
+        key = seeding.keys([str(index)], "augment", self._seed, *words)[0]
+        natural, styled = prepared
+        if natural is not None and styled is not None and self._share is not None:
+            chosen = seeding.random_words(np.array([key ^ np.uint64(0x57)]), 1)[0, 0] / np.float64(2**64) < self._share
+            natural, styled = (None, styled) if chosen else (natural, None)
+        shown = natural if natural is not None else styled
+        assert shown is not None
+        return self._pipeline(shown, styled, key)
+
+    def _read(self, data: Dataset, index: int) -> Tensor:
         try:
-            picture = self._data.read(index)
+            return self._pipeline.prepare(data.read(index))
         except UnreadableImage as error:
-            raise InputError(f"{self._data.name}: cannot read {self._data.ids[index]}: {error}; remove it") from error
-        return apply_view(picture, self._view), self._labels[index]
+            raise InputError(f"{data.name}: cannot read {data.ids[index]}: {error}; remove it") from error
 
 
-def _chunks(n: int, size: int = 256) -> list[np.ndarray]:
-    return [np.arange(start, min(start + size, n)) for start in range(0, n, size)]
+class _Preparer(torch.utils.data.Dataset[_Prepared]):
+    def __init__(self, reader: _Reader) -> None:
+        self._reader = reader
+
+    def __getitem__(self, index: int) -> _Prepared:
+        return self._reader.prepared(index)
+
+
+def _as_list(items: list) -> list:
+    return items
 
 
 def validation_batches(n: int, batch_size: int, rank: int = 0, world: int = 1) -> list[np.ndarray]:
-    """Return the indices of each validation batch of one process; every image is in exactly one."""
-    return [chunk for chunk in np.split(np.arange(n), range(batch_size, n, batch_size)) if len(chunk)][rank::world]
+    """Return the sightings of each validation batch of one process; every image is in exactly one."""
+    sightings = np.stack([np.arange(n), np.zeros(n, np.int64)], axis=1)
+    return [chunk for chunk in np.split(sightings, range(batch_size, n, batch_size)) if len(chunk)][rank::world]
 
 
-def training_batches(n: int, batch_size: int, seed: int, epoch: int, rank: int = 0, world: int = 1) -> list[np.ndarray]:
-    """Return the indices of each training batch of one process: the epoch's random order, cut up, rest dropped."""
-    order = seeding.random_order(seeding.keys(["order"], "training", seed, epoch), n)[0]
-    steps = n // (batch_size * world)
-    whole = order[: steps * batch_size * world].reshape(steps, world, batch_size)
-    return list(whole[:, rank])
+def training_batches(
+    n: int, batch_size: int, seed: int, epoch: int, rank: int = 0, world: int = 1, repeats: int = 1
+) -> list[np.ndarray]:
+    """Return the sightings of each training batch of one process: the epoch's random order, cut up, rest dropped.
 
+    With ``repeats`` each of the first ``n / repeats`` images of the order comes that many times, dealt out to
+    different processes, as in DeiT's repeated augmentation (Hoffer et al. 2020).
 
-def augment(images: Tensor, indices: np.ndarray, part: AugmentPart, seed: int, epoch: int) -> Tensor:
-    """Crop with padding and flip each image by its own random numbers.
-
-    Args:
-        images: ``(B, 3, H, W)`` uint8 on the CPU.
-        indices: ``(B,)`` positions of the images in their data set.
-        part: which changes.
-        seed: of the training.
-        epoch: another epoch changes the same image in another way.
+    Returns:
+        One array ``(B, 2)`` a batch: the image's position, and how often it came before in this epoch.
     """
-    if not (part.pad or part.hflip or part.vflip):
-        return images
-    keys = seeding.keys([str(index) for index in indices], "augment", seed, epoch)
-    uniform = seeding.random_words(keys, 4) / np.float64(2**64)
-    if part.pad:
-        height, width = images.shape[-2:]
-        tops, lefts = (np.minimum(uniform[:, :2] * (2 * part.pad + 1), 2 * part.pad)).astype(np.int64).T
-        padded = torch.nn.functional.pad(images, [part.pad] * 4)
-        windows = [
-            image[:, top : top + height, left : left + width]
-            for image, top, left in zip(padded, tops.tolist(), lefts.tolist(), strict=True)
-        ]
-        images = torch.stack(windows)
-    for column, probability, dim in ((2, part.hflip, 3), (3, part.vflip, 2)):
-        chosen = torch.from_numpy(uniform[:, column] < probability)[:, None, None, None]
-        images = torch.where(chosen, images.flip(dim), images)
-    return images
+    order = seeding.random_order(seeding.keys(["order"], "training", seed, epoch), n)[0]
+    sightings = np.stack([np.repeat(order, repeats), np.tile(np.arange(repeats), n)], axis=1)
+    steps = n // (batch_size * world)
+    whole = sightings[: steps * batch_size * world]
+    if repeats > 1:
+        return list(whole.reshape(steps, batch_size, world, 2)[:, :, rank])
+    return list(whole.reshape(steps, world, batch_size, 2)[:, rank])

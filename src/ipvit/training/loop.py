@@ -9,30 +9,29 @@ import math
 import pickle
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from timm.optim import create_optimizer_v2, list_optimizers  # pyright: ignore[reportPrivateImportUsage]
-from timm.scheduler.scheduler_factory import create_scheduler_v2
 from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor
 
-from ipvit.errors import InputError, did_you_mean
+from ipvit.errors import InputError
 from ipvit.files import write_atomic
 from ipvit.models.checkpoint import save_checkpoint
 from ipvit.models.model import Model
 from ipvit.perturb import seeding
-from ipvit.training.images import TrainingImages, augment, training_batches, validation_batches
-from ipvit.training.objective import Objective
+from ipvit.training.images import ImageBatch, TrainingImages, training_batches, validation_batches
+from ipvit.training.objective import Objective, as_floats
+from ipvit.training.optimization import fit_for_device, make_optimizer, set_weight_decay
 from ipvit.training.recipe import Recipe, dump_recipe
 
-STATE_FORMAT = 1
+STATE_FORMAT = 2
 
 
 @contextmanager
@@ -47,87 +46,89 @@ class Loop:
     """One training in one folder.
 
     Args:
-        recipe: epochs, optimiser, schedule, augmentation, seed.
-        model: what is trained and saved; its backbone's weights are fresh.
-        objective: what is minimised.
+        recipe: epochs, optimiser, schedule, seed.
+        objective: what is minimised, and the model that is saved.
         train: images the weights are fitted to.
-        val: images that accuracy is measured on after each epoch; the best epoch is chosen by it.
+        val: unchanged images that are scored on after each epoch; the best epoch is chosen by it.
         out: the folder.
-        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        accelerator: device, precision and processes; see :func:`~ipvit.training.optimization.make_accelerator`.
     """
 
     def __init__(
         self,
         recipe: Recipe,
-        model: Model,
         objective: Objective,
         train: TrainingImages,
         val: TrainingImages,
         out: Path,
-        *,
-        device: str = "auto",
+        accelerator: Accelerator,
     ) -> None:
         self.recipe, self.objective, self.train, self.val, self.out = recipe, objective, train, val, out
-        self.accelerator = _accelerator(recipe.precision, device)
-        rank, self._world = self.accelerator.process_index, self.accelerator.num_processes
-        self._share = (rank, self._world)
-        self.steps = len(train) // (recipe.batch_size * self._world)
+        self.accelerator, self.model = accelerator, objective.model
+        self._share = (accelerator.process_index, accelerator.num_processes)
+        self.images_per_update = recipe.batch_size * recipe.accumulate * accelerator.num_processes
+        self.steps = len(train) // self.images_per_update
         if self.steps == 0:
             raise InputError(
-                f"{recipe.data.train} has {len(train)} images, fewer than one batch of {recipe.batch_size}"
+                f"{recipe.data.train} has {len(train)} images, fewer than the {self.images_per_update} of one update"
             )
-        model.to(self.accelerator.device)
-        self.ema = recipe.ema and ModelEmaV3(model, decay=recipe.ema.decay, use_warmup=recipe.ema.warmup)
-        if recipe.optimizer not in (known := [str(name) for name in list_optimizers()]):
-            hint = did_you_mean(recipe.optimizer, known)
-            raise InputError(f"timm has no optimizer {recipe.optimizer!r}.{hint}")
-        optimizer = create_optimizer_v2(model, opt=recipe.optimizer, lr=recipe.lr, weight_decay=recipe.weight_decay)
-        scheduler, _ = create_scheduler_v2(
-            optimizer,
-            sched=recipe.scheduler,
-            num_epochs=recipe.epochs,
-            warmup_epochs=recipe.warmup_epochs,
-            warmup_lr=recipe.lr / 100,
-            min_lr=recipe.min_lr,
-            step_on_epochs=False,
-            updates_per_epoch=self.steps,
-        )
-        assert scheduler is not None  # only for a name timm does not know, and the recipe allows none of those
-        self.scheduler = scheduler
-        self.model = model
-        self.wrapped, self.optimizer = self.accelerator.prepare(model, optimizer)
+        objective.module.to(accelerator.device)
+        fit_for_device(objective.module, accelerator)
+        self.ema = recipe.ema and ModelEmaV3(self.model, decay=recipe.ema.decay, use_warmup=recipe.ema.warmup)
+        optimizer, self.scheduler = make_optimizer(recipe, objective.module, self.steps, self.images_per_update)
+        self.wrapped, self.optimizer = accelerator.prepare(objective.module, optimizer)
+        objective.setup(accelerator, recipe.epochs, self.steps)
         self.history: list[dict[str, Any]] = []
 
     def run(self, *, progress: bool = True) -> Path:
         """Train the epochs that are missing and return the best checkpoint's path."""
         self._restore()
+        if self.recipe.tracker is not None:
+            self.accelerator.init_trackers("ipvit", config=json.loads(self.recipe.model_dump_json()))
         shown = progress and self.accelerator.is_main_process
         with _progress(shown) as bar:
+            whole = bar.add_task("training", total=self.recipe.epochs, completed=len(self.history), loss="", speed="")
             for epoch in range(len(self.history), self.recipe.epochs):
                 task = bar.add_task(f"epoch {epoch + 1}/{self.recipe.epochs}", total=self.steps, loss="", speed="")
                 row = self._train_epoch(epoch, bar, task)
-                row["val_top1"] = self._accuracy()
+                row |= self._scores()
                 self.history.append(row)
                 self._save()
-                bar.update(task, loss=f"loss {row['loss']:.3f}  val top-1 {row['val_top1']:.1f} %")
+                self.accelerator.log({key: value for key, value in row.items() if key != "epoch"}, step=epoch + 1)
+                bar.update(task, visible=False)
+                score = f"loss {row['loss']:.3f}  {self.objective.score_name} {row[self._chooser]:.1f} %"
+                bar.update(whole, advance=1, loss=score)
+        self.accelerator.end_training()
         return self.out / "best.safetensors"
+
+    def time_updates(self, n: int) -> list[float]:
+        """Take the first updates of an epoch and return the seconds of each; nothing is written."""
+        chosen = self._epoch(0)[: n * self.recipe.accumulate]
+        batches, seconds = self.train.batches(chosen), []
+        self.wrapped.train()
+        for step in range(n):
+            start = time.perf_counter()
+            self._update(batches, 0, step).item()  # waits for the device
+            seconds.append(time.perf_counter() - start)
+        return seconds
 
     # --- one epoch ---------------------------------------------------------------------------------------------------
 
     def _train_epoch(self, epoch: int, bar: Progress, task: TaskID) -> dict[str, Any]:
         recipe, total = self.recipe, torch.zeros((), device=self.accelerator.device)
-        chosen = training_batches(len(self.train), recipe.batch_size, recipe.seed, epoch, *self._share)
+        chosen = self._epoch(epoch)
         start = time.perf_counter()
         self.wrapped.train()
         with seeded(recipe.seed, "epoch", epoch, self._share[0]):
-            for step, (images, labels, indices) in enumerate(self.train.batches(chosen)):
-                images = augment(images, indices, recipe.augment, recipe.seed, epoch)
-                total += self._step(images, labels, epoch * self.steps + step)
+            batches = self.train.batches(chosen, epoch)
+            for step in range(self.steps):
+                total += self._update(batches, epoch, epoch * self.steps + step)
                 bar.update(task, advance=1)
                 if step % 20 == 19:  # reading the loss waits for the device
-                    speed = (step + 1) * len(labels) * self._world / (time.perf_counter() - start)
+                    speed = (step + 1) * self.images_per_update / (time.perf_counter() - start)
                     bar.update(task, loss=f"loss {total.item() / (step + 1):.3f}", speed=f"{speed:.0f} images/s")
-        loss, seconds = total.item() / self.steps, time.perf_counter() - start
+        loss = cast(Tensor, self.accelerator.reduce(total, "mean")).item() / self.steps
+        seconds = time.perf_counter() - start
         if not math.isfinite(loss):
             raise InputError(
                 f"the loss became {loss} in epoch {epoch + 1}; lower lr ({recipe.lr:g}) or use precision: no"
@@ -136,33 +137,67 @@ class Loop:
             "epoch": epoch + 1,
             "loss": loss,
             "lr": self.optimizer.param_groups[0]["lr"],
-            "images_per_second": round(self.steps * recipe.batch_size * self._world / seconds, 1),
+            "images_per_second": round(self.steps * self.images_per_update / seconds, 1),
         }
 
-    def _step(self, images: Tensor, labels: Tensor, step: int) -> Tensor:
-        device = self.accelerator.device
-        key = int(seeding.keys([str(step)], "step", self.recipe.seed, self._share[0])[0])
+    def _epoch(self, epoch: int) -> list[np.ndarray]:
+        """Return the sightings of each of this process's batches, ``accumulate`` of them an update."""
+        recipe = self.recipe
+        updates = training_batches(
+            len(self.train), recipe.batch_size * recipe.accumulate, recipe.seed, epoch, *self._share,
+            repeats=recipe.augment.repeats,
+        )  # fmt: skip
+        return [part for update in updates for part in np.split(update, recipe.accumulate)]
+
+    def _update(self, batches: Iterator[ImageBatch], epoch: int, step: int) -> Tensor:
+        """Take one step of the optimiser on the next ``accumulate`` batches and return their mean loss."""
+        recipe = self.recipe
         self.scheduler.step_update(step)
-        with self.accelerator.autocast():
-            loss = self.objective.loss(self.wrapped, images.to(device).float() / 255, labels.to(device), key)
+        if recipe.weight_decay_end is not None:
+            set_weight_decay(self.optimizer, recipe.weight_decay, recipe.weight_decay_end, step, self._updates)
         self.optimizer.zero_grad()
-        self.accelerator.backward(loss)
-        if self.recipe.clip_grad is not None:
-            self.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.recipe.clip_grad)
+        total = torch.zeros((), device=self.accelerator.device)
+        for part in range(recipe.accumulate):
+            last = part == recipe.accumulate - 1
+            with nullcontext() if last else self.accelerator.no_sync(self.wrapped):
+                loss = self._loss(next(batches), epoch, step * recipe.accumulate + part) / recipe.accumulate
+                self.accelerator.backward(loss)
+            total += loss.detach()
+        self.objective.before_update(epoch)
+        if recipe.clip_grad is not None:
+            self.accelerator.clip_grad_norm_(self.wrapped.parameters(), recipe.clip_grad)
         self.optimizer.step()
         if self.ema is not None:
             self.ema.update(self.model, step=step)
-        return loss.detach()
+        self.objective.after_update(step)
+        return total
 
-    @torch.no_grad()
-    def _accuracy(self) -> float:
-        """Return top-1 on the validation images, in per cent, of what is saved: the average where there is one."""
-        model = self._saved_model.eval()
+    def _loss(self, batch: ImageBatch, epoch: int, number: int) -> Tensor:
         device = self.accelerator.device
-        right = torch.zeros((), device=device)
-        for images, labels, _ in self.val.batches(validation_batches(len(self.val), 250, *self._share)):
-            right += (model(images.to(device).float() / 255).argmax(1) == labels.to(device)).sum()
-        return 100 * cast(Tensor, self.accelerator.reduce(right, "sum")).item() / len(self.val)
+        key = int(seeding.keys([str(number)], "step", self.recipe.seed, self._share[0])[0])
+        views = [as_floats(view, device) for view in batch.views]
+        indices = torch.from_numpy(batch.indices)
+        with self.accelerator.autocast():
+            return self.objective.loss(self.wrapped, views, batch.labels.to(device), indices, key, epoch)
+
+    @property
+    def _updates(self) -> int:
+        return self.recipe.epochs * self.steps
+
+    def _scores(self) -> dict[str, float]:
+        """Score what is saved: the average where there is one."""
+        model = self._saved_model.eval()
+
+        def val() -> Iterator[ImageBatch]:
+            return self.val.batches(validation_batches(len(self.val), 250, *self._share))
+
+        scores = self.objective.scores(model, val, self.accelerator)
+        return {f"val_{name}": value for name, value in scores.items()}
+
+    @property
+    def _chooser(self) -> str:
+        """Name of the score that chooses the best epoch: the first one."""
+        return next(name for name in self.history[-1] if name.startswith("val_"))
 
     # --- on disk -----------------------------------------------------------------------------------------------------
 
@@ -176,7 +211,8 @@ class Loop:
             return
         row = self.history[-1]
         save_checkpoint(self.out / "last.safetensors", self._saved_model.backbone, self._metadata(row))
-        if row["val_top1"] > max((earlier["val_top1"] for earlier in self.history[:-1]), default=-1):
+        name = self._chooser
+        if row[name] > max((earlier[name] for earlier in self.history[:-1]), default=-1):
             save_checkpoint(self.out / "best.safetensors", self._saved_model.backbone, self._metadata(row))
         content = io.BytesIO()
         torch.save({"format": STATE_FORMAT, "data": self._fingerprints(), **self._parts_state()}, content)
@@ -189,7 +225,8 @@ class Loop:
     def _parts_state(self) -> dict[str, Any]:
         return {
             "history": self.history,
-            "model": self.model.state_dict(),
+            "module": self.objective.module.state_dict(),
+            "objective": self.objective.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "ema": None if self.ema is None else self.ema.module.state_dict(),
@@ -220,7 +257,8 @@ class Loop:
         if state["data"] != self._fingerprints():
             raise InputError(f"{path}: the data changed since this training began; choose another folder")
         self.history = state["history"]
-        self.model.load_state_dict(state["model"])
+        self.objective.module.load_state_dict(state["module"])
+        self.objective.load_state_dict(state["objective"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
         if self.ema is not None:
@@ -232,32 +270,23 @@ class Loop:
 
     def _metadata(self, row: dict[str, Any]) -> dict[str, Any]:
         recipe, preprocessing = self.recipe, self.model.preprocessing
+        scores = {name.removeprefix("val_"): round(row[name], 3) for name in row if name.startswith("val_")}
+        token = {"distillation_token": self.model.distillation_token} if len(scores) > 1 else {}
         return {
             "architecture": {"name": recipe.model.name, "kwargs": recipe.model.kwargs},
             "classes": list(self.model.classes or ()),
             "preprocessing": dataclasses.asdict(preprocessing.view)
             | {"mean": list(preprocessing.mean), "std": list(preprocessing.std)},
+            **token,
             "recipe": recipe.model_dump(mode="json"),
             "measured": {
                 "data": recipe.data.val,
                 "n": len(self.val),
-                "top1": round(row["val_top1"], 3),
+                **scores,
                 "epoch": row["epoch"],
-                "note": "best.safetensors is the epoch with the highest top-1 on these same images",
+                "note": "best.safetensors is the epoch with the highest score on these same images",
             },
         }
-
-
-def _accelerator(precision: str, device: str) -> Accelerator:
-    known = ("auto", "cpu", "cuda", "mps")
-    if device not in known:
-        raise InputError(f"unknown device {device!r}: expected {', '.join(known)}")
-    # Accelerate keeps the first device and precision of a process for ever, but a second training may want others.
-    AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
-    accelerator = Accelerator(cpu=device == "cpu", mixed_precision=precision)
-    if device not in ("auto", accelerator.device.type):
-        raise InputError(f"device {device!r} is not available here; found {accelerator.device.type!r}")
-    return accelerator
 
 
 def _progress(shown: bool) -> Progress:

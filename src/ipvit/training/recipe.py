@@ -5,115 +5,62 @@ from __future__ import annotations
 import types
 import typing
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from ipvit.errors import InputError, did_you_mean
-from ipvit.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, View
+from ipvit.training.parts import (
+    AugmentPart,
+    DataPart,
+    DinoPart,
+    DistillationPart,
+    EmaPart,
+    MixupPart,
+    ModelPart,
+    ObjectivePart,
+    Part,
+    SupervisedPart,
+)
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class ModelPart(_Part):
-    """The network."""
-
-    name: str
-    """``deit_micro``, ``resnet_micro`` or any timm name; always from random weights."""
-    kwargs: dict[str, Any] = {}
-    """Arguments of the network's factory, for example ``{drop_path_rate: 0.1}``."""
-
-
-class DataPart(_Part):
-    """Where images come from and how they become the network's input."""
-
-    train: str
-    """Data set the weights are fitted to: ``demo:trifeature/natural-train``, a folder of class folders, ..."""
-    val: str
-    """Data set that accuracy is measured on after each epoch and the best epoch is chosen by."""
-    size: int = Field(default=224, ge=8)
-    """Height and width of the input in pixels."""
-    crop_pct: float = Field(default=1.0, gt=0, le=1)
-    """Share of the resized shortest side that is cropped."""
-    interpolation: Literal["bicubic", "bilinear", "nearest"] = "bicubic"
-    """How pictures of another size are resized."""
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    """Per-channel mean the network subtracts, for images in [0, 1]."""
-    std: tuple[float, float, float] = IMAGENET_STD
-    """Per-channel standard deviation the network divides by."""
-    workers: int = Field(default=0, ge=0)
-    """Loader processes; 0 reads in the training process."""
-    memory: float = Field(default=2.0, ge=0)
-    """A set is kept decoded in memory when it takes at most this many GB; larger ones are read in every epoch."""
-
-    @property
-    def preprocessing(self) -> Preprocessing:
-        """What the network expects of its input."""
-        view = View((self.size, self.size), self.crop_pct, self.interpolation)
-        return Preprocessing(view, self.mean, self.std)
-
-
-class AugmentPart(_Part):
-    """Light changes to each training image, a function of (seed, epoch, image)."""
-
-    pad: int = Field(default=0, ge=0)
-    """Zero-pad by this many pixels on each side and cut a random window of the original size."""
-    hflip: float = Field(default=0.0, ge=0, le=1)
-    """Probability of a mirror image, left to right."""
-    vflip: float = Field(default=0.0, ge=0, le=1)
-    """Probability of a mirror image, top to bottom."""
-
-
-class MixupPart(_Part):
-    """Mixup and CutMix, as ``timm.data.Mixup`` (one mixture for a whole batch)."""
-
-    mixup_alpha: float = Field(default=0.8, ge=0)
-    """Mixup's beta distribution; 0 turns it off."""
-    cutmix_alpha: float = Field(default=1.0, ge=0)
-    """CutMix's beta distribution; 0 turns it off."""
-    prob: float = Field(default=1.0, ge=0, le=1)
-    """Probability that a batch is mixed at all."""
-    switch_prob: float = Field(default=0.5, ge=0, le=1)
-    """Probability of CutMix where both are on."""
-
-
-class EmaPart(_Part):
-    """A moving average of the weights, which is then what is measured and saved."""
-
-    decay: float = Field(default=0.999, gt=0, lt=1)
-    """Share of the average that is kept at each step."""
-    warmup: bool = True
-    """Let the decay grow towards its value, so that a short training forgets its random start."""
-
-
-class Recipe(_Part):
-    """One supervised training."""
+class Recipe(Part):
+    """One training."""
 
     model: ModelPart
     """The network."""
     data: DataPart
     """Training and validation images."""
+    objective: ObjectivePart = SupervisedPart(kind="supervised")
+    """What is minimised: ``{kind: supervised}``, ``{kind: distillation, teacher: ...}`` or ``{kind: dino}``."""
     epochs: int = Field(ge=1)
     """Passes over the training set."""
     batch_size: int = Field(default=128, ge=2)
     """Images a step and process; the last incomplete batch of an epoch is dropped."""
+    accumulate: int = Field(default=1, ge=1)
+    """Batches whose gradients are averaged before each update."""
     optimizer: str = "adamw"
     """Any name ``timm.optim.create_optimizer_v2`` knows."""
     lr: float = Field(default=1e-3, gt=0)
     """Peak learning rate."""
+    lr_batch: int | None = Field(default=None, ge=1)
+    """Images an update that ``lr`` is stated for; it is scaled to the images an update really has (batch_size x
+    accumulate x processes), ``warmup_lr`` and ``min_lr`` are not, as in DeiT. ``null``: taken as it is."""
     weight_decay: float = Field(default=0.05, ge=0)
-    """Weight decay; biases and norms have none."""
+    """Weight decay; biases, norms, class tokens and positions have none."""
+    weight_decay_end: float | None = Field(default=None, ge=0)
+    """Weight decay at the end, reached on a cosine; ``null``: constant."""
     clip_grad: float | None = Field(default=1.0, gt=0)
     """Largest gradient norm; ``null`` for none."""
     scheduler: Literal["cosine", "tanh", "step", "multistep", "poly"] = "cosine"
     """``timm.scheduler.create_scheduler_v2``, stepped at each update."""
     min_lr: float = Field(default=1e-5, ge=0)
     """Learning rate at the end."""
+    warmup_lr: float | None = Field(default=None, ge=0)
+    """Learning rate at the start of the warm-up; ``null``: a hundredth of ``lr``."""
     warmup_epochs: int = Field(default=0, ge=0)
     """Epochs in which the learning rate rises from near zero to ``lr``."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
@@ -126,8 +73,28 @@ class Recipe(_Part):
     """Random crop and flips; off by default."""
     precision: Literal["no", "bf16", "fp16"] = "no"
     """Mixed precision; ``no`` is float32 throughout."""
+    tracker: Literal["tensorboard", "wandb"] | None = None
+    """Log to TensorBoard (into the folder) or Weights & Biases beside ``log.jsonl``."""
     seed: int = Field(default=0, ge=0)
     """Everything random follows from it."""
+
+    @model_validator(mode="after")
+    def _fitting(self) -> Recipe:
+        """Refuse sections that contradict each other."""
+        objective, stylize = self.objective, self.data.stylize
+        if isinstance(objective, DinoPart):
+            styled = "stylized" in (objective.global_views_of, objective.local_views_of)
+            if styled != (stylize is not None):
+                raise ValueError(
+                    "a dino objective with views of stylized images needs data.stylize"
+                    if styled
+                    else "data.stylize needs objective.global_views_of or local_views_of: stylized"
+                )
+            if self.augment != AugmentPart() or self.mixup or self.label_smoothing or self.ema:
+                raise ValueError("a dino objective makes its own views and average: no augment, mixup, smoothing, ema")
+        if isinstance(objective, DistillationPart) and objective.sees == "original" and self.mixup is not None:
+            raise ValueError("mixup needs a teacher that sees the mixed images: objective.sees: augmented")
+        return self
 
     @model_validator(mode="after")
     def _mixable(self) -> Recipe:
@@ -143,6 +110,12 @@ class Recipe(_Part):
 def recipe_names() -> list[str]:
     """Return the names of the recipes that come with the package."""
     return sorted(path.stem for path in RECIPES.glob("*.yaml"))
+
+
+def recipe_summary(name: str) -> str:
+    """Return the first line of a recipe's file: what it trains."""
+    first = (RECIPES / f"{name}.yaml").read_text(encoding="utf-8").partition("\n")[0]
+    return first.removeprefix("#").strip()
 
 
 def load_recipe(path_or_name: str | Path) -> Recipe:
@@ -183,20 +156,36 @@ def _explain(error: ValidationError) -> str:
     """Say the first problem in one line: where, what, what would be right."""
     problem = error.errors()[0]
     if not problem["loc"]:
-        return problem["msg"]
-    *parents, key = problem["loc"]
-    where = ".".join(str(part) for part in problem["loc"])
+        return problem["msg"].removeprefix("Value error, ")
+    place = [part for part in problem["loc"] if part not in _OBJECTIVES]
+    where = ".".join(str(part) for part in place)
+    if problem["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        said = problem["input"].get("kind") if isinstance(problem["input"], dict) else None
+        hint = did_you_mean(str(said), _OBJECTIVES)
+        return f"{where}.kind must be one of {', '.join(_OBJECTIVES)}" + (f", not {said!r}.{hint}" if said else "")
     if problem["type"] == "extra_forbidden":
-        known = _fields_at(parents)
-        return f"unknown key {where!r}; known here: {', '.join(known)}.{did_you_mean(str(key), known)}"
+        known = _fields_at(problem["loc"][:-1])
+        return f"unknown key {where!r}; known here: {', '.join(known)}.{did_you_mean(str(place[-1]), known)}"
     if problem["type"] == "missing":
         return f"key {where!r} is missing"
-    return f"{where}: {problem['msg']}, not {problem['input']!r}"
+    return f"{where}: {problem['msg'].removeprefix('Value error, ')}, not {problem['input']!r}"
 
 
-def _fields_at(parents: list[int | str]) -> list[str]:
+_OBJECTIVES: dict[str, type[BaseModel]] = {
+    "supervised": SupervisedPart,
+    "distillation": DistillationPart,
+    "dino": DinoPart,
+}
+
+
+def _fields_at(parents: tuple[int | str, ...]) -> list[str]:
     part: type[BaseModel] = Recipe
     for name in parents:
+        if name == "objective":
+            continue  # its kind comes next
+        if name in _OBJECTIVES:
+            part = _OBJECTIVES[str(name)]
+            continue
         annotation = part.model_fields[str(name)].annotation
         options = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
         part = next(option for option in options if isinstance(option, type) and issubclass(option, BaseModel))

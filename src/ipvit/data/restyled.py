@@ -1,0 +1,80 @@
+"""A data set in other textures: made when an image is read, or read from the copy that ``ipvit stylize`` wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from ipvit.data.dataset import Dataset, fingerprint
+from ipvit.data.decode import apply_view, decode
+from ipvit.data.stylized import Paintings, Stylization, target_paths
+from ipvit.errors import InputError
+
+
+class _Copy:
+    """Same ids, labels and classes as the source; other pixels."""
+
+    def __init__(self, source: Dataset, mark: str, *parts: object) -> None:
+        self.name = f"{source.name} ({mark})"
+        self.ids: Sequence[str] = source.ids
+        self.labels = source.labels
+        self.classes = source.classes
+        self.aliases = source.aliases
+        self.fields: Mapping[str, np.ndarray] = source.fields
+        self.has_masks = False
+        self.fingerprint = fingerprint("restyled", source.fingerprint, *parts)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def read_mask(self, index: int) -> Tensor:
+        """Raise: a copy has no masks of its own."""
+        raise ValueError(f"{self.name} has no masks")
+
+
+class Restyled(_Copy):
+    """Copies made when they are read, one style for each image.
+
+    Args:
+        job: source, paintings, transfer, size and seed.
+    """
+
+    def __init__(self, job: Stylization) -> None:
+        super().__init__(job.source, "stylised", sorted(job.identity().items()))
+        self._job, self._paintings = job, Paintings(job, keep=2048)
+
+    def read(self, index: int) -> Tensor:
+        """Return the image in the style its id and the seed choose: ``(3, *view.size)`` uint8."""
+        job = self._job
+        content = apply_view(job.source.read(index), job.view)
+        return job.transfer(content, self._paintings.of(index)[1], job.key(index)[0])
+
+
+class RestyledFolder(_Copy):
+    """The copy that ``ipvit stylize`` wrote, image by image beside its source.
+
+    Args:
+        source: what was copied.
+        folder: the copy.
+
+    Raises:
+        InputError: an image of the source has no copy there.
+    """
+
+    def __init__(self, source: Dataset, folder: Path) -> None:
+        self._paths = [folder / path for path in target_paths(source)]
+        missing = [path for path in self._paths if not path.is_file()]
+        if missing:
+            raise InputError(
+                f"{folder} lacks copies of {len(missing)} of the {len(source)} images of {source.name}, for example "
+                f"{missing[0].relative_to(folder)}; make them with `ipvit stylize {source.name} --out {folder}`"
+            )
+        sizes = [path.stat().st_size for path in self._paths]
+        super().__init__(source, "stylised", "folder", sizes)
+
+    def read(self, index: int) -> Tensor:
+        """Return the copy: ``(3, H, W)`` uint8."""
+        return decode(self._paths[index].read_bytes())

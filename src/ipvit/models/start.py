@@ -1,0 +1,49 @@
+"""Weights to start a training from."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from ipvit.errors import InputError
+from ipvit.models.sources.own_files import DEMO_WEIGHTS
+from ipvit.models.weights import read_state_dict, resolve
+
+_COPIES = {"head_dist.weight": "head.weight", "head_dist.bias": "head.bias", "dist_token": "cls_token"}
+
+
+def start_from(network: nn.Module, name: str) -> list[str]:
+    """Give a network the weights of a checkpoint wherever name and shape agree.
+
+    A second head that the checkpoint lacks starts as a copy of its first, and a second token as a copy of its class
+    token, so that a network with a shape token can continue one without.
+
+    Args:
+        network: changed in place.
+        name: a safetensors or PyTorch file, its URL, or ``demo:NAME``.
+
+    Returns:
+        The names of the weights that stay as they were.
+
+    Raises:
+        InputError: there is no such file, or nothing in it fits.
+    """
+    path = DEMO_WEIGHTS / f"{name.removeprefix('demo:')}.safetensors" if name.startswith("demo:") else resolve(name)
+    if not path.is_file():
+        raise InputError(f"model.start: there are no weights {name!r}")
+    stored, own = dict(read_state_dict(path)), network.state_dict()
+    for second, first in (
+        ("head_dist.weight", "head.weight"),
+        ("head_dist.bias", "head.bias"),
+        ("dist_token", "cls_token"),
+    ):
+        if second in own and second not in stored and first in stored:
+            stored[second] = stored[first].clone()
+    positions = stored.get("pos_embed")
+    if positions is not None and "dist_token" in own and own["pos_embed"].shape[1] == positions.shape[1] + 1:
+        stored["pos_embed"] = torch.cat([positions[:, :1], positions[:, :1], positions[:, 1:]], dim=1)
+    fitting = {key: value for key, value in stored.items() if key in own and own[key].shape == value.shape}
+    if not fitting:
+        raise InputError(f"model.start: nothing in {name!r} fits the network")
+    network.load_state_dict(own | fitting)
+    return sorted(own.keys() - fitting.keys())

@@ -1,0 +1,164 @@
+"""Learning from a teacher beside the labels; with a second token, the paper's shape distillation (section 3.2)."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from ipvit.data.dataset import Dataset, UnreadableImage, fingerprint
+from ipvit.data.decode import apply_view
+from ipvit.data.labels import map_classes
+from ipvit.errors import InputError
+from ipvit.files import write_atomic
+from ipvit.models.model import Model
+from ipvit.preprocessing import View
+from ipvit.training.augment import Augmentation
+from ipvit.training.objective import Labels, Objective, Trained, as_floats
+from ipvit.training.parts import AugmentPart, DistillationPart
+
+
+def distillation_loss(student: Tensor, teacher: Tensor, target: str, tau: float = 1.0) -> Tensor:
+    """Return how far a student is from its teacher, a scalar.
+
+    ``hard`` is the cross-entropy with the teacher's decision; ``soft`` is ``tau^2 KL(teacher || student)`` of both
+    distributions at temperature ``tau``, averaged over images (DeiT's code divides by the number of classes as well).
+
+    Args:
+        student: logits ``(B, C)``.
+        teacher: logits ``(B, C)``.
+        target: ``hard`` or ``soft``.
+        tau: temperature; counts only for ``soft``.
+    """
+    if target == "hard":
+        return F.cross_entropy(student, teacher.argmax(1))
+    said, true = F.log_softmax(student / tau, dim=1), F.log_softmax(teacher / tau, dim=1)
+    return tau**2 * F.kl_div(said, true, reduction="batchmean", log_target=True)
+
+
+class Distillation(Objective):
+    """``(1 - alpha) labels + alpha teacher``.
+
+    With two heads the labels teach the class token's alone and the teacher the other alone; with one head, both teach
+    that one.
+
+    Args:
+        model: the student.
+        labels: the loss of the labels.
+        augment: changes to the images.
+        part: kind of target, alpha, tau.
+        teacher: what judges the images the student sees.
+    """
+
+    def __init__(
+        self, model: Model, labels: Labels, augment: AugmentPart, part: DistillationPart, teacher: Teacher
+    ) -> None:
+        self.model = model
+        self.module = Trained(model)
+        self.pipeline = Augmentation(augment, model.preprocessing)
+        self._labels, self._part, self._teacher = labels, part, teacher
+        model.distillation_token = part.token
+
+    def setup(self, accelerator: Accelerator, epochs: int, steps: int) -> None:
+        """Put the teacher where the training runs."""
+        self._teacher.setup(accelerator)
+
+    def loss(
+        self, module: nn.Module, views: list[Tensor], labels: Tensor, indices: Tensor, key: int, epoch: int
+    ) -> Tensor:
+        """Return the mean loss of the batch."""
+        part = self._part
+        images, targets = self._labels.mix(views[0], labels, key)
+        taught = self._teacher(images, indices)
+        heads = module(images)
+        of_labels = self._labels.loss(heads[0], targets)
+        return (1 - part.alpha) * of_labels + part.alpha * distillation_loss(heads[-1], taught, part.target, part.tau)
+
+
+class Teacher:
+    """A network that judges training images, read out on the student's classes.
+
+    Args:
+        model: the network; it is never trained.
+        data: the training images, whose classes are read out.
+        part: input size, and whether each unchanged image is judged once and for all.
+        folder: where those judgements are kept, so that an interrupted training need not repeat them.
+        workers: loader processes for them.
+
+    Raises:
+        InputError: the network does not know the classes.
+    """
+
+    def __init__(self, model: Model, data: Dataset, part: DistillationPart, folder: Path, workers: int = 0) -> None:
+        assert data.classes is not None
+        self._outputs = torch.from_numpy(
+            map_classes(data.classes, data.aliases, model.classes, data_name=data.name, model_name=model.name)
+        )
+        self._model = model.eval().requires_grad_(False)
+        self._data, self._once, self._folder, self._workers = data, part.sees == "original", folder, workers
+        view = model.preprocessing.view
+        self._view = view if part.size is None else View((part.size, part.size), view.crop_pct, view.interpolation)
+        self._judged: Tensor | None = None
+
+    def setup(self, accelerator: Accelerator) -> None:
+        """Move to the device; judge the unchanged images there if each is judged once."""
+        self._model.to(accelerator.device)
+        self._outputs = self._outputs.to(accelerator.device)
+        if self._once:
+            with accelerator.main_process_first():
+                self._judged = self._all_judged(accelerator.device)
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor, indices: Tensor) -> Tensor:
+        """Return logits ``(B, classes)``, float32.
+
+        Args:
+            images: ``(B, 3, H, W)`` in [0, 1] as the student sees them.
+            indices: ``(B,)`` their positions in the training set.
+        """
+        if self._judged is not None:
+            return self._judged[indices].to(images.device).float()
+        size = self._view.size
+        if images.shape[-2:] != size:
+            images = F.interpolate(images, size, mode="bicubic", antialias=True, align_corners=False).clamp(0, 1)
+        return self._model(images)[:, self._outputs]
+
+    def _all_judged(self, device: torch.device) -> Tensor:
+        identity = fingerprint(self._model.digest, self._data.fingerprint, self._view)
+        path = self._folder / f"teacher-{identity[:16]}.npy"
+        if not path.exists():
+            loader = DataLoader(_Views(self._data, self._view), batch_size=64, num_workers=self._workers)
+            with torch.no_grad():
+                parts = [
+                    self._model(as_floats(images, device))[:, self._outputs].to(torch.float16).cpu()
+                    for images in loader
+                ]
+            write_atomic(path, _npy(torch.cat(parts).numpy()))
+        return torch.from_numpy(np.load(path, allow_pickle=False))
+
+
+class _Views(TorchDataset[Tensor]):
+    def __init__(self, data: Dataset, view: View) -> None:
+        self._data, self._view = data, view
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def __getitem__(self, index: int) -> Tensor:
+        try:
+            return apply_view(self._data.read(index), self._view)
+        except UnreadableImage as error:
+            raise InputError(f"{self._data.name}: cannot read {self._data.ids[index]}: {error}; remove it") from error
+
+
+def _npy(values: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, values, allow_pickle=False)
+    return buffer.getvalue()

@@ -1,0 +1,112 @@
+"""Device, optimiser and schedules, from the libraries that have them."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import ProjectConfiguration
+from timm.optim import create_optimizer_v2, list_optimizers  # pyright: ignore[reportPrivateImportUsage]
+from timm.scheduler.scheduler import Scheduler
+from timm.scheduler.scheduler_factory import create_scheduler_v2
+from torch import nn
+
+from ipvit.errors import InputError, did_you_mean
+from ipvit.training.recipe import Recipe
+
+
+def make_accelerator(precision: str, device: str, tracker: str | None = None, out: Path | None = None) -> Accelerator:
+    """Return where and how the training runs: one process, or one of those that a launcher started.
+
+    Args:
+        precision: ``no``, ``bf16`` or ``fp16``.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        tracker: ``tensorboard``, ``wandb`` or None.
+        out: folder of TensorBoard's files.
+
+    Raises:
+        InputError: the device is not there, or the tracker's library is not installed.
+    """
+    known = ("auto", "cpu", "cuda", "mps")
+    if device not in known:
+        raise InputError(f"unknown device {device!r}: expected {', '.join(known)}")
+    packages = {"tensorboard": ("tensorboard", "tensorboardX"), "wandb": ("wandb",)}
+    if tracker and not any(importlib.util.find_spec(name) for name in packages[tracker]):
+        raise InputError(
+            f"tracker: {tracker} needs a package that is not installed: pip install {packages[tracker][0]}"
+        )
+    # Accelerate keeps the first device and precision of a process for ever, but a second training may want others.
+    AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
+    accelerator = Accelerator(
+        cpu=device == "cpu",
+        mixed_precision=precision,
+        log_with=tracker,
+        project_config=ProjectConfiguration(project_dir=str(out or ".")),
+    )
+    if device not in ("auto", accelerator.device.type):
+        raise InputError(f"device {device!r} is not available here; found {accelerator.device.type!r}")
+    return accelerator
+
+
+def fit_for_device(module: nn.Module, accelerator: Accelerator) -> None:
+    """Choose the faster of equal ways to compute.
+
+    On a processor, attention by plain matrix products is nearly twice as fast in training as the fused kernel where
+    bfloat16 has instructions of its own, and convolutions are faster with channels last.
+    """
+    fused: list[Any] = [part for part in module.modules() if hasattr(part, "fused_attn")]
+    if accelerator.device.type == "cpu" and accelerator.mixed_precision == "bf16":
+        for part in fused:
+            part.fused_attn = False
+    if not fused:
+        module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+
+def make_optimizer(
+    recipe: Recipe, module: nn.Module, steps: int, images: int
+) -> tuple[torch.optim.Optimizer, Scheduler]:
+    """Return the optimiser and the schedule of its learning rate, stepped at each update.
+
+    Args:
+        recipe: names and values.
+        module: what is optimised.
+        steps: updates an epoch.
+        images: images an update, over all processes.
+    """
+    if recipe.optimizer not in (known := [str(name) for name in list_optimizers()]):
+        hint = did_you_mean(recipe.optimizer, known)
+        raise InputError(f"timm has no optimizer {recipe.optimizer!r}.{hint}")
+    scale = images / recipe.lr_batch if recipe.lr_batch else 1.0
+    optimizer = create_optimizer_v2(
+        module, opt=recipe.optimizer, lr=recipe.lr * scale, weight_decay=recipe.weight_decay
+    )
+    scheduler, _ = create_scheduler_v2(
+        optimizer,
+        sched=recipe.scheduler,
+        num_epochs=recipe.epochs,
+        warmup_epochs=recipe.warmup_epochs,
+        warmup_lr=scale * recipe.lr / 100 if recipe.warmup_lr is None else recipe.warmup_lr,
+        min_lr=recipe.min_lr,
+        step_on_epochs=False,
+        updates_per_epoch=steps,
+    )
+    assert scheduler is not None  # only for a name timm does not know, and the recipe allows none of those
+    return optimizer, scheduler
+
+
+def set_weight_decay(optimizer: Any, start: float, end: float, step: int, steps: int) -> None:
+    """Move the decay of those weights that have one along half a cosine, as DINO does."""
+    value = cosine(start, end, step, steps)
+    for group in optimizer.param_groups:
+        if group["weight_decay"] > 0:
+            group["weight_decay"] = value
+
+
+def cosine(start: float, end: float, step: int, steps: int) -> float:
+    """Return the value after ``step`` of ``steps`` on half a cosine from ``start`` to ``end``."""
+    return end + (start - end) * (1 + math.cos(math.pi * min(step / max(steps, 1), 1.0))) / 2

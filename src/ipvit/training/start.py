@@ -1,0 +1,142 @@
+"""From a recipe to a training: a recipe in, checkpoints out."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from torch import nn
+
+from ipvit.data import load_dataset, textures
+from ipvit.data.dataset import Dataset
+from ipvit.data.restyled import Restyled, RestyledFolder
+from ipvit.data.stylized import StatisticsTransfer, Stylization, Transfer
+from ipvit.errors import InputError
+from ipvit.models.loading import load_model
+from ipvit.models.micro import build_network
+from ipvit.models.model import Model
+from ipvit.models.start import start_from
+from ipvit.preprocessing import View
+from ipvit.training.augment import Augmentation
+from ipvit.training.dino import Dino
+from ipvit.training.distillation import Distillation, Teacher
+from ipvit.training.images import TrainingImages, open_data
+from ipvit.training.loop import Loop, seeded
+from ipvit.training.objective import Labels, Objective, Supervised
+from ipvit.training.optimization import make_accelerator
+from ipvit.training.parts import AugmentPart, DinoPart, DistillationPart, StylizePart
+from ipvit.training.recipe import Recipe, load_recipe
+
+
+def train(recipe: Recipe | str | Path, out: str | Path, *, device: str = "auto", progress: bool = True) -> Path:
+    """Train a network, or go on with a training that was interrupted.
+
+    Every finished epoch is on disk. Run again with the same recipe and folder, the training continues after the last
+    finished epoch and, on one machine's CPU, ends with the same weights bit for bit as if it had never stopped.
+
+    Args:
+        recipe: a recipe, a YAML file, or the name of one that comes with the package.
+        out: folder for ``best.safetensors``, ``last.safetensors``, ``recipe.yaml``, ``log.jsonl`` (one line an epoch)
+            and ``state.pt`` (what continuing needs).
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        progress: show a progress bar on stderr.
+
+    Returns:
+        The path of ``best.safetensors``: the epoch with the highest score on the recipe's validation data.
+
+    Raises:
+        InputError: if the recipe, the data or the folder cannot be used.
+    """
+    if not isinstance(recipe, Recipe):
+        recipe = load_recipe(recipe)
+    size = recipe.data.size
+    train_data, val_data = open_data(recipe.data.train, size), open_data(recipe.data.val, size)
+    if train_data.classes is None or train_data.classes != val_data.classes:
+        raise InputError(f"{recipe.data.train} and {recipe.data.val} do not have the same classes")
+    loop = assemble(recipe, train_data, val_data, Path(out), device=device)
+    return loop.run(progress=progress)
+
+
+def assemble(
+    recipe: Recipe, train_data: Dataset, val_data: Dataset, out: Path, *, device: str = "auto", pretrained: bool = True
+) -> Loop:
+    """Return the training of a recipe on given data.
+
+    Args:
+        recipe: everything else.
+        train_data: images the weights are fitted to.
+        val_data: images that are scored on; of the same classes.
+        out: its folder.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        pretrained: False gives the teacher random weights: to try out a recipe where they are not at hand.
+    """
+    accelerator = make_accelerator(recipe.precision, device, recipe.tracker, out)
+    shared = {"workers": recipe.data.workers, "memory": recipe.data.memory, "seed": recipe.seed}
+    plain = Augmentation(AugmentPart(), recipe.data.preprocessing)
+    if isinstance(recipe.objective, DinoPart):
+        references = TrainingImages(train_data, plain, **shared)
+        backbone = _model(recipe, ())
+        with seeded(recipe.seed, "head"):
+            objective: Objective = Dino(backbone, recipe.objective, recipe, references)
+    else:
+        objective = _objective(recipe, train_data, out, pretrained)
+    stylize = recipe.data.stylize
+    styled = None if stylize is None else _styled(stylize, train_data, recipe)
+    share = None if isinstance(recipe.objective, DinoPart) or stylize is None else stylize.share
+    return Loop(
+        recipe,
+        objective,
+        TrainingImages(train_data, objective.pipeline, styled=styled, share=share, **shared),
+        TrainingImages(val_data, plain, **shared),
+        out,
+        accelerator,
+    )
+
+
+def _objective(recipe: Recipe, data: Dataset, out: Path, pretrained: bool) -> Objective:
+    part = recipe.objective
+    assert data.classes is not None
+    model = _model(recipe, data.classes)
+    labels = Labels(len(data.classes), recipe.label_smoothing, recipe.mixup)
+    if isinstance(part, DistillationPart):
+        stylize = recipe.data.stylize
+        if part.sees == "original" and stylize is not None:
+            raise InputError("objective.sees: original cannot be combined with data.stylize; use sees: augmented")
+        teacher = Teacher(load_model(part.teacher, pretrained=pretrained), data, part, out, workers=recipe.data.workers)
+        return Distillation(model, labels, recipe.augment, part, teacher)
+    return Supervised(model, labels, recipe.augment)
+
+
+def _model(recipe: Recipe, classes: tuple[str, ...]) -> Model:
+    part = recipe.model
+    with seeded(recipe.seed, "weights"):
+        network = build_network(part.name, len(classes), **part.kwargs)
+    _check_size(network, recipe)
+    if part.start is not None:
+        start_from(network, part.start)
+    return Model(network, name=part.name, preprocessing=recipe.data.preprocessing, classes=classes or None)
+
+
+def _check_size(network: nn.Module, recipe: Recipe) -> None:
+    expected = getattr(getattr(network, "patch_embed", None), "img_size", None)
+    if expected and tuple(expected) != recipe.data.preprocessing.view.size:
+        raise InputError(
+            f"{recipe.model.name} takes {expected[0]} pixels, the recipe's data.size is {recipe.data.size}: "
+            f"set model.kwargs.img_size to {recipe.data.size}"
+        )
+
+
+def _styled(part: StylizePart, data: Dataset, recipe: Recipe) -> Dataset:
+    if part.folder is not None:
+        return RestyledFolder(data, Path(part.folder).expanduser())
+    size = recipe.data.size
+    transfer: Transfer
+    if part.method == "magenta":
+        from ipvit.models.style import MagentaTransfer
+
+        transfer = MagentaTransfer(part.alpha)
+    else:
+        transfer = StatisticsTransfer(part.alpha, part.texture_scale)
+    styles = textures.Textures(size=size) if part.styles == textures.NAME else load_dataset(part.styles)
+    view = dataclasses.replace(View((size, size)), interpolation="bilinear")
+    return Restyled(Stylization(data, styles, transfer, view, recipe.seed))
