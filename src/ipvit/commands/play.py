@@ -1,0 +1,63 @@
+"""``ipvit play``: the playground in a browser."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import webbrowser
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich.console import Console
+
+from ipvit.data import load_dataset
+from ipvit.engine.device import pick_device
+from ipvit.errors import InputError
+from ipvit.models import load_model
+from ipvit.models.loading import demo_models
+from ipvit.play import Playground, PlayServer, Shelf
+from ipvit.play.playground import salience_model
+
+
+def play(
+    *,
+    model: Annotated[list[str] | None, Parameter(name=("--model", "-m"), negative="")] = None,
+    data: Annotated[str | None, Parameter(name=("--data", "-d"))] = None,
+    salience: str | None = None,
+    device: str = "auto",
+    port: int = 0,
+    browser: bool = True,
+) -> int:
+    """Change a photo and watch two networks, in a browser, on this computer only.
+
+    Parameters
+    ----------
+    model
+        NAME, or NAME@WEIGHTS; repeatable. The bundled networks where fewer than two are given.
+    data
+        Whose photos to choose from, as for the experiments; drawn samples by default.
+    salience
+        NAME of the network whose attention says what is salient; by default the first one that has attention.
+    device
+        auto, cpu, cuda, cuda:1, mps.
+    port
+        On 127.0.0.1; 0 takes a free one.
+    browser
+        Open the page.
+    """
+    shelf = Shelf(None if data is None else load_dataset(data))
+    names = [*(model or [])]
+    if len(names) < 2:
+        names += [name for name in demo_models() if name not in names]
+    models = [load_model(name) for name in names]
+    judge = salience_model(models if salience is None else [load_model(salience)])
+    if salience is not None and judge is None:
+        raise InputError(f"--salience: {salience} has no attention to the patches; a vision transformer has")
+    with PlayServer(Playground(models, shelf, salience=judge, device=pick_device(device)), port) as server:
+        Console().print(f"playground: {server.address}", soft_wrap=True, highlight=False, markup=False)
+        Console().print("Ctrl-C stops it.", highlight=False)
+        if browser:  # some browsers of a terminal return only when they are left
+            threading.Thread(target=webbrowser.open, args=(server.address,), daemon=True).start()
+        with contextlib.suppress(KeyboardInterrupt):
+            server.serve_forever()
+    return 0
