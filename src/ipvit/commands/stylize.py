@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import json as json_module
-import os
 import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from ipvit.commands import copies
 from ipvit.commands.options import Flag
 from ipvit.errors import InputError, did_you_mean
 from ipvit.preprocessing import View
 
 if TYPE_CHECKING:
     from ipvit.data.dataset import Dataset
-    from ipvit.data.stylized import Made, Stylization, Transfer
+    from ipvit.data.stylized import Stylization, Transfer
 
 Method = Literal["statistics", "magenta", "adain"]
 
@@ -81,20 +78,22 @@ def stylize(
         Print a summary as JSON on standard output, nothing else.
     """
     drawn = source.startswith("demo:")
-    shorter = resize or (size if drawn else round(size * 256 / 224))
+    shorter = copies.shortest_side(source, size, resize)
     coarse = texture_scale if texture_scale is not None else 0.11 if drawn else 0.05
-    _check(source, out, alpha, size, shorter, coarse, workers, limit)
+    _check(alpha, coarse)
+    copies.check_numbers(size, 32, shorter, workers, limit)
+    copies.check_folders(source, out)
     from ipvit.data.stylized import Stylization
 
     job = Stylization(
-        source=_open_source(source, shorter),
+        source=copies.open_source(source, shorter),
         styles=_open_styles(style, shorter),
         transfer=_transfer(method, alpha, coarse, encoder, decoder, device),
         # half a pixel, so that rounding down gives the wanted side again
         view=View((size, size), crop_pct=size / (shorter + 0.5), interpolation="bilinear"),
         seed=seed,
     )
-    return _run(job, out, workers if workers is not None else _cores(), limit, json)
+    return _run(job, out, workers if workers is not None else copies.cores(), limit, json)
 
 
 def _run(job: Stylization, out: Path, workers: int, limit: int | None, json: bool) -> int:
@@ -112,13 +111,13 @@ def _run(job: Stylization, out: Path, workers: int, limit: int | None, json: boo
         stylized_folder.write_manifest(job, out, styles, skipped, whole=False)
         missing = [index for index in indices if index not in styles]
         kept = len(indices) - len(missing)
-        with _progress(len(missing), shown=not json) as advance:
+        with copies.progress("stylising", len(missing), shown=not json) as advance:
             for made in stylized.make(job, out, missing, workers):
                 if made.style is None:
                     skipped[made.index] = made.reason or "unreadable"
                 else:
                     styles[made.index] = made.style
-                advance(made)
+                advance()
         manifest = stylized_folder.write_manifest(job, out, styles, skipped, whole=True)
         sheet = stylized_folder.write_contact_sheet(job, out, styles)
     summary = {
@@ -136,13 +135,7 @@ def _run(job: Stylization, out: Path, workers: int, limit: int | None, json: boo
 
 
 def _tell(summary: dict, json: bool) -> None:
-    skipped = summary["skipped"]
-    if skipped:
-        Console(stderr=True).print(
-            f"ipvit: warning: {len(skipped)} unreadable images left out, for example {skipped[0]['image']!r} "
-            f"({skipped[0]['reason']}); all are in {summary['manifest']}",
-            style="yellow", markup=False, highlight=False, soft_wrap=True,
-        )  # fmt: skip
+    copies.warn_of_skipped(summary["skipped"], summary["manifest"])
     if json:
         json_module.dump(summary, sys.stdout, indent=1)
         sys.stdout.write("\n")
@@ -153,39 +146,11 @@ def _tell(summary: dict, json: bool) -> None:
         console.print(f"to look at: {summary['contact_sheet']}")
 
 
-def _check(
-    source: str,
-    out: Path,
-    alpha: float,
-    size: int,
-    resize: int,
-    texture_scale: float,
-    workers: int | None,
-    limit: int | None,
-) -> None:
+def _check(alpha: float, texture_scale: float) -> None:
     if not 0 <= alpha <= 1:
         raise InputError(f"--alpha lies between 0 and 1, not {alpha:g}")
-    if size < 32:
-        raise InputError(f"--size is at least 32 pixels, not {size}")
-    if resize < size:
-        raise InputError(f"--resize {resize} is smaller than the crop, --size {size}")
     if not 0 < texture_scale <= 0.5:
         raise InputError(f"--texture-scale lies between 0 and 0.5, not {texture_scale:g}")
-    if workers is not None and workers < 0:
-        raise InputError(f"--workers is 0 or more, not {workers}")
-    if limit is not None and limit < 1:
-        raise InputError(f"--limit is at least 1, not {limit}")
-    if out.exists() and not out.is_dir():
-        raise InputError(f"--out {str(out)!r} is a file; give a folder")
-    folder = Path(source).expanduser()
-    if folder.is_dir() and out.resolve().is_relative_to(folder.resolve()):
-        raise InputError(f"--out {str(out)!r} lies in the images' own folder {source!r}; give a folder outside it")
-
-
-def _open_source(name: str, size: int) -> Dataset:
-    from ipvit.data import load_dataset, trifeature
-
-    return trifeature.parse(name, size) if name.startswith("demo:") else load_dataset(name)
 
 
 def _open_styles(name: str, size: int) -> Dataset:
@@ -213,16 +178,3 @@ def _transfer(
     if method == "magenta":
         return style.MagentaTransfer(alpha, pick_device(device))
     return style.AdaINTransfer(encoder or style.ENCODER_URL, decoder or style.DECODER_URL, alpha, pick_device(device))
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@contextlib.contextmanager
-def _progress(total: int, shown: bool) -> Iterator[Callable[[Made], None]]:
-    console = Console(stderr=True)
-    columns = (TextColumn("stylising"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not shown or not console.is_terminal or total == 0) as bar:
-        task = bar.add_task("stylising", total=total)
-        yield lambda made: bar.advance(task)

@@ -4,20 +4,45 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator, Sequence
+import shutil
+import sys
+import traceback
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
-from torch.utils.data import Dataset as TorchDataset
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from ipvit.data.dataset import Dataset, UnreadableImage
 from ipvit.data.decode import Decoder, apply_view
 from ipvit.preprocessing import View
 
+AHEAD = 2
+"""Chunks that a worker reads ahead."""
+
+SHARED_MEMORY = Path("/dev/shm")
+"""Where worker processes on Linux leave what they hand over; a container often has 64 MB of it."""
+
 VOID = 255
 """Number of the pixels of a mask that belong to neither object nor background."""
+
+
+class Alteration(Hashable, Protocol):
+    """What a worker makes of a picture, next to the decoding; equal ones are made once for all who want them.
+
+    A frozen dataclass that can be pickled.
+    """
+
+    def __call__(self, pixels: Tensor, image_id: str, seed: int) -> Tensor:
+        """Return another picture, ``(3, H, W)`` uint8 as ``pixels``, which is not changed."""
+        ...
+
+
+Wanted = Mapping[tuple[View, Alteration], np.ndarray]
+"""Positions of the images in the data set that are wanted altered, per view and alteration."""
 
 
 @dataclasses.dataclass
@@ -32,6 +57,8 @@ class Chunk:
             numbers tell objects apart. K is 2 for data that numbers classes and instances, else 1. Empty unless asked
             for.
         unreadable: position and reason of the images that could not be read.
+        alteration: what was made of the pictures; None for the pictures as they are.
+        failure: the traceback of an alteration that failed; there are no pixels then.
     """
 
     indices: np.ndarray
@@ -39,19 +66,65 @@ class Chunk:
     pixels: dict[View, Tensor]
     masks: dict[View, Tensor]
     unreadable: list[tuple[int, str]]
+    alteration: Alteration | None = None
+    failure: str = ""
 
 
-class _ChunkReader(TorchDataset[Chunk]):
+class _ChunkReader(IterableDataset[Chunk]):
     def __init__(
-        self, data: Dataset, chunks: Sequence[np.ndarray], views: Sequence[View], masks: bool, decoder: Decoder
+        self,
+        data: Dataset,
+        chunks: Sequence[np.ndarray],
+        views: Sequence[View],
+        masks: bool,
+        decoder: Decoder,
+        altered: Sequence[Wanted],
+        seed: int,
+        through_pipes: bool,
     ) -> None:
         self.data, self.chunks, self.views, self.masks = data, chunks, views, masks
         self.decoder: Decoder = decoder
+        self.altered, self.seed = altered, seed
+        self.through_pipes = through_pipes
 
-    def __len__(self) -> int:
-        return len(self.chunks)
+    def __iter__(self) -> Iterator[Chunk]:
+        if self.through_pipes:
+            yield from (_with(chunk, Tensor.numpy) for chunk in self._all())
+        else:
+            yield from self._all()
 
-    def __getitem__(self, number: int) -> Chunk:
+    def _all(self) -> Iterator[Chunk]:
+        worker = get_worker_info()
+        first, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        for number in range(first, len(self.chunks), step):
+            plain = self._read(number)
+            yield plain
+            if self.altered:
+                yield from self._altered(plain, self.altered[number])
+
+    def _altered(self, plain: Chunk, wanted: Wanted) -> Iterator[Chunk]:
+        """Yield one alteration after the other: all of them at once would fill the memory."""
+        for (view, alteration), indices in wanted.items():
+            rows = np.flatnonzero(np.isin(plain.indices, indices))
+            if len(rows):
+                yield self._alter(plain, view, alteration, rows)
+
+    def _alter(self, plain: Chunk, view: View, alteration: Alteration, rows: np.ndarray) -> Chunk:
+        indices = plain.indices[rows]
+        pixels: dict[View, Tensor] = {}
+        failure = ""
+        try:
+            made = [
+                alteration(plain.pixels[view][row], self.data.ids[int(index)], self.seed)
+                for row, index in zip(rows.tolist(), indices.tolist(), strict=True)
+            ]
+            pixels = {view: torch.stack(made)}
+        except Exception:  # noqa: BLE001 - anything may come out of somebody's function; the rest goes on
+            failure = traceback.format_exc()
+        masks = {view: plain.masks[view][rows] for view in plain.masks}
+        return Chunk(indices, plain.labels[rows], pixels, masks, [], alteration, failure)
+
+    def _read(self, number: int) -> Chunk:
         indices: list[int] = []
         labels: list[int] = []
         pixels: dict[View, list[Tensor]] = {view: [] for view in self.views}
@@ -97,8 +170,14 @@ def read_chunks(
     masks: bool = False,
     decoder: Decoder = "fast",
     pin_memory: bool = False,
+    altered: Sequence[Wanted] = (),
+    seed: int = 0,
+    through_pipes: bool = False,
 ) -> Iterator[Chunk]:
     """Yield the chunks in their order, read ahead by worker processes.
+
+    Behind every chunk come its altered versions, one by one. With several workers the chunks that they are at take
+    turns.
 
     Args:
         data: the data set.
@@ -108,20 +187,45 @@ def read_chunks(
         masks: also read foreground masks.
         decoder: how images are resized, see :mod:`ipvit.data.decode`.
         pin_memory: for fast copies to a GPU.
+        altered: per chunk, what is wanted altered; nothing by default.
+        seed: of the study, for the alterations.
+        through_pipes: hand pictures over without shared memory, a little slower; see :func:`shared_memory_lacking`.
     """
-    reader = _ChunkReader(data, chunks, list(dict.fromkeys(views)), masks, decoder)
+    reader = _ChunkReader(data, chunks, list(dict.fromkeys(views)), masks, decoder, altered, seed, through_pipes)
     most = 1 if getattr(data, "sequential", False) else len(chunks)  # a stream is read from the front by one process
     workers = min(workers, most, len(chunks))
     loader = DataLoader(
         reader,
         batch_size=None,
-        shuffle=False,
         num_workers=workers,
-        prefetch_factor=2 if workers else None,
+        prefetch_factor=AHEAD if workers else None,
         pin_memory=pin_memory,
         worker_init_fn=_one_thread,
     )
-    yield from loader
+    yield from (_with(chunk, torch.from_numpy) for chunk in loader) if through_pipes else loader
+
+
+def shared_memory_lacking(chunks: Sequence[np.ndarray], views: Sequence[View], workers: int, masks: bool) -> str:
+    """Return what to tell the user where the workers' pictures do not fit into shared memory; empty where they do.
+
+    A worker that writes beyond it dies without a word, or waits for ever.
+    """
+    if not workers or not chunks or not SHARED_MEMORY.is_dir():
+        return ""
+    planes = 5 if masks else 3
+    chunk = max(map(len, chunks)) * sum(planes * view.size[0] * view.size[1] for view in dict.fromkeys(views))
+    wanted, free = workers * (AHEAD + 1) * chunk, shutil.disk_usage(SHARED_MEMORY).free
+    if wanted <= 0.8 * free:
+        return ""
+    return (
+        f"{SHARED_MEMORY} has {free / 1e6:,.0f} MB free, {workers} workers want {wanted / 1e6:,.0f}: pictures go by "
+        "pipe instead, a little slower (docker run --shm-size=8g)"
+    )
+
+
+def _with(chunk: Chunk, change: Callable[[Any], Any]) -> Chunk:
+    pixels = {view: change(array) for view, array in chunk.pixels.items()}
+    return dataclasses.replace(chunk, pixels=pixels, masks={view: change(array) for view, array in chunk.masks.items()})
 
 
 def default_workers(device_type: str) -> int:
@@ -132,3 +236,5 @@ def default_workers(device_type: str) -> int:
 
 def _one_thread(_: int) -> None:
     torch.set_num_threads(1)  # several decoders with several threads each would fight over the cores
+    if (cv2 := sys.modules.get("cv2")) is not None:  # imported where an alteration needs it
+        cv2.setNumThreads(0)

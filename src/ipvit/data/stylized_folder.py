@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
-import platform
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +12,11 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from ipvit.data import copies
 from ipvit.data.dataset import Dataset
 from ipvit.data.decode import apply_view, decode
 from ipvit.data.stylized import Stylization, style_of, write_class_list
 from ipvit.data.subset import select
-from ipvit.errors import InputError
 from ipvit.files import write_atomic
 
 MANIFEST = "stylize.json"
@@ -38,23 +34,9 @@ def prepare(job: Stylization, out: Path) -> None:
     Raises:
         InputError: the folder holds something else, or a copy made in another way.
     """
-    identity = job.identity()
-    earlier = _read(out / MANIFEST)
-    if earlier is None:
-        foreign = next((entry.name for entry in out.iterdir() if not entry.name.startswith(".")), None)
-        if foreign is not None:
-            raise InputError(f"{str(out)!r} holds {foreign!r} but no {MANIFEST}; give an empty or new folder as --out")
+    if copies.claim(out, MANIFEST, job.identity()):
         write_class_list(job.source, out)
-    else:
-        settings = earlier.get("settings", {})
-        for name, value in identity.items():
-            if settings.get(name) != value:
-                raise InputError(
-                    f"{str(out)!r} was made with another {name} ({settings.get(name)}, now {value}); give another --out"
-                )
-    for folder in {target.rpartition("/")[0] for target in job.targets}:
-        for left_over in (out / folder).glob(".*.tmp"):  # of a run that was killed
-            left_over.unlink(missing_ok=True)
+    copies.remove_left_overs(out / folder for folder in {target.rpartition("/")[0] for target in job.targets})
 
 
 def already_there(job: Stylization, out: Path) -> dict[int, str]:
@@ -81,7 +63,7 @@ def write_manifest(
         "settings": job.identity(),
         "source": {"name": job.source.name, "images": len(job.source)},
         "styles": {"name": job.styles.name, "images": len(job.styles)},
-        "versions": {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES},
+        "versions": copies.versions(_PACKAGES),
         "skipped": [{"image": job.source.ids[index], "reason": skipped[index]} for index in sorted(skipped)],
         "images": {job.targets[index]: styles[index] for index in sorted(styles)},
     }
@@ -102,12 +84,7 @@ def write_contact_sheet(job: Stylization, out: Path, styles: Mapping[int, str]) 
         style = apply_view(_painting(job.styles, position, styles[index]), job.view)
         result = decode((out / job.targets[index]).read_bytes(), "pil")
         columns.append(((content, style, result), (job.source.ids[index], styles[index], job.targets[index])))
-    buffer = io.BytesIO()
-    _draw_sheet(columns).save(buffer, "PNG")
-    picture = base64.b64encode(buffer.getvalue()).decode()
-    head = '<!doctype html><html lang="en"><meta charset="utf-8"><title>Stylised images</title>'
-    page = f'{head}<img alt="content, style and result" src="data:image/png;base64,{picture}">'
-    write_atomic(out / CONTACT_SHEET, page.encode())
+    copies.write_page(out / CONTACT_SHEET, "Stylised images", [("content, style and result", _draw_sheet(columns))])
     return out / CONTACT_SHEET
 
 
@@ -138,21 +115,3 @@ def _clip(pen: ImageDraw.ImageDraw, name: str, font: Any, width: int) -> str:
     while text and pen.textlength(text, font=font) > width:
         text = text[1:]  # the end of a path tells more than its beginning
     return text
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    if not path.is_file():
-        return None
-    try:
-        return dict(json.loads(path.read_text("utf-8")))
-    except (ValueError, TypeError):
-        raise InputError(
-            f"{str(path)!r} is damaged; delete it and the folder around it, or give another --out"
-        ) from None
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

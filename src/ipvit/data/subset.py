@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+from torch import Tensor
 
+from ipvit.data.dataset import Dataset
 from ipvit.perturb.seeding import keys
+
+
+def choose(data: Dataset, limit: int | None) -> np.ndarray:
+    """Return the positions of the images of a data set that a limited run uses, in their order.
+
+    A data set with several versions of each photo has a method ``choose`` that counts photos.
+    """
+    own = getattr(data, "choose", None)
+    return select(data.ids, limit) if own is None else own(limit)
 
 
 def select(ids: Sequence[str], limit: int | None) -> np.ndarray:
@@ -19,3 +30,33 @@ def select(ids: Sequence[str], limit: int | None) -> np.ndarray:
         return np.arange(len(ids))
     rank = np.argsort(keys(ids, "limit"), kind="stable")
     return np.sort(rank[:limit])
+
+
+class Subset:
+    """Some images of a data set, which keep their ids, labels and columns.
+
+    The fingerprint stays that of the whole set: an image is the same whichever others are used.
+
+    Args:
+        data: the whole set.
+        chosen: positions of the images.
+    """
+
+    def __init__(self, data: Dataset, chosen: np.ndarray) -> None:
+        self._data, self._chosen = data, chosen
+        self.name, self.fingerprint = data.name, data.fingerprint
+        self.classes, self.aliases, self.has_masks = data.classes, data.aliases, data.has_masks
+        self.ids: Sequence[str] = [data.ids[int(index)] for index in chosen]
+        self.labels = np.asarray(data.labels)[chosen]
+        self.fields: Mapping[str, np.ndarray] = {name: column[chosen] for name, column in data.fields.items()}
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def read(self, index: int) -> Tensor:
+        """Decode one image: ``(3, H, W)`` uint8."""
+        return self._data.read(int(self._chosen[index]))
+
+    def read_mask(self, index: int) -> Tensor:
+        """Decode one image's mask."""
+        return self._data.read_mask(int(self._chosen[index]))

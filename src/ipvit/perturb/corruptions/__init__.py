@@ -77,6 +77,15 @@ CORRUPTIONS = (
 EXTRA = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
 """The four held back for tuning, which the mean corruption error does not count."""
 
+FAMILIES = {
+    "noise": CORRUPTIONS[:3],
+    "blur": CORRUPTIONS[3:7],
+    "weather": CORRUPTIONS[7:11],
+    "digital": CORRUPTIONS[11:],
+    "extra": EXTRA,
+}
+"""The fifteen in their four groups, and the four."""
+
 SEVERITIES = (1, 2, 3, 4, 5)
 
 
@@ -129,6 +138,7 @@ def _unknown(name: str) -> str:
 __all__ = [
     "CORRUPTIONS",
     "EXTRA",
+    "FAMILIES",
     "SEVERITIES",
     "brightness",
     "contrast",
