@@ -36,7 +36,8 @@ def mass_mask(salience: Tensor, mass: float) -> Tensor:
 
 def _cumulative_below(salience: Tensor, share: float) -> Tensor:
     """True for the least salient patches, up to those that together hold at most ``share``."""
-    flat = salience.flatten(1).double()
+    on_cpu = salience.device.type == "mps"  # Apple's GPU has no float64
+    flat = (salience.cpu() if on_cpu else salience).flatten(1).double()
     if bool((flat < 0).any()) or not bool(torch.isfinite(flat).all()):
         raise ValueError("salience must be finite and not negative")
     if share <= 0:
@@ -48,7 +49,7 @@ def _cumulative_below(salience: Tensor, share: float) -> Tensor:
     sorted_share = flat.gather(1, order).cumsum(dim=1) / total.clamp(min=torch.finfo(torch.float64).tiny)
     # the tolerance: a tenth of equal patches is a tenth, also as 1 - 0.9 and after rounding
     below = torch.zeros_like(flat, dtype=torch.bool).scatter(1, order, sorted_share <= share + 1e-9)
-    return below.view_as(salience)
+    return below.view_as(salience).to(salience.device)
 
 
 def _checked(mass: float) -> float:
