@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from ipvit.errors import InputError
 from ipvit.models.model import Model
+from ipvit.models.probe import MARK, load_probed, read_probe
 from ipvit.models.sources.common import RANDOM_SEED, ModelName, short_name
 from ipvit.models.sources.hugging_face import load_hub, load_transformers
-from ipvit.models.sources.own_files import DEMO_WEIGHTS, demo_models, import_file, load_checkpoint, load_demo, load_file
+from ipvit.models.sources.own_files import (
+    DEMO_WEIGHTS,
+    bundled_models,
+    demo_models,
+    import_file,
+    load_bundled,
+    load_checkpoint,
+    load_file,
+)
 from ipvit.models.sources.paper_source import load_paper, load_paper_name
 from ipvit.models.sources.timm_source import load_timm
 from ipvit.models.sources.torchvision_source import load_torchvision
@@ -17,6 +27,7 @@ __all__ = [
     "DEMO_WEIGHTS",
     "RANDOM_SEED",
     "ModelName",
+    "bundled_models",
     "demo_models",
     "import_file",
     "load_checkpoint",
@@ -31,7 +42,8 @@ LOADERS: dict[str, Callable[[ModelName, bool], Model]] = {
     "transformers": load_transformers,
     "torchvision": load_torchvision,
     "paper": load_paper_name,
-    "demo": load_demo,
+    "demo": load_bundled,
+    "tin50": load_bundled,
     "file": load_file,
 }
 """Who loads what stands before the colon of a name."""
@@ -44,7 +56,8 @@ def load_model(name: str, *, pretrained: bool = True, label: str | None = None) 
         name: ``deit_small_patch16_224`` (timm), ``torchvision:resnet50``, ``hf-hub:owner/name``,
             ``transformers:FOLDER``, ``paper:deit_s_sin_dist`` (every network of the paper), ``demo:deit_micro``
             (bundled) or ``path/to/file.py:factory``; after ``?`` further options of the constructor
-            (``?img_size=512&num_classes=50``); after ``@`` a local safetensors or PyTorch file, or its URL.
+            (``?img_size=512&num_classes=50``); after ``@`` a local safetensors or PyTorch file, or its URL;
+            after ``@probe:`` a linear head that ``ipvit probe`` fitted on that network.
         pretrained: without weights after ``@``, fetch the published ones; otherwise start from a fixed random seed.
         label: name in tables; the name itself by default.
 
@@ -54,6 +67,8 @@ def load_model(name: str, *, pretrained: bool = True, label: str | None = None) 
     Raises:
         InputError: unknown name (with close matches), weights that do not fit, or nothing to download from.
     """
+    if MARK in name or name.startswith(MARK[1:]):
+        return _load_probed(name, pretrained, label)
     parsed = ModelName.parse(name)
     if parsed.scheme not in LOADERS:
         known = ", ".join(f"{scheme}:" for scheme in LOADERS if scheme not in ("", "file"))
@@ -62,4 +77,26 @@ def load_model(name: str, *, pretrained: bool = True, label: str | None = None) 
         )
     model = LOADERS[parsed.scheme](parsed, pretrained)
     model.name = label or short_name(name)
+    model.origin = name, pretrained
     return model.eval().requires_grad_(False)
+
+
+def _load_probed(name: str, pretrained: bool, label: str | None) -> Model:
+    """Load ``NAME[@WEIGHTS]@probe:PATH`` or ``probe:PATH``; weights that are not given are those the file names."""
+    given, _, place = name.rpartition(MARK) if MARK in name else ("", "", name.removeprefix(MARK[1:]))
+    path = Path(place).expanduser()
+    probe = read_probe(path)
+    plain, _, weights = probe.backbone.partition("@")
+    if not given and not probe.backbone:
+        raise InputError(f"the probe {place!r} belongs to a network made in Python; use ipvit.models.probe.with_probe")
+    if given in ("", plain):
+        elsewhere = weights.startswith(("http:", "https:", "file:", MARK[1:]))
+        if weights and not elsewhere and not Path(weights).is_file():
+            raise InputError(
+                f"the weights {weights!r} that {place!r} names are gone; give {plain}@WEIGHTS{MARK}{place}"
+            )
+        given, pretrained = probe.backbone, probe.pretrained
+    model = load_probed(path, load_model(given, pretrained=pretrained))
+    model.name = label or f"{short_name(given)}+{path.stem}"
+    model.origin = name, pretrained
+    return model

@@ -34,9 +34,12 @@ class Model(nn.Module):
     Attributes:
         distillation_token: what the second token of a distilled network is called: ``distillation``, or ``shape``
             where it was taught shape.
+        origin: the name that :func:`~ipvit.models.loading.load_model` loads this network by, and whether with its
+            published weights; None for a network made in Python.
     """
 
     distillation_token: str = "distillation"
+    origin: tuple[str, bool] | None = None
     _mean: Tensor
     _std: Tensor
 
@@ -198,7 +201,7 @@ def wrap(
         preprocessing=preprocessing,
         classes=classes,
         source="wrapped",
-    )
+    ).eval()
 
 
 _LIBRARIES = ("torch", "torchvision", "timm", "transformers")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
 import torch
@@ -123,6 +124,11 @@ class Adapter:
         """Names of the tokens that stand for no place in the image, in their order."""
         return ()
 
+    @property
+    def head_kinds(self) -> tuple[str, ...]:
+        """Kinds of vector that :meth:`classify` takes."""
+        return ()
+
     def patch_grid(self, image_size: tuple[int, int]) -> tuple[int, int]:
         """Return rows and columns of the patches that an image of this height and width is cut into."""
         raise self._cannot("token_removal")
@@ -167,6 +173,17 @@ class Adapter:
             block: the state's own block, for whoever wants to be sure.
         """
         raise self._cannot("feature_drop")
+
+    def resumed(self, state: FeatureState) -> AbstractContextManager[Tensor]:
+        """Let a forward pass go on from a state: inside, pass on the images that are given.
+
+        What leaves the state's block and the blocks after it is then what follows from the state.
+        """
+        raise self._cannot("feature_drop")
+
+    def removed(self, images: Tensor, keep: Tensor) -> AbstractContextManager[None]:
+        """Keep some patches of these images from entering the blocks; see :meth:`token_removal`."""
+        raise self._cannot("token_removal")
 
     def token_removal(self, images: Tensor, keep: Tensor) -> Tensor:
         """Return the logits when some patches never enter the blocks; positions are added before they leave.

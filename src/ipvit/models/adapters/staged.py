@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from torch import Tensor, nn
 
@@ -64,6 +65,11 @@ class StagedAdapter(Adapter):
         """See :class:`Adapter`."""
         return super().capabilities | {"tokens", "feature_drop"}
 
+    @property
+    def head_kinds(self) -> tuple[str, ...]:
+        """See :class:`Adapter`."""
+        return () if self.chain.classifier is None else ("pooled",)
+
     def tokens(self, images: Tensor, blocks: Sequence[int], norm: bool) -> dict[int, BlockTokens]:
         """See :class:`Adapter`."""
         wanted = self._checked(blocks)
@@ -99,13 +105,19 @@ class StagedAdapter(Adapter):
     def resume(self, state: FeatureState, block: int | None = None) -> Tensor:
         """See :class:`Adapter`."""
         check_block(state, block)
+        with self.resumed(state) as images:
+            return logits_of(self.network(images))
+
+    @contextlib.contextmanager
+    def resumed(self, state: FeatureState) -> Iterator[Tensor]:
+        """See :class:`Adapter`."""
         before = list(self.chain.stem)
         for stage in self.chain.stages[: state.block]:
             before += stage.modules
         if state.block == len(self.chain.stages):
             before += self.chain.tail
         with skipped(before), replaced(self._entrance(state.block), lambda _: copied(state.flow)):
-            return logits_of(self.network(state.images))
+            yield state.images
 
     def classify(self, vector: Tensor, kind: str = "pooled") -> Tensor:
         """See :class:`Adapter`."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -45,6 +46,11 @@ class TimmFeatures(Adapter):
     def capabilities(self) -> frozenset[str]:
         """See :class:`Adapter`."""
         return super().capabilities | {"tokens", "feature_drop"}
+
+    @property
+    def head_kinds(self) -> tuple[str, ...]:
+        """See :class:`Adapter`."""
+        return ("pooled",) if isinstance(self.network.get_classifier(), nn.Linear) else ()
 
     def tokens(self, images: Tensor, blocks: Sequence[int], norm: bool) -> dict[int, BlockTokens]:
         """See :class:`Adapter`."""
@@ -91,10 +97,17 @@ class TimmFeatures(Adapter):
     def resume(self, state: FeatureState, block: int | None = None) -> Tensor:
         """See :class:`Adapter`."""
         check_block(state, block)
+        with self.resumed(state) as images:
+            return logits_of(self.network(images))
+
+    @contextlib.contextmanager
+    def resumed(self, state: FeatureState) -> Iterator[Tensor]:
+        """See :class:`Adapter`."""
         if state.block == 0:
-            return logits_of(self.network(state.flow.args[0]))
+            yield state.flow.args[0]
+            return
         with replaced(self._entrance(state.block), lambda _: copied(state.flow)):
-            return logits_of(self.network(state.images))
+            yield state.images
 
     def classify(self, vector: Tensor, kind: str = "pooled") -> Tensor:
         """See :class:`Adapter`."""

@@ -69,6 +69,11 @@ class TransformerAdapter(Adapter):
         """See :class:`Adapter`."""
         return tuple(self.distillation_token if name == "distillation" else name for name in self._prefix)
 
+    @property
+    def head_kinds(self) -> tuple[str, ...]:
+        """See :class:`Adapter`."""
+        return tuple(self._heads)
+
     def tokens(self, images: Tensor, blocks: Sequence[int], norm: bool) -> dict[int, BlockTokens]:
         """See :class:`Adapter`."""
         wanted = self._checked(blocks)
@@ -106,10 +111,22 @@ class TransformerAdapter(Adapter):
     def resume(self, state: FeatureState, block: int | None = None) -> Tensor:
         """See :class:`Adapter`."""
         check_block(state, block)
+        with self.resumed(state) as images:
+            return logits_of(self.network(images))
+
+    @contextlib.contextmanager
+    def resumed(self, state: FeatureState) -> Iterator[Tensor]:
+        """See :class:`Adapter`."""
         with self._without(state.block), replaced(Tap(self.blocks[state.block]), lambda _: copied(state.flow)):
-            return logits_of(self.network(state.images))
+            yield state.images
 
     def token_removal(self, images: Tensor, keep: Tensor) -> Tensor:
+        """See :class:`Adapter`."""
+        with self.removed(images, keep):
+            return logits_of(self.network(images))
+
+    @contextlib.contextmanager
+    def removed(self, images: Tensor, keep: Tensor) -> Iterator[None]:
         """See :class:`Adapter`."""
         if "token_removal" not in self.capabilities:
             raise self._cannot("token_removal")
@@ -121,7 +138,7 @@ class TransformerAdapter(Adapter):
             )
         index = kept.nonzero()[:, 1].reshape(images.shape[0], -1)
         with replaced(Tap(self.blocks[0]), lambda flow: Flow(self._gathered(flow.args, index), flow.kwargs)):
-            return logits_of(self.network(images))
+            yield
 
     def logits_by_token(self, images: Tensor) -> dict[str, Tensor]:
         """See :class:`Adapter`."""

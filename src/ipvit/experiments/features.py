@@ -1,0 +1,303 @@
+"""The feature store: what leaves any blocks of a network, one vector per image, computed once and kept on disk.
+
+One folder per model, data set and preprocessing holds one ``.npy`` file per block and kind of token, with room for
+every image of the data set, and a ``.done`` file that says which rows are filled. Rows reach the disk before they are
+called done, so that a process killed at any moment leaves nothing that looks finished and is not.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ipvit.data.dataset import Dataset
+from ipvit.data.decode import Decoder
+from ipvit.data.loader import read_chunks
+from ipvit.errors import InputError
+from ipvit.files import write_atomic
+from ipvit.models.model import Model
+from ipvit.models.reads import Read, last_blocks, own_token, read_batch
+from ipvit.preprocessing import View
+
+__all__ = ["FeatureStore", "Features", "Read", "StoredType", "last_blocks", "own_token", "read_batch"]
+
+StoredType = Literal["fp32", "fp16"]
+
+FORMAT = 1
+"""Raised whenever the same key would hold other numbers."""
+
+FLUSH_SECONDS = 10.0
+LABELS = "labels"
+
+_TYPES = {"fp32": np.dtype("<f4"), "fp16": np.dtype("<f2")}
+
+
+class Features:
+    """Features of some images of a data set.
+
+    Attributes:
+        ids: the images, in the order of the data set.
+        positions: ``(N,)`` int64, their positions in the data set.
+        labels: ``(N,)`` int64 in the data set's own numbering; -1 where there is none.
+        unreadable: id and reason of the images that were asked for and could not be read.
+    """
+
+    def __init__(
+        self,
+        arrays: dict[Read, NDArray[np.floating]],
+        positions: NDArray[np.int64],
+        labels: NDArray[np.int64],
+        ids: Sequence[str],
+        unreadable: dict[str, str],
+    ) -> None:
+        self._arrays = arrays
+        self.positions = positions
+        self.labels = labels
+        self.ids = tuple(ids)
+        self.unreadable = unreadable
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def width(self, reads: Sequence[Read]) -> int:
+        """Return the length of the concatenated vectors."""
+        return sum(self._arrays[read].shape[1] for read in reads)
+
+    def matrix(self, reads: Sequence[Read], rows: slice | NDArray[np.integer] | None = None) -> NDArray[np.float32]:
+        """Return ``(N, D)`` float32, the vectors of several reads side by side.
+
+        Args:
+            reads: any of those that were extracted, in the order of the columns.
+            rows: of these images only; all by default.
+        """
+        positions = self.positions if rows is None else self.positions[rows]
+        return np.concatenate([self._arrays[read][positions] for read in reads], axis=1, dtype=np.float32)
+
+
+class FeatureStore:
+    """Features on disk, each computed once.
+
+    What they are is identified by the model's digest, the data's fingerprint, view, normalisation, precision and stored
+    type; not by batch size, device or path.
+
+    Args:
+        root: folder of the store; several runs may share one.
+        dtype: how numbers are stored. ``fp16`` takes half the space, rounds to 3 digits and clips at 65504.
+        flush_seconds: how much work a killed process may lose.
+    """
+
+    def __init__(self, root: str | Path, *, dtype: StoredType = "fp32", flush_seconds: float = FLUSH_SECONDS) -> None:
+        if dtype not in _TYPES:
+            raise InputError(f"features are stored as {' or '.join(_TYPES)}, not {dtype!r}")
+        self.root = Path(root).expanduser()
+        self.dtype: StoredType = dtype
+        self.flush_seconds = flush_seconds
+
+    def extract(
+        self,
+        model: Model,
+        data: Dataset,
+        reads: Sequence[Read],
+        *,
+        view: View | None = None,
+        norm: bool = True,
+        precision: str = "fp32",
+        positions: NDArray[np.integer] | None = None,
+        batch_size: int = 32,
+        workers: int = 0,
+        advance: Callable[[int], None] = lambda _: None,
+    ) -> Features:
+        """Return features, computing in one forward pass for all reads what is not on disk yet.
+
+        Args:
+            model: the network, in evaluation mode; on its own device.
+            data: the images.
+            reads: which blocks and tokens; a negative block counts from the end.
+            view: how pictures become the input; the model's own by default.
+            norm: put every token through the network's last normalisation, where it fits.
+            precision: of the surrounding autocast, which is the caller's to enter; part of the identity.
+            positions: of the images in the data set; all by default.
+            batch_size: images at a time; halved where a GPU's memory does not suffice.
+            workers: decoding processes.
+            advance: told of every finished number of images.
+
+        Raises:
+            InputError: the network has no such block or token, or the folder cannot be written.
+        """
+        view = view or model.preprocessing.view
+        reads = _resolved(model, reads)
+        wanted = np.arange(len(data)) if positions is None else np.unique(np.asarray(positions, dtype=np.int64))
+        folder = self._folder(model, data, view, norm, precision)
+        columns = {read: _Column(folder / str(read), len(data), _TYPES[self.dtype]) for read in reads}
+        labels = _Column(folder / LABELS, len(data), np.dtype("<i8"))
+        missing = wanted[~_all_done([*columns.values(), labels], wanted)]
+        lacking = [read for read, column in columns.items() if not column.done[missing].all()]
+        unreadable: dict[str, str] = {}
+        model.eval()
+        started = time.monotonic()
+        try:
+            chunks = [missing[start : start + batch_size] for start in range(0, len(missing), batch_size)]
+            decoder: Decoder = getattr(data, "decoder", "fast")
+            for chunk in read_chunks(data, chunks, [view], workers=workers, decoder=decoder):
+                unreadable |= {data.ids[place]: reason for place, reason in chunk.unreadable}
+                if len(chunk.indices):
+                    images = chunk.pixels[view].to(model.device).float().div_(255)
+                    for read, values in _forward(model, images, lacking, norm).items():
+                        columns[read].write(chunk.indices, values)
+                    labels.write(chunk.indices, chunk.labels[:, None])
+                advance(len(chunk.indices) + len(chunk.unreadable))
+                if time.monotonic() - started >= self.flush_seconds:
+                    _commit([*columns.values(), labels])
+                    started = time.monotonic()
+        finally:  # also on Ctrl-C: what is computed is kept
+            _commit([*columns.values(), labels])
+        kept = wanted[_all_done([*columns.values(), labels], wanted)]
+        if not len(kept):
+            raise InputError(f"none of the {len(wanted)} images of {data.name} could be read")
+        return Features(
+            {read: column.values() for read, column in columns.items()},
+            kept,
+            np.asarray(labels.values()[kept, 0], dtype=np.int64),
+            [data.ids[int(place)] for place in kept],
+            unreadable,
+        )
+
+    def _folder(self, model: Model, data: Dataset, view: View, norm: bool, precision: str) -> Path:
+        about = {
+            "format": FORMAT,
+            "model": model.digest,
+            "data": data.fingerprint,
+            "view": dataclasses.asdict(view),
+            "norm": norm,
+            "precision": precision,
+            "stored": self.dtype,
+        }
+        key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:24]
+        folder = self.root / key
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"cannot write to the feature store {str(self.root)!r}: {error.strerror}") from None
+        listing = folder / "about.json"
+        if not listing.exists():
+            named = about | {"model_name": model.name, "data_name": data.name, "images": len(data)}
+            write_atomic(listing, json.dumps(named, indent=1, ensure_ascii=False).encode())
+        return folder
+
+
+class _Column:
+    """One array on disk, ``(rows, width)``, and which of its rows are filled.
+
+    Rows are written through the file and not through a memory map: a full disk is then an error, not a crash.
+    """
+
+    def __init__(self, stem: Path, rows: int, dtype: np.dtype) -> None:
+        self.path = stem.with_name(f"{stem.name}.npy")
+        self.rows, self.dtype = rows, dtype
+        self._marks = stem.with_name(f"{stem.name}.done")
+        self._file = -1
+        self._written: list[NDArray[np.int64]] = []
+        self.done = np.zeros(rows, dtype=bool)
+        array = self._open()
+        if array is not None and self._marks.is_file():
+            marks = np.frombuffer(self._marks.read_bytes(), dtype=np.uint8)
+            if len(marks) == (rows + 7) // 8:
+                self.done = np.unpackbits(marks, count=rows).astype(bool)
+
+    def write(self, positions: NDArray[np.int64], values: NDArray) -> None:
+        """Put rows at their places, except those that are done; the next :meth:`commit` calls them done."""
+        fresh = ~self.done[positions]
+        positions, values = positions[fresh], values[fresh]
+        if not len(positions):
+            return
+        if self.dtype.kind == "f":
+            values = values.clip(np.finfo(self.dtype).min, np.finfo(self.dtype).max)
+        values = np.ascontiguousarray(values, dtype=self.dtype)
+        array = self._open(values.shape[1])
+        assert array is not None  # made where it was not there
+        if self._file < 0:
+            self._file = os.open(self.path, os.O_RDWR)
+        size = values.shape[1] * self.dtype.itemsize
+        cuts = np.flatnonzero(np.diff(positions) != 1) + 1
+        for places, part in zip(np.split(positions, cuts), np.split(values, cuts), strict=True):
+            _write_at(self._file, part.tobytes(), array.offset + int(places[0]) * size)
+        self._written.append(positions)
+
+    def commit(self) -> None:
+        """Flush what was written, then say that it is there."""
+        if self._written:
+            os.fsync(self._file)
+            self.done[np.concatenate(self._written)] = True
+            write_atomic(self._marks, np.packbits(self.done).tobytes())
+            self._written = []
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def values(self) -> np.memmap:
+        """Return the array, read from disk where it is touched."""
+        array = self._open()
+        assert array is not None  # only asked for where rows are done
+        return array
+
+    def _open(self, width: int | None = None) -> np.memmap | None:
+        """Return the array; where there is none that fits, make one of this width."""
+        if self.path.is_file():
+            try:
+                array = np.load(self.path, mmap_mode="r")
+            except (ValueError, OSError, EOFError):
+                array = None  # cut short: all of it is computed again
+            if isinstance(array, np.memmap) and array.dtype == self.dtype and len(array) == self.rows:
+                return array
+        if width is None:
+            return None
+        self._marks.unlink(missing_ok=True)
+        self.done[:] = False
+        return np.lib.format.open_memmap(self.path, mode="w+", dtype=self.dtype, shape=(self.rows, width))
+
+
+def _write_at(file: int, data: bytes, offset: int) -> None:
+    while data:
+        written = os.pwrite(file, data, offset)
+        data, offset = data[written:], offset + written
+
+
+def _commit(columns: Sequence[_Column]) -> None:
+    for column in columns:
+        column.commit()
+
+
+def _all_done(columns: Sequence[_Column], positions: NDArray[np.int64]) -> NDArray[np.bool_]:
+    return np.logical_and.reduce([column.done[positions] for column in columns])
+
+
+def _resolved(model: Model, reads: Sequence[Read]) -> list[Read]:
+    count = model.adapter.n_blocks
+    wrong = [read.block for read in reads if not -count <= read.block < count]
+    if wrong:
+        raise InputError(f"{model.name} has blocks 0 to {count - 1} (or -1 for the last), not {wrong[0]}")
+    return list(dict.fromkeys(Read(read.block % count, read.token) for read in reads))
+
+
+def _forward(model: Model, images: Tensor, reads: Sequence[Read], norm: bool) -> dict[Read, NDArray[np.float32]]:
+    """Read a batch; when it does not fit into a GPU's memory, its halves."""
+    try:
+        with torch.inference_mode():
+            return {read: values.cpu().numpy() for read, values in read_batch(model, images, reads, norm=norm).items()}
+    except torch.OutOfMemoryError:
+        if len(images) == 1:
+            raise
+    torch.cuda.empty_cache()
+    halves = [_forward(model, part, reads, norm) for part in images.tensor_split(2)]
+    return {read: np.concatenate([half[read] for half in halves]) for read in reads}

@@ -1,0 +1,189 @@
+"""Probe files: a linear head on a backbone's tokens, and the backbone's name (section 3.5).
+
+The file holds the head alone and states which network it belongs to, down to the digest of its weights; together they
+are a classifier that every experiment can use.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from ipvit.errors import InputError
+from ipvit.files import write_atomic
+from ipvit.models.adapters.base import Adapter, BlockTokens
+from ipvit.models.model import Model
+from ipvit.models.reads import Read, blocks_of, side_by_side
+from ipvit.models.weights import sha256
+from ipvit.preprocessing import Preprocessing, View
+
+METADATA_KEY = "ipvit-probe"
+FORMAT = 1
+
+MARK = "@probe:"
+"""What stands between a backbone's name and a probe file; ``probe:PATH`` alone uses the name in the file."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ProbeHead:
+    """A linear head and what it reads.
+
+    Attributes:
+        weight: ``(C, D)`` float32.
+        bias: ``(C,)`` float32.
+        reads: the vectors that make up the D numbers, in their order.
+        norm: they were put through the backbone's last normalisation.
+        classes: names of the C outputs.
+        view: how pictures become the input.
+        backbone: name that loads the backbone, weights included; empty where there is none.
+        pretrained: whether the name was loaded with its published weights.
+        digest: of the backbone.
+        fit: how the head was fitted, for the reader.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    reads: tuple[Read, ...]
+    norm: bool
+    classes: tuple[str, ...]
+    view: View
+    backbone: str
+    pretrained: bool
+    digest: str
+    fit: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __call__(self, tokens: Mapping[int, BlockTokens]) -> Tensor:
+        """Return the logits ``(B, C)``, float32, from what leaves the blocks."""
+        return linear(side_by_side(tokens, self.reads), self.weight, self.bias)
+
+    def to(self, device: torch.device) -> ProbeHead:
+        """Return the same on a device."""
+        return dataclasses.replace(self, weight=self.weight.to(device), bias=self.bias.to(device))
+
+
+def linear(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Return ``features @ weight.T + bias`` in float32, whatever the autocast around."""
+    with torch.autocast(features.device.type, enabled=False):
+        return nn.functional.linear(features.float(), weight, bias)
+
+
+def save_probe(path: Path, head: ProbeHead) -> None:
+    """Write a probe file, whole or not at all."""
+    about = {
+        "format": FORMAT,
+        "backbone": {"name": head.backbone, "pretrained": head.pretrained, "digest": head.digest},
+        "reads": [[read.block, read.token] for read in head.reads],
+        "norm": head.norm,
+        "classes": list(head.classes),
+        "view": dataclasses.asdict(head.view),
+        "fit": dict(head.fit),
+    }
+    tensors = {"weight": head.weight.cpu().contiguous(), "bias": head.bias.cpu().contiguous()}
+    write_atomic(path, save(tensors, metadata={METADATA_KEY: json.dumps(about, sort_keys=True)}))
+
+
+def read_probe(path: Path) -> ProbeHead:
+    """Read a probe file.
+
+    Raises:
+        InputError: there is no such file, or it is something else.
+    """
+    if not path.is_file():
+        raise InputError(f"there is no probe file {str(path)!r}; ipvit probe writes them to OUT/probes")
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            about = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+        raise InputError(f"{str(path)!r} is not a whole probe file: {' '.join(str(error).split())[:200]}") from None
+    if not about or not {"weight", "bias"} <= tensors.keys():
+        raise InputError(f"{str(path)!r} is not a probe file: ipvit probe writes them to OUT/probes")
+    if about["format"] != FORMAT:
+        raise InputError(f"{str(path)!r} is a probe file of format {about['format']!r}; this version reads {FORMAT}")
+    view = about["view"]
+    return ProbeHead(
+        weight=tensors["weight"],
+        bias=tensors["bias"],
+        reads=tuple(Read(block, token) for block, token in about["reads"]),
+        norm=about["norm"],
+        classes=tuple(about["classes"]),
+        view=View(**(view | {"size": tuple(view["size"])})),
+        backbone=about["backbone"]["name"],
+        pretrained=about["backbone"]["pretrained"],
+        digest=about["backbone"]["digest"],
+        fit=about["fit"],
+    )
+
+
+class ProbedNetwork(nn.Module):
+    """A backbone that answers through a linear head on its tokens.
+
+    Args:
+        network: the backbone; takes normalised images.
+        adapter: what reads it.
+        probe: the head.
+    """
+
+    def __init__(self, network: nn.Module, adapter: Adapter, probe: ProbeHead) -> None:
+        super().__init__()
+        self.network = network
+        self.adapter = adapter
+        self.reads: Sequence[Read] = probe.reads
+        self.blocks = blocks_of(probe.reads)
+        self.norm = probe.norm
+        self.num_classes = len(probe.classes)
+        self.head = nn.Linear(probe.weight.shape[1], probe.weight.shape[0])
+        self.head.load_state_dict({"weight": probe.weight, "bias": probe.bias})
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits ``(B, C)`` for normalised images."""
+        return self.answer(self.adapter.tokens(images, self.blocks, self.norm))
+
+    def answer(self, tokens: Mapping[int, BlockTokens]) -> Tensor:
+        """Return the logits from what leaves the blocks."""
+        return linear(side_by_side(tokens, self.reads), self.head.weight, self.head.bias)
+
+
+def with_probe(backbone: Model, probe: ProbeHead, *, where: str = "the head", name: str | None = None) -> Model:
+    """Return a model that answers through a head; it shares the backbone's weights.
+
+    Args:
+        backbone: the network that the head was fitted on.
+        probe: the head.
+        where: what messages call it.
+        name: shown in tables; the backbone's and ``+probe`` by default.
+
+    Raises:
+        InputError: the head was fitted on another network, or on the same with other weights.
+    """
+    if backbone.digest != probe.digest:
+        raise InputError(
+            f"{where} was fitted on {probe.backbone or 'a network without a name'} (digest {probe.digest[:8]}); "
+            f"{backbone.name} has other weights or another input (digest {backbone.digest[:8]})"
+        )
+    before = backbone.preprocessing
+    model = Model(
+        ProbedNetwork(backbone.adapter.network, backbone.adapter, probe).eval().requires_grad_(False),
+        name=name or f"{backbone.name}+probe",
+        preprocessing=Preprocessing(probe.view, before.mean, before.std),
+        classes=probe.classes,
+        architecture=f"probe {[str(read) for read in probe.reads]} norm={probe.norm}\n{backbone.architecture}",
+        source=f"{backbone.source}, {where}",
+    )
+    model.distillation_token = backbone.distillation_token
+    return model.to(backbone.device)
+
+
+def load_probed(path: Path, backbone: Model, *, name: str | None = None) -> Model:
+    """Load the head in a probe file onto its backbone; see :func:`with_probe`."""
+    model = with_probe(backbone, read_probe(path), where=f"the probe {str(path)!r}", name=name)
+    model.weights_sha256 = sha256(path)
+    return model
