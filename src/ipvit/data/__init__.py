@@ -27,10 +27,11 @@ def load_dataset(
 
     Args:
         name: a folder of class folders, a tar file of class folders, ``demo:trifeature`` (the procedural set, see
-            :mod:`ipvit.data.trifeature`), ``cue-conflict:PATH``, ``voc2012:PATH``, ``masks:IMAGES,MASKS``, or anything
-            ``timm.data.create_dataset`` takes (``torch/cifar10``, ``hfds/owner/name``).
+            :mod:`ipvit.data.trifeature`), ``cue-conflict:PATH``, ``voc2012:PATH``, ``masks:IMAGES,MASKS``,
+            ``imagenet-c:PATH``, a published set with its split (``cub:PATH/train``, see :mod:`ipvit.data.transfer`), or
+            anything ``timm.data.create_dataset`` takes (``torch/cifar10``, ``hfds/owner/name``).
         root: where timm's data sets lie on disk.
-        split: for timm's data sets and VOC 2012.
+        split: for timm's data sets, VOC 2012 and published sets.
         decoder: ``fast`` (torchvision) or ``pil`` (Pillow, as timm reads), for images in folders.
         classes: what the integer labels of timm's data sets are, where the data does not say: ``imagenet-1k`` or a file
             with one class name per line.
@@ -48,12 +49,23 @@ def load_dataset(
     scheme, _, place = text.partition(":")
     if place and scheme in _SCHEMES:
         return _SCHEMES[scheme](place, split, decoder)
+    from ipvit.data import transfer
+
+    if place and scheme in transfer.SETS:
+        return transfer.open_set(scheme, place, split, decoder)
     from ipvit.data.folder import FolderDataset, TarDataset
     from ipvit.data.timm_source import SCHEMES, open_timm
 
     path = Path(text).expanduser()
     if path.is_dir():
-        return FolderDataset(text, decoder)
+        opened = FolderDataset(text, decoder)
+        names = opened.classes or ()
+        if len(names) > 1 and transfer.SPLIT_NAMES.issuperset(names):
+            raise InputError(
+                f"{text!r} holds the splits {', '.join(names)}, not classes; give {text}/{names[-1]}, or folder:{text} "
+                "to keep one numbering of classes over all of them"
+            )
+        return opened
     if path.is_file() and path.suffix == ".tar":
         return TarDataset(text, decoder)
     if text.startswith(SCHEMES):
@@ -62,7 +74,7 @@ def load_dataset(
         raise InputError(f"the data {text!r} is a file; give a folder of class folders or a .tar of them")
     raise InputError(
         f"there is no data {text!r}.{_close(path, text)} Known: a folder, a .tar, demo:trifeature, "
-        f"{', '.join(scheme + ':...' for scheme in _SCHEMES)}, "
+        f"{', '.join(scheme + ':...' for scheme in (*_SCHEMES, *transfer.SETS))}, "
         f"{', '.join(scheme + '...' for scheme in SCHEMES)}"
     )
 
@@ -79,6 +91,12 @@ def _voc(place: str, split: str, decoder: Decoder) -> Dataset:
     return VOCSegmentation(place, split, decoder)
 
 
+def _imagenet_c(place: str, split: str, decoder: Decoder) -> Dataset:
+    from ipvit.data.imagenet_c import ImageNetC
+
+    return ImageNetC(place, decoder)
+
+
 def _masks(place: str, split: str, decoder: Decoder) -> Dataset:
     from ipvit.data import masks
 
@@ -89,6 +107,7 @@ _SCHEMES: dict[str, Callable[[str, str, Decoder], Dataset]] = {
     "cue-conflict": _cue_conflict,
     "voc2012": _voc,
     "masks": _masks,
+    "imagenet-c": _imagenet_c,
 }
 """What opens the data whose name begins with the word and a colon, from the place behind it, split and decoder."""
 

@@ -51,7 +51,7 @@ class FolderDataset:
             raise InputError(f"{str(root)!r} holds no image files ({known})")
         self.ids: Sequence[str] = [path for path, _ in files]
         folders = [path.split("/", 1)[0] if "/" in path else None for path in self.ids]
-        self.classes, self.aliases = _class_names(self._listing(), {name for name in folders if name is not None})
+        self.classes, self.aliases = class_names(self._listing(), {name for name in folders if name is not None})
         position = {name: i for i, name in enumerate(self.classes or ())}
         self.labels = np.array([-1 if name is None else position[name] for name in folders], dtype=np.int64)
         self.fields: Mapping[str, np.ndarray] = {}
@@ -79,16 +79,10 @@ class FolderDataset:
     def _files(self) -> list[tuple[str, int]]:
         if not self.root.is_dir():
             raise InputError(f"there is no folder {self.name!r}")
-        return sorted(_image_files(self.root))
+        return sorted(image_files(self.root))
 
     def _sample(self, index: int, size: int) -> int:
-        """Checksum of a few bytes from the middle: files can be rewritten at the same size."""
-        try:
-            with (self.root / self.ids[index]).open("rb") as file:
-                file.seek(size // 2)
-                return zlib.crc32(file.read(_SAMPLE))
-        except OSError:
-            return 0
+        return checksum(self.root / self.ids[index], size)
 
     def _listing(self) -> Path:
         return self.root / CLASS_LIST
@@ -141,7 +135,8 @@ class TarDataset(FolderDataset):
         return {**self.__dict__, "_handle": -1}  # an open file does not travel to a spawned worker
 
 
-def _class_names(listing: Path, folders: set[str]) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
+def class_names(listing: Path, folders: set[str]) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
+    """Return names and second names of the classes that have folders: those of a ``classes.txt``, else the folders."""
     if not listing.is_file():
         return (tuple(sorted(folders)) if folders else None), None
     lines = [line.split("\t") for line in listing.read_text("utf-8").splitlines() if line.strip()]
@@ -155,7 +150,18 @@ def _class_names(listing: Path, folders: set[str]) -> tuple[tuple[str, ...] | No
     return names, aliases
 
 
-def _image_files(root: Path) -> list[tuple[str, int]]:
+def checksum(path: Path, size: int) -> int:
+    """Return a checksum of a few bytes from the middle of a file: files can be rewritten at the same size."""
+    try:
+        with path.open("rb") as file:
+            file.seek(size // 2)
+            return zlib.crc32(file.read(_SAMPLE))
+    except OSError:
+        return 0
+
+
+def image_files(root: Path) -> list[tuple[str, int]]:
+    """Return path below the root and size of every image file in a folder, in no order."""
     found = []
     for folder, subfolders, files in os.walk(root, followlinks=True):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]

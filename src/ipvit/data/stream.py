@@ -35,6 +35,9 @@ class StreamDataset:
     aliases: tuple[str, ...] | None = None
 
     def __init__(self, name: str, source: Any, split: str, classes: tuple[str, ...] | None) -> None:
+        reader = getattr(source, "reader", None)
+        if hasattr(reader, "dist_num_replicas"):  # timm would split it by process, as for training
+            reader.dist_rank, reader.dist_num_replicas = 0, 1
         n = len(source)
         if not n:
             raise InputError(f"{name!r} does not say how many images it has; give the split as 'SHARDS|NUMBER'")

@@ -1,0 +1,136 @@
+"""Data sets whose labels come from a list instead of from folders, and of small images held in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ipvit.data.dataset import UnreadableImage, fingerprint
+from ipvit.data.decode import Decoder, decode
+from ipvit.data.folder import checksum
+from ipvit.errors import InputError
+
+Box = tuple[int, int, int, int]
+"""Left, top, right and bottom in pixels; right and bottom are not part of it."""
+
+
+class FileDataset:
+    """Image files with stated labels; see :class:`ipvit.data.dataset.Dataset` for the attributes.
+
+    Args:
+        name: for tables and messages.
+        root: the folder that the paths start from.
+        paths: of the images, with ``/``.
+        labels: ``(N,)`` positions in ``classes``.
+        classes: names of the classes.
+        ids: one unique name per image where the paths are not unique.
+        boxes: what to use of each image; all of it by default.
+        decoder: ``fast`` or ``pil``, see :mod:`ipvit.data.decode`.
+
+    Raises:
+        InputError: a file is missing, or a path leads out of the folder.
+    """
+
+    has_masks = False
+    aliases: tuple[str, ...] | None = None
+
+    def __init__(
+        self,
+        name: str,
+        root: Path,
+        paths: Sequence[str],
+        labels: np.ndarray,
+        classes: Sequence[str],
+        *,
+        ids: Sequence[str] | None = None,
+        boxes: Sequence[Box] | None = None,
+        decoder: Decoder = "fast",
+    ) -> None:
+        self.name = name
+        self.root = root
+        self.decoder: Decoder = decoder
+        self.ids: Sequence[str] = list(paths if ids is None else ids)
+        self.labels = np.asarray(labels, dtype=np.int64)
+        self.classes: tuple[str, ...] | None = tuple(classes)
+        self.fields: Mapping[str, np.ndarray] = {}
+        self._paths = list(paths)
+        self._boxes = None if boxes is None else list(boxes)
+        outside = next((path for path in self._paths if path.startswith("/") or ".." in path.split("/")), None)
+        if outside is not None:
+            raise InputError(f"{name}: the file name {outside!r} leads out of the folder {str(root)!r}")
+        self.fingerprint = fingerprint("files", self.ids, *self._state(), self.labels, list(classes), boxes, decoder)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def read(self, index: int) -> Tensor:
+        """Decode image ``index``: ``(3, H, W)`` uint8."""
+        try:
+            data = (self.root / self._paths[index]).read_bytes()
+        except OSError as error:
+            raise UnreadableImage(error.strerror or str(error)) from None
+        pixels = decode(data, self.decoder)
+        if self._boxes is None:
+            return pixels
+        left, top, right, bottom = self._boxes[index]
+        crop = pixels[:, max(top, 0) : bottom, max(left, 0) : right]
+        if crop.numel() == 0:
+            raise UnreadableImage(f"the box {self._boxes[index]} lies outside the image")
+        return crop
+
+    def read_mask(self, index: int) -> Tensor:
+        """Raise: these images have no masks."""
+        raise InputError(f"{self.name} has no foreground masks")
+
+    def _state(self) -> tuple[np.ndarray, np.ndarray]:
+        """Size and checksum of every distinct file; several images may be crops of one."""
+        distinct = list(dict.fromkeys(self._paths))
+        sizes = []
+        for path in distinct:
+            try:
+                sizes.append((self.root / path).stat().st_size)
+            except OSError:
+                raise InputError(f"{self.name} is not complete: there is no {str(self.root / path)!r}") from None
+        sums = [checksum(self.root / path, size) for path, size in zip(distinct, sizes, strict=True)]
+        return np.array(sizes, dtype=np.int64), np.array(sums, dtype=np.int64)
+
+
+class ArrayDataset:
+    """Small images in memory; see :class:`ipvit.data.dataset.Dataset` for the attributes.
+
+    Args:
+        name: for tables and messages.
+        images: ``(N, C, H, W)`` uint8, C is 1 or 3; grey images are read as colour images.
+        labels: ``(N,)`` positions in ``classes``.
+        classes: names of the classes.
+        ids: one unique name per image.
+    """
+
+    has_masks = False
+    aliases: tuple[str, ...] | None = None
+
+    def __init__(
+        self, name: str, images: np.ndarray, labels: np.ndarray, classes: Sequence[str], ids: Sequence[str]
+    ) -> None:
+        self.name = name
+        self.ids: Sequence[str] = list(ids)
+        self.labels = np.asarray(labels, dtype=np.int64)
+        self.classes: tuple[str, ...] | None = tuple(classes)
+        self.fields: Mapping[str, np.ndarray] = {}
+        self._images = images
+        self.fingerprint = fingerprint("arrays", self.ids, images, self.labels, list(classes))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def read(self, index: int) -> Tensor:
+        """Return image ``index``: ``(3, H, W)`` uint8."""
+        return torch.from_numpy(self._images[index].copy()).expand(3, -1, -1)
+
+    def read_mask(self, index: int) -> Tensor:
+        """Raise: these images have no masks."""
+        raise InputError(f"{self.name} has no foreground masks")
