@@ -1,3 +1,4 @@
+import itertools
 import math
 import tracemalloc
 
@@ -6,7 +7,15 @@ import pytest
 import scipy.stats
 import torch
 
-from ipvit.metrics import Paired, mcnemar, paired_bootstrap
+from ipvit.metrics import (
+    Paired,
+    holm,
+    mcnemar,
+    paired_bootstrap,
+    paired_means,
+    paired_proportions,
+    sign_flip_test,
+)
 
 
 def disagreements(b: int, c: int, agree: int = 3) -> tuple[np.ndarray, np.ndarray]:
@@ -112,3 +121,119 @@ def test_fifty_thousand_images_need_little_memory():
 def test_models_must_have_seen_the_same_images():
     with pytest.raises(ValueError, match="the same images"):
         paired_bootstrap([1.0], [1.0, 0.0])
+
+
+def likeliest(b: int, c: int, n: int, delta: float) -> float:
+    """Share of images that only B has right, most likely if the difference is ``delta``: plain search over a grid."""
+    shares = np.linspace(max(0.0, -delta), (1 - delta) / 2, 200_001)[1:-1]
+    with np.errstate(divide="ignore"):
+        likelihood = b * np.log(shares + delta) + c * np.log(shares) + (n - b - c) * np.log(1 - 2 * shares - delta)
+    return float(shares[np.argmax(likelihood)])
+
+
+@pytest.mark.parametrize(("b", "c", "agree"), [(10, 4, 60), (1, 0, 30), (25, 60, 200), (3, 3, 14)])
+def test_the_interval_ends_where_a_score_test_just_does_not_reject(b, c, agree):
+    first, second = disagreements(b, c, agree)
+    n = len(first)
+    result = paired_proportions(first, second)
+    assert result.difference == pytest.approx((b - c) / n)
+    for end, sign in ((result.low, 1), (result.high, -1)):
+        share = likeliest(b, c, n, end)
+        z = (b - c - n * end) / math.sqrt(n * (2 * share + end * (1 - end)))
+        assert z == pytest.approx(sign * 1.959964, abs=0.01)
+
+
+def test_models_that_agree_on_every_image_may_still_differ():
+    same = np.ones(50)
+    result = paired_proportions(same, same)
+    assert result.difference == 0 and result.low == pytest.approx(-result.high)
+    assert result.high == pytest.approx(1.959964**2 / (50 + 1.959964**2), abs=1e-4)
+    assert paired_bootstrap(same, same) == Paired(0.0, 0.0, 0.0), "a bootstrap would be sure of it"
+
+
+def test_the_interval_turns_over_with_the_models():
+    first, second = disagreements(7, 2, 40)
+    one, other = paired_proportions(first, second), paired_proportions(second, first)
+    assert (one.difference, one.low, one.high) == pytest.approx((-other.difference, -other.high, -other.low))
+
+
+@pytest.mark.parametrize("runs", [1, 5])
+@pytest.mark.parametrize(("n", "a", "b", "spread"), [(60, 5.0, 4.5, 1.0), (60, 8.0, 4.0, 1.0), (150, 1.0, 0.0, 3.0)])
+def test_the_score_interval_covers_the_true_difference_where_the_bootstrap_does_not(n, a, b, spread, runs):
+    """Two models with nearly the same errors: an image's difficulty is shared, few images tell the models apart."""
+    rng = np.random.default_rng(0)
+    grid = np.linspace(-8, 8, 4001)
+    weight = np.exp(-(grid**2) / 2) / np.exp(-(grid**2) / 2).sum()
+    chance = [float((weight / (1 + np.exp(-(grid * spread + skill)))).sum()) for skill in (a, b)]
+    truth, covered, by_bootstrap, trials = chance[0] - chance[1], 0, 0, 600
+    for seed in range(trials):
+        difficulty = rng.normal(size=n) * spread
+        first, second = (rng.binomial(runs, 1 / (1 + np.exp(-(difficulty + skill)))) / runs for skill in (a, b))
+        result, boot = paired_proportions(first, second, runs), paired_bootstrap(first, second, 300, seed)
+        covered += result.low <= truth <= result.high
+        by_bootstrap += boot.low <= truth <= boot.high
+    assert covered / trials >= 0.93
+    assert covered >= by_bootstrap
+
+
+def test_more_runs_make_the_interval_narrower_but_not_without_end():
+    rng = np.random.default_rng(1)
+    hard = rng.random(200)
+    width = {}
+    for runs in (1, 5, 50):
+        first, second = rng.binomial(runs, hard) / runs, rng.binomial(runs, hard**1.3) / runs
+        result = paired_proportions(first, second, runs)
+        width[runs] = result.high - result.low
+    assert width[1] > 1.5 * width[5] > width[50] > 0.02
+
+
+def flipped(differences: np.ndarray) -> float:
+    """All ways to flip the signs, one by one."""
+    sums = [abs(sum(s * d for s, d in zip(signs, differences, strict=True))) for signs in
+            itertools.product((1, -1), repeat=len(differences))]  # fmt: skip
+    return float(np.mean(np.array(sums) >= abs(differences.sum()) - 1e-9))
+
+
+def test_the_sign_flip_test_counts_all_flips():
+    rng = np.random.default_rng(3)
+    for runs in (2, 5):
+        a, b = rng.integers(0, runs + 1, 12) / runs, rng.integers(0, runs + 1, 12) / runs
+        assert sign_flip_test(a, b, runs) == pytest.approx(flipped(a - b))
+
+
+def test_with_one_run_the_sign_flip_test_is_mcnemars():
+    for b, c in ((0, 0), (0, 7), (9, 14), (900, 1100)):
+        first, second = disagreements(b, c)
+        assert sign_flip_test(first, second) == pytest.approx(mcnemar(first, second).p_value, rel=1e-9)
+
+
+def test_many_images_and_other_quantities_use_the_limit():
+    rng = np.random.default_rng(4)
+    first, second = rng.integers(0, 6, 8000) / 5, rng.integers(0, 6, 8000) / 5
+    part = sign_flip_test(first[:2500], second[:2500], 5)
+    d = (first - second)[:2500]
+    assert part == pytest.approx(math.erfc(abs(d.sum()) / math.sqrt(2 * (d**2).sum())), abs=0.01)
+    assert 0 < sign_flip_test(first, second, 5) <= 1
+    assert sign_flip_test(rng.normal(1, 1, 400), rng.normal(0, 1, 400)) < 1e-10
+
+
+def test_the_sign_flip_test_is_right_as_often_as_it_says():
+    rng = np.random.default_rng(5)
+    p = [sign_flip_test(rng.binomial(3, h) / 3, rng.binomial(3, h) / 3, 3) for h in rng.random((800, 40))]
+    assert 0.02 <= np.mean(np.array(p) < 0.05) <= 0.06
+
+
+def test_holm_corrects_as_by_hand():
+    assert holm([0.01, 0.04, 0.03, 0.005]).tolist() == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9, 0.8]).tolist() == [1.0, 1.0]
+    corrected = holm([0.02, math.nan, 0.03])
+    assert math.isnan(corrected[1]) and corrected[[0, 2]].tolist() == [0.04, 0.04]
+    assert holm([]).tolist() == []
+
+
+def test_means_are_compared_by_students_t():
+    rng = np.random.default_rng(6)
+    a, b = rng.normal(0.5, 1, 30), rng.normal(0.2, 1, 30)
+    low, high = scipy.stats.ttest_rel(a, b).confidence_interval()
+    result = paired_means(a, b)
+    assert (result.difference, result.low, result.high) == pytest.approx(((a - b).mean(), low, high))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class InputError(ValueError):
@@ -11,6 +11,14 @@ class InputError(ValueError):
 
     The message is one line that says what is wrong, where, and what would be right.
     """
+
+
+class SeveralErrors(InputError):
+    """Several things are wrong or missing, one line for each, the first the most telling."""
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        super().__init__("; ".join(lines))
+        self.lines = tuple(lines)
 
 
 def did_you_mean(word: str, known: Iterable[str], limit: int = 3) -> str:

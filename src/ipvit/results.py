@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
-import json
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from ipvit.engine.examples import Picture, read_examples
 from ipvit.engine.manifest import read_manifest
-from ipvit.engine.run import EXAMPLES, STUDY
+from ipvit.engine.run import STUDY
 from ipvit.engine.store import Store
 from ipvit.engine.study import read_study
 from ipvit.errors import InputError
@@ -23,7 +24,19 @@ from ipvit.report.paper import reference
 
 if TYPE_CHECKING:
     from ipvit.experiments.charts import Figure
-    from ipvit.report import Section
+
+
+UNTRAINED = "random initialisation"
+"""How the manifest ends on the source of a model that has no weights of its own."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Analysis:
+    """What follows from the records of an experiment."""
+
+    tables: dict[str, pl.DataFrame]
+    differences: pl.DataFrame | None
+    notes: list[str]
 
 
 def _place(name: str) -> tuple[int, str]:
@@ -74,17 +87,18 @@ class Run:
             raise InputError(
                 f"{str(self.out)!r} has no records of {experiment!r}; it has {', '.join(self.experiments)}"
             )
-        frame = self._store.records(experiment)
-        if frame.is_empty():
-            return frame
+        return self._read(experiment)[0]
+
+    def _read(self, name: str, columns: Collection[str] | None = None) -> tuple[pl.DataFrame, int]:
+        """Return the records that belong to this run, and how many others the folder holds."""
         wanted = {
-            "data": self.manifest["data"]["fingerprint"],
+            "data": self.manifest.get("subjects", {}).get(name, self.manifest["data"])["fingerprint"],
             "seed": self.manifest["seed"],
             "precision": self.manifest["precision"],
-            "version": type(self.experiments[experiment]).version,
+            "version": type(self.experiments[name]).version,
         }
-        frame = frame.filter(*(pl.col(name) == value for name, value in wanted.items()))
-        return self._with_names(frame)
+        frame, others = self._store.select(name, wanted, columns)
+        return (frame if frame.is_empty() else self._with_names(frame)), others
 
     @functools.cached_property
     def tables(self) -> dict[str, pl.DataFrame]:
@@ -103,77 +117,96 @@ class Run:
                 merged |= experiment.figures(self._tables[name])
         return merged
 
+    @functools.cached_property
+    def differences(self) -> dict[str, pl.DataFrame]:
+        """Paired differences between the models, by experiment; see :func:`paired_differences`."""
+        found = {name: self._analysed[name].differences for name in self.experiments}
+        return {name: frame for name, frame in found.items() if frame is not None}
+
+    def pictures(self, name: str) -> dict[str, list[Picture]]:
+        """Return the pictures of an experiment's conditions by model, in the models' order."""
+        found = read_examples(self.out, name)
+        order = [model["name"] for model in self.manifest["models"]]
+        return {
+            model: found[model] for model in sorted(found, key=lambda m: (order.index(m) if m in order else 999, m))
+        }
+
+    def compare(self, everything: bool = False) -> pl.DataFrame:
+        """Return our numbers beside the paper's; see :func:`ipvit.report.comparison.compare`.
+
+        Args:
+            everything: also list what this run did not measure.
+        """
+        from ipvit.report.comparison import compare
+
+        return compare(self._tables, self.manifest, self.experiments, everything=everything)
+
     def report(self) -> Path:
         """Write tables, figures and ``report.html`` into the run folder; return the path of the report."""
-        from ipvit.report import file_name, save_figure, write_report, write_table
+        from ipvit.report.build import build_report
 
-        for name, table in self.tables.items():
-            write_table(table, self.out / "tables" / file_name(name))
-        for name, figure in self.figures.items():
-            save_figure(figure, self.out / "figures" / file_name(name))
-        titles = [experiment.title for experiment in self.experiments.values()]
-        title = titles[0] if len(titles) == 1 else "What the networks rely on"
-        sections = [self._section(name) for name in self.experiments if self._tables[name]]
-        return write_report(self.out / "report.html", title=title, manifest=self.manifest, sections=sections)
+        return build_report(self)
+
+    @property
+    def _tables(self) -> dict[str, dict[str, pl.DataFrame]]:
+        return {name: analysis.tables for name, analysis in self._analysed.items()}
+
+    def notes(self, name: str) -> list[str]:
+        """Return what a reader must know of an experiment's numbers."""
+        return self._analysed[name].notes
+
+    def tables_of(self, name: str) -> dict[str, pl.DataFrame]:
+        """Return the tables of one experiment, the main one first, the paper's last."""
+        return self._analysed[name].tables
+
+    def differences_of(self, name: str) -> pl.DataFrame | None:
+        """Return the paired differences between the models in one experiment, or None with a single model."""
+        return self._analysed[name].differences
 
     @functools.cached_property
-    def _tables(self) -> dict[str, dict[str, pl.DataFrame]]:
-        tables = {}
-        for name, experiment in self.experiments.items():
-            records = self.records(name)
-            tables[name] = experiment.tables(records) if records.height else {}
-            paper = reference(name, records["model"].unique(maintain_order=True)) if records.height else None
-            if paper is not None:
-                tables[name][f"{name}{PAPER}"] = paper
-        return tables
+    def _analysed(self) -> dict[str, Analysis]:
+        return {name: self._analyse(name) for name in self.experiments}
 
-    def _section(self, name: str) -> Section:
-        from ipvit.report import Section
+    def _analyse(self, name: str) -> Analysis:
+        """Read the records of an experiment once and keep what follows from them."""
+        experiment = self.experiments[name]
+        reads = vars(type(experiment)).get("reads")
+        records, others = self._read(name, None if reads is None else (*reads, "label", "prediction"))
+        if records.is_empty():
+            return Analysis({}, None, self._notes(name, {}, records, others))
+        tables = experiment.tables(records)
+        paper = reference(name, self._networks(records["model"].unique(maintain_order=True)))
+        if paper is not None and tables:
+            tables = tables | {f"{name}{PAPER}": paper}
+        differences = paired_differences(experiment.comparable(records), experiment.compare_by, experiment.compare)
+        return Analysis(tables, differences, self._notes(name, tables, records, others))
 
-        experiment, tables = self.experiments[name], self._tables[name]
-        return Section(
-            name=name,
-            title=experiment.title,
-            reproduces=experiment.reproduces,
-            question=experiment.question,
-            summary=experiment.summary(tables),
-            tables=tables,
-            figures=experiment.figures(tables),
-            examples=self._examples(name),
-            comparisons=paired_differences(self.records(name), experiment.compare_by),
-            notes=self._notes(name),
-        )
+    def _networks(self, models: Iterable[str]) -> list[str]:
+        """Leave out models with random weights: under the paper's name they are not the paper's network."""
+        untrained = {model["name"] for model in self.manifest["models"] if model["source"].endswith(UNTRAINED)}
+        return [model for model in models if model not in untrained]
 
-    def _examples(self, name: str) -> list[Any]:
-        from ipvit.report import Example
-
-        folder = self.out / EXAMPLES / name
-        listing = folder / "captions.json"
-        if not listing.is_file():
-            return []
-        entries = json.loads(listing.read_text("utf-8"))
-        return [Example(entry["caption"], (folder / entry["file"]).read_bytes()) for entry in entries]
-
-    def _notes(self, name: str) -> list[str]:
-        records = self._store.records(name)
+    def _notes(self, name: str, tables: dict[str, pl.DataFrame], records: pl.DataFrame, others: int) -> list[str]:
         notes = []
         if self._store.damaged:
             notes.append(
                 f"{len(self._store.damaged)} damaged part files were left out; run the study again to replace them."
             )
         counts = [
-            count for table in self._tables[name].values() if "n_images" in table.columns for count in table["n_images"]
+            count
+            for key, table in tables.items()
+            if "n_images" in table.columns and not key.endswith(PAPER)
+            for count in table["n_images"].drop_nulls()
         ]
         if counts and min(counts) < max(counts):
             notes.append(f"Not all rows rest on the same images: n is {min(counts):,} to {max(counts):,}.")
         if "label" in records.columns and self.experiments[name].needs.labels:
-            unlabelled = self.records(name).filter(pl.col("label") < 0)["image"].n_unique()
+            unlabelled = records.filter(pl.col("label") < 0)["image"].n_unique()
             if unlabelled:
                 notes.append(f"{unlabelled:,} images have no label and are left out of the accuracies.")
-        others = records.height - self.records(name).height
         if others:
             notes.append(f"The folder also holds {others:,} records of another seed, precision, version or data set.")
-        if "prediction" in records.columns and (broken := (self.records(name)["prediction"] == -1).sum()):
+        if "prediction" in records.columns and (broken := (records["prediction"] == -1).sum()):
             notes.append(f"{broken:,} predictions were not finite numbers; they count as wrong.")
         return notes
 

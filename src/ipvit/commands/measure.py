@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import webbrowser
 from pathlib import Path
@@ -54,28 +55,39 @@ def measure(keys: dict[str, Any], options: RunOptions, *, default_out: Path) -> 
     """Run a study given as a mapping, print its tables, write its report; return the exit code."""
     study: Study = make_study(keys)
     out = options.out or (Path(study.out) if study.out else default_out)
-    results = run_study(study, out, fresh=options.fresh, progress=not options.json)
-    report = results.report()
-    if options.json:
+    results = run_study(study, out, shard=options.shard, fresh=options.fresh, progress=not options.json)
+    if int(os.environ.get("RANK", "0")) > 0:
+        return 0  # one of several processes; the first one tells
+    tell(results, json=options.json)
+    return 1 if complain(results) else 0
+
+
+def tell(results: Run, *, json: bool) -> None:
+    """Print the tables, then draw figures and report: what was measured is not kept waiting for the drawing."""
+    if json:
         print_json(results)
-    else:
-        print_tables(results, report)
-    return 1 if _complain(results) else 0
+        results.report()
+        return
+    print_tables(results)
+    Console().print(f"report: {results.report()}", soft_wrap=True, highlight=False, markup=False)
 
 
 def print_json(results: Run) -> None:
-    """Print all tables as one JSON object on standard output."""
+    """Print all tables, and the paired differences between the models, as one JSON object on standard output."""
     from ipvit.report import to_records
 
     content = {name: to_records(table) for name, table in results.tables.items()}
     limited = {"limited": results.manifest["limited"], "images_used": results.manifest["images_used"]}
-    json.dump({"tables": content, **limited}, sys.stdout, indent=1, ensure_ascii=False)
+    differences = {name: to_records(table) for name, table in results.differences.items()}
+    json.dump({"tables": content, "differences": differences, **limited}, sys.stdout, indent=1, ensure_ascii=False)
     sys.stdout.write("\n")
 
 
-def print_tables(results: Run, report: Path) -> None:
-    """Print the main tables, what they show, and where the rest is."""
+def print_tables(results: Run) -> None:
+    """Print the main tables and what they show."""
     from ipvit.report import terminal_tables
+    from ipvit.report.build import unit_of
+    from ipvit.report.findings import headline
 
     console = Console()
     manifest = results.manifest
@@ -88,10 +100,12 @@ def print_tables(results: Run, report: Path) -> None:
             console.print(table)
         for sentence in experiment.summary(tables) if tables else []:
             console.print(sentence, highlight=False, markup=False)
-    console.print(f"report: {report}", soft_wrap=True, highlight=False, markup=False)
+        if name in results.differences:
+            console.print(headline(results.differences[name], unit_of(experiment)), highlight=False, markup=False)
 
 
-def _complain(results: Run) -> bool:
+def complain(results: Run) -> bool:
+    """Print warnings and failures on standard error; return whether something failed."""
     console = Console(stderr=True)
     skipped, failures = results.manifest["skipped"], results.manifest["failures"]
     if skipped:
@@ -105,11 +119,14 @@ def _complain(results: Run) -> bool:
         console.print(
             f"ipvit: warning: {len(damaged)} damaged part files were put aside and measured again", style="yellow"
         )
+    for note in results.manifest.get("notes", []):
+        console.print(f"ipvit: note: {note}", style="yellow", markup=False, highlight=False, soft_wrap=True)
     for sentence in results.manifest.get("left_out", []):
         console.print(f"ipvit: left out: {sentence}", style="yellow", markup=False, highlight=False, soft_wrap=True)
     for failure in failures:
         console.print(
-            f"ipvit: {failure['experiment']} failed on {failure['model']}: {failure['error']}; more in manifest.json",
+            f"ipvit: {failure['experiment']}{f' ({which})' if (which := failure.get('condition')) else ''} failed on "
+            f"{failure['model']}: {failure['error']}; more in manifest.json",
             style="red", markup=False, highlight=False, soft_wrap=True,
         )  # fmt: skip
     return bool(failures)

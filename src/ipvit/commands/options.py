@@ -39,6 +39,8 @@ class RunOptions:
     """Everything random follows from it."""
     strict: Flag = False
     """Make an unreadable image an error."""
+    shard: str | None = None
+    """Measure one share of the images, for example 2/8; ipvit merge joins the shards."""
     fresh: Flag = False
     """Put an earlier run folder aside and start over."""
     json: Flag = False
@@ -57,7 +59,7 @@ class Subject:
     """What is measured."""
 
     model: Annotated[list[str], Parameter(name=("--model", "-m"), negative="")]
-    """NAME, or NAME@WEIGHTS with a file or URL; repeatable."""
+    """NAME, NAME@WEIGHTS with a file or URL, or NAME@probe:FILE; repeatable."""
     data: Annotated[str, Parameter(name=("--data", "-d"))]
     """A folder of class folders, a .tar of them, demo:trifeature, or a name that timm knows."""
     data_root: str | None = None

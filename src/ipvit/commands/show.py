@@ -36,15 +36,10 @@ def report(folder: Path, /, *, json: Flag = False) -> int:
     json
         Print the tables as JSON on standard output, nothing else.
     """
-    from ipvit.commands.measure import print_json, print_tables
+    from ipvit.commands.measure import tell
     from ipvit.results import Run
 
-    results = Run(folder)
-    path = results.report()
-    if json:
-        print_json(results)
-    else:
-        print_tables(results, path)
+    tell(Run(folder), json=json)
     return 0
 
 
@@ -151,15 +146,22 @@ def datasets(*, json: Flag = False) -> int:
         "demo:trifeature/cue-conflict": "the same with a texture of another class",
         "cue-conflict:PATH": "shape-texture cue-conflict images, SHAPE/SHAPE1-TEXTURE2.png, used without a crop",
         "voc2012:PATH": "PASCAL VOC 2012 with its segmentations; --split val (the default), train or trainval",
+        "imagenet-c:PATH": "corrupted photos, CORRUPTION/SEVERITY/SYNSET/NAME.JPEG; as PATH,CLEAN with the originals",
         "masks:IMAGES,MASKS": "a folder of images and one of foreground masks with the same names",
         "torch/NAME": "torchvision's data sets through timm, with --data-root and --split",
         "wds/NAME": "WebDataset shards through timm, with --split 'SHARDS|NUMBER' (needs webdataset)",
         "hfds/OWNER/NAME": "Hugging Face data sets through timm (needs the package datasets)",
         "tfds/NAME": "TensorFlow data sets through timm (needs the package tensorflow-datasets)",
     }
+    from ipvit.data.transfer import SETS
+
     if json:
-        return _print_json([{"name": name, "what": what} for name, what in kinds.items()])
+        published = [{"name": f"{entry.name}:PATH/SPLIT", **entry.summary()} for entry in SETS.values()]
+        return _print_json([*({"name": name, "what": what} for name, what in kinds.items()), *published])
     _print_table("Data", ("name", "what"), list(kinds.items()))
+    rows = [(f"{entry.name}:PATH", f"{entry.title}\n[dim]{entry.layout}[/]", entry.parts()) for entry in SETS.values()]
+    columns = ("name", "what lies in PATH", "/SPLIT and images as published (* the one meant without /SPLIT)")
+    _print_table("Published sets on your disk", columns, rows)
     return 0
 
 

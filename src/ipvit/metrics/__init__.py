@@ -1,11 +1,21 @@
 """Pure functions from tensors and arrays to numbers: accuracy, intervals, paired comparisons."""
 
 from ipvit.metrics.accuracy import topk_correct
+from ipvit.metrics.bootstrap import resampled_means
 from ipvit.metrics.correlation import correlation, cosine
 from ipvit.metrics.intervals import accuracy_interval, mean_interval, wilson
 from ipvit.metrics.jaccard import jaccard
 from ipvit.metrics.mce import corruption_error, mce, mean_error, relative_mce
-from ipvit.metrics.paired import McNemar, Paired, mcnemar, paired_bootstrap
+from ipvit.metrics.paired import (
+    McNemar,
+    Paired,
+    holm,
+    mcnemar,
+    paired_bootstrap,
+    paired_means,
+    paired_proportions,
+    sign_flip_test,
+)
 from ipvit.metrics.shape_bias import CueDecisions, shape_bias, shape_bias_by_category
 
 __all__ = [
@@ -16,15 +26,20 @@ __all__ = [
     "correlation",
     "corruption_error",
     "cosine",
+    "holm",
     "jaccard",
     "mce",
     "mcnemar",
     "mean_error",
     "mean_interval",
     "paired_bootstrap",
+    "paired_means",
+    "paired_proportions",
     "relative_mce",
+    "resampled_means",
     "shape_bias",
     "shape_bias_by_category",
+    "sign_flip_test",
     "topk_correct",
     "wilson",
 ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ipvit.metrics.exact import double
+
 
 def attention_distance(attention: Tensor, grid: tuple[int, int], patch_size: tuple[float, float]) -> Tensor:
     """Return the mean distance in pixels between a query patch and the patches it attends to.
@@ -23,8 +25,8 @@ def attention_distance(attention: Tensor, grid: tuple[int, int], patch_size: tup
         torch.arange(columns, device=attention.device) * patch_size[1],
         indexing="ij",
     )
-    places = torch.stack([y.flatten(), x.flatten()], dim=1).double()
+    places = double(torch.stack([y.flatten(), x.flatten()], dim=1))
     distance = torch.cdist(places, places)
-    weights = attention.double()
+    weights = double(attention)
     reached = (weights * distance).sum(dim=-1) / weights.sum(dim=-1).clamp(min=torch.finfo(torch.float64).tiny)
-    return reached.mean(dim=-1).float()
+    return reached.mean(dim=-1).float().to(attention.device)

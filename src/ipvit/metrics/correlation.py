@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ipvit.metrics.exact import double
+
 
 def correlation(u: Tensor, v: Tensor) -> Tensor:
     """Return Pearson's correlation over the feature dimension, one value per image.
@@ -22,14 +24,14 @@ def correlation(u: Tensor, v: Tensor) -> Tensor:
     >>> correlation(torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[2.0, 4.0, 6.0]])).item()
     1.0
     """
-    a, b = (x.double() - x.double().mean(dim=1, keepdim=True) for x in (u, v))
+    a, b = (x - x.mean(dim=1, keepdim=True) for x in (double(u), double(v)))
     product = (a * b).sum(dim=1)
     scale = (a.square().sum(dim=1) * b.square().sum(dim=1)).sqrt()
-    return torch.where(scale > 0, product / scale, torch.nan).clamp(-1, 1).to(u.dtype)
+    return torch.where(scale > 0, product / scale, torch.nan).clamp(-1, 1).to(u)
 
 
 def cosine(u: Tensor, v: Tensor) -> Tensor:
     """Return the cosine of the angle between ``u`` and ``v``, both ``(B, D)``: ``(B,)``; NaN for a zero vector."""
-    a, b = u.double(), v.double()
+    a, b = double(u), double(v)
     scale = a.norm(dim=1) * b.norm(dim=1)
-    return torch.where(scale > 0, (a * b).sum(dim=1) / scale, torch.nan).clamp(-1, 1).to(u.dtype)
+    return torch.where(scale > 0, (a * b).sum(dim=1) / scale, torch.nan).clamp(-1, 1).to(u)

@@ -35,7 +35,7 @@ def wilson(successes: ArrayLike, n: ArrayLike, confidence: float = 0.95) -> tupl
         >>> [round(end, 4) for end in wilson(7, 10)]
         [0.3968, 0.8922]
     """
-    z = _normal_quantile(confidence)
+    z = normal_quantile(confidence)
     hits, trials = np.broadcast_arrays(np.asarray(successes, dtype=np.float64), np.asarray(n, dtype=np.float64))
     if np.any(trials < 0) or np.any(hits < 0) or np.any(hits > trials):
         raise ValueError("successes must lie between 0 and n")
@@ -125,7 +125,7 @@ def student_t_quantile(confidence: float, df: int) -> float:
 
     Within 1e-6 of the exact value for confidences up to 0.999.
     """
-    z = _normal_quantile(confidence)
+    z = normal_quantile(confidence)
     if df < 1:
         raise ValueError(f"degrees of freedom must be at least 1, not {df}")
     if df > 100:  # Cornish-Fisher expansion in 1/df, Abramowitz & Stegun 26.7.5; the next term is of order df**-5
@@ -155,7 +155,8 @@ def _student_t_central(angle: float, df: int) -> float:
     return 2 / math.pi * (angle + sin * total) if odd else sin * total
 
 
-def _normal_quantile(confidence: float) -> float:
+def normal_quantile(confidence: float) -> float:
+    """Return z with P(-z < Z < z) = ``confidence`` for a standard normal Z."""
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie between 0 and 1, not {confidence}")
     return NormalDist().inv_cdf((1 + confidence) / 2)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ipvit.metrics.exact import double
+
 
 def jaccard(mask: Tensor, region: Tensor, ignore: Tensor | None = None) -> Tensor:
     """Return intersection over union, pixel by pixel.
@@ -29,6 +31,6 @@ def jaccard(mask: Tensor, region: Tensor, ignore: Tensor | None = None) -> Tenso
         raise ValueError(f"two bool masks of the same height and width are needed, not {mask.shape} and {region.shape}")
     if ignore is not None:
         mask, region = mask & ~ignore, region & ~ignore
-    both = (mask & region).sum(dim=(-2, -1)).double()
-    either = (mask | region).sum(dim=(-2, -1)).double()
+    both = double((mask & region).sum(dim=(-2, -1)))
+    either = double((mask | region).sum(dim=(-2, -1)))
     return torch.where(either > 0, both / either, torch.nan)

@@ -1,15 +1,19 @@
 """The report of a run: tables, figures and one page."""
 
-from ipvit.report.figures import file_name, save_figure
-from ipvit.report.html import Example, Section, write_report
-from ipvit.report.tables import terminal_tables, to_markdown, to_records, write_table
+from ipvit.report.figures import file_name, inline_svg, save_figure
+from ipvit.report.html import Section, write_report
+from ipvit.report.pictures import Example, Gallery
+from ipvit.report.tables import terminal_tables, to_latex, to_markdown, to_records, write_table
 
 __all__ = [
     "Example",
+    "Gallery",
     "Section",
     "file_name",
+    "inline_svg",
     "save_figure",
     "terminal_tables",
+    "to_latex",
     "to_markdown",
     "to_records",
     "write_report",

@@ -1,15 +1,38 @@
-"""Figures as files: SVG, PNG or PDF from the same specification as the page's, without a browser or a network."""
+"""Figures: as files (SVG, PNG, PDF), and as drawings inside the page whose marks say what they show.
+
+Both are drawn from the same specification, without a browser or a network.
+"""
 
 from __future__ import annotations
 
+import copy
+import html
+import itertools
+import json
+import math
 import re
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import vl_convert
 
 from ipvit.files import write_atomic
+
+NARROW = 300
+"""Pixels of a plot on a narrow screen."""
+_NAMES = 100  # pixels of it for the names of rows
+_CHARACTER = 7.6  # pixels of a character of a title
+
+_MARK, _LINE = "\ue000", "\ue001"  # private characters around what a mark says of itself, until it is an attribute
+_SAYS = re.compile(f' aria-label="{_MARK}([^"]*?){_MARK}([^"]*?)"')
+_NEEDLESS = re.compile(
+    r' (?:font-family|version|xmlns|xmlns:xlink|aria-roledescription|role|pointer-events)="[^"]*"'
+    r'| (?:fill-)?opacity="1"'
+)
+_BOXES = re.compile(r'<path class="(?:foreground|background)" aria-hidden="true" d="[^"]*"(?: [a-z-]+="[^"]*")*/>')
+_PLACES = re.compile(r' (?:d|transform|x2|y2|width|height)="[^"]*"')
 
 
 def save_figure(chart: Any, stem: Path, formats: Sequence[str] = ("svg",)) -> list[Path]:
@@ -20,7 +43,7 @@ def save_figure(chart: Any, stem: Path, formats: Sequence[str] = ("svg",)) -> li
         stem: path without suffix.
         formats: any of ``svg``, ``png`` (two pixels per point), ``pdf``.
     """
-    specification = chart.to_json()
+    specification = json.dumps(without_nan(chart.to_dict()))
     converters = {
         "svg": lambda: _number_clips(vl_convert.vegalite_to_svg(specification)).encode(),
         "png": lambda: vl_convert.vegalite_to_png(specification, scale=2),
@@ -35,12 +58,138 @@ def save_figure(chart: Any, stem: Path, formats: Sequence[str] = ("svg",)) -> li
     return paths
 
 
-def _number_clips(svg: str) -> str:
-    """Count the clip paths from 0 in every file; Vega counts them over the life of the process."""
-    numbers: dict[str, int] = {}
-    return re.sub(r'(id="|url\(#)clip(\d+)', lambda m: f"{m[1]}clip{numbers.setdefault(m[2], len(numbers))}", svg)
+def inline_svg(chart: Any, prefix: str, *, narrow: bool = False) -> str:
+    """Return a chart as an SVG element for a page.
+
+    Every mark carries ``data-series``, the number of the name in the legend it belongs to (the names are the element's
+    ``data-names``, a JSON list), and marks with a tooltip carry it as ``aria-label``, one line per entry.
+
+    Args:
+        chart: an altair chart.
+        prefix: of the element's ids, so that several drawings on a page do not share them.
+        narrow: lay it out for a screen of 400 pixels.
+    """
+    specification = without_nan(chart.to_dict())
+    if narrow:
+        specification = _narrowed(specification)
+    if isinstance(title := specification.get("title"), str) and "facet" not in specification:
+        specification["title"] = textwrap.wrap(title, max(36, int(_width(specification) / _CHARACTER)))
+    for layer in _layers(specification):
+        _let_speak(layer)
+    svg = vl_convert.vegalite_to_svg(json.dumps(specification))
+    # what the page's style sheet says anyway, and boxes that nobody sees
+    svg = _BOXES.sub("", _NEEDLESS.sub("", svg))
+    svg = re.sub(r'<rect width="[^"]*" height="[^"]*" fill="white"/>', "", svg, count=1)
+    svg = _PLACES.sub(lambda place: re.sub(r"(\d+\.\d)\d+", r"\1", place[0]), svg)
+    names: dict[str, int] = {}
+    svg = _SAYS.sub(lambda match: _attributes(match, names), _number_clips(svg, prefix))
+    listed = html.escape(json.dumps([html.unescape(name) for name in names], ensure_ascii=False))
+    return svg.replace("<svg ", f'<svg data-names="{listed}" ', 1)
+
+
+def is_narrow(chart: Any) -> bool:
+    """Whether a chart fits a narrow screen as it is, or cannot be made to fit (a mosaic of pictures)."""
+    specification = chart.to_dict()
+    pictures = any(layer["mark"] == "image" or _kind(layer) == "image" for layer in _layers(specification))
+    return pictures or (_width(specification) <= NARROW and "facet" not in specification)
+
+
+def without_nan(node: Any) -> Any:
+    """The same specification with None for numbers that JSON does not know."""
+    if isinstance(node, dict):
+        return {key: without_nan(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [without_nan(value) for value in node]
+    return None if isinstance(node, float) and not math.isfinite(node) else node
 
 
 def file_name(name: str) -> str:
     """Return a name of a table or figure as a file name."""
     return re.sub(r"[^A-Za-z0-9._+-]+", "-", name).strip("-.") or "figure"
+
+
+def _number_clips(svg: str, prefix: str = "") -> str:
+    """Count the clip paths from 0 in every file; Vega counts them over the life of the process."""
+    numbers: dict[str, int] = {}
+    return re.sub(
+        r'(id="|url\(#)(clip|gradient_)(\d+)',
+        lambda m: f"{m[1]}{prefix}{m[2]}{numbers.setdefault(m[2] + m[3], len(numbers))}",
+        svg,
+    )
+
+
+def _layers(node: Any) -> Iterator[dict[str, Any]]:
+    """Every part of a specification that draws marks."""
+    if isinstance(node, dict):
+        if "mark" in node:
+            yield node
+        for key in ("layer", "spec", "hconcat", "vconcat", "concat"):
+            yield from _layers(node.get(key))
+    elif isinstance(node, list):
+        for item in node:
+            yield from _layers(item)
+
+
+def _kind(layer: dict[str, Any]) -> str:
+    mark = layer["mark"]
+    return mark if isinstance(mark, str) else mark.get("type", "")
+
+
+def _let_speak(layer: dict[str, Any]) -> None:
+    """Let every mark of a layer say its series and its tooltip, in its description."""
+    encoding = layer.get("encoding", {})
+    channels = [encoding.get(name) for name in ("color", "detail", "shape")]
+    series = next((c["field"] for c in channels if isinstance(c, dict) and isinstance(c.get("field"), str)), None)
+    tips = encoding.get("tooltip") or []
+    tips = [tip for tip in (tips if isinstance(tips, list) else [tips]) if isinstance(tip.get("field"), str)]
+    if series is None and not tips:
+        return
+    name = f"('' + {_datum(series)})" if series else "''"
+    lines = [f"'{_LINE}' + {json.dumps(str(tip.get('title') or tip['field']))} + ': ' + {_shown(tip)}" for tip in tips]
+    text = " + ".join([f"'{_MARK}'", name, f"'{_MARK}'", *lines])
+    layer["transform"] = [*layer.get("transform", []), {"calculate": text, "as": "_says"}]
+    layer["encoding"] = encoding | {"description": {"field": "_says", "type": "nominal"}}
+
+
+def _datum(field: str) -> str:
+    return f"datum[{json.dumps(field)}]"
+
+
+def _shown(tip: dict[str, Any]) -> str:
+    value = _datum(tip["field"])
+    if tip.get("type") != "quantitative":
+        return f"(isValid({value}) ? '' + {value} : '')"
+    return f"(isValid({value}) ? format({value}, {json.dumps(tip.get('format') or ',.4~f')}) : '')"
+
+
+def _attributes(match: re.Match[str], names: dict[str, int]) -> str:
+    says = match[2].lstrip(_LINE).replace(_LINE, "\n")
+    series = f' data-series="{names.setdefault(match[1], len(names))}"' if match[1] else ""
+    return series + (f' aria-label="{says}" role="img"' if says else ' aria-hidden="true"')
+
+
+def _narrowed(specification: dict[str, Any]) -> dict[str, Any]:
+    """The same chart for a screen of 400 pixels: panels below each other, a legend in one column, titles in lines."""
+    chart = copy.deepcopy(specification)
+    inner = chart.get("spec", chart)
+    if isinstance(inner.get("width"), int | float):
+        named = any(_is_category(layer.get("encoding", {}).get("y")) for layer in _layers(chart))
+        inner["width"] = min(inner["width"], NARROW - _NAMES if named else NARROW)
+    if "facet" in chart:
+        chart["columns"] = 1
+    legend = chart.setdefault("config", {}).setdefault("legend", {})
+    legend["columns"] = 1
+    chart["config"].setdefault("axis", {})["labelLimit"] = _NAMES + 20
+    for channel in itertools.chain.from_iterable(layer.get("encoding", {}).values() for layer in _layers(chart)):
+        if isinstance(channel, dict) and isinstance(channel.get("title"), str):
+            channel["title"] = textwrap.wrap(channel["title"], 42) or None
+    return chart
+
+
+def _is_category(channel: Any) -> bool:
+    return isinstance(channel, dict) and channel.get("type") in ("nominal", "ordinal")
+
+
+def _width(specification: dict[str, Any]) -> float:
+    width = specification.get("spec", specification).get("width", 0)
+    return width if isinstance(width, int | float) else 0

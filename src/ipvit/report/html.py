@@ -4,35 +4,26 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import json
-import math
+import hashlib
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-import vl_convert
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from ipvit.files import write_atomic
-from ipvit.report.tables import for_people
+from ipvit.report.figures import file_name, inline_svg, is_narrow
+from ipvit.report.pictures import Gallery
+from ipvit.report.tables import for_people, side_by_side
 
 MOST_ROWS = 400
 """Rows of a table that the page shows; the files beside it have all."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Example:
-    """A picture of a condition: a caption and the bytes of a PNG file."""
-
-    caption: str
-    png: bytes
-
-    @property
-    def url(self) -> str:
-        """The picture as a ``data:`` URL."""
-        return "data:image/png;base64," + base64.b64encode(self.png).decode()
+MOST_SENTENCES = 8
+"""Sentences of a list that are open to view; the rest unfolds."""
+_LONGEST = 80  # characters of a cell
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,11 +35,14 @@ class Section:
         title: for people.
         reproduces: figure or table of the paper.
         question: one sentence.
+        headline: the one sentence for the top of the page.
         summary: sentences computed from the tables.
-        tables: by name.
+        findings: sentences computed from the differences between models.
+        tables: by name, the main one first.
         figures: altair charts by name.
-        examples: pictures of the conditions.
-        comparisons: paired differences between models, or None.
+        galleries: pictures of the conditions.
+        differences: paired differences between models, as text, or None.
+        comparison: our numbers beside the paper's, as text, or None.
         notes: whatever a reader must know.
     """
 
@@ -56,15 +50,36 @@ class Section:
     title: str
     reproduces: str = ""
     question: str = ""
+    headline: str = ""
     summary: Sequence[str] = ()
+    findings: Sequence[str] = ()
     tables: Mapping[str, pl.DataFrame] = dataclasses.field(default_factory=dict)
     figures: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    examples: Sequence[Example] = ()
-    comparisons: pl.DataFrame | None = None
+    galleries: Sequence[Gallery] = ()
+    differences: pl.DataFrame | None = None
+    comparison: pl.DataFrame | None = None
     notes: Sequence[str] = ()
 
 
-def write_report(path: Path, *, title: str, manifest: Mapping[str, Any], sections: Sequence[Section]) -> Path:
+@dataclasses.dataclass(frozen=True)
+class _Drawing:
+    """A chart on the page, for wide and for narrow screens (None where one serves both)."""
+
+    name: str
+    number: int
+    wide: Markup
+    narrow: Markup | None
+    title: str
+
+
+def write_report(
+    path: Path,
+    *,
+    title: str,
+    manifest: Mapping[str, Any],
+    sections: Sequence[Section],
+    comparison_notes: Sequence[str] = (),
+) -> Path:
     """Write the page.
 
     Args:
@@ -72,52 +87,50 @@ def write_report(path: Path, *, title: str, manifest: Mapping[str, Any], section
         title: of the page.
         manifest: of the run, see :mod:`ipvit.engine.manifest`.
         sections: one per experiment.
+        comparison_notes: what to bear in mind when reading our numbers beside the paper's.
     """
     environment = Environment(
-        loader=PackageLoader("ipvit.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        loader=PackageLoader("ipvit.report", "page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters["people"] = _for_people
-    charts = {
-        f"chart-{i}-{j}": _without_nan(chart.to_dict())
-        for i, section in enumerate(sections)
-        for j, chart in enumerate(section.figures.values())
+    numbers = itertools.count(1)
+    drawings = {
+        section.name: [_draw(name, chart, next(numbers)) for name, chart in section.figures.items()]
+        for section in sections
     }
-    page = environment.get_template("template.html.j2").render(
+    files = Path(__file__).with_name("page")
+    script = (files / "page.js").read_text("utf-8")
+    environment.filters |= {"plain": _plain, "file": file_name}
+    page = environment.get_template("page.html.j2").render(
         title=title,
         manifest=manifest,
         sections=sections,
-        charts=Markup(_script_safe(json.dumps(charts, allow_nan=False, default=str))),
-        bundle=Markup(_library()) if charts else "",
+        drawings=drawings,
+        side_by_side=side_by_side,
+        next_number=itertools.count(1).__next__,
+        style=Markup((files / "page.css").read_text("utf-8")),
+        script=Markup(script) if any(drawings.values()) else "",
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         most_rows=MOST_ROWS,
+        most_sentences=MOST_SENTENCES,
+        comparison_notes=comparison_notes,
     )
     write_atomic(path, page.encode())
     return path
 
 
-def _for_people(frame: pl.DataFrame) -> dict[str, Any]:
+def _draw(name: str, chart: Any, number: int) -> _Drawing:
+    title = chart.to_dict().get("title", "")
+    text = title.get("text", "") if isinstance(title, dict) else title
+    narrow = None if is_narrow(chart) else Markup(inline_svg(chart, f"n{number}", narrow=True))
+    return _Drawing(name, number, Markup(inline_svg(chart, f"w{number}")), narrow, str(text) or name)
+
+
+def _plain(frame: pl.DataFrame) -> dict[str, Any]:
+    """Return a table as text for the page: heads, rows, which columns are numbers, and how many rows there are."""
     heads, rows = for_people(frame.head(MOST_ROWS))
+    rows = [[cell if len(cell) <= _LONGEST else f"{cell[:_LONGEST]}…" for cell in row] for row in rows]
     numeric = [
-        all(cell == "" or cell.lstrip("-")[:1].isdigit() for cell in column) for column in zip(*rows, strict=True)
+        all(cell == "" or cell.lstrip("+-−<= ")[:1].isdigit() for cell in column) for column in zip(*rows, strict=True)
     ]
     return {"heads": heads, "rows": rows, "numeric": numeric or [False] * len(heads), "height": frame.height}
-
-
-def _without_nan(node: Any) -> Any:
-    """The same specification with None for numbers that JSON does not know."""
-    if isinstance(node, dict):
-        return {key: _without_nan(value) for key, value in node.items()}
-    if isinstance(node, list):
-        return [_without_nan(value) for value in node]
-    return None if isinstance(node, float) and not math.isfinite(node) else node
-
-
-def _script_safe(json_text: str) -> str:
-    """Keep JSON inside a script element from ending it; ``<`` is in strings only, where an escape is the same."""
-    return json_text.replace("<", "\\u003c")
-
-
-def _library() -> str:
-    """The charting library; in its strings a closing script tag may be escaped, anything else is code."""
-    whole = vl_convert.javascript_bundle()  # pyright: ignore[reportCallIssue] - without a snippet it is the whole library
-    return whole.replace("</script", "<\\/script").replace("<!--", "\\x3c!--")

@@ -35,7 +35,7 @@ def targets() -> dict[str, Any]:
 
 def network_of(model: str) -> str | None:
     """Return the paper's name of a model (``deit_small``), or None where it is not one of the paper's networks."""
-    plain = model.removeprefix("torchvision:").split("@")[0].split(".")[0]
+    plain = model.removeprefix("torchvision:").split("@")[0].split("?")[0].split(".")[0]
     try:
         return paper_name(_TIMM.get(plain, plain))
     except InputError:
@@ -112,10 +112,81 @@ def _feature_drop() -> Iterator[dict[str, Any]]:
             }  # fmt: skip
 
 
+def _corruptions() -> Iterator[dict[str, Any]]:
+    for model, mce in targets()["mce"].items():
+        if model != "src":
+            name = "ResNet50-AugMix" if model == "AugMix-R50" else model
+            yield {"model": name, "made": "ImageNet-C files", "mce": float(mce), "source": targets()["mce"]["src"]}
+
+
+def _probe() -> Iterator[dict[str, Any]]:
+    blocks = targets()["fig15_blocks_6_12"]
+    for model in (name for name in blocks if name not in ("src", "tol")):
+        for block, top1 in enumerate(blocks[model], start=5):  # the paper's block 6 is block 5 here
+            yield {
+                "model": model, "head": "own", "tokens": "class", "blocks": str(block),
+                "data": "ImageNet", "top1": float(top1), "source": blocks["src"],
+            }  # fmt: skip
+    table5 = targets()["table5"]
+    for key, values in ((key, table5[key]) for key in table5 if key not in ("src", "cols")):
+        span, _, tokens = key.partition("_")
+        first = int(span.partition("-")[0])
+        for data, top1 in zip(table5["cols"], values, strict=True):
+            yield {
+                "model": "DeiT-S", "head": "adamw", "tokens": "class+patch" if tokens == "cls_patch" else "class",
+                "blocks": "11" if first == 12 else f"{first - 1}-11",
+                "data": data, "top1": float(top1), "source": table5["src"],
+            }  # fmt: skip
+    yield from _transfer()
+
+
+def _transfer() -> Iterator[dict[str, Any]]:
+    entry = targets()["fig16_transfer"]
+    for name, values in ((name, entry[name]) for name in entry if name not in ("src", "tol", "cols")):
+        model, last, n_blocks = name.removesuffix("-ens"), 4 if name == "ResNet50" else 11, 4 if "-ens" in name else 1
+        for data, top1 in zip(entry["cols"], values, strict=True):
+            yield {
+                "model": model, "head": "adamw", "tokens": "pooled" if model == "ResNet50" else "class",
+                "blocks": str(last) if n_blocks == 1 else f"{last + 1 - n_blocks}-{last}", "data": data,
+                "top1": float(top1), "source": entry["src"],
+            }  # fmt: skip
+
+
+def _fewshot() -> Iterator[dict[str, Any]]:
+    entry = targets()["fig16_fewshot"]
+    for name in (name for name in entry if name not in ("src", "tol", "cols")):
+        for data, accuracy in zip(entry["cols"], entry[name], strict=True):
+            yield {
+                "model": name.removesuffix("-ens"), "data_set": data, "kind": "meta-dataset", "classifier": "logistic",
+                "blocks": 4 if "-ens" in name else 1, "accuracy": 100 * float(accuracy), "source": entry["src"],
+            }  # fmt: skip
+
+
+def _attack() -> Iterator[dict[str, Any]]:
+    for key, attack in (("fig13_fgsm", "fgsm"), ("fig13_pgd5", "pgd")):
+        entry = targets()[key]
+        for model, values in entry["y"].items():
+            for epsilon, top1 in zip(entry["eps"], values, strict=True):
+                yield {
+                    "model": model, "attack": attack, "epsilon": float(epsilon), "top1": float(top1),
+                    "source": entry["src"],
+                }  # fmt: skip
+    entry = targets()["fig12_patch"]
+    for model, values in entry["y"].items():
+        for percent, top1 in zip(entry["sizes"], values, strict=True):
+            yield {
+                "model": model, "attack": "patch", "area": percent / 100, "top1": float(top1), "source": entry["src"],
+            }  # fmt: skip
+
+
 _ROWS: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {
     "occlusion": _occlusion,
     "shuffle": _shuffle,
     "position": _position,
     "correlation": _correlation,
     "feature-drop": _feature_drop,
+    "probe": _probe,
+    "fewshot": _fewshot,
+    "corruptions": _corruptions,
+    "attack": _attack,
 }

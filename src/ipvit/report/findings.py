@@ -1,0 +1,168 @@
+"""Sentences that say what the differences between models show: computed, and no bolder than the numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import polars as pl
+
+from ipvit.report.tables import head, level_text
+
+ALPHA = 0.05
+"""A difference is called significant when its p-value, corrected for all comparisons of the section, is below this."""
+
+_FIXED = ("model_a", "model_b", "n_images", "difference", "difference_low", "difference_high", "p", "p_holm")
+_MOST_PAIRS = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Unit:
+    """How differences are written: digits after the point, and the word behind."""
+
+    digits: int
+    word: str
+
+    def __call__(self, value: float) -> str:
+        """Return a number without its sign, and its unit."""
+        return f"{abs(value):.{self.digits}f}{self.word}"
+
+    def signed(self, value: float) -> str:
+        """Return a number with its sign."""
+        return f"{value:+.{self.digits}f}"
+
+
+POINTS = Unit(1, " points")
+PLAIN = Unit(3, "")
+
+
+def findings(differences: pl.DataFrame, unit: Unit) -> list[str]:
+    """Return a sentence for every pair of models, or with many models a few sentences for all of them.
+
+    Args:
+        differences: as made by :func:`ipvit.experiments.aggregate.paired_differences`.
+        unit: of the differences.
+    """
+    pairs = {
+        (str(a), str(b)): frame.to_dicts()
+        for (a, b), frame in differences.group_by(["model_a", "model_b"], maintain_order=True)
+    }
+    places = [name for name in differences.columns if name not in _FIXED]
+    if len(pairs) > _MOST_PAIRS:
+        return _many(pairs)
+    return [_pair(a, b, rows, places, unit) for (a, b), rows in pairs.items()]
+
+
+def headline(differences: pl.DataFrame, unit: Unit) -> str:
+    """Return one sentence: the largest difference between two models, and how many of all are significant."""
+    rows = [row for row in differences.to_dicts() if math.isfinite(row["difference"])]
+    if not rows:
+        return ""
+    significant = [row for row in rows if _is_significant(row)]
+    places = [name for name in differences.columns if name not in _FIXED]
+    largest = max(significant or rows, key=lambda row: abs(row["difference"]))
+    first, second = _ordered(largest)
+    what = f"{first} over {second} by {_amount(largest, unit)}{_at(largest, places)}"
+    if not significant:
+        return f"No significant difference between the models; the largest is {what}."
+    share = "" if len(rows) == 1 else f"; {len(significant)} of {len(rows)} comparisons are significant"
+    return f"Largest significant difference: {what}{share}."
+
+
+def p_text(p: float | None) -> str:
+    """Return a p-value as papers print it."""
+    if p is None or math.isnan(p):
+        return ""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def for_page(differences: pl.DataFrame, unit: Unit) -> pl.DataFrame:
+    """Return the differences as text, for people."""
+    places = [name for name in differences.columns if name not in _FIXED]
+    rows = [
+        {head(name): level_text(row[name], name) for name in places}
+        | {
+            "A": row["model_a"],
+            "B": row["model_b"],
+            "images": f"{row['n_images']:,}",
+            "A − B": f"{unit.signed(row['difference'])} {_interval(row, unit)}".strip(),
+            "p": p_text(row["p"]),
+            "p (Holm)": p_text(row["p_holm"]),
+            "significant": "yes" if _is_significant(row) else "no",
+        }
+        for row in differences.to_dicts()
+    ]
+    return pl.DataFrame(rows, infer_schema_length=None)
+
+
+def _pair(a: str, b: str, rows: Sequence[dict[str, Any]], places: Sequence[str], unit: Unit) -> str:
+    rows = [row for row in rows if math.isfinite(row["difference"])]
+    if not rows:
+        return f"{a} and {b} cannot be compared: nothing was measured on the same images."
+    ahead = [row for row in rows if _is_significant(row) and row["difference"] > 0]
+    behind = [row for row in rows if _is_significant(row) and row["difference"] < 0]
+    largest = max(rows, key=lambda row: abs(row["difference"]))
+    if not ahead and not behind:
+        where = "" if len(rows) == 1 else f" in any of the {len(rows)} conditions"
+        tail = f"the difference is {_amount(largest, unit)}" if len(rows) == 1 else f"at most {_amount(largest, unit)}"
+        return f"{a} and {b} do not differ significantly{where} ({tail}{_at(largest, places)})."
+    if len(rows) == 1:
+        first, second = _ordered(largest)
+        return f"{first} lies significantly above {second}, by {_amount(largest, unit)}."
+    parts = [
+        f"{first} lies significantly above {second} in {len(found)} of {len(rows)} conditions, by up to "
+        f"{_amount(most, unit)}{_at(most, places)}"
+        for first, second, found in ((a, b, ahead), (b, a, behind))
+        if found
+        for most in [max(found, key=lambda row: abs(row["difference"]))]
+    ]
+    rest = len(rows) - len(ahead) - len(behind)
+    tail = f"; in the other {rest} the difference is not significant" if rest else ""
+    return "; ".join(parts) + tail + "."
+
+
+def _many(pairs: dict[tuple[str, str], list[dict[str, Any]]]) -> list[str]:
+    """Sort the models by where they lie beside the one that all are compared with."""
+    first = next(iter(pairs))[0]
+    groups: dict[str, list[str]] = {"above": [], "below": [], "both": [], "neither": []}
+    for (_, other), rows in pairs.items():
+        signs = {row["difference"] < 0 for row in rows if _is_significant(row)}
+        group = "both" if len(signs) == 2 else "neither" if not signs else "above" if signs.pop() else "below"
+        groups[group].append(other)
+    words = {
+        "above": f"Significantly above {first} in at least one condition, and in none below",
+        "below": f"Significantly below {first} in at least one condition, and in none above",
+        "both": f"Above {first} in some conditions and below in others, significantly",
+        "neither": f"Not significantly different from {first} in any condition",
+    }
+    return [f"{words[group]}: {', '.join(names)}." for group, names in groups.items() if names]
+
+
+def _is_significant(row: dict[str, Any]) -> bool:
+    return row["p_holm"] is not None and row["p_holm"] < ALPHA
+
+
+def _ordered(row: dict[str, Any]) -> tuple[str, str]:
+    return (row["model_a"], row["model_b"]) if row["difference"] >= 0 else (row["model_b"], row["model_a"])
+
+
+def _amount(row: dict[str, Any], unit: Unit) -> str:
+    """The size of a difference, its interval and its corrected p-value, the larger model first."""
+    p = p_text(row["p_holm"])
+    return f"{unit(row['difference'])} {_interval(row, unit, positive=True)}, p {p if p[0] == '<' else f'= {p}'}"
+
+
+def _interval(row: dict[str, Any], unit: Unit, *, positive: bool = False) -> str:
+    low, high = row["difference_low"], row["difference_high"]
+    if low is None or not math.isfinite(low):
+        return ""
+    if positive and row["difference"] < 0:
+        low, high = -high, -low
+    return f"[{low:.{unit.digits}f}, {high:.{unit.digits}f}]"
+
+
+def _at(row: dict[str, Any], places: Sequence[str]) -> str:
+    found = [f"{head(name)} {level_text(row[name], name)}" for name in places if row[name] not in (None, "")]
+    return f" at {', '.join(found)}" if found else ""
