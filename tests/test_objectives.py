@@ -342,7 +342,7 @@ def test_a_network_with_a_second_token_continues_one_without():
 
 
 def test_nothing_to_start_from_is_named():
-    with pytest.raises(InputError, match=r"there are no weights 'demo:deit_mikro'"):
+    with pytest.raises(InputError, match=r"no bundled model 'demo:deit_mikro'.*Did you mean 'demo:deit_micro'"):
         start_from(build_network("deit_micro", 10), "demo:deit_mikro")
     with pytest.raises(InputError, match=r"nothing in 'demo:resnet_micro' fits"):
         start_from(build_network("deit_micro", 10), "demo:resnet_micro")

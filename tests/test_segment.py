@@ -144,7 +144,8 @@ def test_more_thresholds_are_measured_in_the_same_pass_and_only_what_is_new(tmp_
     per_threshold = few.records("segment").height
     calls.clear()
     many = ipvit.run(ipvit.Segment(thresholds=(0.5, 0.7, 0.9)), models=model, data=data, out=tmp_path, **OURS)
-    assert calls == [1, 3]  # a blank image to count the heads, then all images once for the two new thresholds
+    # a blank image to count the heads, the pictures for the report, then all images once for the two new thresholds
+    assert calls == [1, 3, 3]
     assert many.records("segment").height == per_threshold + 2 * 3 * 5
     assert "jaccard_instance" not in many.tables["segment"].columns
     assert set(many.figures) == {"segment", "segment-heads", "segment-threshold"}

@@ -24,6 +24,7 @@ _WHERE = {
     "MemoryDataset": "ipvit.data.dataset",
     "Experiment": "ipvit.experiments.base",
     "InputError": "ipvit.errors",
+    "Accuracy": "ipvit.experiments.accuracy",
     "Occlusion": "ipvit.experiments.occlusion",
     "FeatureDrop": "ipvit.experiments.feature_drop",
     "Correlation": "ipvit.experiments.correlation",
@@ -33,6 +34,10 @@ _WHERE = {
     "Segment": "ipvit.experiments.segment",
     "Shuffle": "ipvit.experiments.shuffle",
     "Position": "ipvit.experiments.position",
+    "Probe": "ipvit.experiments.probe",
+    "FewShot": "ipvit.experiments.fewshot",
+    "Corruptions": "ipvit.experiments.corruptions",
+    "Attack": "ipvit.experiments.attack",
     "train": "ipvit.training",
 }
 
@@ -46,12 +51,17 @@ if TYPE_CHECKING:
     from ipvit.data import load_dataset
     from ipvit.data.dataset import MemoryDataset
     from ipvit.errors import InputError
+    from ipvit.experiments.accuracy import Accuracy
+    from ipvit.experiments.attack import Attack
     from ipvit.experiments.attention import Attention
     from ipvit.experiments.base import Experiment
     from ipvit.experiments.correlation import Correlation
+    from ipvit.experiments.corruptions import Corruptions
     from ipvit.experiments.feature_drop import FeatureDrop
+    from ipvit.experiments.fewshot import FewShot
     from ipvit.experiments.occlusion import Occlusion
     from ipvit.experiments.position import Position
+    from ipvit.experiments.probe import Probe
     from ipvit.experiments.segment import Segment
     from ipvit.experiments.shape_bias import ShapeBias
     from ipvit.experiments.shuffle import Shuffle

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from ipvit.data import load_dataset
 from ipvit.data.dataset import Dataset
-from ipvit.engine.run import execute
+from ipvit.engine.distributed import Share, launched
+from ipvit.engine.run import execute, shard_folder
 from ipvit.engine.store import FLUSH_SECONDS
 from ipvit.engine.study import DataEntry, ExperimentEntry, ModelEntry, Study, study_text
 from ipvit.engine.sweep import Settings
@@ -32,12 +33,14 @@ def run(
     precision: str = "fp32",
     compile: bool = False,  # noqa: A002 - the name of the option everywhere
     strict: bool = False,
+    shard: str | None = None,
     fresh: bool = False,
     progress: bool = True,
     flush_seconds: float = FLUSH_SECONDS,
 ) -> Run:
     """Run experiments on models over one data set, or continue a run.
 
+    In a script that ``torchrun`` or ``accelerate launch`` starts several times, the processes share the images out.
     What is already in the run folder is not measured again: call it again after an interruption, with more runs, more
     levels or more models.
 
@@ -54,6 +57,7 @@ def run(
         precision: ``fp32``, ``bf16`` or ``fp16``.
         compile: run the networks through ``torch.compile``.
         strict: make an unreadable image an error.
+        shard: measure only this share of the images, for example ``2/8``, into a folder of its own below ``out``.
         fresh: put an earlier run folder aside and start over.
         progress: show a progress bar.
         flush_seconds: results are written at least this often.
@@ -71,36 +75,55 @@ def run(
     for name, value, least in (("limit", limit, 1), ("batch_size", batch_size, 1), ("workers", workers, 0)):
         if value is not None and value < least:
             raise InputError(f"{name} must be at least {least}, not {value}")
-    images = data if isinstance(data, Dataset) else load_dataset(data)
-    networks = [load_model(model) if isinstance(model, str) else model for model in listed]
     folder = Path(out) if out is not None else Path("runs") / "-".join(experiment.name for experiment in chosen)
-    settings = Settings(seed, limit, batch_size, workers, device, precision, compile, strict)
-    study = Study.model_construct(
-        models=[ModelEntry(name=model.name) for model in networks],
-        data=DataEntry(name=images.name),
-        experiments=[ExperimentEntry(name=experiment.name) for experiment in chosen],
-        seed=seed,
-        limit=limit,
-        precision=precision,
-    )
-    text = study_text(study, chosen)
-    manifest = execute(
-        chosen, networks, images, folder, settings,
-        study_yaml=text, fresh=fresh, progress=progress, flush_seconds=flush_seconds,
-    )  # fmt: skip
+    share = Share.parse(shard) if shard else Share()
+    settings = Settings(seed, limit, batch_size, workers, device, precision, compile, strict, share)
+    with launched() as team:
+        images = data if isinstance(data, Dataset) else team.in_turn(lambda: load_dataset(data))
+        networks = team.in_turn(lambda: [load_model(m) if isinstance(m, str) else m for m in listed])
+        study = Study.model_construct(
+            models=[ModelEntry(name=model.name) for model in networks],
+            data=DataEntry(name=images.name),
+            experiments=[ExperimentEntry(name=experiment.name) for experiment in chosen],
+            seed=seed,
+            limit=limit,
+            precision=precision,
+        )
+        folder, known = shard_folder(folder, share)
+        manifest = execute(
+            chosen, networks, images, folder, settings,
+            study_yaml=study_text(study, chosen), fresh=fresh, progress=progress, flush_seconds=flush_seconds,
+            team=team, known=known,
+        )  # fmt: skip
     return Run(folder, chosen, manifest)
 
 
-def run_study(study: Study, out: str | Path, *, fresh: bool = False, progress: bool = True) -> Run:
+def run_study(
+    study: Study, out: str | Path, *, shard: str | None = None, fresh: bool = False, progress: bool = True
+) -> Run:
     """Run a study read by :func:`ipvit.engine.study.read_study`; see :func:`run`."""
     experiments = study.make_experiments()
+    share = Share.parse(shard) if shard else Share()
+    with launched() as team:
+        data, models = team.in_turn(lambda: load_study(study))
+        folder, known = shard_folder(Path(out), share)
+        manifest = execute(
+            experiments, models, data, folder, settings_of(study, share),
+            study_yaml=study_text(study, experiments), fresh=fresh, progress=progress, team=team, known=known,
+        )  # fmt: skip
+    return Run(folder, experiments, manifest)
+
+
+def load_study(study: Study) -> tuple[Dataset, list[Model]]:
+    """Open the data of a study and load its models."""
     entry = study.data
     data = load_dataset(entry.name, root=entry.root, split=entry.split, decoder=entry.decoder, classes=entry.classes)  # pyright: ignore[reportArgumentType]
-    models = [load_model(m.name, pretrained=m.pretrained, label=m.label) for m in study.models]
-    settings = Settings(
+    return data, [load_model(m.name, pretrained=m.pretrained, label=m.label) for m in study.models]
+
+
+def settings_of(study: Study, share: Share) -> Settings:
+    """Return how a study is run."""
+    return Settings(
         study.seed, study.limit, study.batch_size, study.workers, study.device, study.precision, study.compile,
-        study.strict,
+        study.strict, share,
     )  # fmt: skip
-    text = study_text(study, experiments)
-    manifest = execute(experiments, models, data, Path(out), settings, study_yaml=text, fresh=fresh, progress=progress)
-    return Run(out, experiments, manifest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib.metadata import entry_points
@@ -10,9 +11,10 @@ from importlib.metadata import entry_points
 from cyclopts import App, CycloptsError
 
 from ipvit import __version__
-from ipvit.errors import InputError
+from ipvit.errors import InputError, SeveralErrors
 
 EXPERIMENTS = {
+    "accuracy": "Clean accuracy, of each head where there are two (table 3).",
     "occlusion": "Drop a share of the image's patches and watch the accuracy fall (figure 3).",
     "feature-drop": "Lose features inside the network instead of pixels (tables 6 and 7).",
     "correlation": "Correlate clean and occluded representations (table 1, figure 5).",
@@ -22,15 +24,26 @@ EXPERIMENTS = {
     "segment": "Segment objects by attention (table 4, figure 8).",
     "shuffle": "Cut the image into cells that change places (figures 10 and 11).",
     "position": "Shrink the image into each corner of a black canvas (table 8).",
+    "probe": "Linear heads on the tokens of single blocks and of several (figure 15, table 5).",
+    "fewshot": "New classes from a few examples each, in many small tasks (figure 16).",
+    "corruptions": "Noise, blur, weather and digital artefacts; mCE (section 3.4).",
+    "attack": "FGSM, PGD and the adversarial patch (figures 12 and 13).",
 }
 """The experiments with a command of their own; a test holds this list against the registry."""
 
 COMMANDS = {
     "demo": ("ipvit.commands.measure:demo", "Everything in small, offline, on the bundled models."),
     "run": ("ipvit.commands.measure:run", "Run a study file, or continue it."),
+    "play": ("ipvit.commands.play:play", "Change a photo and watch two networks, in a browser, on this computer."),
+    "check": ("ipvit.commands.scale:check", "Try a study in small: what it will take in time, memory and disk."),
+    "merge": ("ipvit.commands.scale:merge", "Join the shards of a study into one run folder."),
+    "doctor": ("ipvit.commands.doctor:doctor", "Is the set-up right: versions, devices, a network's clean accuracy."),
     "report": ("ipvit.commands.show:report", "Build tables, figures and report.html of a run folder."),
+    "compare": ("ipvit.commands.compare:compare", "Our numbers beside the paper's."),
+    "reproduce": ("ipvit.commands.compare:reproduce", "Run the study behind a table or figure of the paper."),
     "train": ("ipvit.commands.make:train", "Train a network by a recipe."),
     "stylize": ("ipvit.commands.stylize:stylize", "Copy images in the textures of paintings (section 3.1)."),
+    "corrupt": ("ipvit.commands.corrupt:corrupt", "Copy images with ImageNet-C's corruptions, in its layout."),
     "models": ("ipvit.commands.show:models", "List the networks that can be used."),
     "datasets": ("ipvit.commands.show:datasets", "List the kinds of data that can be used."),
     "experiments": ("ipvit.commands.show:experiments", "List the experiments and what each reproduces."),
@@ -48,6 +61,7 @@ def make_app() -> App:
         suppress_keyboard_interrupt=False,
         help_epilogue="An experiment of your own: ipvit FILE.py:CLASS --model ... --data ...",
     )
+    app.register_install_completion_command(help="Let Tab complete commands and options in this shell.")
     for name, (where, text) in COMMANDS.items():
         app.command(where, name=name, help=text, group="Commands")
     for name, text in EXPERIMENTS.items():
@@ -72,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except InputError as error:
-        return _fail(2, str(error))
+        return _fail(2, *(error.lines if isinstance(error, SeveralErrors) else (str(error),)))
     except CycloptsError as error:
         return _fail(2, _one_line(str(error)) + " See ipvit --help.")
     except KeyboardInterrupt:
@@ -91,12 +105,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def entry_point() -> None:
-    """Run the command line and end the process with its exit code."""
+    """Run the command line and end the process with its exit code; SIGTERM interrupts as Ctrl-C does."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # Slurm, spot machines, torchrun: keep what is measured
     sys.exit(main())
 
 
-def _fail(code: int, text: str) -> int:
-    print(f"ipvit: {_one_line(text)}", file=sys.stderr)  # noqa: T201
+def _fail(code: int, *lines: str) -> int:
+    for text in lines:
+        print(f"ipvit: {_one_line(text)}", file=sys.stderr)  # noqa: T201
     return code
 
 

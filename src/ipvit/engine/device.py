@@ -15,12 +15,21 @@ Precision = Literal["fp32", "bf16", "fp16"]
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def pick_device(name: str) -> torch.device:
+def pick_device(name: str, local_rank: int | None = None) -> torch.device:
     """Return the device of that name; ``auto`` is CUDA, else Apple's MPS, else the CPU.
+
+    Args:
+        name: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+        local_rank: number of this process among several on this machine; they take turns at the CUDA devices unless
+            the name has a number.
 
     Raises:
         InputError: there is no such device here.
     """
+    if name in ("auto", "cuda") and torch.cuda.is_available() and local_rank is not None:
+        device = torch.device("cuda", local_rank % torch.cuda.device_count())
+        torch.cuda.set_device(device)
+        return device
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")

@@ -1,7 +1,8 @@
-"""One process at a time on a run folder."""
+"""One run at a time on a run folder."""
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from pathlib import Path
@@ -14,38 +15,60 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
+_HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
+
 
 class FolderLock:
     """Hold a run folder; the operating system lets go of it when the process ends, however it ends.
+
+    Args:
+        root: the run folder.
+        shared: hold it together with others who hold it shared, as the processes of one run do; nobody else gets it.
+
+    Attributes:
+        supported: False where the file system has no locks; then nobody is kept out.
 
     Raises:
         InputError: another process holds the folder.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, shared: bool = False) -> None:
         self.path = root / ".lock"
+        self.supported = fcntl is not None
+        self._shared = shared
         self._file = None
 
     def __enter__(self) -> FolderLock:
-        file = self.path.open("a+")
-        if fcntl is not None:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                file.seek(0)
-                holder = file.read().strip() or "another process"
-                file.close()
-                raise InputError(
-                    f"the run folder {str(self.path.parent)!r} is in use by {holder}; wait, or give another --out"
-                ) from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
-        self._file = file
-        os.register_at_fork(after_in_child=self._forget)  # a worker that outlives us must not hold the folder
+        self._file = self.path.open("a+")
+        self._lock(shared=self._shared)
+        if not self._shared:
+            self._file.truncate(0)
+            self._file.write(f"process {os.getpid()} on {socket.gethostname()}")
+            self._file.flush()
+        os.register_at_fork(after_in_child=self._close)  # a worker that outlives us must not hold the folder
         return self
 
-    def _forget(self) -> None:
+    def share(self) -> None:
+        """Let the other processes of this run hold the folder too."""
+        self._lock(shared=True)
+
+    def _lock(self, *, shared: bool) -> None:
+        if fcntl is None or self._file is None:
+            return
+        try:
+            fcntl.flock(self._file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in _HELD:  # ENOLCK, ENOSYS, EOPNOTSUPP: some network drives
+                self.supported = False
+                return
+            self._file.seek(0)
+            holder = self._file.read().strip() or "another process"
+            self._close()
+            raise InputError(
+                f"the run folder {str(self.path.parent)!r} is in use by {holder}; wait, or give another --out"
+            ) from None
+
+    def _close(self) -> None:
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -53,6 +76,4 @@ class FolderLock:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        self._close()

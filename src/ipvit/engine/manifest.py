@@ -18,7 +18,7 @@ from ipvit.models.model import Model
 
 MANIFEST = "manifest.json"
 
-_PACKAGES = ("ipvit", "torch", "torchvision", "timm", "numpy", "pillow", "polars")
+_PACKAGES = ("ipvit", "torch", "torchvision", "timm", "numpy", "pillow", "opencv-python-headless", "polars")
 
 
 def describe(
@@ -47,15 +47,25 @@ def describe(
             "images": len(data),
             "classes": None if data.classes is None else len(data.classes),
         },
+        "selected": outcome.selected,
         "images_used": outcome.selected - len(skipped),
         "limited": outcome.selected < len(data),
         "limit": settings.limit,
         "skipped": skipped,
         "failures": [
-            {"experiment": f.experiment, "model": f.model, "error": f.error, "details": f.details}
+            {
+                "experiment": f.experiment,
+                "model": f.model,
+                "condition": f.condition,
+                "error": f.error,
+                "details": f.details,
+            }
             for f in outcome.failures
         ],
         "measured_in_this_call": outcome.measured,
+        "notes": outcome.notes,
+        "shard": str(settings.shard) if settings.shard.count > 1 else None,
+        "batch_size": settings.batch_size,
         "seed": settings.seed,
         "precision": settings.precision,
         "device": device,

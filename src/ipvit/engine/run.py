@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from PIL import Image
-
 from ipvit.data.dataset import Dataset
-from ipvit.engine.device import pick_device
+from ipvit.engine.distributed import Share, Team
+from ipvit.engine.examples import save_examples
 from ipvit.engine.lock import FolderLock
 from ipvit.engine.manifest import MANIFEST, describe, read_manifest, write_manifest
+from ipvit.engine.preparation import checked, look_up, of_this_process, placed, take_share, works_of
 from ipvit.engine.store import FLUSH_SECONDS, Store, prepare_folder
-from ipvit.engine.sweep import Outcome, Pair, Settings, count_missing, lacks, prepare_pair, sweep
+from ipvit.engine.sweep import Outcome, Settings, count_missing, sweep
 from ipvit.errors import InputError
-from ipvit.experiments.base import Batch, Experiment
+from ipvit.experiments.base import Experiment
 from ipvit.files import write_atomic
 from ipvit.models.model import Model
 
 STUDY = "study.yaml"
-EXAMPLES = "examples"
+SHARDS = "shards"
 
 
 def execute(
@@ -38,6 +36,8 @@ def execute(
     fresh: bool = False,
     progress: bool = True,
     flush_seconds: float = FLUSH_SECONDS,
+    team: Team | None = None,
+    known: Sequence[Path] = (),
 ) -> dict[str, Any]:
     """Measure what a study asks for and is not in the run folder yet.
 
@@ -51,6 +51,8 @@ def execute(
         fresh: put an earlier run folder aside and start over.
         progress: show a progress bar on standard error.
         flush_seconds: how much work a killed run may lose.
+        team: the processes that do this together, all with the same arguments.
+        known: further run folders; what is in them is not measured again.
 
     Returns:
         The manifest.
@@ -58,27 +60,21 @@ def execute(
     Raises:
         InputError: model, data, experiment or folder cannot be used; raised before anything is measured.
     """
-    names = [model.name for model in models]
-    if len(set(names)) != len(names):
-        raise InputError(f"two models are called {max(names, key=names.count)!r}; give one of them a label")
-    for model in models:
-        model.forget_digest()
-    twins = {model.digest: model.name for model in models}
-    for model in models:
-        if twins[model.digest] != model.name:
-            raise InputError(f"{model.name!r} and {twins[model.digest]!r} are the same network with the same weights")
-    if fresh:
-        _put_aside(out)
-    prepare_folder(out)
-    with FolderLock(out):
-        started = time.monotonic()
-        device = pick_device(settings.device)
-        store = Store(out, flush_seconds, mend=True)
-        able, left_out = _able(experiments, models)
-        pairs = [prepare_pair(experiment, model, data, store, settings) for experiment, model in able]
-        _place(models, device, settings)
-        _keep_study(out, study_yaml)
-        outcome = Outcome(min(len(data), settings.limit or len(data)))
+    team = team or Team()
+    started = time.monotonic()
+    device, pairs, left_out = team.in_turn(lambda: checked(experiments, models, data, settings, team))
+    team.agree("data and models", (data.fingerprint, [model.digest for model in models]))
+    settings = of_this_process(settings, device, team)
+    team.agree("batch size", settings.batch_size)
+    with _held(out, fresh, team) as lock, placed(models, device, settings):
+        store = Store(out, flush_seconds, mend=team.leads)
+        team.in_turn(lambda: look_up(pairs, store), per_machine=False)
+        rests_on = [str(folder.resolve()) for folder in known if look_up(pairs, Store(folder))]
+        works = works_of(pairs, data, settings)
+        (selected, *_) = [take_share(work, device, team) for work in works]
+        outcome = Outcome(selected)
+        if not lock.supported:
+            outcome.notes.append("this file system has no locks: never start two runs on one folder")
 
         def write(status: str, outcome: Outcome) -> dict[str, Any]:
             manifest = describe(
@@ -86,46 +82,69 @@ def execute(
                 time.monotonic() - started,
             )  # fmt: skip
             manifest["left_out"] = left_out
+            # an experiment may measure other images than the study's, see Experiment.subject
+            manifest["subjects"] = {
+                pair.identity.experiment: {"name": pair.data.name, "fingerprint": pair.identity.data} for pair in pairs
+            }
             manifest["damaged"] = [str(path.relative_to(out)) for path in store.damaged]
+            manifest |= {"processes": team.size, "rests_on": rests_on}
             manifest = _with_earlier(manifest, read_manifest(out))
-            write_manifest(out, manifest)
+            if team.leads:
+                write_manifest(out, manifest)
             return manifest
 
-        write("running", outcome)
-        status = "interrupted"
         try:
-            with _progress_bar(count_missing(pairs, data, settings), progress) as advance:
-                sweep(
-                    pairs, data, store, settings, device, outcome,
-                    advance=advance, on_first_batch=lambda pair, batch: _save_examples(out, pair, batch),
-                )  # fmt: skip
-            status = "failed" if outcome.failures else "done"
-        finally:
-            manifest = write(status, outcome)
-        if len(outcome.unreadable) == outcome.selected:
+            if team.leads:
+                _keep_study(out, study_yaml)
+            write("running", outcome)
+            missing = sum(count_missing(work.pairs, work.data, work.settings) for work in works)
+            with _progress_bar(missing, progress and team.leads) as advance:
+                for work in works:
+                    sweep(
+                        work.pairs, work.data, store, work.settings, device, outcome,
+                        advance=advance,
+                        on_first_batch=lambda pair, batch: save_examples(out, pair, batch) if team.leads else None,
+                        one_first=lambda task: team.in_turn(task, per_machine=False),
+                    )  # fmt: skip
+            outcome = Outcome.joined(team.collect(outcome))
+        except BaseException as error:
+            with contextlib.suppress(OSError):  # the disk may be full: the first error is the one to tell of
+                write("interrupted", outcome)
+            if isinstance(error, OSError) and error.errno is not None:
+                hint = "what was written before is kept, and the same command goes on from there"
+                raise OSError(error.errno, f"{error.strerror}; {hint}", error.filename) from error
+            raise
+        if team.leads:
+            store.compact()
+        manifest = team.collect(write("failed" if outcome.failures else "done", outcome))[0]
+        if len(outcome.unreadable) == outcome.selected > 0:
             raise InputError(f"none of the {outcome.selected} images of {data.name} could be read")
         return manifest
 
 
-def _able(
-    experiments: Sequence[Experiment], models: Sequence[Model]
-) -> tuple[list[tuple[Experiment, Model]], list[str]]:
-    """Pair every experiment with the models that can do it, and say which cannot.
+def shard_folder(out: Path, shard: Share) -> tuple[Path, list[Path]]:
+    """Return where a shard of a run is written, and the folder whose results it need not measure again."""
+    if shard.count == 1:
+        return out, []
+    return out / SHARDS / f"{shard.index + 1}-of-{shard.count}", [out]
 
-    Raises:
-        InputError: no model of the study can do an experiment.
-    """
-    pairs, left_out = [], []
-    for model in models:
-        for experiment in experiments:
-            if lacking := lacks(experiment, model):
-                left_out.append(lacking)
-            else:
-                pairs.append((experiment, model))
-    for experiment in experiments:
-        if not any(paired is experiment for paired, _ in pairs):
-            raise InputError(lacks(experiment, models[0]))
-    return pairs, left_out
+
+@contextlib.contextmanager
+def _held(out: Path, fresh: bool, team: Team) -> Iterator[FolderLock]:
+    """Make the run folder and hold it, all processes together."""
+    with contextlib.ExitStack() as stack:
+
+        def hold() -> FolderLock:
+            if team.leads:
+                if fresh:
+                    _put_aside(out)
+                prepare_folder(out)
+            lock = stack.enter_context(FolderLock(out, shared=not team.leads))
+            if team.size > 1:
+                lock.share()
+            return lock
+
+        yield team.in_turn(hold, per_machine=False)
 
 
 def _put_aside(out: Path) -> None:
@@ -142,13 +161,6 @@ def _put_aside(out: Path) -> None:
             out.rename(out.with_name(f"{out.name}.{number}"))
     except OSError as error:
         raise InputError(f"cannot put {str(out)!r} aside: {error.strerror}") from None
-
-
-def _place(models: Sequence[Model], device: torch.device, settings: Settings) -> None:
-    for model in models:
-        model.to(device).eval()
-        if settings.compile and not hasattr(model.backbone, "_orig_mod"):
-            model.backbone = torch.compile(model.backbone)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _keep_study(out: Path, text: str) -> None:
@@ -171,25 +183,10 @@ def _with_earlier(manifest: dict[str, Any], earlier: dict[str, Any] | None) -> d
     known = {model["digest"] for model in manifest["models"]}
     manifest["models"] += [model for model in earlier["models"] if model["digest"] not in known]
     manifest["experiments"] = list(dict.fromkeys([*manifest["experiments"], *earlier["experiments"]]))
+    manifest["subjects"] = {**earlier.get("subjects", {}), **manifest["subjects"]}
     if manifest["status"] == "running":
         manifest["skipped"] = manifest["skipped"] or earlier.get("skipped", [])
     return manifest
-
-
-def _save_examples(out: Path, pair: Pair, batch: Batch) -> None:
-    """Keep pictures of the conditions, once per experiment, for the report."""
-    folder = out / EXAMPLES / pair.experiment.name
-    if (folder / "captions.json").exists():
-        return
-    captions = []
-    with torch.inference_mode():
-        for number, example in enumerate(pair.experiment.examples(pair.model, batch)):
-            folder.mkdir(parents=True, exist_ok=True)
-            pixels = (example.image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
-            Image.fromarray(pixels).save(folder / f"{number:03d}.png")
-            captions.append({"file": f"{number:03d}.png", "caption": example.caption})
-    if captions:
-        write_atomic(folder / "captions.json", json.dumps(captions, ensure_ascii=False, indent=1).encode())
 
 
 @contextlib.contextmanager

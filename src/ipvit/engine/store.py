@@ -1,19 +1,22 @@
-"""Records on disk: parquet parts, written whole or not at all, never rewritten.
+"""Records on disk: parquet parts, written whole or not at all.
 
 A part's name ends in the digest of its content, so a damaged part is recognised and measured again. Every row carries
-what identifies the result (``Identity``), so a folder may hold records of several seeds, precisions and data sets.
+what identifies the result (``Identity``), so a folder may hold records of several seeds, precisions and data sets, and
+a row that is there twice counts once: several processes can write side by side, and small parts can be joined.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import io
 import os
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -25,6 +28,8 @@ from ipvit.files import write_atomic
 RECORDS = "records"
 FLUSH_SECONDS = 10.0
 FLUSH_ROWS = 500_000
+SMALL_PART = 32 * 2**20
+"""Bytes; parts below it are joined when a run ends."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +57,10 @@ class Identity:
     def columns(self) -> dict[str, str | int]:
         """Return the fields as columns."""
         return dataclasses.asdict(self)
+
+
+KEY = (*(field.name for field in dataclasses.fields(Identity)), "condition", "image")
+"""Columns that identify a row."""
 
 
 class Store:
@@ -85,7 +94,7 @@ class Store:
         frame = columns.insert_column(0, pl.Series("image", ids, dtype=pl.String)).with_columns(
             pl.lit(value).alias(name) for name, value in fixed.items()
         )
-        folder = f"{safe_name(model_name)}-{identity.weights[:8]}"
+        folder = _folder_name(model_name, identity.weights)
         self._waiting.setdefault((identity.experiment, folder), []).append(frame)
         self._rows += frame.height
 
@@ -101,6 +110,36 @@ class Store:
             del self._waiting[experiment, folder]
         self._rows = 0
         self._last_flush = time.monotonic()
+
+    def write(self, frame: pl.DataFrame) -> None:
+        """Write rows of one experiment, as :meth:`records` returns them, one part per model."""
+        for (experiment, model, weights), rows in frame.group_by(
+            ["experiment", "model", "weights"], maintain_order=True
+        ):
+            folder = self.root / RECORDS / str(experiment) / _folder_name(str(model), str(weights))
+            self._write(folder, _plain(rows))
+
+    def compact(self) -> None:
+        """Join the small parts of each experiment and model into one; for whoever alone writes to the folder.
+
+        The joined part is on the disk before the first of its pieces goes. Killed in between, rows are there twice,
+        which :meth:`records` and the next call put right. Where there is no room, everything stays as it is.
+        """
+        for folder in sorted((self.root / RECORDS).glob("*/*")):
+            with contextlib.suppress(OSError):
+                for unfinished in folder.glob(".part-*.tmp"):
+                    unfinished.unlink()
+                self._compact(folder)
+
+    def _compact(self, folder: Path) -> None:
+        small = [path for path in sorted(folder.glob("part-*.parquet")) if path.stat().st_size < SMALL_PART]
+        pieces = {path: frame for path in small if (frame := self._read(path)) is not None} if len(small) > 1 else {}
+        if len(pieces) < 2:
+            return
+        whole = self._write(folder, _plain(each_once(pl.concat(pieces.values(), how="diagonal_relaxed"))))
+        for path in pieces:
+            if path != whole:
+                path.unlink()
 
     def done(self, identity: Identity, ids: Sequence[str], conditions: Sequence[Condition]) -> np.ndarray:
         """Return which results are already on disk.
@@ -129,12 +168,36 @@ class Store:
 
     def records(self, experiment: str) -> pl.DataFrame:
         """Return all records of an experiment in a fixed order, each result once."""
-        frames = [frame for path in self._parts(experiment) if (frame := self._read(path)) is not None]
+        return self.select(experiment, {})[0]
+
+    def select(
+        self, experiment: str, where: Mapping[str, Any], columns: Collection[str] | None = None
+    ) -> tuple[pl.DataFrame, int]:
+        """Return some records of an experiment in a fixed order, each result once, and the number of the other rows.
+
+        Args:
+            experiment: its name.
+            where: values that columns must have, for example those of an :class:`Identity`.
+            columns: the columns to return beside ``model``, ``weights`` and ``image``; all by default.
+
+        Returns:
+            One row per image, condition and model. What identifies a row is categorical where it is text: as strings,
+            a million rows would take 1 GB.
+        """
+        wanted = None if columns is None else {*columns, *where, *KEY, "model"}
+        frames, others = [], 0
+        for path in self._parts(experiment):
+            whole = self._read(path, wanted)
+            if whole is not None:
+                frames.append(whole.filter(*(pl.col(name) == value for name, value in where.items())))
+                others += whole.height - frames[-1].height
         if not frames:
-            return pl.DataFrame()
-        key = [field.name for field in dataclasses.fields(Identity)] + ["condition", "image"]
-        whole = pl.concat(frames, how="diagonal_relaxed").unique(key, keep="first", maintain_order=True)
-        return whole.sort(*key)
+            return pl.DataFrame(), 0
+        found = each_once(pl.concat(frames, how="diagonal_relaxed"))
+        if columns is not None:
+            found = found.select(name for name in found.columns if name in {*columns, "model", "weights", "image"})
+        texts = [name for name, kind in found.schema.items() if kind == pl.Categorical and name not in KEY]
+        return (found.with_columns(pl.col(texts).cast(pl.String)) if texts else found), others
 
     def experiments(self) -> list[str]:
         """Return the names of the experiments that have records."""
@@ -144,22 +207,49 @@ class Store:
     def _parts(self, experiment: str, folder: str = "*") -> Iterator[Path]:
         yield from sorted((self.root / RECORDS / experiment).glob(f"{folder}/part-*.parquet"))
 
-    def _read(self, path: Path, columns: list[str] | None = None) -> pl.DataFrame | None:
+    def _read(self, path: Path, columns: Collection[str] | None = None) -> pl.DataFrame | None:
         """Return a part, or None where its content is not what was written; a damaged part is noted."""
         data = path.read_bytes()
         if path.stem.rpartition("-")[2] == _digest(data):
-            return pl.read_parquet(io.BytesIO(data), columns=columns)
+            there = None if columns is None else [n for n in pl.read_parquet_schema(io.BytesIO(data)) if n in columns]
+            frame = pl.read_parquet(io.BytesIO(data), columns=there)
+            return frame.with_columns(pl.col(pl.String).cast(pl.Categorical))
         if path not in self.damaged:
             self.damaged.append(path)
         if self.mend:
             path.rename(path.with_suffix(".damaged"))
         return None
 
-    def _write(self, folder: Path, frame: pl.DataFrame) -> None:
-        buffer = io.BytesIO()
-        frame.write_parquet(buffer, compression="zstd", statistics=False)
-        data = buffer.getvalue()
-        write_atomic(folder / f"part-{_digest(data)}.parquet", data)
+    def _write(self, folder: Path, frame: pl.DataFrame) -> Path:
+        data = encode(frame)
+        path = folder / f"part-{_digest(data)}.parquet"
+        write_atomic(path, data)
+        return path
+
+
+def each_once(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return rows sorted by :data:`KEY`, without those whose key was there before."""
+    key = [name for name in KEY if frame[name].n_unique() > 1]
+    if not key:
+        return frame.head(1)
+    frame = frame.sort(key, maintain_order=True)  # only by what differs: sorting is what takes memory
+    return frame.filter(~pl.all_horizontal(pl.col(name).eq_missing(pl.col(name).shift(1)) for name in key))
+
+
+def encode(frame: pl.DataFrame) -> bytes:
+    """Return a frame as the bytes of a part."""
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer, compression="zstd", statistics=False)
+    return buffer.getvalue()
+
+
+def _plain(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return categorical columns as text, as all parts have them."""
+    return frame.with_columns(pl.col(pl.Categorical).cast(pl.String))
+
+
+def _folder_name(model_name: str, weights: str) -> str:
+    return f"{safe_name(model_name)}-{weights[:8]}"
 
 
 def safe_name(name: str) -> str:

@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from ipvit.engine.device import Precision
-from ipvit.errors import InputError
+from ipvit.errors import InputError, did_you_mean
 from ipvit.experiments.base import Experiment
 from ipvit.experiments.registry import explain, make_experiment
 
@@ -49,6 +49,8 @@ class ExperimentEntry(_Strict):
 
     name: str
     parameters: dict[str, Any] = Field(default_factory=dict)
+    models: list[str] | None = None
+    """Only these models of the study, by label or name; all by default."""
 
 
 def _named(value: Any) -> Any:
@@ -61,7 +63,8 @@ def _experiment_entry(value: Any) -> Any:
     if isinstance(value, dict) and len(value) == 1 and "name" not in value:
         ((name, parameters),) = value.items()
         if parameters is None or isinstance(parameters, dict):
-            return {"name": name, "parameters": parameters or {}}
+            rest = dict(parameters or {})
+            return {"name": name, "models": rest.pop("models", None), "parameters": rest}
     return value
 
 
@@ -109,7 +112,17 @@ class Study(_Strict):
 
     def make_experiments(self, where: str = "") -> list[Experiment]:
         """Make the experiments; an unknown parameter is an InputError."""
-        return [make_experiment(entry.name, entry.parameters, where) for entry in self.experiments]
+        known = {name for model in self.models for name in (model.label, model.name) if name is not None}
+        made = []
+        for entry in self.experiments:
+            for name in entry.models or ():
+                if name not in known:
+                    prefix = f"{where}: " if where else ""
+                    raise InputError(
+                        f"{prefix}{entry.name}: no model of the study is called {name!r}.{did_you_mean(name, known)}"
+                    )
+            made.append(make_experiment(entry.name, entry.parameters, where).limited_to(entry.models or None))
+        return made
 
 
 def read_study(path: str | Path) -> Study:
@@ -151,7 +164,7 @@ def study_text(study: Study, experiments: list[Experiment]) -> str:
     """Return the resolved study as YAML: every parameter spelled out."""
     content = study.model_dump(mode="json", exclude={"experiments", "out"}, exclude_none=True)
     content["experiments"] = [
-        {entry.name: experiment.model_dump(mode="json")}
+        {entry.name: ({"models": entry.models} if entry.models else {}) | experiment.model_dump(mode="json")}
         for entry, experiment in zip(study.experiments, experiments, strict=True)
     ]
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)

@@ -14,12 +14,13 @@ import torch
 
 from ipvit.data.dataset import Dataset, fingerprint
 from ipvit.data.labels import map_classes
-from ipvit.data.loader import VOID, Chunk, default_workers, read_chunks
-from ipvit.data.subset import select
+from ipvit.data.loader import VOID, Alteration, Chunk, Wanted, default_workers, read_chunks, shared_memory_lacking
+from ipvit.data.subset import choose, select
 from ipvit.engine.device import is_out_of_memory, numerics
+from ipvit.engine.distributed import Share
 from ipvit.engine.store import Identity, Store, column_frame
 from ipvit.errors import InputError
-from ipvit.experiments.base import Batch, Condition, Experiment, Records
+from ipvit.experiments.base import Batch, Bench, Condition, Experiment, Records
 from ipvit.models.model import Model
 from ipvit.preprocessing import View
 
@@ -36,16 +37,18 @@ class Settings:
     precision: str = "fp32"
     compile: bool = False
     strict: bool = False
+    shard: Share = dataclasses.field(default_factory=Share)
 
 
 @dataclasses.dataclass(frozen=True)
 class Failure:
-    """Something that went wrong while the rest went on."""
+    """Something that went wrong while the rest went on; ``condition`` is empty where nothing could be measured."""
 
     experiment: str
     model: str
     error: str
     details: str
+    condition: str = ""
 
 
 @dataclasses.dataclass
@@ -58,16 +61,34 @@ class Pair:
     conditions: tuple[Condition, ...]
     classes: np.ndarray | None
     done: np.ndarray
+    data: Dataset
     failed: bool = False
+    prepared: Any = None
 
     @functools.cached_property
     def view(self) -> View:
         """How pictures become the model's input in this experiment."""
         return self.experiment.view(self.model)
 
-    def missing(self, indices: np.ndarray) -> list[tuple[int, ...]]:
-        """Return per image, given by its position, the numbers of the conditions that are not on disk."""
-        return [tuple(np.flatnonzero(~row).tolist()) for row in self.done[indices]]
+    @functools.cached_property
+    def by_alteration(self) -> dict[Alteration | None, np.ndarray]:
+        """The numbers of the conditions per alteration of the pictures."""
+        groups: dict[Alteration | None, list[int]] = {}
+        for number, condition in enumerate(self.conditions):
+            groups.setdefault(self.experiment.alteration(condition), []).append(number)
+        return {alteration: np.array(numbers) for alteration, numbers in groups.items()}
+
+    def leave(self, numbers: Sequence[int] | np.ndarray) -> None:
+        """Let conditions that fail be: nothing more is to be done about them in this run."""
+        self.done[:, numbers] = True
+        self.failed = bool(self.done.all())
+
+    def missing(self, indices: np.ndarray, alteration: Alteration | None = None) -> list[tuple[int, ...]]:
+        """Return per image, given by its position, the conditions on an alteration that are not on disk."""
+        numbers = self.by_alteration.get(alteration)
+        if numbers is None:
+            return [()] * len(indices)
+        return [tuple(numbers[~row].tolist()) for row in self.done[indices][:, numbers]]
 
 
 @dataclasses.dataclass
@@ -79,12 +100,26 @@ class Outcome:
         unreadable: id and reason of the images that could not be read.
         failures: models or experiments that failed.
         measured: results (image x condition x model) measured in this call.
+        notes: what the user should know of how it went.
     """
 
     selected: int
     unreadable: dict[str, str] = dataclasses.field(default_factory=dict)
     failures: list[Failure] = dataclasses.field(default_factory=list)
     measured: int = 0
+    notes: list[str] = dataclasses.field(default_factory=list)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Outcome]) -> Outcome:
+        """Return what several processes met, each on its share."""
+        failures = {(f.experiment, f.model, f.condition, f.error): f for part in parts for f in part.failures}
+        return cls(
+            max(part.selected for part in parts),
+            {image: reason for part in parts for image, reason in part.unreadable.items()},
+            list(failures.values()),
+            sum(part.measured for part in parts),
+            list(dict.fromkeys(note for part in parts for note in part.notes)),
+        )
 
 
 def lacks(experiment: Experiment, model: Model) -> str:
@@ -98,12 +133,14 @@ def lacks(experiment: Experiment, model: Model) -> str:
     )
 
 
-def prepare_pair(experiment: Experiment, model: Model, data: Dataset, store: Store, settings: Settings) -> Pair:
-    """Check that an experiment, a model and a data set fit together and look up what is already done.
+def prepare_pair(experiment: Experiment, model: Model, data: Dataset, settings: Settings) -> Pair:
+    """Check that an experiment, a model and a data set fit together; nothing is on disk yet.
 
     Raises:
         InputError: they do not fit.
     """
+    experiment = experiment.on(data)
+    data = experiment.subject(data, settings.limit)
     needs = experiment.needs
     if lacking := lacks(experiment, model):
         raise InputError(lacking)
@@ -117,7 +154,8 @@ def prepare_pair(experiment: Experiment, model: Model, data: Dataset, store: Sto
     classes = None
     if data.classes is not None:
         try:
-            classes = map_classes(data.classes, data.aliases, model.classes, data_name=data.name, model_name=model.name)
+            outputs = experiment.classes(model)
+            classes = map_classes(data.classes, data.aliases, outputs, data_name=data.name, model_name=model.name)
         except InputError:
             if needs.labels:
                 raise
@@ -133,7 +171,11 @@ def prepare_pair(experiment: Experiment, model: Model, data: Dataset, store: Sto
         "" if classes is None else fingerprint("labels", classes)[:16],
     )
     conditions = tuple(experiment.conditions(model))
-    return Pair(experiment, model, identity, conditions, classes, store.done(identity, data.ids, conditions))
+    done = np.zeros((len(data), len(conditions)), dtype=bool)
+    for column, condition in enumerate(conditions):
+        if (covered := experiment.covers(condition, data)) is not None:
+            done[~covered, column] = True
+    return Pair(experiment, model, identity, conditions, classes, done, data)
 
 
 def sweep(
@@ -146,6 +188,7 @@ def sweep(
     *,
     advance: Callable[[int], None] = lambda _: None,
     on_first_batch: Callable[[Pair, Batch], None] = lambda _pair, _batch: None,
+    one_first: Callable[[Callable[[], None]], None] = lambda work: work(),
 ) -> None:
     """Measure what is missing.
 
@@ -158,44 +201,60 @@ def sweep(
         outcome: filled as the sweep goes on, so that it holds even when the sweep is interrupted.
         advance: told of every finished number of results, for a progress bar.
         on_first_batch: given the first batch of each pair, for example pictures.
+        one_first: calls a function, where there are several processes in one of them before the others.
     """
-    chosen = select(data.ids, settings.limit)
-    outcome.selected = len(chosen)
-    chunks = [chunk for chunk in _chunks(chosen, settings, device) if _anything_missing(pairs, chunk)]
+    chosen = choose(data, settings.limit)
+    chunks = [chunk for chunk in batches_of_images(chosen, settings, device) if _anything_missing(pairs, chunk)]
     views = [pair.view for pair in pairs]
     workers = default_workers(device.type) if settings.workers is None else settings.workers
+    size = settings.batch_size or default_batch(device)
+    bench = Bench(store.root, data, settings.seed, settings.precision, device, size, workers, outcome.unreadable)
+    one_first(lambda: _prepare([pair for pair in pairs if not pair.done[chosen].all()], bench, outcome))
+    masks = any(pair.experiment.needs.masks for pair in pairs)
+    if lacking := shared_memory_lacking(chunks, views, workers, masks):
+        outcome.notes.append(lacking)
     reader = read_chunks(
         data,
         chunks,
         views,
         workers=workers,
-        masks=any(pair.experiment.needs.masks for pair in pairs),
+        masks=masks,
         decoder=getattr(data, "decoder", "fast"),
         pin_memory=device.type == "cuda",
+        altered=[altered_in(pairs, chunk) for chunk in chunks],
+        seed=settings.seed,
+        through_pipes=bool(lacking),
     )
     donors = _donors(pairs, data, views, device) if chunks else {}
     shown: set[int] = set()
     try:
         for chunk in reader:
             _note_unreadable(chunk, data, outcome, settings)
+            if chunk.failure:
+                _note_failure(chunk, pairs, outcome)
             images = _on_device(chunk, device)
             for number, pair in enumerate(pairs):
-                if pair.failed or not len(chunk.indices):
+                if pair.failed or pair.view not in images:
                     continue
                 for batch in _batches(
                     pair, data, chunk, images, donors.get(pair.experiment.needs.donors, NO_DONORS), settings.seed
                 ):
-                    first = number not in shown
-                    shown.add(number)
+                    first = number not in shown and chunk.alteration is None
+                    shown.update([number] if first else [])
                     if first:
                         with _recording_failures(pair, outcome, fatal=False):
                             on_first_batch(pair, batch)
-                    with _recording_failures(pair, outcome):
-                        _measure_into(store, pair, batch, outcome, device, settings.precision)
+                    _measure_into(store, pair, batch, outcome, device, settings.precision)
                     advance(len(batch) * len(batch.conditions))
                     store.flush_if_due()
     finally:  # also on Ctrl-C: what is measured is kept
         store.flush()
+
+
+def _prepare(pairs: Sequence[Pair], bench: Bench, outcome: Outcome) -> None:
+    for pair in pairs:
+        with _recording_failures(pair, outcome), numerics(bench.device, bench.precision):
+            pair.prepared = pair.experiment.prepare(pair.model, bench)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -232,17 +291,49 @@ def _note_unreadable(chunk: Chunk, data: Dataset, outcome: Outcome, settings: Se
 
 def count_missing(pairs: Sequence[Pair], data: Dataset, settings: Settings) -> int:
     """Return how many results (image x condition x model) are still to be measured."""
-    chosen = select(data.ids, settings.limit)
+    chosen = choose(data, settings.limit)
     return sum(int((~pair.done[chosen]).sum()) for pair in pairs)
 
 
-def _chunks(chosen: np.ndarray, settings: Settings, device: torch.device) -> list[np.ndarray]:
-    size = settings.batch_size or (32 if device.type == "cpu" else 256)
+def batches_of_images(chosen: np.ndarray, settings: Settings, device: torch.device) -> list[np.ndarray]:
+    """Return the positions of the images of each batch; the same whatever is done already and whoever measures."""
+    size = settings.batch_size or default_batch(device)
     return [chosen[start : start + size] for start in range(0, len(chosen), size)]
+
+
+def default_batch(device: torch.device) -> int:
+    """Return how many images at a time keep a device busy."""
+    return 32 if device.type == "cpu" else 256
 
 
 def _anything_missing(pairs: Sequence[Pair], chunk: np.ndarray) -> bool:
     return any(not pair.done[chunk].all() for pair in pairs)
+
+
+def altered_in(pairs: Sequence[Pair], chunk: np.ndarray) -> Wanted:
+    """Return which images of a chunk some experiment still lacks altered, per view and alteration."""
+    wanted: dict[tuple[View, Alteration], np.ndarray] = {}
+    for pair in pairs:
+        for alteration, numbers in pair.by_alteration.items():
+            if alteration is None:
+                continue
+            lacking = ~pair.done[chunk][:, numbers].all(axis=1)
+            if lacking.any():
+                earlier = wanted.get((pair.view, alteration), np.zeros(len(chunk), dtype=bool))
+                wanted[pair.view, alteration] = lacking | earlier
+    return {place: chunk[lacking] for place, lacking in wanted.items()}
+
+
+def _note_failure(chunk: Chunk, pairs: Sequence[Pair], outcome: Outcome) -> None:
+    """Record an alteration that failed for all who wanted it, and leave its conditions alone from then on."""
+    error = chunk.failure.strip().splitlines()[-1][:300]
+    for pair in pairs:
+        numbers = pair.by_alteration.get(chunk.alteration)
+        if numbers is None or pair.failed or pair.done[:, numbers].all():
+            continue
+        which = _describe([pair.conditions[number] for number in numbers], pair)
+        outcome.failures.append(Failure(pair.experiment.name, pair.model.name, error, chunk.failure, which))
+        pair.leave(numbers)
 
 
 def _on_device(chunk: Chunk, device: torch.device) -> dict[Any, torch.Tensor]:
@@ -258,7 +349,7 @@ def _batches(
     """Yield the chunk as batches of images that lack the same conditions: one batch, unless a limit was raised."""
     ids = [data.ids[int(i)] for i in chunk.indices]
     groups: dict[tuple[int, ...], list[int]] = {}
-    for row, missing in enumerate(pair.missing(chunk.indices)):
+    for row, missing in enumerate(pair.missing(chunk.indices, chunk.alteration)):
         if missing:
             groups.setdefault(missing, []).append(row)
     view = pair.view
@@ -284,6 +375,7 @@ def _batches(
             donors=donors.images.get(view),
             donor_ids=donors.ids,
             classes=data.classes,
+            prepared=pair.prepared,
         )
 
 
@@ -295,22 +387,66 @@ def _recording_failures(pair: Pair, outcome: Outcome, *, fatal: bool = True) -> 
     except (InputError, OSError):  # the user's mistake, or a full disk: not the network's
         raise
     except Exception as error:  # noqa: BLE001 - anything may come out of somebody's network
-        text = " ".join(str(error).split())
-        what = f"{type(error).__name__}: {text[:300]}"
-        outcome.failures.append(Failure(pair.experiment.name, pair.model.name, what, traceback.format_exc()))
+        outcome.failures.append(_failure(pair, error))
         pair.failed = fatal
 
 
 def _measure_into(
     store: Store, pair: Pair, batch: Batch, outcome: Outcome, device: torch.device, precision: str
 ) -> None:
+    """Measure a batch; where that fails, try its conditions one by one, and give those up that fail alone."""
+    try:
+        _measure_and_add(store, pair, batch, outcome, device, precision)
+        return
+    except (InputError, OSError):
+        raise
+    except Exception as error:  # noqa: BLE001 - anything may come out of somebody's network
+        errors = {condition.key: error for condition in batch.conditions}
+    for condition in batch.conditions if len(batch.conditions) > 1 else ():
+        try:
+            alone = dataclasses.replace(batch, conditions=(condition,))
+            _measure_and_add(store, pair, alone, outcome, device, precision)
+            del errors[condition.key]
+        except (InputError, OSError):
+            raise
+        except Exception as error:  # noqa: BLE001 - see above
+            errors[condition.key] = error
+    failing = [condition for condition in batch.conditions if condition.key in errors]
+    for text in dict.fromkeys(map(_text, errors.values())):
+        alike = [condition for condition in failing if _text(errors[condition.key]) == text]
+        outcome.failures.append(_failure(pair, errors[alike[0].key], _describe(alike, pair)))
+    pair.leave([number for number, condition in enumerate(pair.conditions) if condition.key in errors])
+
+
+def _measure_and_add(
+    store: Store, pair: Pair, batch: Batch, outcome: Outcome, device: torch.device, precision: str
+) -> None:
     measured = [
-        (records.condition, _columns(records, batch))
+        (records.condition, column_frame(_columns(records, batch)))
         for records in _measure(pair.experiment, pair.model, batch, device, precision)
     ]
-    for condition, columns in measured:
-        store.add(pair.identity, pair.model.name, batch.ids, condition, column_frame(columns))
+    for condition, frame in measured:
+        store.add(pair.identity, pair.model.name, batch.ids, condition, frame)
         outcome.measured += len(batch)
+
+
+def _failure(pair: Pair, error: Exception, condition: str = "") -> Failure:
+    details = "".join(traceback.format_exception(error))
+    return Failure(pair.experiment.name, pair.model.name, _text(error), details, condition)
+
+
+def _text(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
+def _describe(conditions: Sequence[Condition], pair: Pair) -> str:
+    """Return what sets these conditions of a pair apart from its others; empty where they are all there are."""
+    if len(conditions) == len(pair.conditions):
+        return ""
+    every = [dataclasses.asdict(condition) for condition in pair.conditions]
+    varying = [name for name in every[0] if len({repr(fields[name]) for fields in every}) > 1]
+    texts = [" ".join(f"{name}={getattr(condition, name)}" for name in varying) for condition in conditions]
+    return "; ".join(texts[:3]) + (f" and {len(texts) - 3} more" if len(texts) > 3 else "")
 
 
 def _measure(experiment: Experiment, model: Model, batch: Batch, device: torch.device, precision: str) -> list[Records]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import polars as pl
 
 from ipvit.metrics.intervals import accuracy_interval, mean_interval
-from ipvit.metrics.paired import mcnemar, paired_bootstrap
+from ipvit.metrics.paired import holm, paired_means, paired_proportions, sign_flip_test
 
 RUN = "run"
 
@@ -95,47 +96,71 @@ def varying(records: pl.DataFrame, columns: Sequence[str], within: Sequence[str]
     return [] if counts is None else [name for name in present if counts[name].max() > 1]  # pyright: ignore[reportOptionalOperand, reportOperatorIssue]
 
 
-def paired_differences(records: pl.DataFrame, by: Sequence[str], most_models: int = 5) -> pl.DataFrame | None:
+def paired_differences(
+    records: pl.DataFrame, by: Sequence[str], what: str = "correct", most_models: int = 5
+) -> pl.DataFrame | None:
     """Compare models image by image.
 
     Args:
-        records: one row per image, condition and model, with a boolean column ``correct``.
+        records: one row per image, condition and model, with the column ``what``.
         by: condition columns that are kept apart, for example ``information_loss``; runs are averaged.
+        what: what is compared: ``correct`` in percentage points, anything else in its own unit.
         most_models: with more models than this, each is compared with the first only.
 
     Returns:
-        Per pair of models and condition: the difference of their accuracies in percentage points on the images both
-        were measured on, its 95 % interval (paired bootstrap over images) and, where there is a single run, the
-        p-value of McNemar's exact test. None with fewer than two models.
+        Per condition and pair of models, on the images both were measured on: the difference of the means and its 95 %
+        interval (Tango's score interval for ``correct``, Student's t for anything else), the p-value of the sign-flip
+        test (McNemar's exact test with one run), and the same corrected by Holm for the number of rows. None where
+        nothing can be compared.
     """
-    if "correct" not in records.columns or records["model"].n_unique() < 2:
+    if what not in records.columns or records["model"].n_unique() < 2:
         return None
+    if "label" in records.columns and records["label"].max() != -1:
+        records = records.filter(pl.col("label") >= 0)
     models = records["model"].unique(maintain_order=True).to_list()
     pairs = [(a, b) for i, a in enumerate(models) for b in models[i + 1 :]]
     if len(models) > most_models:
         pairs = [(models[0], other) for other in models[1:]]
     kept = [name for name in by if name in records.columns]
     rows = []
-    for key, group in records.group_by(kept, maintain_order=True):
-        single = RUN not in group.columns or group[RUN].n_unique() == 1
-        per_image = group.group_by("model", "image").agg(pl.col("correct").mean())
-        wide = {name: frame.drop("model") for (name,), frame in per_image.group_by(["model"])}
+    for key, group in records.group_by(kept, maintain_order=True) if kept else [((), records)]:
+        n_runs = group[RUN].n_unique() if RUN in group.columns else 1
+        wide = (
+            group.group_by("image", "model")
+            .agg(pl.col(what).cast(pl.Float64).fill_nan(None).mean())
+            .rename({"image": ""})  # no model has this name
+            .pivot("model", index="", values=what)
+        )
         for a, b in pairs:
-            if a not in wide or b not in wide:
-                continue
-            both = wide[a].join(wide[b], on="image").sort("image")
-            first, second = both["correct"].to_numpy(), both["correct_right"].to_numpy()
-            paired = paired_bootstrap(first, second, n_resamples=2000)
-            rows.append(
-                dict(zip(kept, key, strict=True))
-                | {
-                    "model_a": a,
-                    "model_b": b,
-                    "n_images": both.height,
-                    "difference": 100 * paired.difference,
-                    "difference_low": 100 * paired.low,
-                    "difference_high": 100 * paired.high,
-                    "p_mcnemar": mcnemar(first, second).p_value if single else None,
-                }
-            )
-    return pl.DataFrame(rows, infer_schema_length=None) if rows else None
+            both = wide.select(a, b).drop_nulls() if {a, b} <= set(wide.columns) else wide.clear()
+            if both.height:
+                place = dict(zip(kept, key, strict=True)) | {"model_a": a, "model_b": b}
+                rows.append(place | _difference(both[a].to_numpy(), both[b].to_numpy(), n_runs, what == "correct"))
+    if not rows:
+        return None
+    frame = pl.DataFrame(rows, infer_schema_length=None)
+    frame = frame.drop(_told_by_others(frame, kept))
+    frame = frame.sort(name for name in kept if name in frame.columns) if kept else frame
+    return frame.with_columns(pl.Series("p_holm", holm(frame["p"].to_numpy())))
+
+
+def _told_by_others(frame: pl.DataFrame, columns: Sequence[str]) -> list[str]:
+    """Return the columns that tell no rows apart which the rest of them does not, the last ones first."""
+    told: list[str] = []
+    for name in reversed(columns):
+        rest = [other for other in columns if other != name and other not in told]
+        if frame.n_unique(rest) == frame.n_unique([*rest, name]) if rest else frame[name].n_unique() == 1:
+            told.append(name)
+    return told
+
+
+def _difference(first: np.ndarray, second: np.ndarray, n_runs: int, proportions: bool) -> dict[str, float]:
+    paired = paired_proportions(first, second, n_runs) if proportions else paired_means(first, second)
+    factor = 100 if proportions else 1
+    return {
+        "n_images": len(first),
+        "difference": factor * paired.difference,
+        "difference_low": factor * paired.low,
+        "difference_high": factor * paired.high,
+        "p": sign_flip_test(first, second, n_runs),
+    }

@@ -7,11 +7,12 @@ import functools
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, PrivateAttr
 from torch import Tensor
 
 from ipvit.metrics.accuracy import topk_correct
@@ -19,6 +20,8 @@ from ipvit.metrics.accuracy import topk_correct
 if TYPE_CHECKING:
     import polars as pl
 
+    from ipvit.data.dataset import Dataset
+    from ipvit.data.loader import Alteration
     from ipvit.experiments.charts import Figure
     from ipvit.models.model import Model
     from ipvit.preprocessing import View
@@ -75,6 +78,7 @@ class Batch:
             classes and instances, in this order, else 1.
         fields: further columns of the data set, ``(B,)`` each.
         classes: the data set's own classes.
+        prepared: what :meth:`Experiment.prepare` returned.
         donors: ``(K, 3, H, W)`` images whose pixels may occlude others, where the experiment asked for them.
         donor_ids: their ids.
     """
@@ -91,6 +95,7 @@ class Batch:
     donors: Tensor | None = None
     donor_ids: tuple[str, ...] = ()
     classes: tuple[str, ...] | None = None
+    prepared: Any = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -113,6 +118,31 @@ class Batch:
             regions=None if self.regions is None else self.regions[start:stop],
             fields={name: column[start:stop] for name, column in self.fields.items()},
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class Bench:
+    """What an experiment may use to get ready for a model before anything is measured.
+
+    Attributes:
+        folder: of the run; what is kept below it, under a name made of all that determines it, is there next time.
+        data: the images that will be measured.
+        seed: of the study.
+        precision: of the autocast that is on.
+        device: where the model is.
+        batch_size: images at a time.
+        workers: decoding processes.
+        unreadable: id and reason of images that could not be read; to be filled, so that the manifest names them.
+    """
+
+    folder: Path
+    data: Dataset
+    seed: int
+    precision: str
+    device: torch.device
+    batch_size: int
+    workers: int
+    unreadable: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,6 +178,24 @@ class Experiment(BaseModel):
     question: ClassVar[str]
     compare_by: ClassVar[tuple[str, ...]] = ()
     """Condition columns that the paired comparison of two models keeps apart."""
+    compare: ClassVar[str] = "correct"
+    """Column of the records that the paired comparison is about."""
+    reads: ClassVar[tuple[str, ...] | None] = None
+    """Columns of the records that :meth:`tables` and :meth:`comparable` look at, beside ``model``, ``image`` and
+    ``label``; None for all. Not inherited: a subclass may look at more."""
+
+    _only: frozenset[str] | None = PrivateAttr(default=None)
+
+    def limited_to(self, models: Sequence[str] | None) -> Self:
+        """Return the experiment for some of a study's models, given by label or name; None for all."""
+        copy = self.model_copy()
+        copy._only = None if models is None else frozenset(models)
+        return copy
+
+    def concerns(self, model: Model) -> bool:
+        """Tell whether a model of the study is to be measured at all."""
+        names = {model.name} if model.origin is None else {model.name, model.origin[0]}
+        return self._only is None or not names.isdisjoint(self._only)
 
     @property
     def needs(self) -> Requirements:
@@ -161,9 +209,60 @@ class Experiment(BaseModel):
     def check(self, model: Model) -> None:
         """Raise :class:`ipvit.errors.InputError` when this experiment cannot run on this model."""
 
+    def check_all(self, models: Sequence[Model]) -> None:
+        """Raise :class:`ipvit.errors.InputError` when this experiment cannot run on these models together."""
+
+    def on(self, data: Dataset) -> Experiment:
+        """Return the experiment as it is run on a data set: itself, unless the data decides something.
+
+        Raises:
+            ipvit.errors.InputError: it cannot run on this data.
+        """
+        return self
+
+    def subject(self, data: Dataset, limit: int | None) -> Dataset:
+        """Return what is measured one by one: the images of the data set, unless it is something made of many images.
+
+        An experiment on episodes, for example, returns a data set of episodes: with ids of its own that say what
+        determines them, the fingerprint of the images, and blank pictures. It is shared out, stored and resumed as
+        images are, and reaches :meth:`prepare` as ``bench.data``.
+
+        Args:
+            data: the images.
+            limit: how many of them the study uses; None for all.
+
+        Raises:
+            ipvit.errors.InputError: it cannot be made of this data.
+        """
+        return data
+
+    def alteration(self, condition: Condition) -> Alteration | None:
+        """Return what a worker process makes of each picture for a condition; None for the picture as it is.
+
+        The condition's ``batch.images`` are then the altered pictures. For work on single images that belongs on the
+        CPU; equal alterations are made once for all models with the same view.
+        """
+        return None
+
+    def covers(self, condition: Condition, data: Dataset) -> np.ndarray | None:
+        """Return which images of the data a condition is measured on, ``(len(data),)`` bool; None: on all."""
+        return None
+
     def conditions(self, model: Model) -> Sequence[Condition]:
         """Return every condition to measure for a model."""
         raise NotImplementedError
+
+    def classes(self, model: Model) -> Sequence[str] | None:
+        """Return the names of what the labels of a batch count: the model's outputs unless something else answers."""
+        return model.classes
+
+    def prepare(self, model: Model, bench: Bench) -> Any:
+        """Make what has to be there before a model can be measured; it reaches :meth:`measure` as ``batch.prepared``.
+
+        Called once per model, and only where something is missing; gradients are on. What it depends on beside the
+        model, the seed and the precision must be a field of the conditions.
+        """
+        return None
 
     def measure(self, model: Model, batch: Batch) -> Iterable[Records]:
         """Measure ``batch.conditions`` on a batch, one :class:`Records` per condition."""
@@ -172,6 +271,10 @@ class Experiment(BaseModel):
     def tables(self, records: pl.DataFrame) -> dict[str, pl.DataFrame]:
         """Return the tables, the main one first, from one row per image, condition and model."""
         raise NotImplementedError
+
+    def comparable(self, records: pl.DataFrame) -> pl.DataFrame:
+        """Return the rows of the records, with the column ``compare``, on which two models are compared."""
+        return records
 
     def figures(self, tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
         """Return the figures from the tables."""

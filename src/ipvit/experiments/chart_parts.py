@@ -106,7 +106,9 @@ def bands(
     ends = {"y": end_like(low, value), "y2": alt.Y2(field=high), "color": look.colour}
     if data[x].n_unique() <= 1:
         return [known.mark_rule(strokeWidth=1.8).encode(**ends, opacity=look.shown(0.8))]
-    return [known.mark_area(clip=True, fillOpacity=0.16).encode(**ends, opacity=look.shown(1.0))]
+    return [
+        known.mark_area(clip=True, fillOpacity=min(0.16, 1 / len(look.names))).encode(**ends, opacity=look.shown(1.0))
+    ]
 
 
 def finish(

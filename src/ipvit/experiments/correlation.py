@@ -51,6 +51,8 @@ class Correlation(Experiment):
     title: ClassVar[str] = "Correlation of representations under occlusion"
     reproduces: ClassVar[str] = "Table 1 and Figure 5"
     question: ClassVar[str] = "How much of a network's representation survives when patches are lost?"
+    compare: ClassVar[str] = "correlation"
+    compare_by: ClassVar[tuple[str, ...]] = (*SETTINGS, "information_loss")
 
     levels: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (0.25, 0.5, 0.75)
     """Information loss: the share of patches dropped at random."""
@@ -120,6 +122,14 @@ class Correlation(Experiment):
                 *by, "superclass", maintain_order=True
             )
         return tables
+
+    def comparable(self, records: pl.DataFrame) -> pl.DataFrame:
+        """Return what was read at each model's deepest block: blocks of different networks are not the same thing.
+
+        The class token of one network stands beside the pooled features of another, as in table 1.
+        """
+        last = _last_block(records)
+        return last if varying(records, ["feature"]) else last.drop("feature")
 
     def figures(self, tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
         """Return a curve per model over the levels, and the superclasses at the level nearest to half, as figure 5."""

@@ -44,6 +44,7 @@ class FeatureDrop(Experiment):
     reproduces: ClassVar[str] = "Tables 6 and 7"
     question: ClassVar[str] = "Does a network survive the loss of features deep inside as well as the loss of pixels?"
     compare_by: ClassVar[tuple[str, ...]] = ("block", "rate", "mask_scope")
+    reads: ClassVar[tuple[str, ...] | None] = ("block", "rate", "run", "mask_scope", "correct", "correct5")
 
     blocks: tuple[int, ...] = ()
     """Before which blocks or stages, from 0; by default every other block of a transformer (the paper: 0, 2, .. 10) and

@@ -78,6 +78,9 @@ class Occlusion(Experiment):
     reproduces: ClassVar[str] = "Figure 3"
     question: ClassVar[str] = "How much of the image can a network lose before it no longer recognises the object?"
     compare_by: ClassVar[tuple[str, ...]] = ("mode", *SETTINGS, "information_loss")
+    reads: ClassVar[tuple[str, ...] | None] = (
+        "mode", "information_loss", "run", *SETTINGS, "correct", "correct5", "dropped",
+    )  # fmt: skip
 
     modes: tuple[Mode, ...] = ("random",)
     """Which patches: random; salient or non_salient (the ones that hold the most or least foreground); block (one

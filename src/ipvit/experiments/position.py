@@ -44,6 +44,7 @@ class Position(Experiment):
         "Does a network recognise an object wherever it stands, however much of the input is empty?"
     )
     compare_by: ClassVar[tuple[str, ...]] = ("place", "scale")
+    reads: ClassVar[tuple[str, ...] | None] = ("place", "scale", "correct", "correct5")
 
     corners: tuple[Corner, ...] = _ORDER[:4]
     """Where the shrunk image goes."""

@@ -13,6 +13,7 @@ from ipvit.experiments.base import Experiment
 from ipvit.models.loading import import_file
 
 BUILT_IN = {
+    "accuracy": "ipvit.experiments.accuracy:Accuracy",
     "occlusion": "ipvit.experiments.occlusion:Occlusion",
     "feature-drop": "ipvit.experiments.feature_drop:FeatureDrop",
     "correlation": "ipvit.experiments.correlation:Correlation",
@@ -22,6 +23,10 @@ BUILT_IN = {
     "segment": "ipvit.experiments.segment:Segment",
     "shuffle": "ipvit.experiments.shuffle:Shuffle",
     "position": "ipvit.experiments.position:Position",
+    "probe": "ipvit.experiments.probe:Probe",
+    "fewshot": "ipvit.experiments.fewshot:FewShot",
+    "corruptions": "ipvit.experiments.corruptions:Corruptions",
+    "attack": "ipvit.experiments.attack:Attack",
 }
 """Name -> where the class is; imported when asked for."""
 

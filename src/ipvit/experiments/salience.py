@@ -74,7 +74,7 @@ class Salience:
         return f"{self._model.digest[:12]} block {self.block} head {self.head}{borrowed}"
 
     def maps(self, batch: Batch, grid: tuple[int, int]) -> Tensor:
-        """Return salience per grid cell, ``(B, rows, columns)``, float64, non-negative.
+        """Return salience per grid cell, ``(B, rows, columns)``, float64 (float32 on Apple's GPU), non-negative.
 
         The network sees the unoccluded images at its own input size, with its own normalisation. Its map is averaged
         onto the grid when the grid is another than its own.
@@ -92,7 +92,7 @@ class Salience:
     def _from_masks(self, batch: Batch) -> Tensor:
         if batch.masks is None:
             raise InputError("salience: the data has no foreground masks")
-        return batch.masks.double() + 1e-9  # background patches count for almost nothing, in a fixed order
+        return _fine(batch.masks) + 1e-9  # background patches count for almost nothing, in a fixed order
 
     def _from_attention(self, batch: Batch) -> Tensor:
         self.prepare()
@@ -115,7 +115,11 @@ class Salience:
             heads = attention[blocks[0]][:, :, row, n_prefix:]
             weights = heads.mean(dim=1) if self.head == "mean" else heads[:, int(self.head)]
         rows, columns = adapter.patch_grid(model.image_size)
-        return weights.double().view(len(weights), rows, columns)
+        return _fine(weights).view(len(weights), rows, columns)
+
+
+def _fine(values: Tensor) -> Tensor:
+    return values.float() if values.device.type == "mps" else values.double()
 
 
 def rollout(attention: list[Tensor]) -> Tensor:
@@ -129,7 +133,7 @@ def rollout(attention: list[Tensor]) -> Tensor:
     """
     total = None
     for block in attention:
-        mixed = 0.5 * block.double().mean(dim=1) + 0.5 * torch.eye(block.shape[-1], device=block.device).double()
+        mixed = 0.5 * _fine(block).mean(dim=1) + 0.5 * _fine(torch.eye(block.shape[-1], device=block.device))
         total = mixed if total is None else mixed @ total
     assert total is not None
     return total

@@ -17,6 +17,7 @@ from ipvit.errors import InputError
 from ipvit.experiments import segment_tables
 from ipvit.experiments.base import Batch, Condition, ExampleImage, Experiment, Records, Requirements
 from ipvit.experiments.overlays import outlined
+from ipvit.metrics.exact import double
 from ipvit.metrics.jaccard import jaccard
 from ipvit.models.adapters.base import DISTILLATION_NAMES
 from ipvit.models.model import Model
@@ -54,6 +55,8 @@ class Segment(Experiment):
     title: ClassVar[str] = "Segmentation by attention"
     reproduces: ClassVar[str] = "Table 4 and Figure 8"
     question: ClassVar[str] = "Does a network's attention know where the object is, without ever having been told?"
+    compare: ClassVar[str] = "jaccard"
+    compare_by: ClassVar[tuple[str, ...]] = ("token", "threshold", "mask", "protocol")
 
     thresholds: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.9,)
     """The foreground is the fewest patches that hold this share of the attention; several are a sweep."""
@@ -150,6 +153,14 @@ class Segment(Experiment):
         """Return the Jaccard index of the ways to make one mask of many heads, and of every head."""
         return segment_tables.tables(records)
 
+    def comparable(self, records: pl.DataFrame) -> pl.DataFrame:
+        """Return what the best head for each object and the mean of the heads reach on every image, in percent."""
+        names = {BEST: segment_tables.ORACLE, MEAN: segment_tables.AVERAGE}
+        rows = records.filter(pl.col("head").is_in(list(names)) & (pl.col("token") != ""))
+        return rows.with_columns(
+            pl.col("head").replace_strict(names).alias("mask"), pl.col("jaccard").cast(pl.Float64) * 100
+        )
+
     def figures(self, tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
         """Return the masks of each model side by side, and over the thresholds where there are several."""
         return segment_tables.figures(tables)
@@ -205,7 +216,7 @@ def head_masks(attention: Tensor, threshold: float) -> dict[str, Tensor]:
         bool ``(B, rows, columns)`` each.
     """
     masks = {str(head): mass_mask(attention[:, head], threshold) for head in range(attention.shape[1])}
-    return masks | {MEAN: mass_mask(attention.double().mean(dim=1), threshold)}
+    return masks | {MEAN: mass_mask(double(attention).mean(dim=1), threshold).to(attention.device)}
 
 
 def _tokens(model: Model) -> list[str]:

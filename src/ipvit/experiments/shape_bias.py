@@ -11,6 +11,8 @@ import numpy as np
 import polars as pl
 import torch
 
+from ipvit.data import load_dataset
+from ipvit.data.subset import Subset, select
 from ipvit.errors import InputError
 from ipvit.experiments import charts
 from ipvit.experiments.aggregate import varying
@@ -23,6 +25,7 @@ from ipvit.models.model import Model
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ipvit.data.dataset import Dataset
     from ipvit.experiments.charts import Figure
     from ipvit.preprocessing import View
 
@@ -58,15 +61,27 @@ class ShapeBias(Experiment):
     title: ClassVar[str] = "Shape bias"
     reproduces: ClassVar[str] = "Figure 6 and Table 3"
     question: ClassVar[str] = "When shape and texture disagree, which of the two does a network go by?"
+    compare: ClassVar[str] = "shape_bias"
+    compare_by: ClassVar[tuple[str, ...]] = ("token", "ties")
 
     ties: Ties = "first"
     """Of equally probable categories, take the first in the alphabet (texture-vs-shape) or the last
     (model-vs-human)."""
+    stimuli: str | None = None
+    """Cue-conflict images beside those of the study, for example ``cue-conflict:PATH``; by default the study's own
+    images are the stimuli."""
 
     @property
     def needs(self) -> Requirements:
         """Logits, and the shape and texture of every image."""
         return Requirements(labels=False, fields=("shape", "texture"))
+
+    def subject(self, data: Dataset, limit: int | None) -> Dataset:
+        """Return the stimuli where they are not the study's images; a limited study uses as many of them."""
+        if self.stimuli is None:
+            return data
+        stimuli = load_dataset(self.stimuli)
+        return Subset(stimuli, select(stimuli.ids, limit))
 
     def view(self, model: Model) -> View:
         """Return the whole picture scaled to the model's input: the benchmark's 224 pixels are neither cut nor scaled.
@@ -109,6 +124,19 @@ class ShapeBias(Experiment):
         if set(records["shape"]) <= set(PEOPLE_BY_CATEGORY):
             tables = _with_people(tables)
         return tables
+
+    def comparable(self, records: pl.DataFrame) -> pl.DataFrame:
+        """Return one value per image with a conflict whose mean is the shape bias, and which varies as it does.
+
+        The shape bias is a ratio over images, shape / (shape + texture); its linear expansion is a mean over images, so
+        that two models can be compared image by image.
+        """
+        shape = (pl.col("decision") == pl.col("shape")).cast(pl.Float64)
+        either = shape + (pl.col("decision") == pl.col("texture"))
+        bias = shape.sum() / either.sum()
+        value = bias + (shape - bias * either) / either.mean()
+        within = [name for name in ("model", *self.compare_by) if name in records.columns]
+        return records.filter(pl.col("shape") != pl.col("texture")).with_columns(value.over(within).alias("shape_bias"))
 
     def figures(self, tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
         """Return the shape bias of each model, and figure 6: that of each category."""
@@ -179,8 +207,8 @@ def decide(logits: Tensor, categories: CategoryMap, ties: str = "first") -> np.n
         categories: the classes of each category; the mean of their probabilities counts.
         ties: ``first`` or ``last`` of equally probable categories.
     """
-    finite = torch.isfinite(logits).all(dim=1)
-    shares = categories(torch.where(finite[:, None], logits, 0).double().softmax(dim=1))
+    finite = torch.isfinite(logits).all(dim=1).cpu()
+    shares = categories(torch.where(finite[:, None], logits.cpu(), 0).double().softmax(dim=1))
     best = shares == shares.amax(dim=1, keepdim=True)
     places = torch.arange(shares.shape[1], device=shares.device).expand_as(shares)
     chosen = torch.where(best, places, shares.shape[1]).amin(dim=1)

@@ -43,7 +43,8 @@ class Shuffle(Experiment):
     title: ClassVar[str] = "Patch shuffle"
     reproduces: ClassVar[str] = "Figures 10 and 11"
     question: ClassVar[str] = "How much does a network rely on where the parts of an object are?"
-    compare_by: ClassVar[tuple[str, ...]] = ("grid",)
+    compare_by: ClassVar[tuple[str, ...]] = ("cells", "grid")
+    reads: ClassVar[tuple[str, ...] | None] = ("grid", "cells", "run", "correct", "correct5")
 
     grids: tuple[Grid, ...] = ("2x2", "2x4", "4x4", "4x8", "8x8", "14x14", "16x16")
     """Rows and columns of cells; the unshuffled image is always measured too."""

@@ -34,6 +34,8 @@ class TokenSimilarity(Experiment):
     title: ClassVar[str] = "Similarity of class and shape token"
     reproduces: ClassVar[str] = "Section 3.2"
     question: ClassVar[str] = "Do the two tokens of a distilled network hold the same, or something of their own?"
+    compare: ClassVar[str] = "cosine"
+    compare_by: ClassVar[tuple[str, ...]] = ("norm",)
 
     norm: bool = True
     """Read the tokens after the final normalisation, as the heads do (the paper does not say)."""

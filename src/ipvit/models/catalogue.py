@@ -67,7 +67,7 @@ class Entry:
 
     Attributes:
         name: the whole name.
-        source: ``demo``, ``paper``, ``torchvision`` or ``timm``.
+        source: ``demo``, ``tin50``, ``paper``, ``torchvision`` or ``timm``.
         family: the paper's, or the library's own.
         capabilities: what can be measured with it, or None where only loading it tells.
     """
@@ -174,10 +174,17 @@ PUBLISHERS = {
 
 
 def _demo() -> Iterator[Entry]:
-    from ipvit.models.loading import demo_models
+    from ipvit.models.checkpoint import read_metadata
+    from ipvit.models.sources.own_files import BUNDLED, bundled_models, bundled_weights
 
-    for name in demo_models():
-        yield Entry(name, "demo", "bundled", TRANSFORMER if "deit" in name else STAGED)
+    for source in BUNDLED:
+        for name in bundled_models(source):
+            stated = read_metadata(bundled_weights(source, name.partition(":")[2])) or {}
+            network = stated["architecture"]
+            can = STAGED if network["name"].startswith("resnet") else TRANSFORMER
+            heads = {"token_heads"} if network["kwargs"].get("distilled") else set()
+            none = set() if stated["classes"] else {"logits"}
+            yield Entry(name, source, "bundled", can - none | heads)
 
 
 def _paper() -> Iterator[Entry]:

@@ -140,7 +140,7 @@ class CategoryMap:
         """
         if probabilities.shape[-1] != self.outputs:
             raise InputError(f"{probabilities.shape[-1]} outputs where the categories are of {self.outputs}")
-        totals = probabilities.sum(dim=-1, dtype=torch.float64)
+        totals = probabilities.sum(dim=-1)
         if (probabilities < 0).any() or not torch.allclose(totals, torch.ones_like(totals), atol=1e-2):
             raise InputError(
                 "these are no probabilities (negative, or not summing to 1): take the softmax of the logits"

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from ipvit.errors import InputError
-from ipvit.models.sources.own_files import DEMO_WEIGHTS
+from ipvit.models.sources.own_files import BUNDLED, bundled_weights
 from ipvit.models.weights import read_state_dict, resolve
 
 _COPIES = {"head_dist.weight": "head.weight", "head_dist.bias": "head.bias", "dist_token": "cls_token"}
@@ -20,7 +20,7 @@ def start_from(network: nn.Module, name: str) -> list[str]:
 
     Args:
         network: changed in place.
-        name: a safetensors or PyTorch file, its URL, or ``demo:NAME``.
+        name: a safetensors or PyTorch file, its URL, ``demo:NAME`` or ``tin50:NAME``.
 
     Returns:
         The names of the weights that stay as they were.
@@ -28,9 +28,8 @@ def start_from(network: nn.Module, name: str) -> list[str]:
     Raises:
         InputError: there is no such file, or nothing in it fits.
     """
-    path = DEMO_WEIGHTS / f"{name.removeprefix('demo:')}.safetensors" if name.startswith("demo:") else resolve(name)
-    if not path.is_file():
-        raise InputError(f"model.start: there are no weights {name!r}")
+    source, _, plain = name.partition(":")
+    path = bundled_weights(source, plain) if source in BUNDLED else resolve(name)
     stored, own = dict(read_state_dict(path)), network.state_dict()
     for second, first in (
         ("head_dist.weight", "head.weight"),

@@ -21,26 +21,43 @@ from ipvit.preprocessing import Preprocessing, View
 
 DEMO_WEIGHTS = Path(__file__).parent.parent / "weights"
 
+BUNDLED = {"demo": DEMO_WEIGHTS, "tin50": DEMO_WEIGHTS / "tin50"}
+"""Where the bundled networks lie: those of the procedural set, and those of 50 classes of Tiny ImageNet."""
+
+
+def bundled_models(source: str = "demo") -> list[str]:
+    """Return the names of the bundled networks of one source, ``demo`` or ``tin50``."""
+    return sorted(f"{source}:{path.stem}" for path in BUNDLED[source].glob("*.safetensors"))
+
 
 def demo_models() -> list[str]:
-    """Return the names of the bundled networks."""
-    return sorted(f"demo:{path.stem}" for path in DEMO_WEIGHTS.glob("*.safetensors"))
+    """Return the names of the networks of the procedural set."""
+    return bundled_models("demo")
 
 
-def load_demo(parsed: ModelName, pretrained: bool) -> Model:
+def bundled_weights(source: str, name: str) -> Path:
+    """Return the file of a bundled network's weights.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    path = BUNDLED[source] / f"{name}.safetensors"
+    if not path.is_file():
+        names = bundled_models(source)
+        raise InputError(
+            f"there is no bundled model '{source}:{name}'; there are: {', '.join(names)}."
+            + did_you_mean(f"{source}:{name}", names)
+        )
+    return path
+
+
+def load_bundled(parsed: ModelName, pretrained: bool) -> Model:
     """Load a bundled network.
 
     Raises:
         InputError: there is none of that name.
     """
-    path = DEMO_WEIGHTS / f"{parsed.name}.safetensors"
-    if not path.is_file():
-        names = [name.removeprefix("demo:") for name in demo_models()]
-        raise InputError(
-            f"there is no bundled model 'demo:{parsed.name}'; there are: "
-            + ", ".join(f"demo:{name}" for name in names)
-            + f".{did_you_mean(parsed.name, names)}"
-        )
+    path = bundled_weights(parsed.scheme, parsed.name)
     if parsed.weights:
         path = resolve(parsed.weights)
     return load_checkpoint(path, options=parsed.options, pretrained=pretrained)
@@ -61,15 +78,17 @@ def load_checkpoint(path: Path, *, options: dict[str, Any] | None = None, pretra
         network = build_network(architecture["name"], num_classes=len(stated["classes"]), **kwargs)
     if pretrained:
         load_strictly(network, read_state_dict(path), str(path))
-    return Model(
+    model = Model(
         network,
         name=path.stem,
         preprocessing=stated_preprocessing(stated),
-        classes=tuple(stated["classes"]),
+        classes=tuple(stated["classes"]) or None,
         architecture=f"{architecture['name']}{sorted(kwargs.items())}",
         source=str(path.name) if pretrained else "random initialisation",
         weights_sha256=sha256(path) if pretrained else None,
     )
+    model.distillation_token = stated.get("distillation_token", model.distillation_token)
+    return model
 
 
 def stated_preprocessing(stated: dict[str, Any]) -> Preprocessing:

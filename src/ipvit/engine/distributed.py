@@ -1,0 +1,197 @@
+"""Several processes on one study: who measures what, and the few words they exchange.
+
+Every process measures whole batches, the same ones that a single process would form, so that the records are the same
+bit for bit however many there are. They meet twice, before the first batch and after the last; while they measure,
+nobody waits for anybody.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+from ipvit.errors import InputError
+
+T = TypeVar("T")
+
+_PATIENCE = datetime.timedelta(days=30)
+"""How long a process waits for the others: the slowest has a whole study to measure."""
+
+
+class ProcessLost(ConnectionError):
+    """Another process of the run is gone."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "another process of this run is gone; what is measured is kept, and the same command goes on from there, "
+            "with any number of processes"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """One of several equal shares of the work.
+
+    Attributes:
+        index: which one, from 0.
+        count: of how many.
+    """
+
+    index: int = 0
+    count: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> Share:
+        """Read ``2/8``: the second of eight shares.
+
+        Raises:
+            InputError: it is no such share.
+
+        >>> Share.parse("2/8")
+        Share(index=1, count=8)
+        """
+        match = re.fullmatch(r"(\d+)/(\d+)", text.strip())
+        number, count = (int(part) for part in match.groups()) if match else (0, 0)
+        if not 1 <= number <= count:
+            raise InputError(f"a shard is NUMBER/COUNT from 1/8 to 8/8, not {text!r}")
+        return cls(number - 1, count)
+
+    def of(self, items: Sequence[T], *, contiguous: bool = False) -> list[T]:
+        """Return this share of the items: every ``count``-th, or a contiguous run of them.
+
+        >>> [Share(i, 3).of("abcde") for i in range(3)]
+        [['a', 'd'], ['b', 'e'], ['c']]
+        >>> [Share(i, 3).of("abcde", contiguous=True) for i in range(3)]
+        [['a'], ['b', 'c'], ['d', 'e']]
+        """
+        if contiguous:
+            return list(items[len(items) * self.index // self.count : len(items) * (self.index + 1) // self.count])
+        return list(items[self.index :: self.count])
+
+    def __str__(self) -> str:
+        return f"{self.index + 1}/{self.count}"
+
+
+class Team:
+    """The processes of one run; by default there is one.
+
+    Args:
+        rank: number of this process, from 0.
+        size: number of processes.
+        local_rank: number of this process on its machine.
+        local_size: number of processes on its machine.
+        group: their gloo process group; None where there is one process.
+    """
+
+    def __init__(
+        self, rank: int = 0, size: int = 1, local_rank: int = 0, local_size: int = 1, group: Any = None
+    ) -> None:
+        self.rank, self.size, self.local_rank, self.local_size = rank, size, local_rank, local_size
+        self._group = group
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes what there is one of: manifest, tables, report."""
+        return self.rank == 0
+
+    @property
+    def share(self) -> Share:
+        """The share of the work that this process does."""
+        return Share(self.rank, self.size)
+
+    def collect(self, value: T) -> list[T]:
+        """Return every process's value, in the order of the ranks.
+
+        Raises:
+            ProcessLost: one of them is gone.
+        """
+        if self._group is None:
+            return [value]
+        import torch.distributed as dist
+
+        values: list[Any] = [None] * self.size
+        with _losses():
+            dist.all_gather_object(values, value, group=self._group)
+        return values
+
+    def in_turn(self, work: Callable[[], T], *, per_machine: bool = True) -> T:
+        """Do work in one process, per machine or of all, which may leave something for the others; then in those.
+
+        Raises:
+            InputError: one of them could not; all stop.
+            ProcessLost: one of them is gone.
+        """
+        if self._group is None:
+            return work()
+        done: list[T] = []
+        first = self.local_rank == 0 if per_machine else self.leads
+        for turn in (first, not first):
+            self._together(lambda: done.append(work()), turn)
+        return done[0]
+
+    def agree(self, what: str, value: object) -> None:
+        """Make sure that all processes have the same value.
+
+        Raises:
+            InputError: they have not.
+        """
+        if len({repr(other) for other in self.collect(value)}) > 1:
+            self._stop(f"the processes of this run do not see the same {what}")
+
+    def _together(self, work: Callable[[], object], mine: bool) -> None:
+        error = ""
+        if mine:
+            try:
+                work()
+            except InputError as mistake:
+                error = str(mistake)
+        errors = [text for text in self.collect(error) if text]
+        if errors:
+            self._stop(errors[0])
+
+    def _stop(self, error: str) -> None:
+        if self.leads:
+            raise InputError(error)
+        raise SystemExit(2)  # one process says it
+
+
+@contextlib.contextmanager
+def launched() -> Iterator[Team]:
+    """Yield the processes that ``torchrun`` or ``accelerate launch`` started together; one where nobody did.
+
+    Raises:
+        ConnectionError: they cannot reach each other.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1 or "RANK" not in os.environ:
+        yield Team()
+        return
+    import torch.distributed as dist
+
+    ours = not dist.is_initialized()
+    if ours:
+        with _losses("the processes of this run cannot reach each other"):
+            dist.init_process_group("gloo", timeout=_PATIENCE)
+    group = dist.group.WORLD if ours else dist.new_group(backend="gloo", timeout=_PATIENCE)
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    local_size = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    try:
+        yield Team(dist.get_rank(), dist.get_world_size(), local_rank, local_size, group)
+    finally:
+        if ours:
+            dist.destroy_process_group()
+
+
+@contextlib.contextmanager
+def _losses(text: str = "") -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        if text:
+            raise ConnectionError(f"{text}: {' '.join(str(error).split())[:200]}") from None
+        raise ProcessLost from None

@@ -1,0 +1,73 @@
+"""Pictures of the conditions, kept beside the records for the report."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import json
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ipvit.engine.store import safe_name
+from ipvit.engine.sweep import Pair
+from ipvit.experiments.base import Batch
+from ipvit.files import write_atomic
+
+EXAMPLES = "examples"
+_CAPTIONS = "captions.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """A file and what it shows."""
+
+    caption: str
+    path: Path
+
+
+def save_examples(out: Path, pair: Pair, batch: Batch) -> None:
+    """Keep an experiment's pictures for one model; made anew when its parameters or the model change.
+
+    Equal pictures, of several models or conditions, share a file.
+    """
+    root = out / EXAMPLES / pair.experiment.name
+    listing = root / f"{safe_name(pair.model.name)}-{pair.model.digest[:8]}" / _CAPTIONS
+    made_with = _digest(f"{pair.experiment.version} {pair.experiment.model_dump_json()}".encode())
+    if listing.is_file() and json.loads(listing.read_text("utf-8"))["made_with"] == made_with:
+        return
+    pictures = []
+    with torch.inference_mode():
+        for example in pair.experiment.examples(pair.model, batch):
+            data = _png(example.image)
+            path = root / f"{_digest(data)}.png"
+            if not path.is_file():
+                write_atomic(path, data)
+            pictures.append({"file": path.name, "caption": example.caption})
+    if pictures:
+        content = {"model": pair.model.name, "made_with": made_with, "pictures": pictures}
+        write_atomic(listing, json.dumps(content, ensure_ascii=False, indent=1).encode())
+
+
+def read_examples(out: Path, experiment: str) -> dict[str, list[Picture]]:
+    """Return an experiment's pictures by model."""
+    found = {}
+    for listing in sorted((out / EXAMPLES / experiment).glob(f"*/{_CAPTIONS}")):
+        content = json.loads(listing.read_text("utf-8"))
+        files = [(entry["caption"], listing.parents[1] / entry["file"]) for entry in content["pictures"]]
+        found[content["model"]] = [Picture(caption, path) for caption, path in files if path.is_file()]
+    return found
+
+
+def _png(image: Tensor) -> bytes:
+    pixels = (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]

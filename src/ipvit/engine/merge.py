@@ -1,0 +1,190 @@
+"""Shards of one study, measured apart, joined into one run folder."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from ipvit.engine.distributed import Share
+from ipvit.engine.examples import EXAMPLES
+from ipvit.engine.lock import FolderLock
+from ipvit.engine.manifest import read_manifest, write_manifest
+from ipvit.engine.run import SHARDS, STUDY
+from ipvit.engine.store import KEY, Store, each_once, prepare_folder
+from ipvit.errors import InputError
+from ipvit.files import write_atomic
+
+Source = tuple[Path, dict[str, Any]]
+"""A run folder and its manifest."""
+
+_MUST_AGREE = {
+    "data": lambda manifest: manifest["data"]["fingerprint"],
+    "seed": lambda manifest: manifest["seed"],
+    "precision": lambda manifest: manifest["precision"],
+    "limit": lambda manifest: manifest["limit"],
+    "models": lambda manifest: sorted(model["digest"] for model in manifest["models"]),
+    "experiments": lambda manifest: sorted(manifest["experiments"]),
+}
+
+
+def merge(folders: Sequence[Path], out: Path, *, partial: bool = False) -> dict[str, Any]:
+    """Join shards into one run folder.
+
+    Args:
+        folders: run folders of shards, or the folder that has them below ``shards``.
+        out: the folder of the whole; what it holds already is kept.
+        partial: join what is there even where images are missing.
+
+    Returns:
+        The manifest of the whole.
+
+    Raises:
+        InputError: the shards are not of one study, contradict each other, or do not cover all images; nothing is
+            written then.
+    """
+    sources = _sources(folders, out)
+    _check_agreement(sources)
+    records = {name: _joined(name, sources) for name in _experiments(sources)}
+    manifest = _manifest(sources)
+    missing = _missing(sources)
+    if missing and not partial:
+        raise InputError(f"{'; '.join(missing)}; run those again, or join what is there with --partial")
+    prepare_folder(out)
+    with FolderLock(out):
+        store = Store(out)
+        for frame in records.values():
+            store.write(frame)
+        store.compact()
+        for name in (EXAMPLES, STUDY):
+            _copy(name, sources, out)
+        manifest["status"] = "failed" if manifest["failures"] else "interrupted" if missing else "done"
+        write_manifest(out, manifest)
+    return manifest
+
+
+def _sources(folders: Sequence[Path], out: Path) -> list[Source]:
+    found: dict[Path, dict[str, Any]] = {}
+    for folder in folders:
+        below = sorted(path.parent for path in folder.glob(f"{SHARDS}/*/manifest.json"))
+        for place in [folder, *below]:
+            manifest = read_manifest(place)
+            if manifest is not None:
+                found[place.resolve()] = manifest
+            elif place != folder or not below:
+                raise InputError(f"{str(place)!r} is not a run folder: it has no manifest.json, or a damaged one")
+    manifest = read_manifest(out)
+    if manifest is not None:
+        found.setdefault(out.resolve(), manifest)
+    return list(found.items())
+
+
+def _check_agreement(sources: Sequence[Source]) -> None:
+    first, reference = sources[0]
+    for folder, manifest in sources[1:]:
+        for what, value in _MUST_AGREE.items():
+            ours, theirs = value(reference), value(manifest)
+            if ours != theirs:
+                detail = f": {ours!r} and {theirs!r}" if isinstance(ours, int | str | None) else ""
+                raise InputError(f"{str(first)!r} and {str(folder)!r} differ in their {what}{detail}")
+
+
+def _experiments(sources: Sequence[Source]) -> list[str]:
+    return list(dict.fromkeys(name for folder, _ in sources for name in Store(folder).experiments()))
+
+
+def _joined(experiment: str, sources: Sequence[Source]) -> pl.DataFrame:
+    """Return the records of all sources, each result once.
+
+    Raises:
+        InputError: two of them have different values for the same result, or one has a damaged part.
+    """
+    frames = []
+    for folder, _ in sources:
+        store = Store(folder)
+        frame = store.records(experiment)
+        if store.damaged:
+            raise InputError(f"{str(store.damaged[0])!r} is damaged; run this shard again to replace it")
+        if not frame.is_empty():
+            frames.append(frame.with_columns(pl.lit(str(folder)).cast(pl.Categorical).alias("_folder")))
+    whole = pl.concat(frames, how="diagonal_relaxed")
+    once = each_once(whole)
+    values = [name for name in whole.columns if name not in ("_folder", "model")]
+    distinct = whole.unique(values)
+    if distinct.height > once.height:
+        key = list(KEY)
+        row = distinct.filter(pl.struct(key).is_duplicated()).sort(key).row(0, named=True)
+        raise InputError(
+            f"{experiment}: two shards have different results for the image {row['image']!r} under the same condition "
+            f"(one is in {row['_folder']!r}): they were not measured by the same code on the same kind of machine"
+        )
+    return once.drop("_folder")
+
+
+def _manifest(sources: Sequence[Source]) -> dict[str, Any]:
+    """Return the manifest of the whole, from the newest shard's."""
+    manifests = sorted((manifest for _, manifest in sources), key=lambda manifest: manifest["finished"])
+    whole = dict(manifests[-1])
+    selected = max(sum(group) for group in _groups(sources, lambda manifest: manifest.get("selected", 0)).values())
+    skipped = {entry["image"]: entry for manifest in manifests for entry in manifest["skipped"]}
+    failures = [failure for manifest in manifests for failure in manifest["failures"]]
+    return whole | {
+        "skipped": [skipped[image] for image in sorted(skipped)],
+        "selected": selected,
+        "images_used": selected - len(skipped),
+        "limited": selected < whole["data"]["images"],
+        "failures": list({repr(sorted(failure.items())): failure for failure in failures}.values()),
+        "seconds": round(sum(manifest["seconds"] for manifest in manifests), 1),
+        "measured_in_this_call": 0,
+        "shard": None,
+        "merged": sorted(manifest["shard"] for manifest in manifests if manifest.get("shard")),
+    }
+
+
+def _missing(sources: Sequence[Source]) -> list[str]:
+    """Say what is missing: nothing where one run, or all shards of one division, ended well."""
+    lacking = {
+        count: [f"shard {Share(index, count)} is missing" for index in range(count) if index not in shares]
+        for count, shares in _groups(sources, lambda m: _share(m).index).items()
+    }
+    for _, manifest in sources:
+        share = _share(manifest)
+        if manifest["status"] != "done":
+            lacking[share.count].append(f"shard {share} is {manifest['status']}")
+    for count, sizes in _groups(sources, lambda manifest: manifest.get("batch_size")).items():
+        if len(set(sizes)) > 1:
+            lacking[count].append(
+                f"shards had other images as their batch sizes differ ({min(sizes)} and {max(sizes)})"
+            )
+    places = {str(folder) for folder, _ in sources}
+    for folder, manifest in sources:
+        for place in manifest.get("rests_on", []):
+            if place not in places:
+                lacking[_share(manifest).count].append(f"{str(folder)!r} rests on {place!r}, which is not among them")
+    return min(lacking.values(), key=len)
+
+
+def _share(manifest: dict[str, Any]) -> Share:
+    return Share.parse(manifest.get("shard") or "1/1")
+
+
+def _groups(sources: Sequence[Source], value: Callable[[dict[str, Any]], Any]) -> dict[int, list[Any]]:
+    """Return a value of every manifest, by the number of shards that the study was divided into."""
+    groups: dict[int, list[Any]] = {}
+    for _, manifest in sources:
+        groups.setdefault(_share(manifest).count, []).append(value(manifest))
+    return groups
+
+
+def _copy(name: str, sources: Sequence[Source], out: Path) -> None:
+    """Copy what the shards have in common from the first that has it."""
+    origin = next((folder / name for folder, _ in sources if (folder / name).exists()), None)
+    if origin is None or (out / name).exists():
+        return
+    if origin.is_dir():
+        shutil.copytree(origin, out / name)
+    else:
+        write_atomic(out / name, origin.read_bytes())

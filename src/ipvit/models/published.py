@@ -1,0 +1,116 @@
+"""The clean accuracy a network was published with, where this package knows it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from ipvit.models.checkpoint import read_metadata
+from ipvit.models.paper import NETWORKS
+from ipvit.models.sources.common import ModelName
+from ipvit.models.sources.own_files import DEMO_WEIGHTS
+
+IMAGENET = "ImageNet validation"
+
+
+@dataclasses.dataclass(frozen=True)
+class Published:
+    """A stated accuracy.
+
+    Attributes:
+        top1: in percent.
+        data: on which images: a data name, or :data:`IMAGENET`.
+        images: on how many.
+        source: who says so.
+        tolerance: percentage points by which a right set-up may differ: other decoders, resizing or devices.
+    """
+
+    top1: float
+    data: str
+    images: int
+    source: str
+    tolerance: float = 0.5
+
+
+_DEIT, _SWIN, _T2T, _AUTHORS = "DeiT's README", "Swin's README", "T2T-ViT's README", "the authors' README"
+
+_PAPER: dict[str, tuple[float, str]] = {
+    "deit_tiny": (72.2, _DEIT),
+    "deit_small": (79.9, _DEIT),
+    "deit_base": (81.8, _DEIT),
+    "deit_tiny_distilled": (74.5, _DEIT),
+    "deit_small_distilled": (81.2, _DEIT),
+    "deit_base_distilled": (83.4, _DEIT),
+    "regnety_160": (82.9, _DEIT),
+    "swin_tiny": (81.2, _SWIN),
+    "swin_small": (83.2, _SWIN),
+    "swin_base": (85.2, _SWIN),
+    "t2t_vit_7": (71.7, _T2T),
+    "t2t_vit_14": (81.5, _T2T),
+    "t2t_vit_24": (82.3, _T2T),
+    "t2t_vit_t_14": (81.7, _T2T),
+    "t2t_vit_t_19": (82.4, _T2T),
+    "t2t_vit_t_24": (82.6, _T2T),
+    "resnet50_sin": (60.2, "Geirhos et al.'s README"),
+    "no_pos_deit_t": (68.3, _AUTHORS),
+    "patch_22_deit_t": (68.7, _AUTHORS),
+    "patch_28_deit_t": (65.2, _AUTHORS),
+    "patch_32_deit_t": (63.1, _AUTHORS),
+    "patch_38_deit_t": (55.2, _AUTHORS),
+}
+"""Top-1 on ImageNet's validation set. The paper's evaluation resizes another way: see the tolerance."""
+
+_TIMM = {
+    f"deit_{size}{kind}_patch16_224": f"deit_{size}{kind}"
+    for size in ("tiny", "small", "base")
+    for kind in ("", "_distilled")
+}
+
+
+def published(name: str) -> Published | None:
+    """Return what a network was published with, by the name that ``load_model`` takes.
+
+    Returns:
+        None where this package does not know, or the name brings weights of its own.
+
+    >>> published("torchvision:resnet50?weights=IMAGENET1K_V1").top1
+    76.13
+    >>> published("paper:deit_tiny").top1
+    72.2
+    """
+    parsed = ModelName.parse(name)
+    if parsed.scheme == "demo":
+        return _measured_in_training(parsed)
+    if parsed.weights:
+        return None
+    if parsed.scheme == "torchvision":
+        return _torchvision(parsed)
+    known = parsed.name if parsed.scheme == "paper" else _TIMM.get(parsed.name.partition(".")[0], "")
+    if parsed.scheme not in ("", "timm", "paper") or known not in _PAPER:
+        network = NETWORKS.get(known)
+        constructor = network.constructor if network else ""
+        same_weights = network is not None and network.weights is not None and "download.pytorch.org" in network.weights
+        return _torchvision(ModelName.parse(f"{constructor}?weights=IMAGENET1K_V1")) if same_weights else None
+    top1, source = _PAPER[known]
+    return Published(top1, IMAGENET, 50_000, source, 0.7)
+
+
+def _torchvision(parsed: ModelName) -> Published | None:
+    import torchvision.models as zoo
+
+    weights = zoo.get_model_weights(parsed.name)
+    wanted = str(parsed.options.get("weights", "DEFAULT"))
+    entry: Any = weights[wanted] if wanted in weights.__members__ else None
+    metrics = entry.meta.get("_metrics", {}).get("ImageNet-1K", {}) if entry else {}
+    if "acc@1" not in metrics:
+        return None
+    return Published(float(metrics["acc@1"]), IMAGENET, 50_000, f"torchvision, {entry.name}")
+
+
+def _measured_in_training(parsed: ModelName) -> Published | None:
+    path = DEMO_WEIGHTS / f"{parsed.name}.safetensors"
+    stated = read_metadata(path) if path.is_file() and not parsed.weights else None
+    if not stated or "measured" not in stated:
+        return None
+    measured = stated["measured"]
+    return Published(float(measured["top1"]), str(measured["data"]), int(measured["n"]), "measured when it was trained")

@@ -1,0 +1,167 @@
+"""The doctor: a right set-up is called right, a wrong one is recognised for what it is."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+import ipvit
+from ipvit.cli import main
+from ipvit.data.dataset import MemoryDataset
+from ipvit.engine.doctor import examine
+from ipvit.models.published import Published, published
+
+COLOURS = torch.tensor(
+    [
+        [0.50, 0.45, 0.55],
+        [0.55, 0.50, 0.42],
+        [0.45, 0.55, 0.50],
+        [0.42, 0.48, 0.60],
+        [0.60, 0.42, 0.47],
+        [0.48, 0.62, 0.44],
+    ]
+)
+NAMES = ["disc", "triangle", "square", "star", "cross", "heart"]
+STATED = Published(100.0, "", 0, "a test")
+
+
+class NearestColour(nn.Module):
+    """Knows each class by its colour, as it looks after normalisation with mean and std of 0.5."""
+
+    def forward(self, x):
+        return -torch.cdist(x.mean(dim=(2, 3)), (COLOURS - 0.5) / 0.5)
+
+
+class Painted(nn.Module):
+    def __init__(self, change):
+        super().__init__()
+        self.inner, self.change = NearestColour(), change
+
+    def forward(self, x):
+        return self.inner(self.change(x))
+
+
+def model(classes=NAMES, mean=(0.5,) * 3, std=(0.5,) * 3, change=lambda x: x):
+    return ipvit.wrap(Painted(change), size=8, crop_pct=1.0, mean=mean, std=std, classes=list(classes))
+
+
+def data(per_class: int = 20) -> MemoryDataset:
+    labels = torch.arange(len(NAMES)).repeat(per_class)
+    noise = 0.02 * torch.randn(len(labels), 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    return MemoryDataset((COLOURS[labels][:, :, None, None] + noise).clamp(0, 1), labels, NAMES)
+
+
+def diagnose(network, images=None, stated=STATED):
+    return examine(network, images or data(), torch.device("cpu"), published=stated)
+
+
+def test_a_right_set_up_is_right():
+    found = diagnose(model())
+    assert found.right and found.top1 == 100 and found.images == 120 and found.causes == []
+    assert found.low == pytest.approx(96.9, abs=0.1) and found.high == 100
+
+
+def test_a_wrong_normalisation_is_named_with_the_right_one():
+    found = diagnose(model(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)))
+    assert found.right is False
+    assert found.causes[0].startswith("normalisation: mean 0.5 and std 0.5 instead of 0.485/0.456/0.406 and 0.229/")
+
+
+def test_swapped_channels_are_named():
+    assert diagnose(model(change=lambda x: x.flip(1))).causes[0].startswith("channels: blue, green, red")
+
+
+def test_pixels_that_should_go_up_to_255_are_named():
+    assert diagnose(model(change=lambda x: (x + 1) / 255 - 1)).causes[0].startswith("pixels: 0 to 255")
+
+
+def test_labels_counted_one_off_are_named():
+    (cause,) = diagnose(model([*NAMES[1:], "none"]), MemoryDataset(*without_the_first())).causes
+    assert cause == "label order: outputs are counted one off (100.0 % with -1)"
+
+
+def without_the_first():
+    images = data()
+    rows = [i for i in range(len(images)) if images.labels[i] > 0]
+    return torch.stack([images.read(i) for i in rows]), images.labels[rows] - 1, NAMES[1:]
+
+
+def test_mixed_up_classes_are_told_from_unknown_ones():
+    (cause,) = diagnose(model(sorted(NAMES))).causes
+    assert cause.startswith("label order: the classes are mixed up (100.0 %")
+    (cause,) = diagnose(model(change=lambda x: torch.randn(x.shape, generator=torch.Generator().manual_seed(0)))).causes
+    assert cause.startswith("none of the usual mistakes explains it")
+
+
+def test_better_than_published_is_not_right_either():
+    found = diagnose(model(), stated=Published(70.0, "", 0, "a test"))
+    assert not found.right and "trained on" in found.causes[0]
+
+
+def test_the_published_value_may_lie_anywhere_in_the_interval():
+    few = data(2)
+    assert diagnose(model(), few, Published(80.0, "", 0, "a test")).right, "12 of 12 right is compatible with 80 %"
+    assert not diagnose(model(), data(), Published(90.0, "", 0, "a test")).right
+
+
+def test_without_a_published_value_nothing_is_claimed():
+    found = diagnose(model(), stated=None)
+    assert found.right is None and found.top1 == 100
+
+
+def test_published_values_are_those_of_the_very_weights():
+    assert published("torchvision:resnet50?weights=IMAGENET1K_V1").top1 == 76.13
+    assert published("torchvision:resnet50").top1 > 80
+    assert published("paper:resnet50").top1 == 76.13 and published("paper:deit_small").top1 == 79.9
+    assert published("deit_small_patch16_224").top1 == 79.9
+    for unknown in (
+        "paper:resnet50@mine.pth",
+        "deit_small_patch16_224@x.pth",
+        "paper:dino_vits16",
+        "a.py:b",
+        "resnet50",
+    ):
+        assert published(unknown) is None
+    assert published("demo:deit_micro").images == 1000
+
+
+def test_images_without_labels_cannot_be_measured():
+    with pytest.raises(ipvit.InputError, match="has no class folders"):
+        diagnose(model(), MemoryDataset(torch.zeros(2, 3, 8, 8)))
+
+
+def test_the_command_line_says_what_is_there_and_asks_for_what_it_needs(capsys):
+    assert main(["doctor", "demo:deit_micro", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["models"] == {"demo:deit_micro": None}
+    assert found["versions"]["torch"] == torch.__version__.split("+")[0] or found["versions"]["torch"]
+    assert {"cores", "threads", "disk_free", "shared_memory_free", "extras", "device"} <= set(found)
+    assert main(["doctor", "--data", "demo:trifeature"]) == 2
+    assert "which network?" in capsys.readouterr().err
+    assert main(["doctor", "demo:deit_micro", "--data", "demo:trifeature", "--expect", "150"]) == 2
+
+
+def test_a_network_that_is_not_right_is_told_of_by_the_exit_code(capsys):
+    arguments = ["doctor", "demo:resnet_micro", "--data", "demo:trifeature", "--limit", "60", "--expect"]
+    assert main([*arguments, "99"]) == 0
+    assert main([*arguments, "20"]) == 1
+    assert "published 20.0 % (--expect): not right" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_bundled_networks_have_their_recorded_accuracies(capsys):
+    assert main(["doctor"]) == 0
+    printed = capsys.readouterr().out
+    assert "97.1 % top-1 on 1,000 images" in printed and "99.1 % top-1 on 1,000 images" in printed
+    assert printed.count("): right") == 2
+
+
+@pytest.mark.slow
+def test_a_real_network_with_the_wrong_normalisation_is_found_out(real):
+    name = f"tf_efficientnet_lite0@{real}/efficientnet_lite0.safetensors"
+    right, images = ipvit.load_model(name), ipvit.load_dataset(real / "imagenet-sample")
+    assert diagnose(right, images, Published(91.1, "", 0, "measured")).right
+    view = right.preprocessing.view
+    wrong = ipvit.wrap(right.backbone, size=view.size, crop_pct=view.crop_pct, classes=right.classes)
+    assert "mean 0.5 and std 0.5" in diagnose(wrong, images, Published(91.1, "", 0, "measured")).causes[0]

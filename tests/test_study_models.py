@@ -1,0 +1,45 @@
+"""An experiment of a study can be for some of its models only, and can bring its own images."""
+
+from __future__ import annotations
+
+import pytest
+
+from ipvit.api import run_study
+from ipvit.engine.study import make_study
+from ipvit.errors import InputError
+
+STUDY = {
+    "models": ["demo:deit_micro", {"name": "demo:resnet_micro", "label": "CNN"}],
+    "data": "demo:trifeature",
+    "limit": 8,
+    "workers": 0,
+}
+
+
+def test_an_experiment_is_run_on_the_models_it_names_and_the_others_on_all(tmp_path):
+    experiments = {"shuffle": {"grids": ["2x2"], "models": ["CNN"]}, "position": {}}
+    run = run_study(make_study(STUDY | {"experiments": experiments}), tmp_path, progress=False)
+    assert set(run.tables["shuffle"]["model"]) == {"CNN"}
+    assert set(run.tables["position"]["model"]) == {"demo:deit_micro", "CNN"}
+    assert "CNN" in (tmp_path / "study.yaml").read_text()
+
+
+def test_a_model_can_be_named_as_it_is_loaded(tmp_path):
+    experiments = {"shuffle": {"grids": ["2x2"], "models": ["demo:resnet_micro"]}}
+    run = run_study(make_study(STUDY | {"experiments": experiments}), tmp_path, progress=False)
+    assert set(run.tables["shuffle"]["model"]) == {"CNN"}
+
+
+def test_a_model_the_study_does_not_have_is_named():
+    experiments = {"shuffle": {"models": ["demo:resnet_mikro"]}}
+    with pytest.raises(InputError, match=r"shuffle: no model of the study is called.*Did you mean 'demo:resnet_micro'"):
+        make_study(STUDY | {"experiments": experiments})
+
+
+def test_shape_bias_can_be_measured_on_stimuli_beside_the_studys_images(tmp_path):
+    experiments = {"shape-bias": {"stimuli": "demo:trifeature/cue-conflict"}, "shuffle": {"grids": ["2x2"]}}
+    run = run_study(make_study(STUDY | {"experiments": experiments}), tmp_path, progress=False)
+    assert run.tables["shape-bias"]["n_images"].to_list() == [8, 8]
+    assert set(run.records("shape-bias")["image"].cast(str)).isdisjoint(run.records("shuffle")["image"].cast(str))
+    again = run_study(make_study(STUDY | {"experiments": experiments}), tmp_path, progress=False)
+    assert again.tables["shape-bias"].equals(run.tables["shape-bias"])
