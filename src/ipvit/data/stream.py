@@ -35,7 +35,7 @@ class StreamDataset:
     aliases: tuple[str, ...] | None = None
 
     def __init__(self, name: str, source: Any, split: str, classes: tuple[str, ...] | None) -> None:
-        reader = getattr(source, "reader", None)
+        reader: Any = getattr(source, "reader", None)
         if hasattr(reader, "dist_num_replicas"):  # timm would split it by process, as for training
             reader.dist_rank, reader.dist_num_replicas = 0, 1
         n = len(source)
