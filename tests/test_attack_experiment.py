@@ -260,6 +260,13 @@ def test_aligned_and_unaligned_patches_are_told_apart(tmp_path):
     assert trained["placement"].to_list() == ["grid", "off_grid"] and trained["covered"].to_list() == [0.25, 0.25]
 
 
+def test_a_patch_that_no_image_is_left_for_is_told(finished):
+    only_clean = {"attack": finished.tables["attack"].filter(attack="clean")}
+    patch = ipvit.Attack(attacks=("patch",))
+    assert "No image was left to measure patches on" in patch.summary(only_clean)[-1]
+    assert patch.summary(finished.tables) == finished.experiments["attack"].summary(finished.tables)
+
+
 def test_the_papers_numbers_stand_beside_those_of_its_networks(tmp_path):
     rows = reference("attack", ["paper:deit_small", "net"])
     assert rows.filter(attack="pgd", epsilon=2.0)["top1"].to_list() == [8.1]
@@ -297,7 +304,7 @@ def last_line(capsys) -> str:
         (["--attacks", "patch", "--patch-areas", "0.7"], "0.5"),
         (["--attacks", "patch", "--patch-target", "teapot"], "no class 'teapot'"),
         (["--attacks", "patch", "--patch-placements", "grid"], "only squares"),
-        (["--attacks", "patch", "--patch-placements", "grid", "--patch-shape", "square"], "does not divide"),
+        (["--attacks", "patch", "--patch-placements", "grid", "--patch-shape", "square"], "16x16 pixels; 4x4 would"),
         (["--attacks", "patch", "--patch-data", "images"], "very images it is measured on"),
         (["--attacks", "patch", "--patch-data", "nowhere"], "no data 'nowhere'"),
         (["--attacks", "patch", "--patch-files", "nothing.png"], "cannot read the patch file"),

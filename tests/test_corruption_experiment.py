@@ -335,6 +335,24 @@ def test_the_four_extra_corruptions_are_shown_and_do_not_count():
     assert spatter["family"] == "extra" and spatter["mean_error"] == 100 and spatter["ce"] is None
 
 
+def test_the_extra_corruptions_alone_have_no_mean_error_and_a_summary_all_the_same():
+    records = made_up_records(models=1).filter(pl.col("corruption").is_in(["clean", "fog"]))
+    records = records.with_columns(corruption=pl.col("corruption").replace("fog", "spatter"))
+    tables = make_tables(records, "alexnet")
+    said = ipvit.Corruptions(corruptions=("spatter",)).summary(tables)[0]
+    assert said.startswith("net0 (on the fly): clean ") and "no mCE" in said
+    without_clean = make_tables(records.filter(pl.col("severity") > 0), "alexnet")
+    assert "no mean error" in ipvit.Corruptions(corruptions=("spatter",)).summary(without_clean)[0]
+
+
+def test_means_over_different_photos_are_told():
+    records = made_up_records(models=1)
+    partly = records.filter((pl.col("corruption") != "snow") | (pl.col("severity") != 5) | (pl.col("image") < "i010"))
+    told = "net0 (on the fly): not every corruption was measured on the same photos, snow at 5 on 10 of 40"
+    assert any(said.startswith(told) for said in ipvit.Corruptions().summary(make_tables(partly, "alexnet")))
+    assert not any("same photos" in said for said in ipvit.Corruptions().summary(make_tables(records, "alexnet")))
+
+
 def test_families_average_their_corruptions_and_begin_at_the_clean_image():
     records = made_up_records(models=1)
     table = make_tables(records, "alexnet")["corruptions-family"]

@@ -13,7 +13,7 @@ import torch
 import ipvit
 from conftest import write_images
 from ipvit.errors import InputError
-from ipvit.experiments.features import Features, FeatureStore, Read, last_blocks, own_token
+from ipvit.experiments.features import Features, FeatureStore, Read, _Column, last_blocks, own_token
 from ipvit.preprocessing import View
 from plain_loops import photos, tiny_resnet, tiny_vit, wrapped
 
@@ -131,6 +131,26 @@ def test_a_file_that_was_cut_short_is_computed_again(tmp_path, vit):
     (path,) = tmp_path.glob("*/block-00-class.npy")
     path.write_bytes(path.read_bytes()[:100])
     assert np.array_equal(store.extract(vit, data, [Read(0, "class")]).matrix([Read(0, "class")]), before)
+
+
+def test_two_processes_that_make_the_same_array_at_once_lose_nothing(tmp_path, monkeypatch):
+    """One has looked and found no file; before it makes one, the other makes its own and writes a row."""
+    first, second = (_Column(tmp_path / "x", 3, np.dtype("<f4")) for _ in range(2))
+    make = np.lib.format.open_memmap
+
+    def late(*arguments, **options):
+        monkeypatch.setattr(np.lib.format, "open_memmap", make)
+        first.write(np.array([0]), np.ones((1, 2)))
+        return make(*arguments, **options)
+
+    monkeypatch.setattr(np.lib.format, "open_memmap", late)
+    second.write(np.array([2]), np.full((1, 2), 2.0))
+    first.commit()
+    second.commit()
+    found = _Column(tmp_path / "x", 3, np.dtype("<f4"))
+    wanted = np.array([[1, 1], [0, 0], [2, 2]])
+    assert found.done.any() and np.array_equal(found.values()[found.done], wanted[found.done])
+    assert not list(tmp_path.glob(".*.tmp"))
 
 
 def test_a_block_that_is_not_there_is_named(tmp_path, vit):

@@ -14,7 +14,7 @@ from conftest import write_images
 from ipvit.cli import main
 from ipvit.data.dataset import MemoryDataset
 from ipvit.errors import InputError
-from ipvit.experiments import probe_fit
+from ipvit.experiments import probe_fit, probe_tables
 from ipvit.experiments.probe_fit import held_out
 from ipvit.models.probe import read_probe, save_probe, with_probe
 from plain_loops import CLASSES, photos, salience, tiny_resnet, tiny_vit, wrapped
@@ -261,6 +261,21 @@ def test_the_papers_numbers_stand_beside_those_of_its_own_networks(tmp_path):
     assert "(paper)" in json.dumps(run.figures["probe-blocks"].to_dict())
 
 
+@pytest.mark.parametrize(
+    ("name", "theirs"),
+    [
+        ("cub:birds/train", ["CUB"]),
+        ("/data/CUB_200_2011", ["CUB"]),
+        ("inaturalist2019:x/minitrain", ["iNat"]),
+        ("flowers102:x/train", ["Flowers"]),
+        ("/data/coordinates/incubator", []),  # inat and cub inside of words
+    ],
+)
+def test_our_data_are_the_papers_where_a_word_of_the_name_begins_as_its_name(name, theirs):
+    known = pl.DataFrame({"data": ["CUB", "Flowers", "iNat", "Places365"]})
+    assert known.filter(probe_tables._named(pl.col("data"), name))["data"].to_list() == theirs
+
+
 def test_a_probed_backbone_without_classifier_is_a_model_for_every_experiment(tmp_path):
     backbone, data = salience(), coloured(16, 1)
     probed(tmp_path, backbone, data, train=coloured(), heads=("lbfgs",), last=("2",))
@@ -380,6 +395,16 @@ def test_weights_that_the_file_names_need_not_be_repeated(here, capsys):
         (["--model", "nets.py:salience", "--heads", "own"], "give train, the data to fit heads on"),
         (["--model", "nets.py:plain", "--train", "train"], ""),
         (["--train", "train", "--train-limit", "2"], "probe:"),
+        (["--train", "train", "--val", "test"], "what is reported must not choose"),
+        (["--train", "train", "--val", "train"], "images that a head is fitted on"),
+        (
+            ["--val", "train", "--train-limit", "5"],
+            "ipvit: probe: without train no head is fitted, and val, train_limit",
+        ),
+        (
+            ["--train", "train", "--protocol", "authors", "--no-refit"],
+            "probe: protocol authors leaves no choice of refit",
+        ),
     ],
 )
 def test_mistakes_are_one_line(here, capsys, more, wanted):
@@ -404,6 +429,38 @@ def test_what_is_no_probe_file_is_said_in_one_line(here, text, wanted):
     with pytest.raises(InputError, match=wanted) as caught:
         ipvit.load_model(f"nets.py:vit@probe:{text}")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "wanted"),
+    [
+        ("cub:birds/all", "", "12 images of cub:birds/all are in the data of the run"),
+        ("cub:birds/train", "cub:birds/test", "what is reported must not choose"),
+        ("cub:birds/trainval", "cub:birds", "images that a head is fitted on"),
+        ("cub:birds", "cub:birds", ""),
+    ],
+)
+def test_parts_of_a_published_set_that_share_images_are_refused(here, capsys, train, val, wanted):
+    (here / "birds").mkdir()
+    for part in ("train", "test"):
+        (here / part).rename(here / "birds" / part)
+    code = main(["probe", "-m", "nets.py:vit", "-d", "cub:birds", "--train", train, "--val", val, "--last", "2",
+                 "--tokens", "class", "--out", "out", "--workers", "0"])  # fmt: skip
+    assert wanted in capsys.readouterr().err
+    assert code == (2 if wanted else 0)
+    if not wanted:  # neither name says a part: heads are fitted on train and chosen on val
+        fit = read_probe(heads_in(here / "out")["2-class-lbfgs"]).fit
+        assert fit["train"] == "cub:birds/train" and fit["train_images"] == 24 and fit["validation_images"] == 4
+
+
+def test_of_equally_good_heads_the_summary_names_the_one_in_the_file(tmp_path):
+    run = probed(tmp_path, heads=("sgd", "lbfgs"), learning_rates=(0.1,), last=("2", "all"))
+    heads = run.tables["probe-heads"].filter(pl.col("validation") == 100)
+    (best,) = tmp_path.glob("probes/*/best.safetensors")
+    assert heads.height > 1 and len(read_probe(best).reads) == 1
+    (sentence,) = (text for text in probe_tables.summary(run.tables) if "best.safetensors" in text)
+    read = read_probe(best).reads[0]
+    assert f"reads {read.token} of block {read.block};" in sentence
 
 
 def test_a_class_that_no_head_knows_is_named(tmp_path):

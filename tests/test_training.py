@@ -458,6 +458,14 @@ def test_a_checkpoint_gives_the_network_and_its_description_back(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["net.safetensors"]
 
 
+def test_what_training_wrote_is_a_model_by_its_path_alone(tmp_path, small_sets):
+    best = train(tiny_recipe(epochs=1), tmp_path / "mine", device="cpu", progress=False)
+    model = load_model(str(best))
+    assert model.name == "mine/best" and model.classes == Trifeature(n=1).classes and not model.training
+    with pytest.raises(InputError, match=r"there is no file '.*other.safetensors'"):
+        load_model(str(tmp_path / "other.safetensors"))
+
+
 def test_a_file_without_a_description_or_not_safetensors_is_told_apart(tmp_path):
     save_file({"x": torch.zeros(1)}, tmp_path / "plain.safetensors")
     assert read_metadata(tmp_path / "plain.safetensors") is None

@@ -25,7 +25,7 @@ def command_for(name: str) -> Callable[..., int]:
         keys = subject.study_keys() | {"experiments": [{"name": name, "parameters": parameters}]} | options.given()
         return measure(keys, options, default_out=Path("runs") / kind.name)
 
-    command.__doc__ = f"{kind.title} ({kind.reproduces}).\n\n{kind.question}"
+    command.__doc__ = f"{kind.heading()}.\n\n{kind.question}"
     keyword = inspect.Parameter.KEYWORD_ONLY
     common = [
         inspect.Parameter("subject", keyword, annotation=Subject),

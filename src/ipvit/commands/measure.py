@@ -96,7 +96,7 @@ def print_tables(results: Run) -> None:
         console.print(f"[bold yellow]limited run: {used:,} of {whole:,} images[/]")
     for name, experiment in results.experiments.items():
         tables = {key: table for key, table in results.tables.items() if key == name or key.startswith(f"{name}-")}
-        for table in terminal_tables(tables, title=f"{experiment.title} ({experiment.reproduces})"):
+        for table in terminal_tables(tables, title=experiment.heading()):
             console.print(table)
         for sentence in experiment.summary(tables) if tables else []:
             console.print(sentence, highlight=False, markup=False)

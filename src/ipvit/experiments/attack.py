@@ -27,7 +27,7 @@ from ipvit.experiments.base import (
     classify,
     judge,
 )
-from ipvit.experiments.grids import Grid
+from ipvit.experiments.grids import Grid, check_grid
 from ipvit.experiments.patch_files import Look, Patch, load_patch
 from ipvit.experiments.patches import Order, Patches, Training, frozen, output_of, training_positions
 from ipvit.models.model import Model
@@ -198,6 +198,8 @@ class Attack(Experiment):
         if PATCH not in self.attacks:
             return
         for look in dict.fromkeys(order.look for order in self._orders()):
+            if look.grid and look.shape == "square":
+                check_grid(look.grid, model)
             try:
                 look.form(model.image_size)
             except ValueError as error:
@@ -259,7 +261,13 @@ class Attack(Experiment):
 
     def summary(self, tables: dict[str, pl.DataFrame]) -> list[str]:
         """Say what each attack leaves of the accuracy."""
-        return attack_tables.summary(tables)
+        sentences = attack_tables.summary(tables)
+        if PATCH in self.attacks and attack_tables.PATCHES not in tables:
+            sentences.append(
+                "No image was left to measure patches on: all were for training. Measure on more images, or train on "
+                "others (patch_data) or fewer (patch_images)."
+            )
+        return sentences
 
     def examples(self, model: Model, batch: Batch) -> Iterator[ExampleImage]:
         """Yield an image that the network gets right under every attack, and the patches themselves."""

@@ -156,7 +156,10 @@ def _over_epsilon(table: pl.DataFrame, paper: pl.DataFrame | None) -> Figure:
 
 
 def _over_area(table: pl.DataFrame, paper: pl.DataFrame | None) -> Figure:
-    """Two curves per model: the trained patch and noise of the same size; both begin without a patch."""
+    """Two curves per model: the trained patch and noise of the same size; both begin without a patch.
+
+    On a grid a patch is as large as whole cells, so it stands at the share that it really covers.
+    """
     settings = [name for name in (*PATCH_SETTINGS, "training") if name in table.columns]
     bare = table.filter(pl.col("patch") == _NOTHING)
     patched = table.filter(pl.col("patch") != _NOTHING)
@@ -164,7 +167,10 @@ def _over_area(table: pl.DataFrame, paper: pl.DataFrame | None) -> Figure:
     starts = curves.join(bare.drop(*settings, "patch"), on="model", maintain_order="left")
     whole = pl.concat([starts, patched], how="diagonal_relaxed")
     whole = whole.sort(pl.col("patch") == _NOISE, maintain_order=True)  # the models have their colours first
-    whole = whole.with_columns(pl.when(pl.col("patch") == _NOISE).then(pl.lit("noise")).alias("patch"))
+    whole = whole.with_columns(
+        pl.when(pl.col("patch") == _NOISE).then(pl.lit("noise")).alias("patch"),
+        pl.coalesce("covered", "area").alias("area"),
+    )
     if paper is not None:
         rows = paper.filter(pl.col("attack") == "patch").select("model", "area", "top1")
         whole = pl.concat([whole, rows], how="diagonal_relaxed")
@@ -184,7 +190,7 @@ def _over_area(table: pl.DataFrame, paper: pl.DataFrame | None) -> Figure:
 
 
 def _matrix(table: pl.DataFrame) -> Figure:
-    """The trained-on network down, the attacked one across, one panel per size; the last placement and shape."""
+    """The trained-on network down, the attacked one across, one panel per size and other setting."""
     settings = [name for name in (*PATCH_SETTINGS, "training") if name in table.columns]
     panel = pl.concat_str(
         [(100 * pl.col("area")).round(1).cast(pl.String).str.strip_suffix(".0") + " % of the image",

@@ -174,8 +174,9 @@ class Experiment(BaseModel):
     version: ClassVar[int] = 1
     """Raised whenever the same parameters would give other numbers: old records are then measured again."""
     title: ClassVar[str]
-    reproduces: ClassVar[str]
-    question: ClassVar[str]
+    reproduces: ClassVar[str] = ""
+    """Table or figure of the paper; empty for an experiment that is not the paper's."""
+    question: ClassVar[str] = ""
     compare_by: ClassVar[tuple[str, ...]] = ()
     """Condition columns that the paired comparison of two models keeps apart."""
     compare: ClassVar[str] = "correct"
@@ -185,6 +186,11 @@ class Experiment(BaseModel):
     ``label``; None for all. Not inherited: a subclass may look at more."""
 
     _only: frozenset[str] | None = PrivateAttr(default=None)
+
+    @classmethod
+    def heading(cls) -> str:
+        """Return the title, and what of the paper it reproduces."""
+        return f"{cls.title} ({cls.reproduces})" if cls.reproduces else cls.title
 
     def limited_to(self, models: Sequence[str] | None) -> Self:
         """Return the experiment for some of a study's models, given by label or name; None for all."""

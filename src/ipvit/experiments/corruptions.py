@@ -156,6 +156,7 @@ class Corruptions(Experiment):
             mine = pl.col("model").eq(row["model"]) & pl.col("made").eq(row["made"])
             missing = corruption_tables.missing_cells(tables["corruptions"].filter(mine))
             sentences.append(_sentence(row, missing) + _hardest(tables["corruptions-ce"].filter(mine)))
+            sentences += _uneven(row, tables["corruptions"].filter(mine))
         if not (tables["corruptions-mce"]["made"] == FILES).all():
             sentences.append(NOT_COMPARABLE)
         return sentences
@@ -220,9 +221,9 @@ def _answers_imagenet(model: Model) -> bool:
 
 def _sentence(row: dict[str, Any], missing: Sequence[str]) -> str:
     """Say one network's overall numbers, or why there is no mCE."""
-    plain = f"{row['model']} ({row['made']}): mean error {row['mean_error']:.1f} %"
-    if row["clean_error"] is not None:
-        plain += f", clean {row['clean_error']:.1f} %"
+    errors = {"mean error": row["mean_error"], "clean": row["clean_error"]}  # no mean of the four extra ones alone
+    said = ", ".join(f"{name} {error:.1f} %" for name, error in errors.items() if error is not None)
+    plain = f"{row['model']} ({row['made']}): {said or 'no mean error'}"
     if row["mce"] is not None:
         ends = "" if row["mce_low"] is None else f" [{row['mce_low']:.1f}, {row['mce_high']:.1f}]"
         return f"{plain}, mCE {row['mce']:.1f} %{ends} ({row['reference']} is 100)."
@@ -232,6 +233,18 @@ def _sentence(row: dict[str, Any], missing: Sequence[str]) -> str:
     if row["reference"] is None:
         return f"{plain}; no mCE: AlexNet's errors are for ImageNet's classes, give one of the networks as normaliser."
     return f"{plain}; no mCE: {row['reference']} makes no error on some corruption, or was not measured on all."
+
+
+def _uneven(row: dict[str, Any], cells: pl.DataFrame) -> list[str]:
+    """Say that means mix different photos, as on a folder of which a part is missing."""
+    counts = cells.filter(pl.col("severity") > 0).sort("n_images", maintain_order=True)
+    if counts["n_images"].n_unique() < 2:
+        return []
+    least, most = counts.row(0, named=True), counts["n_images"][-1]
+    return [
+        f"{row['model']} ({row['made']}): not every corruption was measured on the same photos, "
+        f"{least['corruption']} at {least['severity']} on {least['n_images']} of {most}; the means mix them."
+    ]
 
 
 def _hardest(rows: pl.DataFrame) -> str:

@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import secrets
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -260,11 +261,27 @@ class _Column:
                 array = None  # cut short: all of it is computed again
             if isinstance(array, np.memmap) and array.dtype == self.dtype and len(array) == self.rows:
                 return array
+            if width is not None:
+                self.path.unlink(missing_ok=True)
         if width is None:
             return None
         self._marks.unlink(missing_ok=True)
         self.done[:] = False
-        return np.lib.format.open_memmap(self.path, mode="w+", dtype=self.dtype, shape=(self.rows, width))
+        self._make(width)
+        return np.load(self.path, mmap_mode="r")
+
+    def _make(self, width: int) -> None:
+        """Make an empty array, unless another process has just done so: what it wrote must not be lost."""
+        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+        np.lib.format.open_memmap(temporary, mode="w+", dtype=self.dtype, shape=(self.rows, width))
+        try:
+            os.link(temporary, self.path)  # a rename would replace the other's
+        except FileExistsError:
+            pass
+        except OSError:  # no links on this drive
+            temporary.replace(self.path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def _write_at(file: int, data: bytes, offset: int) -> None:

@@ -202,7 +202,7 @@ class FewShot(Experiment):
         return fewshot_tables.figures(tables)
 
     def summary(self, tables: dict[str, pl.DataFrame]) -> list[str]:
-        """Say which network tells new classes apart best, and what several blocks gain."""
+        """Say which network tells new classes apart best, and by what."""
         return fewshot_tables.summary(tables)
 
     def _weight(self, classifier: str) -> float:

@@ -140,7 +140,7 @@ def _with_settings(column: str, table: pl.DataFrame, settings: Sequence[str]) ->
 
 
 def summary(tables: dict[str, pl.DataFrame]) -> list[str]:
-    """Say per kind of episode which network is best, and what its last blocks together gain."""
+    """Say per kind of episode which network, classifier and number of blocks is best."""
     sentences = []
     for (data, kind), rows in tables[NAME].group_by(["data_set", "kind"], maintain_order=True):
         best = rows.sort("accuracy", descending=True, maintain_order=True).row(0, named=True)

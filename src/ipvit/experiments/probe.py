@@ -17,6 +17,7 @@ from torch import Tensor
 from ipvit.data import load_dataset
 from ipvit.data.dataset import Dataset
 from ipvit.data.labels import map_classes
+from ipvit.data.transfer import SETS
 from ipvit.data.transfer import protocol as published_splits
 from ipvit.errors import InputError
 from ipvit.experiments import probe_tables
@@ -49,6 +50,9 @@ FITTED_FIELDS = (
     "refit",
 )
 """What the authors' recipe leaves no choice of."""
+
+TRAIN_FIELDS = ("val", "train_limit", *(name for name in FITTED_FIELDS if name not in ("heads", "val")))
+"""What says how heads are fitted."""
 
 
 def _data(value: Any, handler: Any) -> Any:
@@ -157,10 +161,19 @@ class Probe(Experiment):
 
     @model_validator(mode="after")
     def _one_recipe(self) -> Probe:
-        fixed = sorted(set(FITTED_FIELDS) & self.model_fields_set) if self.protocol == "authors" else []
-        if fixed and any(getattr(self, name) != type(self).model_fields[name].default for name in fixed):
+        if self.protocol == "authors" and (fixed := self._changed(FITTED_FIELDS)):
             raise ValueError(f"protocol authors leaves no choice of {', '.join(fixed)}")
         return self
+
+    @model_validator(mode="after")
+    def _something_to_fit_on(self) -> Probe:
+        if not self.train and (idle := self._changed(TRAIN_FIELDS)):
+            raise ValueError(f"without train no head is fitted, and {', '.join(idle)} would have no effect")
+        return self
+
+    def _changed(self, names: Sequence[str]) -> list[str]:
+        """Return which of the fields have another value than by default."""
+        return [name for name in names if getattr(self, name) != type(self).model_fields[name].default]
 
     @property
     def needs(self) -> Requirements:
@@ -248,7 +261,8 @@ class Probe(Experiment):
         if self.protocol == "authors":
             return None
         if self.val:
-            return self._open(self.val, "validation")
+            published = isinstance(self.val, str) and self.val.partition(":")[0] in SETS
+            return self._open(self.val, "val" if published else "validation")  # the latter means their reported part
         name = "" if self._train is None else self._train.name
         splits = published_splits(name)
         return None if splits is None or splits[0] != name else self._open(splits[1])

@@ -18,6 +18,7 @@ from torch import Tensor
 from ipvit.data.dataset import Dataset
 from ipvit.data.labels import map_classes
 from ipvit.data.subset import select
+from ipvit.data.transfer import in_common
 from ipvit.errors import InputError
 from ipvit.experiments.base import Bench
 from ipvit.experiments.features import Features, FeatureStore, StoredType
@@ -154,8 +155,10 @@ class Fitter:
         if train.classes is None:
             raise InputError(f"probe: the training data {train.name} has no classes")
         self.classes = train.classes
-        if bench.data.fingerprint == train.fingerprint:
-            raise InputError(f"probe: {train.name} is the data of the run too; heads are not measured on what they saw")
+        _apart(train, bench.data, "the data of the run", "heads are not measured on what they saw")
+        if val is not None:
+            _apart(val, bench.data, "the data of the run", "what is reported must not choose the hyper-parameters")
+            _apart(val, train, "the training data", "images that a head is fitted on say nothing about its choice")
 
     def heads(self, wanted: Sequence[tuple[ReadSet, FitPlan]]) -> list[FittedHead]:
         """Return the heads, fitting those that are not in the run folder yet; name the best of them."""
@@ -170,17 +173,17 @@ class Fitter:
                 for reads, probe in self._fit(images, sets, plan):
                     save_probe(self._path(reads, plan), probe)
         found = [FittedHead(read_probe(path), str(path.relative_to(self.bench.folder))) for path in paths]
-        self._name_best([head.probe for head in found])
+        self._name_best(found)
         return found
 
     def _path(self, reads: ReadSet, plan: FitPlan) -> Path:
         determined_by = [self.model.digest, str(reads.reads), plan.key, self.bench.seed, self.bench.precision]
         return self.folder / f"{reads.label}-{plan.kind}-{_digest(determined_by)[:8]}.safetensors"
 
-    def _name_best(self, probes: Sequence[ProbeHead]) -> None:
-        chosen = [probe for probe in probes if "validation" in probe.fit]
+    def _name_best(self, heads: Sequence[FittedHead]) -> None:
+        chosen = [head for head in heads if "validation" in head.probe.fit]
         if chosen:
-            save_probe(self.folder / BEST, max(chosen, key=lambda probe: probe.fit["validation"]))
+            save_probe(self.folder / BEST, min(chosen, key=_merit).probe)
 
     def _images(self, sets: Sequence[ReadSet], plan: FitPlan) -> _Images:
         reads = tuple(dict.fromkeys(read for one in sets for read in one.reads))
@@ -331,6 +334,17 @@ class _Search:
 
     def _labels(self, rows: NDArray[np.bool_]) -> Tensor:
         return torch.from_numpy(self.images.labels[rows])
+
+
+def _merit(head: FittedHead) -> tuple[float, int, str]:
+    """Return what heads are ranked by, the best first; the summary of the tables ranks them alike."""
+    return -head.probe.fit["validation"], len(head.probe.reads), head.file
+
+
+def _apart(data: Dataset, other: Dataset, what: str, why: str) -> None:
+    """Refuse data that have images in common with others."""
+    if n := in_common(data, other):
+        raise InputError(f"probe: {n:,} images of {data.name} are in {what}, {other.name}, too; {why}")
 
 
 def held_out(ids: Sequence[str], labels: NDArray[np.int64], share: float) -> NDArray[np.bool_]:

@@ -84,7 +84,8 @@ def explain(error: ValidationError, kind: Any) -> str:
         known = list(kind.model_fields)
         return f"there is no {path!r}.{did_you_mean(path, known)} Known: {', '.join(known)}{more}"
     if fault["type"] == "value_error":  # our own words, which already name the value
-        return f"{path}: {fault['msg'].removeprefix('Value error, ')}{more}"
+        place = f"{path}: " if path else ""  # none where several fields do not go together
+        return f"{place}{fault['msg'].removeprefix('Value error, ')}{more}"
     return f"{path}: {fault['msg']}; got {fault['input']!r}{more}"
 
 

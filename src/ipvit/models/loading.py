@@ -55,9 +55,9 @@ def load_model(name: str, *, pretrained: bool = True, label: str | None = None) 
     Args:
         name: ``deit_small_patch16_224`` (timm), ``torchvision:resnet50``, ``hf-hub:owner/name``,
             ``transformers:FOLDER``, ``paper:deit_s_sin_dist`` (every network of the paper), ``demo:deit_micro``
-            (bundled) or ``path/to/file.py:factory``; after ``?`` further options of the constructor
-            (``?img_size=512&num_classes=50``); after ``@`` a local safetensors or PyTorch file, or its URL;
-            after ``@probe:`` a linear head that ``ipvit probe`` fitted on that network.
+            (bundled), a checkpoint of ``ipvit train`` (``.../best.safetensors``) or ``path/to/file.py:factory``; after
+            ``?`` further options of the constructor (``?img_size=512&num_classes=50``); after ``@`` a local safetensors
+            or PyTorch file, or its URL; after ``@probe:`` a linear head that ``ipvit probe`` fitted on that network.
         pretrained: without weights after ``@``, fetch the published ones; otherwise start from a fixed random seed.
         label: name in tables; the name itself by default.
 
@@ -69,6 +69,8 @@ def load_model(name: str, *, pretrained: bool = True, label: str | None = None) 
     """
     if MARK in name or name.startswith(MARK[1:]):
         return _load_probed(name, pretrained, label)
+    if name.endswith(".safetensors") and "@" not in name:
+        return _load_trained(name, pretrained, label)
     parsed = ModelName.parse(name)
     if parsed.scheme not in LOADERS:
         known = ", ".join(f"{scheme}:" for scheme in LOADERS if scheme not in ("", "file"))
@@ -77,6 +79,18 @@ def load_model(name: str, *, pretrained: bool = True, label: str | None = None) 
         )
     model = LOADERS[parsed.scheme](parsed, pretrained)
     model.name = label or short_name(name)
+    model.origin = name, pretrained
+    return model.eval().requires_grad_(False)
+
+
+def _load_trained(name: str, pretrained: bool, label: str | None) -> Model:
+    """Load what ``ipvit train`` wrote, by its path alone."""
+    path = Path(name).expanduser()
+    if not path.is_file():
+        raise InputError(f"there is no file {name!r}")
+    model = load_checkpoint(path, pretrained=pretrained)
+    # every training calls its files best and last: its folder's name says more
+    model.name = label or (f"{path.parent.name}/{path.stem}" if path.stem in ("best", "last") else path.stem)
     model.origin = name, pretrained
     return model.eval().requires_grad_(False)
 

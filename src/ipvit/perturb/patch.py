@@ -52,7 +52,9 @@ class Form:
             self._check_grid()
         if self.side * self.scale[1] > min(self.size):
             raise ValueError(
-                f"a {self.shape} of {self.area:.0%} does not fit into {self.size[0]}x{self.size[1]} pixels"
+                f"a {self.shape} of {self.area:.0%}"
+                + (f", scaled by up to {self.scale[1]:g}," if self.scale[1] > 1 else "")
+                + f" does not fit into {self.size[0]}x{self.size[1]} pixels"
             )
         if self.placement == "off_grid" and self.side + self.cell > min(self.size):
             raise ValueError(f"a patch of {self.side:g} pixels leaves no room half a cell off the grid")
@@ -82,7 +84,7 @@ class Form:
         if self.grid is None:
             raise ValueError(f"the placement {self.placement!r} needs a grid")
         if self.shape != "square" or self.scale != (1.0, 1.0):
-            raise ValueError("only squares of one scale can be aligned with a grid")
+            raise ValueError(f"only squares of one scale can be aligned with a grid, not a {self.shape} of {self.scale}")
         if any(length % cells for length, cells in zip(self.size, self.grid, strict=True)):
             raise ValueError(f"a grid of {self.grid[0]}x{self.grid[1]} does not divide {self.size[0]}x{self.size[1]}")
         if self.size[0] // self.grid[0] != self.size[1] // self.grid[1]:

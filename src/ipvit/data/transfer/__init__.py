@@ -21,7 +21,7 @@ from ipvit.data.transfer.places import Absent
 from ipvit.data.transfer.table import SETS, THREE, TWO, Piece, PublishedSet, Share, Splits
 from ipvit.errors import InputError, did_you_mean
 
-__all__ = ["SETS", "SPLIT_NAMES", "PublishedSet", "open_set", "protocol"]
+__all__ = ["SETS", "SPLIT_NAMES", "PublishedSet", "in_common", "open_set", "protocol"]
 
 
 def open_set(name: str, place: str, split: str | None, decoder: Decoder) -> Dataset:
@@ -56,6 +56,23 @@ def protocol(data: str) -> tuple[str, str, str] | None:
     root, _ = _parted(SETS[name], place, None)
     fit, choose, report = (f"{name}:{root.as_posix()}/{split}" for split in SETS[name].protocol or ())
     return fit, choose, report
+
+
+def in_common(first: Dataset, second: Dataset) -> int:
+    """Return how many images two data sets are known to share: the same data, or two parts of one published set.
+
+    Copies of a file under another name or in another folder are not noticed.
+    """
+    if first.fingerprint == second.fingerprint:
+        return len(first)
+    folder = _folder(first)
+    return len(set(first.ids).intersection(second.ids)) if folder and folder == _folder(second) else 0
+
+
+def _folder(data: Dataset) -> Path | None:
+    """Return the folder that a part of a published set lies in, below which its ids are unique."""
+    name, _, place = data.name.partition(":")
+    return Path(place).parent.absolute() if name in SETS and place else None
 
 
 def _parted(entry: PublishedSet, place: str, split: str | None) -> tuple[Path, str]:
