@@ -204,6 +204,17 @@ def test_a_run_killed_between_two_patches_goes_on_with_the_next(finished, tmp_pa
     assert len(calls) == 3 + 6 and patch_files(tmp_path) == patch_files(finished.out)
 
 
+def test_a_patch_whose_picture_was_lost_is_trained_again(finished, tmp_path):
+    folder = tmp_path / "out"
+    shutil.copytree(finished.out / "patches", folder / "patches")
+    before = patch_files(folder)
+    lost = next(folder.glob("patches/*/*.png"))
+    lost.unlink()
+    models = [network(0, "one"), network(1, "other")]
+    result = run(small(), models, photos(), folder)
+    assert not result.manifest["failures"] and patch_files(folder) == before
+
+
 def test_a_saved_patch_attacks_another_network_as_it_did_in_the_matrix(finished, tmp_path):
     files = [str(path) for path in sorted(finished.out.glob("patches/one-*/20pct*.png"))]
     assert len(files) == 2
@@ -304,7 +315,12 @@ def last_line(capsys) -> str:
         (["--attacks", "patch", "--patch-areas", "0.7"], "0.5"),
         (["--attacks", "patch", "--patch-target", "teapot"], "no class 'teapot'"),
         (["--attacks", "patch", "--patch-placements", "grid"], "only squares"),
-        (["--attacks", "patch", "--patch-placements", "grid", "--patch-shape", "square"], "16x16 pixels; 4x4 would"),
+        (["--attacks", "patch", "--patch-placements", "grid", "--patch-shape", "square"], "32x32 pixels; 16x16 would"),
+        (
+            ["--attacks", "patch", "--patch-placements", "grid", "--patch-shape", "square", "--patch-grid", "4x4"]
+            + ["--patch-areas", "0.05", "0.06"],
+            "both 8 pixels wide on the grid 4x4",
+        ),
         (["--attacks", "patch", "--patch-data", "images"], "very images it is measured on"),
         (["--attacks", "patch", "--patch-data", "nowhere"], "no data 'nowhere'"),
         (["--attacks", "patch", "--patch-files", "nothing.png"], "cannot read the patch file"),

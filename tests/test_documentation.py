@@ -105,7 +105,8 @@ def desk(tmp_path, monkeypatch) -> Path:
         folder = tmp_path / "imagenet" / "val" / SYNSETS[index % 3]
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(data.read(index).permute(1, 2, 0).numpy()).save(folder / f"{index}.JPEG")
-    shutil.copytree(tmp_path / "imagenet" / "val", tmp_path / "photos")
+    for name in ("photos", "imagenet-sample"):
+        shutil.copytree(tmp_path / "imagenet" / "val", tmp_path / name)
     for page in PAGES:
         for language in ("yaml", "python"):
             for block in blocks(page, language):
@@ -121,6 +122,7 @@ RUNNABLE = [
     if all(name.startswith("demo:") for name in re.findall(r"(?:-m|--model|-d|--data) (\S+)", line))
     and arguments(line)[0] not in ("play", "train", "demo", "run", "check", "compare", "report", "merge", "reproduce")
     and "PATH" not in line
+    and "@probe:" not in line  # of a head that the line before it would fit
 ]
 
 
@@ -137,10 +139,28 @@ def test_commands_on_bundled_networks_run_as_they_are_shown(page, line, desk, ca
 
 
 @pytest.mark.slow
+def test_the_first_real_measurement_runs_as_it_is_shown_but_for_the_weights(desk, capsys):
+    """The chain of the getting-started page, with random weights and two images."""
+    content = yaml.safe_load((desk / "study.yaml").read_text())
+    names = [model if isinstance(model, dict) else {"name": model} for model in content["models"]]
+    content["models"] = [model | {"pretrained": False} for model in names]
+    content |= {"limit": 2, "workers": 0, "experiments": {"shuffle": {"grids": ["2x2"]}, "position": {}}}
+    (desk / "study.yaml").write_text(yaml.safe_dump(content))
+    page = ROOT / "docs" / "getting-started.md"
+    shown = [arguments(line) for line in lines(page) if line.startswith("ipvit ") and "demo" not in line]
+    assert [tokens[0] for tokens in shown] == ["occlusion", "check", "run", "compare", "doctor", "doctor"][: len(shown)]
+    for tokens in shown:
+        if tokens[0] == "occlusion":
+            tokens[tokens.index("--limit") + 1] = "2"
+            tokens += ["--no-pretrained", "--levels", "0", "--levels", "0.5", "--runs", "1", "--workers", "0"]
+        assert main(tokens) == 0, f"{tokens}: {capsys.readouterr().err}"
+
+
+@pytest.mark.slow
 def test_pieces_of_python_run(desk):
     for page in PAGES:
         for block in blocks(page, "python"):
-            if "my_module" in block or re.match(r"# \S+\.py\n", block) or "(module" in block or "..." in block:
+            if "my_" in block or re.match(r"# \S+\.py\n", block) or "(module" in block or "..." in block:
                 continue  # speaks of something of yours
             if page.name == "data.md":
                 continue

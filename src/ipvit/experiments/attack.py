@@ -197,13 +197,19 @@ class Attack(Experiment):
         """Raise InputError when a patch does not fit the network's input, or it has no such class."""
         if PATCH not in self.attacks:
             return
+        sides: dict[tuple[str, float], float] = {}
         for look in dict.fromkeys(order.look for order in self._orders()):
             if look.grid and look.shape == "square":
                 check_grid(look.grid, model)
             try:
-                look.form(model.image_size)
+                side = look.form(model.image_size).side
             except ValueError as error:
                 raise InputError(f"attack: {model.name}: {error}") from None
+            if sides.setdefault((look.placement, side), look.area) != look.area:
+                raise InputError(
+                    f"attack: {model.name}: patches of {sides[look.placement, side]:g} and {look.area:g} of the image "
+                    f"are both {side:g} pixels wide on the grid {look.grid}; leave one of them out of patch_areas"
+                )
             output_of(model, look.target)
         if self._training is not None:
             self._training.digest(model)

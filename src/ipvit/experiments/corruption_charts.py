@@ -22,11 +22,12 @@ def draw(tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
     figures |= _errors(tables["corruptions-ce"])
     overall = tables["corruptions-mce"].with_columns(_series(tables["corruptions-mce"]))
     if overall["mce"].null_count() < overall.height:
+        farthest = overall.select(pl.max_horizontal(pl.col("mce", "mce_high").max())).item()
         figures["corruptions-mce"] = charts.dots(
             with_paper(overall, tables, "corruptions").with_columns(pl.coalesce("series", "model").alias("series")),
             x="mce", y="series", low="mce_low", high="mce_high", series="series",
             x_title=f"mCE (%; {overall['reference'].drop_nulls()[0]} is 100, lower is better)",
-            title="Mean corruption error",
+            title="Mean corruption error", x_domain=(0, 1.05 * max(100.0, farthest)),
         )  # fmt: skip
     return figures
 

@@ -126,7 +126,8 @@ class Patches:
 
     def _stored(self, digest: str, order: Order, key: str, bench: Bench) -> Path | None:
         name = f"*-{digest[:8]}/{_name(order, key)}.json"  # written last
-        return next(iter(sorted((bench.folder / FOLDER).glob(name))), None)
+        found = sorted((bench.folder / FOLDER).glob(name))
+        return next((path for path in found if path.with_suffix(".png").is_file()), None)
 
     def _trained(self, model: Model, order: Order, key: str, training: Training, bench: Bench) -> Patch:
         images, labels = self._read(model, training, bench)

@@ -84,7 +84,9 @@ class Form:
         if self.grid is None:
             raise ValueError(f"the placement {self.placement!r} needs a grid")
         if self.shape != "square" or self.scale != (1.0, 1.0):
-            raise ValueError(f"only squares of one scale can be aligned with a grid, not a {self.shape} of {self.scale}")
+            raise ValueError(
+                f"only squares of one scale can be aligned with a grid, not a {self.shape} of {self.scale}"
+            )
         if any(length % cells for length, cells in zip(self.size, self.grid, strict=True)):
             raise ValueError(f"a grid of {self.grid[0]}x{self.grid[1]} does not divide {self.size[0]}x{self.size[1]}")
         if self.size[0] // self.grid[0] != self.size[1] // self.grid[1]:
