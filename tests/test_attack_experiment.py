@@ -1,6 +1,7 @@
 """The attack experiment in a run: what is measured on what, resuming, transfer, saved patches, mistakes."""
 
 import json
+import shutil
 from pathlib import Path
 
 import polars as pl
@@ -317,8 +318,8 @@ def last_line(capsys) -> str:
         (["--attacks", "patch", "--patch-placements", "grid"], "only squares"),
         (["--attacks", "patch", "--patch-placements", "grid", "--patch-shape", "square"], "32x32 pixels; 16x16 would"),
         (
-            ["--attacks", "patch", "--patch-placements", "grid", "--patch-shape", "square", "--patch-grid", "4x4"]
-            + ["--patch-areas", "0.05", "0.06"],
+            ["--attacks", "patch", "--patch-placements", "grid", "--patch-shape", "square"]
+            + ["--patch-grid", "4x4", "--patch-areas", "0.05", "0.06"],
             "both 8 pixels wide on the grid 4x4",
         ),
         (["--attacks", "patch", "--patch-data", "images"], "very images it is measured on"),

@@ -480,14 +480,21 @@ def test_a_file_without_a_description_or_not_safetensors_is_told_apart(tmp_path)
 # --- the bundled networks --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", BUNDLED)
+CLASSIFIERS = sorted(
+    path.stem for path in WEIGHTS.glob("*.safetensors") if "top1" in (read_metadata(path) or {})["measured"]
+)
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
 def test_a_bundled_network_is_as_accurate_as_it_says(name):
     path = WEIGHTS / f"{name}.safetensors"
     model, metadata = load_model(f"demo:{name}"), read_metadata(path) or {}
     stated = metadata["measured"]
     assert path.stat().st_size < 3_000_000
-    assert stated["data"] == "demo:trifeature" and stated["n"] == 1000 and stated["top1"] >= 95
+    assert stated["data"] == "demo:trifeature" and stated["n"] == 1000
+    assert stated["top1"] >= (95 if name in BUNDLED else 30)
     assert Recipe.model_validate(metadata["recipe"]) == load_recipe(name)
+    assert sum(file.stat().st_size for file in WEIGHTS.glob("*.safetensors")) < 15_000_000
     data = Trifeature()
     assert model.classes == data.classes
     right = 0
