@@ -27,7 +27,6 @@ import ipvit
 from conftest import tiny_model
 from ipvit.cli import main
 from ipvit.data.dataset import MemoryDataset
-from ipvit.models.loading import demo_models
 from ipvit.models.model import Model
 from ipvit.play import Playground, PlayServer, Shelf, photos
 from ipvit.play.coalesce import LatestWins, Superseded
@@ -58,7 +57,10 @@ class Answer:
 
 @pytest.fixture(scope="module")
 def models() -> list[Model]:
-    return [*(ipvit.load_model(name) for name in demo_models()), ipvit.wrap(Unwell(), size=64, name="unwell")]
+    return [
+        *(ipvit.load_model(name) for name in ("demo:deit_micro", "demo:resnet_micro")),
+        ipvit.wrap(Unwell(), size=64, name="unwell"),
+    ]
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,6 @@ from torch import nn
 
 import ipvit
 from ipvit.data.dataset import MemoryDataset
-from ipvit.models.loading import demo_models
 from ipvit.play import Playground, PlayServer, Shelf
 from ipvit.play.playground import salience_model
 
@@ -29,7 +28,10 @@ class Unwell(nn.Module):
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[PlayServer]:
-    models = [*(ipvit.load_model(name) for name in demo_models()), ipvit.wrap(Unwell(), size=64, name=EVIL)]
+    models = [
+        *(ipvit.load_model(name) for name in ("demo:deit_micro", "demo:resnet_micro")),
+        ipvit.wrap(Unwell(), size=64, name=EVIL),
+    ]
     with PlayServer(Playground(models, Shelf(), salience=salience_model(models))) as running:
         threading.Thread(target=running.serve_forever, args=(0.05,), daemon=True).start()
         yield running

@@ -18,6 +18,9 @@ from ipvit.models.loading import demo_models
 from ipvit.play import Playground, PlayServer, Shelf
 from ipvit.play.playground import salience_model
 
+FIRST = ("demo:deit_micro", "demo:resnet_micro")
+"""The bundled networks that are shown first."""
+
 
 def play(
     *,
@@ -48,8 +51,9 @@ def play(
     shelf = Shelf(None if data is None else load_dataset(data))
     names = [*(model or [])]
     if len(names) < 2:
-        names += [name for name in demo_models() if name not in names]
+        names += [name for name in dict.fromkeys([*FIRST, *demo_models()]) if name not in names]
     models = [load_model(name) for name in names]
+    models = [one for one in models if "logits" in one.capabilities or one.name in (model or ())]
     judge = salience_model(models if salience is None else [load_model(salience)])
     if salience is not None and judge is None:
         raise InputError(f"--salience: {salience} has no attention to the patches; a vision transformer has")
