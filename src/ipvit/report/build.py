@@ -108,6 +108,10 @@ def _section(
     )
 
 
+IN_PERCENT = ("correct", "jaccard", "accuracy")
+"""What experiments compare in per cent, so that a difference is one of percentage points."""
+
+
 def unit_of(experiment: Experiment) -> Unit:
     """Return how differences between models are written in an experiment."""
-    return POINTS if experiment.compare == "correct" else PLAIN
+    return POINTS if experiment.compare in IN_PERCENT else PLAIN
