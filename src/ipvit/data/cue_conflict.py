@@ -17,11 +17,13 @@ from ipvit.data.dataset import fingerprint
 from ipvit.data.decode import Decoder
 from ipvit.data.folder import FolderDataset
 from ipvit.errors import InputError
+from ipvit.files import user_path
 
 PREFIX = "cue-conflict:"
 
 _BELOW = ("", "style-transfer-preprocessed-512", "stimuli/style-transfer-preprocessed-512")
-_NAME = re.compile(r"(?P<shape>[a-z]+)\d*-(?P<texture>[a-z]+)\d*", re.IGNORECASE)
+_NUMBER = re.compile(r"_\d+|\d*")
+_LETTERS = re.compile(r"(?P<name>[^\W\d_]+)(_\d+|\d*)")
 
 
 class CueConflictDataset(FolderDataset):
@@ -40,12 +42,13 @@ class CueConflictDataset(FolderDataset):
     """
 
     def __init__(self, root: str | Path, decoder: Decoder = "fast") -> None:
-        given = Path(root).expanduser()
+        given = user_path(root)
         super().__init__(
             next((given / below for below in reversed(_BELOW) if (given / below).is_dir()), given), decoder
         )
         self.name = f"{PREFIX}{root}"
-        cues = [self._cues(path) for path in self.ids]
+        folders = {path.rpartition("/")[0] for path in self.ids}
+        cues = [self._cues(path, folders) for path in self.ids]
         self.classes: tuple[str, ...] | None = tuple(sorted({name for pair in cues for name in pair}))
         self.aliases: tuple[str, ...] | None = None
         position = {name: number for number, name in enumerate(self.classes)}
@@ -54,12 +57,22 @@ class CueConflictDataset(FolderDataset):
         self.fields: Mapping[str, np.ndarray] = {"shape": shape, "texture": texture, "conflict": shape != texture}
         self.fingerprint = fingerprint("cue-conflict", self.fingerprint, shape, texture, list(self.classes))
 
-    def _cues(self, path: str) -> tuple[str, str]:
-        folder, _, file = path.rpartition("/")
-        match = _NAME.fullmatch(Path(file).stem)
-        if match is None or match["shape"] != folder:
-            raise InputError(
-                f"{self.root / path} is no cue-conflict image: a file is named SHAPE/SHAPE<n>-TEXTURE<n>.png, for "
-                "example cat/cat3-elephant1.png"
-            )
-        return match["shape"], match["texture"]
+    def _cues(self, path: str, folders: set[str]) -> tuple[str, str]:
+        """Return shape and texture of a file.
+
+        A number stands behind a name, or behind a name and ``_``, which names with digits (``n02123045``) need. What
+        follows the folder's name and the hyphen is a folder's name if it can be, else letters.
+        """
+        shape, _, file = path.rpartition("/")
+        stem = Path(file).stem
+        number, hyphen, texture = stem.removeprefix(shape).partition("-")
+        if shape and stem.startswith(shape) and hyphen and _NUMBER.fullmatch(number):
+            known = [name for name in folders if texture.startswith(name) and _NUMBER.fullmatch(texture[len(name) :])]
+            if known:
+                return shape, max(known, key=len)
+            if bare := _LETTERS.fullmatch(texture):
+                return shape, bare["name"]
+        raise InputError(
+            f"{self.root / path} is no cue-conflict image: a file is named SHAPE/SHAPE<n>-TEXTURE<n>.png, for "
+            "example cat/cat3-elephant1.png"
+        )

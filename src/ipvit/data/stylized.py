@@ -30,7 +30,7 @@ from ipvit.perturb import seeding
 from ipvit.perturb.stylize import transfer_statistics
 from ipvit.preprocessing import View
 
-_TRIES = 8
+TRIES = 8
 """Paintings that are tried for an image before it is given up: collections hold unreadable ones."""
 
 _PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
@@ -131,7 +131,7 @@ class Stylization:
 
     def candidates(self, index: int) -> list[int]:
         """Return the paintings to try for an image, in their order."""
-        words = seeding.random_words(self.key(index), _TRIES)[0]
+        words = seeding.random_words(self.key(index), TRIES)[0]
         return list(dict.fromkeys((words % np.uint64(len(self.styles))).tolist()))
 
 
@@ -158,7 +158,7 @@ class Paintings:
                 return candidate, self._read(candidate)
             except UnreadableImage:
                 continue
-        raise UnreadableImage(f"none of {_TRIES} paintings that were tried for it can be read")
+        raise UnreadableImage(f"none of {TRIES} paintings that were tried for it can be read")
 
     def _read(self, candidate: int) -> Tensor:
         if candidate not in self._held:

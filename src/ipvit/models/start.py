@@ -10,6 +10,7 @@ from ipvit.models.sources.own_files import BUNDLED, bundled_weights
 from ipvit.models.weights import read_state_dict, resolve
 
 _COPIES = {"head_dist.weight": "head.weight", "head_dist.bias": "head.bias", "dist_token": "cls_token"}
+"""What a second head and token start as, where the checkpoint has one of each."""
 
 
 def start_from(network: nn.Module, name: str) -> list[str]:
@@ -31,11 +32,7 @@ def start_from(network: nn.Module, name: str) -> list[str]:
     source, _, plain = name.partition(":")
     path = bundled_weights(source, plain) if source in BUNDLED else resolve(name)
     stored, own = dict(read_state_dict(path)), network.state_dict()
-    for second, first in (
-        ("head_dist.weight", "head.weight"),
-        ("head_dist.bias", "head.bias"),
-        ("dist_token", "cls_token"),
-    ):
+    for second, first in _COPIES.items():
         if second in own and second not in stored and first in stored:
             stored[second] = stored[first].clone()
     positions = stored.get("pos_embed")

@@ -30,9 +30,6 @@ PUBLISHED_DIGESTS = {
     DECODER_URL: "379ca41d59f3a37eed3599bbbc2560c19da5c458870a5ffd3a9dd41aa88f9472",
 }
 
-SMALLEST = 32
-"""Sides in pixels below which neither network works."""
-
 _ENCODER_BLOCKS = ((64, 64), (128, 128), (256, 256, 256, 256), (512,))
 """Channels of VGG-19's convolutions up to relu4_1; blocks are divided by pooling."""
 

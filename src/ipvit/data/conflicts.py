@@ -1,0 +1,74 @@
+"""Making images whose shape and texture disagree from a user's own classes, as Geirhos et al. 2019 made theirs.
+
+Their stimuli have 16 categories of ImageNet. A network with other classes needs its own: every image is styled by an
+image of another class, and named as :mod:`ipvit.data.cue_conflict` reads it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import numpy as np
+
+from ipvit.data.dataset import Dataset
+from ipvit.data.stylized import TRIES, Stylization
+from ipvit.errors import InputError
+from ipvit.perturb import seeding
+
+
+@dataclasses.dataclass(frozen=True)
+class CueConflict(Stylization):
+    """Everything that determines a set of cue-conflict images; ``styles`` has the same classes as ``source``.
+
+    Raises:
+        InputError: the images or the styles have no classes, or there is no other class to take a texture from.
+    """
+
+    def __post_init__(self) -> None:
+        for data in (self.source, self.styles):
+            if data.classes is None or (np.asarray(data.labels) < 0).any():
+                raise InputError(f"cue-conflict images need classes, and {data.name} has none: use class folders")
+        if strange := sorted(set(self._textures) - set(self._shapes)):
+            raise InputError(f"the styles have a class {strange[0]!r} that is none of {self.source.name}")
+        if len(self._textures) < 2:
+            raise InputError(f"cue-conflict images need two classes or more; the styles have {len(self._textures)}")
+
+    def identity(self) -> dict[str, object]:
+        """Return what the set depends on, for a manifest; not how many images or processes."""
+        return super().identity() | {"styles": f"another class of {self.styles.fingerprint}"}
+
+    @functools.cached_property
+    def targets(self) -> list[str]:
+        """Path of each image below the output folder: ``cat/cat_12-dog_40.png``.
+
+        The numbers are the positions of the two images in their data sets.
+        """
+        paths = []
+        for index, shape in enumerate(self._shapes):
+            style = self.candidates(index)[0]
+            paths.append(f"{shape}/{shape}_{index}-{_class_name(self.styles, style)}_{style}.png")
+        return paths
+
+    def candidates(self, index: int) -> list[int]:
+        """Return images of one other class to take the texture from, in the order in which they are tried."""
+        others = [name for name in self._textures if name != self._shapes[index]]
+        words = seeding.random_words(self.key(index), 1 + TRIES)[0]
+        images = self._textures[others[int(words[0] % np.uint64(len(others)))]]
+        return list(dict.fromkeys(images[(words[1:] % np.uint64(len(images))).astype(np.int64)].tolist()))
+
+    @functools.cached_property
+    def _shapes(self) -> list[str]:
+        """Class of each image of the source."""
+        return [_class_name(self.source, index) for index in range(len(self.source))]
+
+    @functools.cached_property
+    def _textures(self) -> dict[str, np.ndarray]:
+        """Positions of each class's images among the styles."""
+        names = np.array([_class_name(self.styles, index) for index in range(len(self.styles))])
+        return {str(name): np.flatnonzero(names == name) for name in np.unique(names)}
+
+
+def _class_name(data: Dataset, index: int) -> str:
+    assert data.classes is not None
+    return data.classes[int(data.labels[index])].replace("/", "-")
