@@ -1,19 +1,24 @@
-"""What the benchmarks share: options, files read as the paper's script reads them, and a run of ipvit with its time."""
+"""What the benchmarks share: options, files read as the paper's script reads them, times, and what the hardware can."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
+import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
+from torch.utils.flop_counter import FlopCounterMode
 
 import ipvit
 from ipvit.data.decode import apply_view
@@ -27,6 +32,8 @@ def options(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--images", type=int, default=48)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--backend", default="torch", help="what ipvit computes with: torch or openvino")
+    parser.add_argument("--precision", default="fp32", help="likewise: fp32 or bf16")
     return parser
 
 
@@ -70,14 +77,106 @@ class Files(TorchDataset):
         return DataLoader(self, self.batch, shuffle=True, num_workers=self.workers)
 
 
-def seconds_of_run(experiment: ipvit.Experiment, model: ipvit.Model, arguments: argparse.Namespace, out: Path) -> float:
-    """Return the wall seconds of ``ipvit.run``; networks are loaded and modules imported before the clock starts."""
+@dataclasses.dataclass
+class Taken:
+    """Seconds on the clock, and seconds of processor time of this process and of those it started and awaited.
+
+    On a machine with other work the second is the more reliable one.
+    """
+
+    wall: float = 0.0
+    cpu: float = 0.0
+
+    def __str__(self) -> str:
+        return f"{self.wall:9.1f} {self.cpu:8.1f}"
+
+
+@contextlib.contextmanager
+def clock() -> Iterator[Taken]:
+    """Measure what happens inside; the numbers are there afterwards."""
+    taken = Taken()
+    wall, cpu = time.perf_counter(), sum(os.times()[:4])
+    yield taken
+    taken.wall, taken.cpu = time.perf_counter() - wall, sum(os.times()[:4]) - cpu
+
+
+HEADER = f"{'':34}{'baseline s':>18}  {'ipvit s':>16}   {'ratio':>12}\n{'':34}{'wall':>9} {'cpu':>8}" + (
+    f"  {'wall':>7} {'cpu':>8}   {'wall':>6}{'cpu':>6}"
+)
+
+
+def row(name: str, baseline: Taken, ours: Taken) -> str:
+    """Return a line of the table below :data:`HEADER`."""
+    ratios = f"{baseline.wall / ours.wall:6.2f}{baseline.cpu / ours.cpu:6.2f}"
+    return f"{name[:33]:34}{baseline} {ours}   {ratios}"
+
+
+def timed_run(
+    experiment: ipvit.Experiment, model: ipvit.Model, arguments: argparse.Namespace, out: Path, **settings: Any
+) -> tuple[Taken, ipvit.Run]:
+    """Return what ``ipvit.run`` takes; networks are loaded and modules imported before the clock starts."""
     data, run = ipvit.load_dataset(arguments.data), ipvit.run
     experiment.check(model)
     _ = model.digest, experiment.conditions(model)
-    started = time.perf_counter()
-    run(
-        experiment, models=model, data=data, out=out, limit=arguments.images, batch_size=arguments.batch,
-        workers=arguments.workers, device="cpu", progress=False,
-    )  # fmt: skip
-    return time.perf_counter() - started
+    with clock() as taken:
+        done = run(
+            experiment, models=model, data=data, out=out, limit=arguments.images, batch_size=arguments.batch,
+            workers=arguments.workers, device="cpu", progress=False, **settings,
+        )  # fmt: skip
+    return taken, done
+
+
+def settings_of(arguments: argparse.Namespace) -> dict[str, str]:
+    """Return backend and precision as they were given."""
+    return {"backend": arguments.backend, "precision": arguments.precision}
+
+
+def operations(model: ipvit.Model) -> int:
+    """Return the floating-point operations of one image's forward pass: two for each multiplication with addition."""
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        model(torch.zeros(1, 3, *model.image_size))
+    return counter.get_total_flops()
+
+
+def matrix_rate(precision: str = "fp32", backend: str = "torch") -> float:
+    """Return the operations a second of a large matrix product with this backend, the best of several."""
+    n, k = 4096, 1024
+    left, right = torch.randn(n, k), torch.randn(k, k)
+    if backend == "openvino":
+        multiply = _openvino_product(left, right, precision)
+    else:
+        dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+        left, right = left.to(dtype), right.to(dtype)
+
+        def multiply() -> object:
+            return torch.nn.functional.linear(left, right)
+
+    multiply()
+    seconds = []
+    for _ in range(10):
+        started = time.process_time()
+        multiply()
+        seconds.append(time.process_time() - started)
+    return 2 * n * k * k / min(seconds)
+
+
+def floor(model: ipvit.Model, passes: int, precision: str = "fp32", backend: str = "torch") -> str:
+    """Say how long so many images would take if a network were nothing but large matrix products."""
+    work, rate = operations(model), matrix_rate(precision, backend)
+    return (
+        f"floor for {precision} by {backend}: {passes} passes x {work / 1e9:.2f} GFLOP at {rate / 1e9:.0f} GFLOP/s of "
+        f"processor time = {passes * work / rate:.1f} s cpu"
+    )
+
+
+def _openvino_product(left: torch.Tensor, right: torch.Tensor, precision: str) -> Callable[[], object]:
+    import openvino
+    from openvino import opset13
+
+    rows = opset13.parameter(list(left.shape), openvino.Type.f32)
+    product = opset13.matmul(rows, opset13.constant(right.numpy()), False, True)
+    hint = {"INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision]}
+    hint |= {"INFERENCE_NUM_THREADS": torch.get_num_threads()}
+    request = openvino.Core().compile_model(openvino.Model([product], [rows], "product"), "CPU", hint)
+    request = request.create_infer_request()
+    return lambda: request.infer([left.numpy()], share_inputs=True, share_outputs=True)

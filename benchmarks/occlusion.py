@@ -1,69 +1,105 @@
 """Random PatchDrop: the procedure of the authors' script against ipvit's, in one run on the same files and weights.
 
     python benchmarks/occlusion.py --data PATH/TO/CLASS/FOLDERS --images 48 --runs 2
+    python benchmarks/occlusion.py --data PATH/TO/CLASS/FOLDERS --images 48 --runs 2 --fastest
+    python benchmarks/occlusion.py --data PATH/TO/CLASS/FOLDERS --images 48 --runs 2 --memory
 
 The baseline makes a fresh pass over the files for every level and run, in fp32 eager mode, with one mask for the whole
 batch, as the script released with the paper does. ``pure forward`` is nothing but the network on images that are
-already in memory, as often as ipvit calls it. Without ``--data`` random JPEG files of ImageNet's usual size are made.
+already in memory, as often as ipvit calls it. ``--fastest`` adds the other settings, with the share of ipvit's own fp32
+predictions that they change. ``--memory`` prints the peak memory of runs with more images and conditions instead.
+Without ``--data`` random JPEG files of ImageNet's usual size are made.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
+import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 
+import polars as pl
 import torch
-from common import Files, options, seconds_of_run, working_folder
+from common import HEADER, Files, Taken, clock, floor, options, row, settings_of, timed_run, working_folder
 
 import ipvit
 from ipvit.perturb import n_dropped
 
 LEVELS = tuple(k / 10 for k in range(10))
 
-
-def authors_procedure(model: ipvit.Model, files: Files, runs: int) -> float:
-    """Return wall seconds."""
-    started = time.perf_counter()
-    for level in LEVELS:
-        for _ in range(runs):
-            for images, _labels in files.fresh_pass():
-                keep = torch.ones(196)
-                keep[torch.randperm(196)[: n_dropped(level, 196)]] = 0
-                mask = keep.view(1, 1, 14, 14).repeat_interleave(16, 2).repeat_interleave(16, 3)
-                with torch.no_grad():
-                    model(images * mask).argmax(1)
-    return time.perf_counter() - started
+FASTEST = (("torch", "bf16"), ("openvino", "fp32"), ("openvino", "bf16"))
 
 
-def pure_forward(model: ipvit.Model, files: Files, calls: int) -> float:
-    """Return the wall seconds of the network alone, ``calls`` times over the images."""
+def authors_procedure(model: ipvit.Model, files: Files, runs: int) -> Taken:
+    """Return the time of the authors' procedure."""
+    with clock() as taken:
+        for level in LEVELS:
+            for _ in range(runs):
+                for images, _labels in files.fresh_pass():
+                    keep = torch.ones(196)
+                    keep[torch.randperm(196)[: n_dropped(level, 196)]] = 0
+                    mask = keep.view(1, 1, 14, 14).repeat_interleave(16, 2).repeat_interleave(16, 3)
+                    with torch.no_grad():
+                        model(images * mask).argmax(1)
+    return taken
+
+
+def pure_forward(model: ipvit.Model, files: Files, calls: int) -> Taken:
+    """Return the time of the network alone, ``calls`` times over the images."""
     images = torch.stack([files[i][0] for i in range(len(files))])
     with torch.inference_mode():
         model(images[: files.batch])
-        started = time.perf_counter()
-        for _ in range(calls):
-            for part in images.split(files.batch):
-                model(part)
-        return time.perf_counter() - started
+        with clock() as taken:
+            for _ in range(calls):
+                for part in images.split(files.batch):
+                    model(part)
+    return taken
 
 
-def ours(model: ipvit.Model, arguments: argparse.Namespace, out: Path) -> tuple[float, float]:
-    """Return wall seconds of ``ipvit.run``, and those of them inside the network."""
-    inside = 0.0
-    plain = model.forward
+def measure(name: str, arguments: argparse.Namespace, folder: Path) -> None:
+    """Measure one network and print its lines."""
+    model = ipvit.load_model(name, pretrained=False)
+    files = Files(model, arguments)
+    calls = 1 + 9 * arguments.runs
+    experiment = ipvit.Occlusion(levels=LEVELS, runs=arguments.runs)
+    out = folder / name.replace("/", "-").replace(":", "-")
+    pure = pure_forward(model, files, calls)
+    ours, plain = timed_run(experiment, model, arguments, out, **settings_of(arguments))
+    baseline = authors_procedure(model, files, arguments.runs)
+    print(row(name, baseline, ours))
+    print(f"  pure forward {pure.wall:.1f} s wall, {pure.cpu:.1f} s cpu: overhead "
+          f"{ours.wall / pure.wall - 1:+.1%} wall, {ours.cpu / pure.cpu - 1:+.1%} cpu")  # fmt: skip
+    print(f"  {floor(model, calls * len(files), arguments.precision, arguments.backend)}")
+    for backend, precision in FASTEST if arguments.fastest else ():
+        if backend == "openvino" and importlib.util.find_spec(backend) is None:
+            print("  openvino: needs pip install 'ipvit[openvino]'")
+            continue
+        faster, run = timed_run(experiment, model, arguments, out, backend=backend, precision=precision)
+        print(row(f"  {precision} {backend}", baseline, faster), f"  {share_changed(plain, run):.2%} changed")
 
-    def timed(images: torch.Tensor) -> torch.Tensor:
-        nonlocal inside
-        started = time.perf_counter()
-        answer = plain(images)
-        inside += time.perf_counter() - started
-        return answer
 
-    model.forward = timed
-    wall = seconds_of_run(ipvit.Occlusion(levels=LEVELS, runs=arguments.runs), model, arguments, out)
-    model.forward = plain
-    return wall, inside
+def share_changed(plain: ipvit.Run, other: ipvit.Run) -> float:
+    """Return the share of predictions that are not the same."""
+    key = ["image", "condition"]
+    both = plain.records("occlusion").join(other.records("occlusion"), on=key)
+    return both.select((pl.col("prediction") != pl.col("prediction_right")).mean()).item()
+
+
+def memory(name: str, arguments: argparse.Namespace) -> None:
+    """Print the peak memory of processes that measure more and more."""
+    for images, runs in ((1, 1), (2, 1), (1, 2)):
+        code = (
+            "import resource, ipvit, tempfile, sys\n"
+            f"ipvit.run(ipvit.Occlusion(runs={runs * arguments.runs}), data={arguments.data!r}, device='cpu', "
+            f"models=ipvit.load_model({name!r}, pretrained=False), out=tempfile.mkdtemp(), progress=False, "
+            f"limit={images * arguments.images}, batch_size={arguments.batch}, workers={arguments.workers}, "
+            f"backend={arguments.backend!r}, precision={arguments.precision!r})\n"
+            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        )
+        peak = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        print(f"{name:34}{images * arguments.images:5} images, {1 + 9 * runs * arguments.runs:3} conditions: "
+              f"peak {int(peak.split()[-1]) / 1024:.0f} MB")  # fmt: skip
 
 
 def main() -> None:
@@ -71,21 +107,17 @@ def main() -> None:
     parser = options(__doc__)
     parser.add_argument("--model", action="append", help="default: deit_tiny_patch16_224 and torchvision:resnet50")
     parser.add_argument("--runs", type=int, default=2)
+    parser.add_argument("--fastest", action="store_true")
+    parser.add_argument("--memory", action="store_true")
     arguments = parser.parse_args()
+    names = arguments.model or ["deit_tiny_patch16_224", "torchvision:resnet50"]
     print(f"{arguments.images} images, 10 levels x {arguments.runs} runs, batch {arguments.batch}, "
           f"{torch.get_num_threads()} threads")  # fmt: skip
-    print(
-        f"{'network':28}{'authors s':>11}{'ours s':>9}{'ratio':>7}{'forward s':>11}{'overhead':>10}{'not forward':>13}"
-    )
     with working_folder(arguments) as folder:
-        for name in arguments.model or ["deit_tiny_patch16_224", "torchvision:resnet50"]:
-            model = ipvit.load_model(name, pretrained=False)
-            files = Files(model, arguments)
-            pure = pure_forward(model, files, 1 + 9 * arguments.runs)
-            wall, inside = ours(model, arguments, folder / name.replace(":", "-"))
-            baseline = authors_procedure(model, files, arguments.runs)
-            print(f"{name:28}{baseline:11.1f}{wall:9.1f}{baseline / wall:7.2f}{pure:11.1f}{wall / pure - 1:10.1%}"
-                  f"{1 - inside / wall:13.1%}")  # fmt: skip
+        if not arguments.memory:
+            print(HEADER)
+        for name in names:
+            memory(name, arguments) if arguments.memory else measure(name, arguments, folder)
 
 
 if __name__ == "__main__":

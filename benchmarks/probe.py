@@ -11,12 +11,11 @@ it. Both make the same steps: AdamW, learning rate 5e-4, weight decay 0.05, 10 e
 from __future__ import annotations
 
 import argparse
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
-from common import Files, made_up_photos, options, seconds_of_run, working_folder
+from common import HEADER, Files, Taken, clock, made_up_photos, options, row, settings_of, timed_run, working_folder
 from torch import nn
 
 import ipvit
@@ -24,30 +23,30 @@ import ipvit
 EPOCHS = 10
 
 
-def authors_procedure(model: ipvit.Model, train: Files, test: Files) -> float:
-    """Return wall seconds."""
+def authors_procedure(model: ipvit.Model, train: Files, test: Files) -> Taken:
+    """Return the time of the authors' procedure."""
     network: Any = model.backbone
     classes = len(train.data.classes or ())
-    started = time.perf_counter()
-    for block in range(len(network.blocks)):
-        kept: dict[str, torch.Tensor] = {}
-        hook = network.blocks[block].register_forward_hook(lambda _m, _a, out, kept=kept: kept.update(tokens=out))
-        head = nn.Linear(network.embed_dim, classes)
-        optimiser = torch.optim.AdamW(head.parameters(), lr=5e-4, weight_decay=0.05)
-        for _ in range(EPOCHS):
-            for images, labels in train.fresh_pass():
-                with torch.no_grad():
-                    model(images)
-                loss = nn.functional.cross_entropy(head(network.norm(kept["tokens"])[:, 0].detach()), labels)
-                optimiser.zero_grad()
-                loss.backward()
-                optimiser.step()
-            for images, _ in test.fresh_pass():
-                with torch.no_grad():
-                    model(images)
-                    head(network.norm(kept["tokens"])[:, 0]).argmax(1)
-        hook.remove()
-    return time.perf_counter() - started
+    with clock() as taken:
+        for block in range(len(network.blocks)):
+            kept: dict[str, torch.Tensor] = {}
+            hook = network.blocks[block].register_forward_hook(lambda _m, _a, out, kept=kept: kept.update(tokens=out))
+            head = nn.Linear(network.embed_dim, classes)
+            optimiser = torch.optim.AdamW(head.parameters(), lr=5e-4, weight_decay=0.05)
+            for _ in range(EPOCHS):
+                for images, labels in train.fresh_pass():
+                    with torch.no_grad():
+                        model(images)
+                    loss = nn.functional.cross_entropy(head(network.norm(kept["tokens"])[:, 0].detach()), labels)
+                    optimiser.zero_grad()
+                    loss.backward()
+                    optimiser.step()
+                for images, _ in test.fresh_pass():
+                    with torch.no_grad():
+                        model(images)
+                        head(network.norm(kept["tokens"])[:, 0]).argmax(1)
+            hook.remove()
+    return taken
 
 
 def two_classes(root: Path, n: int) -> str:
@@ -77,11 +76,11 @@ def main() -> None:
         experiment = ipvit.Probe(
             train=arguments.train, train_limit=images, tokens=("class",), last=(), protocol="authors"
         )
-        wall = seconds_of_run(experiment, model, arguments, folder / "run")
+        ours, _ = timed_run(experiment, model, arguments, folder / "run", **settings_of(arguments))
         train = Files(model, argparse.Namespace(**{**vars(arguments), "data": arguments.train}))
         baseline = authors_procedure(model, train, Files(model, arguments))
-    print(f"{'network':28}{'authors s':>11}{'ours s':>9}{'ratio':>7}")
-    print(f"{arguments.model:28}{baseline:11.1f}{wall:9.1f}{baseline / wall:7.1f}")
+    print(HEADER)
+    print(row(arguments.model, baseline, ours))
 
 
 if __name__ == "__main__":

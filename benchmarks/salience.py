@@ -9,10 +9,8 @@ script does again for every level. Weights are random; the network for salience 
 
 from __future__ import annotations
 
-import time
-
 import torch
-from common import Files, options, seconds_of_run, working_folder
+from common import HEADER, Files, Taken, clock, floor, options, row, settings_of, timed_run, working_folder
 
 import ipvit
 
@@ -24,20 +22,20 @@ def dino() -> ipvit.Model:
     return ipvit.load_model("vit_small_patch16_224?num_classes=0", pretrained=False)
 
 
-def authors_procedure(model: ipvit.Model, where: ipvit.Model, files: Files) -> float:
-    """Return wall seconds."""
-    started = time.perf_counter()
-    for drop_best in (True, False):
-        for level in LEVELS:
-            for images, _labels in files.fresh_pass():
-                with torch.no_grad():
-                    (attention,) = where.attention(images, [where.adapter.n_blocks - 1]).values()
-                    weights, order = attention[:, 1, 0, 1:].sort(dim=1)
-                    above = (weights / weights.sum(dim=1, keepdim=True)).cumsum(dim=1) > 1 - level
-                    kept = above.gather(1, order.argsort(dim=1)) != drop_best
-                    mask = kept.view(-1, 1, 14, 14).repeat_interleave(16, 2).repeat_interleave(16, 3)
-                    model(images * mask).argmax(1)
-    return time.perf_counter() - started
+def authors_procedure(model: ipvit.Model, where: ipvit.Model, files: Files) -> Taken:
+    """Return the time of the authors' procedure."""
+    with clock() as taken:
+        for drop_best in (True, False):
+            for level in LEVELS:
+                for images, _labels in files.fresh_pass():
+                    with torch.no_grad():
+                        (attention,) = where.attention(images, [where.adapter.n_blocks - 1]).values()
+                        weights, order = attention[:, 1, 0, 1:].sort(dim=1)
+                        above = (weights / weights.sum(dim=1, keepdim=True)).cumsum(dim=1) > 1 - level
+                        kept = above.gather(1, order.argsort(dim=1)) != drop_best
+                        mask = kept.view(-1, 1, 14, 14).repeat_interleave(16, 2).repeat_interleave(16, 3)
+                        model(images * mask).argmax(1)
+    return taken
 
 
 def main() -> None:
@@ -50,10 +48,12 @@ def main() -> None:
     model, where = ipvit.load_model(arguments.model, pretrained=False), dino()
     experiment = ipvit.Occlusion(modes=("salient", "non_salient"), levels=LEVELS, salience=f"{__file__}:dino")
     with working_folder(arguments) as folder:
-        wall = seconds_of_run(experiment, model, arguments, folder / "run")
+        ours, _ = timed_run(experiment, model, arguments, folder / "run", **settings_of(arguments))
         baseline = authors_procedure(model, where, Files(model, arguments))
-    print(f"{'network':28}{'authors s':>11}{'ours s':>9}{'ratio':>7}")
-    print(f"{arguments.model:28}{baseline:11.1f}{wall:9.1f}{baseline / wall:7.2f}")
+    print(HEADER)
+    print(row(f"{arguments.model}, {arguments.precision} {arguments.backend}", baseline, ours))
+    print(floor(model, 2 * len(LEVELS) * arguments.images, arguments.precision, arguments.backend))
+    print(floor(where, arguments.images, arguments.precision))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,15 @@
 """Sphinx settings; build with ``sphinx-build -W docs OUT``."""
 
 from importlib.metadata import version as installed_version
+from typing import Any
+
+from sphinx.ext.napoleon.docstring import GoogleDocstring
+
+# autodoc imports what is not there yet as a type checker would, which pydantic's models do not survive
+import ipvit.api
+import ipvit.training  # noqa: F401
+from ipvit.experiments.base import Experiment
+from ipvit.experiments.registry import BUILT_IN
 
 project = "ipvit"
 copyright = "the ipvit authors"
@@ -19,3 +28,19 @@ autodoc_default_options = {"members": True, "show-inheritance": True}
 napoleon_google_docstring = True
 # Names in docstrings that are not pages of their own are left as text.
 suppress_warnings = ["ref.class", "ref.meth", "ref.func", "ref.mod"]
+
+# The description of a field is a sentence; what stands before a colon in it is not the field's type.
+GoogleDocstring._parse_attribute_docstring = GoogleDocstring._consume_to_end
+
+_PYDANTIC = {"model_config", "model_post_init"}
+_EXPERIMENTS = {where.rpartition(":")[2] for where in BUILT_IN.values()}
+
+
+def leave_out_what_all_experiments_have(_app: Any, _what: str, name: str, obj: Any, skip: bool, _options: Any) -> bool:
+    """Show of an experiment its parameters: its methods are those of the base class, which is shown in full."""
+    owner = getattr(getattr(obj, "fget", obj), "__qualname__", "").rpartition(".")[0]
+    return skip or name in _PYDANTIC or (owner in _EXPERIMENTS and name in vars(Experiment))
+
+
+def setup(app: Any) -> None:
+    app.connect("autodoc-skip-member", leave_out_what_all_experiments_have)

@@ -311,7 +311,7 @@ def last_line(capsys) -> str:
     [
         (["--attacks", "deepfool"], "deepfool"),
         (["--epsilons", "300"], "255"),
-        (["--epsilons", "0"], "greater than 0"),
+        (["--epsilons", "0"], "must be more than 0"),
         (["--restarts", "2", "--no-random-start"], "random start"),
         (["--attacks", "patch", "--patch-areas", "0.7"], "0.5"),
         (["--attacks", "patch", "--patch-target", "teapot"], "no class 'teapot'"),

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -95,6 +96,47 @@ def test_mixed_up_classes_are_told_from_unknown_ones():
     assert cause.startswith("none of the usual mistakes explains it")
 
 
+@pytest.mark.parametrize("inverse", [False, True])
+@pytest.mark.parametrize(
+    ("key", "words"), [(str, "once as text"), (lambda i: f"name {7 * i % 30:02d}", "once by name")]
+)
+def test_classes_in_another_order_are_told_even_from_one_image_each(inverse, key, words):
+    """With one image of each class there is nothing to vote on, but the usual orders can be tried."""
+    names = [f"name {7 * i % 30:02d}" for i in range(30)]
+    order = np.array(sorted(range(30), key=key))
+    order = np.argsort(order) if inverse else order
+    values = torch.linspace(0, 1, 30)
+
+    class Brightness(nn.Module):
+        def forward(self, x):
+            return -(x.mean(dim=(1, 2, 3))[:, None] - values[order][None]).abs()
+
+    network = ipvit.wrap(Brightness(), size=8, crop_pct=1.0, mean=(0,) * 3, std=(1,) * 3, classes=names)
+    images = MemoryDataset(values[:, None, None, None].expand(30, 3, 8, 8).contiguous(), torch.arange(30), names)
+    (cause,) = diagnose(network, images).causes
+    assert words in cause and cause.endswith("(100.0 % in the other order)")
+
+
+def test_a_wrong_input_size_is_named_with_the_right_one():
+    class Sized(nn.Module):
+        def forward(self, x):
+            right = NearestColour()(x)
+            return right if x.shape[-1] == 224 else right.roll(1, dims=1) - 0.9 * right.roll(2, dims=1)
+
+    network = ipvit.wrap(Sized(), size=96, crop_pct=1.0, mean=(0.5,) * 3, std=(0.5,) * 3, classes=NAMES)
+    assert diagnose(network).causes[0].startswith("input size: 224 pixels instead of 96: +")
+
+
+def test_a_network_of_one_size_is_not_given_another():
+    class Fixed(nn.Module):
+        def forward(self, x):
+            assert x.shape[-1] == 8, "positions are for one size"
+            return NearestColour()(x.flip(1))
+
+    network = ipvit.wrap(Fixed(), size=8, crop_pct=1.0, mean=(0.5,) * 3, std=(0.5,) * 3, classes=NAMES)
+    assert diagnose(network).causes[0].startswith("channels: blue, green, red")
+
+
 def test_better_than_published_is_not_right_either():
     found = diagnose(model(), stated=Published(70.0, "", 0, "a test"))
     assert not found.right and "trained on" in found.causes[0]
@@ -158,11 +200,58 @@ def test_the_bundled_networks_have_their_recorded_accuracies(capsys):
     assert printed.count("): right") == len(demo_models())
 
 
+class Swapped(nn.Module):
+    """A network that was trained on blue, green, red."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x):
+        return self.inner(x.flip(1))
+
+
+SET_UPS = {
+    "normalisation: mean 0.5 and std 0.5 instead of 0.485": {
+        "mean": (0.485, 0.456, 0.406),
+        "std": (0.229, 0.224, 0.225),
+    },
+    "input size: 224 pixels instead of 112": {"size": 112},
+    "crop: 0.875 of the resized image instead of 0.4": {"crop_pct": 0.4},
+    "channels: blue, green, red": {"wrap": Swapped},
+    "label order: outputs are counted one off": {"order": lambda names: [*names[1:], names[0]]},
+    "label order: outputs and class names are sorted once by number": {
+        "order": lambda names: [names[i] for i in sorted(range(len(names)), key=str)]
+    },
+}
+
+
 @pytest.mark.slow
-def test_a_real_network_with_the_wrong_normalisation_is_found_out(real):
+@pytest.mark.parametrize("what", SET_UPS)
+def test_a_real_network_that_is_set_up_wrong_is_found_out(real, what):
+    right, images = real_network(real)
+    view, change = right.preprocessing.view, SET_UPS[what]
+    wrong = ipvit.wrap(
+        change.get("wrap", lambda network: network)(right.backbone),
+        size=change.get("size", view.size),
+        crop_pct=change.get("crop_pct", view.crop_pct),
+        interpolation=view.interpolation,
+        mean=change.get("mean", right.preprocessing.mean),
+        std=change.get("std", right.preprocessing.std),
+        classes=change.get("order", list)(list(right.classes)),
+    )
+    found = diagnose(wrong, images, Published(91.1, "", 0, "measured"))
+    print(f"\n{found.top1:.1f} %: {found.causes}")
+    assert found.right is False and found.causes[0].startswith(what)
+
+
+@pytest.mark.slow
+def test_a_real_network_that_is_set_up_right_is_called_right(real):
+    network, images = real_network(real)
+    found = diagnose(network, images, Published(91.1, "", 0, "measured"))
+    assert found.right and found.causes == [] and found.top1 == pytest.approx(91.1, abs=0.05)
+
+
+def real_network(real):
     name = f"tf_efficientnet_lite0@{real}/efficientnet_lite0.safetensors"
-    right, images = ipvit.load_model(name), ipvit.load_dataset(real / "imagenet-sample")
-    assert diagnose(right, images, Published(91.1, "", 0, "measured")).right
-    view = right.preprocessing.view
-    wrong = ipvit.wrap(right.backbone, size=view.size, crop_pct=view.crop_pct, classes=right.classes)
-    assert "mean 0.5 and std 0.5" in diagnose(wrong, images, Published(91.1, "", 0, "measured")).causes[0]
+    return ipvit.load_model(name), ipvit.load_dataset(real / "imagenet-sample")

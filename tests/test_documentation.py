@@ -7,14 +7,29 @@ import shlex
 import shutil
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
+import timm
+import torch
 import yaml
 from PIL import Image
+from safetensors.torch import save_file
 
 from ipvit.cli import main, make_app
 from ipvit.data.trifeature import Trifeature
+from ipvit.experiments.registry import BUILT_IN, experiment_class
+
+SQUARES = """
+import torch
+import ipvit
+
+def make():
+    data = ipvit.load_dataset("demo:trifeature")
+    return ipvit.MemoryDataset(torch.stack([data.read(i) for i in range(12)]), data.labels[:12], data.classes)
+"""
+"""A handful of drawn images, to train on for a moment."""
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -41,11 +56,13 @@ OURS = [(page, line) for page, line in COMMANDS if line.startswith("ipvit ")]
 OTHERS = [(page, line) for page, line in COMMANDS if not line.startswith("ipvit ")]
 
 SHOWN_ONLY = {
-    "pip install": "done by continuous integration",
+    "pip install": "continuous integration does it",
+    "sphinx-build": "likewise, warnings being errors",
     "pytest": "this is it",
-    "torchrun": "several processes have tests of their own; the command after -m ipvit is parsed",
+    "torchrun": "several processes are tested in test_distributed.py; what follows -m ipvit is parsed here",
     "accelerate launch": "likewise",
 }
+"""What is not executed, and why; everything else is, in small."""
 
 
 @pytest.mark.parametrize(("page", "line"), OURS, ids=[f"{page.stem}: {line[:70]}" for page, line in OURS])
@@ -65,7 +82,9 @@ def test_every_other_line_is_one_we_know(page, line, tmp_path, monkeypatch):
     known = [start for start in SHOWN_ONLY if line.startswith(start)]
     assert known, f"{page}: what is {line!r}?"
     if "-m ipvit " in line:
-        make_app().parse_args(shlex.split(line.partition("-m ipvit ")[2]), exit_on_error=False, print_error=False)
+        make_app().parse_args(
+            shlex.split(line.partition("-m ipvit ")[2], comments=True), exit_on_error=False, print_error=False
+        )
 
 
 def test_shell_blocks_hold_commands_only():
@@ -93,6 +112,21 @@ def test_yaml_in_the_docs_is_a_study_or_a_recipe_that_is_accepted(page):
             Recipe.model_validate(content)
 
 
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_the_page_of_an_experiment_names_every_option(name):
+    page = (ROOT / "docs" / "experiments" / f"{name}.md").read_text("utf-8")
+    missing = [field for field in experiment_class(name).model_fields if f"`{field}`" not in page]
+    assert not missing, f"docs/experiments/{name}.md does not say what {', '.join(missing)} is"
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_an_experiment_has_a_page_with_all_parts(name):
+    page = (ROOT / "docs" / "experiments" / f"{name}.md").read_text("utf-8").lower()
+    for part in ("ipvit " + name, "read", "depart from the authors", "measured"):
+        assert part in page, f"docs/experiments/{name}.md says nothing of: {part}"
+    assert re.search(r"section|appendix|figure|table", page.splitlines()[0]), "the heading names its place in the paper"
+
+
 # --- executed --------------------------------------------------------------------------------------------------------
 
 
@@ -113,47 +147,127 @@ def desk(tmp_path, monkeypatch) -> Path:
                 first = re.match(r"# (\S+\.(?:yaml|py))\n", block)
                 if first and not (tmp_path / first[1]).exists():
                     (tmp_path / first[1]).write_text(block)
+    smaller_study(tmp_path / "study.yaml")
+    (tmp_path / "squares.py").write_text(SQUARES)
+    torch.manual_seed(0)
+    save_file(timm.create_model("tf_efficientnet_lite0").half().state_dict(), tmp_path / WEIGHTS)
     return tmp_path
 
 
-RUNNABLE = [
-    (page, line)
-    for page, line in OURS
-    if all(name.startswith("demo:") for name in re.findall(r"(?:-m|--model|-d|--data) (\S+)", line))
-    and arguments(line)[0] not in ("play", "train", "demo", "run", "check", "compare", "report", "merge", "reproduce")
-    and "PATH" not in line
-    and "@probe:" not in line  # of a head that the line before it would fit
-]
+WEIGHTS = "efficientnet_lite0.safetensors"
+"""A file of the user's that the pages speak of; here with random weights."""
+
+SMALLER = {
+    "--limit": "8", "--train-limit": "60", "--count": "3", "--runs": "1", "--patch-steps": "2", "--patch-images": "8",
+}  # fmt: skip
+LARGE = ("deit_", "torchvision:", "tf_")
+"""Networks of 224 pixels: of these, two images are enough to see that a command works."""
+
+NEEDS = {"probe": "40", "fewshot": "200"}
+"""So many images do these need to have enough of each class."""
+
+FIRST = {
+    "reproduce": ["ipvit position -m demo:deit_micro -d demo:trifeature --out runs/demo"],
+    "scale": ["ipvit run study.yaml --out runs/study --shard 1/2"],
+}
+"""What a page takes for granted."""
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("page", "line"), RUNNABLE, ids=[f"{page.stem}: {line[:70]}" for page, line in RUNNABLE])
-def test_commands_on_bundled_networks_run_as_they_are_shown(page, line, desk, capsys):
-    tokens = arguments(line)
-    if "--limit" in tokens:
-        tokens[tokens.index("--limit") + 1] = "8"
-    if tokens[0] in ("probe", "fewshot", "attack"):
-        pytest.skip("minutes on its data; these experiments' own tests run their commands on less")
-    code = main(tokens)
-    assert code == 0, capsys.readouterr().err
+def in_small(line: str, folder: Path) -> list[str]:
+    """Return the arguments of a command with less to do: fewer images, steps and networks, random weights."""
+    line = line.replace("$SLURM_ARRAY_TASK_ID/40", "2/2").replace("/data/", f"{folder}/data/")
+    line = line.replace("doctor MODEL", f"doctor tf_efficientnet_lite0@{WEIGHTS}")
+    tokens = []
+    for token in arguments(line):  # a shell would put the files there
+        found = sorted(str(path) for path in Path().glob(token)) if "*" in token else []
+        tokens += found or [token]
+    for option, value in SMALLER.items():
+        if option in tokens:
+            tokens[tokens.index(option) + 1] = value
+    large = any(token.startswith(LARGE) for token in tokens)
+    if tokens[0] in BUILT_IN or ".py:" in tokens[0]:
+        if "--limit" in tokens:
+            del tokens[(place := tokens.index("--limit")) : place + 2]
+        limit = "2" if large else NEEDS.get(tokens[0], "8")
+        tokens = [*tokens, "--workers", "0", "--limit", limit]
+        if "deit_small_patch16_224" in tokens:
+            tokens.append("--no-pretrained")
+    if tokens[0] == "occlusion" and large:
+        tokens += ["--levels", "0", "0.5", "--runs", "1"]
+    if tokens[0] == "corruptions" and large and "--corruptions" not in tokens:
+        tokens += ["--corruptions", "fog", "contrast"]
+    if tokens[0] == "demo":
+        tokens += ["--limit", "8", "--workers", "0"]
+    if tokens[:2] == ["train", "resnet_micro"]:
+        recipe = yaml.safe_load((ROOT / "src" / "ipvit" / "recipes" / "resnet_micro.yaml").read_text())
+        recipe |= {"epochs": 1, "warmup_epochs": 0, "batch_size": 4}
+        recipe["data"] |= {"train": "squares.py:make", "val": "squares.py:make"}
+        (folder / "resnet_micro.yaml").write_text(yaml.safe_dump(recipe))
+        tokens[1] = "resnet_micro.yaml"
+    return tokens
 
 
-@pytest.mark.slow
-def test_the_first_real_measurement_runs_as_it_is_shown_but_for_the_weights(desk, capsys):
-    """The chain of the getting-started page, with random weights and two images."""
-    content = yaml.safe_load((desk / "study.yaml").read_text())
+def smaller_study(path: Path) -> None:
+    """Let the study of the pages have two images, two experiments and random weights."""
+    content = yaml.safe_load(path.read_text())
     names = [model if isinstance(model, dict) else {"name": model} for model in content["models"]]
     content["models"] = [model | {"pretrained": False} for model in names]
     content |= {"limit": 2, "workers": 0, "experiments": {"shuffle": {"grids": ["2x2"]}, "position": {}}}
-    (desk / "study.yaml").write_text(yaml.safe_dump(content))
-    page = ROOT / "docs" / "getting-started.md"
-    shown = [arguments(line) for line in lines(page) if line.startswith("ipvit ") and "demo" not in line]
-    assert [tokens[0] for tokens in shown] == ["occlusion", "check", "run", "compare", "doctor", "doctor"][: len(shown)]
-    for tokens in shown:
-        if tokens[0] == "occlusion":
-            tokens[tokens.index("--limit") + 1] = "2"
-            tokens += ["--no-pretrained", "--levels", "0", "--levels", "0.5", "--runs", "1", "--workers", "0"]
-        assert main(tokens) == 0, f"{tokens}: {capsys.readouterr().err}"
+    path.write_text(yaml.safe_dump(content))
+
+
+WITH_COMMANDS = [page for page in PAGES if any(line.startswith("ipvit ") for line in lines(page))]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", WITH_COMMANDS, ids=[page.stem for page in WITH_COMMANDS])
+def test_the_commands_of_a_page_run_one_after_the_other(page, desk, capsys):
+    """In small: with fewer images and steps, and with random weights where the page has published ones."""
+    for line in [*FIRST.get(page.stem, []), *lines(page)]:
+        if not line.startswith("ipvit ") or line.startswith("ipvit play"):
+            continue  # the playground runs until it is stopped: below
+        tokens = in_small(line, desk)
+        code = main(tokens)
+        told = capsys.readouterr()
+        fine = (0, 1) if tokens[0] == "doctor" else (0,)  # random weights are not right, and the doctor says so
+        assert code in fine, f"{line}\nas {shlex.join(tokens)}: {code}\n{told.err[-2000:]}"
+
+
+PLAY = [line for page in PAGES for line in lines(page) if line.startswith("ipvit play")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("line", PLAY, ids=PLAY)
+def test_the_playground_starts_as_shown_and_answers(line, desk):
+    tokens = arguments(line)
+    if "--port" in tokens:
+        tokens[tokens.index("--port") + 1] = "0"
+    command = [sys.executable, "-m", "ipvit", *tokens, *([] if "--no-browser" in tokens else ["--no-browser"])]
+    with subprocess.Popen(command, cwd=desk, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            address = process.stdout.readline().removeprefix("playground: ").strip()
+            assert b"<html" in urllib.request.urlopen(address, timeout=60).read().lower()
+        finally:
+            process.terminate()
+
+
+CONSOLE = [
+    (page, block)
+    for page in PAGES
+    for language in ("text", "console")
+    for block in blocks(page, language)
+    if re.match(r"\$ ipvit .*\nipvit: ", block)
+]
+
+
+@pytest.mark.parametrize(("page", "block"), CONSOLE, ids=[page.stem for page, _ in CONSOLE])
+def test_messages_are_shown_word_for_word(page, block, desk, capsys):
+    (desk / "data" / "VOCdevkit").mkdir(parents=True)
+    command, _, shown = block.partition("\n")
+    assert main(in_small(command.removeprefix("$ "), desk)) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert told.replace(f"{desk}/", "/") == " ".join(shown.split())
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from ipvit.cli import main
 from ipvit.data.decode import apply_view
 from ipvit.data.episodes import Sampler, episode_keys, rules
 from ipvit.experiments.episode_classifiers import centroid, logistic, normalised, ridge
+from ipvit.metrics import wilson
 
 RNG = np.random.default_rng(0)
 
@@ -171,15 +172,45 @@ def test_the_tables_give_means_over_episodes_with_students_t(run):
     records = run.records("fewshot")
     row = table.filter(kind="meta-dataset", classifier="ridge", blocks=1).row(0, named=True)
     values = records.filter(kind="meta-dataset", classifier="ridge", blocks=1)["accuracy"].to_numpy()
+    queries = records.filter(kind="meta-dataset", classifier="ridge", blocks=1)["queries"]
     low, high = scipy.stats.t.interval(0.95, 11, values.mean(), scipy.stats.sem(values))
+    least = wilson(values.sum() / 100 * queries.mean(), queries.sum())  # as sure as independent queries, not surer
+    low, high = min(low, 100 * least[0]), max(high, 100 * least[1])
     assert row["accuracy"] == pytest.approx(values.mean(), rel=1e-5) and row["n_episodes"] == 12
     assert row["accuracy_low"] == pytest.approx(low, rel=1e-4) and row["accuracy_high"] == pytest.approx(high, rel=1e-4)
     episodes = run.tables["fewshot-episodes"]
     one = episodes.filter(kind="5-way-1-shot").row(0, named=True)
     assert (one["ways"], one["shots"], one["chance"], one["n_images"]) == (5, 1, 20, 120)
-    assert any(
-        "meta-dataset: demo:deit_micro is best" in line for line in run.experiments["fewshot"].summary(run.tables)
+    assert (one["classes"], one["classes_left_out"], one["left_out"]) == (6, 0, "")
+    assert table.filter(classifier="logistic")["weight"].unique().to_list() == [1.0]
+
+
+def test_a_lone_network_is_not_called_best_of_all(run):
+    (sentence,) = (line for line in run.summary_of("fewshot") if "meta-dataset" in line)
+    assert "demo:deit_micro reaches" in sentence and "the best of 6 ways" in sentence and "is best" not in sentence
+
+
+def test_the_interval_of_an_accuracy_ends_at_a_hundred_percent():
+    from ipvit.experiments.fewshot_tables import _accuracy
+
+    row = _accuracy(pl.DataFrame({"accuracy": [100.0, 100.0, 60.0], "queries": [5, 5, 5]}))
+    _, high = scipy.stats.t.interval(0.95, 2, 260 / 3, scipy.stats.sem([100, 100, 60]))
+    assert high > 100 and 0 < row["accuracy_low"] < 260 / 3 < row["accuracy_high"] <= 100
+
+
+def test_classes_with_too_few_images_are_counted_and_named(network, tmp_path):
+    data = pictures(20)
+    kept = [i for i, label in enumerate(data.labels) if label != 4 or i % 20 < 5]  # five images of colour 4
+    few = ipvit.MemoryDataset(data._images[kept], data.labels[kept], data.classes, name="few")
+    experiment = ipvit.FewShot(
+        count=3, episodes=("5-way-1-shot", "meta-dataset"), blocks=(1,), classifiers=("centroid",)
     )
+    run = ipvit.run(experiment, models=network, data=few, out=tmp_path, workers=0, progress=False)
+    rows = {row["kind"]: row for row in run.tables["fewshot-episodes"].to_dicts()}
+    assert (rows["5-way-1-shot"]["classes"], rows["5-way-1-shot"]["left_out"]) == (5, "colour 4")
+    assert (rows["meta-dataset"]["classes"], rows["meta-dataset"]["classes_left_out"]) == (6, 0)
+    said = run.summary_of("fewshot")
+    assert "few, 5-way-1-shot: 1 of 6 classes have too few images and are never drawn (colour 4)." in said
 
 
 def test_all_models_and_classifiers_get_the_same_episodes(run, network, tmp_path):

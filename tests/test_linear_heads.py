@@ -68,6 +68,16 @@ def test_penalties_fitted_together_give_what_each_gives_alone():
         assert torch.allclose(together.weight[number], alone.weight[0], atol=1e-2)
 
 
+def test_a_fit_that_is_cut_short_says_so_and_one_that_is_not_says_how_long_it_took():
+    features, labels = made_up()
+    inputs = Inputs([features], [CLASS])
+    short = fit_logistic(inputs, labels, 4, [1e-4, 1.0], most_steps=3)
+    assert short.converged.tolist() == [False, False] and short.steps.tolist() == [3, 3]
+    whole = fit_logistic(inputs, labels, 4, [1e-4, 1.0])
+    assert whole.converged.all() and (whole.steepest <= 1e-5).all() and (short.steepest > 1e-5).all()
+    assert whole.steps[0] > whole.steps[1] > 3, "a weak penalty takes longer, and does not hold up the other head"
+
+
 def by_torch(rows: np.ndarray, labels: torch.Tensor, classes: int, rate: float, decay: float, recipe: Recipe):
     """A plain training loop with torch's own optimiser and scheduler."""
     head = nn.Linear(rows.shape[1], classes)

@@ -63,6 +63,7 @@ def manifest(models: list[str], **changes: object) -> dict:
     preprocessing = {"size": [224, 224], "crop_pct": 0.875, "interpolation": "bicubic", "crop_mode": "center"}
     return {
         "status": "done", "finished": "2026-01-01T00:00:00+00:00", "images_used": 50_000, "limited": False,
+        "experiments": ["occlusion"],
         "models": [
             {"name": name, "digest": "ab" * 16, "source": "timm", "parameters": 1000, "preprocessing": preprocessing}
             for name in models

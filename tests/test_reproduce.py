@@ -225,6 +225,16 @@ def test_a_partial_run_leaves_out_what_is_missing(small, offline, capsys):
     assert (small / "out" / "table-8" / "manifest.json").exists() and not (small / "out" / "other").exists()
 
 
+def test_a_study_of_several_parts_gets_a_report_of_all_of_them(small, capsys):
+    more = "  - name: other\n    data: imagenet\n    models: [net.py:make]\n    experiments: {accuracy: {}}\n"
+    (small / "studies" / "table-8.yaml").write_text(STUDY + more)
+    arguments = ["--imagenet", "images", "--out", "out", "--workers", "0", "--limit", "8"]
+    assert main(["reproduce", "table-8", *arguments]) == 0
+    page = (small / "out" / "report.html").read_text("utf-8")
+    assert 'id="position"' in page and 'id="accuracy"' in page
+    assert (small / "out" / "tables" / "accuracy.csv").exists() and (small / "out" / "paper-comparison.csv").exists()
+
+
 def test_a_folder_of_runs_is_compared_as_a_whole(small, capsys):
     arguments = ["--imagenet", "images", "--workers", "0", "--limit", "8"]
     assert main(["reproduce", "table-8", *arguments, "--out", "all/one"]) == 0

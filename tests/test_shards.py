@@ -222,3 +222,51 @@ def test_the_command_line_measures_shards_and_joins_them(here, capsys):  # noqa:
     assert main(["merge", "nowhere", "--out", "all"]) == 2
     assert main(["run", "study.yaml", "--shard", "3/2"]) == 2
     assert "a shard is NUMBER/COUNT" in capsys.readouterr().err
+
+
+def attacked(out, shard=None, **options):
+    experiment = ipvit.Attack(
+        attacks=("patch",), patch_areas=(0.2,), patch_images=12, patch_steps=2, patch_batch=4, runs=1, transfer=True
+    )
+    models = [ipvit.load_model(f"demo:{name}", label=name) for name in ("deit_micro", "resnet_micro")]
+    settings = {"data": "demo:trifeature", "limit": 24, "batch_size": 6, "workers": 0, "progress": False} | options
+    return ipvit.run(experiment, models=models, out=out, shard=shard, **settings)
+
+
+def files_in(folder, name):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in (folder / name).rglob("*") if path.is_file()}
+
+
+@pytest.mark.slow
+def test_the_patches_of_shards_are_kept_and_serve_whoever_goes_on(tmp_path, monkeypatch):
+    attacked(tmp_path / "whole")
+    for number in (1, 2):
+        attacked(tmp_path / "parts", f"{number}/2")
+    manifest = merge([tmp_path / "parts"], tmp_path / "parts")
+    assert manifest["status"] == "done" and manifest["notes"] == []
+    assert records(tmp_path / "parts", "attack").equals(records(tmp_path / "whole", "attack"))
+    assert files_in(tmp_path / "parts", "patches") == files_in(tmp_path / "whole", "patches") != {}
+
+    from ipvit.experiments import patches
+
+    monkeypatch.setattr(patches, "train_patch", lambda *_, **__: pytest.fail("trained again"))
+    more = attacked(tmp_path / "parts", limit=30)
+    assert more.manifest["measured_in_this_call"] > 0 and not more.manifest["failures"]
+
+
+def test_files_that_belong_together_come_from_one_shard_and_a_contradiction_is_told_of(tmp_path):
+    for number in (1, 2):
+        run(tmp_path / "parts", f"{number}/2")
+        kept = tmp_path / "parts" / "shards" / f"{number}-of-2" / "patches" / "net-1234"
+        kept.mkdir(parents=True)
+        (kept / "5pct.png").write_bytes(b"picture %d" % number)
+        (kept / "5pct.json").write_bytes(b"card %d" % number)
+        (kept / f"only-{number}.png").write_bytes(b"x")
+        (kept / ".half.png.1-ab.tmp").write_bytes(b"left by a killed run")
+    manifest = merge([tmp_path / "parts"], tmp_path / "parts")
+    found = files_in(tmp_path / "parts", "patches")
+    assert found["patches/net-1234/5pct.png"] == b"picture 1" and found["patches/net-1234/5pct.json"] == b"card 1"
+    assert set(found) == {f"patches/net-1234/{name}" for name in ("5pct.png", "5pct.json", "only-1.png", "only-2.png")}
+    (note,) = manifest["notes"]
+    assert note.startswith("the shards made 1 different files of the same names in patches/, for example patches/net-")
+    assert merge([tmp_path / "parts"], tmp_path / "parts")["notes"] == [note], "told once"

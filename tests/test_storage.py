@@ -1,7 +1,9 @@
 """Records on disk: parts are joined without loss, and a failing disk costs nothing that was written."""
 
 import errno
+import itertools
 import os
+import sys
 from pathlib import Path
 
 import polars as pl
@@ -99,8 +101,12 @@ def test_a_damaged_part_is_not_joined_and_not_deleted(scattered):
 def test_half_written_files_of_a_killed_run_are_cleared_away(scattered):
     left = parts(scattered)[0].with_name(".part-0123456789abcdef.parquet.77-ab.tmp")
     left.write_bytes(b"half")
+    others = [scattered / name / "net" / ".file.77-ab.tmp" for name in ("features", "patches", "probes", "examples")]
+    for other in others:
+        other.parent.mkdir(parents=True, exist_ok=True)
+        other.write_bytes(b"half")
     run(scattered)
-    assert not left.exists()
+    assert not left.exists() and not any(other.exists() for other in others)
 
 
 def test_records_can_be_read_in_part(scattered):
@@ -164,13 +170,14 @@ def test_a_disk_that_is_full_for_everything_still_tells_of_the_first_error(tmp_p
     assert len(calls) == 2
 
 
-def test_a_rename_that_is_refused_for_a_moment_is_tried_again(tmp_path, monkeypatch):
+@pytest.mark.parametrize("number", [errno.EBUSY, errno.ESTALE, errno.EACCES])
+def test_a_rename_that_is_refused_for_a_moment_is_tried_again(tmp_path, monkeypatch, number):
     replace, refused = Path.replace, []
 
     def busy(self, target):
         if len(refused) < 2:
             refused.append(self)
-            raise OSError(errno.EBUSY, "Device or resource busy")
+            raise OSError(number, os.strerror(number))
         return replace(self, target)
 
     monkeypatch.setattr(Path, "replace", busy)
@@ -212,12 +219,128 @@ def test_a_folder_that_cannot_be_flushed_is_no_error(tmp_path, monkeypatch):
     assert (tmp_path / "file").read_bytes() == b"content"
 
 
-def test_clock_changes_do_not_matter(tmp_path, monkeypatch):
+def test_a_network_drive_that_refuses_every_rename_ends_the_run_and_the_next_one_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_WAITS", ())
+    replace, done = Path.replace, []
+
+    def stale(self, target):
+        if "part-" in str(target) and sum(done) >= 3:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(self))
+        done.append("part-" in str(target))
+        return replace(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", stale)
+        with pytest.raises(OSError, match="Stale file handle; what was written before is kept"):
+            run(tmp_path / "drive", flush_seconds=0)
+    kept = Store(tmp_path / "drive").records("occlusion").height
+    again = run(tmp_path / "drive")
+    assert 0 < kept < 30 * 7 and again.manifest["measured_in_this_call"] == 30 * 7 - kept
+    assert again.records("occlusion").equals(run(tmp_path / "fresh").records("occlusion"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on the size of files")
+@pytest.mark.parametrize("room", [1, 2_000, 5_000])
+def test_files_that_the_system_lets_grow_no_further_end_the_run_and_lose_nothing(tmp_path, room):
+    """A real limit of the operating system, not an injected error: writing stops in the middle of a file."""
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+    try:
+        with pytest.raises((OSError, ipvit.InputError)):
+            run(tmp_path / "full", flush_seconds=0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list((tmp_path / "full").rglob("*.tmp"))
+    again = run(tmp_path / "full")
+    assert again.records("occlusion").equals(run(tmp_path / "fresh").records("occlusion"))
+    assert not again.manifest["damaged"]
+
+
+def test_a_folder_that_cannot_be_written_is_refused_in_one_line(tmp_path, monkeypatch):
+    """Whoever runs the tests may be allowed everything, so the refusal is injected where the folder is probed."""
+    write = Path.write_bytes
+
+    def read_only(self, data):
+        if self.name.startswith(".probe"):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self))
+        return write(self, data)
+
+    monkeypatch.setattr(Path, "write_bytes", read_only)
+    with pytest.raises(ipvit.InputError, match="cannot write to the output folder .*: Read-only file system") as raised:
+        run(tmp_path)
+    assert "\n" not in str(raised.value)
+
+
+def flipped(data: bytes) -> bytes:
+    """One bit in the middle."""
+    middle = len(data) // 2
+    return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+
+
+DAMAGES = {
+    "one bit in the middle": flipped,
+    "the first byte": lambda data: bytes([data[0] ^ 128]) + data[1:],
+    "cut in half": lambda data: data[: len(data) // 2],
+    "one byte short": lambda data: data[:-1],
+    "empty": lambda data: b"",
+    "zeros, as after a power cut": lambda data: bytes(len(data)),
+    "longer than it was": lambda data: data + b"\0",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_any_damage_to_a_part_is_noticed_and_measured_again(scattered, damage):
+    before = Store(scattered).records("occlusion")
+    for victim in (parts(scattered)[2], parts(scattered)[5]):
+        victim.write_bytes(damage(victim.read_bytes()))
+    left = Store(scattered)
+    lost = before.height - left.records("occlusion").height
+    assert len(left.damaged) == 2 and lost > 0
+    assert any("2 damaged part files were left out" in note for note in ipvit.Run(scattered).notes("occlusion"))
+    again = run(scattered)
+    assert again.manifest["measured_in_this_call"] == lost and len(again.manifest["damaged"]) == 2
+    assert Store(scattered).records("occlusion").equals(before)
+    assert len(list(scattered.glob("records/*/*/*.damaged"))) == 2, "put aside, not deleted"
+    assert run(scattered).manifest["measured_in_this_call"] == 0
+
+
+@pytest.mark.parametrize("hours", [[0, -48, 24, -1], [10**6, -(10**7), 3, 0]])
+def test_a_clock_that_is_set_back_and_forward_does_not_matter(tmp_path, monkeypatch, hours):
+    """The wall clock jumps with every part; a part must neither be lost nor be taken for an older one."""
     import time
 
-    monkeypatch.setattr(time, "time", lambda: 0.0)
-    run(tmp_path, flush_seconds=0)
-    assert Store(tmp_path).records("occlusion").height == 30 * 7
+    real, jumps = time.time, itertools.cycle(hours)
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time", lambda: real() + 3600 * next(jumps))
+        write = store_module.write_atomic
+
+        def stamped(path, data):
+            write(path, data)
+            stamp = max(0.0, real() + 3600 * next(jumps))
+            os.utime(path, (stamp, stamp))
+
+        patch.setattr(store_module, "write_atomic", stamped)
+        with pytest.raises(KeyboardInterrupt):
+            stop_after_parts(3, lambda: run(tmp_path / "jumps", flush_seconds=0))
+        assert 0 < Store(tmp_path / "jumps").records("occlusion").height < 30 * 7
+        run(tmp_path / "jumps", flush_seconds=0)
+    assert Store(tmp_path / "jumps").records("occlusion").equals(run(tmp_path / "fresh").records("occlusion"))
+
+
+def stop_after_parts(count: int, work) -> None:
+    flush, flushed = Store.flush_if_due, []
+
+    def flush_and_count(self):
+        flush(self)
+        flushed.append(self)
+        if len(flushed) == count:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as own:
+        own.setattr(Store, "flush_if_due", flush_and_count)
+        work()
 
 
 def test_a_refused_run_leaves_no_folder(tmp_path):

@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 _WHERE = {
     "run": "ipvit.api",
     "Run": "ipvit.results",
+    "Runs": "ipvit.several_runs",
     "load_model": "ipvit.models.loading",
     "load_checkpoint": "ipvit.models.loading",
     "Model": "ipvit.models.model",
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
     from ipvit.models.loading import load_checkpoint, load_model
     from ipvit.models.model import Model, wrap
     from ipvit.results import Run
+    from ipvit.several_runs import Runs
     from ipvit.training import train
 
 

@@ -31,6 +31,7 @@ def run(
     workers: int | None = None,
     device: str = "auto",
     precision: str = "fp32",
+    backend: str = "torch",
     compile: bool = False,  # noqa: A002 - the name of the option everywhere
     strict: bool = False,
     shard: str | None = None,
@@ -55,6 +56,7 @@ def run(
         workers: decoding processes.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         precision: ``fp32``, ``bf16`` or ``fp16``.
+        backend: what computes logits and attention: ``torch``, or ``openvino`` on a CPU.
         compile: run the networks through ``torch.compile``.
         strict: make an unreadable image an error.
         shard: measure only this share of the images, for example ``2/8``, into a folder of its own below ``out``.
@@ -77,7 +79,7 @@ def run(
             raise InputError(f"{name} must be at least {least}, not {value}")
     folder = Path(out) if out is not None else Path("runs") / "-".join(experiment.name for experiment in chosen)
     share = Share.parse(shard) if shard else Share()
-    settings = Settings(seed, limit, batch_size, workers, device, precision, compile, strict, share)
+    settings = Settings(seed, limit, batch_size, workers, device, precision, backend, compile, strict, share)
     with launched() as team:
         images = data if isinstance(data, Dataset) else team.in_turn(lambda: load_dataset(data))
         networks = team.in_turn(lambda: [load_model(m) if isinstance(m, str) else m for m in listed])
@@ -88,6 +90,7 @@ def run(
             seed=seed,
             limit=limit,
             precision=precision,
+            backend=backend,  # pyright: ignore[reportArgumentType]
         )
         folder, known = shard_folder(folder, share)
         manifest = execute(
@@ -124,6 +127,6 @@ def load_study(study: Study) -> tuple[Dataset, list[Model]]:
 def settings_of(study: Study, share: Share) -> Settings:
     """Return how a study is run."""
     return Settings(
-        study.seed, study.limit, study.batch_size, study.workers, study.device, study.precision, study.compile,
-        study.strict, share,
+        study.seed, study.limit, study.batch_size, study.workers, study.device, study.precision, study.backend,
+        study.compile, study.strict, share,
     )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -11,14 +12,14 @@ from importlib.metadata import entry_points
 from cyclopts import App, CycloptsError
 
 from ipvit import __version__
-from ipvit.errors import InputError, SeveralErrors
+from ipvit.errors import InputError, SeveralErrors, printable
 
 EXPERIMENTS = {
     "accuracy": "Clean accuracy, of each head where there are two (table 3).",
     "occlusion": "Drop a share of the image's patches and watch the accuracy fall (figure 3).",
     "feature-drop": "Lose features inside the network instead of pixels (tables 6 and 7).",
     "correlation": "Correlate clean and occluded representations (table 1, figure 5).",
-    "attention": "Mean attention maps under occlusion, attention distance (figure 4).",
+    "attention": "Mean attention maps under occlusion, attention distance (figures 4, 26).",
     "shape-bias": "Shapes in the texture of something else: which decides (figure 6, table 3).",
     "token-similarity": "How alike class and shape token are (section 3.2).",
     "segment": "Segment objects by attention (table 4, figure 8).",
@@ -48,6 +49,10 @@ COMMANDS = {
     "datasets": ("ipvit.commands.show:datasets", "List the kinds of data that can be used."),
     "experiments": ("ipvit.commands.show:experiments", "List the experiments and what each reproduces."),
 }
+
+
+_WRONG_PATH = frozenset({errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR})
+"""What is wrong about a path that was given, however the disk is."""
 
 
 def make_app() -> App:
@@ -88,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         return _fail(2, *(error.lines if isinstance(error, SeveralErrors) else (str(error),)))
     except CycloptsError as error:
-        return _fail(2, _one_line(str(error)) + " See ipvit --help.")
+        return _fail(2, printable(str(error)) + " See ipvit --help.")
     except KeyboardInterrupt:
         return _fail(130, "interrupted; what is measured is kept, the same command goes on from there")
     except BrokenPipeError:
@@ -97,11 +102,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )  # the reader went away, as in `ipvit models | head`
         return 0
     except OSError as error:
-        return _fail(1, f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+        return _fail(
+            2 if error.errno in _WRONG_PATH else 1,
+            f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}",
+        )
     except Exception as error:
         if os.environ.get("IPVIT_TRACEBACK"):
             raise
-        return _fail(1, f"{type(error).__name__}: {_one_line(str(error))} (IPVIT_TRACEBACK=1 shows where)")
+        return _fail(1, f"{type(error).__name__}: {printable(str(error))} (IPVIT_TRACEBACK=1 shows where)")
 
 
 def entry_point() -> None:
@@ -112,12 +120,8 @@ def entry_point() -> None:
 
 def _fail(code: int, *lines: str) -> int:
     for text in lines:
-        print(f"ipvit: {_one_line(text)}", file=sys.stderr)  # noqa: T201
+        print(f"ipvit: {printable(text)}", file=sys.stderr)  # noqa: T201
     return code
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
 
 
 if __name__ == "__main__":

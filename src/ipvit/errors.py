@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import re
+import reprlib
 from collections.abc import Iterable, Sequence
 
 
@@ -27,3 +29,28 @@ def did_you_mean(word: str, known: Iterable[str], limit: int = 3) -> str:
     if not close:
         return ""
     return " Did you mean " + " or ".join(repr(name) for name in close) + "?"
+
+
+def printable(text: str) -> str:
+    """Return text on one line that a terminal shows and does not obey: escapes and control characters spelled out.
+
+    >>> printable("red \\x1b[31m name")
+    'red \\\\x1b[31m name'
+    """
+    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), " ".join(text.split()))
+
+
+def harmless(text: str) -> str:
+    """Return text of as many characters in which those that control a terminal, or no page may hold, are replaced."""
+    return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+_CONTROLS = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\ud800-\\udfff\\u202a-\\u202e\\u2066-\\u2069\\ufffe\\uffff]")
+"""Control characters but line ends and tabs, halves of characters, and what turns the direction of reading."""
+
+
+def shown(value: object, most: int = 60) -> str:
+    """Return a value as a message shows it: its ``repr`` on one line, cut where it is long."""
+    brief = reprlib.Repr()
+    brief.maxstring = brief.maxother = brief.maxlong = most
+    return printable(brief.repr(value))

@@ -91,10 +91,11 @@ class Run:
 
     def _read(self, name: str, columns: Collection[str] | None = None) -> tuple[pl.DataFrame, int]:
         """Return the records that belong to this run, and how many others the folder holds."""
+        subject = self.manifest.get("subjects", {}).get(name, self.manifest["data"])
         wanted = {
-            "data": self.manifest.get("subjects", {}).get(name, self.manifest["data"])["fingerprint"],
+            "data": subject["fingerprint"],
             "seed": self.manifest["seed"],
-            "precision": self.manifest["precision"],
+            "precision": subject.get("precision", self.manifest["precision"]),
             "version": type(self.experiments[name]).version,
         }
         frame, others = self._store.select(name, wanted, columns)
@@ -112,9 +113,8 @@ class Run:
     def figures(self) -> dict[str, Figure]:
         """The figures of all experiments by name."""
         merged: dict[str, Figure] = {}
-        for name, experiment in self.experiments.items():
-            if self._tables[name]:
-                merged |= experiment.figures(self._tables[name])
+        for name in self.experiments:
+            merged |= self.figures_of(name)
         return merged
 
     @functools.cached_property
@@ -158,6 +158,16 @@ class Run:
     def tables_of(self, name: str) -> dict[str, pl.DataFrame]:
         """Return the tables of one experiment, the main one first, the paper's last."""
         return self._analysed[name].tables
+
+    def figures_of(self, name: str) -> dict[str, Figure]:
+        """Return the figures of one experiment."""
+        tables = self.tables_of(name)
+        return self.experiments[name].figures(tables) if tables else {}
+
+    def summary_of(self, name: str) -> list[str]:
+        """Return sentences that say what the numbers of one experiment show."""
+        tables = self.tables_of(name)
+        return self.experiments[name].summary(tables) if tables else []
 
     def differences_of(self, name: str) -> pl.DataFrame | None:
         """Return the paired differences between the models in one experiment, or None with a single model."""
@@ -208,6 +218,7 @@ class Run:
             notes.append(f"The folder also holds {others:,} records of another seed, precision, version or data set.")
         if "prediction" in records.columns and (broken := (records["prediction"] == -1).sum()):
             notes.append(f"{broken:,} predictions were not finite numbers; they count as wrong.")
+        notes += _without_value(self.experiments[name], records)
         return notes
 
     def _with_names(self, frame: pl.DataFrame) -> pl.DataFrame:
@@ -227,3 +238,16 @@ class Run:
             .sort("_order", "model", maintain_order=True)
             .drop("_order")
         )
+
+
+def _without_value(experiment: Experiment, records: pl.DataFrame) -> list[str]:
+    """Say how many values, decisions and attention maps of a network were not finite numbers."""
+    notes = []
+    for name in experiment.measures:
+        if name in records.columns and (count := (~records[name].is_finite()).sum()):
+            notes.append(f"{count:,} values of {name} were not finite numbers; they are left out of the means.")
+    if "finite" in records.columns and (count := (~records["finite"]).sum()):
+        notes.append(f"{count:,} results rest on attention that was not finite; they are left out of the means.")
+    if records.schema.get("decision") in (pl.String, pl.Categorical) and (count := (records["decision"] == "").sum()):
+        notes.append(f"{count:,} decisions were not finite numbers; they count for neither shape nor texture.")
+    return notes

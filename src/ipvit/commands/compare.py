@@ -12,7 +12,6 @@ import polars as pl
 import yaml
 from cyclopts import Group, Parameter
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from ipvit.commands.options import Flag, RunOptions
@@ -29,6 +28,8 @@ from ipvit.commands.paper_studies import (
 from ipvit.errors import InputError, SeveralErrors
 from ipvit.models.paper import paper_name
 from ipvit.results import Run
+from ipvit.several_runs import Runs, runs_in
+from ipvit.terminal import Terminal
 
 DATA = Group("Data and weights", sort_key=1)
 FILE = "paper-comparison"
@@ -46,7 +47,7 @@ def compare(folder: Path, /, *, all: Flag = False, json: Flag = False) -> int:  
     json
         Print JSON on standard output, nothing else.
     """
-    runs = _runs(folder)
+    runs = runs_in(folder)
     table, notes = _together(runs)
     return _show(table, notes, everything=all, json=json)
 
@@ -118,6 +119,8 @@ def reproduce(
     wanted = [target for study in studies for target in study.targets]
     table = table.filter(pl.col("target").is_in(wanted))
     _write(table, out)
+    if len(parts) > 1:
+        Runs(out, runs).report()
     _show(table, [*left_out, *notes], everything=False, json=options.json)
     return 1 if failed else 0
 
@@ -198,19 +201,11 @@ def _list(*, json: bool) -> int:
     for row in rows:
         also = f" (also {', '.join(row['also'])})" if row["also"] else ""
         table.add_row(row["name"], f"{row['title']}{also}", ", ".join(row["data"]))
-    console = Console()
+    console = Terminal()
     console.print(table)
     options = ", ".join(option for option, _ in OPTIONS.values())
     console.print(f"Data are given with {options}, or --data NAME=PATH.", style="dim", highlight=False)
     return 0
-
-
-def _runs(folder: Path) -> list[Run]:
-    """Return the run in a folder, or the runs in its folders."""
-    if (folder / "manifest.json").is_file() or not folder.is_dir():
-        return [Run(folder)]
-    below = sorted(path.parent for path in folder.glob("*/manifest.json"))
-    return [Run(path) for path in below] or [Run(folder)]
 
 
 def _together(runs: Sequence[Run]) -> tuple[pl.DataFrame, list[str]]:
@@ -235,13 +230,13 @@ def _show(table: pl.DataFrame, notes: Sequence[str], *, everything: bool, json: 
 
     if json:
         return _print_json({"summary": comparison.summary(table), "notes": [*notes], "quantities": to_records(table)})
-    console = Console()
+    console = Terminal()
     measured = table.filter(pl.col("ours").is_not_null())
     for rich in _tables(table if everything else measured):
         console.print(rich)
-    console.print(comparison.summary(table), highlight=False, markup=False)
+    console.print(comparison.summary(table), highlight=False)
     for note in notes:
-        console.print(note, highlight=False, markup=False, soft_wrap=True)
+        console.print(note, highlight=False, soft_wrap=True)
     missing = table.filter(pl.col("ours").is_null())
     if missing.height and not everything:
         places = ", ".join(missing["where"].unique(maintain_order=True))

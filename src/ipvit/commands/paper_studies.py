@@ -13,6 +13,7 @@ import yaml
 
 from ipvit.data.transfer import SETS
 from ipvit.errors import InputError, did_you_mean
+from ipvit.files import user_path
 from ipvit.models.paper import NETWORKS, PaperNetwork, paper_name
 from ipvit.models.sources.common import ModelName
 from ipvit.models.weights import resolve
@@ -130,7 +131,7 @@ def data_name(kind: str, place: str) -> str:
         place: a path, or a data name as other commands take it.
     """
     if kind == "imagenet":
-        return f"imagenet:{place}" if (Path(place).expanduser() / "val").is_dir() else place
+        return f"imagenet:{place}" if (user_path(place) / "val").is_dir() else place
     prefix = f"{_NAMES.get(kind, kind)}:"
     return place if place.startswith(prefix) else prefix + place
 
@@ -142,7 +143,7 @@ def missing_data(parts: Sequence[Part], given: Mapping[str, str]) -> list[str]:
         option, words = _option(kind)
         if kind not in given:
             lines.append(f"{kind} is missing; give {option}: {words}")
-        elif ":" not in given[kind] and not Path(given[kind]).expanduser().exists():
+        elif ":" not in given[kind] and not user_path(given[kind]).exists():
             lines.append(f"there is no folder {given[kind]!r}; {option} is {words}")
     return lines
 

@@ -8,7 +8,6 @@ import webbrowser
 from typing import Annotated
 
 from cyclopts import Parameter
-from rich.console import Console
 
 from ipvit.data import load_dataset
 from ipvit.engine.device import pick_device
@@ -17,6 +16,7 @@ from ipvit.models import load_model
 from ipvit.models.loading import demo_models
 from ipvit.play import Playground, PlayServer, Shelf
 from ipvit.play.playground import salience_model
+from ipvit.terminal import Terminal
 
 FIRST = ("demo:deit_micro", "demo:resnet_micro")
 """The bundled networks that are shown first."""
@@ -58,8 +58,8 @@ def play(
     if salience is not None and judge is None:
         raise InputError(f"--salience: {salience} has no attention to the patches; a vision transformer has")
     with PlayServer(Playground(models, shelf, salience=judge, device=pick_device(device)), port) as server:
-        Console().print(f"playground: {server.address}", soft_wrap=True, highlight=False, markup=False)
-        Console().print("Ctrl-C stops it.", highlight=False)
+        Terminal().print(f"playground: {server.address}", soft_wrap=True, highlight=False)
+        Terminal().print("Ctrl-C stops it.", highlight=False)
         if browser:  # some browsers of a terminal return only when they are left
             threading.Thread(target=webbrowser.open, args=(server.address,), daemon=True).start()
         with contextlib.suppress(KeyboardInterrupt):

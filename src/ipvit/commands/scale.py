@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from ipvit.api import load_study, settings_of
@@ -20,6 +19,7 @@ from ipvit.engine.merge import merge as merge_folders
 from ipvit.engine.study import make_study, read_study
 from ipvit.errors import InputError
 from ipvit.results import Run
+from ipvit.terminal import Terminal
 
 
 def merge(*folders: Path, out: Path | None = None, partial: Flag = False, json: Flag = False) -> int:
@@ -45,7 +45,7 @@ def merge(*folders: Path, out: Path | None = None, partial: Flag = False, json: 
     results = Run(whole)
     tell(results, json=json)
     if not json:
-        Console(stderr=True).print(f"ipvit: joined {len(manifest['merged'])} shards", highlight=False)
+        Terminal(stderr=True).print(f"ipvit: joined {len(manifest['merged'])} shards", highlight=False)
     return 1 if complain(results) or manifest["status"] != "done" else 0
 
 
@@ -74,7 +74,7 @@ def check(study: Path, /, *, options: RunOptions | None = None) -> int:
 
 
 def _print_estimate(found: Estimate, models: int, share: Share) -> None:
-    console = Console(highlight=False, soft_wrap=True)
+    console = Terminal(highlight=False, soft_wrap=True)
     table = Table("experiment", box=box.SIMPLE_HEAD, padding=(0, 1))
     table.add_column("model", overflow="fold")
     for name in ("images x conditions", "to do", "time", "disk"):
@@ -95,13 +95,13 @@ def _print_estimate(found: Estimate, models: int, share: Share) -> None:
     if any(part.seconds is None and not part.error for part in found.parts):
         console.print("what trains first is not in the expected time: how long that takes shows only in doing it")
     if found.disk > found.disk_free:
-        console.print("[red]the records will not fit on the disk[/]")
+        console.print("the records will not fit on the disk", style="red")
     for sentence in found.left_out:
-        console.print(f"left out: {sentence}", markup=False)
+        console.print(f"left out: {sentence}")
     for part in found.parts:
         if part.error:
-            console.print(f"[red]{part.experiment} fails on[/] {part.model}: ", end="")
-            console.print(part.error, markup=False)
+            console.print(f"{part.experiment} fails on {part.model}: ", end="", style="red")
+            console.print(part.error)
 
 
 def _duration(seconds: float) -> str:

@@ -6,18 +6,19 @@ import dataclasses
 import itertools
 import json as json_module
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 from rich import box
 from rich.columns import Columns
-from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from ipvit.errors import InputError, did_you_mean
+from ipvit.terminal import Terminal
 
 if TYPE_CHECKING:
     from ipvit.models.catalogue import Entry
@@ -27,19 +28,20 @@ Flag = Annotated[bool, Parameter(negative="")]
 
 
 def report(folder: Path, /, *, json: Flag = False) -> int:
-    """Build tables, figures and report.html of a run folder.
+    """Build tables, figures and report.html of a run folder, or of several together.
 
     Parameters
     ----------
     folder
-        A run folder.
+        A run folder, or a folder of run folders, one for each data set.
     json
         Print the tables as JSON on standard output, nothing else.
     """
     from ipvit.commands.measure import tell
-    from ipvit.results import Run
+    from ipvit.several_runs import Runs, runs_in
 
-    tell(Run(folder), json=json)
+    runs = runs_in(folder)
+    tell(runs[0] if runs[0].out == folder else Runs(folder, runs), json=json)
     return 0
 
 
@@ -79,12 +81,12 @@ def _print_paper_networks(networks: list[PaperNetwork]) -> int:
     for column in ("M param.", "px"):
         table.add_column(column, justify="right", no_wrap=True)
     for family, members in itertools.groupby(networks, key=lambda network: network.family):
-        table.add_row(f"[bold]{family}[/bold]")
+        table.add_row(Text(family, "bold"))
         for network in members:
             size = str(network.preprocessing.view.size[0])
             millions = f"{network.parameters / 1e6:.1f}"
             table.add_row(f" {network.name}", network.where, publisher(network), millions, size)
-    console = Console()
+    console = Terminal()
     console.print(table)
     console.print("Use paper:NAME; all are shown resized to 256 pixels (bilinear), cropped to 224.", style="dim")
     return 0
@@ -93,7 +95,7 @@ def _print_paper_networks(networks: list[PaperNetwork]) -> int:
 def _print_names(entries: list[Entry]) -> int:
     from ipvit.models.catalogue import by_family
 
-    console = Console()
+    console = Terminal()
     for (source, family), members in by_family(entries).items():
         abilities = sorted(frozenset.intersection(*(member.capabilities or frozenset() for member in members)))
         console.print(Text.assemble((f"{source} {family}", "bold"), "  ", (", ".join(abilities), "dim")))
@@ -106,7 +108,7 @@ def _print_names(entries: list[Entry]) -> int:
 def _print_families(entries: list[Entry]) -> int:
     from ipvit.models.catalogue import by_family
 
-    console = Console()
+    console = Terminal()
     titles = {"demo": "Bundled", "paper": "The paper's", "torchvision": "torchvision's", "timm": "timm's"}
     groups = by_family(entries)
     for source, title in titles.items():
@@ -148,6 +150,7 @@ def datasets(*, json: Flag = False) -> int:
         "voc2012:PATH": "PASCAL VOC 2012 with its segmentations; --split val (the default), train or trainval",
         "imagenet-c:PATH": "corrupted photos, CORRUPTION/SEVERITY/SYNSET/NAME.JPEG; as PATH,CLEAN with the originals",
         "masks:IMAGES,MASKS": "a folder of images and one of foreground masks with the same names",
+        "FILE.py:FACTORY": "a function of yours that returns an ipvit.data.Dataset",
         "torch/NAME": "torchvision's data sets through timm, with --data-root and --split",
         "wds/NAME": "WebDataset shards through timm, with --split 'SHARDS|NUMBER' (needs webdataset)",
         "hfds/OWNER/NAME": "Hugging Face data sets through timm (needs the package datasets)",
@@ -159,7 +162,10 @@ def datasets(*, json: Flag = False) -> int:
         published = [{"name": f"{entry.name}:PATH/SPLIT", **entry.summary()} for entry in SETS.values()]
         return _print_json([*({"name": name, "what": what} for name, what in kinds.items()), *published])
     _print_table("Data", ("name", "what"), list(kinds.items()))
-    rows = [(f"{entry.name}:PATH", f"{entry.title}\n[dim]{entry.layout}[/]", entry.parts()) for entry in SETS.values()]
+    rows = [
+        (f"{entry.name}:PATH", Text.assemble(f"{entry.title}\n", (entry.layout, "dim")), entry.parts())
+        for entry in SETS.values()
+    ]
     columns = ("name", "what lies in PATH", "/SPLIT and images as published (* the one meant without /SPLIT)")
     _print_table("Published sets on your disk", columns, rows)
     return 0
@@ -190,10 +196,11 @@ def experiments(*, json: Flag = False) -> int:
         )
     if json:
         return _print_json(rows)
-    console = Console()
+    console = Terminal()
     for row in rows:
-        console.print(f"[bold]{row['name']}[/] ({row['reproduces']})", highlight=False)
-        console.print(f"  {row['question']}\n  [dim]needs {row['needs']}[/]", highlight=False)
+        console.print(Text.assemble((row["name"], "bold"), f" ({row['reproduces']})"))
+        console.print(f"  {row['question']}", highlight=False)
+        console.print(f"  needs {row['needs']}", style="dim", highlight=False)
     return 0
 
 
@@ -203,8 +210,8 @@ def _print_json(content: Any) -> int:
     return 0
 
 
-def _print_table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+def _print_table(title: str, columns: tuple[str, ...], rows: Sequence[tuple[str | Text, ...]]) -> None:
     table = Table(*columns, title=title, title_justify="left")
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    Terminal().print(table)

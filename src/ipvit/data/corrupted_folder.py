@@ -17,6 +17,7 @@ from ipvit.data.imagenet_c import KNOWN, MANIFEST
 from ipvit.data.stylized import write_class_list
 from ipvit.data.subset import select
 from ipvit.files import write_atomic
+from ipvit.perturb.corruptions import SEVERITIES
 
 CONTACT_SHEET = "contact-sheet.html"
 """A page and not an image file, which loaders of class folders would take for one of the data set's."""
@@ -49,15 +50,13 @@ def write_manifest(job: CorruptedCopy, out: Path, skipped: Mapping[int, str], *,
         skipped: reason for each image that could not be read.
         whole: whether all images that were asked for are dealt with.
     """
-    earlier = copies.read_manifest(out / MANIFEST) or {}
-    corruptions = {*job.corruptions, *earlier.get("corruptions", ())}
+    there = {name: [s for s in SEVERITIES if (out / name / str(s)).is_dir()] for name in KNOWN}
     manifest = {
         "format": 1,
         "status": "whole" if whole else "unfinished",
         "settings": job.identity(),
         "source": {"name": job.source.name, "images": len(job.source)},
-        "corruptions": [name for name in KNOWN if name in corruptions],
-        "severities": sorted({*job.severities, *earlier.get("severities", ())}),
+        "corruptions": {name: severities for name, severities in there.items() if severities},
         "versions": copies.versions(_PACKAGES),
         "skipped": [{"image": job.source.ids[index], "reason": skipped[index]} for index in sorted(skipped)],
     }

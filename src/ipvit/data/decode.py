@@ -8,6 +8,10 @@ torchvision's ``ImageFolder`` and timm, so that published numbers are met.
 from __future__ import annotations
 
 import io
+import math
+import struct
+import warnings
+import zlib
 from typing import Literal, cast
 
 import numpy as np
@@ -17,6 +21,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from ipvit.data.dataset import UnreadableImage
+from ipvit.errors import printable
 from ipvit.preprocessing import View
 
 try:
@@ -26,8 +31,19 @@ except ImportError:  # announced to leave torchvision; Pillow reads everything
 
 Decoder = Literal["fast", "pil"]
 
-MAX_PIXELS = 500_000_000
-"""Images with more pixels are refused as decompression bombs."""
+MAX_PIXELS = 178_956_970
+"""Images with more pixels are refused as decompression bombs, as by Pillow: decoded they fill half a gigabyte."""
+
+MOST_RESIZED = 2**26
+"""Pixels up to which a picture is resized as a whole; of what would become larger, only the middle that is used."""
+
+_SUPPORT = 8  # pixels beside the middle that interpolation may look at, of the larger of source and result
+
+_BROKEN = (
+    OSError, ValueError, SyntaxError, TypeError, EOFError, RuntimeError, LookupError, ArithmeticError, AttributeError,
+    AssertionError, MemoryError, struct.error, zlib.error,
+)  # fmt: skip
+"""What decoders raise on damaged bytes."""
 
 _MODES = {
     "bicubic": (F.InterpolationMode.BICUBIC, Image.Resampling.BICUBIC),
@@ -48,10 +64,12 @@ def decode(data: bytes, decoder: Decoder = "fast") -> Tensor:
     if not data:
         raise UnreadableImage("the file is empty")
     try:
-        picture = Image.open(io.BytesIO(data))
-    except Image.DecompressionBombError:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            picture = Image.open(io.BytesIO(data))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise UnreadableImage(f"more than {MAX_PIXELS:,} pixels") from None
-    except (OSError, ValueError, SyntaxError, TypeError, EOFError) as error:
+    except _BROKEN as error:
         raise UnreadableImage(f"not an image Pillow knows ({type(error).__name__})") from None
     if picture.width * picture.height > MAX_PIXELS:
         raise UnreadableImage(f"{picture.width} x {picture.height} is more than {MAX_PIXELS:,} pixels")
@@ -66,8 +84,23 @@ def decode(data: bytes, decoder: Decoder = "fast") -> Tensor:
 
 def apply_view(pixels: Tensor, view: View, decoder: Decoder = "fast") -> Tensor:
     """Resize and centre-crop ``(C, H, W)`` uint8 to ``(C, *view.size)`` uint8, as timm's evaluation transform does."""
-    resized = _resize(pixels, _target(pixels.shape[-2:], view), view.interpolation, decoder)
+    size = _target(pixels.shape[-2:], view)
+    if size[0] * size[1] > MOST_RESIZED:
+        pixels, size = _middle(pixels, size, view)
+    resized = _resize(pixels, size, view.interpolation, decoder)
     return F.center_crop(resized, list(view.size)) if resized.shape[-2:] != view.size else resized
+
+
+def _middle(pixels: Tensor, size: tuple[int, int], view: View) -> tuple[Tensor, tuple[int, int]]:
+    """Return the middle of a long and thin picture that a crop of the resized one shows, and what to resize it to."""
+    window, result = [], []
+    for side, resized, crop in zip(pixels.shape[-2:], size, view.size, strict=True):
+        scale = resized / side
+        wanted = math.ceil(crop / scale) + 2 * math.ceil(_SUPPORT * max(1.0, 1 / scale))
+        taken = min(side, wanted + (side - wanted) % 2)  # as much goes on either side: the centre stays the centre
+        window.append(taken)
+        result.append(resized if taken == side else max(crop, round(taken * scale)))
+    return F.center_crop(pixels, window), (result[0], result[1])
 
 
 def _target(shape: tuple[int, ...], view: View) -> tuple[int, int]:
@@ -100,8 +133,8 @@ def _decode_with_pillow(picture: Image.Image) -> Tensor:
         return _to_tensor(picture.convert("RGB"))
     except Image.DecompressionBombError:
         raise UnreadableImage(f"more than {MAX_PIXELS:,} pixels") from None
-    except (OSError, ValueError, SyntaxError, EOFError, IndexError, MemoryError) as error:
-        raise UnreadableImage(str(error) or type(error).__name__) from None
+    except _BROKEN as error:
+        raise UnreadableImage(printable(str(error)) or type(error).__name__) from None
 
 
 def _to_tensor(picture: Image.Image) -> Tensor:

@@ -139,6 +139,10 @@ class Sampler:
         labels: ``(N,)`` the class of each row; -1 for rows that take no part.
         how: the rules.
 
+    Attributes:
+        classes: labels of the classes that are drawn from.
+        left_out: labels of the classes that have too few images for these rules, and are never drawn.
+
     Raises:
         ValueError: there are too few classes with enough images.
     """
@@ -147,7 +151,10 @@ class Sampler:
         ways, least = how.least()
         self._how = how
         self._labels = labels
-        self._pools = [rows for rows in pools(labels) if len(rows) >= least]
+        found = pools(labels)
+        self._pools = [rows for rows in found if len(rows) >= least]
+        self.classes = [int(labels[rows[0]]) for rows in self._pools]
+        self.left_out = [int(labels[rows[0]]) for rows in found if len(rows) < least]
         self._counts = np.array([len(rows) for rows in self._pools], dtype=np.int64)
         if len(self._pools) < ways:
             raise ValueError(f"{ways} classes of at least {least} images are needed; there are {len(self._pools)}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 import tarfile
@@ -16,6 +15,7 @@ from torch import Tensor
 from ipvit.data.dataset import UnreadableImage, fingerprint
 from ipvit.data.decode import Decoder, decode
 from ipvit.errors import InputError
+from ipvit.files import user_path
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".gif"})
 CLASS_LIST = "classes.txt"
@@ -42,14 +42,15 @@ class FolderDataset:
     has_masks = False
 
     def __init__(self, root: str | Path, decoder: Decoder = "fast") -> None:
-        self.root = Path(root).expanduser()
+        self.root = user_path(root)
         self.decoder: Decoder = decoder
         self.name = str(root)
         files = self._files()
         if not files:
             known = ", ".join(sorted(IMAGE_SUFFIXES))
             raise InputError(f"{str(root)!r} holds no image files ({known})")
-        self.ids: Sequence[str] = [path for path, _ in files]
+        self._paths = [path for path, _ in files]
+        self.ids: Sequence[str] = [readable(path) for path in self._paths]
         folders = [path.split("/", 1)[0] if "/" in path else None for path in self.ids]
         self.classes, self.aliases = class_names(self._listing(), {name for name in folders if name is not None})
         position = {name: i for i, name in enumerate(self.classes or ())}
@@ -82,13 +83,13 @@ class FolderDataset:
         return sorted(image_files(self.root))
 
     def _sample(self, index: int, size: int) -> int:
-        return checksum(self.root / self.ids[index], size)
+        return checksum(self.root / self._paths[index], size)
 
     def _listing(self) -> Path:
         return self.root / CLASS_LIST
 
     def _bytes(self, index: int) -> bytes:
-        return (self.root / self.ids[index]).read_bytes()
+        return (self.root / self._paths[index]).read_bytes()
 
 
 class TarDataset(FolderDataset):
@@ -161,16 +162,41 @@ def checksum(path: Path, size: int) -> int:
 
 
 def image_files(root: Path) -> list[tuple[str, int]]:
-    """Return path below the root and size of every image file in a folder, in no order."""
+    """Return path below the root and size of every image file in a folder, in no order; links are followed.
+
+    Raises:
+        InputError: a folder in it cannot be read.
+    """
     found = []
-    for folder, subfolders, files in os.walk(root, followlinks=True):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+    top = os.path.realpath(root)
+    above = {os.fspath(root): frozenset({top})}  # the folders that lie around one, links followed
+    for folder, subfolders, files in os.walk(root, onerror=_refuse, followlinks=True):
+        around = above.pop(folder)
+        inside = {name: os.path.realpath(Path(folder) / name) for name in subfolders if not name.startswith(".")}
+        # a link to a folder around it leads into it again and again
+        subfolders[:] = [
+            n for n, place in inside.items() if place not in around and not Path(top).is_relative_to(place)
+        ]
+        above |= {os.path.join(folder, name): around | {inside[name]} for name in subfolders}  # noqa: PTH118 - as os.walk
         base = Path(folder).relative_to(root).as_posix()
         for name in files:
             if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith("."):
                 path = name if base == "." else f"{base}/{name}"
-                with contextlib.suppress(OSError):  # a link to nowhere
+                try:
                     state = (Path(folder) / name).stat()
+                except OSError:  # a link to nowhere is told of where it is read
+                    found.append((path, 0))
+                else:
                     if stat.S_ISREG(state.st_mode):
                         found.append((path, state.st_size))
     return found
+
+
+def _refuse(error: OSError) -> None:
+    """A folder that cannot be read would be missing without a word."""
+    raise InputError(f"cannot read the folder {readable(str(error.filename))!r}: {error.strerror}")
+
+
+def readable(path: str) -> str:
+    """Return a path as text that can be written anywhere: bytes of a name that are no UTF-8 become ``\\xff``."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -15,9 +15,10 @@ from torch import Tensor
 
 from ipvit.data.dataset import UnreadableImage, fingerprint
 from ipvit.data.decode import Decoder, apply_view, decode
-from ipvit.data.folder import CLASS_LIST, checksum, class_names, image_files
+from ipvit.data.folder import CLASS_LIST, checksum, class_names, image_files, readable
 from ipvit.data.subset import select
 from ipvit.errors import InputError, did_you_mean
+from ipvit.files import user_path
 from ipvit.perturb.corruptions import CORRUPTIONS, EXTRA, SEVERITIES
 from ipvit.preprocessing import View
 
@@ -68,9 +69,9 @@ class ImageNetC:
         if not any(listed):
             raise InputError(f"{str(self.root)!r} has folders of corruptions, but no image files in them")
         self.cells = {place[:2] for place, files in zip(self._places, listed, strict=True) if files}
-        self._photos = sorted({path for files in listed for path, _ in files})
+        self._photos = sorted({readable(path) for files in listed for path, _ in files})
         number = {photo: i for i, photo in enumerate(self._photos)}
-        photo = [number[path] for files in listed for path, _ in files]
+        photo = [number[readable(path)] for files in listed for path, _ in files]
         if clean is not None:
             self._places.append((CLEAN, 0, clean))
             listed.append(_counterparts(self._photos, clean))
@@ -153,19 +154,10 @@ _PUBLISHED = View((224, 224), 0.875, "bilinear")
 """What ImageNet-C's photos were before they were corrupted: the shortest side 256 pixels, the central 224."""
 
 
-def photo_of(image: str) -> str:
-    """Return the photo that an image's id is a version of.
-
-    >>> photo_of("fog/3/n01440764/ILSVRC2012_val_00000293.JPEG")
-    'n01440764/ILSVRC2012_val_00000293.JPEG'
-    """
-    return image.split("/", 2)[2]
-
-
 def _folders(place: str) -> tuple[Path, Path | None]:
-    whole = Path(place).expanduser()
+    whole = user_path(place)
     first, comma, second = place.rpartition(",")
-    pair = (whole, None) if whole.is_dir() or not comma else (Path(first).expanduser(), Path(second).expanduser())
+    pair = (whole, None) if whole.is_dir() or not comma else (user_path(first), user_path(second))
     for folder in pair:
         if folder is not None and not folder.is_dir():
             raise InputError(f"there is no folder {str(folder)!r}")
@@ -200,7 +192,7 @@ def _view(manifest: Path) -> View:
 
 def _counterparts(photos: Sequence[str], clean: Path) -> list[tuple[str, int]]:
     """Return the clean photo of each corrupted one; copies that ``ipvit corrupt`` made have another suffix."""
-    there = {path: (path, size) for path, size in image_files(clean)}
+    there = {readable(path): (path, size) for path, size in image_files(clean)}
     stems = {path.rpartition(".")[0]: file for path, file in there.items()}
     found = [there.get(photo) or stems.get(photo.rpartition(".")[0]) for photo in photos]
     missing = [photo for photo, file in zip(photos, found, strict=True) if file is None]

@@ -13,8 +13,9 @@ from torchvision.transforms.v2 import functional as F
 
 from ipvit.data.dataset import UnreadableImage, fingerprint
 from ipvit.data.decode import Decoder
-from ipvit.data.folder import FolderDataset
+from ipvit.data.folder import FolderDataset, readable
 from ipvit.errors import InputError, did_you_mean
+from ipvit.files import user_path
 
 PREFIX = "masks:"
 
@@ -43,10 +44,10 @@ class MaskedFolderDataset(FolderDataset):
     def __init__(self, images: str | Path, masks: str | Path, decoder: Decoder = "fast") -> None:
         super().__init__(images, decoder)
         self.name = f"{PREFIX}{images},{masks}"
-        folder = Path(masks).expanduser()
+        folder = user_path(masks)
         if not folder.is_dir():
             raise InputError(f"there is no folder of masks {str(masks)!r}")
-        known = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+        known = {readable(path.relative_to(folder).as_posix()): path for path in folder.rglob("*") if path.is_file()}
         self._masks = [_mask_of(image, known, folder) for image in self.ids]
         sizes = np.array([path.stat().st_size for path in self._masks], dtype=np.int64)
         names = [path.relative_to(folder).as_posix() for path in self._masks]
@@ -55,7 +56,7 @@ class MaskedFolderDataset(FolderDataset):
     def read_mask(self, index: int) -> Tensor:
         """Decode the mask of image ``index``: ``(H, W)`` uint8, 1 is foreground, the size of the image."""
         mask = torch.from_numpy(_foreground(_opened(self._masks[index])).astype(np.uint8))
-        with _opened(self.root / self.ids[index]) as image:
+        with _opened(self.root / self._paths[index]) as image:
             size = [image.height, image.width]
         return F.resize(mask.unsqueeze(0), size, interpolation=F.InterpolationMode.NEAREST_EXACT)[0]
 

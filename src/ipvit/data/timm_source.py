@@ -13,6 +13,7 @@ from torch import Tensor
 from ipvit.data.dataset import Dataset, UnreadableImage, fingerprint
 from ipvit.data.stream import StreamDataset
 from ipvit.errors import InputError
+from ipvit.files import user_path
 
 SCHEMES = ("hfds/", "hfids/", "tfds/", "torch/", "wds/")
 
@@ -35,7 +36,9 @@ def open_timm(name: str, root: str | None, split: str, classes: str | None) -> D
     names = _class_names(classes) if classes else None
     try:
         source: Any = create_dataset(name, root=root, split=split, download=False)
-    except (ImportError, OSError, RuntimeError, ValueError, AssertionError, KeyError, AttributeError) as error:
+    except (
+        ImportError, OSError, RuntimeError, ValueError, AssertionError, LookupError, AttributeError, TypeError,
+    ) as error:  # fmt: skip
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"timm cannot open the data set {name!r} (split {split!r}): {reason}") from None
     source.transform = None
@@ -47,7 +50,7 @@ def open_timm(name: str, root: str | None, split: str, classes: str | None) -> D
 def _class_names(classes: str) -> tuple[str, ...]:
     from timm.data.imagenet_info import ImageNetInfo
 
-    path = Path(classes).expanduser()
+    path = user_path(classes)
     if path.is_file():
         return tuple(line.strip() for line in path.read_text("utf-8").splitlines() if line.strip())
     try:

@@ -13,6 +13,7 @@ from torch import Tensor
 from ipvit.data.dataset import UnreadableImage, fingerprint
 from ipvit.data.decode import Decoder, decode
 from ipvit.errors import InputError
+from ipvit.files import user_path
 
 PREFIX = "voc2012:"
 
@@ -44,7 +45,7 @@ class VOCSegmentation:
     aliases: tuple[str, ...] | None = None
 
     def __init__(self, root: str | Path, split: str = "val", decoder: Decoder = "fast") -> None:
-        given = Path(root).expanduser()
+        given = user_path(root)
         found = [given / below for below in _BELOW if (given / below / "ImageSets" / "Segmentation").is_dir()]
         if not found:
             raise InputError(

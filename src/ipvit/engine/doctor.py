@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -34,6 +34,9 @@ PER_CLASS = 5
 """Images per class from which on a mix-up of classes can be told."""
 
 BATCH = 32
+
+SIZES = (224, 384)
+"""Heights and widths of inputs that are tried where a network takes another."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,7 +139,18 @@ class _Trial:
             if abs(crop - now.crop_pct) > 0.02:
                 text = f"crop: {crop:g} of the resized image instead of {now.crop_pct:.3g}"
                 views[text] = dataclasses.replace(now, crop_pct=crop)
+        sizes = [(side, side) for side in SIZES if all(abs(side - own) > 0.1 * own for own in now.size)]
+        for size in filter(self._takes, sizes):
+            views[f"input size: {size[0]} pixels instead of {now.size[0]}"] = dataclasses.replace(now, size=size)
         return views
+
+    def _takes(self, size: tuple[int, int]) -> bool:
+        """Tell whether the network can be given images of a size."""
+        try:
+            _answers(self.model, torch.zeros(1, 3, *size, device=self.device))
+        except (RuntimeError, AssertionError, ValueError):  # a transformer's positions are for one size
+            return False
+        return True
 
     def _inputs(self, images: Tensor) -> Iterator[tuple[str, Tensor]]:
         """Yield images that the model's own normalisation turns into those of another."""
@@ -163,7 +177,7 @@ def _causes(trial: _Trial, predictions: np.ndarray, labels: np.ndarray, expected
     """Return what explains that an accuracy is not the expected one, a share, the likeliest first."""
     if (predictions == labels).mean() > expected:
         return ["these may be images the network was trained on, or easier ones than the published value is about"]
-    mixup = _label_mixup(predictions, labels, expected)
+    mixup = _label_mixup(predictions, labels, expected, trial.model.classes)
     variants = trial.variants()
     own, truth = variants.pop("")
     better, best = [], 0.0
@@ -176,18 +190,25 @@ def _causes(trial: _Trial, predictions: np.ndarray, labels: np.ndarray, expected
     if mixup and best < EXPLAINED * expected:
         return [mixup]
     return [text for _, text in sorted(better, reverse=True)] or [
-        "none of the usual mistakes explains it (normalisation, crop, interpolation, channel and label order were "
-        "tried): other weights than the published ones, another architecture, or harder images"
+        "none of the usual mistakes explains it (normalisation, crop, interpolation, input size, channel and label "
+        "order were tried): other weights than the published ones, another architecture, or harder images"
     ]
 
 
-def _label_mixup(predictions: np.ndarray, labels: np.ndarray, expected: float) -> str:
+def _label_mixup(
+    predictions: np.ndarray, labels: np.ndarray, expected: float, names: Sequence[str] | None = None
+) -> str:
     """Return how labels are counted another way than outputs, where that explains most of the difference."""
     explained = EXPLAINED * expected
     for shift in (-1, 1):
         shifted = float((predictions + shift == labels).mean())
         if shifted >= explained:
             return f"label order: outputs are counted one off ({100 * shifted:.1f} % with {shift:+d})"
+    for text, order in _orders(names or ()):
+        for places in (order, np.argsort(order)):
+            reordered = float((places[predictions] == labels).mean())
+            if reordered >= explained:
+                return f"label order: {text} ({100 * reordered:.1f} % in the other order)"
     classes, counts = np.unique(labels, return_counts=True)
     if len(classes) < 2 or counts.mean() < PER_CLASS:
         return ""
@@ -206,6 +227,18 @@ def _label_mixup(predictions: np.ndarray, labels: np.ndarray, expected: float) -
         f"label order: the classes are mixed up ({100 * hits / total:.1f} % if each class were called what the network "
         "mostly calls it); compare the data's classes.txt with the model's class names"
     )
+
+
+def _orders(names: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield orders in which classes are often counted by mistake."""
+    numbers = range(len(names))
+    yield "outputs and class names are sorted once by number, once as text (0, 1, 10, 100)", _order(map(str, numbers))
+    yield "outputs and class names are sorted once by name, once by something else", _order(names)
+
+
+def _order(texts: Iterable[str]) -> np.ndarray:
+    found = list(texts)
+    return np.array(sorted(range(len(found)), key=found.__getitem__), dtype=np.int64)
 
 
 @torch.inference_mode()

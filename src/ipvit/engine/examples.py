@@ -7,9 +7,11 @@ import hashlib
 import io
 import json
 from pathlib import Path
+from typing import Annotated
 
 import torch
 from PIL import Image
+from pydantic import BaseModel, Field, ValidationError
 from torch import Tensor
 
 from ipvit.engine.store import safe_name
@@ -37,7 +39,8 @@ def save_examples(out: Path, pair: Pair, batch: Batch) -> None:
     root = out / EXAMPLES / pair.experiment.name
     listing = root / f"{safe_name(pair.model.name)}-{pair.model.digest[:8]}" / _CAPTIONS
     made_with = _digest(f"{pair.experiment.version} {pair.experiment.model_dump_json()}".encode())
-    if listing.is_file() and json.loads(listing.read_text("utf-8"))["made_with"] == made_with:
+    earlier = _listing(listing)
+    if earlier is not None and earlier.made_with == made_with:
         return
     pictures = []
     with torch.inference_mode():
@@ -56,10 +59,41 @@ def read_examples(out: Path, experiment: str) -> dict[str, list[Picture]]:
     """Return an experiment's pictures by model."""
     found = {}
     for listing in sorted((out / EXAMPLES / experiment).glob(f"*/{_CAPTIONS}")):
-        content = json.loads(listing.read_text("utf-8"))
-        files = [(entry["caption"], listing.parents[1] / entry["file"]) for entry in content["pictures"]]
-        found[content["model"]] = [Picture(caption, path) for caption, path in files if path.is_file()]
+        content = _listing(listing)
+        if content is not None:
+            files = [(entry.caption, listing.parents[1] / entry.file) for entry in content.pictures]
+            found[content.model] = [Picture(caption, path) for caption, path in files if _is_picture(path)]
     return found
+
+
+class _Entry(BaseModel):
+    file: Annotated[str, Field(pattern=r"^[0-9a-f]+\.png$")]  # a file beside the listing and nowhere else
+    caption: str
+
+
+class _Listing(BaseModel):
+    """The pictures of an experiment and model."""
+
+    model: str
+    made_with: str
+    pictures: list[_Entry]
+
+
+def _listing(path: Path) -> _Listing | None:
+    """Read a listing; None where there is none, or a damaged one: its pictures are made again by the next run."""
+    try:
+        return _Listing.model_validate_json(path.read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
+
+
+def _is_picture(path: Path) -> bool:
+    try:
+        with Image.open(path, formats=["PNG"]) as picture:
+            picture.load()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return False
+    return True
 
 
 def _png(image: Tensor) -> bytes:

@@ -11,6 +11,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict
+
 from ipvit.data.dataset import Dataset
 from ipvit.engine.sweep import Outcome, Settings
 from ipvit.files import write_atomic
@@ -32,6 +34,7 @@ def describe(
     seconds: float,
 ) -> dict[str, Any]:
     """Return the manifest of a run."""
+    packages = _PACKAGES if settings.backend == "torch" else (*_PACKAGES, settings.backend)
     skipped = [{"image": image, "reason": reason} for image, reason in sorted(outcome.unreadable.items())]
     return {
         "format": 1,
@@ -68,8 +71,9 @@ def describe(
         "batch_size": settings.batch_size,
         "seed": settings.seed,
         "precision": settings.precision,
+        "backend": settings.backend,
         "device": device,
-        "versions": {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES},
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in packages},
         "hardware": {"machine": platform.machine(), "system": platform.system(), "cores": os.cpu_count()},
     }
 
@@ -81,12 +85,12 @@ def write_manifest(root: Path, manifest: dict[str, Any]) -> None:
 
 def read_manifest(root: Path) -> dict[str, Any] | None:
     """Return the manifest of a run folder, or None where there is none, or none that can be read."""
-    path = root / MANIFEST
     try:
-        content = json.loads(path.read_text("utf-8"))
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+        text = (root / MANIFEST).read_text("utf-8")
+        _Manifest.model_validate_json(text)
+        return json.loads(text)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError, RecursionError):
         return None
-    return content if isinstance(content, dict) and "models" in content and "data" in content else None
 
 
 def _model(model: Model) -> dict[str, Any]:
@@ -113,3 +117,77 @@ def _version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
+
+
+class _Part(BaseModel):
+    """What others rely on in a part of a manifest; there may be more in it."""
+
+    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
+
+
+class _View(_Part):
+    size: tuple[int, int]
+    crop_pct: float
+    interpolation: str
+
+
+class _Network(_Part):
+    name: str
+    digest: str
+    source: str
+    parameters: int
+    preprocessing: _View
+
+
+class _Data(_Part):
+    name: str
+    fingerprint: str
+    images: int
+
+
+class _Skipped(_Part):
+    image: str
+    reason: str
+
+
+class _Failed(_Part):
+    experiment: str
+    model: str
+    error: str
+    condition: str = ""
+
+
+class _Subject(_Part):
+    fingerprint: str
+
+
+class _Hardware(_Part):
+    machine: str
+    cores: int | None
+
+
+class _Manifest(_Part):
+    status: str
+    finished: str
+    seconds: float
+    experiments: list[str]
+    models: list[_Network]
+    data: _Data
+    images_used: int
+    limited: bool
+    limit: int | None
+    skipped: list[_Skipped]
+    failures: list[_Failed]
+    seed: int
+    precision: str
+    device: str
+    versions: dict[str, str | None]
+    hardware: _Hardware
+    selected: int = 0
+    subjects: dict[str, _Subject] = {}
+    shard: str | None = None
+    batch_size: int | None = None
+    left_out: list[str] = []
+    notes: list[str] = []
+    damaged: list[str] = []
+    rests_on: list[str] = []

@@ -18,6 +18,10 @@ from ipvit.engine.store import KEY, Store, each_once, prepare_folder
 from ipvit.errors import InputError
 from ipvit.files import write_atomic
 
+KEPT = ("patches", "probes")
+"""Folders with what experiments made before they measured, which the whole keeps too. Features are left where they are:
+they are large, and computed again where something asks for them."""
+
 Source = tuple[Path, dict[str, Any]]
 """A run folder and its manifest."""
 
@@ -25,6 +29,7 @@ _MUST_AGREE = {
     "data": lambda manifest: manifest["data"]["fingerprint"],
     "seed": lambda manifest: manifest["seed"],
     "precision": lambda manifest: manifest["precision"],
+    "backend": lambda manifest: manifest.get("backend", "torch"),
     "limit": lambda manifest: manifest["limit"],
     "models": lambda manifest: sorted(model["digest"] for model in manifest["models"]),
     "experiments": lambda manifest: sorted(manifest["experiments"]),
@@ -61,6 +66,8 @@ def merge(folders: Sequence[Path], out: Path, *, partial: bool = False) -> dict[
         store.compact()
         for name in (EXAMPLES, STUDY):
             _copy(name, sources, out)
+        told = [note for name in KEPT for note in _gather(name, sources, out)]
+        manifest["notes"] = list(dict.fromkeys([*manifest.get("notes", []), *told]))
         manifest["status"] = "failed" if manifest["failures"] else "interrupted" if missing else "done"
         write_manifest(out, manifest)
     return manifest
@@ -188,3 +195,31 @@ def _copy(name: str, sources: Sequence[Source], out: Path) -> None:
         shutil.copytree(origin, out / name)
     else:
         write_atomic(out / name, origin.read_bytes())
+
+
+def _gather(name: str, sources: Sequence[Source], out: Path) -> list[str]:
+    """Copy what each shard made below a folder of that name; tell where they made different things of one name.
+
+    What belongs together differs in its suffix only, and comes from one shard.
+    """
+    found: dict[Path, dict[str, bytes]] = {}
+    different = set()
+    for folder in (out, *(folder for folder, _ in sources)):
+        mine: dict[Path, dict[str, bytes]] = {}
+        for path in sorted((folder / name).rglob("[!.]*")):
+            if path.is_file():
+                mine.setdefault(path.relative_to(folder).with_suffix(""), {})[path.suffix] = path.read_bytes()
+        for stem, files in mine.items():
+            if found.setdefault(stem, files) != files:
+                different.add(stem)
+    for stem, files in found.items():
+        for suffix, data in files.items():
+            path = out / stem.with_name(f"{stem.name}{suffix}")
+            if not path.is_file():
+                write_atomic(path, data)
+    if not different:
+        return []
+    return [
+        f"the shards made {len(different)} different files of the same names in {name}/, for example "
+        f"{min(different).as_posix()}: they ran on different kinds of machines; the first shard's are kept"
+    ]

@@ -12,12 +12,13 @@ import torch
 from ipvit.data.dataset import Dataset
 from ipvit.data.loader import default_workers
 from ipvit.data.subset import choose
-from ipvit.engine.device import pick_device
+from ipvit.engine.device import numerics, pick_device
 from ipvit.engine.distributed import Team
 from ipvit.engine.store import Store
 from ipvit.engine.sweep import Pair, Settings, batches_of_images, default_batch, lacks, prepare_pair
 from ipvit.errors import InputError
 from ipvit.experiments.base import Experiment
+from ipvit.models.backend import OpenVinoNetwork, check_backend
 from ipvit.models.model import Model
 
 
@@ -41,8 +42,9 @@ def checked(
     for experiment in experiments:
         experiment.check_all(models)
     device = pick_device(settings.device, team.local_rank if team.size > 1 else None)
+    check_backend(settings.backend, settings.precision, device.type, compiled=settings.compile)
     able, left_out = _able(experiments, models)
-    return device, [prepare_pair(experiment, model, data, settings) for experiment, model in able], left_out
+    return device, _pairs(able, data, settings), left_out
 
 
 def of_this_process(settings: Settings, device: torch.device, team: Team) -> Settings:
@@ -72,6 +74,35 @@ def _able(
         if not any(paired is experiment for paired, _ in pairs):
             raise InputError(lacks(experiment, next(filter(experiment.concerns, models))))
     return pairs, left_out
+
+
+def _pairs(able: Sequence[tuple[Experiment, Model]], data: Dataset, settings: Settings) -> list[Pair]:
+    """Prepare the pairs; an experiment that asks for no more than the backend computes goes through the backend.
+
+    Raises:
+        InputError: something does not fit, or a backend was asked for and no experiment can go through it.
+    """
+    by_itself = dataclasses.replace(settings, backend="torch")
+    inside = {id(experiment) for experiment, model in able if not experiment.whole_passes(model)}
+    if settings.backend != "torch" and all(id(experiment) in inside for experiment, _ in able):
+        names = ", ".join(dict.fromkeys(experiment.name for experiment, _ in able))
+        raise InputError(f"the backend {settings.backend} computes logits and attention, but {names} read more")
+    networks = {model.name: OpenVinoNetwork(model, settings.precision) for _, model in able}
+    pairs = []
+    for experiment, model in able:
+        pair = prepare_pair(experiment, model, data, by_itself if id(experiment) in inside else settings)
+        if settings.backend != "torch" and id(experiment) not in inside:
+            pair.answers = networks[model.name]  # converted once for all experiments
+        pairs.append(pair)
+    return pairs
+
+
+def by_torch(pairs: Sequence[Pair], settings: Settings) -> list[str]:
+    """Say, where a backend was asked for, which experiments torch computes all the same."""
+    names = dict.fromkeys(pair.experiment.name for pair in pairs if pair.answers is None)
+    if settings.backend == "torch" or not names:
+        return []
+    return [f"{', '.join(names)}: by torch, since {settings.backend} computes no more than logits and attention"]
 
 
 def look_up(pairs: Sequence[Pair], store: Store) -> bool:
@@ -128,10 +159,23 @@ def placed(models: Sequence[Model], device: torch.device, settings: Settings) ->
     try:
         for model in models:
             model.to(device).eval()
+            if settings.precision != "fp32" and device.type in ("cpu", "cuda"):
+                _put_channels_last(model, device, settings.precision)
             if settings.compile and not hasattr(model.backbone, "_orig_mod"):
                 model.backbone = torch.compile(model.backbone)  # pyright: ignore[reportAttributeAccessIssue]
         yield
     finally:
         for model, earlier, backbone in before:
             model.backbone = backbone
+            model.to(memory_format=torch.contiguous_format)
             model.to(earlier)
+
+
+def _put_channels_last(model: Model, device: torch.device, precision: str) -> None:
+    """Lay convolutions out as their 16-bit kernels want them, unless the network's code does not stand it."""
+    model.to(memory_format=torch.channels_last)
+    try:
+        with torch.inference_mode(), numerics(device, precision):
+            model.plain(torch.zeros(2, 3, *model.image_size, device=device))
+    except RuntimeError:  # for example a view of what is no longer contiguous; what else is wrong shows later
+        model.to(memory_format=torch.contiguous_format)

@@ -13,16 +13,19 @@ from ipvit.engine.distributed import Share, Team
 from ipvit.engine.examples import save_examples
 from ipvit.engine.lock import FolderLock
 from ipvit.engine.manifest import MANIFEST, describe, read_manifest, write_manifest
-from ipvit.engine.preparation import checked, look_up, of_this_process, placed, take_share, works_of
+from ipvit.engine.preparation import by_torch, checked, look_up, of_this_process, placed, take_share, works_of
 from ipvit.engine.store import FLUSH_SECONDS, Store, prepare_folder
 from ipvit.engine.sweep import Outcome, Settings, count_missing, sweep
 from ipvit.errors import InputError
 from ipvit.experiments.base import Experiment
-from ipvit.files import write_atomic
+from ipvit.files import clear_unfinished, write_atomic
 from ipvit.models.model import Model
+from ipvit.terminal import Terminal
 
 STUDY = "study.yaml"
 SHARDS = "shards"
+OF_THE_RUN = ("records", "examples", "features", "patches", "probes")
+"""Folders below a run folder that only whoever holds the folder writes to."""
 
 
 def execute(
@@ -72,7 +75,7 @@ def execute(
         rests_on = [str(folder.resolve()) for folder in known if look_up(pairs, Store(folder))]
         works = works_of(pairs, data, settings)
         (selected, *_) = [take_share(work, device, team) for work in works]
-        outcome = Outcome(selected)
+        outcome = Outcome(selected, notes=by_torch(pairs, settings))
         if not lock.supported:
             outcome.notes.append("this file system has no locks: never start two runs on one folder")
 
@@ -84,7 +87,12 @@ def execute(
             manifest["left_out"] = left_out
             # an experiment may measure other images than the study's, see Experiment.subject
             manifest["subjects"] = {
-                pair.identity.experiment: {"name": pair.data.name, "fingerprint": pair.identity.data} for pair in pairs
+                pair.identity.experiment: {
+                    "name": pair.data.name,
+                    "fingerprint": pair.identity.data,
+                    "precision": pair.identity.precision,
+                }
+                for pair in pairs
             }
             manifest["damaged"] = [str(path.relative_to(out)) for path in store.damaged]
             manifest |= {"processes": team.size, "rests_on": rests_on}
@@ -116,6 +124,8 @@ def execute(
             raise
         if team.leads:
             store.compact()
+            for folder in (out / name for name in OF_THE_RUN):
+                clear_unfinished(folder)
         manifest = team.collect(write("failed" if outcome.failures else "done", outcome))[0]
         if len(outcome.unreadable) == outcome.selected > 0:
             raise InputError(f"none of the {outcome.selected} images of {data.name} could be read")
@@ -191,10 +201,9 @@ def _with_earlier(manifest: dict[str, Any], earlier: dict[str, Any] | None) -> d
 
 @contextlib.contextmanager
 def _progress_bar(total: int, shown: bool) -> Iterator[Any]:
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    console = Console(stderr=True)
+    console = Terminal(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not shown or not console.is_terminal or total == 0) as bar:
         task = bar.add_task("measuring", total=total)

@@ -42,7 +42,7 @@ class Identity:
         weights: digest of the model (weights, architecture, preprocessing).
         data: fingerprint of the data set.
         seed: of the study.
-        precision: ``fp32``, ``bf16`` or ``fp16``.
+        precision: ``fp32``, ``bf16`` or ``fp16``; where not torch computes, with the program: ``fp32 openvino``.
         labels: digest of the mapping from the data's classes to the model's outputs.
     """
 
@@ -127,8 +127,6 @@ class Store:
         """
         for folder in sorted((self.root / RECORDS).glob("*/*")):
             with contextlib.suppress(OSError):
-                for unfinished in folder.glob(".part-*.tmp"):
-                    unfinished.unlink()
                 self._compact(folder)
 
     def _compact(self, folder: Path) -> None:
@@ -211,9 +209,12 @@ class Store:
         """Return a part, or None where its content is not what was written; a damaged part is noted."""
         data = path.read_bytes()
         if path.stem.rpartition("-")[2] == _digest(data):
-            there = None if columns is None else [n for n in pl.read_parquet_schema(io.BytesIO(data)) if n in columns]
-            frame = pl.read_parquet(io.BytesIO(data), columns=there)
-            return frame.with_columns(pl.col(pl.String).cast(pl.Categorical))
+            with contextlib.suppress(pl.exceptions.PolarsError):
+                schema = pl.read_parquet_schema(io.BytesIO(data))
+                if schema.keys() >= {*KEY, "model"}:
+                    there = None if columns is None else [name for name in schema if name in columns]
+                    frame = pl.read_parquet(io.BytesIO(data), columns=there)
+                    return frame.with_columns(pl.col(pl.String).cast(pl.Categorical))
         if path not in self.damaged:
             self.damaged.append(path)
         if self.mend:

@@ -11,7 +11,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from ipvit.engine.device import Precision
 from ipvit.errors import InputError, did_you_mean
 from ipvit.experiments.base import Experiment
-from ipvit.experiments.registry import explain, make_experiment
+from ipvit.experiments.registry import make_experiment
+from ipvit.faults import explain
+from ipvit.models.backend import Backend
+from ipvit.yaml_files import read_mapping
 
 
 class _Strict(BaseModel):
@@ -99,6 +102,8 @@ class Study(_Strict):
     """Use that many images only; the run is marked as limited."""
     precision: Precision = "fp32"
     """fp32, bf16 or fp16."""
+    backend: Backend = "torch"
+    """What computes logits and attention: torch, or openvino on a CPU."""
     batch_size: Annotated[int, Field(ge=1)] | None = None
     """Images at a time; halved by itself where they do not fit into memory."""
     workers: Annotated[int, Field(ge=0)] | None = None
@@ -121,7 +126,9 @@ class Study(_Strict):
                     raise InputError(
                         f"{prefix}{entry.name}: no model of the study is called {name!r}.{did_you_mean(name, known)}"
                     )
-            made.append(make_experiment(entry.name, entry.parameters, where).limited_to(entry.models or None))
+            experiment = make_experiment(entry.name, entry.parameters, where).limited_to(entry.models or None)
+            opening = {"root": self.data.root, "decoder": self.data.decoder, "classes": self.data.classes}
+            made.append(experiment.opening_data(**opening))
         return made
 
 
@@ -131,22 +138,7 @@ def read_study(path: str | Path) -> Study:
     Raises:
         InputError: no such file, not YAML, an unknown key or a value that does not fit; names the file and the key.
     """
-    where = str(path)
-    try:
-        text = Path(path).expanduser().read_text("utf-8")
-    except OSError as error:
-        raise InputError(f"cannot read the study {where!r}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise InputError(f"the study {where!r} is not a text file") from None
-    try:
-        content = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date such as 2021-99-99
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark is not None else ""
-        raise InputError(f"{where}{line}: not YAML: {getattr(error, 'problem', None) or error}") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{where}: a study is a mapping with models, data and experiments")
-    return make_study({str(key): value for key, value in content.items()}, where)
+    return make_study(read_mapping(path, "study", "models, data and experiments"), str(path))
 
 
 def make_study(content: dict[str, Any], where: str = "") -> Study:

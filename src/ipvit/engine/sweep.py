@@ -21,13 +21,14 @@ from ipvit.engine.distributed import Share
 from ipvit.engine.store import Identity, Store, column_frame
 from ipvit.errors import InputError
 from ipvit.experiments.base import Batch, Bench, Condition, Experiment, Records
+from ipvit.models.backend import OpenVinoNetwork
 from ipvit.models.model import Model
 from ipvit.preprocessing import View
 
 
 @dataclasses.dataclass
 class Settings:
-    """How a study is run; nothing here but ``seed``, ``limit`` and ``precision`` changes what is measured."""
+    """How a study is run; nothing here but ``seed``, ``limit``, ``precision`` and ``backend`` changes results."""
 
     seed: int = 0
     limit: int | None = None
@@ -35,9 +36,15 @@ class Settings:
     workers: int | None = None
     device: str = "auto"
     precision: str = "fp32"
+    backend: str = "torch"
     compile: bool = False
     strict: bool = False
     shard: Share = dataclasses.field(default_factory=Share)
+
+    @property
+    def numerics(self) -> str:
+        """What the last digits of a result depend on: the precision, and the backend where it is not torch."""
+        return self.precision if self.backend == "torch" else f"{self.precision} {self.backend}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +71,7 @@ class Pair:
     data: Dataset
     failed: bool = False
     prepared: Any = None
+    answers: OpenVinoNetwork | None = None
 
     @functools.cached_property
     def view(self) -> View:
@@ -167,7 +175,7 @@ def prepare_pair(experiment: Experiment, model: Model, data: Dataset, settings: 
         model.digest,
         data.fingerprint,
         settings.seed,
-        settings.precision,
+        settings.numerics,
         "" if classes is None else fingerprint("labels", classes)[:16],
     )
     conditions = tuple(experiment.conditions(model))
@@ -242,7 +250,7 @@ def sweep(
                     first = number not in shown and chunk.alteration is None
                     shown.update([number] if first else [])
                     if first:
-                        with _recording_failures(pair, outcome, fatal=False):
+                        with _recording_failures(pair, outcome, fatal=False), pair.model.answered_by(pair.answers):
                             on_first_batch(pair, batch)
                     _measure_into(store, pair, batch, outcome, device, settings.precision)
                     advance(len(batch) * len(batch.conditions))
@@ -421,10 +429,11 @@ def _measure_into(
 def _measure_and_add(
     store: Store, pair: Pair, batch: Batch, outcome: Outcome, device: torch.device, precision: str
 ) -> None:
-    measured = [
-        (records.condition, column_frame(_columns(records, batch)))
-        for records in _measure(pair.experiment, pair.model, batch, device, precision)
-    ]
+    with pair.model.answered_by(pair.answers):
+        measured = [
+            (records.condition, column_frame(_columns(records, batch)))
+            for records in _measure(pair.experiment, pair.model, batch, device, precision)
+        ]
     for condition, frame in measured:
         store.add(pair.identity, pair.model.name, batch.ids, condition, frame)
         outcome.measured += len(batch)

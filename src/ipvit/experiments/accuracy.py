@@ -39,6 +39,10 @@ class Accuracy(Experiment):
     question: ClassVar[str] = "How accurate is a network on whole images, and each head of one that has two?"
     reads: ClassVar[tuple[str, ...] | None] = ("token", "correct", "correct5")
 
+    def whole_passes(self, model: Model) -> bool:
+        """See :class:`Experiment`; the answers of single tokens are read inside the network."""
+        return super().whole_passes(model) and "token_heads" not in model.capabilities
+
     def conditions(self, model: Model) -> Sequence[AccuracyCondition]:
         """Return one answer, or those of the class token, the distillation or shape token and their mean."""
         tokens = [OUTPUT]

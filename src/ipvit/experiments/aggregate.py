@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
 
-from ipvit.metrics.intervals import accuracy_interval, mean_interval
+from ipvit.experiments.base import SHARED_MASK
+from ipvit.metrics.intervals import accuracy_interval, clustered_interval, clustered_mean_interval, mean_interval
 from ipvit.metrics.paired import holm, paired_means, paired_proportions, sign_flip_test
 
 RUN = "run"
@@ -27,7 +29,8 @@ def accuracy_table(records: pl.DataFrame, by: Sequence[str], columns: dict[str, 
     Returns:
         The ``by`` columns, ``n_images``, ``n_runs`` and for each measure its mean in percent, the ends of its 95 %
         confidence interval over images (``_low``, ``_high``) and its standard deviation over runs (``_std``, null with
-        one run), as the paper reports it.
+        one run), as the paper reports it. Images that share a mask are taken together; where all of them share one,
+        the ends are NaN.
     """
     columns = columns or {"correct": "top1", "correct5": "top5"}
     if "label" in records.columns and records["label"].max() != -1:
@@ -35,38 +38,61 @@ def accuracy_table(records: pl.DataFrame, by: Sequence[str], columns: dict[str, 
     rows = []
     for key, group in records.group_by(by, maintain_order=True):
         n_runs = group[RUN].n_unique() if RUN in group.columns else 1
-        per_image = group.group_by("image").agg(pl.col(name).mean() for name in columns)
+        per_image = group.group_by("image", maintain_order=True).agg(
+            *(pl.col(name).mean() for name in columns), *_shared_masks(group)
+        )
         row = dict(zip(by, key, strict=True)) | {"n_images": per_image.height, "n_runs": n_runs}
         for name, measure in columns.items():
-            low, high = accuracy_interval(per_image[name].to_numpy(), n_runs)
+            low, high = _interval(per_image, name, n_runs)
             mean = float(per_image[name].to_numpy().mean())
             row |= {measure: 100 * mean, f"{measure}_low": 100 * low, f"{measure}_high": 100 * high}
             row[f"{measure}_std"] = None
             if n_runs > 1:
-                over_runs = group.group_by(RUN).agg(pl.col(name).mean())[name].to_numpy()
+                over_runs = group.group_by(RUN, maintain_order=True).agg(pl.col(name).mean())[name].to_numpy()
                 row[f"{measure}_std"] = 100 * float(over_runs.std(ddof=1))
         rows.append(row)
     return _frame(rows, [f"{measure}_std" for measure in columns.values()])
+
+
+def _shared_masks(group: pl.DataFrame) -> list[pl.Expr]:
+    """Return what says which images share a mask, where some do."""
+    if "mask_scope" not in group.columns or not (group["mask_scope"] == "batch").any():
+        return []
+    if SHARED_MASK in group.columns:
+        return [pl.col(SHARED_MASK).first()]
+    return [pl.lit(None, dtype=pl.Int32).first().alias(SHARED_MASK)]  # measured before records said so
+
+
+def _interval(per_image: pl.DataFrame, name: str, n_runs: int) -> tuple[float, float]:
+    means = per_image[name].to_numpy()
+    if SHARED_MASK not in per_image.columns:
+        return accuracy_interval(means, n_runs)
+    if per_image[SHARED_MASK].null_count():
+        return (math.nan, math.nan)
+    return clustered_interval(means, per_image[SHARED_MASK].to_numpy(), n_runs)
 
 
 def mean_table(records: pl.DataFrame, by: Sequence[str], columns: Sequence[str]) -> pl.DataFrame:
     """Average quantities such as correlations over runs, then over images.
 
     Returns:
-        The ``by`` columns, ``n_images``, ``n_runs`` and for each quantity its mean, the ends of its 95 % confidence
+        The ``by`` columns, ``n_images`` (those with a finite value of the first quantity; others are left out),
+        ``n_runs`` and for each quantity its mean, the ends of its 95 % confidence
         interval (``_low``, ``_high``; Student's t over images) and its standard deviation over images and runs
         (``_std``).
     """
     rows = []
     for key, group in records.group_by(by, maintain_order=True):
         n_runs = group[RUN].n_unique() if RUN in group.columns else 1
-        per_image = group.group_by("image").agg(pl.col(name).fill_nan(None).mean() for name in columns)
-        row = dict(zip(by, key, strict=True)) | {"n_images": per_image.height, "n_runs": n_runs}
+        group = group.with_columns(pl.when(pl.col(name).is_finite()).then(name).alias(name) for name in columns)
+        per_image = group.group_by("image", maintain_order=True).agg(pl.col(name).mean() for name in columns)
+        measured = per_image[columns[0]].drop_nulls().len()
+        row = dict(zip(by, key, strict=True)) | {"n_images": measured, "n_runs": n_runs}
         for name in columns:
             values = per_image[name].drop_nulls()
             low, high = mean_interval(values.to_numpy())
-            row |= {name: values.mean(), f"{name}_low": low, f"{name}_high": high}
-            row[f"{name}_std"] = group[name].fill_nan(None).drop_nulls().std()
+            row |= {name: values.mean() if len(values) else math.nan, f"{name}_low": low, f"{name}_high": high}
+            row[f"{name}_std"] = group[name].drop_nulls().std()
         rows.append(row)
     return _frame(rows, [f"{name}_std" for name in columns])
 
@@ -126,16 +152,22 @@ def paired_differences(
     for key, group in records.group_by(kept, maintain_order=True) if kept else [((), records)]:
         n_runs = group[RUN].n_unique() if RUN in group.columns else 1
         wide = (
-            group.group_by("image", "model")
+            group.group_by("image", "model", maintain_order=True)
             .agg(pl.col(what).cast(pl.Float64).fill_nan(None).mean())
             .rename({"image": ""})  # no model has this name
             .pivot("model", index="", values=what)
         )
+        masks = group.group_by("image", maintain_order=True).agg(*shared) if (shared := _shared_masks(group)) else None
         for a, b in pairs:
-            both = wide.select(a, b).drop_nulls() if {a, b} <= set(wide.columns) else wide.clear()
+            both = wide.select("", a, b).drop_nulls() if {a, b} <= set(wide.columns) else wide.clear()
             if both.height:
                 place = dict(zip(kept, key, strict=True)) | {"model_a": a, "model_b": b}
-                rows.append(place | _difference(both[a].to_numpy(), both[b].to_numpy(), n_runs, what == "correct"))
+                first, second = both[a].to_numpy(), both[b].to_numpy()
+                if masks is None:
+                    rows.append(place | _difference(first, second, n_runs, what == "correct"))
+                else:
+                    owners = both.join(masks, left_on="", right_on="image", how="left", maintain_order="left")
+                    rows.append(place | _difference_of_clusters(first, second, owners[SHARED_MASK], n_runs))
     if not rows:
         return None
     frame = pl.DataFrame(rows, infer_schema_length=None)
@@ -163,4 +195,21 @@ def _difference(first: np.ndarray, second: np.ndarray, n_runs: int, proportions:
         "difference_low": factor * paired.low,
         "difference_high": factor * paired.high,
         "p": sign_flip_test(first, second, n_runs),
+    }
+
+
+def _difference_of_clusters(first: np.ndarray, second: np.ndarray, masks: pl.Series, n_runs: int) -> dict[str, float]:
+    """Compare two models' accuracies on images of which some share a mask: those decide together."""
+    low = high = p = math.nan
+    if not masks.null_count() and masks.n_unique() > 1:
+        owners, place = np.unique(masks.to_numpy(), return_inverse=True)
+        low, high = clustered_mean_interval(first - second, place)
+        one, other = (np.bincount(place, weights=values, minlength=len(owners)) for values in (first, second))
+        p = sign_flip_test(one, other, n_runs)
+    return {
+        "n_images": len(first),
+        "difference": 100 * float((first - second).mean()),
+        "difference_low": 100 * max(low, -1.0),
+        "difference_high": 100 * min(high, 1.0),
+        "p": p,
     }

@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 CLEAN, FGSM, PGD, PATCH, NOISE = "clean", "fgsm", "pgd", "patch", "noise"
 """What is done to the images; ``noise`` is the control of the patch: as large, at the same places, untrained."""
 
+PAPER_GRID = "14x14"
+"""Patches of the paper's transformers."""
+
 OWN = "own"
 """The network that a patch was trained on is the one that is attacked."""
 
@@ -126,8 +129,9 @@ class Attack(Experiment):
     """circle (any rotation) or square (quarter turns)."""
     patch_placements: tuple[Placement, ...] = ("free",)
     """Where: free (anywhere), grid (squares on whole cells of the patch grid), off_grid (half a cell off it)."""
-    patch_grid: Grid = "14x14"
-    """Rows and columns of that grid: the transformer's own patches."""
+    patch_grid: Grid | Literal[""] = ""
+    """Rows and columns of that grid; empty: the patches of the study's transformer, 14x14 where they differ or there
+    is none."""
     patch_scale: tuple[Factor, Factor] = (1.0, 1.0)
     """Smallest and largest random factor on the patch's height and width."""
     patch_target: str = ""
@@ -321,11 +325,22 @@ class Attack(Experiment):
         looks = [
             Look(
                 shape=self.patch_shape, area=area, placement=placement, scale=self.patch_scale,
-                grid=self.patch_grid if placement != "free" else "", target=self.patch_target,
+                grid=self._grid if placement != "free" else "", target=self.patch_target,
             )
             for placement in self.patch_placements for area in sorted(self.patch_areas)
         ]  # fmt: skip
         return [Order(look, run) for look in looks for run in range(self.runs)]
+
+    @property
+    def _grid(self) -> str:
+        """The grid of patches that are placed on one: the same for all networks, as they are shown to each other."""
+        own = {
+            f"{rows}x{columns}"
+            for model in self._shared.models
+            if "attention" in model.capabilities
+            for rows, columns in [model.adapter.patch_grid(model.image_size)]
+        }
+        return self.patch_grid or (own.pop() if len(own) == 1 else PAPER_GRID)
 
     @property
     def _files(self) -> list[Patch]:

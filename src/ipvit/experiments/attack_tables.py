@@ -184,7 +184,7 @@ def _over_area(table: pl.DataFrame, paper: pl.DataFrame | None) -> Figure:
         x_title="Size of the patch (share of the image)",
         y_title="Top-1 accuracy (%)",
         title="Accuracy with an adversarial patch, and with noise in its place",
-        x_format=".0%",
+        x_format=".1~%",
         y_domain=(0, 100),
     )
 

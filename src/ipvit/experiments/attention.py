@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import numpy as np
 import polars as pl
 import torch
+import torch.nn.functional as F
 from pydantic import Field, field_validator
 
 from ipvit.errors import InputError
@@ -21,6 +22,7 @@ from ipvit.experiments.heatmaps import mosaic
 from ipvit.metrics.attention import attention_distance
 from ipvit.models.model import Model
 from ipvit.perturb.patchdrop import n_dropped, patchdrop, random_keep
+from ipvit.perturb.place import Corner, shrink_into
 from ipvit.perturb.seeding import keys
 
 if TYPE_CHECKING:
@@ -38,19 +40,37 @@ class AttentionCondition(Condition):
     head: int
 
 
+@dataclasses.dataclass(frozen=True)
+class PlacedCondition(AttentionCondition):
+    """One block and head, the image shrunk into one place of a black canvas."""
+
+    place: str
+    scale: float
+
+
+WHOLE = "whole image"
+"""The place of an image that is not shrunk."""
+
+
 class Attention(Experiment):
     """Average the attention from the class token to the patches over the data, with and without occlusion."""
 
     name: ClassVar[str] = "attention"
     version: ClassVar[int] = 1
     title: ClassVar[str] = "Attention maps"
-    reproduces: ClassVar[str] = "Figure 4"
+    reproduces: ClassVar[str] = "Figures 4 and 26"
+    measures: ClassVar[tuple[str, ...]] = ("distance",)
     question: ClassVar[str] = "Where does a transformer look when part of the image is gone?"
 
     levels: tuple[Annotated[float, Field(ge=0, le=1)], ...] = (0.0, 0.7)
     """Information loss; every image of a level loses the same patches, as in figure 4."""
     blocks: tuple[int, ...] = ()
     """Whose attention, from 0; by default the first two, the middle two and the last two, as in figure 4."""
+
+    corners: tuple[Corner, ...] = ()
+    """Also with the image shrunk into these places of a black canvas: top-left, ..., centre, as in figure 26."""
+    scale: Annotated[float, Field(gt=0, lt=1)] = 128 / 224
+    """Side of the shrunk image over the canvas's (the paper: 128 of 224 pixels)."""
 
     @field_validator("levels")
     @classmethod
@@ -76,28 +96,32 @@ class Attention(Experiment):
             raise InputError(f"attention: {model.name} has blocks 0 to {count - 1}, not {wrong[0]}")
 
     def conditions(self, model: Model) -> Sequence[AttentionCondition]:
-        """Return level x block x head."""
+        """Return level x block x head, then place x block x head."""
         with torch.inference_mode():
             blank = torch.zeros(1, 3, *model.image_size, device=model.device)
             heads = {block: maps.shape[1] for block, maps in model.attention(blank, self._blocks(model)).items()}
+        places = [(block, head) for block, count in heads.items() for head in range(count)]
         return [
-            AttentionCondition(level, block, head)
-            for level in self.levels
-            for block, count in heads.items()
-            for head in range(count)
+            *(AttentionCondition(level, *place) for level in self.levels for place in places),
+            *(PlacedCondition(0.0, *place, corner, self.scale) for corner in self.corners for place in places),
         ]
 
     def measure(self, model: Model, batch: Batch) -> Iterator[Records]:
         """Keep each image's map (as float16 bytes) and its mean attention distance in pixels."""
-        by_level: dict[float, list[AttentionCondition]] = {}
+        by_image: dict[tuple[float, str], list[AttentionCondition]] = {}
         for condition in batch.conditions:
-            by_level.setdefault(condition.information_loss, []).append(condition)
+            place = condition.place if isinstance(condition, PlacedCondition) else WHOLE
+            by_image.setdefault((condition.information_loss, place), []).append(condition)
         grid = model.adapter.patch_grid(model.image_size)
         prefix = model.adapter.prefix
         row, first = prefix.index("class"), len(prefix)
-        for level, conditions in by_level.items():
-            images = self._occlude(batch.images, grid, level, batch.seed)
+        for (level, place), conditions in by_image.items():
+            images = self._altered(batch.images, grid, level, place, batch.seed)
             maps = model.attention(images, sorted({condition.block for condition in conditions}))
+            cover = None
+            if place != WHOLE:  # share of every patch that shows the image
+                canvas = self._altered(torch.ones_like(images[:1, :1]), grid, level, place, batch.seed)
+                cover = F.adaptive_avg_pool2d(canvas, grid).flatten()
             for condition in conditions:
                 whole = maps[condition.block][:, condition.head]
                 seen = whole[:, row, first:].cpu().numpy().astype(np.float16)
@@ -107,41 +131,50 @@ class Attention(Experiment):
                     "rows": np.full(len(batch), grid[0], np.int32),
                     "distance": distance,
                 }
+                if cover is not None:
+                    columns["inside"] = (whole[:, row, first:] * cover).sum(dim=1) / whole[:, row, first:].sum(dim=1)
                 yield Records(condition, columns)
 
     def tables(self, records: pl.DataFrame) -> dict[str, pl.DataFrame]:
-        """Return the mean attention distance per block and per head, and the mean maps as JSON lists of cells."""
-        by = ["model", "information_loss", "block", "head"]
-        heads = mean_table(records, by, ["distance"]).sort(by)
-        blocks = mean_table(records, by[:-1], ["distance"]).sort(by[:-1])
+        """Return the mean attention distance per block and per head, and the mean maps as JSON lists of cells.
+
+        Where the image was shrunk into places, ``inside`` is the share of the attention that falls on it.
+        """
+        records, where = _with_places(records)
+        by = ["model", "information_loss", *where, "block", "head"]
+        measures = ["distance", *(["inside"] if where else [])]
+        no_value = pl.selectors.float().fill_nan(None)  # of `inside`, where the image was not shrunk
+        heads = mean_table(records, by, measures).sort(by).with_columns(no_value)
+        blocks = mean_table(records, by[:-1], measures).sort(by[:-1]).with_columns(no_value)
         maps = []
         for key, group in records.group_by([*by, "rows"], maintain_order=True):
-            cells = np.stack([np.frombuffer(cell, np.float16) for cell in group["map"]]).astype(np.float64).mean(axis=0)
+            seen = np.stack([np.frombuffer(cell, np.float16) for cell in group["map"]]).astype(np.float64)
+            seen = seen[np.isfinite(seen).all(axis=1)]
+            if not len(seen):
+                continue
+            cells = seen.mean(axis=0)
             maps.append(dict(zip([*by, "rows"], key, strict=True)) | {"map": json.dumps([round(x, 6) for x in cells])})
-        return {"attention": blocks, "attention-heads": heads, "attention-maps": pl.DataFrame(maps).sort(by)}
+        tables = {"attention": blocks, "attention-heads": heads}
+        return tables | ({"attention-maps": pl.DataFrame(maps).sort(by)} if maps else {})
 
     def figures(self, tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
         """Return the grid of mean maps per model and level, heads by blocks, and the attention distances."""
         figures = {}
-        for (model, level), frame in tables["attention-maps"].group_by(
-            ["model", "information_loss"], maintain_order=True
-        ):
-            share = float(str(level))
-            figures[f"attention-{_slug(model)}-{round(100 * share)}"] = mosaic(
+        maps = _described(tables["attention-maps"]) if "attention-maps" in tables else None
+        groups = [] if maps is None else maps.group_by(["model", "name", "seen"], maintain_order=True)
+        for (model, name, seen), frame in groups:
+            figures[f"attention-{_slug(model)}-{name}"] = mosaic(
                 [(f"block {row['block']}", f"{row['head']}", _map(row)) for row in frame.iter_rows(named=True)],
-                title=f"{model}: attention to the patches, {share:.0%} of them dropped",
+                title=f"{model}: attention to the patches, {seen}",
                 row_title="",
                 column_title="head",
             )
-        distance = tables["attention-heads"].with_columns(
-            pl.format("{} % dropped", (pl.col("information_loss") * 100).round().cast(pl.Int64)).alias("lost")
-        )
         figures["attention-distance"] = charts.dots(
-            distance,
+            _described(tables["attention-heads"]),
             x="block",
             y="distance",
             series="model",
-            facet="lost",
+            facet="seen",
             x_title="Block (from 0)",
             y_title="Mean attention distance (pixels)",
             title="Attention distance of every head",
@@ -153,19 +186,31 @@ class Attention(Experiment):
         """Yield the first image under every mask."""
         grid = model.adapter.patch_grid(model.image_size)
         for level in self.levels:
-            image = self._occlude(batch.images[:1], grid, level, batch.seed)[0]
+            image = self._altered(batch.images[:1], grid, level, WHOLE, batch.seed)[0]
             yield ExampleImage(f"{level:.0%} of the patches dropped", image)
+        for corner in self.corners:
+            yield ExampleImage(corner, self._altered(batch.images[:1], grid, 0, corner, batch.seed)[0])
 
     def summary(self, tables: dict[str, pl.DataFrame]) -> list[str]:
         """Say how far heads look in the first and the last block that were read."""
         sentences = []
         clean = tables["attention"].filter(pl.col("information_loss") == pl.col("information_loss").min())
+        placed = clean.clear()
+        if "place" in clean.columns:
+            placed, clean = clean.filter(pl.col("place") != WHOLE), clean.filter(pl.col("place") == WHOLE)
         for (model,), frame in clean.group_by(["model"], maintain_order=True):
             per_block = frame.group_by("block").agg(pl.col("distance").mean()).sort("block").rows()
             (first, near), (last, far) = per_block[0], per_block[-1]
             sentences.append(
                 f"In {model} a patch looks {near:.0f} pixels away on average in block {first} and {far:.0f} in "
                 f"block {last}."
+            )
+        for (model,), frame in placed.group_by(["model"], maintain_order=True):
+            deepest = frame.filter(pl.col("block") == pl.col("block").max())
+            inside, area = deepest["inside"].mean(), frame["scale"].mean() ** 2  # pyright: ignore[reportOptionalOperand, reportOperatorIssue]
+            sentences.append(
+                f"With the image shrunk to {area:.0%} of the canvas, {inside:.0%} of the attention of {model}'s block "
+                f"{deepest['block'][0]} falls on it."
             )
         return sentences
 
@@ -176,7 +221,11 @@ class Attention(Experiment):
         middle = count // 2
         return sorted({0, min(1, count - 1), max(middle - 1, 0), middle, max(count - 2, 0), count - 1})
 
-    def _occlude(self, images: Tensor, grid: tuple[int, int], level: float, seed: int) -> Tensor:
+    def _altered(self, images: Tensor, grid: tuple[int, int], level: float, place: str, seed: int) -> Tensor:
+        if place != WHOLE:
+            height, width = images.shape[-2:]
+            size = round(height * self.scale), round(width * self.scale)
+            return shrink_into(images, size, place)  # pyright: ignore[reportArgumentType]
         if level == 0:
             return images
         key = keys(["every image"], seed, self.name, level)
@@ -186,6 +235,25 @@ class Attention(Experiment):
 def _patch_size(model: Model, grid: tuple[int, int]) -> tuple[float, float]:
     height, width = model.image_size
     return height / grid[0], width / grid[1]
+
+
+def _with_places(records: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
+    """Return records whose images all have a place, and the columns that say so; none where nothing was shrunk."""
+    if "place" not in records.columns:
+        return records, []
+    return records.with_columns(pl.col("place").fill_null(WHOLE), pl.col("scale").fill_null(1.0)), ["place", "scale"]
+
+
+def _described(table: pl.DataFrame) -> pl.DataFrame:
+    """Add what the image of a row was (``seen``), in words, and shorter for the name of a file (``name``)."""
+    lost = (pl.col("information_loss") * 100).round().cast(pl.Int64)
+    seen, name = pl.format("{} % dropped", lost), lost.cast(pl.String)
+    if "place" in table.columns:
+        side = (pl.col("scale") * 100).round().cast(pl.Int64)
+        whole = pl.col("place") == WHOLE
+        seen = pl.when(whole).then(seen).otherwise(pl.format("image at {} % of its size, {}", side, "place"))
+        name = pl.when(whole).then(name).otherwise(pl.format("{}-{}", "place", side))
+    return table.with_columns(seen.alias("seen"), name.alias("name"))
 
 
 def _map(row: dict[str, Any]) -> np.ndarray:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr
 from torch import Tensor
 
 from ipvit.metrics.accuracy import topk_correct
+from ipvit.models.backend import COMPUTES
 
 if TYPE_CHECKING:
     import polars as pl
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 AUTHORS_BATCH = 256
 """Images that share one mask in the authors' code, which draws a mask per batch."""
+
+SHARED_MASK = "shared_mask"
+"""Column of the records: number of the mask that several images share; they are no independent trials."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,6 +109,10 @@ class Batch:
         if not shared:
             return self.ids
         return tuple(f"images {position // AUTHORS_BATCH}" for position in self.positions.tolist())
+
+    def mask_columns(self, *, shared: bool) -> dict[str, np.ndarray]:
+        """Return the column of the records that says which images share a mask; none where each has its own."""
+        return {SHARED_MASK: (self.positions // AUTHORS_BATCH).astype(np.int32)} if shared else {}
 
     def part(self, start: int, stop: int) -> Batch:
         """Return images ``start`` to ``stop`` as a batch of their own."""
@@ -185,6 +193,9 @@ class Experiment(BaseModel):
     """Columns of the records that :meth:`tables` and :meth:`comparable` look at, beside ``model``, ``image`` and
     ``label``; None for all. Not inherited: a subclass may look at more."""
 
+    measures: ClassVar[tuple[str, ...]] = ()
+    """Columns of the records whose values are averaged; those that are not finite are left out, and told of."""
+
     _only: frozenset[str] | None = PrivateAttr(default=None)
 
     @classmethod
@@ -198,6 +209,13 @@ class Experiment(BaseModel):
         copy._only = None if models is None else frozenset(models)
         return copy
 
+    def opening_data(self, *, root: str | None, decoder: str, classes: str | None) -> Self:
+        """Return the experiment with the study's options for opening data; see :func:`ipvit.data.load_dataset`.
+
+        For an experiment that opens further data itself.
+        """
+        return self
+
     def concerns(self, model: Model) -> bool:
         """Tell whether a model of the study is to be measured at all."""
         names = {model.name} if model.origin is None else {model.name, model.origin[0]}
@@ -207,6 +225,10 @@ class Experiment(BaseModel):
     def needs(self) -> Requirements:
         """What model and data must offer."""
         return Requirements()
+
+    def whole_passes(self, model: Model) -> bool:
+        """Tell whether only what another program than torch may compute is asked of a model: logits and attention."""
+        return self.needs.capabilities <= COMPUTES
 
     def view(self, model: Model) -> View:
         """Return how pictures become the model's input; the model's own view unless the protocol is another."""
@@ -284,6 +306,10 @@ class Experiment(BaseModel):
 
     def figures(self, tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
         """Return the figures from the tables."""
+        return {}
+
+    def figures_across(self, tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
+        """Return figures over several data sets, from the tables of as many runs with a further column ``data_set``."""
         return {}
 
     def examples(self, model: Model, batch: Batch) -> Iterator[ExampleImage]:

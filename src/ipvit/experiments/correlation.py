@@ -50,6 +50,7 @@ class Correlation(Experiment):
     version: ClassVar[int] = 1
     title: ClassVar[str] = "Correlation of representations under occlusion"
     reproduces: ClassVar[str] = "Table 1 and Figure 5"
+    measures: ClassVar[tuple[str, ...]] = ("correlation",)
     question: ClassVar[str] = "How much of a network's representation survives when patches are lost?"
     compare: ClassVar[str] = "correlation"
     compare_by: ClassVar[tuple[str, ...]] = (*SETTINGS, "information_loss")
@@ -150,7 +151,7 @@ class Correlation(Experiment):
         }
         if "correlation-superclass" in tables:
             table = _last_block(tables["correlation-superclass"])
-            half = min(table["information_loss"].unique(), key=lambda level: abs(level - 0.5))
+            half = min(table["information_loss"].unique().sort(), key=lambda level: abs(level - 0.5))
             figures["correlation-superclass"] = charts.bars(
                 table.filter(pl.col("information_loss") == half),
                 x="superclass",
@@ -168,7 +169,7 @@ class Correlation(Experiment):
     def summary(self, tables: dict[str, pl.DataFrame]) -> list[str]:
         """Say how the models rank at the level nearest to half."""
         table = _last_block(tables["correlation"])
-        half = min(table["information_loss"].unique(), key=lambda level: abs(level - 0.5))
+        half = min(table["information_loss"].unique().sort(), key=lambda level: abs(level - 0.5))
         rows = table.filter(pl.col("information_loss") == half).sort("correlation", descending=True).to_dicts()
         ranked = ", ".join(f"{row['model']} {row['correlation']:.2f}" for row in rows)
         return [f"With {half:.0%} of the patches dropped, representations correlate with the clean ones: {ranked}."]

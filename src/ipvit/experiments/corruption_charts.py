@@ -45,7 +45,8 @@ def _families(table: pl.DataFrame) -> Figure:
 def _panels(table: pl.DataFrame) -> Figure | None:
     """One small panel per corruption, each beginning at the clean image."""
     corrupted = table.filter(pl.col("severity") > 0)
-    names = [name for name in FAMILY if name in set(corrupted["corruption"])]
+    there = set(corrupted["corruption"])
+    names = [name for name in FAMILY if name in there] + sorted(there - set(FAMILY))
     if not names:
         return None
     clean = table.filter(pl.col("severity") == 0)

@@ -13,7 +13,7 @@ import polars as pl
 from ipvit.data.corrupted import DRAWN
 from ipvit.data.imagenet_c import CLEAN, KNOWN
 from ipvit.experiments.aggregate import accuracy_table
-from ipvit.metrics.bootstrap import resampled_means
+from ipvit.metrics.bootstrap import corrected_interval, resampled_means
 from ipvit.metrics.intervals import wilson
 from ipvit.metrics.mce import ALEXNET_CLEAN_ERROR, ALEXNET_ERROR, corruption_error, mce, mean_error, relative_mce
 from ipvit.perturb.corruptions import CORRUPTIONS, FAMILIES, SEVERITIES
@@ -23,6 +23,8 @@ FILES, COPY, HERE, HERE_JPEG = "ImageNet-C files", "ipvit corrupt files", "on th
 """How the corrupted pictures came to be; only the first is what published numbers rest on."""
 
 FAMILY = {name: family for family, names in FAMILIES.items() for name in names}
+OWN_FAMILY = "own"
+"""Family of the corruptions that the user wrote."""
 _ORDER = {name: place for place, name in enumerate((CLEAN, *KNOWN))}
 _BY = ["model", "made"]
 _RESAMPLES = 1000
@@ -37,15 +39,20 @@ def make_tables(records: pl.DataFrame, normaliser: str) -> dict[str, pl.DataFram
         rows = rows.filter(pl.col("label") >= 0)  # an image without label is neither right nor wrong
     by_corruption, overall = _error_tables(rows, normaliser)
     accuracies = accuracy_table(rows, [*_BY, "corruption", "severity"])
-    place = pl.col("corruption").replace_strict(_ORDER, return_dtype=pl.Int32)
+    place = pl.col("corruption").replace_strict(_ORDER, default=len(_ORDER), return_dtype=pl.Int32)
     models = {name: i for i, name in enumerate(rows["model"].unique(maintain_order=True))}
     model = pl.col("model").replace_strict(models, return_dtype=pl.Int32)
     return {
-        "corruptions": accuracies.sort(model, "made", place, "severity"),
+        "corruptions": accuracies.sort(model, "made", place, "corruption", "severity"),
         "corruptions-family": _families(rows).sort(model, "made", maintain_order=True),
         "corruptions-ce": by_corruption,
         "corruptions-mce": overall,
     }
+
+
+def _place(name: str) -> tuple[int, str]:
+    """Where a corruption stands among the others: the user's own come last, by name."""
+    return _ORDER.get(name, len(_ORDER)), name
 
 
 def missing_cells(frame: pl.DataFrame) -> list[str]:
@@ -88,10 +95,10 @@ def _with_variants(records: pl.DataFrame) -> pl.DataFrame:
 def _families(rows: pl.DataFrame) -> pl.DataFrame:
     """Return the accuracy over the corruptions of a family, per severity; the clean image begins every family."""
     families = rows.filter(pl.col("corruption") != CLEAN).with_columns(
-        pl.col("corruption").replace_strict(FAMILY, return_dtype=pl.String).alias("family"),
+        pl.col("corruption").replace_strict(FAMILY, default=OWN_FAMILY, return_dtype=pl.String).alias("family"),
         pl.col("corruption").alias("run"),  # several answers on one image, as several runs are
     )
-    known = [name for name in FAMILIES if name in set(families["family"])]
+    known = [name for name in (*FAMILIES, OWN_FAMILY) if name in set(families["family"])]
     clean = rows.filter(pl.col("corruption") == CLEAN).with_columns(pl.lit(CLEAN).alias("run"))
     parts = [
         accuracy_table(
@@ -115,15 +122,22 @@ class _Network:
 
     rates: np.ndarray
     resampled: np.ndarray
+    unsteadied: np.ndarray
     cells: Sequence[tuple[str, int]]
     imagenet: bool
     clean_images: tuple[int, int]
     n_images: int
+    photos: Mapping[str, int]
+    """By corruption, those seen at some severity of it."""
+
+    def for_ratios(self) -> _Network:
+        """Return the network with samples of which ratios to another network on the same photos can be taken."""
+        return dataclasses.replace(self, resampled=self.unsteadied)
 
     @property
     def corruptions(self) -> list[str]:
         """Those measured, in the order of the paper."""
-        return sorted({name for name, _ in self.cells if name != CLEAN}, key=_ORDER.__getitem__)
+        return sorted({name for name, _ in self.cells if name != CLEAN}, key=_place)
 
     def errors(self, sample: int | None, names: Sequence[str]) -> dict[str, dict[int, float]]:
         """Errors of some corruptions, on all photos or on one sample."""
@@ -162,7 +176,7 @@ def _networks(group: pl.DataFrame) -> dict[str, _Network]:
     number = pl.Enum(photos)
     networks = {}
     for (model,), frame in group.group_by(["model"], maintain_order=True):
-        cells = sorted(set(frame.select("corruption", "severity").iter_rows()), key=lambda c: (_ORDER[c[0]], c[1]))
+        cells = sorted(set(frame.select("corruption", "severity").iter_rows()), key=lambda c: (_place(c[0]), c[1]))
         names = [f"{name}/{severity}" for name, severity in cells]
         row = frame["image"].cast(number).to_physical().to_numpy()
         cell = frame.select(pl.concat_str("corruption", pl.lit("/"), "severity").cast(pl.Enum(names)).to_physical())
@@ -171,11 +185,16 @@ def _networks(group: pl.DataFrame) -> dict[str, _Network]:
         clean = errors[:, cells.index((CLEAN, 0))] if (CLEAN, 0) in cells else np.empty(0)
         networks[model] = _Network(
             np.nanmean(errors, axis=0),
+            resampled_means(errors, _RESAMPLES, steadied=True),
             resampled_means(errors, _RESAMPLES),
             cells,
             bool(frame["imagenet"].all()),
             (int(np.nansum(clean)), int((~np.isnan(clean)).sum())),
             int((~np.isnan(errors)).any(axis=1).sum()),
+            {
+                name: int((~np.isnan(errors[:, [cell[0] == name for cell in cells]])).any(axis=1).sum())
+                for name in {cell[0] for cell in cells}
+            },
         )
     return networks
 
@@ -187,6 +206,7 @@ class _Reference:
     name: str
     errors: Callable[[int | None], Errors]
     clean: Callable[[int | None], float | None]
+    measured: bool = False
 
     @classmethod
     def alexnet(cls) -> _Reference:
@@ -196,10 +216,17 @@ class _Reference:
     def network(cls, name: str, network: _Network | None) -> _Reference | None:
         if network is None:
             return None
-        return cls(name, lambda sample: network.errors(sample, network.corruptions), network.clean)
+        network = network.for_ratios()
+        return cls(name, lambda sample: network.errors(sample, network.corruptions), network.clean, measured=True)
+
+    def beside(self, network: _Network) -> _Network:
+        """Return a network whose errors can be divided by this reference's."""
+        return network.for_ratios() if self.measured else network
 
 
 def _by_corruption(network: _Network, reference: _Reference | None) -> Iterator[dict[str, Any]]:
+    rated = network if reference is None else reference.beside(network)
+    corrected = reference is not None and reference.measured
     for name in network.corruptions:
         severities = [severity for corruption, severity in network.cells if corruption == name]
 
@@ -208,15 +235,15 @@ def _by_corruption(network: _Network, reference: _Reference | None) -> Iterator[
 
         def divided(sample: int | None, name: str = name, severities: Sequence[int] = severities) -> float:
             wanted = _same_severities(reference, sample, name, severities)
-            return math.nan if wanted is None else corruption_error(network.errors(sample, [name]), wanted)[name]
+            return math.nan if wanted is None else corruption_error(rated.errors(sample, [name]), wanted)[name]
 
         yield {
-            "family": FAMILY[name],
+            "family": FAMILY.get(name, OWN_FAMILY),
             "corruption": name,
             "severities": " ".join(map(str, severities)),
-            "n_images": network.n_images,
+            "n_images": network.photos[name],
             **_interval("mean_error", error),
-            **_interval("ce", divided),
+            **_interval("ce", divided, corrected),
         }
 
 
@@ -233,25 +260,28 @@ def _overall(network: _Network, reference: _Reference | None) -> dict[str, Any]:
     complete = set(network.cells) >= {(name, severity) for name in CORRUPTIONS for severity in SEVERITIES}
     complete = complete and reference is not None and set(CORRUPTIONS) <= set(reference.errors(None))
 
+    rated = network if reference is None else reference.beside(network)
+    corrected = reference is not None and reference.measured
+
     def absolute(sample: int | None) -> float:
         return mean_error(network.errors(sample, counted))
 
     def divided(sample: int | None) -> float:
         assert reference is not None
-        return mce(network.errors(sample, CORRUPTIONS), _the_fifteen(reference, sample))
+        return mce(rated.errors(sample, CORRUPTIONS), _the_fifteen(reference, sample))
 
     def relative(sample: int | None) -> float:
-        clean, of_reference = network.clean(sample), None if reference is None else reference.clean(sample)
+        clean, of_reference = rated.clean(sample), None if reference is None else reference.clean(sample)
         if reference is None or clean is None or of_reference is None:
             return math.nan
-        return relative_mce(network.errors(sample, CORRUPTIONS), clean, _the_fifteen(reference, sample), of_reference)
+        return relative_mce(rated.errors(sample, CORRUPTIONS), clean, _the_fifteen(reference, sample), of_reference)
 
     wrong, n_clean = network.clean_images
     low, high = wilson(wrong, n_clean)
     return {
         "n_images": network.n_images,
-        **_interval("mce", divided if complete else _unknown),
-        **_interval("relative_mce", relative if complete else _unknown),
+        **_interval("mce", divided if complete else _unknown, corrected),
+        **_interval("relative_mce", relative if complete else _unknown, corrected),
         **_interval("mean_error", absolute if counted else _unknown),
         "clean_error": 100 * wrong / n_clean if n_clean else math.nan,
         "clean_error_low": 100 * low,
@@ -266,13 +296,21 @@ def _the_fifteen(reference: _Reference, sample: int | None) -> dict[str, Mapping
     return {name: errors[name] for name in CORRUPTIONS}
 
 
-def _interval(name: str, measure: Callable[[int | None], float]) -> dict[str, float]:
-    """Return a measure on all photos and the 95 % percentile interval over the bootstrap samples."""
+def _interval(name: str, measure: Callable[[int | None], float], corrected: bool = False) -> dict[str, float]:
+    """Return a measure on all photos and the 95 % percentile interval over the bootstrap samples.
+
+    Args:
+        name: of the measure.
+        measure: on one sample, or on all photos (None).
+        corrected: take the bias-corrected interval, for ratios of two networks.
+    """
     value = _or_nan(measure, None)
     ends = (math.nan, math.nan)
     if not math.isnan(value):
         samples = np.array([_or_nan(measure, sample) for sample in range(_RESAMPLES)])
-        ends = np.quantile(samples, (0.025, 0.975))  # NaN where some sample leaves nothing to divide by
+        ends = (
+            corrected_interval(samples, value) if corrected else np.quantile(samples, (0.025, 0.975))
+        )  # NaN where some sample leaves nothing to divide by
     return {name: value, f"{name}_low": float(ends[0]), f"{name}_high": float(ends[1])}
 
 

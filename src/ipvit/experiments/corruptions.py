@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
@@ -11,7 +11,7 @@ import polars as pl
 import torch
 from pydantic import Field, PrivateAttr, field_validator
 
-from ipvit.data.corrupted import Corruption, frost_pictures
+from ipvit.data.corrupted import Corruption, OwnCorruption, frost_pictures
 from ipvit.data.imagenet_c import CLEAN, ImageNetC
 from ipvit.errors import InputError, did_you_mean
 from ipvit.experiments import corruption_charts, corruption_tables
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from ipvit.data.dataset import Dataset
     from ipvit.experiments.charts import Figure
     from ipvit.preprocessing import View
+
+OWN = ".py:"
+"""What tells a function in the user's own file from a corruption's name."""
 
 NOT_COMPARABLE = (
     "The corruptions were made here, not read from the published ImageNet-C (other random numbers, other frost "
@@ -63,7 +66,8 @@ class Corruptions(Experiment):
     )  # fmt: skip
 
     corruptions: Annotated[tuple[str, ...], Field(min_length=1)] = CORRUPTIONS
-    """The fifteen that count for mCE; further ones: speckle_noise gaussian_blur spatter saturate."""
+    """The fifteen that count for mCE; further ones: speckle_noise gaussian_blur spatter saturate, or a FILE.py:FUNCTION
+    of your own."""
     severities: Annotated[tuple[Annotated[int, Field(ge=1, le=5)], ...], Field(min_length=1)] = (1, 2, 3, 4, 5)
     """From 1 to 5; mCE needs all."""
     jpeg: bool = True
@@ -77,10 +81,13 @@ class Corruptions(Experiment):
     @classmethod
     def _known_and_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         known = (*CORRUPTIONS, *EXTRA)
+        own = tuple(dict.fromkeys(name for name in value if OWN in name))
+        for name in own:
+            OwnCorruption.at(name, 1)  # it is there and can be imported
         for name in value:
-            if name not in known:
+            if name not in (*known, *own):
                 raise ValueError(f"unknown corruption {name!r}; known: {', '.join(known)}.{did_you_mean(name, known)}")
-        return tuple(name for name in known if name in value)
+        return tuple(name for name in known if name in value) + own
 
     @field_validator("severities")
     @classmethod
@@ -107,19 +114,29 @@ class Corruptions(Experiment):
         made, pictures = HERE_JPEG if self.jpeg else HERE, frost_pictures(self.frost)
         corrupted = [
             CorruptionCondition(name, severity, made, pictures if name == "frost" else "")
-            for name in self.corruptions
+            for name in self._makers()
             for severity in self.severities
         ]
         return [CorruptionCondition(CLEAN, 0, "", ""), *corrupted]
 
-    def alteration(self, condition: Condition) -> Corruption | None:
+    def alteration(self, condition: Condition) -> Corruption | OwnCorruption | None:
         """Return the corruption that a worker makes of each picture."""
         assert isinstance(condition, CorruptionCondition)
         if condition.corruption == CLEAN:
             return None
-        return Corruption(
-            condition.corruption, condition.severity, self.jpeg, self.frost if condition.corruption == "frost" else None
-        )
+        return self._makers()[condition.corruption](condition.severity)
+
+    def _makers(self) -> dict[str, Callable[[int], Corruption | OwnCorruption]]:
+        """Return by the name in tables what makes each corruption at a severity."""
+        makers: dict[str, Callable[[int], Corruption | OwnCorruption]] = {}
+        for name in self.corruptions:
+            if OWN in name:
+                own = OwnCorruption.at(name, 1, self.jpeg)
+                makers[own.name] = lambda severity, own=own: dataclasses.replace(own, severity=severity)
+            else:
+                frost = self.frost if name == "frost" else None
+                makers[name] = lambda severity, name=name, frost=frost: Corruption(name, severity, self.jpeg, frost)
+        return makers
 
     def measure(self, model: Model, batch: Batch) -> Iterator[Records]:
         """Classify the pictures that the workers corrupted."""
@@ -145,8 +162,8 @@ class Corruptions(Experiment):
         yield ExampleImage("clean", batch.images[0])
         pixels = (batch.images[0] * 255).round().to(torch.uint8).cpu()
         severity = self.severities[len(self.severities) // 2]
-        for name in self.corruptions:
-            made = Corruption(name, severity, self.jpeg, self.frost)(pixels, batch.ids[0], batch.seed)
+        for name, make in self._makers().items():
+            made = make(severity)(pixels, batch.ids[0], batch.seed)
             yield ExampleImage(f"{name.replace('_', ' ')}, severity {severity}", made.float() / 255)
 
     def summary(self, tables: dict[str, pl.DataFrame]) -> list[str]:

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 import polars as pl
 import torch
 from pydantic import Field, field_validator
+from torch import Tensor
 
 from ipvit.errors import InputError
 from ipvit.experiments import charts
 from ipvit.experiments.aggregate import accuracy_table, varying, with_paper
-from ipvit.experiments.base import Batch, Condition, Experiment, Records, Requirements, judge
+from ipvit.experiments.base import SHARED_MASK, Batch, Condition, Experiment, Records, Requirements, judge
+from ipvit.models.adapters.base import FeatureState
 from ipvit.models.model import Model
 from ipvit.perturb.patchdrop import n_dropped, random_keep
 from ipvit.perturb.seeding import keys
@@ -44,7 +46,7 @@ class FeatureDrop(Experiment):
     reproduces: ClassVar[str] = "Tables 6 and 7"
     question: ClassVar[str] = "Does a network survive the loss of features deep inside as well as the loss of pixels?"
     compare_by: ClassVar[tuple[str, ...]] = ("block", "rate", "mask_scope")
-    reads: ClassVar[tuple[str, ...] | None] = ("block", "rate", "run", "mask_scope", "correct", "correct5")
+    reads: ClassVar[tuple[str, ...] | None] = ("block", "rate", "run", "mask_scope", "correct", "correct5", SHARED_MASK)
 
     blocks: tuple[int, ...] = ()
     """Before which blocks or stages, from 0; by default every other block of a transformer (the paper: 0, 2, .. 10) and
@@ -89,22 +91,23 @@ class FeatureDrop(Experiment):
         ]
 
     def measure(self, model: Model, batch: Batch) -> Iterator[Records]:
-        """Classify with features lost; what comes before a block runs once for all its rates and runs."""
-        by_block: dict[int, list[FeatureDropCondition]] = {}
+        """Classify with features lost; one pass gives what enters every block, for all rates and runs."""
+        blocks = sorted({condition.block for condition in batch.conditions} - {CLEAN})
+        states = model.until_each(batch.images, blocks) if blocks else {}
         for condition in batch.conditions:
-            by_block.setdefault(condition.block, []).append(condition)
-        for block, conditions in by_block.items():
-            if block == CLEAN:
-                yield Records(conditions[0], judge(model(batch.images), batch.labels))
-                continue
-            state = model.until(batch.images, block)
-            rows, columns = state.grid
-            for condition in conditions:
-                owners = batch.mask_owners(shared=condition.mask_scope == "batch")
-                key = keys(owners, batch.seed, self.name, block, condition.rate, condition.run)
-                keep = random_keep(key, (rows, columns), n_dropped(condition.rate, rows * columns))
-                logits = model.resume(model.drop(state, torch.from_numpy(keep).to(batch.images.device)))
-                yield Records(condition, judge(logits, batch.labels))
+            if condition.block == CLEAN:  # the pass goes on from the last block that was read
+                logits = model.resume(states[blocks[-1]]) if blocks else model(batch.images)
+            else:
+                logits = self._with_loss(model, batch, states[condition.block], condition)
+            shared = batch.mask_columns(shared=condition.mask_scope == "batch")
+            yield Records(condition, judge(logits, batch.labels) | shared)
+
+    def _with_loss(self, model: Model, batch: Batch, state: FeatureState, condition: FeatureDropCondition) -> Tensor:
+        owners = batch.mask_owners(shared=condition.mask_scope == "batch")
+        key = keys(owners, batch.seed, self.name, condition.block, condition.rate, condition.run)
+        rows, columns = state.grid
+        keep = random_keep(key, (rows, columns), n_dropped(condition.rate, rows * columns))
+        return model.resume(model.drop(state, torch.from_numpy(keep).to(batch.images.device)))
 
     def tables(self, records: pl.DataFrame) -> dict[str, pl.DataFrame]:
         """Return accuracy per model, block and rate; block -1 is the network as it is."""

@@ -26,7 +26,7 @@ from ipvit.data.dataset import Dataset
 from ipvit.data.decode import Decoder
 from ipvit.data.loader import read_chunks
 from ipvit.errors import InputError
-from ipvit.files import write_atomic
+from ipvit.files import user_path, write_atomic
 from ipvit.models.model import Model
 from ipvit.models.reads import Read, last_blocks, own_token, read_batch
 from ipvit.preprocessing import View
@@ -40,6 +40,7 @@ FORMAT = 1
 
 FLUSH_SECONDS = 10.0
 LABELS = "labels"
+NOT_FINITE = "what the network makes of it is not finite"
 
 _TYPES = {"fp32": np.dtype("<f4"), "fp16": np.dtype("<f2")}
 
@@ -101,7 +102,7 @@ class FeatureStore:
     def __init__(self, root: str | Path, *, dtype: StoredType = "fp32", flush_seconds: float = FLUSH_SECONDS) -> None:
         if dtype not in _TYPES:
             raise InputError(f"features are stored as {' or '.join(_TYPES)}, not {dtype!r}")
-        self.root = Path(root).expanduser()
+        self.root = user_path(root)
         self.dtype: StoredType = dtype
         self.flush_seconds = flush_seconds
 
@@ -154,9 +155,13 @@ class FeatureStore:
                 unreadable |= {data.ids[place]: reason for place, reason in chunk.unreadable}
                 if len(chunk.indices):
                     images = chunk.pixels[view].to(model.device).float().div_(255)
-                    for read, values in _forward(model, images, lacking, norm).items():
-                        columns[read].write(chunk.indices, values)
-                    labels.write(chunk.indices, chunk.labels[:, None])
+                    found = _forward(model, images, lacking, norm)
+                    finite = np.all([np.isfinite(values).all(axis=1) for values in found.values()], axis=0)
+                    finite = np.broadcast_to(finite, len(chunk.indices))  # where nothing but labels was lacking
+                    unreadable |= {data.ids[int(place)]: NOT_FINITE for place in chunk.indices[~finite]}
+                    for read, values in found.items():
+                        columns[read].write(chunk.indices[finite], values[finite])
+                    labels.write(chunk.indices[finite], chunk.labels[finite, None])
                 advance(len(chunk.indices) + len(chunk.unreadable))
                 if time.monotonic() - started >= self.flush_seconds:
                     _commit([*columns.values(), labels])
@@ -165,7 +170,8 @@ class FeatureStore:
             _commit([*columns.values(), labels])
         kept = wanted[_all_done([*columns.values(), labels], wanted)]
         if not len(kept):
-            raise InputError(f"none of the {len(wanted)} images of {data.name} could be read")
+            why = next(iter(unreadable.values()), "")
+            raise InputError(f"none of the {len(wanted)} images of {data.name} could be read: {why}")
         return Features(
             {read: column.values() for read, column in columns.items()},
             kept,

@@ -16,6 +16,7 @@ from ipvit.errors import InputError, did_you_mean
 from ipvit.experiments import episode_classifiers as classifiers
 from ipvit.experiments import fewshot_tables
 from ipvit.experiments.base import Batch, Bench, Condition, Experiment, Records, Requirements
+from ipvit.experiments.data_names import data_set
 from ipvit.experiments.episode_classifiers import Classifier, Floats, Labels
 from ipvit.experiments.features import Features, FeatureStore, StoredType
 from ipvit.models.model import Model
@@ -30,6 +31,9 @@ FEATURES = "features"
 """Folder of the feature store in the run folder."""
 
 MEAN_PATCH = "mean_patch"
+
+NAMED = 5
+"""So many classes that are left out are named."""
 
 Score = Callable[[Floats, Labels, Floats, int], Floats]
 
@@ -66,12 +70,14 @@ class Prepared:
         samplers: per kind of episode, over the rows of ``features``.
         data_set: name of the data for tables.
         pool: digest of the images that episodes may be drawn from.
+        classes: names of the data's classes.
     """
 
     features: Features
     samplers: dict[str, Sampler]
     data_set: str
     pool: str
+    classes: tuple[str, ...]
 
 
 class FewShot(Experiment):
@@ -173,7 +179,8 @@ class FewShot(Experiment):
         )  # fmt: skip
         bench.unreadable.update(features.unreadable)
         samplers = self._samplers(features.labels, episodes.name)
-        return Prepared(features, samplers, fewshot_tables.data_set(episodes.name), episodes.ids[0].split("/")[0])
+        pool = episodes.ids[0].split("/")[0]
+        return Prepared(features, samplers, data_set(episodes.name), pool, tuple(episodes.images.classes or ()))
 
     def measure(self, model: Model, batch: Batch) -> Iterator[Records]:
         """Answer every episode of the batch with every classifier."""
@@ -191,7 +198,8 @@ class FewShot(Experiment):
                     vectors[reads] = _vectors(prepared.features, reads, episode)
                 found[condition].append(_accuracy(_score(condition), *vectors[reads], episode))
         for condition, accuracies in found.items():
-            yield Records(condition, {"accuracy": np.array(accuracies)} | _about(drawn[condition.kind], prepared))
+            about = _about(drawn[condition.kind], condition.kind, prepared)
+            yield Records(condition, {"accuracy": np.array(accuracies)} | about)
 
     def tables(self, records: pl.DataFrame) -> dict[str, pl.DataFrame]:
         """Return the mean accuracy over episodes per model, kind of episode, classifier and choice of tokens."""
@@ -200,6 +208,10 @@ class FewShot(Experiment):
     def figures(self, tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
         """Return bars per model for every kind of episode and classifier (figure 16)."""
         return fewshot_tables.figures(tables)
+
+    def figures_across(self, tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
+        """Return bars over the sources of episodes (figure 16)."""
+        return fewshot_tables.sources(tables)
 
     def summary(self, tables: dict[str, pl.DataFrame]) -> list[str]:
         """Say which network tells new classes apart best, and by what."""
@@ -243,9 +255,11 @@ def _accuracy(score: Score, support: Floats, query: Floats, episode: Episode) ->
     return 100 * float((scores.argmax(axis=1) == episode.query_labels).mean())
 
 
-def _about(episodes: list[Episode], prepared: Prepared) -> dict[str, np.ndarray]:
+def _about(episodes: list[Episode], kind: str, prepared: Prepared) -> dict[str, np.ndarray]:
     """Return columns that say what the episodes were."""
     n = len(episodes)
+    sampler = prepared.samplers[kind]
+    lost = [prepared.classes[label] for label in sampler.left_out]
     return {
         "ways": np.array([len(episode.classes) for episode in episodes], dtype=np.int32),
         "support": np.array([len(episode.support) for episode in episodes], dtype=np.int32),
@@ -253,4 +267,7 @@ def _about(episodes: list[Episode], prepared: Prepared) -> dict[str, np.ndarray]
         "data_set": np.full(n, prepared.data_set),
         "pool": np.full(n, prepared.pool),
         "pool_images": np.full(n, len(prepared.features), dtype=np.int32),
+        "classes": np.full(n, len(sampler.classes), dtype=np.int32),
+        "classes_left_out": np.full(n, len(lost), dtype=np.int32),
+        "left_out": np.full(n, ", ".join(lost[:NAMED]) + (", ..." if len(lost) > NAMED else "")),
     }

@@ -3,66 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from ipvit.data.transfer import SPLIT_NAMES
 from ipvit.experiments import charts
 from ipvit.experiments.aggregate import varying, with_paper
-from ipvit.metrics.intervals import mean_interval
+from ipvit.metrics.intervals import episode_interval
 
 if TYPE_CHECKING:
     from ipvit.experiments.charts import Figure
 
 NAME = "fewshot"
 
-PAPER_NAMES = {
-    "omniglot": "Omniglot",
-    "aircraft": "Aircraft",
-    "cub": "CUB",
-    "dtd": "DTD",
-    "quickdraw": "QuickDraw",
-    "fungi": "Fungi",
-    "flowers102": "Flower",
-    "gtsrb": "GTSRB",
-    "coco-crops": "MS-COCO",
-    "mnist": "MNIST",
-    "cifar10": "CIFAR-10",
-    "cifar100": "CIFAR-100",
-}
-"""Published sets by the names that figure 16 gives them."""
-
-_SETTINGS = ("class_queries", "weight", "stored", "patches")
-
-
-def data_set(name: str) -> str:
-    """Return what figure 16 calls a data set, or a short form of its own name.
-
-    >>> data_set("cub:birds/all"), data_set("here/photos/val.tar"), data_set("folder:photos/test")
-    ('CUB', 'photos/val.tar', 'photos')
-    """
-    scheme, _, place = name.partition(":")
-    if scheme in PAPER_NAMES:
-        return PAPER_NAMES[scheme]
-    if scheme == "folder":
-        return PurePath(place).parent.name or place
-    if scheme == "demo":
-        return name
-    path = PurePath(name)
-    return "/".join(path.parts[-2:]) if path.stem in SPLIT_NAMES else path.name
+_SETTINGS = ("class_queries", "stored", "patches")
 
 
 def tables(records: pl.DataFrame) -> dict[str, pl.DataFrame]:
     """Return the tables of the experiment.
 
     ``fewshot`` has a row per model, kind of episode, classifier and number of blocks: ``accuracy`` in percent with the
-    ends of its 95 % interval (Student's t over episodes) and its standard deviation over episodes. ``fewshot-episodes``
-    says what the episodes were: their mean ways and support images per class, the accuracy of guessing, and the number
-    of images that they were drawn from.
+    ends of its 95 % interval (over episodes, see :func:`ipvit.metrics.episode_interval`) and its standard deviation
+    over episodes; ``weight`` is C of the logistic regression or the penalty of the ridge regression.
+    ``fewshot-episodes`` says what the episodes were: their mean ways and support images per class, the accuracy of
+    guessing, the number of images and classes that they were drawn from, and which classes were left out because they
+    have too few images.
     """
-    settings = varying(records, _SETTINGS, ("model", "kind", "classifier"))
+    settings = ["weight", *varying(records, _SETTINGS, ("model", "kind", "classifier"))]
     pools = ["pool_images", "pool"] if records["pool"].n_unique() > 1 else []
     order = ["data_set", "kind", *pools]
     by = ["model", *order, "classifier", "blocks", *settings]
@@ -83,17 +50,18 @@ def tables(records: pl.DataFrame) -> dict[str, pl.DataFrame]:
         shots=(pl.col("support") / ways).mean(),
         chance=(100 / ways).mean(),
         n_images=pl.col("pool_images").first(),
+        **{name: pl.col(name).first() for name in ("classes", "classes_left_out", "left_out") if name in once.columns},
     )
     return {NAME: main, f"{NAME}-episodes": episodes.sort(order).drop(pools)}
 
 
 def _accuracy(group: pl.DataFrame) -> dict[str, Any]:
     values = group["accuracy"].cast(pl.Float64)
-    low, high = mean_interval(values.to_numpy())
+    low, high = episode_interval(values.to_numpy() / 100, float(group["queries"].cast(pl.Float64).mean()))  # pyright: ignore[reportArgumentType]
     return {
         "accuracy": values.mean(),
-        "accuracy_low": low,
-        "accuracy_high": high,
+        "accuracy_low": 100 * low,
+        "accuracy_high": 100 * high,
         "accuracy_std": values.std(),
         "n_episodes": group.height,
     }
@@ -104,9 +72,7 @@ def figures(tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
     table = tables[NAME]
     sets = table["data_set"].unique().to_list()
     shown = with_paper(table, tables, NAME).filter(pl.col("data_set").is_in(sets))
-    together = pl.format("{}, last {} blocks", "model", "blocks")
-    shown = shown.with_columns(pl.when(pl.col("blocks") > 1).then(together).otherwise("model").alias("series"))
-    shown = shown.with_columns(
+    shown = shown.with_columns(_series()).with_columns(
         _with_settings("classifier", shown, ("weight", "patches", "stored")),
         _with_settings("kind", shown, ("class_queries", "pool_images", *(["data_set"] if len(sets) > 1 else []))),
     )
@@ -128,6 +94,47 @@ def figures(tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
     }
 
 
+def sources(tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
+    """Return bars over the data sets that episodes are drawn from: a panel per kind of episode and classifier.
+
+    Args:
+        tables: from :func:`tables` for several data sets, and the paper's.
+    """
+    table = tables[NAME]
+    sets = table["data_set"].unique(maintain_order=True).to_list()
+    shown = with_paper(table, tables, NAME).filter(pl.col("data_set").is_in(sets)).with_columns(_series())
+    shown = shown.with_columns(
+        _with_settings("classifier", shown, ("weight", "patches", "stored")),
+        _with_settings("kind", shown, ("class_queries",)),
+    )
+    panel = pl.format("{}, {}", "kind", "classifier") if shown["classifier"].n_unique() > 1 else pl.col("kind")
+    place = {name: number for number, name in enumerate(sets)}
+    return {
+        f"{NAME}-sources": charts.bars(
+            shown.with_columns(panel.alias("panel")).sort(
+                "panel", pl.col("data_set").replace_strict(place, return_dtype=pl.Int32), maintain_order=True
+            ),
+            x="data_set",
+            y="accuracy",
+            low="accuracy_low",
+            high="accuracy_high",
+            series="series",
+            facet="panel",
+            x_title="Source of the episodes",
+            y_title="Accuracy (%), mean over episodes",
+            title="Few-shot learning",
+            y_domain=(0, 100),
+            n="n_episodes",
+        )
+    }
+
+
+def _series() -> pl.Expr:
+    """Name bars by model and number of blocks."""
+    together = pl.format("{}, last {} blocks", "model", "blocks")
+    return pl.when(pl.col("blocks") > 1).then(together).otherwise("model").alias("series")
+
+
 def _with_settings(column: str, table: pl.DataFrame, settings: Sequence[str]) -> pl.Expr:
     """Return a column with the settings behind its text that vary where it is the same; the paper's rows have none."""
     parts = []
@@ -140,16 +147,33 @@ def _with_settings(column: str, table: pl.DataFrame, settings: Sequence[str]) ->
 
 
 def summary(tables: dict[str, pl.DataFrame]) -> list[str]:
-    """Say per kind of episode which network, classifier and number of blocks is best."""
+    """Say per kind of episode which network, classifier and number of blocks is best; then what was left out."""
+    main = tables[NAME]
+    lone = main["model"].n_unique() == 1
     sentences = []
-    for (data, kind), rows in tables[NAME].group_by(["data_set", "kind"], maintain_order=True):
+    for (data, kind), rows in main.group_by(["data_set", "kind"], maintain_order=True):
         best = rows.sort("accuracy", descending=True, maintain_order=True).row(0, named=True)
+        verb = "reaches" if lone else "is best with"
+        how = f"reading {_blocks(best['blocks'])} with {_WORDS[best['classifier']]}"
+        more = f", the best of {rows.height} ways" if lone and rows.height > 1 else ""
         sentences.append(
-            f"{data}, {kind}: {best['model']} is best with {best['accuracy']:.1f} % "
-            f"({best['accuracy_low']:.1f} to {best['accuracy_high']:.1f}), reading "
-            f"{_blocks(best['blocks'])} with {_WORDS[best['classifier']]}."
+            f"{data}, {kind}: {best['model']} {verb} {best['accuracy']:.1f} % "
+            f"({best['accuracy_low']:.1f} to {best['accuracy_high']:.1f}), {how}{more}."
         )
-    return sentences
+    return sentences + _left_out(tables[f"{NAME}-episodes"])
+
+
+def _left_out(episodes: pl.DataFrame) -> list[str]:
+    """Say which classes have too few images to be drawn."""
+    if "classes_left_out" not in episodes.columns:
+        return []
+    n = pl.col("classes") + pl.col("classes_left_out")
+    lacking = episodes.filter(pl.col("classes_left_out") > 0).with_columns(n.alias("n"))
+    return [
+        f"{row['data_set']}, {row['kind']}: {row['classes_left_out']} of {row['n']} classes have too few images and "
+        f"are never drawn ({row['left_out']})."
+        for row in lacking.to_dicts()
+    ]
 
 
 _WORDS = {"logistic": "logistic regression", "centroid": "nearest centroids", "ridge": "ridge regression"}

@@ -23,6 +23,12 @@ from ipvit.models.reads import Read
 MEMORY = 2**30
 """Bytes of features that are kept in memory."""
 
+TOLERANCE = 1e-5
+"""L-BFGS is done when no component of the gradient is larger."""
+
+MOST_STEPS = 1000
+"""Steps after which L-BFGS gives up; weakly penalised heads on thousands of columns were seen to take 400."""
+
 _CELLS = 2**24  # logits that are computed at once
 
 
@@ -110,11 +116,15 @@ class Heads:
         weight: ``(K, C, D)``, for standardised inputs.
         bias: ``(K, C)``.
         converged: ``(K,)`` bool: the gradient vanished (L-BFGS), or all steps were made.
+        steps: ``(K,)`` int64: how many were made.
+        steepest: ``(K,)`` the largest component of the gradient at the end; NaN where it was not followed to its end.
     """
 
     weight: Tensor
     bias: Tensor
     converged: Tensor
+    steps: Tensor
+    steepest: Tensor
 
     def plain(self, number: int, inputs: Inputs) -> tuple[Tensor, Tensor]:
         """Return one head's weight ``(C, D)`` and bias ``(C,)`` for features that are not standardised."""
@@ -157,8 +167,8 @@ def fit_logistic(
     classes: int,
     penalties: Sequence[float],
     *,
-    tolerance: float = 1e-5,
-    most_steps: int = 200,
+    tolerance: float = TOLERANCE,
+    most_steps: int = MOST_STEPS,
     memory: int = 10,
 ) -> Heads:
     """Fit multinomial logistic regression by L-BFGS, one head per penalty.
@@ -190,6 +200,7 @@ def _fit_group(
     loss, gradient = objective(point, everyone)
     curvature = _Curvature(memory)
     stuck = torch.zeros(len(penalties), dtype=torch.bool)
+    made = torch.zeros(len(penalties), dtype=torch.int64)
     for _ in range(steps):
         going = everyone[~stuck & (_steepest(gradient) > tolerance)]
         if not len(going):
@@ -212,9 +223,11 @@ def _fit_group(
                 break
             length[searching] *= 0.5
         stuck[searching] = True  # no shorter step descends: as far as float32 goes
+        made[going] += 1
         curvature.learn(point - before, gradient - before_gradient)
     weight, bias = objective.split(point)
-    return Heads(weight, bias, _steepest(gradient) <= tolerance)
+    steepest = _steepest(gradient)
+    return Heads(weight, bias, steepest <= tolerance, made, steepest)
 
 
 def _steepest(gradient: Tensor) -> Tensor:
@@ -384,7 +397,11 @@ class _Trainer:
         update(1, self.bias, error.sum(dim=0).unsqueeze(2), self.rate * share, torch.zeros_like(self.decay), step)
 
     def heads(self) -> Heads:
-        return Heads(self.weight, self.bias.squeeze(2), torch.ones(len(self.weight), dtype=torch.bool))
+        n = len(self.weight)
+        return Heads(
+            self.weight, self.bias.squeeze(2), torch.ones(n, dtype=torch.bool),
+            steps=torch.full((n,), self.steps), steepest=torch.full((n,), torch.nan),
+        )  # fmt: skip
 
     def _sgd(self, place: int, value: Tensor, gradient: Tensor, rate: Tensor, decay: Tensor, _: int) -> None:
         momentum = self.moments[0][place]

@@ -16,6 +16,7 @@ from ipvit.errors import InputError
 from ipvit.experiments import charts
 from ipvit.experiments.aggregate import accuracy_table, varying, with_paper
 from ipvit.experiments.base import (
+    SHARED_MASK,
     Batch,
     Condition,
     ExampleImage,
@@ -79,7 +80,7 @@ class Occlusion(Experiment):
     question: ClassVar[str] = "How much of the image can a network lose before it no longer recognises the object?"
     compare_by: ClassVar[tuple[str, ...]] = ("mode", *SETTINGS, "information_loss")
     reads: ClassVar[tuple[str, ...] | None] = (
-        "mode", "information_loss", "run", *SETTINGS, "correct", "correct5", "dropped",
+        "mode", "information_loss", "run", *SETTINGS, "correct", "correct5", "dropped", SHARED_MASK,
     )  # fmt: skip
 
     modes: tuple[Mode, ...] = ("random",)
@@ -187,7 +188,8 @@ class Occlusion(Experiment):
                 if condition.removal == "tokens"
                 else self._without_pixels(model, batch, condition)
             )
-            yield Records(condition, columns | {"dropped": dropped})
+            shared = batch.mask_columns(shared=condition.mask_scope == "batch")
+            yield Records(condition, columns | {"dropped": dropped} | shared)
 
     def _without_pixels(self, model: Model, batch: Batch, condition: OcclusionCondition) -> tuple[dict, Tensor]:
         images, dropped = self._occlude(model, batch, condition)

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from ipvit.errors import InputError
 from ipvit.experiments.grids import Grid, rows_and_columns
-from ipvit.files import write_atomic
+from ipvit.faults import explain
+from ipvit.files import user_path, write_atomic
 from ipvit.perturb.patch import Form, Placement, Shape
 
 FORMAT = 1
@@ -113,7 +114,7 @@ def load_patch(path: str | Path) -> Patch:
     Raises:
         InputError: one of them is missing, is no such file, or they do not belong together.
     """
-    path = Path(path).expanduser()
+    path = user_path(path)
     card = _card(path.with_suffix(".json"))
     picture = path.with_suffix(".png")
     data = _bytes(picture, 4 * MOST_PIXELS**2)
@@ -136,9 +137,7 @@ def _card(path: Path) -> Card:
     try:
         return Card.model_validate_json(_bytes(path, _MOST_BYTES))
     except ValidationError as error:
-        fault = error.errors()[0]
-        where = ".".join(str(part) for part in fault["loc"])
-        raise InputError(f"{str(path)!r} does not describe a patch: {where and where + ': '}{fault['msg']}") from None
+        raise InputError(f"{str(path)!r} does not describe a patch: {explain(error, Card)}") from None
 
 
 def _bytes(path: Path, most: int) -> bytes:

@@ -6,12 +6,20 @@ import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
 import numpy as np
 import polars as pl
 import torch
-from pydantic import BeforeValidator, Field, PlainSerializer, WrapValidator, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    PrivateAttr,
+    WrapValidator,
+    field_validator,
+    model_validator,
+)
 from torch import Tensor
 
 from ipvit.data import load_dataset
@@ -25,6 +33,7 @@ from ipvit.experiments.base import Batch, Bench, Condition, Experiment, Records,
 from ipvit.experiments.features import StoredType
 from ipvit.experiments.linear_heads import Recipe
 from ipvit.experiments.probe_fit import FEATURES, FitPlan, FittedHead, Fitter, HeadKind, ReadSet
+from ipvit.files import user_path
 from ipvit.models.model import Model
 from ipvit.models.reads import Read, blocks_of, own_token
 from ipvit.preprocessing import View
@@ -116,7 +125,7 @@ class Probe(Experiment):
     val: DataSource = ""
     """Data that choose the hyper-parameters; by default the published split of the set, else a share of train."""
     train_root: str | None = None
-    """Where timm's data sets for train and val lie."""
+    """Where timm's data sets for train and val lie; by default where the study's do."""
     train_split: str = "train"
     """Split of train, where its name does not say."""
     train_limit: Annotated[int, Field(ge=2)] | None = None
@@ -127,8 +136,9 @@ class Probe(Experiment):
     """Blocks or stages that are read alone, from 0; by default every one."""
     last: tuple[Annotated[str, BeforeValidator(str), Field(pattern=r"^([1-9]\d*|all)$")], ...] = ("4", "all")
     """So many of the last blocks are read together; all for every block. The last block alone is always read."""
-    tokens: tuple[Literal["class", "patch", "class+patch"], ...] = ("class", "class+patch")
-    """class token, mean of the patch tokens, or both; networks without class token have pooled features only."""
+    tokens: tuple[Literal["class", "shape", "patch", "class+patch", "class+shape"], ...] = ("class", "class+patch")
+    """class token, shape token (of the networks that have one; or distillation token), mean of the patch tokens, or two
+    of them; networks without class token have pooled features only."""
     heads: tuple[Literal["own", "lbfgs", "sgd", "adamw"], ...] = ("own", "lbfgs")
     """own: the network's own head on every block's token; others are fitted: logistic regression by L-BFGS, steps."""
     penalties: tuple[Annotated[float, Field(gt=0)], ...] = PENALTIES
@@ -151,6 +161,8 @@ class Probe(Experiment):
     """Folder of the feature store, which several runs may share; by default in the run folder."""
     protocol: Literal["ours", "authors"] = "ours"
     """authors: AdamW, one learning rate, 10 epochs, nothing chosen, whole pictures squashed to the input's size."""
+
+    _opening: dict[str, Any] = PrivateAttr(default_factory=dict)
 
     @field_validator("tokens", "heads", "last", "penalties")
     @classmethod
@@ -180,6 +192,12 @@ class Probe(Experiment):
         """Tokens, and labels in the classes of the training data."""
         return Requirements(frozenset({"tokens"}))
 
+    def opening_data(self, *, root: str | None, decoder: str, classes: str | None) -> Self:
+        """Return the experiment that opens its training and validation data as the study opens its own."""
+        copy = self.model_copy()
+        copy._opening = {"root": root, "decoder": decoder, "classes": classes}
+        return copy
+
     def view(self, model: Model) -> View:
         """Return the model's own view; the authors squash the whole picture to the input's size."""
         own = model.preprocessing.view
@@ -197,6 +215,8 @@ class Probe(Experiment):
             raise InputError(f"probe: {model.name} has blocks 0 to {count - 1} (or -1 for the last), not {wrong[0]}")
         if self._train is not None and self._train.classes is None:
             raise InputError(f"probe: the training data {self._train.name} has no classes")
+        if self._train is not None and any(kind != OWN for kind in self.heads) and not self._fitted_sets(model):
+            raise InputError(f"probe: {model.name} has no {' and no '.join(self.tokens)} token")
         if not self.conditions(model):
             raise InputError(
                 f"probe: {model.name} has no head of its own that reads its tokens as classes of the data; "
@@ -216,7 +236,7 @@ class Probe(Experiment):
         wanted = [(reads, plan) for plan in self._plans(model) for reads in self._fitted_sets(model)]
         heads = []
         if self._train is not None and wanted:
-            store = Path(self.store).expanduser() if self.store else bench.folder / FEATURES
+            store = user_path(self.store) if self.store else bench.folder / FEATURES
             heads = Fitter(model, bench, self._train, self._val, store).heads(wanted)
         keys = [_condition(reads, plan.kind, self.norm, plan.key).key for reads, plan in wanted]
         on_device = [FittedHead(head.probe.to(bench.device), head.file) for head in heads]
@@ -248,6 +268,10 @@ class Probe(Experiment):
         """Return a curve over the blocks (figure 15) and bars for several blocks together (table 5)."""
         return probe_tables.figures(tables, data=_data_name(self.train))
 
+    def figures_across(self, tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
+        """Return bars over the data sets (table 5, figure 16)."""
+        return probe_tables.transfer(tables)
+
     def summary(self, tables: dict[str, pl.DataFrame]) -> list[str]:
         """Say which block knows most, what the last ones gain together, and where the best head is."""
         return probe_tables.summary(tables)
@@ -270,7 +294,10 @@ class Probe(Experiment):
     def _open(self, source: Any, split: str | None = None) -> Dataset | None:
         if not isinstance(source, str):
             return source
-        return load_dataset(source, root=self.train_root, split=split or self.train_split) if source else None
+        opening: dict[str, Any] = {**self._opening}
+        if self.train_root:
+            opening["root"] = self.train_root
+        return load_dataset(source, split=split or self.train_split, **opening) if source else None
 
     def _plans(self, model: Model) -> list[FitPlan]:
         if self._train is None:
@@ -314,7 +341,7 @@ class Probe(Experiment):
         both = "class+last_patch" if self.protocol == "authors" else "class+patch"
         kinds = [both if tokens == "class+patch" else tokens for tokens in self.tokens]
         sets = [ReadSet.of(model, group, tokens) for tokens in kinds for group in groups]
-        return list(dict.fromkeys(sets))
+        return list(dict.fromkeys(one for one in sets if one is not None))
 
     def _own_sets(self, model: Model) -> list[ReadSet]:
         """Return every block of a transformer, whose tokens the head fits; the last block of other networks."""
@@ -358,9 +385,15 @@ def _remarks(n: int, head: FittedHead | None) -> dict[str, np.ndarray]:
     """Return what is said of a head, the same in every row."""
     fit = {} if head is None else head.probe.fit
     settings = ", ".join(f"{name} {value:g}" for name, value in fit.get("settings", {}).items())
+    edges = ", ".join(f"{name} {end}" for name, end in fit.get("at_edge", {}).items())
+    nan = float("nan")
     return {
         "train_images": np.full(n, fit.get("train_images", 0), dtype=np.int32),
-        "validation": np.full(n, 100 * fit.get("validation", float("nan")), dtype=np.float32),
+        "validation": np.full(n, 100 * fit.get("validation", nan), dtype=np.float32),
         "chosen": np.full(n, settings.replace("_", " ")),
+        "at_edge": np.full(n, edges.replace("_", " ")),
+        "steps": np.full(n, fit.get("steps", 0), dtype=np.int32),
+        "gradient": np.full(n, fit.get("gradient", nan), dtype=np.float32),
+        "converged": np.full(n, fit.get("converged", True)),
         "file": np.full(n, "" if head is None else head.file),
     }

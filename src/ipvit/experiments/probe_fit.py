@@ -22,7 +22,8 @@ from ipvit.data.transfer import in_common
 from ipvit.errors import InputError
 from ipvit.experiments.base import Bench
 from ipvit.experiments.features import Features, FeatureStore, StoredType
-from ipvit.experiments.linear_heads import MEMORY, Heads, Inputs, Recipe, fit_by_steps, fit_logistic
+from ipvit.experiments.linear_heads import MEMORY, MOST_STEPS, Heads, Inputs, Recipe, fit_by_steps, fit_logistic
+from ipvit.files import user_path
 from ipvit.models.model import Model
 from ipvit.models.probe import ProbeHead, read_probe, save_probe
 from ipvit.models.reads import Read, own_token
@@ -43,7 +44,7 @@ class ReadSet:
     Attributes:
         blocks: their numbers, from 0.
         tokens: ``class``, ``pooled``, ``patch``, ``class+patch``, or ``class+last_patch``: the mean patch token of the
-            last of the blocks only.
+            last of the blocks only. ``shape`` or ``distillation`` is the second token of a network that has one.
         reads: the vectors, in the order of the head's columns.
     """
 
@@ -52,14 +53,22 @@ class ReadSet:
     reads: tuple[Read, ...]
 
     @classmethod
-    def of(cls, model: Model, blocks: Sequence[int], tokens: str) -> ReadSet:
-        """Name the vectors; a network without class token has one kind only, its pooled features."""
-        own = own_token(model)
-        if own == "pooled":
-            tokens = own
-        reads = [Read(block, own) for block in blocks if tokens != "patch"]
-        with_patches = {"patch": blocks, "class+patch": blocks, "class+last_patch": blocks[-1:]}
-        reads += [Read(block, "mean_patch") for block in with_patches.get(tokens, ())]
+    def of(cls, model: Model, blocks: Sequence[int], tokens: str) -> ReadSet | None:
+        """Name the vectors; None where the network has no such tokens.
+
+        A network without class token has one kind only, its pooled features. ``shape`` is the second token of a
+        distilled network, whatever it was taught.
+        """
+        if own_token(model) == "pooled":
+            return cls(tuple(blocks), "pooled", tuple(Read(block, "pooled") for block in blocks))
+        second = model.distillation_token if model.distillation_token in model.adapter.prefix else None
+        if "shape" in tokens and second is None:
+            return None
+        tokens = tokens.replace("shape", second or "")
+        reads: list[Read] = []
+        for kind in tokens.split("+"):
+            read = blocks[-1:] if kind == "last_patch" else blocks
+            reads += [Read(block, "mean_patch" if kind.endswith("patch") else kind) for block in read]
         return cls(tuple(blocks), tokens, tuple(reads))
 
     @property
@@ -101,6 +110,7 @@ class FitPlan:
         train: fingerprint of the training data.
         val: fingerprint of the validation data, or empty.
         protocol: ``ours`` or ``authors``.
+        most_steps: of L-BFGS.
     """
 
     kind: HeadKind
@@ -116,11 +126,30 @@ class FitPlan:
     train: str
     val: str
     protocol: str
+    most_steps: int = MOST_STEPS
 
     @property
     def key(self) -> str:
         """Digest (16 hex digits)."""
         return _digest(dataclasses.asdict(self))[:16]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the numbers of a setting are."""
+        return ("penalty",) if self.recipe is None else ("learning_rate", "weight_decay")
+
+    def at_edge(self, number: int) -> dict[str, str]:
+        """Return which numbers of a setting are the ``lowest`` or ``highest`` of those to choose from.
+
+        A better one may lie beyond. There is nothing below zero, and two values have no middle to prefer.
+        """
+        found = {}
+        for place, name in enumerate(self.names):
+            values = sorted({setting[place] for setting in self.settings})
+            value = self.settings[number][place]
+            if len(values) > 2 and value in (values[0], values[-1]) and value:
+                found[name] = "lowest" if value == values[0] else "highest"
+        return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -229,16 +258,19 @@ class Fitter:
                 about: dict[str, Any] = {
                     "kind": plan.kind,
                     "protocol": plan.protocol,
-                    "settings": dict(zip(("penalty",) if plan.recipe is None else ("learning_rate", "weight_decay"),
-                                         plan.settings[number], strict=True)),
+                    "settings": dict(zip(plan.names, plan.settings[number], strict=True)),
                     "train": self.train.name,
                     "train_images": len(inputs),
                     "refit": plan.refit and bool(images.chooses.any()),
                     "converged": bool(heads.converged[0]),
+                    "steps": int(heads.steps[0]),
                     "unreadable": sum(len(part.unreadable) for part in images.parts),
                 }  # fmt: skip
+                if plan.recipe is None:
+                    about["gradient"] = float(heads.steepest[0])
                 if score is not None:
                     about |= {"validation": score, "validation_images": int(images.choosing.sum())}
+                    about["at_edge"] = plan.at_edge(number)
                 name, pretrained = self._origin()
                 yield one, ProbeHead(
                     weight, bias, one.reads, plan.norm, self.classes, plan.view, name, pretrained, self.model.digest,
@@ -249,11 +281,11 @@ class Fitter:
         """Return the name that loads the backbone, with paths that hold from any folder."""
         name, pretrained = self.model.origin or ("", False)
         text, mark, weights = name.partition("@")
-        if mark and Path(weights).expanduser().is_file():
-            weights = str(Path(weights).expanduser().resolve())
+        if mark and user_path(weights).is_file():
+            weights = str(user_path(weights).resolve())
         file, colon, factory = text.rpartition(":")
         if file.endswith(".py"):
-            text = f"{Path(file).expanduser().resolve()}{colon}{factory}"
+            text = f"{user_path(file).resolve()}{colon}{factory}"
         return f"{text}{mark}{weights}", pretrained
 
 
@@ -316,7 +348,9 @@ class _Search:
     ) -> list[Heads]:
         if self.plan.recipe is None:
             return [
-                fit_logistic(inputs, labels, self.classes, [penalty for (penalty,) in own])
+                fit_logistic(
+                    inputs, labels, self.classes, [penalty for (penalty,) in own], most_steps=self.plan.most_steps
+                )
                 for inputs, own in zip(several, settings, strict=True)
             ]
         recipe = dataclasses.replace(self.plan.recipe, seed=self.bench.seed)

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from ipvit.errors import InputError, did_you_mean
 from ipvit.experiments.base import Experiment
+from ipvit.faults import explain
 from ipvit.models.loading import import_file
 
 BUILT_IN = {
@@ -73,20 +74,6 @@ def make_experiment(name: str, parameters: dict[str, Any] | None = None, where: 
     except ValidationError as error:
         prefix = f"{where}: " if where else ""
         raise InputError(f"{prefix}{kind.name}: {explain(error, kind)}") from None
-
-
-def explain(error: ValidationError, kind: Any) -> str:
-    """Return the first fault of a validation error as one line, with close matches for an unknown key."""
-    fault = error.errors()[0]
-    path = ".".join(str(part) for part in fault["loc"])
-    more = f" (and {error.error_count() - 1} more faults)" if error.error_count() > 1 else ""
-    if fault["type"] == "extra_forbidden":
-        known = list(kind.model_fields)
-        return f"there is no {path!r}.{did_you_mean(path, known)} Known: {', '.join(known)}{more}"
-    if fault["type"] == "value_error":  # our own words, which already name the value
-        place = f"{path}: " if path else ""  # none where several fields do not go together
-        return f"{place}{fault['msg'].removeprefix('Value error, ')}{more}"
-    return f"{path}: {fault['msg']}; got {fault['input']!r}{more}"
 
 
 def _plugins() -> list[EntryPoint]:

@@ -125,11 +125,17 @@ class Segment(Experiment):
         for (token, threshold), conditions in groups.items():
             masks = {name: mask for name, mask in _without_network(batch.images).items() if not token}
             if token:
-                masks = head_masks(attention[token], threshold)
+                masks = head_masks(attention[token].nan_to_num(0, 0, 0), threshold)
             columns = [self._compare(masks, plane) for plane in batch.regions.unbind(1)]
+            finite = np.ones(len(batch), dtype=bool)
+            if token:
+                finite = attention[token].flatten(1).isfinite().all(dim=1).cpu().numpy()
             for condition in conditions:
-                values = {name: column[condition.head] for name, column in zip(names, columns, strict=True)}
-                yield Records(condition, values)
+                values = {
+                    name: np.where(finite, column[condition.head], np.nan)
+                    for name, column in zip(names, columns, strict=True)
+                }
+                yield Records(condition, values | {"finite": finite})
 
     def _compare(self, masks: dict[str, Tensor], regions: Tensor) -> dict[str, np.ndarray]:
         """Return per mask ``(B,)``, the mean over an image's objects; NaN where there is none."""
@@ -180,7 +186,7 @@ class Segment(Experiment):
             objects = (part.regions[row, -1] > 0) & (part.regions[row, -1] != VOID)
             yield ExampleImage("image and outline of the objects", outlined(image, objects, None))
             for token, maps in attention.items():
-                masks = head_masks(maps[row : row + 1], threshold)
+                masks = head_masks(maps[row : row + 1].nan_to_num(0, 0, 0), threshold)
                 values = self._compare(masks, part.regions[row : row + 1, 0])
                 heads = [name for name in masks if name.isdecimal()]
                 best = max(heads, key=lambda name: np.nan_to_num(values[name][0]))

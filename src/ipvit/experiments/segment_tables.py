@@ -147,7 +147,7 @@ def summary(tables: dict[str, pl.DataFrame]) -> list[str]:
 
 def _usual(table: pl.DataFrame) -> float:
     """Return the threshold nearest to the paper's."""
-    return min(table["threshold"].drop_nulls().unique(), key=lambda value: abs(value - 0.9))
+    return min(table["threshold"].drop_nulls().unique().sort(), key=lambda value: abs(value - 0.9))
 
 
 def _with_series(table: pl.DataFrame) -> pl.DataFrame:

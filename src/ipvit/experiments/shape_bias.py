@@ -90,6 +90,10 @@ class ShapeBias(Experiment):
         """
         return dataclasses.replace(model.preprocessing.view, crop_pct=1.0, crop_mode="squash")
 
+    def whole_passes(self, model: Model) -> bool:
+        """See :class:`Experiment`; the answers of single tokens are read inside the network."""
+        return super().whole_passes(model) and "token_heads" not in model.capabilities
+
     def conditions(self, model: Model) -> Sequence[ShapeBiasCondition]:
         """Return one answer, or those of the class token, the distillation or shape token and their mean."""
         tokens = ["output"]

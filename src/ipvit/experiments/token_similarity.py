@@ -33,6 +33,7 @@ class TokenSimilarity(Experiment):
     version: ClassVar[int] = 1
     title: ClassVar[str] = "Similarity of class and shape token"
     reproduces: ClassVar[str] = "Section 3.2"
+    measures: ClassVar[tuple[str, ...]] = ("cosine",)
     question: ClassVar[str] = "Do the two tokens of a distilled network hold the same, or something of their own?"
     compare: ClassVar[str] = "cosine"
     compare_by: ClassVar[tuple[str, ...]] = ("norm",)

@@ -1,9 +1,16 @@
 """Pure functions from tensors and arrays to numbers: accuracy, intervals, paired comparisons."""
 
 from ipvit.metrics.accuracy import topk_correct
-from ipvit.metrics.bootstrap import resampled_means
+from ipvit.metrics.bootstrap import corrected_interval, resampled_means
 from ipvit.metrics.correlation import correlation, cosine
-from ipvit.metrics.intervals import accuracy_interval, mean_interval, wilson
+from ipvit.metrics.intervals import (
+    accuracy_interval,
+    clustered_interval,
+    clustered_mean_interval,
+    episode_interval,
+    mean_interval,
+    wilson,
+)
 from ipvit.metrics.jaccard import jaccard
 from ipvit.metrics.mce import corruption_error, mce, mean_error, relative_mce
 from ipvit.metrics.paired import (
@@ -23,9 +30,13 @@ __all__ = [
     "McNemar",
     "Paired",
     "accuracy_interval",
+    "clustered_interval",
+    "clustered_mean_interval",
+    "corrected_interval",
     "correlation",
     "corruption_error",
     "cosine",
+    "episode_interval",
     "holm",
     "jaccard",
     "mce",

@@ -95,6 +95,67 @@ def accuracy_interval(per_image_mean: ArrayLike, n_runs: int, confidence: float 
     return wilson(min(float(means.mean()) * n_eff, n_eff), n_eff, confidence)
 
 
+def clustered_interval(
+    per_image_mean: ArrayLike, clusters: ArrayLike, n_runs: int = 1, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Return an interval for the mean accuracy over images of which some share what happened to them.
+
+    Images that share a random mask are right or wrong together. The number of trials is replaced by an effective sample
+    size as in :func:`accuracy_interval`, here from how much the means of whole clusters vary, with Korn and Graubard's
+    correction for few clusters; never narrower than :func:`accuracy_interval`, which takes the images as independent.
+
+    Args:
+        per_image_mean: ``(N,)`` share of the runs in which each image was right, in [0, 1].
+        clusters: ``(N,)`` which images belong together; any values.
+        n_runs: runs per image.
+        confidence: in (0, 1).
+
+    Returns:
+        Low and high end as proportions; NaN with fewer than two clusters, where nothing can be said.
+
+    Example:
+        >>> [round(end, 3) for end in clustered_interval([1, 1, 0, 0, 1, 0], ["a", "a", "b", "b", "c", "c"])]
+        [0.036, 0.964]
+    """
+    means, members = _vector(per_image_mean), np.asarray(clusters)
+    names, place = np.unique(members, return_inverse=True)
+    if len(members) != len(means):
+        raise ValueError(f"every image needs its cluster: {len(means)} images, {len(members)} clusters")
+    if len(names) < 2:
+        return (math.nan, math.nan)
+    low, high = accuracy_interval(means, n_runs, confidence)
+    p, variance = float(means.mean()), _variance_of_mean(means - means.mean(), place, len(names))
+    if not 0 < p < 1 or not variance > 0:
+        return (low, high)
+    correction = (normal_quantile(confidence) / student_t_quantile(confidence, len(names) - 1)) ** 2
+    n_eff = p * (1 - p) / variance * correction
+    wide = wilson(min(p * n_eff, n_eff), n_eff, confidence)
+    return (min(low, wide[0]), max(high, wide[1]))
+
+
+def clustered_mean_interval(values: ArrayLike, clusters: ArrayLike, confidence: float = 0.95) -> tuple[float, float]:
+    """Return Student's t interval for a mean over images of which some share what happened to them.
+
+    As :func:`mean_interval`, from how much the sums over whole clusters vary; NaN with fewer than two clusters.
+    """
+    kept, members = _vector(values), np.asarray(clusters)
+    known = ~np.isnan(kept)
+    kept, members = kept[known], members[known]
+    names, place = np.unique(members, return_inverse=True)
+    if len(names) < 2:
+        return (math.nan, math.nan)
+    mean = float(kept.mean())
+    deviation = math.sqrt(_variance_of_mean(kept - mean, place, len(names)))
+    half = student_t_quantile(confidence, len(names) - 1) * deviation
+    return (mean - half, mean + half)
+
+
+def _variance_of_mean(residuals: Floats, place: NDArray[np.integer], count: int) -> float:
+    """Variance of a mean over clusters of different sizes (ratio estimator, Cochran 1977, section 9A.1)."""
+    totals = np.bincount(place, weights=residuals, minlength=count)
+    return float(count / (count - 1) * np.sum(totals**2) / len(residuals) ** 2)
+
+
 def mean_interval(values: ArrayLike, confidence: float = 0.95) -> tuple[float, float]:
     """Return Student's t interval for the mean over images of an unbounded quantity, such as a correlation.
 
@@ -117,6 +178,36 @@ def mean_interval(values: ArrayLike, confidence: float = 0.95) -> tuple[float, f
     mean = float(kept.mean())
     half = student_t_quantile(confidence, len(kept) - 1) * float(kept.std(ddof=1)) / math.sqrt(len(kept))
     return (mean - half, mean + half)
+
+
+def episode_interval(accuracies: ArrayLike, queries: float, confidence: float = 0.95) -> tuple[float, float]:
+    """Return an interval for the mean accuracy over few-shot episodes.
+
+    Student's t over episodes, as is usual (Tian et al. 2020), but never narrower than if all queries were independent
+    (:func:`wilson`), and within [0, 1]. With hundreds of episodes that is Student's t. Where few episodes are nearly
+    all right, t has hardly any width: simulated coverage of 20 episodes with 5 queries at 99.3 % is 51 %, here 100 %.
+
+    Args:
+        accuracies: ``(N,)`` share of the queries that were right in each episode, in [0, 1].
+        queries: mean number of queries of an episode.
+        confidence: in (0, 1).
+
+    Returns:
+        Low and high end as proportions; NaN without an episode.
+
+    Example:
+        >>> [round(end, 3) for end in episode_interval([1.0, 1.0, 1.0], 5)]
+        [0.796, 1.0]
+    """
+    shares = _vector(accuracies)
+    if np.any(shares < 0) or np.any(shares > 1):
+        raise ValueError("accuracies must lie in [0, 1]")
+    trials = len(shares) * queries
+    ends = [wilson(min(float(shares.sum()) * queries, trials), trials, confidence)]
+    if len(shares) > 1:
+        ends.append(mean_interval(shares, confidence))
+    lows, highs = zip(*ends, strict=True)
+    return (max(min(lows), 0.0), min(max(highs), 1.0))
 
 
 @functools.lru_cache(maxsize=4096)

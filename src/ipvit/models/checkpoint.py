@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
 from ipvit.errors import InputError
+from ipvit.faults import explain
 from ipvit.files import write_atomic
 
 METADATA_KEY = "ipvit"
 FORMAT = 1
+
+_Pixels = Annotated[int, Field(ge=1, le=16384)]
 
 
 def save_checkpoint(
@@ -53,8 +57,39 @@ def read_metadata(path: str | Path) -> dict[str, Any] | None:
         return None
     try:
         metadata = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}: its {METADATA_KEY!r} metadata is not JSON: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: its {METADATA_KEY!r} metadata is not JSON: {error}") from None
+    if not isinstance(metadata, dict):
+        raise InputError(f"{path}: its {METADATA_KEY!r} metadata is not what ipvit train writes")
     if metadata.get("format") != FORMAT:
         raise InputError(f"{path}: checkpoint format {metadata.get('format')!r}; this version reads {FORMAT}")
+    try:
+        _Description.model_validate_json(text)
+    except ValidationError as error:
+        raise InputError(f"{path}: its {METADATA_KEY!r} metadata is damaged: {explain(error, _Description)}") from None
     return metadata
+
+
+class _Architecture(BaseModel):
+    name: str
+    kwargs: dict[str, Any] = {}
+
+
+class _Preprocessing(BaseModel):
+    size: tuple[_Pixels, _Pixels]
+    crop_pct: Annotated[float, Field(gt=0, le=1)]
+    interpolation: Literal["bicubic", "bilinear", "nearest"]
+    crop_mode: Literal["center", "squash", "border"] = "center"
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+class _Description(BaseModel):
+    """What has to be stated of a network before it can be built; there may be more."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    architecture: _Architecture
+    classes: list[str]
+    preprocessing: _Preprocessing
+    distillation_token: str = ""

@@ -18,11 +18,11 @@ from typing import IO, Any
 from urllib.parse import unquote, urlparse
 
 import torch
-from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from ipvit.errors import InputError
 from ipvit.files import write_atomic
+from ipvit.terminal import Terminal
 
 try:
     import fcntl
@@ -240,7 +240,7 @@ def _alone(target: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _progress(name: str, start: int, total: int | None) -> Iterator[Any]:
-    console = Console(file=sys.stderr)
+    console = Terminal(file=sys.stderr)
     if not console.is_terminal:
         yield lambda count: None
         return

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ipvit.errors import InputError
+from ipvit.files import import_file, user_path
 from ipvit.models.model import Model
 from ipvit.models.probe import MARK, load_probed, read_probe
 from ipvit.models.sources.common import RANDOM_SEED, ModelName, short_name
@@ -14,7 +15,6 @@ from ipvit.models.sources.own_files import (
     DEMO_WEIGHTS,
     bundled_models,
     demo_models,
-    import_file,
     load_bundled,
     load_checkpoint,
     load_file,
@@ -85,7 +85,7 @@ def load_model(name: str, *, pretrained: bool = True, label: str | None = None) 
 
 def _load_trained(name: str, pretrained: bool, label: str | None) -> Model:
     """Load what ``ipvit train`` wrote, by its path alone."""
-    path = Path(name).expanduser()
+    path = user_path(name)
     if not path.is_file():
         raise InputError(f"there is no file {name!r}")
     model = load_checkpoint(path, pretrained=pretrained)
@@ -98,7 +98,7 @@ def _load_trained(name: str, pretrained: bool, label: str | None) -> Model:
 def _load_probed(name: str, pretrained: bool, label: str | None) -> Model:
     """Load ``NAME[@WEIGHTS]@probe:PATH`` or ``probe:PATH``; weights that are not given are those the file names."""
     given, _, place = name.rpartition(MARK) if MARK in name else ("", "", name.removeprefix(MARK[1:]))
-    path = Path(place).expanduser()
+    path = user_path(place)
     probe = read_probe(path)
     plain, _, weights = probe.backbone.partition("@")
     if not given and not probe.backbone:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import timm
@@ -10,7 +11,7 @@ from timm.models.resnet import BasicBlock, ResNet
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from ipvit.errors import InputError, did_you_mean
+from ipvit.errors import InputError, did_you_mean, printable
 
 
 def deit_micro(
@@ -45,6 +46,25 @@ def resnet_micro(num_classes: int = 10, **kwargs: Any) -> ResNet:
 MICRO_NETWORKS = {"deit_micro": deit_micro, "resnet_micro": resnet_micro}
 
 
+def refuse_sources(options: Iterable[str], name: str) -> None:
+    """Refuse arguments that fetch or read something else than the network's own shape.
+
+    A checkpoint names the arguments of its network; it must not name further files to read, or code to trust.
+
+    Raises:
+        InputError: names the argument.
+    """
+    for option in options:
+        if option in _SOURCES:
+            raise InputError(f"{name} takes no {option!r}: weights are given as NAME@FILE, and no code is fetched")
+
+
+_SOURCES = frozenset(
+    {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir", "scriptable", "no_jit",
+     "exportable", "trust_remote_code", "code_revision"}
+)  # fmt: skip
+
+
 def build_network(name: str, num_classes: int, **kwargs: Any) -> nn.Module:
     """Return a network with random weights.
 
@@ -59,9 +79,10 @@ def build_network(name: str, num_classes: int, **kwargs: Any) -> nn.Module:
     if name not in MICRO_NETWORKS and not timm.is_model(name):
         hint = did_you_mean(name, [*MICRO_NETWORKS, *timm.list_models()])
         raise InputError(f"no network is named {name!r}: expected {', '.join(MICRO_NETWORKS)} or a timm name.{hint}")
+    refuse_sources(kwargs, name)
     try:
         if name in MICRO_NETWORKS:
             return MICRO_NETWORKS[name](num_classes, **kwargs)
         return timm.create_model(name, pretrained=False, num_classes=num_classes, **kwargs)
-    except TypeError as error:
-        raise InputError(f"network {name!r} does not take these arguments: {error}") from error
+    except (TypeError, ValueError, RuntimeError, AssertionError, LookupError, ArithmeticError, AttributeError) as error:
+        raise InputError(f"network {name!r} does not take these arguments: {printable(str(error))[:300]}") from error

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ipvit.errors import InputError
 from ipvit.models.adapters import Adapter, BlockTokens, FeatureState, find_adapter, logits_of, unwrap
+from ipvit.models.backend import OpenVinoNetwork
 from ipvit.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, View
 
 
@@ -30,6 +31,8 @@ class Model(nn.Module):
         architecture: what identifies the code of the network beside its weights.
         source: where the weights come from, in words.
         weights_sha256: digest of the weights file, where there is one.
+        adapter: what reads the inside of the backbone, for a family that none of ours is for: a subclass of
+            :class:`ipvit.models.adapters.Adapter`.
 
     Attributes:
         distillation_token: what the second token of a distilled network is called: ``distillation``, or ``shape``
@@ -53,6 +56,7 @@ class Model(nn.Module):
         architecture: str = "",
         source: str = "",
         weights_sha256: str | None = None,
+        adapter: Callable[[nn.Module], Adapter] | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -60,12 +64,18 @@ class Model(nn.Module):
         self.preprocessing = preprocessing
         self.classes = None if classes is None else tuple(classes)
         self.architecture = architecture or _describe(backbone)
+        if adapter is not None:
+            self.architecture = "\n".join(
+                [self.architecture, f"read by {getattr(adapter, '__qualname__', '')}", *_source(adapter)]
+            )
+        self._find_adapter = adapter or find_adapter
         self.source = source
         self.weights_sha256 = weights_sha256
         self.register_buffer("_mean", torch.tensor(preprocessing.mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("_std", torch.tensor(preprocessing.std).view(1, -1, 1, 1), persistent=False)
         self._digest: str | None = None
         self._adapter: Adapter | None = None
+        self._answers: OpenVinoNetwork | None = None
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -104,14 +114,27 @@ class Model(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits ``(B, num_classes)``, float32, for images ``(B, 3, H, W)`` in [0, 1]."""
+        return self.plain(images) if self._answers is None else self._answers.logits(images)
+
+    def plain(self, images: Tensor) -> Tensor:
+        """Return the logits that the backbone itself computes; see :meth:`answered_by`."""
         return logits_of(self.backbone(self.normalize(images))).float()
+
+    @contextlib.contextmanager
+    def answered_by(self, answers: OpenVinoNetwork | None) -> Iterator[None]:
+        """Let a backend compute what :meth:`forward` and :meth:`attention` return; None: the backbone itself."""
+        before, self._answers = self._answers, answers
+        try:
+            yield
+        finally:
+            self._answers = before
 
     @property
     def adapter(self) -> Adapter:
         """What reads and changes the inside of the backbone; see :mod:`ipvit.models.adapters`."""
         network = unwrap(self.backbone)
         if self._adapter is None or self._adapter.network is not network:
-            self._adapter = find_adapter(network)
+            self._adapter = self._find_adapter(network)
         self._adapter.distillation_token = self.distillation_token
         return self._adapter
 
@@ -131,12 +154,20 @@ class Model(nn.Module):
 
     def attention(self, images: Tensor, blocks: Sequence[int]) -> dict[int, Tensor]:
         """Return maps ``(B, heads, T, T)``, in float32, for images in [0, 1]; see :meth:`Adapter.attention`."""
+        return (self.plain_attention if self._answers is None else self._answers.attention)(images, blocks)
+
+    def plain_attention(self, images: Tensor, blocks: Sequence[int]) -> dict[int, Tensor]:
+        """Return the attention that the backbone itself computes; see :meth:`answered_by`."""
         found = self._able("attention").attention(self.normalize(images), blocks)
         return {block: attention.float() for block, attention in found.items()}
 
     def until(self, images: Tensor, block: int) -> FeatureState:
         """Return what enters a block, for images in [0, 1]; see :meth:`Adapter.until`."""
         return self._able("feature_drop").until(self.normalize(images), block)
+
+    def until_each(self, images: Tensor, blocks: Sequence[int]) -> dict[int, FeatureState]:
+        """Return what enters each of some blocks, from one pass where that can be; see :meth:`Adapter.until_each`."""
+        return self._able("feature_drop").until_each(self.normalize(images), blocks)
 
     def drop(self, state: FeatureState, keep: Tensor) -> FeatureState:
         """Zero the features of the places where ``keep`` is False; see :meth:`Adapter.drop`."""
@@ -176,6 +207,7 @@ def wrap(
     interpolation: str = "bicubic",
     classes: Sequence[str] | None = None,
     name: str | None = None,
+    adapter: Callable[[nn.Module], Adapter] | None = None,
 ) -> Model:
     """Make a :class:`Model` of any ``nn.Module`` that maps normalised images to logits.
 
@@ -188,6 +220,8 @@ def wrap(
         interpolation: ``bicubic`` or ``bilinear``.
         classes: names of the outputs; needed to map a data set's labels unless its ``classes.txt`` states them.
         name: shown in tables; the class's name by default.
+        adapter: a subclass of :class:`ipvit.models.adapters.Adapter` that reads tokens and attention of this network,
+            where none of ours is for it.
 
     >>> model = wrap(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), size=8)
     >>> model(torch.rand(2, 3, 8, 8)).shape
@@ -201,6 +235,7 @@ def wrap(
         preprocessing=preprocessing,
         classes=classes,
         source="wrapped",
+        adapter=adapter,
     ).eval()
 
 
@@ -223,9 +258,14 @@ def _describe(module: nn.Module) -> str:
         lines.append(f"{name} {kind.__module__}.{kind.__qualname__} {sorted(plain.items())}")
         if kind not in seen:
             seen.add(kind)
-            with contextlib.suppress(OSError, TypeError):  # typed at a prompt: there is no source to read
-                lines.append(inspect.getsource(kind))
+            lines += _source(kind)
     return "\n".join(lines)
+
+
+def _source(thing: Any) -> list[str]:
+    with contextlib.suppress(OSError, TypeError):  # typed at a prompt: there is no source to read
+        return [inspect.getsource(thing)]
+    return []
 
 
 def _raw_bytes(value: Any) -> memoryview:

@@ -10,14 +10,16 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import BaseModel, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from ipvit.errors import InputError
+from ipvit.errors import InputError, shown
+from ipvit.faults import explain
 from ipvit.files import write_atomic
 from ipvit.models.adapters.base import Adapter, BlockTokens
 from ipvit.models.model import Model
@@ -102,25 +104,64 @@ def read_probe(path: Path) -> ProbeHead:
         with safe_open(str(path), framework="pt") as file:
             about = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise InputError(f"{str(path)!r} is not a whole probe file: {' '.join(str(error).split())[:200]}") from None
-    if not about or not {"weight", "bias"} <= tensors.keys():
+    if not isinstance(about, dict) or not about or not {"weight", "bias"} <= tensors.keys():
         raise InputError(f"{str(path)!r} is not a probe file: ipvit probe writes them to OUT/probes")
-    if about["format"] != FORMAT:
-        raise InputError(f"{str(path)!r} is a probe file of format {about['format']!r}; this version reads {FORMAT}")
-    view = about["view"]
+    if about.get("format") != FORMAT:
+        raise InputError(
+            f"{str(path)!r} is a probe file of format {shown(about.get('format'))}; this version reads {FORMAT}"
+        )
+    try:
+        card = _Card.model_validate(about)
+    except ValidationError as error:
+        raise InputError(f"{str(path)!r} is a damaged probe file: {explain(error, _Card)}") from None
+    weight, bias = tensors["weight"].float(), tensors["bias"].float()
+    shapes = tuple(weight.shape), tuple(bias.shape)
+    if weight.ndim != 2 or shapes != ((len(card.classes), weight.shape[1]), (len(card.classes),)):
+        raise InputError(
+            f"{str(path)!r} is a damaged probe file: weight {shapes[0]} and bias {shapes[1]} for "
+            f"{len(card.classes)} classes"
+        )
+    if not (weight.isfinite().all() and bias.isfinite().all()):
+        raise InputError(f"{str(path)!r} is a damaged probe file: not all of its numbers are finite")
     return ProbeHead(
-        weight=tensors["weight"],
-        bias=tensors["bias"],
-        reads=tuple(Read(block, token) for block, token in about["reads"]),
-        norm=about["norm"],
-        classes=tuple(about["classes"]),
-        view=View(**(view | {"size": tuple(view["size"])})),
-        backbone=about["backbone"]["name"],
-        pretrained=about["backbone"]["pretrained"],
-        digest=about["backbone"]["digest"],
-        fit=about["fit"],
+        weight=weight,
+        bias=bias,
+        reads=tuple(Read(block, token) for block, token in card.reads),
+        norm=card.norm,
+        classes=tuple(card.classes),
+        view=View(**card.view.model_dump()),
+        backbone=card.backbone.name,
+        pretrained=card.backbone.pretrained,
+        digest=card.backbone.digest,
+        fit=card.fit,
     )
+
+
+class _Backbone(BaseModel):
+    name: str
+    pretrained: bool
+    digest: str
+
+
+class _ViewCard(BaseModel):
+    size: tuple[Annotated[int, Field(ge=1, le=16384)], Annotated[int, Field(ge=1, le=16384)]]
+    crop_pct: Annotated[float, Field(gt=0, le=1)] = 0.875
+    interpolation: Literal["bicubic", "bilinear", "nearest"] = "bicubic"
+    crop_mode: Literal["center", "squash", "border"] = "center"
+
+
+class _Card(BaseModel):
+    """What a probe file says of itself."""
+
+    format: int
+    backbone: _Backbone
+    reads: Annotated[list[tuple[Annotated[int, Field(ge=0)], str]], Field(min_length=1)]
+    norm: bool
+    classes: list[str]
+    view: _ViewCard
+    fit: dict[str, Any]
 
 
 class ProbedNetwork(nn.Module):

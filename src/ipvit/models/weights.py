@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ipvit.errors import InputError
+from ipvit.errors import InputError, printable
+from ipvit.files import user_path
 from ipvit.models.download import digest_of, fetch
 
 StateDict = dict[str, Tensor]
@@ -54,7 +55,7 @@ def resolve(location: str, sha256: str | None = None) -> Path:
     scheme = urlparse(location).scheme
     if scheme in ("http", "https", "file"):
         return fetch(location, sha256=sha256)
-    path = Path(location).expanduser()
+    path = user_path(location)
     if not path.is_file():
         raise InputError(f"there is no weights file {location!r}")
     return path
@@ -97,7 +98,7 @@ def load_strictly(network: nn.Module, state: StateDict, where: str) -> None:
     """Load weights into a network; every name and shape must fit.
 
     Raises:
-        InputError: names each missing, unexpected and misshapen key.
+        InputError: how many keys are missing, unexpected or misshapen, and the first of them.
     """
     own = network.state_dict()
     missing = [key for key in own if key not in state and not key.endswith("num_batches_tracked")]
@@ -108,8 +109,8 @@ def load_strictly(network: nn.Module, state: StateDict, where: str) -> None:
         if key in state and state[key].shape != own[key].shape
     ]
     faults = [
-        f"{title}: {', '.join(names)}"
-        for title, names in (("missing", missing), ("unexpected", unexpected), ("wrong shape", misshapen))
+        f"{len(names)} {title}: {_first(names)}"
+        for title, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", misshapen))
         if names
     ]
     if faults:
@@ -118,8 +119,16 @@ def load_strictly(network: nn.Module, state: StateDict, where: str) -> None:
             if missing or unexpected
             else "; another size or number of classes is asked for as NAME?img_size=...&num_classes=..."
         )
-        raise InputError(f"the weights {where} do not fit {type(network).__name__}: {'; '.join(faults)}{hint}")
+        raise InputError(
+            f"the weights {where} do not fit {type(network).__name__} with its {len(own)} tensors: {'; '.join(faults)}"
+            f"{hint}"
+        )
     network.load_state_dict(state, strict=False)  # "strict" would refuse what was just allowed: batch-norm counters
+
+
+def _first(names: Sequence[str], most: int = 3) -> str:
+    shown = ", ".join(printable(name)[:80] for name in names[:most])
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
 
 
 def is_safetensors(path: Path) -> bool:
@@ -153,7 +162,17 @@ def _read_torch(path: Path) -> Mapping[str, Any]:
                 f"{text}"
             ) from None
         raise InputError(f"{str(path)!r} is not a PyTorch weights file: {text}") from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, UnicodeDecodeError, IndexError) as error:
+    except (
+        RuntimeError,
+        EOFError,
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        MemoryError,
+    ) as error:  # whatever the reader stumbles over in damaged bytes
         raise InputError(f"{str(path)!r} is not a PyTorch weights file: {_line(error)}") from None
 
 
@@ -175,5 +194,5 @@ def _unwrap(content: Any) -> StateDict:
 
 
 def _line(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = printable(str(error)) or type(error).__name__
     return text if len(text) <= 300 else text[:297] + "..."

@@ -27,7 +27,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ValidationError
 
 from ipvit.errors import InputError
-from ipvit.experiments.registry import explain
+from ipvit.faults import explain
 from ipvit.play.coalesce import Superseded
 from ipvit.play.photos import MAX_UPLOAD
 from ipvit.play.playground import Playground

@@ -20,7 +20,7 @@ PAGE = "report.html"
 
 
 class Results(Protocol):
-    """What a report is made of; :class:`ipvit.results.Run` is it."""
+    """What a report is made of: :class:`ipvit.results.Run`, :class:`ipvit.several_runs.Runs`."""
 
     out: Path
     manifest: dict[str, Any]
@@ -28,6 +28,14 @@ class Results(Protocol):
 
     def tables_of(self, name: str) -> dict[str, pl.DataFrame]:
         """Return the tables of one experiment."""
+        ...
+
+    def figures_of(self, name: str) -> Mapping[str, Any]:
+        """Return the figures of one experiment."""
+        ...
+
+    def summary_of(self, name: str) -> list[str]:
+        """Return what the numbers of one experiment show."""
         ...
 
     def differences_of(self, name: str) -> pl.DataFrame | None:
@@ -55,7 +63,7 @@ def build_report(results: Results) -> Path:
     sections = []
     for name, experiment in measured.items():
         tables = results.tables_of(name)
-        figures = experiment.figures(tables)
+        figures = results.figures_of(name)
         _write_files(results.out, tables, figures)
         sections.append(_section(results, name, experiment, tables, figures, beside, album))
     if beside.height:
@@ -89,7 +97,7 @@ def _section(
 ) -> Section:
     unit = unit_of(experiment)
     differences = results.differences_of(name)
-    summary = experiment.summary(tables)
+    summary = results.summary_of(name)
     own = beside.filter(pl.col("experiment") == name)
     return Section(
         name=name,

@@ -18,6 +18,7 @@ from typing import Any
 
 import vl_convert
 
+from ipvit.errors import harmless
 from ipvit.files import write_atomic
 
 NARROW = 300
@@ -95,11 +96,13 @@ def is_narrow(chart: Any) -> bool:
 
 
 def without_nan(node: Any) -> Any:
-    """The same specification with None for numbers that JSON does not know."""
+    """The same specification with None for numbers that JSON does not know, and no character that XML does not."""
     if isinstance(node, dict):
         return {key: without_nan(value) for key, value in node.items()}
     if isinstance(node, list):
         return [without_nan(value) for value in node]
+    if isinstance(node, str):
+        return harmless(node)
     return None if isinstance(node, float) and not math.isfinite(node) else node
 
 

@@ -14,6 +14,7 @@ import polars as pl
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from ipvit.errors import harmless
 from ipvit.files import write_atomic
 from ipvit.report.figures import file_name, inline_svg, is_narrow
 from ipvit.report.pictures import Gallery
@@ -115,7 +116,7 @@ def write_report(
         most_sentences=MOST_SENTENCES,
         comparison_notes=comparison_notes,
     )
-    write_atomic(path, page.encode())
+    write_atomic(path, harmless(page).encode())
     return path
 
 

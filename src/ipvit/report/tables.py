@@ -18,6 +18,7 @@ from typing import Any
 import polars as pl
 from rich.table import Table
 
+from ipvit.errors import printable
 from ipvit.files import write_atomic
 
 LEVELS = ("information_loss", "cells", "rate", "severity", "epsilon", "area", "place")
@@ -68,7 +69,12 @@ def to_markdown(frame: pl.DataFrame) -> str:
     """Return a table in GitHub's Markdown, intervals in brackets."""
     heads, rows = for_people(frame)
     lines = [heads, ["---"] * len(heads), *rows]
-    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+    return "".join("| " + " | ".join(_markdown(cell) for cell in line) + " |\n" for line in lines)
+
+
+def _markdown(cell: str) -> str:
+    """Return a cell on one line that is neither a column's end nor a tag."""
+    return printable(cell).replace("|", "\\|").replace("<", "&lt;")
 
 
 def to_latex(frame: pl.DataFrame) -> str:
@@ -147,8 +153,7 @@ def side_by_side(frame: pl.DataFrame) -> Grid | None:
 
 
 def _latex(cell: str) -> str:
-    escaped = re.sub(r"[\\{}&%$#_^~]", lambda m: _LATEX.get(m[0], f"\\{m[0]}"), cell)
-    return escaped.replace("\n", " ")
+    return re.sub(r"[\\{}&%$#_^~]", lambda m: _LATEX.get(m[0], f"\\{m[0]}"), printable(cell))
 
 
 def _latex_interval(value: str, ends: str) -> str:

@@ -16,7 +16,6 @@ from typing import Any, cast
 import numpy as np
 import torch
 from accelerate import Accelerator
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor
@@ -26,6 +25,7 @@ from ipvit.files import write_atomic
 from ipvit.models.checkpoint import save_checkpoint
 from ipvit.models.model import Model
 from ipvit.perturb import seeding
+from ipvit.terminal import Terminal
 from ipvit.training.images import ImageBatch, TrainingImages, training_batches, validation_batches
 from ipvit.training.objective import Objective, as_floats
 from ipvit.training.optimization import fit_for_device, make_optimizer, set_weight_decay
@@ -292,4 +292,4 @@ class Loop:
 def _progress(shown: bool) -> Progress:
     columns = ("{task.description}", BarColumn(), TimeRemainingColumn(), "{task.fields[speed]}", "{task.fields[loss]}")
     texts = [TextColumn(column) if isinstance(column, str) else column for column in columns]
-    return Progress(*texts, console=Console(stderr=True), disable=not shown)
+    return Progress(*texts, console=Terminal(stderr=True), disable=not shown)

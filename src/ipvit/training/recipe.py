@@ -10,7 +10,8 @@ from typing import Literal
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from ipvit.errors import InputError, did_you_mean
+from ipvit.errors import InputError, did_you_mean, printable, shown
+from ipvit.faults import fault_text
 from ipvit.training.parts import (
     AugmentPart,
     DataPart,
@@ -23,6 +24,7 @@ from ipvit.training.parts import (
     Part,
     SupervisedPart,
 )
+from ipvit.yaml_files import read_mapping
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 
@@ -135,16 +137,11 @@ def load_recipe(path_or_name: str | Path) -> Recipe:
         raise InputError(
             f"no recipe {str(path_or_name)!r}: neither a file nor one of {', '.join(recipe_names())}.{hint}"
         )
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: a recipe is a mapping with the keys {', '.join(Recipe.model_fields)}")
+    content = read_mapping(path, "recipe", f"the keys {', '.join(Recipe.model_fields)}")
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
-        raise InputError(f"{path}: {_explain(error)}") from error
+        raise InputError(f"{path}: {_explain(error)}") from None
 
 
 def dump_recipe(recipe: Recipe) -> str:
@@ -156,19 +153,19 @@ def _explain(error: ValidationError) -> str:
     """Say the first problem in one line: where, what, what would be right."""
     problem = error.errors()[0]
     if not problem["loc"]:
-        return problem["msg"].removeprefix("Value error, ")
+        return fault_text(problem)
     place = [part for part in problem["loc"] if part not in _OBJECTIVES]
-    where = ".".join(str(part) for part in place)
+    where = printable(".".join(str(part) for part in place))
     if problem["type"] in ("union_tag_invalid", "union_tag_not_found"):
         said = problem["input"].get("kind") if isinstance(problem["input"], dict) else None
         hint = did_you_mean(str(said), _OBJECTIVES)
-        return f"{where}.kind must be one of {', '.join(_OBJECTIVES)}" + (f", not {said!r}.{hint}" if said else "")
+        return f"{where}.kind must be one of {', '.join(_OBJECTIVES)}" + (f", not {shown(said)}.{hint}" if said else "")
     if problem["type"] == "extra_forbidden":
         known = _fields_at(problem["loc"][:-1])
         return f"unknown key {where!r}; known here: {', '.join(known)}.{did_you_mean(str(place[-1]), known)}"
     if problem["type"] == "missing":
         return f"key {where!r} is missing"
-    return f"{where}: {problem['msg'].removeprefix('Value error, ')}, not {problem['input']!r}"
+    return f"{where}: {fault_text(problem)}"
 
 
 _OBJECTIVES: dict[str, type[BaseModel]] = {

@@ -12,6 +12,7 @@ from ipvit.data.dataset import Dataset
 from ipvit.data.restyled import Restyled, RestyledFolder
 from ipvit.data.stylized import StatisticsTransfer, Stylization, Transfer
 from ipvit.errors import InputError
+from ipvit.files import user_path
 from ipvit.models.loading import load_model
 from ipvit.models.micro import build_network
 from ipvit.models.model import Model
@@ -128,7 +129,7 @@ def _check_size(network: nn.Module, recipe: Recipe) -> None:
 
 def _styled(part: StylizePart, data: Dataset, recipe: Recipe) -> Dataset:
     if part.folder is not None:
-        return RestyledFolder(data, Path(part.folder).expanduser())
+        return RestyledFolder(data, user_path(part.folder))
     size = recipe.data.size
     transfer: Transfer
     if part.method == "magenta":

@@ -20,6 +20,7 @@ from ipvit.data.transfer.parts import Files, Part, divide
 from ipvit.data.transfer.places import Absent
 from ipvit.data.transfer.table import SETS, THREE, TWO, Piece, PublishedSet, Share, Splits
 from ipvit.errors import InputError, did_you_mean
+from ipvit.files import user_path
 
 __all__ = ["SETS", "SPLIT_NAMES", "PublishedSet", "in_common", "open_set", "protocol"]
 
@@ -77,7 +78,7 @@ def _folder(data: Dataset) -> Path | None:
 
 def _parted(entry: PublishedSet, place: str, split: str | None) -> tuple[Path, str]:
     """Return the folder and the split."""
-    path = Path(place).expanduser()
+    path = user_path(place)
     if path.name in entry.splits:
         return path.parent, path.name
     if split is None or split == "validation":

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ipvit.data.dataset import UnreadableImage, fingerprint
 from ipvit.data.decode import Decoder, decode
-from ipvit.data.folder import checksum
+from ipvit.data.folder import checksum, readable
 from ipvit.errors import InputError
 
 Box = tuple[int, int, int, int]
@@ -53,7 +53,7 @@ class FileDataset:
         self.name = name
         self.root = root
         self.decoder: Decoder = decoder
-        self.ids: Sequence[str] = list(paths if ids is None else ids)
+        self.ids: Sequence[str] = [readable(name) for name in (paths if ids is None else ids)]
         self.labels = np.asarray(labels, dtype=np.int64)
         self.classes: tuple[str, ...] | None = tuple(classes)
         self.fields: Mapping[str, np.ndarray] = {}

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from ipvit.errors import InputError
 from ipvit.models.adapters.base import Adapter, BlockTokens, FeatureState, checked_mask, logits_of
-from ipvit.models.adapters.taps import Flow, Tap, read, replaced, skipped
-from ipvit.models.adapters.transformer import check_block, copied
+from ipvit.models.adapters.taps import Flow, Tap, copied, read, replaced, skipped
+from ipvit.models.adapters.transformer import check_block
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,10 +92,17 @@ class StagedAdapter(Adapter):
 
     def until(self, images: Tensor, block: int) -> FeatureState:
         """See :class:`Adapter`."""
-        (block,) = self._checked([block])
-        (flow,) = read(self.network, images, [self._entrance(block)])
-        _, grid = positions(flow.args[0], self._channels_last(block))
-        return FeatureState(block, flow, grid, images)
+        return self.until_each(images, [block])[block]
+
+    def until_each(self, images: Tensor, blocks: Sequence[int]) -> dict[int, FeatureState]:
+        """See :class:`Adapter`."""
+        wanted = self._checked(blocks)
+        flows = read(self.network, images, [self._entrance(block) for block in wanted], copy=len(wanted) > 1)
+        states = {}
+        for block, flow in zip(wanted, flows, strict=True):
+            _, grid = positions(flow.args[0], self._channels_last(block))
+            states[block] = FeatureState(block, flow, grid, images)
+        return states
 
     def drop(self, state: FeatureState, keep: Tensor) -> FeatureState:
         """See :class:`Adapter`."""

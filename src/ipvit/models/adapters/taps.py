@@ -36,13 +36,14 @@ class _EverythingRead(Exception):
     """Raised inside a forward pass once every tap has been passed."""
 
 
-def read(network: nn.Module, images: Tensor, taps: Sequence[Tap]) -> list[Flow]:
+def read(network: nn.Module, images: Tensor, taps: Sequence[Tap], *, copy: bool = False) -> list[Flow]:
     """Run a network until every tap has been passed, and no further.
 
     Args:
         network: the network.
         images: its input.
         taps: where to read.
+        copy: keep copies, where what works in place further on must not change what was read.
 
     Returns:
         What passed each tap, in the order of ``taps``.
@@ -53,7 +54,7 @@ def read(network: nn.Module, images: Tensor, taps: Sequence[Tap]) -> list[Flow]:
     found: dict[int, Flow] = {}
 
     def keep(position: int, flow: Flow) -> None:
-        found[position] = flow
+        found[position] = copied(flow) if copy else flow
         if len(found) == len(taps):
             raise _EverythingRead
 
@@ -126,6 +127,11 @@ def changed(owner: Any, name: str, value: Any) -> Iterator[None]:
             delattr(owner, name)
         else:
             setattr(owner, name, before)
+
+
+def copied(flow: Flow) -> Flow:
+    """Return a copy, so that what works in place leaves the original alone."""
+    return Flow(tuple(arg.clone() if isinstance(arg, Tensor) else arg for arg in flow.args), flow.kwargs)
 
 
 def _pass_through(*args: Any, **_: Any) -> Any:

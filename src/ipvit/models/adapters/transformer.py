@@ -20,7 +20,7 @@ from ipvit.models.adapters.base import (
     checked_mask,
     logits_of,
 )
-from ipvit.models.adapters.taps import Flow, Tap, read, replaced, skipped
+from ipvit.models.adapters.taps import Flow, Tap, copied, read, replaced, skipped
 
 
 class TransformerAdapter(Adapter):
@@ -98,9 +98,14 @@ class TransformerAdapter(Adapter):
 
     def until(self, images: Tensor, block: int) -> FeatureState:
         """See :class:`Adapter`."""
-        (block,) = self._checked([block])
-        (flow,) = read(self.network, images, [Tap(self.blocks[block])])
-        return FeatureState(block, flow, self.patch_grid(_size(images)), images)
+        return self.until_each(images, [block])[block]
+
+    def until_each(self, images: Tensor, blocks: Sequence[int]) -> dict[int, FeatureState]:
+        """See :class:`Adapter`."""
+        wanted = self._checked(blocks)
+        flows = read(self.network, images, [Tap(self.blocks[block]) for block in wanted], copy=len(wanted) > 1)
+        grid = self.patch_grid(_size(images))
+        return {block: FeatureState(block, flow, grid, images) for block, flow in zip(wanted, flows, strict=True)}
 
     def drop(self, state: FeatureState, keep: Tensor) -> FeatureState:
         """See :class:`Adapter`."""
@@ -235,11 +240,6 @@ def check_block(state: FeatureState, block: int | None) -> None:
     """Raise :class:`InputError` when a state is resumed at another block than its own."""
     if block is not None and block != state.block:
         raise InputError(f"the state was taken before block {state.block}; it cannot be resumed at block {block}")
-
-
-def copied(flow: Flow) -> Flow:
-    """Return a copy, so that what works in place leaves the original alone."""
-    return Flow(tuple(arg.clone() if isinstance(arg, Tensor) else arg for arg in flow.args), flow.kwargs)
 
 
 def _size(images: Tensor) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ipvit.errors import InputError
+from ipvit.models.micro import refuse_sources
 from ipvit.models.model import Model
 from ipvit.models.sources.common import ModelName, cannot_fetch, quick_refusal_when_offline, seeded
 from ipvit.models.sources.timm_source import build_timm
@@ -48,6 +49,7 @@ def load_transformers(parsed: ModelName, pretrained: bool) -> Model:
     from transformers.image_processing_utils import BaseImageProcessor
 
     title = f"transformers:{parsed.name}"
+    refuse_sources(parsed.options, title)
     fetch = pretrained and parsed.weights is None
     try:
         with seeded(), contextlib.nullcontext() if Path(parsed.name).is_dir() else quick_refusal_when_offline():
@@ -62,7 +64,7 @@ def load_transformers(parsed: ModelName, pretrained: bool) -> Model:
                 network = AutoModelForImageClassification.from_config(config)
     except InputError:
         raise
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, LookupError, RuntimeError, TypeError, AttributeError, ArithmeticError) as error:
         if Path(parsed.name).is_dir() or not fetch:
             raise InputError(f"{title} is no image classifier that transformers can build: {_line(error)}") from None
         raise InputError(cannot_fetch(title, error)) from None

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
-import sys
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from ipvit.errors import InputError, did_you_mean
+from ipvit.files import import_file, user_path, users_code
 from ipvit.models.checkpoint import read_metadata
 from ipvit.models.labels import classes_of_timm
 from ipvit.models.micro import build_network
@@ -111,7 +110,7 @@ def load_file(parsed: ModelName, pretrained: bool) -> Model:
     factory = getattr(import_file(location), attribute, None)
     if not callable(factory):
         raise InputError(f"{location} has no function {attribute!r}")
-    with seeded():
+    with seeded(), users_code(location):
         made = factory(**parsed.options)
     if isinstance(made, Model):
         model = made
@@ -127,24 +126,7 @@ def load_file(parsed: ModelName, pretrained: bool) -> Model:
         path = resolve(parsed.weights)
         load_strictly(model.backbone, read_state_dict(path), str(path))
         model.weights_sha256 = sha256(path)
-    source = hashlib.sha256(Path(location).expanduser().read_bytes()).hexdigest()[:16]
+    source = hashlib.sha256(user_path(location).read_bytes()).hexdigest()[:16]
     model.architecture = f"{attribute}{sorted(parsed.options.items())} of {source}\n{model.architecture}"
     model.source = parsed.weights or parsed.name
     return model
-
-
-def import_file(location: str) -> Any:
-    """Import the user's own Python file.
-
-    Raises:
-        InputError: there is no such file.
-    """
-    path = Path(location).expanduser()
-    if not path.is_file():
-        raise InputError(f"there is no file {location!r}")
-    spec = importlib.util.spec_from_file_location(f"ipvit_user_{path.stem}", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module

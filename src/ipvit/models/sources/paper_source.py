@@ -10,6 +10,7 @@ from torch import nn
 
 from ipvit.errors import InputError
 from ipvit.models.labels import imagenet_classes
+from ipvit.models.micro import refuse_sources
 from ipvit.models.model import Model
 from ipvit.models.paper import NETWORKS, PaperNetwork, paper_name
 from ipvit.models.sources.common import ModelName, fitted, seeded
@@ -77,11 +78,12 @@ def build_paper(entry: PaperNetwork, options: dict[str, Any] | None = None) -> n
         InputError: the constructor does not take the options.
     """
     options = dict(entry.options) if options is None else options
+    refuse_sources(options, f"paper:{entry.name}")
     source, _, name = entry.constructor.partition(":")
     try:
         with seeded():
             return CONSTRUCTORS[source](name, options).eval()
-    except (TypeError, ValueError, AssertionError) as error:
+    except (TypeError, ValueError, RuntimeError, AssertionError, LookupError, ArithmeticError) as error:
         raise InputError(f"paper:{entry.name} does not take {options}: {error}") from None
 
 

@@ -7,9 +7,10 @@ from typing import Any
 
 from torch import nn
 
-from ipvit.errors import InputError, did_you_mean
+from ipvit.errors import InputError, did_you_mean, printable, shown
 from ipvit.models.checkpoint import read_metadata
 from ipvit.models.labels import classes_of_timm
+from ipvit.models.micro import refuse_sources
 from ipvit.models.model import Model
 from ipvit.models.sources.common import ModelName, cannot_fetch, fitted, quick_refusal_when_offline, seeded
 from ipvit.models.sources.own_files import demo_models, stated_preprocessing
@@ -46,16 +47,18 @@ def build_timm(parsed: ModelName, pretrained: bool) -> Model:
     options = dict(stated.get("architecture", {}).get("kwargs", {})) | parsed.options
     if "classes" in stated:
         options.setdefault("num_classes", len(stated["classes"]))
+    refuse_sources(options, parsed.name)
     fetch = pretrained and path is None
     try:
         with seeded(), quick_refusal_when_offline() if fetch else contextlib.nullcontext():
             network: Any = timm.create_model(parsed.name, pretrained=fetch, **options)
     except TypeError as error:
-        raise InputError(f"{parsed.name} does not take {options}: {error}") from None
-    except (OSError, RuntimeError, ValueError, AssertionError) as error:
+        raise InputError(f"{parsed.name} does not take {shown(options)}: {printable(str(error))[:300]}") from None
+    except (OSError, RuntimeError, ValueError, AssertionError, LookupError, ArithmeticError, AttributeError) as error:
         if fetch:
             raise InputError(cannot_fetch(parsed.name, error)) from None
-        raise InputError(f"timm cannot build {parsed.name} with {options}: {error}") from None
+        text = printable(str(error))[:300]
+        raise InputError(f"timm cannot build {parsed.name} with {shown(options)}: {text}") from None
     source = f"timm {timm.__version__}, {'pretrained' if fetch else 'random initialisation'}"
     digest = None
     if path is not None:

@@ -41,7 +41,7 @@ def load_torchvision(parsed: ModelName, pretrained: bool) -> Model:
     try:
         with seeded():
             network = zoo.get_model(parsed.name, weights=entry if fetch else None, **options)
-    except TypeError as error:
+    except (TypeError, ValueError, RuntimeError, AssertionError, LookupError, ArithmeticError) as error:
         raise InputError(f"torchvision:{parsed.name} does not take {options}: {error}") from None
     except OSError as error:
         raise InputError(cannot_fetch(f"torchvision:{parsed.name}", error)) from None

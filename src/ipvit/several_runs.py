@@ -1,0 +1,188 @@
+"""``Runs``: several run folders seen together, such as one for each data set that heads were fitted on."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from ipvit.data.dataset import fingerprint
+from ipvit.engine.manifest import MANIFEST
+from ipvit.experiments.aggregate import PAPER
+from ipvit.experiments.base import Experiment
+from ipvit.experiments.data_names import data_set
+from ipvit.results import Run
+
+if TYPE_CHECKING:
+    from ipvit.experiments.charts import Figure
+
+DATA_SET = "data_set"
+"""The column that says which of the runs a row is from."""
+
+
+def runs_in(folder: Path) -> list[Run]:
+    """Return the run in a folder, or the runs in its folders.
+
+    Raises:
+        InputError: there is none.
+    """
+    if (folder / MANIFEST).is_file() or not folder.is_dir():
+        return [Run(folder)]
+    below = sorted(path.parent for path in folder.glob(f"*/{MANIFEST}"))
+    return [Run(path) for path in below] or [Run(folder)]
+
+
+class Runs:
+    """The results in several run folders: their tables below each other, and figures over their data sets.
+
+    Args:
+        out: a folder of run folders; the report is written into it.
+        runs: what it holds; read from the folder by default.
+
+    Raises:
+        InputError: it holds no run.
+    """
+
+    def __init__(self, out: str | Path, runs: Sequence[Run] | None = None) -> None:
+        self.out = Path(out)
+        self.runs = list(runs or runs_in(self.out))
+        self.experiments: dict[str, Experiment] = {}
+        for run in self.runs:
+            self.experiments = {**run.experiments, **self.experiments}
+        self.labels = _labels(self.runs)
+        self.manifest = _manifest(self.runs, self.labels)
+
+    @functools.cached_property
+    def tables(self) -> dict[str, pl.DataFrame]:
+        """The tables of all runs, those of one name below each other."""
+        merged: dict[str, pl.DataFrame] = {}
+        for name in self.experiments:
+            merged |= self.tables_of(name)
+        return merged
+
+    @functools.cached_property
+    def figures(self) -> dict[str, Figure]:
+        """The figures over the data sets."""
+        merged: dict[str, Figure] = {}
+        for name in self.experiments:
+            merged |= self.figures_of(name)
+        return merged
+
+    @property
+    def differences(self) -> dict[str, pl.DataFrame]:
+        """Nothing: models are compared image by image, in the report of each run."""
+        return {}
+
+    def tables_of(self, name: str) -> dict[str, pl.DataFrame]:
+        """Return the tables of one experiment, the main one first, the paper's last."""
+        parts: dict[str, list[pl.DataFrame]] = {}
+        for run, label in zip(self.runs, self.labels, strict=True):
+            for key, table in run.tables_of(name).items() if name in run.experiments else ():
+                named = table if key.endswith(PAPER) else table.with_columns(pl.lit(label).alias(DATA_SET))
+                parts.setdefault(key, []).append(named)
+        found = {key: pl.concat(tables, how="diagonal_relaxed") for key, tables in parts.items()}
+        ordered = sorted(found, key=lambda key: (key.endswith(PAPER), key != name))
+        return {key: _leading(found[key].unique(maintain_order=True)) for key in ordered}
+
+    def figures_of(self, name: str) -> dict[str, Figure]:
+        """Return the figures of one experiment over the data sets."""
+        tables = self.tables_of(name)
+        return self.experiments[name].figures_across(tables) if tables else {}
+
+    def summary_of(self, name: str) -> list[str]:
+        """Return what the runs say of an experiment, each after the name of its data."""
+        return list(dict.fromkeys(self._said("summary_of", name)))
+
+    def notes(self, name: str) -> list[str]:
+        """Return what a reader must know of an experiment's numbers."""
+        return list(dict.fromkeys(self._said("notes", name)))
+
+    def differences_of(self, name: str) -> None:
+        """Return None; see :attr:`differences`."""
+
+    def pictures(self, name: str) -> dict[str, list[Any]]:
+        """Return nothing: the pictures are in the report of each run."""
+        return {}
+
+    def compare(self, everything: bool = False) -> pl.DataFrame:
+        """Return our numbers beside the paper's; see :meth:`ipvit.Run.compare`."""
+        from ipvit.report import comparison
+
+        table = comparison.joined([run.compare(everything=True) for run in self.runs])
+        return table if everything else table.filter(pl.col("ours").is_not_null())
+
+    def report(self) -> Path:
+        """Write tables, figures and ``report.html`` into the folder of the runs; return the path of the report."""
+        from ipvit.report.build import build_report
+
+        return build_report(self)
+
+    def _said(self, what: str, name: str) -> Iterator[str]:
+        for run, label in zip(self.runs, self.labels, strict=True):
+            for sentence in getattr(run, what)(name) if name in run.experiments else ():
+                yield sentence if sentence.startswith(label) else f"{label}: {sentence}"
+
+
+def _labels(runs: Sequence[Run]) -> list[str]:
+    """Name runs by their data, and by their folder too where one model was measured on it more than once."""
+    names = [data_set(run.manifest["data"]["name"]) for run in runs]
+    labels = []
+    for run, name in zip(runs, names, strict=True):
+        alike = [other for other, its in zip(runs, names, strict=True) if its == name and other is not run]
+        labels.append(f"{name} ({run.out.name})" if any(_overlap(run, other) for other in alike) else name)
+    return labels
+
+
+def _overlap(run: Run, other: Run) -> bool:
+    """Whether two runs on data of one name may not stand below one name."""
+    used = [(r.manifest["data"]["fingerprint"], r.manifest["images_used"], r.manifest["seed"]) for r in (run, other)]
+    models = [{model["digest"] for model in r.manifest["models"]} for r in (run, other)]
+    same_experiment = not set(run.experiments).isdisjoint(other.experiments)
+    return used[0] != used[1] or (same_experiment and not models[0].isdisjoint(models[1]))
+
+
+def _leading(table: pl.DataFrame) -> pl.DataFrame:
+    """Return a table with its data set as the first column, and its rows by data set."""
+    if DATA_SET not in table.columns:
+        return table
+    return table.select(DATA_SET, pl.exclude(DATA_SET))
+
+
+def _manifest(runs: Sequence[Run], labels: Sequence[str]) -> dict[str, Any]:
+    """Return one manifest for the page of several runs."""
+    all_of = [run.manifest for run in runs]
+    models = {model["digest"]: model for manifest in all_of for model in manifest["models"]}
+    sets = {label: manifest["data"] for label, manifest in zip(labels, all_of, strict=True)}
+    used = {label: manifest["images_used"] for label, manifest in zip(labels, all_of, strict=True)}
+    unfinished = [manifest["status"] for manifest in all_of if manifest["status"] != "done"]
+    return {
+        **all_of[0],
+        "status": (unfinished or ["done"])[0],
+        "finished": max(manifest["finished"] for manifest in all_of),
+        "seconds": sum(manifest["seconds"] for manifest in all_of),
+        "experiments": list(dict.fromkeys(name for run in runs for name in run.experiments)),
+        "models": list(models.values()),
+        "data": {
+            "name": ", ".join(sets),
+            "fingerprint": fingerprint(*(data["fingerprint"] for data in sets.values())),
+            "images": sum(data["images"] for data in sets.values()),
+            "classes": None,
+        },
+        "selected": sum(used.values()),
+        "images_used": sum(used.values()),
+        "limited": any(manifest["limited"] for manifest in all_of),
+        "skipped": [skipped for manifest in all_of for skipped in manifest["skipped"]],
+        "failures": [failure for manifest in all_of for failure in manifest["failures"]],
+        "notes": [note for manifest in all_of for note in manifest.get("notes", [])],
+        "left_out": [sentence for manifest in all_of for sentence in manifest.get("left_out", [])],
+        "seed": _all_values(manifest["seed"] for manifest in all_of),
+        "precision": _all_values(manifest["precision"] for manifest in all_of),
+        "device": _all_values(manifest["device"] for manifest in all_of),
+    }
+
+
+def _all_values(values: Iterator[Any]) -> str:
+    return ", ".join(dict.fromkeys(str(value) for value in values))
