@@ -307,12 +307,19 @@ def deepest(adapter: Adapter) -> nn.Module:
 def test_an_attention_map_that_is_none_is_refused() -> None:
     with pytest.raises(InputError, match="do not sum to one"):
         checked_attention({3: torch.full((1, 2, 4, 4), 0.3)})
-    with pytest.raises(InputError, match="do not sum to one"):
-        checked_attention({3: torch.full((1, 2, 4, 4), float("nan"))})
     with pytest.raises(InputError, match="not an attention map"):
         checked_attention({3: torch.empty(0, 2, 4, 4)})
     with pytest.raises(InputError, match="not an attention map"):
         checked_attention({3: torch.full((2, 4, 4), 0.25)})
+
+
+def test_one_image_without_finite_attention_does_not_spoil_the_others() -> None:
+    maps = torch.full((2, 1, 4, 4), 0.25)
+    maps[1] = float("nan")
+    checked = checked_attention({3: maps})[3]
+    assert checked[0].isfinite().all() and checked[1].isnan().all()
+    with pytest.raises(InputError, match="do not sum to one"):
+        checked_attention({3: maps * 1.2})
 
 
 def test_wrong_blocks_masks_and_tokens_are_refused_in_one_line() -> None:

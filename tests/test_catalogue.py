@@ -26,7 +26,7 @@ from ipvit.models.sources.paper_source import build_paper
 def test_names_are_unique_and_come_from_all_sources() -> None:
     entries = catalogue()
     assert len({entry.name for entry in entries}) == len(entries)
-    assert {entry.source for entry in entries} == {"demo", "paper", "torchvision", "timm"}
+    assert {entry.source for entry in entries} == {"demo", "tin50", "paper", "torchvision", "timm"}
 
 
 def test_wildcards_fit_names_with_or_without_their_source() -> None:

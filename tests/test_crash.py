@@ -104,7 +104,7 @@ def test_ctrl_c_keeps_what_is_measured_and_the_same_call_goes_on(setting, tmp_pa
 
 
 def test_a_second_process_on_the_same_folder_says_so_and_stops(setting, tmp_path):
-    first = start(setting, tmp_path, 0.05)
+    first = start(setting, tmp_path, 0.5)
     wait_for(lambda: (tmp_path / "manifest.json").exists(), first)
     second = start(setting, tmp_path, 0)
     _, errors = second.communicate(timeout=120)

@@ -171,9 +171,9 @@ def test_only_this_computer_is_listened_to(server):
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        (b"{", "Invalid JSON"),
-        (b"\xff\xfe", "Invalid JSON"),
-        (b"[]", "object"),
+        (b"{", "it must be JSON"),
+        (b"\xff\xfe", "it must be JSON"),
+        (b"[]", "it must be a mapping"),
         ({}, "panel"),
         ({"panel": "left", "photo": "0", "model": "0"}, "model"),
         ({"panel": "left", "photo": "0", "model": 99}, "networks 0 to 2"),

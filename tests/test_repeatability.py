@@ -24,6 +24,9 @@ pytestmark = pytest.mark.slow
 TOLERANCE = 2e-4
 """Most that a measured number may move, relative to the largest of its column."""
 
+SOLVER = ("steps",)
+"""Columns that say how a head was fitted, not what it answers: an iteration more or less ends at the same head."""
+
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory) -> Path:
@@ -59,7 +62,7 @@ def moved(one: Path, other: Path) -> dict[str, float]:
             elif kind == pl.Binary:  # attention maps of half precision
                 a, b = (np.frombuffer(b"".join(frame[column]), np.float16).astype(float) for frame in (ours, theirs))
                 found[f"{name} {column}"] = float(np.abs(a - b).max() / np.abs(a).max())
-            else:
+            elif column not in SOLVER:
                 assert ours[column].equals(theirs[column]), f"{name}: {column} changed"
     return found
 

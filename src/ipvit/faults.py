@@ -22,7 +22,7 @@ def explain(error: ValidationError, kind: Any) -> str:
         return f"there is no {path!r}.{did_you_mean(str(place[-1]), known)} Known: {', '.join(known)}{more}"
     text = fault_text(fault)
     if fault["type"] in ("missing", "too_short", "too_long") or text.startswith(("must", "cannot")):
-        return f"{path} {text}{more}"
+        return f"{path or 'it'} {text}{more}"
     return f"{path}: {text}{more}" if path else f"{text}{more}"  # none where several fields do not go together
 
 

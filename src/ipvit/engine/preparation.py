@@ -156,10 +156,11 @@ def take_share(work: Work, device: torch.device, team: Team) -> int:
 def placed(models: Sequence[Model], device: torch.device, settings: Settings) -> Iterator[None]:
     """Put the networks on the device, compiled where asked for; afterwards they are where and what they were."""
     before = [(model, model.device, model.backbone) for model in models]
+    short = settings.precision != "fp32" and device.type in ("cpu", "cuda")
     try:
         for model in models:
             model.to(device).eval()
-            if settings.precision != "fp32" and device.type in ("cpu", "cuda"):
+            if short:
                 _put_channels_last(model, device, settings.precision)
             if settings.compile and not hasattr(model.backbone, "_orig_mod"):
                 model.backbone = torch.compile(model.backbone)  # pyright: ignore[reportAttributeAccessIssue]
@@ -167,7 +168,8 @@ def placed(models: Sequence[Model], device: torch.device, settings: Settings) ->
     finally:
         for model, earlier, backbone in before:
             model.backbone = backbone
-            model.to(memory_format=torch.contiguous_format)
+            if short:
+                model.to(memory_format=torch.contiguous_format)
             model.to(earlier)
 
 
