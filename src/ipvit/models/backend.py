@@ -129,9 +129,9 @@ class OpenVinoGraph:
         return [torch.from_numpy(found[place]) for place in range(len(found))]
 
     def _convert(self) -> Any:
-        import openvino
-        from openvino.frontend import FrontEndManager
-        from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+        import openvino  # pyright: ignore[reportMissingImports]
+        from openvino.frontend import FrontEndManager  # pyright: ignore[reportMissingImports]
+        from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder  # pyright: ignore[reportMissingImports]
 
         # not openvino.convert_model, which tells its makers of every call
         frontend = FrontEndManager().load_by_framework("pytorch")
