@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +18,8 @@ from PIL import Image
 from torch import nn
 
 import ipvit
+
+CHROMIUM = Path("/usr/bin/chromium")
 
 torch.set_num_threads(1)  # several test processes share few cores
 
@@ -23,6 +31,20 @@ def real() -> Path:
     if not os.environ.get("IPVIT_REAL") or not folder.is_dir():
         pytest.skip("IPVIT_REAL names no folder with real weights and photos")
     return folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium without a window, driven by playwright."""
+    sync = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if not CHROMIUM.is_file():
+        pytest.skip(f"no browser at {CHROMIUM}")
+    with sync.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        )
+        yield chromium
+        chromium.close()
 
 
 class PatchNet(nn.Module):
@@ -62,3 +84,33 @@ def model() -> ipvit.Model:
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
     return write_images(tmp_path / "images")
+
+
+def complaint(capsys: pytest.CaptureFixture[str]) -> str:
+    """Return the last line of what the command line said to stderr; it is never a traceback."""
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.err
+    return captured.err.strip().splitlines()[-1]
+
+
+def full_disk(path: Path, data: bytes) -> None:
+    """Stand in for ``write_atomic`` where nothing more can be written."""
+    raise OSError(28, "No space left on device", str(path))
+
+
+def kill_while_it_writes(arguments: list[str], written: Callable[[], int], more: int, seconds: float) -> None:
+    """Run ``ipvit`` in a process of its own, and kill it and its workers once so many more files are written."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ipvit", *arguments],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + seconds
+    before = written()
+    while written() < before + more and time.monotonic() < deadline:
+        assert process.poll() is None
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

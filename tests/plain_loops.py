@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,34 @@ def photos(n: int = 6, size: int | tuple[int, int] = 32, seed: int = 0, **more: 
     smooth = nn.functional.interpolate(coarse, (height, width), mode="bilinear")
     pixels = (smooth * 200 + torch.rand(n, 3, height, width, generator=rng) * 50).to(torch.uint8) + 1
     return MemoryDataset(pixels, np.arange(n) % 4, CLASSES, ids=[f"photo {i}" for i in range(n)], **more)
+
+
+def coloured(n: int = 48, seed: int = 0, size: int = 32, shuffled: bool = False) -> MemoryDataset:
+    """Images whose class is their colour; with shuffled labels, nothing at all."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(n) % 4
+    colours = np.array([[200, 30, 30], [30, 200, 30], [30, 30, 200], [200, 200, 30]])
+    pixels = colours[labels][:, :, None, None] + rng.integers(-25, 25, (n, 3, size, size))
+    if shuffled:
+        labels = rng.permutation(labels)
+    ids = [f"{seed}/{i:03d}" for i in range(n)]
+    return MemoryDataset(torch.from_numpy(pixels.astype(np.uint8)), labels, CLASSES, ids=ids, name=f"coloured {seed}")
+
+
+class Counted(MemoryDataset):
+    """Images that count how often one of them is read."""
+
+    reads = 0
+
+    def read(self, index: int) -> Tensor:
+        self.reads += 1
+        return super().read(index)
+
+
+def rearranged(data: MemoryDataset, order: Sequence[int]) -> Counted:
+    """The images of these places, in this order, which count how often one of them is read."""
+    pixels = torch.stack([data.read(i) for i in order])
+    return Counted(pixels, data.labels[list(order)], CLASSES, ids=[data.ids[i] for i in order])
 
 
 def tiny_vit(seed: int = 0, **changes: Any) -> VisionTransformer:
@@ -222,6 +250,19 @@ def measured(experiment: ipvit.Experiment, models: Any, data: Any, out: Path, **
     run = ipvit.run(experiment, models=models, data=data, out=out, progress=False, **{"workers": 0} | options)
     assert not run.manifest["failures"], run.manifest["failures"]
     return run.records(experiment.name)
+
+
+def probed(out: Path, model: Any = None, data: Any = None, **fields: Any) -> ipvit.Run:
+    """A run of the probe: heads fitted on coloured images, measured on others."""
+    experiment = ipvit.Probe(**({"train": coloured()} | fields))
+    return ipvit.run(
+        experiment, models=model or quiet_vit(), data=data or coloured(24, 1), out=out, workers=0, progress=False
+    )
+
+
+def heads_in(out: Path) -> dict[str, Path]:
+    """The probe files of a run's heads, by blocks, tokens and kind of head."""
+    return {path.name.rpartition("-")[0]: path for path in out.glob("probes/*/*-*.safetensors")}
 
 
 def seen_by(

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 import ipvit
+import plain_loops
 from conftest import tiny_model
 from ipvit.cli import main
 from ipvit.data.corrupted import Corruption
@@ -24,6 +25,7 @@ from ipvit.metrics.mce import ALEXNET_ERROR
 from ipvit.models.labels import imagenet_classes
 from ipvit.perturb import keys
 from ipvit.perturb.corruptions import CORRUPTIONS, EXTRA, corrupt, jpeg85
+from plain_loops import rearranged
 
 CLASSES = [f"c{i}" for i in range(4)]
 KEY = ["model", "image", "corruption", "severity"]
@@ -37,9 +39,8 @@ def photos(n: int = 6, seed: int = 0, size: int = 16) -> MemoryDataset:
     return MemoryDataset(pixels, np.arange(n) % 4, CLASSES, ids=[f"photo {i}" for i in range(n)])
 
 
-def measured(experiment, models, data, out, **options) -> pl.DataFrame:
-    run = ipvit.run(experiment, models=models, data=data, out=out, progress=False, **{"workers": 0} | options)
-    return run.records(experiment.name).sort("model", "image", "condition")
+def measured(*arguments, **options) -> pl.DataFrame:
+    return plain_loops.measured(*arguments, **options).sort("model", "image", "condition")
 
 
 def small(**changes) -> ipvit.Corruptions:
@@ -82,10 +83,7 @@ def test_batch_size_and_workers_do_not_change_the_records(tmp_path, options):
 
 def test_the_order_of_the_images_and_the_other_corruptions_do_not_change_the_records(tmp_path):
     data = photos()
-    order = [4, 2, 0, 5, 1, 3]
-    shuffled = MemoryDataset(
-        torch.stack([data.read(i) for i in order]), data.labels[order], CLASSES, ids=[data.ids[i] for i in order]
-    )
+    shuffled = rearranged(data, [4, 2, 0, 5, 1, 3])
     first = measured(small(), tiny_model(), data, tmp_path / "a")
     alone = measured(small(corruptions=("frost",), severities=(5,)), tiny_model(), shuffled, tmp_path / "b")
     both = first.join(alone, on=KEY, how="inner")
@@ -168,19 +166,11 @@ class Darkened(Experiment):
 
 
 def test_a_picture_is_read_once_and_altered_once_for_all_networks_with_the_same_view(tmp_path):
-    class Counting(MemoryDataset):
-        reads = 0
-
-        def read(self, index):
-            type(self).reads += 1
-            return super().read(index)
-
-    source = photos()
-    data = Counting(torch.stack([source.read(i) for i in range(6)]), source.labels, CLASSES)
+    data = rearranged(photos(), range(6))
     CALLS.clear()
     models = [tiny_model(0, name="one"), tiny_model(1, name="two"), tiny_model(2, size=8, name="small")]
     records = measured(Darkened(), models, data, tmp_path, batch_size=4)
-    assert Counting.reads == 6 and records.height == 3 * 3 * 6
+    assert data.reads == 6 and records.height == 3 * 3 * 6
     assert len(CALLS) == len(set(CALLS)) == 6 * 2 * 2  # images x factors x sizes
     light = {(r["model"], r["image"], r["factor"]): r["light"] for r in records.iter_rows(named=True)}
     for (model, image, factor), value in light.items():

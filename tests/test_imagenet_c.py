@@ -1,12 +1,7 @@
 """Corrupted photos in folders: what is read, what is refused, and that ``ipvit corrupt`` writes the same layout."""
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +11,7 @@ import torch
 from PIL import Image
 
 import ipvit
-from conftest import tiny_model, write_images
+from conftest import complaint, full_disk, kill_while_it_writes, tiny_model, write_images
 from ipvit.cli import main
 from ipvit.data.corrupted_copy import is_whole
 from ipvit.data.imagenet_c import ImageNetC
@@ -44,12 +39,6 @@ def tree(root: Path, names=NAMES, severities=(1, 2, 3, 4, 5), classes: int = 2, 
 def run_on(data, out, experiment=None, **options):
     experiment = experiment or ipvit.Corruptions(corruptions=NAMES)
     return ipvit.run(experiment, models=tiny_model(), data=data, out=out, progress=False, workers=0, **options)
-
-
-def complaint(capsys) -> str:
-    captured = capsys.readouterr()
-    assert "Traceback" not in captured.err
-    return captured.err.strip().splitlines()[-1]
 
 
 # --- reading -------------------------------------------------------------------------------------------------------
@@ -356,10 +345,7 @@ def test_wrong_input_is_one_line_and_exit_code_2(here, capsys, more, words):
 def test_a_full_disk_ends_the_run_with_its_reason(here, capsys, monkeypatch):
     from ipvit.data import corrupted_copy
 
-    def full(path: Path, data: bytes) -> None:
-        raise OSError(28, "No space left on device", str(path))
-
-    monkeypatch.setattr(corrupted_copy, "write_atomic", full)
+    monkeypatch.setattr(corrupted_copy, "write_atomic", full_disk)
     assert corrupted("out", "--workers", "1") == 1
     assert "No space left on device" in complaint(capsys)
 
@@ -369,20 +355,7 @@ def test_a_killed_run_continues_and_ends_with_the_same_files(here):
     source = write_images(here / "many", per_class=8, classes=4, size=(140, 150))
     arguments = ["corrupt", str(source), "--size", "96", "--severities", "2", "--workers", "1", "--out"]
     for kill in range(2):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "ipvit", *arguments, "killed"],
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            start_new_session=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        deadline = time.monotonic() + 90
-        before = len(content(here / "killed"))
-        while len(content(here / "killed")) < before + 20 + kill and time.monotonic() < deadline:
-            assert process.poll() is None
-            time.sleep(0.005)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        kill_while_it_writes([*arguments, "killed"], lambda: len(content(here / "killed")), 20 + kill, seconds=90)
     assert 40 <= len(content(here / "killed")) < 32 * 15
     assert json.loads((here / "killed" / "corrupt.json").read_text())["status"] == "unfinished"
     assert main([*arguments, "killed"]) == 0 and main([*arguments, "whole"]) == 0

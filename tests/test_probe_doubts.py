@@ -12,7 +12,7 @@ from ipvit.experiments.probe_fit import FitPlan
 from ipvit.models.probe import read_probe
 from ipvit.preprocessing import View
 from ipvit.report.paper import reference
-from test_probe import coloured, heads_in, probed
+from plain_loops import coloured, heads_in, probed
 
 
 def plan(settings, recipe=None) -> FitPlan:

@@ -7,7 +7,8 @@ import ipvit
 from ipvit.data.decode import apply_view
 from ipvit.errors import InputError
 from ipvit.models.probe import read_probe, with_probe
-from test_probe import coloured, heads_in, probed, vit
+from plain_loops import coloured, heads_in, probed
+from plain_loops import quiet_vit as vit
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,6 @@ from ipvit.report import (
     write_table,
 )
 
-CHROMIUM = Path("/usr/bin/chromium")
 EVIL = "net<script>alert(1)</script>&\"'</b>"
 
 
@@ -205,19 +204,6 @@ def test_a_narrow_drawing_fits_a_narrow_screen():
 
 def test_the_same_run_gives_the_same_page(tmp_path):
     assert page_of(tmp_path, ["a", "b"], [section(["a", "b"])]) == page_of(tmp_path, ["a", "b"], [section(["a", "b"])])
-
-
-@pytest.fixture
-def browser():
-    sync = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if not CHROMIUM.is_file():
-        pytest.skip(f"no browser at {CHROMIUM}")
-    with sync.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(
-            executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        )
-        yield chromium
-        chromium.close()
 
 
 def test_a_browser_draws_the_page_without_complaint_or_request(tmp_path, browser):

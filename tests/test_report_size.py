@@ -15,7 +15,7 @@ from ipvit.experiments.registry import BUILT_IN, make_experiment
 from ipvit.report import Section, write_report
 from ipvit.report.findings import POINTS, findings, for_page, headline
 from ipvit.report.pictures import Album
-from test_report import CHROMIUM, manifest
+from test_report import manifest
 
 MODELS = [f"vit_base_patch16_224.augreg_in21k_ft_in1k_{i:02d}" for i in range(20)]
 SMALL = {
@@ -91,10 +91,7 @@ def pictures(folder: Path) -> dict[str, list[Shown]]:
 
 
 @pytest.mark.slow
-def test_twenty_models_and_every_experiment_open_soon_and_are_not_large(tmp_path):
-    sync = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if not CHROMIUM.is_file():
-        pytest.skip(f"no browser at {CHROMIUM}")
+def test_twenty_models_and_every_experiment_open_soon_and_are_not_large(tmp_path, browser):
     unlike, album, shown = differences(), Album(), pictures(tmp_path / "pictures")
     sections = []
     for name, run in measured(tmp_path / "runs").items():
@@ -111,19 +108,16 @@ def test_twenty_models_and_every_experiment_open_soon_and_are_not_large(tmp_path
     assert len(sections) == len(BUILT_IN)
     assert path.stat().st_size < 15e6
     seconds = []
-    with sync.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"])
-        for _ in range(3):  # other processes may be busy
-            page = chromium.new_page(viewport={"width": 1400, "height": 900})
-            complaints: list[str] = []
-            page.on("console", lambda message, into=complaints: into.append(message.text))
-            start = time.perf_counter()
-            page.goto(path.as_uri(), wait_until="load")
-            page.evaluate("new Promise(done => requestAnimationFrame(() => setTimeout(done)))")
-            seconds.append(time.perf_counter() - start)
-            assert complaints == []
-            assert page.locator(".chart .wide svg").count() > 40
-            page.close()
-        chromium.close()
+    for _ in range(3):  # other processes may be busy
+        page = browser.new_page(viewport={"width": 1400, "height": 900})
+        complaints: list[str] = []
+        page.on("console", lambda message, into=complaints: into.append(message.text))
+        start = time.perf_counter()
+        page.goto(path.as_uri(), wait_until="load")
+        page.evaluate("new Promise(done => requestAnimationFrame(() => setTimeout(done)))")
+        seconds.append(time.perf_counter() - start)
+        assert complaints == []
+        assert page.locator(".chart .wide svg").count() > 40
+        page.close()
     print(f"{path.stat().st_size / 1e6:.1f} MB, opened in {min(seconds):.2f} s")
     assert min(seconds) < 3

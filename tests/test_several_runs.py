@@ -11,7 +11,8 @@ import ipvit
 from ipvit.cli import main
 from ipvit.experiments import fewshot_tables, probe_tables
 from ipvit.report.paper import reference
-from test_probe import coloured, vit
+from plain_loops import coloured
+from plain_loops import quiet_vit as vit
 
 
 def named(data: Any, name: str) -> Any:

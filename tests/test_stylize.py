@@ -3,11 +3,6 @@
 import copy
 import json
 import math
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +12,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 import ipvit
-from conftest import write_images
+from conftest import complaint, full_disk, kill_while_it_writes, write_images
 from ipvit.cli import main
 from ipvit.data.folder import FolderDataset
 from ipvit.data.stylized import target_paths
@@ -254,12 +249,6 @@ def same(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> bool:
     return first.keys() == second.keys() and all(np.array_equal(first[name], second[name]) for name in first)
 
 
-def complaint(capsys) -> str:
-    captured = capsys.readouterr()
-    assert "Traceback" not in captured.err
-    return captured.err.strip().splitlines()[-1]
-
-
 def test_the_copy_has_the_same_folders_and_says_how_it_was_made(here, capsys):
     (here / "images" / "classes.txt").write_text("c0\tzero\nc1\tone\nc2\ttwo\n")
     assert stylize("out", "--json") == 0
@@ -393,10 +382,7 @@ def test_nothing_readable_is_a_failure(here, capsys):
 def test_a_full_disk_ends_the_run_with_its_reason(here, capsys, monkeypatch):
     from ipvit.data import stylized
 
-    def full(path: Path, data: bytes) -> None:
-        raise OSError(28, "No space left on device", str(path))
-
-    monkeypatch.setattr(stylized, "write_atomic", full)
+    monkeypatch.setattr(stylized, "write_atomic", full_disk)
     assert stylize("out", "--workers", "1") == 1
     assert "No space left on device" in complaint(capsys)
 
@@ -406,20 +392,9 @@ def test_a_killed_run_continues_and_ends_with_the_same_images(here):
     source = write_images(here / "many", per_class=15, classes=4, size=(140, 150))
     arguments = ["stylize", str(source), "--style", "paintings", "--size", "128", "--workers", "1", "--out"]
     for kill in range(3):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "ipvit", *arguments, "killed"],
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            start_new_session=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+        kill_while_it_writes(
+            [*arguments, "killed"], lambda: len(list((here / "killed").rglob("c*/*.png"))), 5 + kill, seconds=60
         )
-        deadline = time.monotonic() + 60
-        before = len(list((here / "killed").rglob("c*/*.png")))
-        while len(list((here / "killed").rglob("c*/*.png"))) < before + 5 + kill and time.monotonic() < deadline:
-            assert process.poll() is None
-            time.sleep(0.005)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
     made = len(pixels(here / "killed"))
     assert 15 <= made < 60
     assert json.loads((here / "killed" / "stylize.json").read_text())["status"] == "unfinished"

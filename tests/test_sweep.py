@@ -11,6 +11,7 @@ from conftest import tiny_model, write_images
 from ipvit.data.dataset import MemoryDataset
 from ipvit.engine.store import Store
 from ipvit.perturb.seeding import keys, random_order
+from plain_loops import measured, rearranged
 
 CLASSES = [f"c{i}" for i in range(4)]
 DISCRETE = [
@@ -34,11 +35,6 @@ def small_occlusion(**changes) -> ipvit.Occlusion:
 def photos(n: int = 30, seed: int = 0) -> MemoryDataset:
     pixels = torch.randint(0, 256, (n, 3, 16, 16), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
     return MemoryDataset(pixels, np.arange(n) % 4, CLASSES, ids=[f"photo {i}" for i in range(n)])
-
-
-def measured(experiment, models, data, out, **options) -> pl.DataFrame:
-    run = ipvit.run(experiment, models=models, data=data, out=out, progress=False, **{"workers": 0} | options)
-    return run.records("occlusion")
 
 
 def plain_loop(model, data, levels, runs, grid, seed=0) -> dict:
@@ -92,28 +88,17 @@ def test_batch_size_and_workers_do_not_change_the_records(tmp_path, options):
 
 def test_the_order_of_the_files_does_not_change_the_records(tmp_path):
     data = photos()
-    order = np.random.default_rng(0).permutation(len(data))
-    shuffled = MemoryDataset(
-        torch.stack([data.read(i) for i in order]), data.labels[order], CLASSES, ids=[data.ids[i] for i in order]
-    )
+    shuffled = rearranged(data, np.random.default_rng(0).permutation(len(data)).tolist())
     first = measured(small_occlusion(), tiny_model(), data, tmp_path / "a")
     second = measured(small_occlusion(), tiny_model(), shuffled, tmp_path / "b")
     assert first.select(DISCRETE).sort(DISCRETE).equals(second.select(DISCRETE).sort(DISCRETE))
 
 
 def test_several_models_share_one_pass_over_the_files(tmp_path):
-    class Counting(MemoryDataset):
-        reads = 0
-
-        def read(self, index):
-            type(self).reads += 1
-            return super().read(index)
-
-    source = photos()
-    data = Counting(torch.stack([source.read(i) for i in range(30)]), source.labels, CLASSES)
+    data = rearranged(photos(), range(30))
     models = [tiny_model(0, name="one"), tiny_model(1, name="two"), tiny_model(2, size=8, name="three")]
     records = measured(small_occlusion(), models, data, tmp_path)
-    assert Counting.reads == 30
+    assert data.reads == 30
     assert records["model"].unique().sort().to_list() == ["one", "three", "two"]
 
 

@@ -13,6 +13,7 @@ from cyclopts import App, CycloptsError
 
 from ipvit import __version__
 from ipvit.errors import InputError, SeveralErrors, printable
+from ipvit.own_code import OWN_FILE
 
 EXPERIMENTS = {
     "accuracy": "Clean accuracy, of each head where there are two (table 3).",
@@ -83,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     try:
         app = make_app()
-        if tokens and ".py:" in tokens[0]:
+        if tokens and OWN_FILE in tokens[0]:
             from ipvit.commands.experiment import add_from_file
 
             tokens[0] = add_from_file(app, tokens[0])

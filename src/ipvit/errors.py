@@ -23,6 +23,16 @@ class SeveralErrors(InputError):
         self.lines = tuple(lines)
 
 
+FOREIGN_ERRORS = (
+    TypeError, ValueError, RuntimeError, AssertionError, LookupError, ArithmeticError, AttributeError,
+)  # fmt: skip
+"""What other libraries raise on values they cannot use: a name, an option, a file's content.
+
+For ``except`` round one call into such a library, whose arguments a user chose. Faults of the machine are not among
+them (``OSError``, ``MemoryError``), nor is ``KeyboardInterrupt``: where a call can meet those, it says so itself.
+"""
+
+
 def did_you_mean(word: str, known: Iterable[str], limit: int = 3) -> str:
     """Return `` Did you mean 'a' or 'b'?`` for the known words close to ``word``, or an empty string."""
     close = difflib.get_close_matches(word, list(known), n=limit, cutoff=0.6)

@@ -1,18 +1,13 @@
-"""Writing files whole or not at all, and importing the user's own Python files."""
+"""Paths that a user gives, and writing files whole or not at all."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import importlib.util
 import os
 import secrets
-import sys
 import time
-import traceback
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from ipvit.errors import InputError, shown
 
@@ -87,42 +82,3 @@ def user_path(text: str | Path) -> Path:
     except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: ~nobody; ValueError: a NUL in the name
         raise InputError(f"{shown(str(text))} is no path: {getattr(error, 'strerror', None) or error}") from None
     return path
-
-
-def import_file(location: str) -> Any:
-    """Import the user's own Python file.
-
-    Raises:
-        InputError: there is no such file, or importing it fails.
-    """
-    path = user_path(location)
-    if not path.is_file():
-        raise InputError(f"there is no file {location!r}")
-    spec = importlib.util.spec_from_file_location(f"ipvit_user_{path.stem}", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    with users_code(path):
-        spec.loader.exec_module(module)
-    return module
-
-
-@contextlib.contextmanager
-def users_code(path: str | Path) -> Iterator[None]:
-    """Run code of the user's own Python file; what it raises is an InputError that names file and line.
-
-    Args:
-        path: the file.
-    """
-    try:
-        yield
-    except InputError:
-        raise
-    except SyntaxError as error:
-        raise InputError(f"{error.filename}:{error.lineno}: not Python: {error.msg}") from error
-    except (Exception, SystemExit) as error:
-        where, own = str(path), user_path(path).resolve()
-        for frame in traceback.extract_tb(error.__traceback__):
-            if Path(frame.filename).resolve() == own:
-                where = f"{path}:{frame.lineno}"
-        raise InputError(f"{where}: {type(error).__name__}: {error}") from error

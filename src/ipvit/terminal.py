@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -25,3 +28,22 @@ class Terminal(Console):
         """Yield the segments of something to show, their text made harmless."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(harmless(segment.text), segment.style)
+
+
+@contextlib.contextmanager
+def progress(what: str, total: int, *, shown: bool = True) -> Iterator[Callable[..., None]]:
+    """Show a bar on standard error where that is a terminal; gives what moves it on, by one or by a given number."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Terminal(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not shown or not console.is_terminal or total == 0) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda count=1: bar.advance(task, count)
+
+
+def print_json(content: object) -> int:
+    """Print content as JSON on standard output and return the exit code 0."""
+    json.dump(content, sys.stdout, indent=1, ensure_ascii=False)
+    sys.stdout.write("\n")
+    return 0

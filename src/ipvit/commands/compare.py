@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_module
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -29,7 +28,7 @@ from ipvit.errors import InputError, SeveralErrors
 from ipvit.models.paper import paper_name
 from ipvit.results import Run
 from ipvit.several_runs import Runs, runs_in
-from ipvit.terminal import Terminal
+from ipvit.terminal import Terminal, print_json
 
 DATA = Group("Data and weights", sort_key=1)
 FILE = "paper-comparison"
@@ -196,7 +195,7 @@ def _list(*, json: bool) -> int:
         for study in paper_studies().values()
     ]  # fmt: skip
     if json:
-        return _print_json(rows)
+        return print_json(rows)
     table = Table("name", "what", "data", box=box.SIMPLE_HEAD, title="What can be reproduced", title_justify="left")
     for row in rows:
         also = f" (also {', '.join(row['also'])})" if row["also"] else ""
@@ -229,7 +228,7 @@ def _show(table: pl.DataFrame, notes: Sequence[str], *, everything: bool, json: 
     from ipvit.report.tables import to_records
 
     if json:
-        return _print_json({"summary": comparison.summary(table), "notes": [*notes], "quantities": to_records(table)})
+        return print_json({"summary": comparison.summary(table), "notes": [*notes], "quantities": to_records(table)})
     console = Terminal()
     measured = table.filter(pl.col("ours").is_not_null())
     for rich in _tables(table if everything else measured):
@@ -267,9 +266,3 @@ def _write(table: pl.DataFrame, out: Path) -> None:
     from ipvit.report import write_table
 
     write_table(table, out / FILE)
-
-
-def _print_json(content: Any) -> int:
-    json_module.dump(content, sys.stdout, indent=1, ensure_ascii=False)
-    sys.stdout.write("\n")
-    return 0

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ipvit.errors import InputError
 from ipvit.files import user_path
@@ -64,13 +60,3 @@ def warn_of_skipped(skipped: list[dict[str, str]], manifest: str) -> None:
             f"({skipped[0]['reason']}); all are in {manifest}",
             style="yellow", highlight=False, soft_wrap=True,
         )  # fmt: skip
-
-
-@contextlib.contextmanager
-def progress(what: str, total: int, *, shown: bool) -> Iterator[Callable[[], None]]:
-    """Show a bar on standard error; gives what moves it on by one."""
-    console = Terminal(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not shown or not console.is_terminal or total == 0) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda: bar.advance(task)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_module
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +12,7 @@ from ipvit.commands import copies
 from ipvit.commands.options import Flag
 from ipvit.errors import InputError, did_you_mean
 from ipvit.preprocessing import View
-from ipvit.terminal import Terminal
+from ipvit.terminal import Terminal, print_json, progress
 
 if TYPE_CHECKING:
     from ipvit.data.corrupted_copy import CorruptedCopy
@@ -100,7 +98,7 @@ def _run(job: CorruptedCopy, out: Path, workers: int, limit: int | None, json: b
     with FolderLock(out):
         corrupted_folder.prepare(job, out)
         corrupted_folder.write_manifest(job, out, skipped, whole=False)
-        with copies.progress("corrupting", len(indices), shown=not json) as advance:
+        with progress("corrupting", len(indices), shown=not json) as advance:
             for made in corrupted_copy.make(job, out, indices, workers):
                 if made.reason is not None:
                     skipped[made.index] = made.reason
@@ -127,8 +125,7 @@ def _run(job: CorruptedCopy, out: Path, workers: int, limit: int | None, json: b
 def _tell(summary: dict, json: bool) -> None:
     copies.warn_of_skipped(summary["skipped"], summary["manifest"])
     if json:
-        json_module.dump(summary, sys.stdout, indent=1)
-        sys.stdout.write("\n")
+        print_json(summary)
         return
     console = Terminal(soft_wrap=True, highlight=False)
     console.print(

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import json as json_module
 import os
 import platform
 import shutil
-import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ipvit.commands.options import Flag
 from ipvit.errors import InputError
-from ipvit.terminal import Terminal
+from ipvit.terminal import Terminal, print_json
 
 if TYPE_CHECKING:
     from ipvit.engine.doctor import Finding
@@ -81,13 +79,13 @@ def doctor(
     place = data if model else "demo:trifeature"
     findings = {name: _examined(name, place, data_root, split, limit, expect, device) for name in names}
     if json:
-        content = {name: None if found is None else dataclasses.asdict(found) for name, found in findings.items()}
-        json_module.dump({**surroundings, "models": content}, sys.stdout, indent=1, ensure_ascii=False)
-        sys.stdout.write("\n")
+        measured = {name: found for name, found in findings.items() if not isinstance(found, str)}
+        content = {name: dataclasses.asdict(measured[name]) if name in measured else None for name in findings}
+        print_json({**surroundings, "models": content})
     else:
         for name, found in findings.items():
             _print_finding(console, name, found)
-    return 1 if any(found is not None and found.right is False for found in findings.values()) else 0
+    return 1 if any(not isinstance(found, str) and found.right is False for found in findings.values()) else 0
 
 
 def environment(device: str = "auto") -> dict[str, Any]:
@@ -114,15 +112,18 @@ def environment(device: str = "auto") -> dict[str, Any]:
 
 def _examined(
     name: str, data: str | None, root: str | None, split: str, limit: int | None, expect: float | None, device: str
-) -> Finding | None:
+) -> Finding | str:
+    """Return what was found, or why there is nothing to measure."""
     from ipvit.data import load_dataset
     from ipvit.engine.device import pick_device
     from ipvit.engine.doctor import examine
     from ipvit.models.loading import load_model
 
     loaded = load_model(name)
+    if "logits" not in loaded.capabilities:
+        return "loads; it has no classifier, so there is no accuracy to measure"
     if data is None:
-        return None
+        return "loads; give --data to measure its clean accuracy"
     images = load_dataset(data, root=root, split=split)
     return examine(loaded, images, pick_device(device), limit=limit, published=_stated(name, expect))
 
@@ -152,9 +153,9 @@ def _print_surroundings(console: Terminal, found: dict[str, Any]) -> None:
         console.print(f"  {name}: {'installed' if there else 'not installed, for ' + EXTRAS[name][1]}")
 
 
-def _print_finding(console: Terminal, name: str, found: Finding | None) -> None:
-    if found is None:
-        console.print(f"{name}: loads; give --data to measure its clean accuracy")
+def _print_finding(console: Terminal, name: str, found: Finding | str) -> None:
+    if isinstance(found, str):
+        console.print(f"{name}: {found}")
         return
     text = (
         f"{name}: {found.top1:.1f} % top-1 on {found.images:,} images (95 % interval {found.low:.1f} to "

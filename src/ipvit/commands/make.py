@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json as json_module
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +11,7 @@ from rich.table import Table
 
 from ipvit import training
 from ipvit.errors import InputError
-from ipvit.terminal import Terminal
+from ipvit.terminal import Terminal, print_json
 from ipvit.training.recipe import Recipe, recipe_names, recipe_summary
 
 
@@ -70,7 +68,7 @@ def train(
 def _list(json: bool) -> int:
     rows = [{"recipe": name, "trains": recipe_summary(name)} for name in recipe_names()]
     if json:
-        return _print_json(rows)
+        return print_json(rows)
     table = Table("recipe", "what it trains")
     for row in rows:
         table.add_row(row["recipe"], row["trains"])
@@ -83,7 +81,7 @@ def _dry_run(recipe: Recipe, device: str, batch_size: int | None, json: bool) ->
 
     cost = dry_run(recipe, device=device, batch_size=batch_size)
     if json:
-        return _print_json(dataclasses.asdict(cost))
+        return print_json(dataclasses.asdict(cost))
     console = _console()
     console.print(f"{recipe.model.name}: {cost.parameters / 1e6:.2f} M weights are trained, on {cost.device}")
     if cost.teacher:
@@ -93,12 +91,6 @@ def _dry_run(recipe: Recipe, device: str, batch_size: int | None, json: bool) ->
         f"{cost.seconds_per_update:.2f} s ({cost.images_per_update / cost.seconds_per_update:.3g} images/s); "
         f"peak memory {cost.memory_gb:.1f} GB"
     )
-    return 0
-
-
-def _print_json(content: object) -> int:
-    json_module.dump(content, sys.stdout, indent=1)
-    sys.stdout.write("\n")
     return 0
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 import webbrowser
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ from ipvit.commands.options import Flag, RunOptions
 from ipvit.engine.study import Study, make_study, read_study
 from ipvit.results import Run
 from ipvit.several_runs import Runs
-from ipvit.terminal import Terminal
+from ipvit.terminal import Terminal, print_json
 
 DEMO = Path(__file__).parents[1] / "studies" / "demo.yaml"
 
@@ -65,22 +63,22 @@ def measure(keys: dict[str, Any], options: RunOptions, *, default_out: Path) -> 
 def tell(results: Run | Runs, *, json: bool) -> None:
     """Print the tables, then draw figures and report: what was measured is not kept waiting for the drawing."""
     if json:
-        print_json(results)
+        print_json(_json_of(results))
         results.report()
         return
     print_tables(results)
     Terminal().print(f"report: {results.report()}", soft_wrap=True, highlight=False)
 
 
-def print_json(results: Run | Runs) -> None:
-    """Print all tables, and the paired differences between the models, as one JSON object on standard output."""
+def _json_of(results: Run | Runs) -> dict[str, Any]:
+    """Return all tables, the paired differences between the models, and what a reader must know of the numbers."""
     from ipvit.report import to_records
 
     content = {name: to_records(table) for name, table in results.tables.items()}
     limited = {"limited": results.manifest["limited"], "images_used": results.manifest["images_used"]}
     differences = {name: to_records(table) for name, table in results.differences.items()}
-    json.dump({"tables": content, "differences": differences, **limited}, sys.stdout, indent=1, ensure_ascii=False)
-    sys.stdout.write("\n")
+    notes = {name: said for name in results.experiments if (said := results.notes(name))}
+    return {"tables": content, "differences": differences, **limited, "notes": notes}
 
 
 def print_tables(results: Run | Runs) -> None:
@@ -100,6 +98,8 @@ def print_tables(results: Run | Runs) -> None:
             console.print(table)
         for sentence in results.summary_of(name):
             console.print(sentence, highlight=False)
+        for note in results.notes(name):
+            console.print(f"note: {note}", style="yellow", highlight=False)
         if name in results.differences:
             console.print(headline(results.differences[name], unit_of(experiment)), highlight=False)
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import sys
 from pathlib import Path
 
 from rich import box
@@ -19,7 +17,7 @@ from ipvit.engine.merge import merge as merge_folders
 from ipvit.engine.study import make_study, read_study
 from ipvit.errors import InputError
 from ipvit.results import Run
-from ipvit.terminal import Terminal
+from ipvit.terminal import Terminal, print_json
 
 
 def merge(*folders: Path, out: Path | None = None, partial: Flag = False, json: Flag = False) -> int:
@@ -65,8 +63,7 @@ def check(study: Path, /, *, options: RunOptions | None = None) -> int:
     found = estimate(loaded.make_experiments(), models, data, settings_of(loaded, share), out)
     if options.json:
         content = dataclasses.asdict(found) | {"seconds": found.seconds, "disk": found.disk, "shard": str(share)}
-        json.dump(content, sys.stdout, indent=1, ensure_ascii=False)
-        sys.stdout.write("\n")
+        print_json(content)
     else:
         _print_estimate(found, len(models), share)
     failing = any(part.error for part in found.parts) or found.disk > found.disk_free

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json as json_module
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 from rich import box
@@ -18,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ipvit.errors import InputError, did_you_mean
-from ipvit.terminal import Terminal
+from ipvit.terminal import Terminal, print_json
 
 if TYPE_CHECKING:
     from ipvit.models.catalogue import Entry
@@ -65,10 +63,10 @@ def models(pattern: str | None = None, /, *, paper: Flag = False, json: Flag = F
         chosen = [NETWORKS[entry.plain] for entry in found if entry.source == "paper"]
         if not chosen:
             raise InputError(f"no network of the paper matches {pattern!r}.{did_you_mean(pattern or '', NETWORKS)}")
-        return _print_json([describe(network) for network in chosen]) if json else _print_paper_networks(chosen)
+        return print_json([describe(network) for network in chosen]) if json else _print_paper_networks(chosen)
     if json:
         rows = [{**dataclasses.asdict(entry), "capabilities": sorted(entry.capabilities or ())} for entry in found]
-        return _print_json(rows)
+        return print_json(rows)
     return _print_names(found) if pattern else _print_families(found)
 
 
@@ -160,7 +158,7 @@ def datasets(*, json: Flag = False) -> int:
 
     if json:
         published = [{"name": f"{entry.name}:PATH/SPLIT", **entry.summary()} for entry in SETS.values()]
-        return _print_json([*({"name": name, "what": what} for name, what in kinds.items()), *published])
+        return print_json([*({"name": name, "what": what} for name, what in kinds.items()), *published])
     _print_table("Data", ("name", "what"), list(kinds.items()))
     rows = [
         (f"{entry.name}:PATH", Text.assemble(f"{entry.title}\n", (entry.layout, "dim")), entry.parts())
@@ -195,18 +193,12 @@ def experiments(*, json: Flag = False) -> int:
             {"name": name, "reproduces": kind.reproduces, "needs": ", ".join(wanted), "question": kind.question}
         )
     if json:
-        return _print_json(rows)
+        return print_json(rows)
     console = Terminal()
     for row in rows:
         console.print(Text.assemble((row["name"], "bold"), f" ({row['reproduces']})"))
         console.print(f"  {row['question']}", highlight=False)
         console.print(f"  needs {row['needs']}", style="dim", highlight=False)
-    return 0
-
-
-def _print_json(content: Any) -> int:
-    json_module.dump(content, sys.stdout, indent=1, ensure_ascii=False)
-    sys.stdout.write("\n")
     return 0
 
 

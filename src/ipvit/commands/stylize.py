@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_module
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -12,7 +10,7 @@ from ipvit.commands import copies
 from ipvit.commands.options import Flag
 from ipvit.errors import InputError, did_you_mean
 from ipvit.preprocessing import View
-from ipvit.terminal import Terminal
+from ipvit.terminal import Terminal, print_json, progress
 
 if TYPE_CHECKING:
     from ipvit.data.dataset import Dataset
@@ -116,7 +114,7 @@ def _run(job: Stylization, out: Path, workers: int, limit: int | None, json: boo
         stylized_folder.write_manifest(job, out, styles, skipped, whole=False)
         missing = [index for index in indices if index not in styles]
         kept = len(indices) - len(missing)
-        with copies.progress("stylising", len(missing), shown=not json) as advance:
+        with progress("stylising", len(missing), shown=not json) as advance:
             for made in stylized.make(job, out, missing, workers):
                 if made.style is None:
                     skipped[made.index] = made.reason or "unreadable"
@@ -142,8 +140,7 @@ def _run(job: Stylization, out: Path, workers: int, limit: int | None, json: boo
 def _tell(summary: dict, json: bool) -> None:
     copies.warn_of_skipped(summary["skipped"], summary["manifest"])
     if json:
-        json_module.dump(summary, sys.stdout, indent=1)
-        sys.stdout.write("\n")
+        print_json(summary)
         return
     console = Terminal(soft_wrap=True, highlight=False)
     console.print(f"{summary['made']:,} images made, {summary['kept']:,} were there: {summary['out']}")

@@ -9,7 +9,8 @@ from typing import get_args
 from ipvit.data.dataset import Dataset, MemoryDataset, UnreadableImage
 from ipvit.data.decode import Decoder
 from ipvit.errors import InputError, did_you_mean
-from ipvit.files import import_file, user_path, users_code
+from ipvit.files import user_path
+from ipvit.own_code import OWN_FILE, import_own, users_code
 
 __all__ = ["Dataset", "MemoryDataset", "UnreadableImage", "load_dataset"]
 
@@ -48,7 +49,7 @@ def load_dataset(
         from ipvit.data import trifeature
 
         return trifeature.parse(text)
-    if ".py:" in text:
+    if OWN_FILE in text:
         return _own(text)
     scheme, _, place = text.partition(":")
     if place and scheme in _SCHEMES:
@@ -85,11 +86,8 @@ def load_dataset(
 
 def _own(text: str) -> Dataset:
     """Call a factory in the user's own file."""
-    location, _, attribute = text.rpartition(":")
-    factory = getattr(import_file(location), attribute, None)
-    if not callable(factory):
-        raise InputError(f"{location} has no function {attribute!r}")
-    with users_code(location):
+    factory = import_own(text)
+    with users_code(text):
         made = factory()
     if not isinstance(made, Dataset):
         wanted = [*Dataset.__annotations__, "__len__", "read", "read_mask"]

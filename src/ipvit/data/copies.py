@@ -1,4 +1,4 @@
-"""What folders with a changed copy of a data set have in common: a manifest that claims them, a page of pictures."""
+"""What folders with a changed copy of a data set have in common: processes that make it, a manifest, a page."""
 
 from __future__ import annotations
 
@@ -6,15 +6,55 @@ import base64
 import io
 import json
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from PIL import Image
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
 
+from ipvit.data.loader import one_thread
 from ipvit.errors import InputError
 from ipvit.files import write_atomic
+
+
+class Outcome(Protocol):
+    """What became of one image."""
+
+    @property
+    def failure(self) -> OSError | None:
+        """The error that writing it ended with; nothing more can be written then."""
+        ...
+
+
+OutcomeT = TypeVar("OutcomeT", bound=Outcome)
+
+
+def outcomes(maker: TorchDataset[OutcomeT], workers: int, start_method: str | None = None) -> Iterator[OutcomeT]:
+    """Make a copy, image by image; yield what became of each, in their order.
+
+    Args:
+        maker: item *i* writes the copies of the *i*-th image.
+        workers: worker processes, each with one thread; 0 works in this process.
+        start_method: how the processes start, as in :mod:`multiprocessing`; the platform's way by default.
+
+    Raises:
+        OSError: an image cannot be written.
+    """
+    loader = DataLoader(
+        maker,
+        batch_size=None,
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+        worker_init_fn=one_thread,
+        multiprocessing_context=start_method if workers else None,
+    )
+    for outcome in loader:
+        if outcome.failure is not None:
+            raise outcome.failure
+        yield outcome
 
 
 def claim(out: Path, manifest: str, identity: Mapping[str, object]) -> bool:

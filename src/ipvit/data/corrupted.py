@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from ipvit.errors import InputError
-from ipvit.files import import_file, user_path, users_code
+from ipvit.files import user_path
+from ipvit.own_code import import_own, users_code
 from ipvit.perturb import seeding
 from ipvit.perturb.corruptions import corrupt, jpeg85, random_state
 from ipvit.perturb.corruptions.frost_textures import read_textures
@@ -78,7 +79,7 @@ class OwnCorruption:
         image = pixels.permute(1, 2, 0).contiguous().numpy()
         random = random_state(seeding.keys([image_id], "corruptions", seed)[0], self._function, self.severity)
         function = _imported(self.location, self.digest)
-        with users_code(self.location.rpartition(":")[0]):
+        with users_code(self.location):
             made = function(image.copy(), self.severity, random)
         if not isinstance(made, np.ndarray) or made.shape != image.shape or made.dtype != np.uint8:
             given = f"{made.dtype} {made.shape}" if isinstance(made, np.ndarray) else type(made).__name__
@@ -112,11 +113,7 @@ class OwnCorruption:
 @functools.cache
 def _imported(location: str, digest: str) -> Function:
     """Import a function once in every process, and anew when its file has changed."""
-    path, _, name = location.rpartition(":")
-    found = getattr(import_file(path), name, None)
-    if not callable(found):
-        raise InputError(f"{path} has no function {name!r}")
-    return found  # pyright: ignore[reportReturnType] - what it returns is looked at each time
+    return import_own(location)  # what it returns is looked at each time
 
 
 def frost_pictures(folder: str | Path | None) -> str:

@@ -12,13 +12,11 @@ import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
-import torch
 from PIL import Image
-from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
+from ipvit.data.copies import outcomes
 from ipvit.data.corrupted import Corruption, frost_pictures
 from ipvit.data.dataset import Dataset, UnreadableImage
 from ipvit.data.decode import apply_view
@@ -121,18 +119,7 @@ def make(job: CorruptedCopy, out: Path, indices: Sequence[int], workers: int) ->
     Raises:
         OSError: an image cannot be written.
     """
-    workers = min(workers, len(indices))
-    loader = DataLoader(
-        _Maker(job, out, indices),
-        batch_size=None,
-        num_workers=workers,
-        prefetch_factor=4 if workers else None,
-        worker_init_fn=_one_thread,
-    )
-    for made in loader:
-        if made.failure is not None:
-            raise made.failure
-        yield made
+    return outcomes(_Maker(job, out, indices), min(workers, len(indices)))
 
 
 def is_whole(path: Path) -> bool:
@@ -170,8 +157,3 @@ class _Maker(TorchDataset[Made]):
         except OSError as error:
             return Made(index, failure=error)
         return Made(index, len(missing), kept)
-
-
-def _one_thread(_: int) -> None:
-    torch.set_num_threads(1)
-    cv2.setNumThreads(0)

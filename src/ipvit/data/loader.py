@@ -200,7 +200,7 @@ def read_chunks(
         num_workers=workers,
         prefetch_factor=AHEAD if workers else None,
         pin_memory=pin_memory,
-        worker_init_fn=_one_thread,
+        worker_init_fn=one_thread,
     )
     yield from (_with(chunk, torch.from_numpy) for chunk in loader) if through_pipes else loader
 
@@ -234,7 +234,8 @@ def default_workers(device_type: str) -> int:
     return 1 if device_type == "cpu" else max(1, min(8, cores - 1))
 
 
-def _one_thread(_: int) -> None:
+def one_thread(_: int) -> None:
+    """Let a worker process compute with one thread; the ``worker_init_fn`` of a DataLoader."""
     torch.set_num_threads(1)  # several decoders with several threads each would fight over the cores
     if (cv2 := sys.modules.get("cv2")) is not None:  # imported where an alteration needs it
         cv2.setNumThreads(0)

@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from PIL import Image, PngImagePlugin
 from torch import Tensor
-from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
+from ipvit.data.copies import outcomes
 from ipvit.data.dataset import Dataset, UnreadableImage
 from ipvit.data.decode import apply_view
 from ipvit.data.folder import CLASS_LIST, IMAGE_SUFFIXES
@@ -220,22 +220,11 @@ def make(job: Stylization, out: Path, indices: Sequence[int], workers: int) -> I
     """
     workers = min(workers, len(indices))
     threads = torch.get_num_threads()
-    loader = DataLoader(
-        _Maker(job, out, indices),
-        batch_size=None,
-        num_workers=workers,
-        prefetch_factor=4 if workers else None,
-        worker_init_fn=_one_thread,
-        # CUDA does not work in a forked process
-        multiprocessing_context="spawn" if workers and job.transfer.device.type != "cpu" else None,
-    )
     if not workers:
-        _one_thread(0)  # sums of several threads differ in their last bits
+        torch.set_num_threads(1)  # sums of several threads differ in their last bits
     try:
-        for made in loader:
-            if made.failure is not None:
-                raise made.failure
-            yield made
+        # CUDA does not work in a forked process
+        yield from outcomes(_Maker(job, out, indices), workers, None if job.transfer.device.type == "cpu" else "spawn")
     finally:
         torch.set_num_threads(threads)
 
@@ -284,7 +273,3 @@ def _png(pixels: Tensor, **texts: str) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy()).save(buffer, "PNG", pnginfo=notes)
     return buffer.getvalue()
-
-
-def _one_thread(_: int) -> None:
-    torch.set_num_threads(1)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ipvit.data.dataset import Dataset, UnreadableImage, fingerprint
 from ipvit.data.stream import StreamDataset
-from ipvit.errors import InputError
+from ipvit.errors import FOREIGN_ERRORS, InputError
 from ipvit.files import user_path
 
 SCHEMES = ("hfds/", "hfids/", "tfds/", "torch/", "wds/")
@@ -36,9 +36,7 @@ def open_timm(name: str, root: str | None, split: str, classes: str | None) -> D
     names = _class_names(classes) if classes else None
     try:
         source: Any = create_dataset(name, root=root, split=split, download=False)
-    except (
-        ImportError, OSError, RuntimeError, ValueError, AssertionError, LookupError, AttributeError, TypeError,
-    ) as error:  # fmt: skip
+    except (ImportError, OSError, *FOREIGN_ERRORS) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"timm cannot open the data set {name!r} (split {split!r}): {reason}") from None
     source.transform = None

@@ -72,16 +72,12 @@ class Accuracy(Experiment):
         words = [pl.col(name) for name in ("model", "token") if name in table.columns]
         series = pl.concat_str(words, separator=", ").str.strip_suffix(f", {OUTPUT}")
         return {
-            "accuracy": charts.dots(
+            "accuracy": charts.estimates(
                 table.with_columns(series.alias("series")),
-                x="top1",
-                y="series",
-                low="top1_low",
-                high="top1_high",
-                series="series",
+                "top1",
+                "series",
                 x_title="Top-1 accuracy (%)",
                 title="Clean accuracy",
-                n="n_images",
             )
         }
 

@@ -11,12 +11,13 @@ import numpy as np
 import polars as pl
 import torch
 import torch.nn.functional as F
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from ipvit.errors import InputError
 from ipvit.experiments import charts
 from ipvit.experiments.aggregate import mean_table
 from ipvit.experiments.base import Batch, Condition, ExampleImage, Experiment, Records, Requirements
+from ipvit.experiments.fields import Several
 from ipvit.experiments.grids import check_grid
 from ipvit.experiments.heatmaps import mosaic
 from ipvit.metrics.attention import attention_distance
@@ -62,7 +63,7 @@ class Attention(Experiment):
     measures: ClassVar[tuple[str, ...]] = ("distance",)
     question: ClassVar[str] = "Where does a transformer look when part of the image is gone?"
 
-    levels: tuple[Annotated[float, Field(ge=0, le=1)], ...] = (0.0, 0.7)
+    levels: Several[Annotated[float, Field(ge=0, le=1)]] = (0.0, 0.7)
     """Information loss; every image of a level loses the same patches, as in figure 4."""
     blocks: tuple[int, ...] = ()
     """Whose attention, from 0; by default the first two, the middle two and the last two, as in figure 4."""
@@ -71,13 +72,6 @@ class Attention(Experiment):
     """Also with the image shrunk into these places of a black canvas: top-left, ..., centre, as in figure 26."""
     scale: Annotated[float, Field(gt=0, lt=1)] = 128 / 224
     """Side of the shrunk image over the canvas's (the paper: 128 of 224 pixels)."""
-
-    @field_validator("levels")
-    @classmethod
-    def _not_empty_and_once(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        if not value:
-            raise ValueError("at least one is needed")
-        return tuple(dict.fromkeys(value))
 
     @property
     def needs(self) -> Requirements:
@@ -97,10 +91,7 @@ class Attention(Experiment):
 
     def conditions(self, model: Model) -> Sequence[AttentionCondition]:
         """Return level x block x head, then place x block x head."""
-        with torch.inference_mode():
-            blank = torch.zeros(1, 3, *model.image_size, device=model.device)
-            heads = {block: maps.shape[1] for block, maps in model.attention(blank, self._blocks(model)).items()}
-        places = [(block, head) for block, count in heads.items() for head in range(count)]
+        places = [(block, head) for block in self._blocks(model) for head in range(model.n_heads(block))]
         return [
             *(AttentionCondition(level, *place) for level in self.levels for place in places),
             *(PlacedCondition(0.0, *place, corner, self.scale) for corner in self.corners for place in places),

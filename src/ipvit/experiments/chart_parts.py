@@ -188,7 +188,7 @@ def value_channel(y: str, title: str | None, domain: tuple[float, float] | None,
 
 def numeric_scale(domain: tuple[float, float] | None, padding: int) -> alt.Scale:
     """A linear scale over the data's range, or over a given one."""
-    return alt.Scale(zero=False, padding=padding) if domain is None else alt.Scale(domain=list(domain))
+    return alt.Scale(zero=False, nice=False, padding=padding) if domain is None else alt.Scale(domain=list(domain))
 
 
 def end_like(low: str, like: Any) -> Any:

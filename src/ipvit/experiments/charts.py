@@ -257,6 +257,16 @@ def dots(
     return finish(layers, data, title, facet, columns, width, height, look, legend=grouped)
 
 
+def estimates(
+    frame: pl.DataFrame, measure: str, rows: str = "model", series: str | None = None, **options: Any
+) -> Figure:
+    """Draw a measure with its interval, ``MEASURE_low`` to ``MEASURE_high``, one row per value of ``rows``.
+
+    Other arguments as in :func:`dots`; every row is a series, unless ``series`` says otherwise.
+    """
+    return dots(frame, measure, rows, f"{measure}_low", f"{measure}_high", series or rows, **options)
+
+
 def _scatter(
     frame: pl.DataFrame,
     x: str,

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
 import polars as pl
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from ipvit.errors import InputError
 from ipvit.experiments import charts
 from ipvit.experiments.aggregate import mean_table, varying, with_paper
 from ipvit.experiments.base import Batch, Condition, Experiment, Records, Requirements
+from ipvit.experiments.fields import Several
 from ipvit.experiments.grids import Grid, check_grid, rows_and_columns
 from ipvit.experiments.superclasses import superclass_of
 from ipvit.metrics.correlation import correlation
@@ -55,25 +56,18 @@ class Correlation(Experiment):
     compare: ClassVar[str] = "correlation"
     compare_by: ClassVar[tuple[str, ...]] = (*SETTINGS, "information_loss")
 
-    levels: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (0.25, 0.5, 0.75)
+    levels: Several[Annotated[float, Field(gt=0, le=1)]] = (0.25, 0.5, 0.75)
     """Information loss: the share of patches dropped at random."""
     runs: Annotated[int, Field(ge=1)] = 1
     """Random masks per image and level."""
     grid: Grid = "14x14"
     """Rows and columns of the patch grid."""
-    blocks: tuple[int, ...] = (-1,)
+    blocks: Several[int] = (-1,)
     """Where the representation is read; -1 is the last block or stage."""
     feature: Feature = "auto"
     """auto: the class token, or for networks without one the pooled features before the classifier."""
     norm: bool = True
     """Read tokens after the network's final normalisation, as the authors' forward does."""
-
-    @field_validator("levels", "blocks")
-    @classmethod
-    def _not_empty_and_once(cls, value: tuple[object, ...]) -> tuple[object, ...]:
-        if not value:
-            raise ValueError("at least one is needed")
-        return tuple(dict.fromkeys(value))
 
     @property
     def needs(self) -> Requirements:

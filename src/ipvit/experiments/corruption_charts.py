@@ -23,9 +23,9 @@ def draw(tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
     overall = tables["corruptions-mce"].with_columns(_series(tables["corruptions-mce"]))
     if overall["mce"].null_count() < overall.height:
         farthest = overall.select(pl.max_horizontal(pl.col("mce", "mce_high").max())).item()
-        figures["corruptions-mce"] = charts.dots(
+        figures["corruptions-mce"] = charts.estimates(
             with_paper(overall, tables, "corruptions").with_columns(pl.coalesce("series", "model").alias("series")),
-            x="mce", y="series", low="mce_low", high="mce_high", series="series",
+            "mce", "series",
             x_title=f"mCE (%; {overall['reference'].drop_nulls()[0]} is 100, lower is better)",
             title="Mean corruption error", x_domain=(0, 1.05 * max(100.0, farthest)),
         )  # fmt: skip
@@ -80,8 +80,8 @@ def _errors(table: pl.DataFrame) -> dict[str, Figure]:
     if not shown.height:
         return {}
     return {
-        "corruptions-ce": charts.dots(
-            shown, x=measure, y="corruption", low=f"{measure}_low", high=f"{measure}_high", series="series",
+        "corruptions-ce": charts.estimates(
+            shown, measure, "corruption", series="series",
             x_title=title, y_title="Corruption", title="Error by corruption",
         )
     }  # fmt: skip

@@ -19,15 +19,13 @@ from ipvit.experiments.base import Batch, Condition, ExampleImage, Experiment, R
 from ipvit.experiments.corruption_tables import ALEXNET, COPY, FILES, HERE, HERE_JPEG
 from ipvit.models.labels import imagenet_classes
 from ipvit.models.model import Model
+from ipvit.own_code import OWN_FILE
 from ipvit.perturb.corruptions import CORRUPTIONS, EXTRA, SEVERITIES
 
 if TYPE_CHECKING:
     from ipvit.data.dataset import Dataset
     from ipvit.experiments.charts import Figure
     from ipvit.preprocessing import View
-
-OWN = ".py:"
-"""What tells a function in the user's own file from a corruption's name."""
 
 NOT_COMPARABLE = (
     "The corruptions were made here, not read from the published ImageNet-C (other random numbers, other frost "
@@ -81,7 +79,7 @@ class Corruptions(Experiment):
     @classmethod
     def _known_and_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         known = (*CORRUPTIONS, *EXTRA)
-        own = tuple(dict.fromkeys(name for name in value if OWN in name))
+        own = tuple(dict.fromkeys(name for name in value if OWN_FILE in name))
         for name in own:
             OwnCorruption.at(name, 1)  # it is there and can be imported
         for name in value:
@@ -130,7 +128,7 @@ class Corruptions(Experiment):
         """Return by the name in tables what makes each corruption at a severity."""
         makers: dict[str, Callable[[int], Corruption | OwnCorruption]] = {}
         for name in self.corruptions:
-            if OWN in name:
+            if OWN_FILE in name:
                 own = OwnCorruption.at(name, 1, self.jpeg)
                 makers[own.name] = lambda severity, own=own: dataclasses.replace(own, severity=severity)
             else:

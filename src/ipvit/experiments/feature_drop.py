@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import polars as pl
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field
 from torch import Tensor
 
 from ipvit.errors import InputError
 from ipvit.experiments import charts
 from ipvit.experiments.aggregate import accuracy_table, varying, with_paper
 from ipvit.experiments.base import SHARED_MASK, Batch, Condition, Experiment, Records, Requirements, judge
+from ipvit.experiments.fields import Several
 from ipvit.models.adapters.base import FeatureState
 from ipvit.models.model import Model
 from ipvit.perturb.patchdrop import n_dropped, random_keep
@@ -51,19 +52,12 @@ class FeatureDrop(Experiment):
     blocks: tuple[int, ...] = ()
     """Before which blocks or stages, from 0; by default every other block of a transformer (the paper: 0, 2, .. 10) and
     every stage of a CNN with the input of its pooling as the last."""
-    rates: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (0.25, 0.5, 0.75)
+    rates: Several[Annotated[float, Field(gt=0, le=1)]] = (0.25, 0.5, 0.75)
     """Share of the patch tokens or positions that are lost; the class token is spared."""
     runs: Annotated[int, Field(ge=1)] = 1
     """Random masks per image, block and rate."""
     protocol: Literal["ours", "authors"] = "ours"
     """authors: one mask for every 256 images."""
-
-    @field_validator("rates")
-    @classmethod
-    def _not_empty_and_once(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        if not value:
-            raise ValueError("at least one is needed")
-        return tuple(dict.fromkeys(value))
 
     @property
     def needs(self) -> Requirements:

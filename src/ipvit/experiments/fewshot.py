@@ -19,6 +19,7 @@ from ipvit.experiments.base import Batch, Bench, Condition, Experiment, Records,
 from ipvit.experiments.data_names import data_set
 from ipvit.experiments.episode_classifiers import Classifier, Floats, Labels
 from ipvit.experiments.features import Features, FeatureStore, StoredType
+from ipvit.experiments.fields import Several
 from ipvit.models.model import Model
 from ipvit.models.reads import Read, last_blocks, own_token
 from ipvit.preprocessing import View
@@ -91,15 +92,15 @@ class FewShot(Experiment):
     compare_by: ClassVar[tuple[str, ...]] = ("kind", "classifier", "blocks", "patches")
     compare: ClassVar[str] = "accuracy"
 
-    episodes: tuple[str, ...] = (META_DATASET, "5-way-1-shot", "5-way-5-shot")
+    episodes: Several[str] = (META_DATASET, "5-way-1-shot", "5-way-5-shot")
     """Kinds of episodes: meta-dataset (its rules for ways and shots), or N-way-K-shot."""
     count: Annotated[int, Field(ge=2)] = 600
     """Episodes of each kind."""
     queries: Annotated[int, Field(ge=1)] = 15
     """Images of each class to be classified in an N-way-K-shot episode."""
-    classifiers: tuple[Classifier, ...] = ("logistic", "centroid", "ridge")
+    classifiers: Several[Classifier] = ("logistic", "centroid", "ridge")
     """What is fitted on an episode's support images; the paper: logistic regression."""
-    blocks: tuple[Annotated[int, Field(ge=1)], ...] = (1, 4)
+    blocks: Several[Annotated[int, Field(ge=1)]] = (1, 4)
     """How many of the last blocks (or stages) lend their token; the paper's ensemble: 4."""
     patches: bool = False
     """Put the mean patch token of the last block beside them, for networks with a class token."""
@@ -113,13 +114,6 @@ class FewShot(Experiment):
     """Type of the stored features: fp32 or fp16."""
     store: str | None = None
     """Folder of the feature store, which several runs may share; by default in the run folder."""
-
-    @field_validator("episodes", "classifiers", "blocks")
-    @classmethod
-    def _not_empty_and_once(cls, value: tuple[str | int, ...]) -> tuple[str | int, ...]:
-        if not value:
-            raise ValueError("at least one is needed")
-        return tuple(dict.fromkeys(value))
 
     @field_validator("episodes")
     @classmethod
@@ -178,6 +172,7 @@ class FewShot(Experiment):
             batch_size=bench.batch_size, workers=bench.workers,
         )  # fmt: skip
         bench.unreadable.update(features.unreadable)
+        bench.notes.extend(features.notes)
         samplers = self._samplers(features.labels, episodes.name)
         pool = episodes.ids[0].split("/")[0]
         return Prepared(features, samplers, data_set(episodes.name), pool, tuple(episodes.images.classes or ()))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 import numpy as np
 import polars as pl
 import torch
-from pydantic import BeforeValidator, Field, PrivateAttr, field_validator
+from pydantic import BeforeValidator, Field, PrivateAttr
 from torch import Tensor
 
 from ipvit.errors import InputError
@@ -26,6 +26,7 @@ from ipvit.experiments.base import (
     classify,
     judge,
 )
+from ipvit.experiments.fields import Several
 from ipvit.experiments.grids import Grid, check_grid
 from ipvit.experiments.occluders import ON_A_GRID, RANDOM, Mode, donated, kept_cells, kept_pixels, with_one_left
 from ipvit.experiments.salience import MASKS, Salience
@@ -83,10 +84,10 @@ class Occlusion(Experiment):
         "mode", "information_loss", "run", *SETTINGS, "correct", "correct5", "dropped", SHARED_MASK,
     )  # fmt: skip
 
-    modes: tuple[Mode, ...] = ("random",)
+    modes: Several[Mode] = ("random",)
     """Which patches: random; salient or non_salient (the ones that hold the most or least foreground); block (one
     contiguous block); object (its bounding box)."""
-    levels: tuple[Level, ...] = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+    levels: Several[Level] = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
     """Information loss: the share of patches dropped; of the foreground's mass for salient and non_salient."""
     runs: Annotated[int, Field(ge=1)] = 5
     """Random masks per image and level."""
@@ -111,13 +112,6 @@ class Occlusion(Experiment):
     protocol: Literal["ours", "authors"] = "ours"
     """authors: one mask per 256 images, and the salience network fed with the evaluated network's normalisation."""
     _source: Salience = PrivateAttr()
-
-    @field_validator("modes", "levels")
-    @classmethod
-    def _not_empty_and_once(cls, value: tuple[object, ...]) -> tuple[object, ...]:
-        if not value:
-            raise ValueError("at least one is needed")
-        return tuple(dict.fromkeys(value))
 
     def model_post_init(self, context: object) -> None:
         """Set up the source of salience; nothing is loaded yet."""

@@ -7,12 +7,13 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import polars as pl
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from ipvit.errors import InputError
 from ipvit.experiments import charts
 from ipvit.experiments.aggregate import accuracy_table, varying, with_paper
 from ipvit.experiments.base import Batch, Condition, ExampleImage, Experiment, Records, classify
+from ipvit.experiments.fields import Several
 from ipvit.models.model import Model
 from ipvit.perturb.place import Corner, shrink_into
 
@@ -46,17 +47,10 @@ class Position(Experiment):
     compare_by: ClassVar[tuple[str, ...]] = ("place", "scale")
     reads: ClassVar[tuple[str, ...] | None] = ("place", "scale", "correct", "correct5")
 
-    corners: tuple[Corner, ...] = _ORDER[:4]
+    corners: Several[Corner] = _ORDER[:4]
     """Where the shrunk image goes."""
     scale: Annotated[float, Field(gt=0, lt=1)] = 128 / 224
     """Side of the shrunk image over the canvas's (the paper: 128 of 224 pixels)."""
-
-    @field_validator("corners")
-    @classmethod
-    def _not_empty_and_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if not value:
-            raise ValueError("at least one corner is needed")
-        return tuple(dict.fromkeys(value))
 
     def check(self, model: Model) -> None:
         """Raise InputError when nothing would be left of the image."""

@@ -31,6 +31,7 @@ from ipvit.errors import InputError
 from ipvit.experiments import probe_tables
 from ipvit.experiments.base import Batch, Bench, Condition, Experiment, Records, Requirements, judge
 from ipvit.experiments.features import StoredType
+from ipvit.experiments.fields import Several
 from ipvit.experiments.linear_heads import Recipe
 from ipvit.experiments.probe_fit import FEATURES, FitPlan, FittedHead, Fitter, HeadKind, ReadSet
 from ipvit.files import user_path
@@ -136,12 +137,12 @@ class Probe(Experiment):
     """Blocks or stages that are read alone, from 0; by default every one."""
     last: tuple[Annotated[str, BeforeValidator(str), Field(pattern=r"^([1-9]\d*|all)$")], ...] = ("4", "all")
     """So many of the last blocks are read together; all for every block. The last block alone is always read."""
-    tokens: tuple[Literal["class", "shape", "patch", "class+patch", "class+shape"], ...] = ("class", "class+patch")
+    tokens: Several[Literal["class", "shape", "patch", "class+patch", "class+shape"]] = ("class", "class+patch")
     """class token, shape token (of the networks that have one; or distillation token), mean of the patch tokens, or two
     of them; networks without class token have pooled features only."""
-    heads: tuple[Literal["own", "lbfgs", "sgd", "adamw"], ...] = ("own", "lbfgs")
+    heads: Several[Literal["own", "lbfgs", "sgd", "adamw"]] = ("own", "lbfgs")
     """own: the network's own head on every block's token; others are fitted: logistic regression by L-BFGS, steps."""
-    penalties: tuple[Annotated[float, Field(gt=0)], ...] = PENALTIES
+    penalties: Several[Annotated[float, Field(gt=0)]] = PENALTIES
     """lbfgs: weights of the squared norm to choose from."""
     learning_rates: tuple[Annotated[float, Field(gt=0)], ...] = ()
     """sgd, adamw: to choose from; by default 0.01 to 1, and 0.0001 to 0.01."""
@@ -164,11 +165,9 @@ class Probe(Experiment):
 
     _opening: dict[str, Any] = PrivateAttr(default_factory=dict)
 
-    @field_validator("tokens", "heads", "last", "penalties")
+    @field_validator("last")
     @classmethod
-    def _not_empty_and_once(cls, value: tuple[Any, ...], info: Any) -> tuple[Any, ...]:
-        if not value and info.field_name != "last":
-            raise ValueError("at least one is needed")
+    def _once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(dict.fromkeys(value))
 
     @model_validator(mode="after")

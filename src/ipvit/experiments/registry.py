@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -11,7 +12,7 @@ from pydantic import ValidationError
 from ipvit.errors import InputError, did_you_mean
 from ipvit.experiments.base import Experiment
 from ipvit.faults import explain
-from ipvit.models.loading import import_file
+from ipvit.own_code import OWN_FILE, import_own
 
 BUILT_IN = {
     "accuracy": "ipvit.experiments.accuracy:Accuracy",
@@ -48,10 +49,8 @@ def experiment_class(name: str) -> type[Experiment]:
     if name in BUILT_IN:
         module, _, attribute = BUILT_IN[name].partition(":")
         return getattr(importlib.import_module(module), attribute)
-    if ".py:" in name:
-        location, _, attribute = name.rpartition(":")
-        found = getattr(import_file(location), attribute, None)
-        return _checked(found, name)
+    if OWN_FILE in name:
+        return _checked(import_own(name), name)
     for point in _plugins():
         if point.name == name:
             return _checked(point.load(), name)
@@ -76,8 +75,9 @@ def make_experiment(name: str, parameters: dict[str, Any] | None = None, where: 
         raise InputError(f"{prefix}{kind.name}: {explain(error, kind)}") from None
 
 
-def _plugins() -> list[EntryPoint]:
-    return list(entry_points(group=GROUP))
+@functools.cache
+def _plugins() -> tuple[EntryPoint, ...]:
+    return tuple(entry_points(group=GROUP))
 
 
 def _checked(found: Any, name: str) -> type[Experiment]:

@@ -149,18 +149,14 @@ class ShapeBias(Experiment):
             "shape-bias-categories": category_chart(
                 categories, overall, x="shape_bias", rows="category", title="Shape bias by category"
             ),
-            "shape-bias": charts.dots(
+            "shape-bias": charts.estimates(
                 overall,
-                x="shape_bias",
-                y="series",
-                low="shape_bias_low",
-                high="shape_bias_high",
-                series="series",
+                "shape_bias",
+                "series",
                 x_title="Shape bias: decisions for shape among those for shape or texture",
                 title="Shape bias over all images",
                 x_format=".2f",
                 x_domain=(0, 1),
-                n="n_images",
             ),
         }
 

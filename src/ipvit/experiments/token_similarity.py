@@ -66,17 +66,12 @@ class TokenSimilarity(Experiment):
     def figures(self, tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
         """Return one row per model."""
         return {
-            "token-similarity": charts.dots(
+            "token-similarity": charts.estimates(
                 tables["token-similarity"],
-                x="cosine",
-                y="model",
-                low="cosine_low",
-                high="cosine_high",
-                series="model",
+                "cosine",
                 x_title="Cosine of class and shape (or distillation) token",
                 title="How alike the two tokens are",
                 x_format=".2f",
-                n="n_images",
             )
         }
 

@@ -70,16 +70,21 @@ def read_metadata(path: str | Path) -> dict[str, Any] | None:
     return metadata
 
 
+class ViewCard(BaseModel):
+    """A :class:`~ipvit.preprocessing.View` as the files of checkpoints and probes state it."""
+
+    size: tuple[_Pixels, _Pixels]
+    crop_pct: Annotated[float, Field(gt=0, le=1)]
+    interpolation: Literal["bicubic", "bilinear", "nearest"]
+    crop_mode: Literal["center", "squash", "border"] = "center"
+
+
 class _Architecture(BaseModel):
     name: str
     kwargs: dict[str, Any] = {}
 
 
-class _Preprocessing(BaseModel):
-    size: tuple[_Pixels, _Pixels]
-    crop_pct: Annotated[float, Field(gt=0, le=1)]
-    interpolation: Literal["bicubic", "bilinear", "nearest"]
-    crop_mode: Literal["center", "squash", "border"] = "center"
+class _Preprocessing(ViewCard):
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ipvit.errors import InputError
-from ipvit.files import import_file, user_path
+from ipvit.files import user_path
 from ipvit.models.model import Model
 from ipvit.models.probe import MARK, load_probed, read_probe
 from ipvit.models.sources.common import RANDOM_SEED, ModelName, short_name
@@ -29,7 +29,6 @@ __all__ = [
     "ModelName",
     "bundled_models",
     "demo_models",
-    "import_file",
     "load_checkpoint",
     "load_model",
     "load_paper",

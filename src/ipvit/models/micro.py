@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import timm
@@ -11,7 +10,8 @@ from timm.models.resnet import BasicBlock, ResNet
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from ipvit.errors import InputError, did_you_mean, printable
+from ipvit.errors import FOREIGN_ERRORS, InputError, did_you_mean, printable
+from ipvit.models.sources.common import refuse_sources
 
 
 def deit_micro(
@@ -46,25 +46,6 @@ def resnet_micro(num_classes: int = 10, **kwargs: Any) -> ResNet:
 MICRO_NETWORKS = {"deit_micro": deit_micro, "resnet_micro": resnet_micro}
 
 
-def refuse_sources(options: Iterable[str], name: str) -> None:
-    """Refuse arguments that fetch or read something else than the network's own shape.
-
-    A checkpoint names the arguments of its network; it must not name further files to read, or code to trust.
-
-    Raises:
-        InputError: names the argument.
-    """
-    for option in options:
-        if option in _SOURCES:
-            raise InputError(f"{name} takes no {option!r}: weights are given as NAME@FILE, and no code is fetched")
-
-
-_SOURCES = frozenset(
-    {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir", "scriptable", "no_jit",
-     "exportable", "trust_remote_code", "code_revision"}
-)  # fmt: skip
-
-
 def build_network(name: str, num_classes: int, **kwargs: Any) -> nn.Module:
     """Return a network with random weights.
 
@@ -84,5 +65,5 @@ def build_network(name: str, num_classes: int, **kwargs: Any) -> nn.Module:
         if name in MICRO_NETWORKS:
             return MICRO_NETWORKS[name](num_classes, **kwargs)
         return timm.create_model(name, pretrained=False, num_classes=num_classes, **kwargs)
-    except (TypeError, ValueError, RuntimeError, AssertionError, LookupError, ArithmeticError, AttributeError) as error:
+    except FOREIGN_ERRORS as error:
         raise InputError(f"network {name!r} does not take these arguments: {printable(str(error))[:300]}") from error

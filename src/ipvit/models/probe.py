@@ -10,7 +10,7 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import torch
 from pydantic import BaseModel, Field, ValidationError
@@ -22,6 +22,7 @@ from ipvit.errors import InputError, shown
 from ipvit.faults import explain
 from ipvit.files import write_atomic
 from ipvit.models.adapters.base import Adapter, BlockTokens
+from ipvit.models.checkpoint import ViewCard
 from ipvit.models.model import Model
 from ipvit.models.reads import Read, blocks_of, side_by_side
 from ipvit.models.weights import sha256
@@ -145,13 +146,6 @@ class _Backbone(BaseModel):
     digest: str
 
 
-class _ViewCard(BaseModel):
-    size: tuple[Annotated[int, Field(ge=1, le=16384)], Annotated[int, Field(ge=1, le=16384)]]
-    crop_pct: Annotated[float, Field(gt=0, le=1)] = 0.875
-    interpolation: Literal["bicubic", "bilinear", "nearest"] = "bicubic"
-    crop_mode: Literal["center", "squash", "border"] = "center"
-
-
 class _Card(BaseModel):
     """What a probe file says of itself."""
 
@@ -160,7 +154,7 @@ class _Card(BaseModel):
     reads: Annotated[list[tuple[Annotated[int, Field(ge=0)], str]], Field(min_length=1)]
     norm: bool
     classes: list[str]
-    view: _ViewCard
+    view: ViewCard
     fit: dict[str, Any]
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ipvit.errors import InputError, printable
+from ipvit.errors import FOREIGN_ERRORS, InputError, printable
 from ipvit.files import user_path
 from ipvit.models.download import digest_of, fetch
 
@@ -162,17 +162,7 @@ def _read_torch(path: Path) -> Mapping[str, Any]:
                 f"{text}"
             ) from None
         raise InputError(f"{str(path)!r} is not a PyTorch weights file: {text}") from None
-    except (
-        RuntimeError,
-        EOFError,
-        OSError,
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        ArithmeticError,
-        MemoryError,
-    ) as error:  # whatever the reader stumbles over in damaged bytes
+    except (OSError, EOFError, MemoryError, *FOREIGN_ERRORS) as error:  # the reader stumbles over damaged bytes
         raise InputError(f"{str(path)!r} is not a PyTorch weights file: {_line(error)}") from None
 
 

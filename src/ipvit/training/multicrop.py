@@ -18,10 +18,10 @@ _BLUR = (1.0, 0.1, 0.5)
 
 
 class MultiCrop:
-    """Views with DINO's colour changes: flip, jitter (0.8), grey (0.2), blur (1, 0.1, 0.5), solarise (0, 0.2, 0).
+    """Views with DINO's changes: flip, colour jitter (0.8), grey, blur (1, 0.1, 0.5), solarise (0, 0.2, 0).
 
     Args:
-        part: number, size and range of the views, and which copy of the image each is cut from.
+        part: number, size and range of the views, which copy of the image each is cut from, and how colours change.
         view: size and interpolation of the global views.
     """
 
@@ -46,24 +46,34 @@ class MultiCrop:
             scale = part.local_scale if local else part.global_scale
             rng = seeding.generator(word)
             crop = random_resized_crop(source, rng, scale, _RATIO, size, self._view.interpolation)
-            views.append(change_colours(crop, rng, blur=_BLUR[min(number, 2)], solarize=0.2 if number == 1 else 0.0))
+            blur, solarize = _BLUR[min(number, 2)], 0.2 if number == 1 else 0.0
+            views.append(change_colours(crop, rng, part.color_jitter, part.grayscale, blur, solarize))
         return tuple(views)
 
 
-def change_colours(image: Tensor, rng: np.random.Generator, blur: float, solarize: float) -> Tensor:
+def change_colours(
+    image: Tensor,
+    rng: np.random.Generator,
+    jitter: tuple[float, float, float, float],
+    grayscale: float,
+    blur: float,
+    solarize: float,
+) -> Tensor:
     """Flip, jitter, grey, blur and solarise, each with its probability.
 
     Args:
         image: ``(3, H, W)`` uint8.
         rng: what happens.
+        jitter: most that brightness, contrast, saturation and hue change.
+        grayscale: probability that the colour goes.
         blur: probability of a Gaussian blur whose radius is 0.1 to 2 pixels at 224 pixels and in proportion.
         solarize: probability that values from 128 up are inverted.
     """
     if rng.random() < 0.5:
         image = image.flip(2)
     if rng.random() < 0.8:
-        image = _jitter(image, rng)
-    if rng.random() < 0.2:
+        image = _jitter(image, rng, *jitter)
+    if rng.random() < grayscale:
         image = F.rgb_to_grayscale(image, num_output_channels=3)
     if rng.random() < blur:
         sigma = float(rng.uniform(0.1, 2.0)) * max(image.shape[-2:]) / 224
@@ -74,13 +84,15 @@ def change_colours(image: Tensor, rng: np.random.Generator, blur: float, solariz
     return image
 
 
-def _jitter(image: Tensor, rng: np.random.Generator) -> Tensor:
-    """Change brightness, contrast (0.6 to 1.4), saturation (0.8 to 1.2) and hue (0.1) in a random order."""
+def _jitter(
+    image: Tensor, rng: np.random.Generator, brightness: float, contrast: float, saturation: float, hue: float
+) -> Tensor:
+    """Change brightness, contrast, saturation and hue by at most these amounts, in a random order."""
     changes = (
-        (F.adjust_brightness, rng.uniform(0.6, 1.4)),
-        (F.adjust_contrast, rng.uniform(0.6, 1.4)),
-        (F.adjust_saturation, rng.uniform(0.8, 1.2)),
-        (F.adjust_hue, rng.uniform(-0.1, 0.1)),
+        (F.adjust_brightness, rng.uniform(1 - brightness, 1 + brightness)),
+        (F.adjust_contrast, rng.uniform(1 - contrast, 1 + contrast)),
+        (F.adjust_saturation, rng.uniform(1 - saturation, 1 + saturation)),
+        (F.adjust_hue, rng.uniform(-hue, hue)),
     )
     for place in rng.permutation(len(changes)):
         change, amount = changes[place]

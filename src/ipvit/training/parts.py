@@ -162,6 +162,9 @@ class DistillationPart(Part):
     """Height and width of the teacher's input in pixels; its own by default."""
 
 
+Amount = Annotated[float, Field(ge=0, le=1)]
+
+
 class DinoPart(Part):
     """Self-distillation without labels (Caron et al. 2021), and what the paper's section 4 leaves open.
 
@@ -187,6 +190,10 @@ class DinoPart(Part):
     """``stylized`` shows shape only: the global views come from the image's styled copy."""
     local_views_of: Literal["natural", "stylized"] = "natural"
     """With ``global_views_of: stylized`` and ``natural`` here, local texture must agree with global shape."""
+    color_jitter: tuple[Amount, Amount, Amount, Annotated[float, Field(ge=0, le=0.5)]] = (0.4, 0.4, 0.2, 0.1)
+    """Most that brightness, contrast, saturation (shares) and hue (turns of the colour circle) of a view change."""
+    grayscale: float = Field(default=0.2, ge=0, le=1)
+    """Probability that a view loses its colour."""
     momentum: float = Field(default=0.996, gt=0, lt=1)
     """Of the teacher's moving average at the start; rises to 1."""
     teacher_temp: float = Field(default=0.04, gt=0)

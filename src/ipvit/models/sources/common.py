@@ -7,13 +7,16 @@ import dataclasses
 import importlib
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlparse
 
 import torch
 from torch import Tensor, nn
+
+from ipvit.errors import FOREIGN_ERRORS, InputError
+from ipvit.own_code import OWN_FILE
 
 RANDOM_SEED = 0
 """Networks without pretrained weights are initialised from this seed, so that their digest is always the same."""
@@ -34,7 +37,7 @@ class ModelName:
         text, _, weights = text.partition("@")
         text, _, query = text.partition("?")
         scheme = ""
-        if ".py:" in text:
+        if OWN_FILE in text:
             scheme = "file"
         elif ":" in text:
             scheme, _, text = text.partition(":")
@@ -45,7 +48,7 @@ class ModelName:
 def short_name(name: str) -> str:
     """Return what tables show: without the folders of a file, and of the weights only their name."""
     text, _, weights = name.partition("@")
-    if ".py:" in text:
+    if OWN_FILE in text:
         text = Path(text.rpartition(":")[0]).name + ":" + text.rpartition(":")[2]
     return f"{text}@{Path(urlparse(weights).path).stem}" if weights else text
 
@@ -61,9 +64,28 @@ def fitted(state: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
         return state
     try:
         converted = convert(dict(state), network)
-    except (KeyError, RuntimeError, ValueError, AttributeError, IndexError, TypeError):
+    except FOREIGN_ERRORS:
         return state  # not a checkpoint of this family: the strict comparison says which keys are wrong
     return converted if isinstance(converted, dict) else state
+
+
+def refuse_sources(options: Iterable[str], name: str) -> None:
+    """Refuse arguments that fetch or read something else than the network's own shape.
+
+    A checkpoint names the arguments of its network; it must not name further files to read, or code to trust.
+
+    Raises:
+        InputError: names the argument.
+    """
+    for option in options:
+        if option in _SOURCES:
+            raise InputError(f"{name} takes no {option!r}: weights are given as NAME@FILE, and no code is fetched")
+
+
+_SOURCES = frozenset(
+    {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir", "scriptable", "no_jit",
+     "exportable", "trust_remote_code", "code_revision"}
+)  # fmt: skip
 
 
 @contextlib.contextmanager

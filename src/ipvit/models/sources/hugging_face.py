@@ -10,10 +10,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ipvit.errors import InputError
-from ipvit.models.micro import refuse_sources
+from ipvit.errors import FOREIGN_ERRORS, InputError
 from ipvit.models.model import Model
-from ipvit.models.sources.common import ModelName, cannot_fetch, quick_refusal_when_offline, seeded
+from ipvit.models.sources.common import ModelName, cannot_fetch, quick_refusal_when_offline, refuse_sources, seeded
 from ipvit.models.sources.timm_source import build_timm
 from ipvit.models.weights import load_strictly, read_state_dict, resolve, sha256
 from ipvit.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, View
@@ -64,7 +63,7 @@ def load_transformers(parsed: ModelName, pretrained: bool) -> Model:
                 network = AutoModelForImageClassification.from_config(config)
     except InputError:
         raise
-    except (OSError, ValueError, LookupError, RuntimeError, TypeError, AttributeError, ArithmeticError) as error:
+    except (OSError, *FOREIGN_ERRORS) as error:
         if Path(parsed.name).is_dir() or not fetch:
             raise InputError(f"{title} is no image classifier that transformers can build: {_line(error)}") from None
         raise InputError(cannot_fetch(title, error)) from None

@@ -9,13 +9,14 @@ from typing import Any
 from torch import nn
 
 from ipvit.errors import InputError, did_you_mean
-from ipvit.files import import_file, user_path, users_code
+from ipvit.files import user_path
 from ipvit.models.checkpoint import read_metadata
 from ipvit.models.labels import classes_of_timm
 from ipvit.models.micro import build_network
 from ipvit.models.model import Model
 from ipvit.models.sources.common import ModelName, seeded
 from ipvit.models.weights import is_safetensors, load_strictly, read_state_dict, resolve, sha256
+from ipvit.own_code import import_own, users_code
 from ipvit.preprocessing import Preprocessing, View
 
 DEMO_WEIGHTS = Path(__file__).parent.parent / "weights"
@@ -107,10 +108,8 @@ def load_file(parsed: ModelName, pretrained: bool) -> Model:
     from ipvit.models.sources.timm_source import timm_preprocessing
 
     location, _, attribute = parsed.name.rpartition(":")
-    factory = getattr(import_file(location), attribute, None)
-    if not callable(factory):
-        raise InputError(f"{location} has no function {attribute!r}")
-    with seeded(), users_code(location):
+    factory = import_own(parsed.name)
+    with seeded(), users_code(parsed.name):
         made = factory(**parsed.options)
     if isinstance(made, Model):
         model = made

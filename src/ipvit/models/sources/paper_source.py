@@ -8,12 +8,11 @@ from typing import Any
 
 from torch import nn
 
-from ipvit.errors import InputError
+from ipvit.errors import FOREIGN_ERRORS, InputError
 from ipvit.models.labels import imagenet_classes
-from ipvit.models.micro import refuse_sources
 from ipvit.models.model import Model
 from ipvit.models.paper import NETWORKS, PaperNetwork, paper_name
-from ipvit.models.sources.common import ModelName, fitted, seeded
+from ipvit.models.sources.common import ModelName, fitted, refuse_sources, seeded
 from ipvit.models.sources.torchvision_source import undotted
 from ipvit.models.weights import load_strictly, read_state_dict, resolve, sha256
 from ipvit.preprocessing import Preprocessing
@@ -83,7 +82,7 @@ def build_paper(entry: PaperNetwork, options: dict[str, Any] | None = None) -> n
     try:
         with seeded():
             return CONSTRUCTORS[source](name, options).eval()
-    except (TypeError, ValueError, RuntimeError, AssertionError, LookupError, ArithmeticError) as error:
+    except FOREIGN_ERRORS as error:
         raise InputError(f"paper:{entry.name} does not take {options}: {error}") from None
 
 

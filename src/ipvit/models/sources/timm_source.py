@@ -7,12 +7,18 @@ from typing import Any
 
 from torch import nn
 
-from ipvit.errors import InputError, did_you_mean, printable, shown
+from ipvit.errors import FOREIGN_ERRORS, InputError, did_you_mean, printable, shown
 from ipvit.models.checkpoint import read_metadata
 from ipvit.models.labels import classes_of_timm
-from ipvit.models.micro import refuse_sources
 from ipvit.models.model import Model
-from ipvit.models.sources.common import ModelName, cannot_fetch, fitted, quick_refusal_when_offline, seeded
+from ipvit.models.sources.common import (
+    ModelName,
+    cannot_fetch,
+    fitted,
+    quick_refusal_when_offline,
+    refuse_sources,
+    seeded,
+)
 from ipvit.models.sources.own_files import demo_models, stated_preprocessing
 from ipvit.models.weights import is_safetensors, load_strictly, read_state_dict, resolve, sha256
 from ipvit.preprocessing import Preprocessing, View
@@ -54,7 +60,7 @@ def build_timm(parsed: ModelName, pretrained: bool) -> Model:
             network: Any = timm.create_model(parsed.name, pretrained=fetch, **options)
     except TypeError as error:
         raise InputError(f"{parsed.name} does not take {shown(options)}: {printable(str(error))[:300]}") from None
-    except (OSError, RuntimeError, ValueError, AssertionError, LookupError, ArithmeticError, AttributeError) as error:
+    except (OSError, *FOREIGN_ERRORS) as error:
         if fetch:
             raise InputError(cannot_fetch(parsed.name, error)) from None
         text = printable(str(error))[:300]

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ipvit.errors import InputError, did_you_mean
+from ipvit.errors import FOREIGN_ERRORS, InputError, did_you_mean
 from ipvit.models.labels import imagenet_classes
 from ipvit.models.model import Model
 from ipvit.models.sources.common import ModelName, cannot_fetch, seeded
@@ -41,7 +41,7 @@ def load_torchvision(parsed: ModelName, pretrained: bool) -> Model:
     try:
         with seeded():
             network = zoo.get_model(parsed.name, weights=entry if fetch else None, **options)
-    except (TypeError, ValueError, RuntimeError, AssertionError, LookupError, ArithmeticError) as error:
+    except FOREIGN_ERRORS as error:
         raise InputError(f"torchvision:{parsed.name} does not take {options}: {error}") from None
     except OSError as error:
         raise InputError(cannot_fetch(f"torchvision:{parsed.name}", error)) from None
