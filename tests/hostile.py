@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 import datetime
 import io
+import os
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 from ipvit.cli import main
@@ -99,13 +100,19 @@ def damaged(draw: Callable[..., Any], data: bytes) -> bytes:
 
 
 def fuzz(examples: int, **drawn: st.SearchStrategy[Any]) -> Callable[[Callable[..., None]], None]:
-    """Run a function at once on that many drawn examples, the same ones every time."""
+    """Run a function at once on that many drawn examples, the same ones every time.
+
+    ``IPVIT_FUZZ_SEED`` is a number from which others are drawn.
+    """
+    number = os.environ.get("IPVIT_FUZZ_SEED")
 
     def run(check: Callable[..., None]) -> None:
         quiet = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
-        given(**drawn)(
-            settings(max_examples=examples, derandomize=True, deadline=None, suppress_health_check=quiet)(check)
-        )()
+        length = settings(
+            max_examples=examples, derandomize=number is None, database=None, deadline=None, suppress_health_check=quiet
+        )
+        drawing = given(**drawn)(length(check))
+        (drawing if number is None else seed(int(number))(drawing))()
 
     return run
 

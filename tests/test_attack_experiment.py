@@ -216,6 +216,29 @@ def test_a_patch_whose_picture_was_lost_is_trained_again(finished, tmp_path):
     assert not result.manifest["failures"] and patch_files(folder) == before
 
 
+@pytest.mark.parametrize(
+    ("suffix", "change"),
+    [
+        ("png", lambda data: data[: len(data) // 2]),
+        ("png", lambda data: data[:-20] + bytes([data[-20] ^ 1]) + data[-19:]),
+        ("png", lambda data: b""),
+        ("json", lambda data: data[:40]),
+        ("json", lambda data: data.replace(b'"area": 0.2', b'"area": 0.3').replace(b'"area": 0.06', b'"area": 0.3')),
+    ],
+)
+def test_a_damaged_patch_is_trained_again_and_the_run_says_so(finished, tmp_path, suffix, change):
+    folder = tmp_path / "out"
+    shutil.copytree(finished.out / "patches", folder / "patches")
+    before = patch_files(folder)
+    path = next(folder.glob(f"patches/one-*/*.{suffix}"))
+    path.write_bytes(change(path.read_bytes()))
+    result = run(small(), [network(0, "one"), network(1, "other")], photos(), folder)
+    assert not result.manifest["failures"] and patch_files(folder) == before
+    (note,) = result.manifest["notes"]
+    assert path.stem in note and note.endswith("it was trained again") and "\n" not in note
+    same_records(finished.records("attack"), result.records("attack"))
+
+
 def test_a_saved_patch_attacks_another_network_as_it_did_in_the_matrix(finished, tmp_path):
     files = [str(path) for path in sorted(finished.out.glob("patches/one-*/20pct*.png"))]
     assert len(files) == 2

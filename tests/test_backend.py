@@ -2,6 +2,10 @@
 
 import json
 import socket
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -60,6 +64,17 @@ def test_its_attention_is_torchs_up_to_rounding():
 
 
 @needs_openvino
+def test_the_rows_of_the_class_token_are_torchs_up_to_rounding():
+    model = quiet_vit()
+    images = torch.rand(3, 3, *model.image_size)
+    with torch.inference_mode():
+        own = model.attention(images, [2])[2][:, :, :1]
+        with model.answered_by(OpenVinoNetwork(model, "fp32")):
+            other = model.prefix_attention(images, 2)
+    assert other.shape == own.shape and torch.allclose(other, own, atol=1e-5)
+
+
+@needs_openvino
 def test_a_run_through_it_gives_the_same_results_and_keeps_them_apart(tmp_path):
     model, data = quiet_vit(), photos(6)
     experiment = ipvit.Occlusion(levels=(0.0, 0.5), runs=2, grid="4x4")
@@ -81,7 +96,7 @@ def test_the_network_itself_is_not_asked_while_it_answers(tmp_path):
     asked = []
     model.backbone.register_forward_hook(lambda _module, args, _output: asked.append(len(args[0])))
     measured(ipvit.Shuffle(grids=("1x1", "2x2")), model, data, tmp_path, backend="openvino")
-    assert set(asked) == {2, 3}  # traced with two images, compared on three
+    assert asked == [2, 1]  # traced with two images, compared on one
 
 
 @needs_openvino
@@ -127,9 +142,9 @@ def test_a_network_that_a_trace_gets_wrong_is_refused_and_stays_refused(monkeypa
     model = ipvit.wrap(BatchInACode(), size=8)
     converted = OpenVinoNetwork(model, "fp32")
     images = torch.rand(2, 3, 8, 8)
-    examples = [torch.linspace(0, 1, n * 192).view(n, 3, 8, 8).flip(n % 2) for n in (2, 3)]
+    examples = [torch.linspace(0, 1, n * 192).view(n, 3, 8, 8).flip(n % 2) for n in (1, 2)]
     graph = backend.OpenVinoGraph
-    monkeypatch.setattr(graph, "_example", lambda self, n: examples[n - 2])
+    monkeypatch.setattr(graph, "_example", lambda self, n: examples[n - 1])
     with pytest.raises(ConversionError, match=r"OpenVINO cannot compute .*off by"):
         converted.logits(images)
     monkeypatch.setattr(graph, "_convert", lambda self: pytest.fail("tried again"))
@@ -150,6 +165,30 @@ def test_a_network_it_cannot_compute_fails_alone(tmp_path):
     )  # fmt: skip
     assert {failure["model"] for failure in run.manifest["failures"]} == {"strange"}
     assert run.records("occlusion")["model"].n_unique() == 1
+
+
+RUNS = """
+import gc
+import sys
+import ipvit
+from plain_loops import photos, quiet_vit
+
+def collecting(self, index, read=ipvit.MemoryDataset.read):
+    gc.collect()
+    return read(self, index)
+
+ipvit.MemoryDataset.read = collecting
+gc.disable()  # so that networks no longer needed are still there when the next run's processes are forked off
+for number in range(3):
+    ipvit.run(ipvit.Shuffle(grids=("2x2",), runs=2), models=quiet_vit(seed=number), data=photos(12), backend="openvino",
+              out=f"{sys.argv[1]}/{number}", workers=2, batch_size=2, progress=False)
+"""
+
+
+@needs_openvino
+def test_decoding_processes_leave_its_networks_alone_and_end(tmp_path):
+    # one that collected a network it inherited would wait for ever, for threads that it does not have
+    subprocess.run([sys.executable, "-c", RUNS, str(tmp_path)], cwd=Path(__file__).parent, timeout=120, check=True)
 
 
 @needs_openvino
@@ -244,3 +283,12 @@ def test_in_16_bits_convolutions_lie_channels_last_where_the_network_stands_it(n
     assert kernel.is_contiguous()
     with placed([model], device, Settings()):
         assert kernel.is_contiguous()
+
+
+def test_where_a_backend_answers_for_a_network_everywhere_its_layout_is_left_alone():
+    model, device = tiny_resnet(), torch.device("cpu")
+    kernel = next(p for p in model.backbone.parameters() if p.dim() == 4 and p.shape[1] > 1)
+    by_backend, by_torch = (SimpleNamespace(model=model, answers=answers) for answers in (object(), None))
+    for pairs, last in (([by_backend], False), ([by_backend, by_torch], True)):
+        with placed([model], device, Settings(precision="bf16"), pairs):
+            assert kernel.is_contiguous(memory_format=torch.channels_last) == last

@@ -1,6 +1,7 @@
 """The feature store: equal to a plain forward, computed once, whole after a kill."""
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -133,6 +134,53 @@ def test_a_file_that_was_cut_short_is_computed_again(tmp_path, vit):
     assert np.array_equal(store.extract(vit, data, [Read(0, "class")]).matrix([Read(0, "class")]), before)
 
 
+READ = Read(2, "class")
+
+
+@pytest.mark.parametrize("kind", ["block-02-class.npy", "block-02-class.sums", "labels.npy", "labels.sums"])
+def test_a_flipped_byte_is_noticed_and_its_image_computed_again(tmp_path, vit, kind):
+    data, store = photos(6), FeatureStore(tmp_path)
+    whole = store.extract(vit, data, [READ])
+    before, labels = whole.matrix([READ]).copy(), whole.labels
+    assert whole.notes == ()
+    seen = counted(vit)
+    (path,) = tmp_path.glob(f"*/{kind}")
+    content = path.read_bytes()
+    last = len(content) // 6 if kind.endswith("sums") else (len(content) - 128) // 6
+    path.write_bytes(content[:-last] + bytes([content[-last] ^ 1]) + content[len(content) - last + 1 :])
+    others = store.extract(vit, data, [READ], positions=np.arange(5))
+    assert others.notes == () and sum(seen) == 0, "it is the last image's"
+    found = store.extract(vit, data, [READ])
+    assert found.notes == ("1 rows of the stored features of net were damaged; they were computed again",)
+    assert np.array_equal(found.matrix([READ]), before) and np.array_equal(found.labels, labels)
+    assert sum(seen) == (0 if kind.startswith("labels") else 1)
+    assert store.extract(vit, data, [READ]).notes == ()
+
+
+def test_whatever_stands_in_the_files_of_a_store_no_other_number_comes_out_of_it(tmp_path, vit):
+    data, store, dice = photos(4), FeatureStore(tmp_path), random.Random(0)
+    before = store.extract(vit, data, [READ]).matrix([READ]).copy()
+    for _ in range(60):
+        path = dice.choice([*tmp_path.glob("*/*.npy"), *tmp_path.glob("*/*.sums")])
+        content = bytearray(path.read_bytes())
+        for _ in range(dice.randint(1, 4)):
+            place = dice.randrange(min(len(content), 128) if dice.random() < 0.5 else len(content))
+            content[place : place + dice.choice((1, 1, 1, 0, 2))] = bytes([dice.randrange(256)])
+        path.write_bytes(content)
+        found = store.extract(vit, data, [READ])
+        assert np.array_equal(found.matrix([READ]), before) and np.array_equal(found.labels, data.labels)
+
+
+def test_a_store_without_checksums_is_computed_anew_without_a_word(tmp_path, vit):
+    data, store = photos(4), FeatureStore(tmp_path)
+    before = store.extract(vit, data, [READ]).matrix([READ]).copy()
+    for path in tmp_path.glob("*/*.sums"):
+        path.unlink()
+    seen = counted(vit)
+    found = store.extract(vit, data, [READ])
+    assert found.notes == () and sum(seen) == 4 and np.array_equal(found.matrix([READ]), before)
+
+
 def test_two_processes_that_make_the_same_array_at_once_lose_nothing(tmp_path, monkeypatch):
     """One has looked and found no file; before it makes one, the other makes its own and writes a row."""
     first, second = (_Column(tmp_path / "x", 3, np.dtype("<f4")) for _ in range(2))
@@ -149,7 +197,8 @@ def test_two_processes_that_make_the_same_array_at_once_lose_nothing(tmp_path, m
     second.commit()
     found = _Column(tmp_path / "x", 3, np.dtype("<f4"))
     wanted = np.array([[1, 1], [0, 0], [2, 2]])
-    assert found.done.any() and np.array_equal(found.values()[found.done], wanted[found.done])
+    assert found.check(np.arange(3)) == 0 and found.done.tolist() == [True, False, True]
+    assert np.array_equal(found.values()[found.done], wanted[found.done])
     assert not list(tmp_path.glob(".*.tmp"))
 
 

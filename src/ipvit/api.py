@@ -12,7 +12,7 @@ from ipvit.engine.run import execute, shard_folder
 from ipvit.engine.store import FLUSH_SECONDS
 from ipvit.engine.study import DataEntry, ExperimentEntry, ModelEntry, Study, study_text
 from ipvit.engine.sweep import Settings
-from ipvit.errors import InputError
+from ipvit.errors import InputError, shown
 from ipvit.experiments.base import Experiment
 from ipvit.models.loading import load_model
 from ipvit.models.model import Model
@@ -77,6 +77,8 @@ def run(
     for name, value, least in (("limit", limit, 1), ("batch_size", batch_size, 1), ("workers", workers, 0)):
         if value is not None and value < least:
             raise InputError(f"{name} must be at least {least}, not {value}")
+    if not isinstance(seed, int) or not -(2**63) <= seed < 2**63:  # what a column of the records holds
+        raise InputError(f"seed must be a whole number from {-(2**63)} to {2**63 - 1}, not {shown(seed)}")
     folder = Path(out) if out is not None else Path("runs") / "-".join(experiment.name for experiment in chosen)
     share = Share.parse(shard) if shard else Share()
     settings = Settings(seed, limit, batch_size, workers, device, precision, backend, compile, strict, share)

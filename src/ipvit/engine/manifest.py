@@ -9,9 +9,9 @@ import platform
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ipvit.data.dataset import Dataset
 from ipvit.engine.sweep import Outcome, Settings
@@ -19,6 +19,7 @@ from ipvit.files import write_atomic
 from ipvit.models.model import Model
 
 MANIFEST = "manifest.json"
+FORMAT = 1
 
 _PACKAGES = ("ipvit", "torch", "torchvision", "timm", "numpy", "pillow", "opencv-python-headless", "polars")
 
@@ -37,7 +38,7 @@ def describe(
     packages = _PACKAGES if settings.backend == "torch" else (*_PACKAGES, settings.backend)
     skipped = [{"image": image, "reason": reason} for image, reason in sorted(outcome.unreadable.items())]
     return {
-        "format": 1,
+        "format": FORMAT,
         "left_out": [],
         "status": status,
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -84,12 +85,18 @@ def write_manifest(root: Path, manifest: dict[str, Any]) -> None:
 
 
 def read_manifest(root: Path) -> dict[str, Any] | None:
-    """Return the manifest of a run folder, or None where there is none, or none that can be read."""
+    """Return the manifest of a run folder, or None where there is none, or none that can be read.
+
+    A damaged one may say anything: what is returned has no value of another kind than the schema below says, and
+    nothing that the schema does not know.
+    """
     try:
-        text = (root / MANIFEST).read_text("utf-8")
-        _Manifest.model_validate_json(text)
-        return json.loads(text)
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError, RecursionError):
+        text = (root / MANIFEST).read_bytes()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return None
+    try:
+        return _Manifest.model_validate_json(text).model_dump(exclude_unset=True)
+    except ValidationError:
         return None
 
 
@@ -120,29 +127,39 @@ def _version(name: str) -> str | None:
 
 
 class _Part(BaseModel):
-    """What others rely on in a part of a manifest; there may be more in it."""
+    """A part of a manifest: every key that is written, and of what kind its value must be; others are not read."""
 
-    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
+    model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
+
+
+Whole = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Seconds = Annotated[float, Field(ge=0, le=1e12)]
 
 
 class _View(_Part):
-    size: tuple[int, int]
+    size: Annotated[list[Count], Field(min_length=2, max_length=2)]
     crop_pct: float
     interpolation: str
+    crop_mode: str = "center"
+    mean: list[float] = []
+    std: list[float] = []
 
 
 class _Network(_Part):
     name: str
     digest: str
     source: str
-    parameters: int
+    weights_sha256: str | None = None
+    parameters: Count
     preprocessing: _View
 
 
 class _Data(_Part):
     name: str
     fingerprint: str
-    images: int
+    images: Count
+    classes: Count | None = None
 
 
 class _Skipped(_Part):
@@ -153,41 +170,52 @@ class _Skipped(_Part):
 class _Failed(_Part):
     experiment: str
     model: str
-    error: str
     condition: str = ""
+    error: str
+    details: str = ""
 
 
 class _Subject(_Part):
+    name: str = ""
     fingerprint: str
+    precision: str = ""
 
 
 class _Hardware(_Part):
     machine: str
-    cores: int | None
+    system: str = ""
+    cores: Count | None
 
 
 class _Manifest(_Part):
-    status: str
+    """What the keys mean stands where they are written, in :func:`describe`, :mod:`ipvit.engine.run` and ``merge``."""
+
+    format: Literal[1] = FORMAT
+    left_out: list[str] = []
+    status: Literal["running", "interrupted", "failed", "done"]
     finished: str
-    seconds: float
+    seconds: Seconds
     experiments: list[str]
     models: list[_Network]
     data: _Data
-    images_used: int
+    selected: Count = 0
+    images_used: Count
     limited: bool
-    limit: int | None
+    limit: Count | None
     skipped: list[_Skipped]
     failures: list[_Failed]
-    seed: int
+    measured_in_this_call: Count = 0
+    notes: list[str] = []
+    shard: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,5}/[1-9][0-9]{0,5}$")] | None = None
+    batch_size: Count | None = None
+    seed: Whole
     precision: str
+    backend: str = "torch"
     device: str
     versions: dict[str, str | None]
     hardware: _Hardware
-    selected: int = 0
     subjects: dict[str, _Subject] = {}
-    shard: str | None = None
-    batch_size: int | None = None
-    left_out: list[str] = []
-    notes: list[str] = []
     damaged: list[str] = []
+    processes: Count = 1
     rests_on: list[str] = []
+    merged: list[str] = []

@@ -57,7 +57,8 @@ def merge(folders: Sequence[Path], out: Path, *, partial: bool = False) -> dict[
     manifest = _manifest(sources)
     missing = _missing(sources)
     if missing and not partial:
-        raise InputError(f"{'; '.join(missing)}; run those again, or join what is there with --partial")
+        more = f"; {len(missing) - 9} more" if len(missing) > 9 else ""
+        raise InputError(f"{'; '.join(missing[:9])}{more}; run those again, or join what is there with --partial")
     prepare_folder(out)
     with FolderLock(out):
         store = Store(out)
@@ -141,7 +142,7 @@ def _manifest(sources: Sequence[Source]) -> dict[str, Any]:
     return whole | {
         "skipped": [skipped[image] for image in sorted(skipped)],
         "selected": selected,
-        "images_used": selected - len(skipped),
+        "images_used": max(selected - len(skipped), 0),
         "limited": selected < whole["data"]["images"],
         "failures": list({repr(sorted(failure.items())): failure for failure in failures}.values()),
         "seconds": round(sum(manifest["seconds"] for manifest in manifests), 1),
@@ -162,9 +163,10 @@ def _missing(sources: Sequence[Source]) -> list[str]:
         if manifest["status"] != "done":
             lacking[share.count].append(f"shard {share} is {manifest['status']}")
     for count, sizes in _groups(sources, lambda manifest: manifest.get("batch_size")).items():
-        if len(set(sizes)) > 1:
+        known = {size for size in sizes if size is not None}
+        if len(known) > 1:
             lacking[count].append(
-                f"shards had other images as their batch sizes differ ({min(sizes)} and {max(sizes)})"
+                f"shards had other images as their batch sizes differ ({min(known)} and {max(known)})"
             )
     places = {str(folder) for folder, _ in sources}
     for folder, manifest in sources:

@@ -96,15 +96,15 @@ class Study(_Strict):
     """Experiment names, each with a mapping of its parameters."""
     out: str | None = None
     """The run folder; ``--out`` overrides it."""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] = 0
     """Everything random follows from it."""
-    limit: Annotated[int, Field(ge=1)] | None = None
+    limit: Annotated[int, Field(ge=1, lt=2**63)] | None = None
     """Use that many images only; the run is marked as limited."""
     precision: Precision = "fp32"
     """fp32, bf16 or fp16."""
     backend: Backend = "torch"
     """What computes logits and attention: torch, or openvino on a CPU."""
-    batch_size: Annotated[int, Field(ge=1)] | None = None
+    batch_size: Annotated[int, Field(ge=1, lt=2**63)] | None = None
     """Images at a time; halved by itself where they do not fit into memory."""
     workers: Annotated[int, Field(ge=0)] | None = None
     """Decoding processes."""

@@ -208,7 +208,7 @@ def sweep(
         device: where the models are.
         outcome: filled as the sweep goes on, so that it holds even when the sweep is interrupted.
         advance: told of every finished number of results, for a progress bar.
-        on_first_batch: given the first batch of each pair, for example pictures.
+        on_first_batch: given the first batch of each pair, once measured, for example to take pictures.
         one_first: calls a function, where there are several processes in one of them before the others.
     """
     chosen = choose(data, settings.limit)
@@ -216,7 +216,9 @@ def sweep(
     views = [pair.view for pair in pairs]
     workers = default_workers(device.type) if settings.workers is None else settings.workers
     size = settings.batch_size or default_batch(device)
-    bench = Bench(store.root, data, settings.seed, settings.precision, device, size, workers, outcome.unreadable)
+    bench = Bench(
+        store.root, data, settings.seed, settings.precision, device, size, workers, outcome.unreadable, outcome.notes
+    )
     one_first(lambda: _prepare([pair for pair in pairs if not pair.done[chosen].all()], bench, outcome))
     masks = any(pair.experiment.needs.masks for pair in pairs)
     if lacking := shared_memory_lacking(chunks, views, workers, masks):
@@ -249,10 +251,10 @@ def sweep(
                 ):
                     first = number not in shown and chunk.alteration is None
                     shown.update([number] if first else [])
+                    _measure_into(store, pair, batch, outcome, device, settings.precision)
                     if first:
                         with _recording_failures(pair, outcome, fatal=False), pair.model.answered_by(pair.answers):
                             on_first_batch(pair, batch)
-                    _measure_into(store, pair, batch, outcome, device, settings.precision)
                     advance(len(batch) * len(batch.conditions))
                     store.flush_if_due()
     finally:  # also on Ctrl-C: what is measured is kept

@@ -141,6 +141,7 @@ class Bench:
         batch_size: images at a time.
         workers: decoding processes.
         unreadable: id and reason of images that could not be read; to be filled, so that the manifest names them.
+        notes: what a reader must know, in sentences; to be filled, so that the manifest has them.
     """
 
     folder: Path
@@ -151,6 +152,7 @@ class Bench:
     batch_size: int
     workers: int
     unreadable: dict[str, str] = dataclasses.field(default_factory=dict)
+    notes: list[str] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass(frozen=True)

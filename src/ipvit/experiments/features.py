@@ -1,8 +1,9 @@
 """The feature store: what leaves any blocks of a network, one vector per image, computed once and kept on disk.
 
 One folder per model, data set and preprocessing holds one ``.npy`` file per block and kind of token, with room for
-every image of the data set, and a ``.done`` file that says which rows are filled. Rows reach the disk before they are
-called done, so that a process killed at any moment leaves nothing that looks finished and is not.
+every image of the data set, and a ``.sums`` file with a checksum of every row that is filled. Rows reach the disk
+before their checksums, so that a process killed at any moment leaves nothing that looks finished and is not; and a row
+that does not have its checksum when it is wanted, whatever became of the file, is computed again.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 import os
 import secrets
 import time
+import tokenize
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
@@ -42,6 +44,8 @@ FLUSH_SECONDS = 10.0
 LABELS = "labels"
 NOT_FINITE = "what the network makes of it is not finite"
 
+_SUM = np.dtype("<u8")
+_ROWS_AT_A_TIME = 4096  # when they are checked: some MB
 _TYPES = {"fp32": np.dtype("<f4"), "fp16": np.dtype("<f2")}
 
 
@@ -53,6 +57,7 @@ class Features:
         positions: ``(N,)`` int64, their positions in the data set.
         labels: ``(N,)`` int64 in the data set's own numbering; -1 where there is none.
         unreadable: id and reason of the images that were asked for and could not be read.
+        notes: what a reader must know, in sentences: how much on disk was damaged and computed again.
     """
 
     def __init__(
@@ -62,12 +67,14 @@ class Features:
         labels: NDArray[np.int64],
         ids: Sequence[str],
         unreadable: dict[str, str],
+        notes: Sequence[str] = (),
     ) -> None:
         self._arrays = arrays
         self.positions = positions
         self.labels = labels
         self.ids = tuple(ids)
         self.unreadable = unreadable
+        self.notes = tuple(notes)
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -143,6 +150,7 @@ class FeatureStore:
         folder = self._folder(model, data, view, norm, precision)
         columns = {read: _Column(folder / str(read), len(data), _TYPES[self.dtype]) for read in reads}
         labels = _Column(folder / LABELS, len(data), np.dtype("<i8"))
+        damaged = sum(column.check(wanted) for column in (*columns.values(), labels))
         missing = wanted[~_all_done([*columns.values(), labels], wanted)]
         lacking = [read for read, column in columns.items() if not column.done[missing].all()]
         unreadable: dict[str, str] = {}
@@ -155,7 +163,7 @@ class FeatureStore:
                 unreadable |= {data.ids[place]: reason for place, reason in chunk.unreadable}
                 if len(chunk.indices):
                     images = chunk.pixels[view].to(model.device).float().div_(255)
-                    found = _forward(model, images, lacking, norm)
+                    found = _forward(model, images, lacking, norm) if lacking else {}
                     finite = np.all([np.isfinite(values).all(axis=1) for values in found.values()], axis=0)
                     finite = np.broadcast_to(finite, len(chunk.indices))  # where nothing but labels was lacking
                     unreadable |= {data.ids[int(place)]: NOT_FINITE for place in chunk.indices[~finite]}
@@ -178,6 +186,9 @@ class FeatureStore:
             np.asarray(labels.values()[kept, 0], dtype=np.int64),
             [data.ids[int(place)] for place in kept],
             unreadable,
+            [f"{damaged:,} rows of the stored features of {model.name} were damaged; they were computed again"]
+            if damaged
+            else (),
         )
 
     def _folder(self, model: Model, data: Dataset, view: View, norm: bool, precision: str) -> Path:
@@ -204,23 +215,35 @@ class FeatureStore:
 
 
 class _Column:
-    """One array on disk, ``(rows, width)``, and which of its rows are filled.
+    """One array on disk, ``(rows, width)``, and a checksum of each of its rows that is filled.
 
     Rows are written through the file and not through a memory map: a full disk is then an error, not a crash.
+
+    Attributes:
+        done: which rows are there and whole; of those that :meth:`check` or :meth:`commit` was given.
     """
 
     def __init__(self, stem: Path, rows: int, dtype: np.dtype) -> None:
         self.path = stem.with_name(f"{stem.name}.npy")
         self.rows, self.dtype = rows, dtype
-        self._marks = stem.with_name(f"{stem.name}.done")
+        self._sums = stem.with_name(f"{stem.name}.sums")
         self._file = -1
-        self._written: list[NDArray[np.int64]] = []
+        self._written: list[tuple[NDArray[np.int64], NDArray[np.uint64]]] = []
         self.done = np.zeros(rows, dtype=bool)
+
+    def check(self, positions: NDArray[np.int64]) -> int:
+        """Find out which of these rows are done; return how many others were and are damaged now."""
+        if not self._sums.is_file():
+            return 0
+        sums = np.fromfile(self._sums, dtype=_SUM)
         array = self._open()
-        if array is not None and self._marks.is_file():
-            marks = np.frombuffer(self._marks.read_bytes(), dtype=np.uint8)
-            if len(marks) == (rows + 7) // 8:
-                self.done = np.unpackbits(marks, count=rows).astype(bool)
+        if len(sums) != self.rows or array is None:
+            return len(positions)
+        filled = positions[sums[positions] != 0]
+        for start in range(0, len(filled), _ROWS_AT_A_TIME):
+            places = filled[start : start + _ROWS_AT_A_TIME]
+            self.done[places] = _sums_of(array[places]) == sums[places]
+        return int((~self.done[filled]).sum())
 
     def write(self, positions: NDArray[np.int64], values: NDArray) -> None:
         """Put rows at their places, except those that are done; the next :meth:`commit` calls them done."""
@@ -235,18 +258,24 @@ class _Column:
         assert array is not None  # made where it was not there
         if self._file < 0:
             self._file = os.open(self.path, os.O_RDWR)
-        size = values.shape[1] * self.dtype.itemsize
-        cuts = np.flatnonzero(np.diff(positions) != 1) + 1
-        for places, part in zip(np.split(positions, cuts), np.split(values, cuts), strict=True):
-            _write_at(self._file, part.tobytes(), array.offset + int(places[0]) * size)
-        self._written.append(positions)
+        _write_rows(self._file, positions, values, array.offset)
+        self._written.append((positions, _sums_of(values)))
 
     def commit(self) -> None:
-        """Flush what was written, then say that it is there."""
+        """Flush what was written, then its checksums, which say that it is there."""
         if self._written:
             os.fsync(self._file)
-            self.done[np.concatenate(self._written)] = True
-            write_atomic(self._marks, np.packbits(self.done).tobytes())
+            positions, sums = (np.concatenate(parts) for parts in zip(*self._written, strict=True))
+            if not self._sums.is_file() or self._sums.stat().st_size != self.rows * _SUM.itemsize:
+                self._sums.unlink(missing_ok=True)
+                _make(self._sums, lambda path: path.write_bytes(bytes(self.rows * _SUM.itemsize)))
+            file = os.open(self._sums, os.O_RDWR)
+            try:
+                _write_rows(file, positions, sums[:, None], 0)
+                os.fsync(file)
+            finally:
+                os.close(file)
+            self.done[positions] = True
             self._written = []
         if self._file >= 0:
             os.close(self._file)
@@ -263,37 +292,56 @@ class _Column:
         if self.path.is_file():
             try:
                 array = np.load(self.path, mmap_mode="r")
-            except (ValueError, OSError, EOFError):
-                array = None  # cut short: all of it is computed again
-            if isinstance(array, np.memmap) and array.dtype == self.dtype and len(array) == self.rows:
+            except (ValueError, OSError, EOFError, OverflowError, SyntaxError, tokenize.TokenError):
+                array = None  # cut short, or its head is damaged: all of it is computed again
+            if isinstance(array, np.memmap) and self._fits(array, width):
                 return array
             if width is not None:
                 self.path.unlink(missing_ok=True)
         if width is None:
             return None
-        self._marks.unlink(missing_ok=True)
+        self._sums.unlink(missing_ok=True)
         self.done[:] = False
-        self._make(width)
+        shape = (self.rows, width)
+        _make(self.path, lambda path: np.lib.format.open_memmap(path, mode="w+", dtype=self.dtype, shape=shape))
         return np.load(self.path, mmap_mode="r")
 
-    def _make(self, width: int) -> None:
-        """Make an empty array, unless another process has just done so: what it wrote must not be lost."""
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-        np.lib.format.open_memmap(temporary, mode="w+", dtype=self.dtype, shape=(self.rows, width))
+    def _fits(self, array: np.memmap, width: int | None) -> bool:
+        right = array.dtype == self.dtype and array.ndim == 2 and len(array) == self.rows and array.flags.c_contiguous
+        return right and width in (None, array.shape[1])
+
+
+def _make(path: Path, make: Callable[[Path], object]) -> None:
+    """Make an empty file, unless another process has just done so: what it wrote must not be lost."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        make(temporary)
         try:
-            os.link(temporary, self.path)  # a rename would replace the other's
+            os.link(temporary, path)  # a rename would replace the other's
         except FileExistsError:
             pass
         except OSError:  # no links on this drive
-            temporary.replace(self.path)
-        finally:
-            temporary.unlink(missing_ok=True)
+            temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
-def _write_at(file: int, data: bytes, offset: int) -> None:
-    while data:
-        written = os.pwrite(file, data, offset)
-        data, offset = data[written:], offset + written
+def _write_rows(file: int, positions: NDArray[np.int64], rows: NDArray, offset: int) -> None:
+    """Write rows at their places in an array that begins at an offset of a file; neighbours together."""
+    cuts = np.flatnonzero(np.diff(positions) != 1) + 1
+    size = rows.shape[1] * rows.itemsize
+    for places, part in zip(np.split(positions, cuts), np.split(rows, cuts), strict=True):
+        data, at = part.tobytes(), offset + int(places[0]) * size
+        while data:
+            written = os.pwrite(file, data, at)
+            data, at = data[written:], at + written
+
+
+def _sums_of(rows: NDArray) -> NDArray[np.uint64]:
+    """Return a checksum of each row, never 0: that stands for a row that is not there."""
+    rows = np.ascontiguousarray(rows, dtype=rows.dtype).view(np.ndarray)
+    numbers = [int.from_bytes(hashlib.blake2b(row, digest_size=8).digest(), "little") or 1 for row in rows]
+    return np.array(numbers, dtype=_SUM)
 
 
 def _commit(columns: Sequence[_Column]) -> None:

@@ -93,17 +93,23 @@ class Patches:
         self._images: tuple[tuple[str, View], Tensor, Tensor] | None = None
 
     def train(self, model: Model, orders: Sequence[Order], training: Training, bench: Bench) -> None:
-        """Make sure that there are a network's own patches; what cannot be trained is told by :meth:`get`."""
+        """Make sure that there are a network's own patches; what cannot be trained is told by :meth:`get`.
+
+        One that is damaged is trained again, which the bench notes.
+        """
         for order in orders:
             key = self._key(model.digest, order, training.digest(model), bench)
             if key in self._found or self._stored(model.digest, order, key, bench) is not None:
                 continue
+            damaged = self._reasons.pop(key, "")
             try:
                 patch = self._trained(model, order, key, training, bench)
             except (ValueError, torch.OutOfMemoryError) as error:
                 self._reasons[key] = str(error)
                 continue
             save_patch(_place(model, order, key, bench.folder), patch)
+            if damaged:
+                bench.notes.append(f"{damaged}; it was trained again")
         self._images = None
 
     def get(self, digest: str, order: Order, training: str, bench: Bench) -> Tensor:
@@ -114,20 +120,29 @@ class Patches:
         """
         key = self._key(digest, order, training, bench)
         if key not in self._found:
-            path = self._stored(digest, order, key, bench)
-            if path is None:
+            pixels = self._stored(digest, order, key, bench)
+            if pixels is None:
                 raise ValueError(self._reasons.get(key, f"no patch of the network {digest[:8]} is in the run folder"))
-            self._found[key] = load_patch(path).pixels
+            self._found[key] = pixels
         return self._found[key]
 
     def _key(self, digest: str, order: Order, training: str, bench: Bench) -> str:
         look = order.look.model_dump(mode="json")
         return _digest([digest, look, order.run, training, bench.seed, bench.precision])
 
-    def _stored(self, digest: str, order: Order, key: str, bench: Bench) -> Path | None:
+    def _stored(self, digest: str, order: Order, key: str, bench: Bench) -> Tensor | None:
+        """Return the pixels of a patch in the run folder; None where there is none, or a damaged one, with a reason."""
         name = f"*-{digest[:8]}/{_name(order, key)}.json"  # written last
-        found = sorted((bench.folder / FOLDER).glob(name))
-        return next((path for path in found if path.with_suffix(".png").is_file()), None)
+        for path in sorted((bench.folder / FOLDER).glob(name)):
+            try:
+                patch = load_patch(path)
+            except InputError as error:
+                self._reasons[key] = str(error)
+                continue
+            if (patch.card.weights, patch.card.look, patch.card.run) == (digest, order.look, order.run):
+                return patch.pixels
+            self._reasons[key] = f"{str(path)!r} describes another patch than its name says"
+        return None
 
     def _trained(self, model: Model, order: Order, key: str, training: Training, bench: Bench) -> Patch:
         images, labels = self._read(model, training, bench)

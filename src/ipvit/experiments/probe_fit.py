@@ -225,6 +225,13 @@ class Fitter:
                 batch_size=self.bench.batch_size, workers=self.bench.workers,
             )  # fmt: skip
             parts.append(found)
+            self.bench.notes.extend(found.notes)
+            if found.unreadable:
+                image, reason = next(iter(found.unreadable.items()))
+                self.bench.notes.append(
+                    f"{len(found.unreadable)} images of {data.name} were left out of the fit of {self.model.name}'s "
+                    f"heads, for example {image!r}: {reason}"
+                )
             labels.append(found.labels if number == 0 else self._in_train_classes(found.labels, data))
         chooses = np.concatenate([np.full(len(part), number == 1) for number, part in enumerate(parts)])
         if self.val is None and plan.share:

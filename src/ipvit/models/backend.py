@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 import importlib.util
+import os
 import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -68,7 +71,7 @@ class OpenVinoNetwork:
     def __init__(self, model: Model, precision: str) -> None:
         self.model = model
         self.precision = precision
-        self._graphs: dict[tuple[int, ...], OpenVinoGraph] = {}
+        self._graphs: dict[tuple[object, ...], OpenVinoGraph] = {}
 
     def logits(self, images: Tensor) -> Tensor:
         """Return what :meth:`ipvit.Model.forward` returns.
@@ -84,10 +87,26 @@ class OpenVinoNetwork:
         graph = self._graph(wanted, lambda images: tuple(self.model.plain_attention(images, wanted).values()))
         return dict(zip(wanted, graph(images), strict=True))
 
-    def _graph(self, blocks: tuple[int, ...], function: Callable[[Tensor], tuple[Tensor, ...]]) -> OpenVinoGraph:
-        if blocks not in self._graphs:
-            self._graphs[blocks] = OpenVinoGraph(self.model, function, self.precision)
-        return self._graphs[blocks]
+    def prefix_attention(self, images: Tensor, block: int) -> Tensor:
+        """Return what :meth:`ipvit.Model.prefix_attention` returns, likewise."""
+        return self._graph(("prefix", block), lambda images: (self.model.plain_prefix_attention(images, block),))(
+            images
+        )[0]
+
+    def _graph(self, wanted: tuple[object, ...], function: Callable[[Tensor], tuple[Tensor, ...]]) -> OpenVinoGraph:
+        if wanted not in self._graphs:
+            self._graphs[wanted] = OpenVinoGraph(self.model, function, self.precision)
+        return self._graphs[wanted]
+
+
+@functools.cache
+def _leave_alone_in_children() -> None:
+    """Let no process that is forked off from this one, to decode images, collect a network that it inherited.
+
+    OpenVINO's destructors wait for threads that such a process does not have: it would hang for ever.
+    """
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=gc.freeze)
 
 
 class OpenVinoGraph:
@@ -133,6 +152,7 @@ class OpenVinoGraph:
         from openvino.frontend import FrontEndManager  # pyright: ignore[reportMissingImports]
         from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder  # pyright: ignore[reportMissingImports]
 
+        _leave_alone_in_children()
         # not openvino.convert_model, which tells its makers of every call
         frontend = FrontEndManager().load_by_framework("pytorch")
         with warnings.catch_warnings(), torch.no_grad(), torch.autocast("cpu", enabled=False):
@@ -157,7 +177,7 @@ class OpenVinoGraph:
         return compiled.create_infer_request()
 
     def _compare(self) -> None:
-        images = self._example(3)
+        images = self._example(1)  # another number than was traced
         with torch.inference_mode(), torch.autocast("cpu", enabled=False):
             own, answers = self.function(images), self._answer(images)
         for mine, answer in zip(own, answers, strict=True):

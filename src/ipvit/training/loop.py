@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-import math
 import pickle
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import numpy as np
 import torch
@@ -116,6 +115,7 @@ class Loop:
 
     def _train_epoch(self, epoch: int, bar: Progress, task: TaskID) -> dict[str, Any]:
         recipe, total = self.recipe, torch.zeros((), device=self.accelerator.device)
+        good = torch.zeros_like(total)  # steps before the first whose loss was not finite
         chosen = self._epoch(epoch)
         start = time.perf_counter()
         self.wrapped.train()
@@ -123,22 +123,42 @@ class Loop:
             batches = self.train.batches(chosen, epoch)
             for step in range(self.steps):
                 total += self._update(batches, epoch, epoch * self.steps + step)
+                good += total.isfinite()  # a sum that is not finite stays so
                 bar.update(task, advance=1)
                 if step % 20 == 19:  # reading the loss waits for the device
+                    self._check_loss(good, epoch, step)
                     speed = (step + 1) * self.images_per_update / (time.perf_counter() - start)
                     bar.update(task, loss=f"loss {total.item() / (step + 1):.3f}", speed=f"{speed:.0f} images/s")
+        self._check_loss(good, epoch, self.steps - 1)
+        self._check_weights(epoch)
         loss = cast(Tensor, self.accelerator.reduce(total, "mean")).item() / self.steps
         seconds = time.perf_counter() - start
-        if not math.isfinite(loss):
-            raise InputError(
-                f"the loss became {loss} in epoch {epoch + 1}; lower lr ({recipe.lr:g}) or use precision: no"
-            )
         return {
             "epoch": epoch + 1,
             "loss": loss,
             "lr": self.optimizer.param_groups[0]["lr"],
             "images_per_second": round(self.steps * self.images_per_update / seconds, 1),
         }
+
+    def _check_loss(self, good: Tensor, epoch: int, step: int) -> None:
+        """Stop where the loss was not finite in any process: it would never be again, and nothing of it is saved."""
+        steps = cast(Tensor, self.accelerator.gather(good.reshape(1))).min().item()
+        if steps <= step:
+            self._stop("the loss is not finite", epoch, f"step {int(steps) + 1} of {self.steps}")
+
+    def _check_weights(self, epoch: int) -> None:
+        """Stop where the last steps spoilt the weights though their losses were finite."""
+        module = self.objective.module
+        spoilt = [name for name, weight in module.named_parameters() if not bool(weight.isfinite().all())]
+        spoilt += [name for name, buffer in module.named_buffers() if bool(buffer.isnan().any())]  # masks may be inf
+        if spoilt:
+            self._stop(f"{spoilt[0]} is not finite", epoch, "its last step")
+
+    def _stop(self, what: str, epoch: int, where: str) -> NoReturn:
+        kept = f"{str(self.out)!r} keeps epoch {epoch}" if epoch else "nothing was saved"
+        raise InputError(
+            f"{what} since epoch {epoch + 1}, {where}; {kept}: lower lr ({self.recipe.lr:g}) or use precision: no"
+        )
 
     def _epoch(self, epoch: int) -> list[np.ndarray]:
         """Return the sightings of each of this process's batches, ``accumulate`` of them an update."""

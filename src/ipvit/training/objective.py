@@ -167,7 +167,8 @@ def accuracies(model: Model, batches: Batches, accelerator: Accelerator) -> dict
         answers = {"top1": by_token["mean"] if heads else model(images)}
         answers |= {f"top1_{token}": logits for token, logits in by_token.items() if token != "mean"}
         for name, logits in answers.items():
-            right[name] = right.get(name, torch.zeros_like(count)) + (logits.argmax(1) == labels).sum()
+            hits = (logits.argmax(1) == labels) & logits.isfinite().all(dim=1)  # of NaN, argmax is 0
+            right[name] = right.get(name, torch.zeros_like(count)) + hits.sum()
         count += len(labels)
     names = ["top1", *(f"top1_{token}" for token in ("class", model.distillation_token) if heads)]
     numbers = torch.stack([*(right.get(name, torch.zeros_like(count)) for name in names), count])
