@@ -23,6 +23,10 @@ from torch.utils.flop_counter import FlopCounterMode
 import ipvit
 from ipvit.data.decode import apply_view
 from ipvit.data.subset import select
+from ipvit.engine.device import keeping_memory, numerics
+from ipvit.engine.preparation import placed
+from ipvit.engine.sweep import Settings
+from ipvit.models.backend import OpenVinoNetwork
 
 
 def options(description: str | None) -> argparse.ArgumentParser:
@@ -87,6 +91,9 @@ class Taken:
     wall: float = 0.0
     cpu: float = 0.0
 
+    def __mul__(self, times: float) -> Taken:
+        return Taken(self.wall * times, self.cpu * times)
+
     def __str__(self) -> str:
         return f"{self.wall:9.1f} {self.cpu:8.1f}"
 
@@ -98,6 +105,30 @@ def clock() -> Iterator[Taken]:
     wall, cpu = time.perf_counter(), sum(os.times()[:4])
     yield taken
     taken.wall, taken.cpu = time.perf_counter() - wall, sum(os.times()[:4]) - cpu
+
+
+@contextlib.contextmanager
+def as_in_a_run(model: ipvit.Model, backend: str, precision: str) -> Iterator[None]:
+    """Let a model compute as it does in a run with these settings; a backend converts it when it is first called."""
+    device = torch.device("cpu")
+    answers = OpenVinoNetwork(model, precision) if backend == "openvino" else None
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(placed([model], device, Settings(backend=backend, precision=precision)))
+        stack.enter_context(numerics(device, precision))
+        stack.enter_context(torch.inference_mode())
+        stack.enter_context(model.answered_by(answers))
+        yield
+
+
+def passes_alone(function: Callable[[Tensor], object], images: Tensor, batch: int, times: int) -> Taken:
+    """Return the time of a function on images in memory, so many times over: two are measured."""
+    parts = images.split(batch)
+    function(parts[0])
+    with clock() as taken:
+        for _ in range(min(times, 2)):
+            for part in parts:
+                function(part)
+    return taken * max(1.0, times / 2)
 
 
 HEADER = f"{'':34}{'baseline s':>18}  {'ipvit s':>16}   {'ratio':>12}\n{'':34}{'wall':>9} {'cpu':>8}" + (
@@ -139,25 +170,33 @@ def operations(model: ipvit.Model) -> int:
 
 
 def matrix_rate(precision: str = "fp32", backend: str = "torch") -> float:
-    """Return the operations a second of a large matrix product with this backend, the best of several."""
+    """Return the operations a second of a large matrix product with this backend, the best of several.
+
+    torch on a processor has a library for products and another one for convolutions: a convolution is measured too.
+    """
     n, k = 4096, 1024
     left, right = torch.randn(n, k), torch.randn(k, k)
     if backend == "openvino":
-        multiply = _openvino_product(left, right, precision)
-    else:
-        dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
-        left, right = left.to(dtype), right.to(dtype)
+        return _best_rate(_openvino_product(left, right, precision), n * k * k)
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    left, right = left.to(dtype), right.to(dtype)
+    images = torch.randn(16, 256, 14, 14, dtype=dtype).to(memory_format=torch.channels_last)
+    kernel = torch.randn(256, 256, 3, 3, dtype=dtype).to(memory_format=torch.channels_last)
+    return max(
+        _best_rate(lambda: torch.nn.functional.linear(left, right), n * k * k),
+        _best_rate(lambda: torch.nn.functional.conv2d(images, kernel, padding=1), images.numel() * kernel[0].numel()),
+    )
 
-        def multiply() -> object:
-            return torch.nn.functional.linear(left, right)
 
-    multiply()
+def _best_rate(function: Callable[[], object], multiplications: int) -> float:
     seconds = []
-    for _ in range(10):
-        started = time.process_time()
-        multiply()
-        seconds.append(time.process_time() - started)
-    return 2 * n * k * k / min(seconds)
+    with torch.inference_mode(), keeping_memory(torch.device("cpu")):
+        function()
+        for _ in range(10):
+            started = time.process_time()
+            function()
+            seconds.append(time.process_time() - started)
+    return 2 * multiplications / min(seconds)
 
 
 def floor(model: ipvit.Model, passes: int, precision: str = "fp32", backend: str = "torch") -> str:

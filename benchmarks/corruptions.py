@@ -1,11 +1,11 @@
-"""Images per second of every corruption, on one thread, beside the published algorithms and a library, and the share
+"""Images per second of every corruption, on one thread, beside the published algorithms and a package, and the share
 of a ResNet-50 evaluation that all 95 versions of an image take.
 
-    python benchmarks/corruptions.py [--severity 3] [--size 224] [--images FOLDER] [--library PYTHON] [--share]
+    python benchmarks/corruptions.py [--severity 3] [--size 224] [--images FOLDER] [--reference PYTHON] [--share]
 
 ``published`` is the algorithm of the code released with ImageNet-C, written plainly on numpy, scipy and OpenCV: loops
 over pixels and over taps, float64 throughout. Its motion blur calls ImageMagick; here it sums shifted images.
-``imagecorruptions`` is the package ``imagecorruptions-imaug``, which wants an environment of its own: ``--library``
+``imagecorruptions`` is the package ``imagecorruptions-imaug``, which wants an environment of its own: ``--reference``
 names the Python of one where it is installed. It works in a process of its own, corruption by corruption in turn with
 ipvit, and compiles its glass blur before the clock starts.
 
@@ -28,6 +28,7 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
+from ipvit.engine.device import keeping_memory
 from ipvit.perturb.corruptions import CORRUPTIONS, EXTRA, SEVERITIES, corrupt, jpeg85
 from ipvit.perturb.corruptions.frost_textures import textures
 
@@ -161,7 +162,7 @@ def seconds(step: Step, images: list[np.ndarray], at_least: float = 0.4) -> floa
     return float(np.median(times))
 
 
-class Library:
+class Reference:
     """The package in its own environment, asked for one corruption at a time."""
 
     SCRIPT = """
@@ -201,27 +202,29 @@ for line in sys.stdin:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            raise SystemExit("the library's process has ended; is imagecorruptions-imaug installed there?")
+            raise SystemExit("the reference's process has ended; is imagecorruptions-imaug installed there?")
         return line
 
 
-def table(severity: int, images: list[np.ndarray], library: Library | None) -> None:
+def table(severity: int, images: list[np.ndarray], reference: Reference | None) -> None:
     """Print images/s of every corruption."""
-    heads = ["ipvit", "published"] + ["imagecorruptions"] * (library is not None)
+    heads = ["ipvit", "published"] + ["imagecorruptions"] * (reference is not None)
     print(f"{'corruption':20}" + "".join(f"{head:>18}" for head in heads))
     total = dict.fromkeys(heads, 0.0)
     for name in CORRUPTIONS + EXTRA:
         times = {"ipvit": seconds(lambda image: corrupt(image, name, severity, 0), images)}  # noqa: B023 - called now
         if name in PUBLISHED:
             times["published"] = seconds(lambda image: np.uint8(PUBLISHED[name](image, severity - 1)), images)  # noqa: B023
-        if library:
-            times["imagecorruptions"] = library.seconds(name, severity)
+        if reference:
+            times["imagecorruptions"] = reference.seconds(name, severity)
         print(f"{name:20}" + "".join(f"{1 / times[h]:18.1f}" if h in times else f"{'':18}" for h in heads), flush=True)
         if name in CORRUPTIONS:
             for head in heads:
                 total[head] += times.get(head, times["ipvit"])
     print(f"{'the 15, ms an image':20}" + "".join(f"{1000 * total[head]:18.1f}" for head in heads))
     print("(the published total takes ipvit's time where no published algorithm is listed)")
+    bare = seconds(lambda image: np.clip(image.astype(np.float32), 0, 255).astype(np.uint8), images)
+    print(f"{'floor, ms an image':20}{15 * 1000 * bare:18.1f}  15 times every pixel to float32, clipped and back")
 
 
 def share(images: list[np.ndarray], batch: int = 16) -> None:
@@ -237,7 +240,7 @@ def share(images: list[np.ndarray], batch: int = 16) -> None:
     pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float().div(255)
     pixels = pixels.repeat(-(-batch // len(images)), 1, 1, 1)[:batch].contiguous()
     times = []
-    with torch.inference_mode():
+    with torch.inference_mode(), keeping_memory(torch.device("cpu")):  # as in a run
         network(pixels)
         for _ in range(5):
             started = time.process_time()
@@ -255,7 +258,7 @@ def main() -> None:
     parser.add_argument("--severity", type=int, default=3)
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--images", type=Path, help="a folder of photos; smooth noise by default")
-    parser.add_argument("--library", help="the Python of an environment with imagecorruptions-imaug")
+    parser.add_argument("--reference", help="the Python of an environment with imagecorruptions-imaug")
     parser.add_argument("--share", action="store_true", help="the 95 versions against ResNet-50 instead of the table")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
@@ -269,8 +272,8 @@ def main() -> None:
         return
     print(f"severity {arguments.severity}, images/s (median)")
     with tempfile.TemporaryDirectory() as folder:
-        library = Library(arguments.library, images, folder) if arguments.library else None
-        table(arguments.severity, images, library)
+        reference = Reference(arguments.reference, images, folder) if arguments.reference else None
+        table(arguments.severity, images, reference)
 
 
 if __name__ == "__main__":

@@ -5,10 +5,10 @@
     python benchmarks/occlusion.py --data PATH/TO/CLASS/FOLDERS --images 48 --runs 2 --memory
 
 The baseline makes a fresh pass over the files for every level and run, in fp32 eager mode, with one mask for the whole
-batch, as the script released with the paper does. ``pure forward`` is nothing but the network on images that are
-already in memory, as often as ipvit calls it. ``--fastest`` adds the other settings, with the share of ipvit's own fp32
-predictions that they change. ``--memory`` prints the peak memory of runs with more images and conditions instead.
-Without ``--data`` random JPEG files of ImageNet's usual size are made.
+batch, as the script released with the paper does. ``pure forward`` is nothing but the network, with the same settings,
+on images that are already in memory, as often as ipvit calls it; two passes over them are measured. ``--fastest`` adds
+the other settings, with the share of ipvit's own fp32 predictions that they change. ``--memory`` prints the peak memory
+of runs with more images and conditions instead. Without ``--data`` random JPEG files of ImageNet's usual size are made.
 """
 
 from __future__ import annotations
@@ -21,7 +21,20 @@ from pathlib import Path
 
 import polars as pl
 import torch
-from common import HEADER, Files, Taken, clock, floor, options, row, settings_of, timed_run, working_folder
+from common import (
+    HEADER,
+    Files,
+    Taken,
+    as_in_a_run,
+    clock,
+    floor,
+    options,
+    passes_alone,
+    row,
+    settings_of,
+    timed_run,
+    working_folder,
+)
 
 import ipvit
 from ipvit.perturb import n_dropped
@@ -45,16 +58,11 @@ def authors_procedure(model: ipvit.Model, files: Files, runs: int) -> Taken:
     return taken
 
 
-def pure_forward(model: ipvit.Model, files: Files, calls: int) -> Taken:
+def pure_forward(model: ipvit.Model, files: Files, calls: int, backend: str, precision: str) -> Taken:
     """Return the time of the network alone, ``calls`` times over the images."""
     images = torch.stack([files[i][0] for i in range(len(files))])
-    with torch.inference_mode():
-        model(images[: files.batch])
-        with clock() as taken:
-            for _ in range(calls):
-                for part in images.split(files.batch):
-                    model(part)
-    return taken
+    with as_in_a_run(model, backend, precision):
+        return passes_alone(model, images, files.batch, calls)
 
 
 def measure(name: str, arguments: argparse.Namespace, folder: Path) -> None:
@@ -64,19 +72,26 @@ def measure(name: str, arguments: argparse.Namespace, folder: Path) -> None:
     calls = 1 + 9 * arguments.runs
     experiment = ipvit.Occlusion(levels=LEVELS, runs=arguments.runs)
     out = folder / name.replace("/", "-").replace(":", "-")
-    pure = pure_forward(model, files, calls)
+
+    def alone(ours: Taken, backend: str, precision: str) -> str:
+        pure = pure_forward(model, files, calls, backend, precision)
+        return (
+            f"  pure forward {pure.wall:.1f} s wall, {pure.cpu:.1f} s cpu: {baseline.cpu / pure.cpu:.2f} would be its "
+            f"ratio; ipvit takes {ours.cpu - pure.cpu:+.1f} s cpu ({ours.cpu / pure.cpu - 1:+.1%})\n"
+            f"  {floor(model, calls * len(files), precision, backend)}"
+        )
+
     ours, plain = timed_run(experiment, model, arguments, out, **settings_of(arguments))
     baseline = authors_procedure(model, files, arguments.runs)
     print(row(name, baseline, ours))
-    print(f"  pure forward {pure.wall:.1f} s wall, {pure.cpu:.1f} s cpu: overhead "
-          f"{ours.wall / pure.wall - 1:+.1%} wall, {ours.cpu / pure.cpu - 1:+.1%} cpu")  # fmt: skip
-    print(f"  {floor(model, calls * len(files), arguments.precision, arguments.backend)}")
+    print(alone(ours, arguments.backend, arguments.precision), flush=True)
     for backend, precision in FASTEST if arguments.fastest else ():
         if backend == "openvino" and importlib.util.find_spec(backend) is None:
             print("  openvino: needs pip install 'ipvit[openvino]'")
             continue
         faster, run = timed_run(experiment, model, arguments, out, backend=backend, precision=precision)
         print(row(f"  {precision} {backend}", baseline, faster), f"  {share_changed(plain, run):.2%} changed")
+        print(alone(faster, backend, precision), flush=True)
 
 
 def share_changed(plain: ipvit.Run, other: ipvit.Run) -> float:

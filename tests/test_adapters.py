@@ -200,6 +200,20 @@ def test_attention_maps_are_distributions_over_all_tokens(name: str) -> None:
     assert not torch.allclose(maps[0], maps[1])
 
 
+@pytest.mark.parametrize("name", make_all_with("attention"))
+def test_the_rows_of_the_prefix_tokens_are_those_of_the_whole_map(name: str) -> None:
+    adapter, images = make(name)
+    count = len(adapter.prefix)
+    with torch.no_grad():
+        for block, whole in adapter.attention(images, range(adapter.n_blocks)).items():
+            assert adapter.n_heads(block) == whole.shape[1]
+            if count:
+                rows = adapter.prefix_attention(images, block)
+                assert rows.shape == (*whole.shape[:2], count, whole.shape[-1])
+                close(rows, whole[:, :, :count])
+        close(logits(adapter, images), logits(make(name)[0], images))  # what was changed for it is as before
+
+
 @pytest.mark.parametrize("name", make_all_with("token_removal"))
 def test_removing_no_patch_gives_the_plain_logits_and_removing_some_does_not(name: str) -> None:
     adapter, images = make(name)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import sys
 from collections.abc import Iterator
 from typing import Literal, get_args
 
@@ -11,6 +13,9 @@ import torch
 from ipvit.errors import InputError
 
 Precision = Literal["fp32", "bf16", "fp16"]
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
+"""Names of settings in glibc's ``malloc.h``."""
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -58,6 +63,29 @@ def numerics(device: torch.device, precision: str) -> Iterator[None]:
             yield
     finally:
         torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
+
+
+@contextlib.contextmanager
+def keeping_memory(device: torch.device) -> Iterator[None]:
+    """Let the process keep the memory of large tensors that are freed, on the CPU under glibc; elsewhere do nothing.
+
+    glibc takes blocks above 32 MB from the system one by one and gives them back when they are freed. A network's
+    layers then wait for the system to clear fresh pages, again for every layer: up to a third of a pass.
+    """
+    library = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if device.type != "cpu" or not hasattr(library, "mallopt"):
+        yield
+        return
+    assert library is not None
+    library.mallopt(_M_MMAP_MAX, 0)
+    library.mallopt(_M_TRIM_THRESHOLD, -1)
+    try:
+        yield
+    finally:  # the largest values that glibc itself would choose: once set, it no longer adapts them
+        library.mallopt(_M_MMAP_MAX, 65536)
+        library.mallopt(_M_MMAP_THRESHOLD, 32 * 2**20)
+        library.mallopt(_M_TRIM_THRESHOLD, 64 * 2**20)
+        library.malloc_trim(0)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -113,7 +113,7 @@ def estimate(
     settings = of_this_process(settings, device, Team())
     look_up(pairs, Store(out))
     parts: list[Part] = []
-    with placed(models, device, settings), tempfile.TemporaryDirectory() as scratch:
+    with placed(models, device, settings, pairs), tempfile.TemporaryDirectory() as scratch:
         decoding = 0.0
         for work in works_of(pairs, data, settings):
             if not work.pairs:

@@ -99,7 +99,7 @@ def _is_picture(path: Path) -> bool:
 def _png(image: Tensor) -> bytes:
     pixels = (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
+    Image.fromarray(pixels).save(buffer, "PNG", compress_level=2)  # a third of the default's time, 3 % more bytes
     return buffer.getvalue()
 
 

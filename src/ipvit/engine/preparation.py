@@ -12,7 +12,7 @@ import torch
 from ipvit.data.dataset import Dataset
 from ipvit.data.loader import default_workers
 from ipvit.data.subset import choose
-from ipvit.engine.device import numerics, pick_device
+from ipvit.engine.device import keeping_memory, numerics, pick_device
 from ipvit.engine.distributed import Team
 from ipvit.engine.store import Store
 from ipvit.engine.sweep import Pair, Settings, batches_of_images, default_batch, lacks, prepare_pair
@@ -82,16 +82,18 @@ def _pairs(able: Sequence[tuple[Experiment, Model]], data: Dataset, settings: Se
     Raises:
         InputError: something does not fit, or a backend was asked for and no experiment can go through it.
     """
+    if settings.backend == "torch":
+        return [prepare_pair(experiment, model, data, settings) for experiment, model in able]
     by_itself = dataclasses.replace(settings, backend="torch")
     inside = {id(experiment) for experiment, model in able if not experiment.whole_passes(model)}
-    if settings.backend != "torch" and all(id(experiment) in inside for experiment, _ in able):
+    if all(id(experiment) in inside for experiment, _ in able):
         names = ", ".join(dict.fromkeys(experiment.name for experiment, _ in able))
         raise InputError(f"the backend {settings.backend} computes logits and attention, but {names} read more")
     networks = {model.name: OpenVinoNetwork(model, settings.precision) for _, model in able}
     pairs = []
     for experiment, model in able:
         pair = prepare_pair(experiment, model, data, by_itself if id(experiment) in inside else settings)
-        if settings.backend != "torch" and id(experiment) not in inside:
+        if id(experiment) not in inside:
             pair.answers = networks[model.name]  # converted once for all experiments
         pairs.append(pair)
     return pairs
@@ -153,18 +155,30 @@ def take_share(work: Work, device: torch.device, team: Team) -> int:
 
 
 @contextlib.contextmanager
-def placed(models: Sequence[Model], device: torch.device, settings: Settings) -> Iterator[None]:
-    """Put the networks on the device, compiled where asked for; afterwards they are where and what they were."""
+def placed(
+    models: Sequence[Model], device: torch.device, settings: Settings, pairs: Sequence[Pair] = ()
+) -> Iterator[None]:
+    """Put the networks on the device, compiled where asked for; afterwards they are where and what they were.
+
+    Args:
+        models: the networks.
+        device: where to.
+        settings: how the study is run.
+        pairs: what is to be measured; a network that a backend answers for everywhere keeps its layout.
+    """
+    of_torch = {pair.model for pair in pairs if pair.answers is None}
+    answered = {pair.model for pair in pairs} - of_torch
     before = [(model, model.device, model.backbone) for model in models]
     short = settings.precision != "fp32" and device.type in ("cpu", "cuda")
     try:
         for model in models:
             model.to(device).eval()
-            if short:
+            if short and model not in answered:
                 _put_channels_last(model, device, settings.precision)
             if settings.compile and not hasattr(model.backbone, "_orig_mod"):
                 model.backbone = torch.compile(model.backbone)  # pyright: ignore[reportAttributeAccessIssue]
-        yield
+        with keeping_memory(device):
+            yield
     finally:
         for model, earlier, backbone in before:
             model.backbone = backbone

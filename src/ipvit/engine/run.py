@@ -20,7 +20,7 @@ from ipvit.errors import InputError
 from ipvit.experiments.base import Experiment
 from ipvit.files import clear_unfinished, write_atomic
 from ipvit.models.model import Model
-from ipvit.terminal import Terminal
+from ipvit.terminal import progress as progress_bar
 
 STUDY = "study.yaml"
 SHARDS = "shards"
@@ -69,7 +69,7 @@ def execute(
     team.agree("data and models", (data.fingerprint, [model.digest for model in models]))
     settings = of_this_process(settings, device, team)
     team.agree("batch size", settings.batch_size)
-    with _held(out, fresh, team) as lock, placed(models, device, settings):
+    with _held(out, fresh, team) as lock, placed(models, device, settings, pairs):
         store = Store(out, flush_seconds, mend=team.leads)
         team.in_turn(lambda: look_up(pairs, store), per_machine=False)
         rests_on = [str(folder.resolve()) for folder in known if look_up(pairs, Store(folder))]
@@ -106,7 +106,7 @@ def execute(
                 _keep_study(out, study_yaml)
             write("running", outcome)
             missing = sum(count_missing(work.pairs, work.data, work.settings) for work in works)
-            with _progress_bar(missing, progress and team.leads) as advance:
+            with progress_bar("measuring", missing, shown=progress and team.leads) as advance:
                 for work in works:
                     sweep(
                         work.pairs, work.data, store, work.settings, device, outcome,
@@ -197,14 +197,3 @@ def _with_earlier(manifest: dict[str, Any], earlier: dict[str, Any] | None) -> d
     if manifest["status"] == "running":
         manifest["skipped"] = manifest["skipped"] or earlier.get("skipped", [])
     return manifest
-
-
-@contextlib.contextmanager
-def _progress_bar(total: int, shown: bool) -> Iterator[Any]:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Terminal(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not shown or not console.is_terminal or total == 0) as bar:
-        task = bar.add_task("measuring", total=total)
-        yield lambda n: bar.advance(task, n)

@@ -56,11 +56,9 @@ class Salience:
             raise InputError(f"salience: {model.name} has {model.adapter.n_blocks} blocks, no block {self.block}")
         if self.head not in ("mean", "rollout") and not self.head.isdecimal():
             raise InputError(f"salience: a head is a number, mean or rollout, not {self.head!r}")
-        with torch.inference_mode():
-            blank = torch.zeros(1, 3, *model.image_size, device=model.device)
-            (attention,) = model.attention(blank, [self.block % model.adapter.n_blocks]).values()
-        if self.head.isdecimal() and int(self.head) >= attention.shape[1]:
-            raise InputError(f"salience: {model.name} has heads 0 to {attention.shape[1] - 1}, no head {self.head}")
+        heads = model.n_heads(self.block % model.adapter.n_blocks)
+        if self.head.isdecimal() and int(self.head) >= heads:
+            raise InputError(f"salience: {model.name} has heads 0 to {heads - 1}, no head {self.head}")
         self._model = model
 
     @property

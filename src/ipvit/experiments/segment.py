@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import weakref
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
 import polars as pl
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field, PrivateAttr, field_validator
 from torch import Tensor
 
 from ipvit.data.loader import VOID
@@ -65,6 +66,8 @@ class Segment(Experiment):
     protocol: Literal["ours", "authors"] = "ours"
     """authors: pixels marked as void count as background, and images are scaled bilinearly, as in their code."""
 
+    _latest: tuple[weakref.ref[Model], weakref.ref[Tensor], dict[str, Tensor]] | None = PrivateAttr(default=None)
+
     @field_validator("thresholds")
     @classmethod
     def _not_empty_and_once(cls, value: tuple[float, ...]) -> tuple[float, ...]:
@@ -96,11 +99,8 @@ class Segment(Experiment):
 
     def conditions(self, model: Model) -> Sequence[SegmentCondition]:
         """Return token x threshold x head, the oracle and the mean among them, and the masks without a network."""
-        with torch.inference_mode():
-            blank = torch.zeros(1, 3, *model.image_size, device=model.device)
-            heads = self._attention(model, blank)[_tokens(model)[0]].shape[1]
-        names = [*map(str, range(heads)), MEAN, BEST]
         block = self.block % model.adapter.n_blocks
+        names = [*map(str, range(model.n_heads(block))), MEAN, BEST]
         return [
             *(
                 SegmentCondition(token, block, threshold, head, self.protocol)
@@ -121,6 +121,8 @@ class Segment(Experiment):
         for condition in batch.conditions:
             groups.setdefault((condition.token, condition.threshold), []).append(condition)
         attention = self._attention(model, batch.images) if any(token for token, _ in groups) else {}
+        if attention:
+            self._latest = weakref.ref(model), weakref.ref(batch.images), attention
         names = ["jaccard"] if batch.regions.shape[1] == 1 else ["jaccard", "jaccard_instance"]
         for (token, threshold), conditions in groups.items():
             masks = {name: mask for name, mask in _without_network(batch.images).items() if not token}
@@ -178,9 +180,11 @@ class Segment(Experiment):
     def examples(self, model: Model, batch: Batch) -> Iterator[ExampleImage]:
         """Yield some images with the outlines of their objects, and the masks of the best head and of the mean."""
         assert batch.regions is not None
+        attention = self._measured(model, batch.images)
         part = batch.part(0, _EXAMPLES)
         assert part.regions is not None
-        attention = self._attention(model, part.images)
+        if attention is None:
+            attention = self._attention(model, part.images)
         threshold = min(self.thresholds, key=lambda value: abs(value - 0.9))
         for row, image in enumerate(part.images):
             objects = (part.regions[row, -1] > 0) & (part.regions[row, -1] != VOID)
@@ -195,6 +199,12 @@ class Segment(Experiment):
                     caption = f"{model.name}, {token} token, {words}: Jaccard {100 * values[name][0]:.0f}"
                     yield ExampleImage(caption, outlined(image, objects, mask))
 
+    def _measured(self, model: Model, images: Tensor) -> dict[str, Tensor] | None:
+        """Return the attention that was last measured, if it was this network's on these very images."""
+        if self._latest is None or self._latest[0]() is not model or self._latest[1]() is not images:
+            return None
+        return self._latest[2]
+
     def _attention(self, model: Model, images: Tensor) -> dict[str, Tensor]:
         """Return per token the attention from it to the patches, ``(B, heads, rows, columns)``."""
         adapter = model.adapter
@@ -204,7 +214,7 @@ class Segment(Experiment):
         step = max(1, _MOST_CELLS // (16 * (rows * columns + first) ** 2))
         parts: dict[str, list[Tensor]] = {token: [] for token in _tokens(model)}
         for start in range(0, len(images), step):
-            maps = model.attention(images[start : start + step], [block])[block]
+            maps = model.prefix_attention(images[start : start + step], block)
             for token, found in parts.items():
                 seen = maps[:, :, adapter.prefix.index(token), first:]
                 found.append(seen.unflatten(-1, (rows, columns)).clone())

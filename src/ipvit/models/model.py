@@ -161,6 +161,23 @@ class Model(nn.Module):
         found = self._able("attention").attention(self.normalize(images), blocks)
         return {block: attention.float() for block, attention in found.items()}
 
+    def prefix_attention(self, images: Tensor, block: int) -> Tensor:
+        """Return a map's rows ``(B, heads, P, T)`` of the prefix tokens; see :meth:`Adapter.prefix_attention`."""
+        return (self.plain_prefix_attention if self._answers is None else self._answers.prefix_attention)(images, block)
+
+    def plain_prefix_attention(self, images: Tensor, block: int) -> Tensor:
+        """Return the rows that the backbone itself computes; see :meth:`answered_by`."""
+        return self._able("attention").prefix_attention(self.normalize(images), block).float()
+
+    def n_heads(self, block: int) -> int:
+        """Return how many attention maps a block has; takes a pass only where the network's family cannot tell."""
+        found = self._able("attention").n_heads(block)
+        if found is None:
+            with torch.inference_mode():
+                blank = torch.zeros(1, 3, *self.image_size, device=self.device)
+                found = self.plain_prefix_attention(blank, block).shape[1]
+        return found
+
     def until(self, images: Tensor, block: int) -> FeatureState:
         """Return what enters a block, for images in [0, 1]; see :meth:`Adapter.until`."""
         return self._able("feature_drop").until(self.normalize(images), block)

@@ -152,6 +152,17 @@ class Adapter:
         """
         raise self._cannot("attention")
 
+    def prefix_attention(self, images: Tensor, block: int) -> Tensor:
+        """Return the rows ``(B, heads, P, T)`` of a block's maps whose queries are the ``P`` prefix tokens.
+
+        A family computes no others where it can: they are a thousandth of a map of 32 x 32 patches.
+        """
+        return self.attention(images, [block])[block][:, :, : len(self.prefix)]
+
+    def n_heads(self, block: int) -> int | None:
+        """Return how many attention maps a block has; None where only :meth:`attention` tells."""
+        return None
+
     def until(self, images: Tensor, block: int) -> FeatureState:
         """Run the network up to a block and return what enters it (appendix C)."""
         raise self._cannot("feature_drop")
@@ -252,17 +263,22 @@ def checked_mask(keep: Tensor, batch: int, grid: tuple[int, int]) -> Tensor:
     return keep.reshape(keep.shape[0], places).expand(batch, places)
 
 
-def checked_attention(maps: Mapping[int, Tensor]) -> dict[int, Tensor]:
+def checked_attention(maps: Mapping[int, Tensor], queries: int | None = None) -> dict[int, Tensor]:
     """Return the maps, all of them ``(B, heads, T, T)`` with rows that sum to one.
 
     Rows that are not finite pass: they come of single images, whose results say so.
+
+    Args:
+        maps: by block.
+        queries: how many rows there should be; None for as many as columns.
 
     Raises:
         InputError: a map is empty, or is no such thing.
     """
     for block, attention in maps.items():
-        if attention.dim() != 4 or attention.numel() == 0 or attention.shape[-1] != attention.shape[-2]:
-            raise InputError(f"block {block}: {tuple(attention.shape)} is not an attention map (B, heads, T, T)")
+        shape = attention.shape
+        if len(shape) != 4 or attention.numel() == 0 or shape[-2] != (shape[-1] if queries is None else queries):
+            raise InputError(f"block {block}: {tuple(shape)} is not an attention map (B, heads, T, T)")
         rounding = 1e-4 if attention.dtype == torch.float32 else 1e-2
         errors = (attention.float().sum(dim=-1) - 1).abs()
         error = torch.where(errors.isfinite(), errors, 0).max().item()

@@ -73,9 +73,13 @@ class HuggingFaceTransformer(TransformerAdapter):
         return [Tap(queries, "output"), Tap(keys, "output")]
 
     def _attention_map(self, block: Any, flows: list[Flow]) -> Tensor:
-        queries, keys = flows[0].args[0], flows[1].args[0]
+        queries, keys = flows[0].args[0][:, : self._queries], flows[1].args[0]
         heads = self.network.config.num_attention_heads
         return softmax_map(queries, keys, heads, (queries.shape[-1] // heads) ** -0.5)
+
+    def n_heads(self, block: int) -> int | None:
+        """See :class:`~ipvit.models.adapters.base.Adapter`."""
+        return self.network.config.num_attention_heads
 
     @contextlib.contextmanager
     def _without(self, block: int) -> Iterator[None]:

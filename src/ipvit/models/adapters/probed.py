@@ -71,6 +71,14 @@ class Probed(Adapter):
         """See :class:`Adapter`."""
         return self.inner.attention(images, blocks)
 
+    def prefix_attention(self, images: Tensor, block: int) -> Tensor:
+        """See :class:`Adapter`."""
+        return self.inner.prefix_attention(images, block)
+
+    def n_heads(self, block: int) -> int | None:
+        """See :class:`Adapter`."""
+        return self.inner.n_heads(block)
+
     def until(self, images: Tensor, block: int) -> ProbedState:
         """See :class:`Adapter`."""
         state = self.inner.until(images, block)

@@ -33,9 +33,14 @@ class T2T(TransformerAdapter):
         rows, columns = self.network.grid_size
         return int(rows), int(columns)
 
+    def n_heads(self, block: int) -> int | None:
+        """See :class:`~ipvit.models.adapters.base.Adapter`."""
+        owner: Any = self.blocks[block]
+        return owner.attn.num_heads
+
     def _attention_taps(self, block: Any) -> list[Tap]:
         return [Tap(block.attn.qkv, "output")]
 
     def _attention_map(self, block: Any, flows: list[Flow]) -> Tensor:
         queries, keys, _ = flows[0].args[0].chunk(3, dim=-1)
-        return softmax_map(queries, keys, block.attn.num_heads, block.attn.scale)
+        return softmax_map(queries[:, : self._queries], keys, block.attn.num_heads, block.attn.scale)

@@ -45,6 +45,11 @@ class TimmTNT(TransformerAdapter):
     def _pooled(self, tokens: Tensor, norm: bool) -> Tensor:
         return self.network.forward_head(self.final_norm(tokens) if norm else tokens, pre_logits=True)
 
+    def n_heads(self, block: int) -> int | None:
+        """See :class:`~ipvit.models.adapters.base.Adapter`."""
+        owner: Any = self.blocks[block]
+        return owner.attn_out.num_heads
+
     def _attention_taps(self, block: Any) -> list[Tap]:
         return [Tap(block.attn_out.attn_drop)]
 

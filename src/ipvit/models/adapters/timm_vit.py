@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ipvit.models.adapters.taps import Flow, Tap, changed, skipped
+from ipvit.models.adapters.taps import Flow, Tap, changed, replaced, skipped
 from ipvit.models.adapters.transformer import TransformerAdapter, patches_stay_apart
 
 
@@ -75,8 +75,19 @@ class TimmVisionTransformer(TransformerAdapter):
 
     @contextlib.contextmanager
     def _readable(self, block: Any) -> Iterator[None]:
-        with changed(block.attn, "fused_attn", False):
+        queries = self._queries
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(changed(block.attn, "fused_attn", False))
+            # other kinds of attention add something to every pair of query and key
+            if queries is not None and self.removes_tokens and type(block.attn).__name__ == "Attention":
+                place = Tap(block.attn.q_norm, "output")
+                stack.enter_context(replaced(place, lambda flow: Flow((flow.args[0][:, :, :queries],))))
             yield
+
+    def n_heads(self, block: int) -> int | None:
+        """See :class:`~ipvit.models.adapters.base.Adapter`."""
+        owner: Any = self.blocks[block]
+        return getattr(owner.attn, "num_heads", None)
 
 
 class TimmRelativeVisionTransformer(TimmVisionTransformer):

@@ -31,6 +31,11 @@ class TorchvisionVisionTransformer(TransformerAdapter):
         """See :class:`~ipvit.models.adapters.base.Adapter`."""
         return image_size[0] // self.network.patch_size, image_size[1] // self.network.patch_size
 
+    def n_heads(self, block: int) -> int | None:
+        """See :class:`~ipvit.models.adapters.base.Adapter`."""
+        owner: Any = self.blocks[block]
+        return owner.self_attention.num_heads
+
     def _attention_taps(self, block: Any) -> list[Tap]:
         return [Tap(block.self_attention, "output")]
 

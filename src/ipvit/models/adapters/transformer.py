@@ -20,7 +20,7 @@ from ipvit.models.adapters.base import (
     checked_mask,
     logits_of,
 )
-from ipvit.models.adapters.taps import Flow, Tap, copied, read, replaced, skipped
+from ipvit.models.adapters.taps import Flow, Tap, changed, copied, read, replaced, skipped
 
 
 class TransformerAdapter(Adapter):
@@ -39,6 +39,10 @@ class TransformerAdapter(Adapter):
 
     token_argument = 0
     """Which argument of a block holds the tokens."""
+
+    _queries: int | None = None
+    """So many first rows of one block's map are wanted, nothing after it is read, and a family need compute no others;
+    None: every row."""
 
     def __init__(
         self,
@@ -82,6 +86,16 @@ class TransformerAdapter(Adapter):
 
     def attention(self, images: Tensor, blocks: Sequence[int]) -> dict[int, Tensor]:
         """See :class:`Adapter`."""
+        return checked_attention(self._maps(images, blocks))
+
+    def prefix_attention(self, images: Tensor, block: int) -> Tensor:
+        """See :class:`Adapter`."""
+        count = len(self._prefix)
+        with changed(self, "_queries", count):
+            ((number, rows),) = self._maps(images, [block]).items()
+        return checked_attention({number: rows[:, :, :count]}, count)[number]
+
+    def _maps(self, images: Tensor, blocks: Sequence[int]) -> dict[int, Tensor]:
         if "attention" not in self.capabilities:
             raise self._cannot("attention")
         wanted = self._checked(blocks)
@@ -90,11 +104,10 @@ class TransformerAdapter(Adapter):
             for block in wanted:
                 stack.enter_context(self._readable(self.blocks[block]))
             flows = iter(read(self.network, images, [tap for taps in places for tap in taps]))
-        maps = {
+        return {
             block: self._attention_map(self.blocks[block], [next(flows) for _ in taps])
             for block, taps in zip(wanted, places, strict=True)
         }
-        return checked_attention(maps)
 
     def until(self, images: Tensor, block: int) -> FeatureState:
         """See :class:`Adapter`."""
