@@ -404,3 +404,11 @@ def test_a_bundled_network_is_as_accurate_as_it_says(name):
             images = torch.stack([data.read(index) for index in batch[:, 0].tolist()]).float() / 255
             right += int((model(images).argmax(1).numpy() == data.labels[batch[:, 0]]).sum())
     assert 100 * right / len(data) == pytest.approx(stated["top1"], abs=0.5)
+
+
+@pytest.mark.slow
+def test_a_bundled_network_trained_again_by_its_recipe_is_as_accurate_as_it_says(tmp_path):
+    train(load_recipe("resnet_micro"), tmp_path / "again", device="cpu", progress=False)
+    stated = read_metadata(WEIGHTS / "resnet_micro.safetensors")["measured"]["top1"]
+    last = json.loads((tmp_path / "again" / "log.jsonl").read_text().splitlines()[-1])
+    assert last["val_top1"] == pytest.approx(stated, abs=0.5)
