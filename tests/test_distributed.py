@@ -138,7 +138,7 @@ def test_without_a_launcher_the_others_notice_it_themselves(setting, reference, 
 
 def test_a_second_launch_on_the_same_folder_says_so_and_stops(setting, tmp_path):
     out = tmp_path / "run"
-    first = by_hand(setting, 2, out, delay=0.2)
+    first = by_hand(setting, 2, out, delay=1)  # still at work however long the second ones take to start
     wait_for(lambda: parts(out), first[0])
     second = by_hand(setting, 2, out)
     errors = [finish(process, code=2) for process in second]

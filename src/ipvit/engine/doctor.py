@@ -14,6 +14,7 @@ from ipvit.data.decode import Decoder
 from ipvit.data.labels import map_classes
 from ipvit.data.loader import read_chunks
 from ipvit.data.subset import choose
+from ipvit.engine.device import keeping_memory
 from ipvit.errors import InputError
 from ipvit.metrics.intervals import wilson
 from ipvit.metrics.paired import mcnemar
@@ -77,7 +78,12 @@ def examine(
     Raises:
         InputError: the labels do not map to the network's outputs, or no image can be read.
     """
-    trial = _Trial(model.to(device).eval(), data, choose(data, limit), device)
+    with keeping_memory(device):
+        return _examine(_Trial(model.to(device).eval(), data, choose(data, limit), device), published)
+
+
+def _examine(trial: _Trial, published: Published | None) -> Finding:
+    data = trial.data
     predictions, labels = trial.run()
     if not len(labels):
         raise InputError(f"no labelled image of {data.name} could be read")
