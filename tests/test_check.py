@@ -51,6 +51,13 @@ def test_the_expected_disk_is_about_what_a_run_takes(tmp_path):
     assert taken / 3 < expected < 3 * taken
 
 
+def test_the_disk_of_one_condition_and_of_a_second_data_set_is_its_own(tmp_path):
+    stimuli = ipvit.ShapeBias(stimuli="demo:trifeature/cue-conflict")
+    model, data = ipvit.load_model("demo:resnet_micro"), ipvit.load_dataset("demo:trifeature")
+    found = estimate([ipvit.Accuracy(), stimuli], [model], data, Settings(workers=0, limit=400), tmp_path)
+    assert all(part.conditions == 1 and 5 < part.disk / part.results < 40 for part in found.parts)
+
+
 def test_an_experiment_that_fails_is_told_of(tmp_path):
     good, bad = tried([small_occlusion(), Picky(bad=(0,))], tmp_path).parts
     assert not good.error and bad.error == "RuntimeError: number 0 is bad" and bad.seconds is None

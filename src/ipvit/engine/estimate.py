@@ -118,7 +118,7 @@ def estimate(
         for work in works_of(pairs, data, settings):
             if not work.pairs:
                 continue
-            bench = _Bench(work, device, Path(scratch))
+            bench = _Bench(work, device, Path(tempfile.mkdtemp(dir=scratch)))
             decoding += bench.decoding
             parts += [bench.measure(pair) for pair in work.pairs]
         memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _largest()
@@ -152,7 +152,9 @@ class _Bench:
             return Part(*named, None if trains and results else 0.0, 0.0, 0.0)
         outcome = Outcome(0)
         few, more = (_spread(len(pair.conditions), count) for count in (FEW, MORE))
-        self._sweep(pair, self.full, few, outcome)  # the first time is never typical; it shows the memory it takes
+        warm = self._sweep(
+            pair, self.full, few, outcome
+        )  # the first time is never typical; it shows the memory it takes
         first = self._sweep(pair, self.batch, few, outcome)
         second = self._sweep(pair, self.batch, more, outcome)
         if outcome.failures:
@@ -164,6 +166,10 @@ class _Bench:
             max(0.0, later - earlier) / step if len(more) > len(few) else later
             for earlier, later in zip(first, second, strict=True)
         )
+        if len(more) == len(few) and len(self.full) > len(
+            self.batch
+        ):  # a file's fixed size is not paid for every image
+            disk = max(0.0, warm[2] - first[2]) / (len(self.full) - len(self.batch)) * len(self.batch)
         start = max(0.0, first[0] - seconds * len(few))
         return Part(*named, start * batches + seconds * scale, reading * scale, disk * scale)
 
