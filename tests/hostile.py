@@ -6,15 +6,19 @@ import copy
 import datetime
 import io
 import os
+import socket
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
+from conftest import write_images
 from ipvit.cli import main
+from test_cli import NETWORK
 
 FOREIGN_WORDS = ("Traceback", "Input should", "Field required", "Extra inputs", "pydantic", "Value error", "<class '")
 """What no message of ours contains."""
@@ -144,3 +148,19 @@ def answer(arguments: list[str], allowed: tuple[int, ...] = (0, 2)) -> tuple[int
         assert word not in text, text
     assert "\x1b" not in text + out.getvalue()
     return code, text
+
+
+def offline_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work in a folder with images and a network, from which nobody reaches another computer."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("IPVIT_TRACEBACK", "1")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(socket, "getaddrinfo", offline)
+    monkeypatch.setattr(socket.socket, "connect", offline)
+    write_images(tmp_path / "images", per_class=2, classes=4)
+    (tmp_path / "net.py").write_text(NETWORK)
+    return tmp_path
+
+
+def offline(*_: object, **__: object) -> None:
+    raise OSError("no network in tests")

@@ -192,6 +192,13 @@ def test_a_network_that_is_not_right_is_told_of_by_the_exit_code(capsys):
     assert "published 20.0 % (--expect): not right" in capsys.readouterr().out
 
 
+def test_a_network_without_a_classifier_loads_and_has_no_accuracy_to_measure(capsys):
+    assert main(["doctor", "demo:dino_micro"]) == 0
+    assert "demo:dino_micro: loads; it has no classifier" in capsys.readouterr().out
+    assert main(["doctor", "demo:dino_micro", "--data", "demo:trifeature", "--expect", "90"]) == 2
+    assert "demo:dino_micro loads; it has no classifier, so there is no accuracy" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_the_bundled_networks_have_their_recorded_accuracies(capsys):
     assert main(["doctor"]) == 0

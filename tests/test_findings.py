@@ -66,6 +66,16 @@ def test_images_without_label_and_images_of_one_model_only_do_not_count():
     assert found["difference"][0] == pytest.approx(100 * 20 / 80)
 
 
+def test_what_needs_no_label_is_compared_for_a_network_without_classes_too():
+    right = {(m, 0.5): answers(60) for m in ("supervised", "self-supervised")}
+    frame = records(right).with_columns(
+        pl.when(pl.col("model") == "supervised").then(1).otherwise(-1).alias("label"),
+        pl.col("correct").cast(pl.Float64).alias("jaccard"),
+    )
+    found = paired_differences(frame, ("information_loss",), "jaccard")
+    assert found is not None and found["n_images"].to_list() == [100]
+
+
 def test_with_one_model_there_is_nothing_to_compare():
     assert paired_differences(records({("a", 0.5): answers(40)}), ("information_loss",)) is None
     assert paired_differences(records({("a", 0.5): answers(4)}).drop("correct"), ()) is None

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,11 +23,14 @@ from ipvit.models.checkpoint import read_metadata
 from ipvit.models.loading import load_checkpoint, load_model
 from ipvit.models.micro import build_network
 from ipvit.models.start import start_from
+from ipvit.preprocessing import View
 from ipvit.training.dino import Dino, dino_loss, neighbours
 from ipvit.training.distillation import distillation_loss
 from ipvit.training.dry_run import dry_run
 from ipvit.training.loop import Loop
+from ipvit.training.multicrop import MultiCrop
 from ipvit.training.optimization import cosine
+from ipvit.training.parts import DinoPart
 from ipvit.training.recipe import Recipe, dump_recipe, load_recipe, recipe_names
 from ipvit.training.start import assemble
 
@@ -244,6 +248,35 @@ def test_views_of_the_copy_and_of_the_image_can_be_mixed(tmp_path):
     assert [view.shape[-1] for view in mixed.views] == [32, 32, 16, 16]
     same = [torch.equal(one, other) for one, other in zip(mixed.views, plain.views, strict=True)]
     assert same == [False, False, True, True]
+
+
+def views_of(picture: torch.Tensor, **options: Any) -> list[torch.Tensor]:
+    """All views of a picture under twenty keys, uncut."""
+    part = DinoPart(kind="dino", global_scale=(1, 1), local_views=1, local_scale=(1, 1), local_size=32, **options)
+    crop = MultiCrop(part, View((32, 32), 1.0, "bicubic"))
+    return [view for key in range(20) for view in crop(picture, None, np.uint64(key))]
+
+
+def test_views_lose_their_colour_as_often_as_the_recipe_says():
+    picture = torch.zeros(3, 32, 32, dtype=torch.uint8)
+    picture[0] = 100  # red
+    still = {"color_jitter": (0, 0, 0, 0)}
+    grey = [bool((view[0] == view[1]).all()) for view in views_of(picture, **still, grayscale=1)]
+    assert all(grey)
+    assert not any((view[0] == view[1]).all() for view in views_of(picture, **still, grayscale=0))
+
+
+def test_a_view_changes_its_colours_by_no_more_than_the_recipe_says():
+    picture = torch.zeros(3, 32, 32, dtype=torch.uint8)
+    picture[0] = 100  # red, below what solarising turns round
+    plain = views_of(picture, color_jitter=(0, 0, 0, 0), grayscale=0)
+    assert all((view[:, 8:24, 8:24] == picture[:, 8:24, 8:24]).all() for view in plain)
+    brighter = [int(view[0, 16, 16]) for view in views_of(picture, color_jitter=(0.4, 0, 0, 0), grayscale=0)]
+    assert min(brighter) < 80 and max(brighter) > 120 and all(59 <= value <= 141 for value in brighter)
+    turned = views_of(picture, color_jitter=(0, 0, 0, 0.5), grayscale=0)
+    assert any(view[2, 16, 16] > view[0, 16, 16] for view in turned), "half a circle makes red blue or green"
+    nearby = views_of(picture, color_jitter=(0, 0, 0, 0.1), grayscale=0)
+    assert all(view[0, 16, 16] > max(view[1, 16, 16], view[2, 16, 16]) for view in nearby)
 
 
 def test_a_network_that_takes_one_size_only_is_refused_for_local_views(tmp_path):

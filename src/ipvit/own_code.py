@@ -38,7 +38,7 @@ def import_own(name: str) -> Any:
         spec.loader.exec_module(module)
     found = getattr(module, attribute, None)
     if not callable(found):
-        raise InputError(f"{location} has no function {attribute!r}")
+        raise InputError(f"{location} has no function {attribute!r}, nor a class of that name")
     return found
 
 

@@ -31,7 +31,7 @@ class Terminal(Console):
 
 
 @contextlib.contextmanager
-def progress(what: str, total: int, *, shown: bool = True) -> Iterator[Callable[..., None]]:
+def progress(what: str, total: int, *, shown: bool) -> Iterator[Callable[..., None]]:
     """Show a bar on standard error where that is a terminal; gives what moves it on, by one or by a given number."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

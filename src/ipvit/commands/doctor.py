@@ -78,6 +78,8 @@ def doctor(
     names = [model] if model else demo_models()
     place = data if model else "demo:trifeature"
     findings = {name: _examined(name, place, data_root, split, limit, expect, device) for name in names}
+    if data is not None and isinstance(said := findings[names[0]], str):
+        raise InputError(f"{names[0]} {said}")
     if json:
         measured = {name: found for name, found in findings.items() if not isinstance(found, str)}
         content = {name: dataclasses.asdict(measured[name]) if name in measured else None for name in findings}

@@ -152,9 +152,7 @@ class _Bench:
             return Part(*named, None if trains and results else 0.0, 0.0, 0.0)
         outcome = Outcome(0)
         few, more = (_spread(len(pair.conditions), count) for count in (FEW, MORE))
-        warm = self._sweep(
-            pair, self.full, few, outcome
-        )  # the first time is never typical; it shows the memory it takes
+        warm = self._sweep(pair, self.full, few, outcome)  # never typical in its time; it shows the memory it takes
         first = self._sweep(pair, self.batch, few, outcome)
         second = self._sweep(pair, self.batch, more, outcome)
         if outcome.failures:
@@ -166,9 +164,8 @@ class _Bench:
             max(0.0, later - earlier) / step if len(more) > len(few) else later
             for earlier, later in zip(first, second, strict=True)
         )
-        if len(more) == len(few) and len(self.full) > len(
-            self.batch
-        ):  # a file's fixed size is not paid for every image
+        if len(more) == len(few) and len(self.full) > len(self.batch):
+            # the fixed size of a file is not paid for every image
             disk = max(0.0, warm[2] - first[2]) / (len(self.full) - len(self.batch)) * len(self.batch)
         start = max(0.0, first[0] - seconds * len(few))
         return Part(*named, start * batches + seconds * scale, reading * scale, disk * scale)

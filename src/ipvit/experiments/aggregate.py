@@ -141,8 +141,8 @@ def paired_differences(
     """
     if what not in records.columns or records["model"].n_unique() < 2:
         return None
-    if "label" in records.columns and records["label"].max() != -1:
-        records = records.filter(pl.col("label") >= 0)
+    if what == "correct" and "label" in records.columns and records["label"].max() != -1:
+        records = records.filter(pl.col("label") >= 0)  # what is not correctness needs no label, nor a classifier
     models = records["model"].unique(maintain_order=True).to_list()
     pairs = [(a, b) for i, a in enumerate(models) for b in models[i + 1 :]]
     if len(models) > most_models:

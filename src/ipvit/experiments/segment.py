@@ -17,6 +17,7 @@ from ipvit.data.loader import VOID
 from ipvit.errors import InputError
 from ipvit.experiments import segment_tables
 from ipvit.experiments.base import Batch, Condition, ExampleImage, Experiment, Records, Requirements
+from ipvit.experiments.fields import Several
 from ipvit.experiments.overlays import outlined
 from ipvit.metrics.exact import double
 from ipvit.metrics.jaccard import jaccard
@@ -59,7 +60,7 @@ class Segment(Experiment):
     compare: ClassVar[str] = "jaccard"
     compare_by: ClassVar[tuple[str, ...]] = ("token", "threshold", "mask", "protocol")
 
-    thresholds: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.9,)
+    thresholds: Several[Annotated[float, Field(gt=0, lt=1)]] = (0.9,)
     """The foreground is the fewest patches that hold this share of the attention; several are a sweep."""
     block: int = -1
     """Whose attention; -1 is the last block."""
@@ -67,13 +68,12 @@ class Segment(Experiment):
     """authors: pixels marked as void count as background, and images are scaled bilinearly, as in their code."""
 
     _latest: tuple[weakref.ref[Model], weakref.ref[Tensor], dict[str, Tensor]] | None = PrivateAttr(default=None)
+    """The attention that was measured last, and on what: the report's pictures show it without another pass."""
 
     @field_validator("thresholds")
     @classmethod
-    def _not_empty_and_once(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        if not value:
-            raise ValueError("at least one threshold is needed")
-        return tuple(sorted(set(value)))
+    def _in_order(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        return tuple(sorted(value))
 
     @property
     def needs(self) -> Requirements:

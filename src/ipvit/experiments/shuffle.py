@@ -12,6 +12,7 @@ from pydantic import Field, field_validator
 from ipvit.experiments import charts
 from ipvit.experiments.aggregate import accuracy_table, with_paper
 from ipvit.experiments.base import Batch, Condition, ExampleImage, Experiment, Records, classify
+from ipvit.experiments.fields import Several
 from ipvit.experiments.grids import Grid, check_grid, rows_and_columns
 from ipvit.models.model import Model
 from ipvit.perturb.seeding import keys
@@ -46,17 +47,15 @@ class Shuffle(Experiment):
     compare_by: ClassVar[tuple[str, ...]] = ("cells", "grid")
     reads: ClassVar[tuple[str, ...] | None] = ("grid", "cells", "run", "correct", "correct5")
 
-    grids: tuple[Grid, ...] = ("2x2", "2x4", "4x4", "4x8", "8x8", "14x14", "16x16")
+    grids: Several[Grid] = ("2x2", "2x4", "4x4", "4x8", "8x8", "14x14", "16x16")
     """Rows and columns of cells; the unshuffled image is always measured too."""
     runs: Annotated[int, Field(ge=1)] = 1
     """Random orders per image and grid."""
 
     @field_validator("grids")
     @classmethod
-    def _not_empty_and_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if not value:
-            raise ValueError("at least one grid is needed")
-        return tuple(dict.fromkeys(grid for grid in value if grid != CLEAN)) or (CLEAN,)
+    def _without_clean(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(grid for grid in value if grid != CLEAN) or (CLEAN,)
 
     def check(self, model: Model) -> None:
         """Raise InputError when a grid does not divide the model's input."""
