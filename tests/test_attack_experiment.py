@@ -12,8 +12,8 @@ from torch import nn
 import ipvit
 from ipvit.cli import main
 from ipvit.data.dataset import MemoryDataset
-from ipvit.experiments.patch_files import load_patch
-from ipvit.experiments.patches import training_positions
+from ipvit.experiments.attack.patch_files import load_patch
+from ipvit.experiments.attack.patches import training_positions
 from ipvit.perturb.attack import is_right, pgd, random_starts
 from ipvit.perturb.seeding import keys
 from ipvit.report.paper import reference
@@ -175,7 +175,7 @@ def test_a_run_done_in_parts_ends_with_the_same_patches_and_records(finished, tm
 
 
 def test_nothing_is_trained_or_measured_again(finished, monkeypatch):
-    monkeypatch.setattr("ipvit.experiments.patches.train_patch", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr("ipvit.experiments.attack.patches.train_patch", lambda *_, **__: pytest.fail("trained again"))
     again = run(small(), [network(0, "one"), network(1, "other")], photos(), finished.out)
     assert again.manifest["measured_in_this_call"] == 0
     renamed = run(small(), [network(0, "a new name"), network(1, "other")], photos(), finished.out)
@@ -183,7 +183,7 @@ def test_nothing_is_trained_or_measured_again(finished, monkeypatch):
 
 
 def test_a_run_killed_between_two_patches_goes_on_with_the_next(finished, tmp_path, monkeypatch):
-    import ipvit.experiments.patches as module
+    import ipvit.experiments.attack.patches as module
 
     plain, calls = module.train_patch, []
 
@@ -257,7 +257,7 @@ def test_a_saved_patch_attacks_another_network_as_it_did_in_the_matrix(finished,
 
 def test_images_of_another_split_train_and_all_images_are_measured(tmp_path, monkeypatch):
     others = photos(30, seed=9)
-    monkeypatch.setattr("ipvit.experiments.attack.load_dataset", lambda name: others)
+    monkeypatch.setattr("ipvit.experiments.attack.experiment.load_dataset", lambda name: others)
     experiment = small(attacks=("patch",), patch_data="another split", patch_images=20, runs=1, patch_areas=(0.2,))
     records = measured(experiment, network(), photos(), tmp_path)
     assert records.filter(attack="patch")["image"].n_unique() == 40

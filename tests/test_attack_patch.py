@@ -14,8 +14,8 @@ from PIL import Image
 import ipvit
 from ipvit.data.labels import map_classes
 from ipvit.errors import InputError
-from ipvit.experiments.patch_files import Card, Look, Patch, load_patch, save_patch
-from ipvit.experiments.patches import training_positions
+from ipvit.experiments.attack.patch_files import Card, Look, Patch, load_patch, save_patch
+from ipvit.experiments.attack.patches import training_positions
 from ipvit.perturb.attack import is_right
 from ipvit.perturb.patch import Form, noise_patch, paste, quantised, random_places, train_patch
 

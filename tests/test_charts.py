@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 import vl_convert
 
-from ipvit.experiments import charts
+from ipvit.analysis import charts
 
 
 def accuracies(models: list[str], levels: list[float], **columns: object) -> pl.DataFrame:

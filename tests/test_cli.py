@@ -109,7 +109,7 @@ def test_a_study_file_runs_with_several_models_and_continues(here, capsys):
 def test_an_experiment_in_the_users_own_file_is_a_command(here, capsys):
     (here / "mine.py").write_text(
         "from typing import ClassVar\n"
-        "from ipvit.experiments.occlusion import Occlusion\n"
+        "from ipvit.experiments.occlusion.experiment import Occlusion\n"
         "class Mine(Occlusion):\n"
         '    """Mine."""\n'
         '    name: ClassVar[str] = "mine"\n'

@@ -18,7 +18,7 @@ from ipvit.data.dataset import MemoryDataset
 from ipvit.engine.examples import read_examples
 from ipvit.errors import InputError
 from ipvit.experiments.base import Condition, Experiment, Records, classify
-from ipvit.experiments.corruption_tables import make_tables
+from ipvit.experiments.corruptions.analysis import make_tables
 from ipvit.metrics import mce, mean_error, relative_mce
 from ipvit.metrics.bootstrap import resampled_means
 from ipvit.metrics.mce import ALEXNET_ERROR

@@ -13,9 +13,9 @@ import torch
 
 import ipvit
 from conftest import tiny_model
+from ipvit.analysis.aggregate import accuracy_table, paired_differences
 from ipvit.data.dataset import MemoryDataset
-from ipvit.experiments.aggregate import accuracy_table, paired_differences
-from ipvit.experiments.corruption_tables import make_tables
+from ipvit.experiments.corruptions.analysis import make_tables
 from ipvit.metrics import (
     accuracy_interval,
     clustered_interval,

@@ -14,7 +14,7 @@ import torch
 import ipvit
 from conftest import write_images
 from ipvit.errors import InputError
-from ipvit.experiments.features import Features, FeatureStore, Read, _Column, last_blocks, own_token
+from ipvit.features.store import Features, FeatureStore, Read, _Column, last_blocks, own_token
 from ipvit.preprocessing import View
 from plain_loops import photos, tiny_resnet, tiny_vit, wrapped
 
@@ -215,7 +215,7 @@ KILLED = """\
 import os, signal, sys
 sys.path.insert(0, {tests!r})
 from plain_loops import photos, tiny_vit, wrapped
-from ipvit.experiments.features import FeatureStore, Read
+from ipvit.features.store import FeatureStore, Read
 model, done = wrapped(tiny_vit()), []
 def advance(n):
     done.append(n)

@@ -16,7 +16,7 @@ from conftest import write_images
 from ipvit.cli import main
 from ipvit.data.decode import apply_view
 from ipvit.data.episodes import Sampler, episode_keys, rules
-from ipvit.experiments.episode_classifiers import centroid, logistic, normalised, ridge
+from ipvit.features.episode_classifiers import centroid, logistic, normalised, ridge
 from ipvit.metrics import wilson
 
 RNG = np.random.default_rng(0)
@@ -191,7 +191,7 @@ def test_a_lone_network_is_not_called_best_of_all(run):
 
 
 def test_the_interval_of_an_accuracy_ends_at_a_hundred_percent():
-    from ipvit.experiments.fewshot_tables import _accuracy
+    from ipvit.experiments.fewshot.analysis import _accuracy
 
     row = _accuracy(pl.DataFrame({"accuracy": [100.0, 100.0, 60.0], "queries": [5, 5, 5]}))
     _, high = scipy.stats.t.interval(0.95, 2, 260 / 3, scipy.stats.sem([100, 100, 60]))
@@ -297,7 +297,7 @@ def test_what_does_not_suffice_is_said_in_one_line(network, tmp_path):
 
 
 def test_the_papers_numbers_stand_beside_its_networks_on_its_data():
-    from ipvit.experiments.fewshot_tables import figures
+    from ipvit.experiments.fewshot.analysis import figures
     from ipvit.report.paper import reference
 
     paper = reference("fewshot", ["deit_small_patch16_224", "mine"])

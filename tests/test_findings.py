@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ipvit.experiments.aggregate import paired_differences
+from ipvit.analysis.aggregate import paired_differences
 from ipvit.metrics import holm, mcnemar, paired_proportions
 from ipvit.report.findings import PLAIN, POINTS, findings, for_page, headline
 

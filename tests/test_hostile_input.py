@@ -28,7 +28,7 @@ from ipvit.cli import COMMANDS, EXPERIMENTS
 from ipvit.commands import measure
 from ipvit.engine.study import read_study
 from ipvit.errors import InputError
-from ipvit.experiments.patch_files import Card, Look, Patch, load_patch, save_patch
+from ipvit.experiments.attack.patch_files import Card, Look, Patch, load_patch, save_patch
 from ipvit.experiments.registry import BUILT_IN, experiment_class, make_experiment
 from ipvit.models.checkpoint import save_checkpoint
 from ipvit.models.micro import resnet_micro

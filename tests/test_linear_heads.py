@@ -6,8 +6,8 @@ import torch
 from scipy.optimize import minimize
 from torch import nn
 
-from ipvit.experiments.features import Features
-from ipvit.experiments.linear_heads import Heads, Inputs, Recipe, fit_by_steps, fit_logistic
+from ipvit.features.linear_heads import Heads, Inputs, Recipe, fit_by_steps, fit_logistic
+from ipvit.features.store import Features
 from ipvit.models.reads import Read
 
 CLASS, PATCH = Read(0, "class"), Read(0, "mean_patch")

@@ -6,9 +6,10 @@ import pytest
 import ipvit
 from conftest import write_images
 from ipvit.engine.study import make_study
-from ipvit.experiments import probe_fit, probe_tables
-from ipvit.experiments.linear_heads import Recipe
-from ipvit.experiments.probe_fit import FitPlan
+from ipvit.experiments.probe import analysis as probe_tables
+from ipvit.experiments.probe import fit as probe_fit
+from ipvit.experiments.probe.fit import FitPlan
+from ipvit.features.linear_heads import Recipe
 from ipvit.models.probe import read_probe
 from ipvit.preprocessing import View
 from ipvit.report.paper import reference
@@ -91,7 +92,9 @@ def test_training_images_are_opened_as_the_study_opens_its_own(tmp_path, decoder
 
 def test_class_names_and_root_of_the_study_reach_the_training_data(monkeypatch):
     asked = []
-    monkeypatch.setattr("ipvit.experiments.probe.load_dataset", lambda name, **more: asked.append((name, more)))
+    monkeypatch.setattr(
+        "ipvit.experiments.probe.experiment.load_dataset", lambda name, **more: asked.append((name, more))
+    )
     options = {"root": "/data", "classes": "names.txt"}
     for root in (None, "/other"):
         study = make_study({

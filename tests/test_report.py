@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 from rich.console import Console
 
-from ipvit.experiments import charts
+from ipvit.analysis import charts
 from ipvit.report import (
     Example,
     Gallery,

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import ipvit
-from ipvit.experiments.aggregate import paired_differences
+from ipvit.analysis.aggregate import paired_differences
 from ipvit.experiments.registry import BUILT_IN, make_experiment
 from ipvit.report import Section, write_report
 from ipvit.report.findings import POINTS, findings, for_page, headline

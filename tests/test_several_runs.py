@@ -9,7 +9,8 @@ import pytest
 
 import ipvit
 from ipvit.cli import main
-from ipvit.experiments import fewshot_tables, probe_tables
+from ipvit.experiments.fewshot import analysis as fewshot_tables
+from ipvit.experiments.probe import analysis as probe_tables
 from ipvit.report.paper import reference
 from plain_loops import coloured
 from plain_loops import quiet_vit as vit

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import ipvit
-from ipvit.experiments.shape_bias import PEOPLE_BY_CATEGORY, PEOPLE_COUNTS, decide
+from ipvit.experiments.shape_bias.experiment import PEOPLE_BY_CATEGORY, PEOPLE_COUNTS, decide
 from ipvit.metrics import shape_bias, shape_bias_by_category, wilson
 from ipvit.models.labels import ENTRY_LEVEL_CATEGORIES, CategoryMap
 

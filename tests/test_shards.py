@@ -247,7 +247,7 @@ def test_the_patches_of_shards_are_kept_and_serve_whoever_goes_on(tmp_path, monk
     assert records(tmp_path / "parts", "attack").equals(records(tmp_path / "whole", "attack"))
     assert files_in(tmp_path / "parts", "patches") == files_in(tmp_path / "whole", "patches") != {}
 
-    from ipvit.experiments import patches
+    from ipvit.experiments.attack import patches
 
     monkeypatch.setattr(patches, "train_patch", lambda *_, **__: pytest.fail("trained again"))
     more = attacked(tmp_path / "parts", limit=30)

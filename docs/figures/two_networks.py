@@ -13,7 +13,7 @@ from pathlib import Path
 import polars as pl
 
 import ipvit
-from ipvit.experiments import charts
+from ipvit.analysis import charts
 from ipvit.report.figures import save_figure
 
 NAMES = {"vit": "ViT-S/14 (saliency)", "tf": "EfficientNet-Lite0"}

@@ -25,20 +25,20 @@ _WHERE = {
     "MemoryDataset": "ipvit.data.dataset",
     "Experiment": "ipvit.experiments.base",
     "InputError": "ipvit.errors",
-    "Accuracy": "ipvit.experiments.accuracy",
-    "Occlusion": "ipvit.experiments.occlusion",
-    "FeatureDrop": "ipvit.experiments.feature_drop",
-    "Correlation": "ipvit.experiments.correlation",
-    "Attention": "ipvit.experiments.attention",
-    "ShapeBias": "ipvit.experiments.shape_bias",
-    "TokenSimilarity": "ipvit.experiments.token_similarity",
-    "Segment": "ipvit.experiments.segment",
-    "Shuffle": "ipvit.experiments.shuffle",
-    "Position": "ipvit.experiments.position",
-    "Probe": "ipvit.experiments.probe",
-    "FewShot": "ipvit.experiments.fewshot",
-    "Corruptions": "ipvit.experiments.corruptions",
-    "Attack": "ipvit.experiments.attack",
+    "Accuracy": "ipvit.experiments.accuracy.experiment",
+    "Occlusion": "ipvit.experiments.occlusion.experiment",
+    "FeatureDrop": "ipvit.experiments.feature_drop.experiment",
+    "Correlation": "ipvit.experiments.correlation.experiment",
+    "Attention": "ipvit.experiments.attention.experiment",
+    "ShapeBias": "ipvit.experiments.shape_bias.experiment",
+    "TokenSimilarity": "ipvit.experiments.token_similarity.experiment",
+    "Segment": "ipvit.experiments.segment.experiment",
+    "Shuffle": "ipvit.experiments.shuffle.experiment",
+    "Position": "ipvit.experiments.position.experiment",
+    "Probe": "ipvit.experiments.probe.experiment",
+    "FewShot": "ipvit.experiments.fewshot.experiment",
+    "Corruptions": "ipvit.experiments.corruptions.experiment",
+    "Attack": "ipvit.experiments.attack.experiment",
     "train": "ipvit.training",
 }
 
@@ -52,21 +52,21 @@ if TYPE_CHECKING:
     from ipvit.data import load_dataset
     from ipvit.data.dataset import MemoryDataset
     from ipvit.errors import InputError
-    from ipvit.experiments.accuracy import Accuracy
-    from ipvit.experiments.attack import Attack
-    from ipvit.experiments.attention import Attention
+    from ipvit.experiments.accuracy.experiment import Accuracy
+    from ipvit.experiments.attack.experiment import Attack
+    from ipvit.experiments.attention.experiment import Attention
     from ipvit.experiments.base import Experiment
-    from ipvit.experiments.correlation import Correlation
-    from ipvit.experiments.corruptions import Corruptions
-    from ipvit.experiments.feature_drop import FeatureDrop
-    from ipvit.experiments.fewshot import FewShot
-    from ipvit.experiments.occlusion import Occlusion
-    from ipvit.experiments.position import Position
-    from ipvit.experiments.probe import Probe
-    from ipvit.experiments.segment import Segment
-    from ipvit.experiments.shape_bias import ShapeBias
-    from ipvit.experiments.shuffle import Shuffle
-    from ipvit.experiments.token_similarity import TokenSimilarity
+    from ipvit.experiments.correlation.experiment import Correlation
+    from ipvit.experiments.corruptions.experiment import Corruptions
+    from ipvit.experiments.feature_drop.experiment import FeatureDrop
+    from ipvit.experiments.fewshot.experiment import FewShot
+    from ipvit.experiments.occlusion.experiment import Occlusion
+    from ipvit.experiments.position.experiment import Position
+    from ipvit.experiments.probe.experiment import Probe
+    from ipvit.experiments.segment.experiment import Segment
+    from ipvit.experiments.shape_bias.experiment import ShapeBias
+    from ipvit.experiments.shuffle.experiment import Shuffle
+    from ipvit.experiments.token_similarity.experiment import TokenSimilarity
     from ipvit.models.loading import load_checkpoint, load_model
     from ipvit.models.model import Model, wrap
     from ipvit.results import Run

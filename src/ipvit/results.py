@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from ipvit.analysis.aggregate import PAPER, paired_differences
 from ipvit.engine.examples import Picture, read_examples
 from ipvit.engine.manifest import read_manifest
 from ipvit.engine.run import STUDY
 from ipvit.engine.store import Store
 from ipvit.engine.study import read_study
 from ipvit.errors import InputError
-from ipvit.experiments.aggregate import PAPER, paired_differences
 from ipvit.experiments.base import Experiment
 from ipvit.experiments.registry import experiment_class, experiment_names
 from ipvit.report.paper import reference
 
 if TYPE_CHECKING:
-    from ipvit.experiments.charts import Figure
+    from ipvit.analysis.charts import Figure
 
 
 UNTRAINED = "random initialisation"

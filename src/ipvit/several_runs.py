@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from ipvit.analysis.aggregate import PAPER
+from ipvit.analysis.data_names import data_set
 from ipvit.data.dataset import fingerprint
 from ipvit.engine.manifest import MANIFEST
-from ipvit.experiments.aggregate import PAPER
 from ipvit.experiments.base import Experiment
-from ipvit.experiments.data_names import data_set
 from ipvit.results import Run
 
 if TYPE_CHECKING:
-    from ipvit.experiments.charts import Figure
+    from ipvit.analysis.charts import Figure
 
 DATA_SET = "data_set"
 """The column that says which of the runs a row is from."""

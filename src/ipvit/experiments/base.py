@@ -15,24 +15,22 @@ import torch
 from pydantic import BaseModel, ConfigDict, PrivateAttr
 from torch import Tensor
 
+from ipvit.analysis.aggregate import SHARED_MASK
 from ipvit.metrics.accuracy import topk_correct
 from ipvit.models.backend import COMPUTES
 
 if TYPE_CHECKING:
     import polars as pl
 
+    from ipvit.analysis.charts import Figure
     from ipvit.data.dataset import Dataset
     from ipvit.data.loader import Alteration
-    from ipvit.experiments.charts import Figure
     from ipvit.models.model import Model
     from ipvit.preprocessing import View
 
 
 AUTHORS_BATCH = 256
 """Images that share one mask in the authors' code, which draws a mask per batch."""
-
-SHARED_MASK = "shared_mask"
-"""Column of the records: number of the mask that several images share; they are no independent trials."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,20 +15,20 @@ from ipvit.faults import explain
 from ipvit.own_code import OWN_FILE, import_own
 
 BUILT_IN = {
-    "accuracy": "ipvit.experiments.accuracy:Accuracy",
-    "occlusion": "ipvit.experiments.occlusion:Occlusion",
-    "feature-drop": "ipvit.experiments.feature_drop:FeatureDrop",
-    "correlation": "ipvit.experiments.correlation:Correlation",
-    "attention": "ipvit.experiments.attention:Attention",
-    "shape-bias": "ipvit.experiments.shape_bias:ShapeBias",
-    "token-similarity": "ipvit.experiments.token_similarity:TokenSimilarity",
-    "segment": "ipvit.experiments.segment:Segment",
-    "shuffle": "ipvit.experiments.shuffle:Shuffle",
-    "position": "ipvit.experiments.position:Position",
-    "probe": "ipvit.experiments.probe:Probe",
-    "fewshot": "ipvit.experiments.fewshot:FewShot",
-    "corruptions": "ipvit.experiments.corruptions:Corruptions",
-    "attack": "ipvit.experiments.attack:Attack",
+    "accuracy": "ipvit.experiments.accuracy.experiment:Accuracy",
+    "occlusion": "ipvit.experiments.occlusion.experiment:Occlusion",
+    "feature-drop": "ipvit.experiments.feature_drop.experiment:FeatureDrop",
+    "correlation": "ipvit.experiments.correlation.experiment:Correlation",
+    "attention": "ipvit.experiments.attention.experiment:Attention",
+    "shape-bias": "ipvit.experiments.shape_bias.experiment:ShapeBias",
+    "token-similarity": "ipvit.experiments.token_similarity.experiment:TokenSimilarity",
+    "segment": "ipvit.experiments.segment.experiment:Segment",
+    "shuffle": "ipvit.experiments.shuffle.experiment:Shuffle",
+    "position": "ipvit.experiments.position.experiment:Position",
+    "probe": "ipvit.experiments.probe.experiment:Probe",
+    "fewshot": "ipvit.experiments.fewshot.experiment:FewShot",
+    "corruptions": "ipvit.experiments.corruptions.experiment:Corruptions",
+    "attack": "ipvit.experiments.attack.experiment:Attack",
 }
 """Name -> where the class is; imported when asked for."""
 

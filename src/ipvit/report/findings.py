@@ -42,7 +42,7 @@ def findings(differences: pl.DataFrame, unit: Unit) -> list[str]:
     """Return a sentence for every pair of models, or with many models a few sentences for all of them.
 
     Args:
-        differences: as made by :func:`ipvit.experiments.aggregate.paired_differences`.
+        differences: as made by :func:`ipvit.analysis.aggregate.paired_differences`.
         unit: of the differences.
     """
     pairs = {

@@ -1,0 +1,217 @@
+"""From one row per image and condition to tables with confidence intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+
+from ipvit.metrics.intervals import accuracy_interval, clustered_interval, clustered_mean_interval, mean_interval
+from ipvit.metrics.paired import holm, paired_means, paired_proportions, sign_flip_test
+
+RUN = "run"
+
+SHARED_MASK = "shared_mask"
+"""Column of the records: number of the mask that several images share; they are no independent trials."""
+
+PAPER = "-paper"
+"""Ending of the name of a table that holds the paper's own numbers."""
+
+
+def accuracy_table(records: pl.DataFrame, by: Sequence[str], columns: dict[str, str] | None = None) -> pl.DataFrame:
+    """Average correctness over runs, then over images.
+
+    Args:
+        records: one row per image, condition and model, with boolean columns.
+        by: columns that make a row of the table, for example ``model`` and ``information_loss``.
+        columns: boolean column -> name in the table; ``correct`` -> ``top1`` and ``correct5`` -> ``top5`` by default.
+
+    Returns:
+        The ``by`` columns, ``n_images``, ``n_runs`` and for each measure its mean in percent, the ends of its 95 %
+        confidence interval over images (``_low``, ``_high``) and its standard deviation over runs (``_std``, null with
+        one run), as the paper reports it. Images that share a mask are taken together; where all of them share one,
+        the ends are NaN.
+    """
+    columns = columns or {"correct": "top1", "correct5": "top5"}
+    if "label" in records.columns and records["label"].max() != -1:
+        records = records.filter(pl.col("label") >= 0)  # an image without label is neither right nor wrong
+    rows = []
+    for key, group in records.group_by(by, maintain_order=True):
+        n_runs = group[RUN].n_unique() if RUN in group.columns else 1
+        per_image = group.group_by("image", maintain_order=True).agg(
+            *(pl.col(name).mean() for name in columns), *_shared_masks(group)
+        )
+        row = dict(zip(by, key, strict=True)) | {"n_images": per_image.height, "n_runs": n_runs}
+        for name, measure in columns.items():
+            low, high = _interval(per_image, name, n_runs)
+            mean = float(per_image[name].to_numpy().mean())
+            row |= {measure: 100 * mean, f"{measure}_low": 100 * low, f"{measure}_high": 100 * high}
+            row[f"{measure}_std"] = None
+            if n_runs > 1:
+                over_runs = group.group_by(RUN, maintain_order=True).agg(pl.col(name).mean())[name].to_numpy()
+                row[f"{measure}_std"] = 100 * float(over_runs.std(ddof=1))
+        rows.append(row)
+    return _frame(rows, [f"{measure}_std" for measure in columns.values()])
+
+
+def _shared_masks(group: pl.DataFrame) -> list[pl.Expr]:
+    """Return what says which images share a mask, where some do."""
+    if "mask_scope" not in group.columns or not (group["mask_scope"] == "batch").any():
+        return []
+    if SHARED_MASK in group.columns:
+        return [pl.col(SHARED_MASK).first()]
+    return [pl.lit(None, dtype=pl.Int32).first().alias(SHARED_MASK)]  # measured before records said so
+
+
+def _interval(per_image: pl.DataFrame, name: str, n_runs: int) -> tuple[float, float]:
+    means = per_image[name].to_numpy()
+    if SHARED_MASK not in per_image.columns:
+        return accuracy_interval(means, n_runs)
+    if per_image[SHARED_MASK].null_count():
+        return (math.nan, math.nan)
+    return clustered_interval(means, per_image[SHARED_MASK].to_numpy(), n_runs)
+
+
+def mean_table(records: pl.DataFrame, by: Sequence[str], columns: Sequence[str]) -> pl.DataFrame:
+    """Average quantities such as correlations over runs, then over images.
+
+    Returns:
+        The ``by`` columns, ``n_images`` (those with a finite value of the first quantity; others are left out),
+        ``n_runs`` and for each quantity its mean, the ends of its 95 % confidence
+        interval (``_low``, ``_high``; Student's t over images) and its standard deviation over images and runs
+        (``_std``).
+    """
+    rows = []
+    for key, group in records.group_by(by, maintain_order=True):
+        n_runs = group[RUN].n_unique() if RUN in group.columns else 1
+        group = group.with_columns(pl.when(pl.col(name).is_finite()).then(name).alias(name) for name in columns)
+        per_image = group.group_by("image", maintain_order=True).agg(pl.col(name).mean() for name in columns)
+        measured = per_image[columns[0]].drop_nulls().len()
+        row = dict(zip(by, key, strict=True)) | {"n_images": measured, "n_runs": n_runs}
+        for name in columns:
+            values = per_image[name].drop_nulls()
+            low, high = mean_interval(values.to_numpy())
+            row |= {name: values.mean() if len(values) else math.nan, f"{name}_low": low, f"{name}_high": high}
+            row[f"{name}_std"] = group[name].drop_nulls().std()
+        rows.append(row)
+    return _frame(rows, [f"{name}_std" for name in columns])
+
+
+def with_paper(table: pl.DataFrame, tables: dict[str, pl.DataFrame], name: str) -> pl.DataFrame:
+    """Append the paper's rows for an experiment, where there are any, so that a figure shows both."""
+    paper = tables.get(f"{name}{PAPER}")
+    if paper is None:
+        return table
+    known = [column for column in paper.columns if column in table.columns]
+    return pl.concat([table, paper.select(known)], how="diagonal_relaxed")
+
+
+def _frame(rows: list[dict[str, object]], floats: Sequence[str]) -> pl.DataFrame:
+    """Make a table; a column of spreads is a number even where there is none."""
+    return pl.DataFrame(rows, infer_schema_length=None).with_columns(pl.col(name).cast(pl.Float64) for name in floats)
+
+
+def varying(records: pl.DataFrame, columns: Sequence[str], within: Sequence[str] = ("model",)) -> list[str]:
+    """Return those of the columns that differ within a group: the ones a table must tell apart.
+
+    A column that merely follows from the group, such as the token that a model is read out at, is left out.
+    """
+    present = [name for name in columns if name in records.columns]
+    groups = [name for name in within if name in records.columns]
+    counts = records.group_by(groups).agg(pl.col(name).n_unique() for name in present) if present else None
+    return [] if counts is None else [name for name in present if counts[name].max() > 1]  # pyright: ignore[reportOptionalOperand, reportOperatorIssue]
+
+
+def paired_differences(
+    records: pl.DataFrame, by: Sequence[str], what: str = "correct", most_models: int = 5
+) -> pl.DataFrame | None:
+    """Compare models image by image.
+
+    Args:
+        records: one row per image, condition and model, with the column ``what``.
+        by: condition columns that are kept apart, for example ``information_loss``; runs are averaged.
+        what: what is compared: ``correct`` in percentage points, anything else in its own unit.
+        most_models: with more models than this, each is compared with the first only.
+
+    Returns:
+        Per condition and pair of models, on the images both were measured on: the difference of the means and its 95 %
+        interval (Tango's score interval for ``correct``, Student's t for anything else), the p-value of the sign-flip
+        test (McNemar's exact test with one run), and the same corrected by Holm for the number of rows. None where
+        nothing can be compared.
+    """
+    if what not in records.columns or records["model"].n_unique() < 2:
+        return None
+    if what == "correct" and "label" in records.columns and records["label"].max() != -1:
+        records = records.filter(pl.col("label") >= 0)  # what is not correctness needs no label, nor a classifier
+    models = records["model"].unique(maintain_order=True).to_list()
+    pairs = [(a, b) for i, a in enumerate(models) for b in models[i + 1 :]]
+    if len(models) > most_models:
+        pairs = [(models[0], other) for other in models[1:]]
+    kept = [name for name in by if name in records.columns]
+    rows = []
+    for key, group in records.group_by(kept, maintain_order=True) if kept else [((), records)]:
+        n_runs = group[RUN].n_unique() if RUN in group.columns else 1
+        wide = (
+            group.group_by("image", "model", maintain_order=True)
+            .agg(pl.col(what).cast(pl.Float64).fill_nan(None).mean())
+            .rename({"image": ""})  # no model has this name
+            .pivot("model", index="", values=what)
+        )
+        masks = group.group_by("image", maintain_order=True).agg(*shared) if (shared := _shared_masks(group)) else None
+        for a, b in pairs:
+            both = wide.select("", a, b).drop_nulls() if {a, b} <= set(wide.columns) else wide.clear()
+            if both.height:
+                place = dict(zip(kept, key, strict=True)) | {"model_a": a, "model_b": b}
+                first, second = both[a].to_numpy(), both[b].to_numpy()
+                if masks is None:
+                    rows.append(place | _difference(first, second, n_runs, what == "correct"))
+                else:
+                    owners = both.join(masks, left_on="", right_on="image", how="left", maintain_order="left")
+                    rows.append(place | _difference_of_clusters(first, second, owners[SHARED_MASK], n_runs))
+    if not rows:
+        return None
+    frame = pl.DataFrame(rows, infer_schema_length=None)
+    frame = frame.drop(_told_by_others(frame, kept))
+    frame = frame.sort(name for name in kept if name in frame.columns) if kept else frame
+    return frame.with_columns(pl.Series("p_holm", holm(frame["p"].to_numpy())))
+
+
+def _told_by_others(frame: pl.DataFrame, columns: Sequence[str]) -> list[str]:
+    """Return the columns that tell no rows apart which the rest of them does not, the last ones first."""
+    told: list[str] = []
+    for name in reversed(columns):
+        rest = [other for other in columns if other != name and other not in told]
+        if frame.n_unique(rest) == frame.n_unique([*rest, name]) if rest else frame[name].n_unique() == 1:
+            told.append(name)
+    return told
+
+
+def _difference(first: np.ndarray, second: np.ndarray, n_runs: int, proportions: bool) -> dict[str, float]:
+    paired = paired_proportions(first, second, n_runs) if proportions else paired_means(first, second)
+    factor = 100 if proportions else 1
+    return {
+        "n_images": len(first),
+        "difference": factor * paired.difference,
+        "difference_low": factor * paired.low,
+        "difference_high": factor * paired.high,
+        "p": sign_flip_test(first, second, n_runs),
+    }
+
+
+def _difference_of_clusters(first: np.ndarray, second: np.ndarray, masks: pl.Series, n_runs: int) -> dict[str, float]:
+    """Compare two models' accuracies on images of which some share a mask: those decide together."""
+    low = high = p = math.nan
+    if not masks.null_count() and masks.n_unique() > 1:
+        owners, place = np.unique(masks.to_numpy(), return_inverse=True)
+        low, high = clustered_mean_interval(first - second, place)
+        one, other = (np.bincount(place, weights=values, minlength=len(owners)) for values in (first, second))
+        p = sign_flip_test(one, other, n_runs)
+    return {
+        "n_images": len(first),
+        "difference": 100 * float((first - second).mean()),
+        "difference_low": 100 * max(low, -1.0),
+        "difference_high": 100 * min(high, 1.0),
+        "p": p,
+    }

@@ -1,0 +1,59 @@
+"""Rows and columns of small maps, such as attention per block and head, in the paper's orange."""
+
+from __future__ import annotations
+
+import base64
+import io
+
+import altair as alt
+import numpy as np
+import polars as pl
+from PIL import Image
+
+from ipvit.analysis.chart_parts import theme
+from ipvit.analysis.charts import Figure
+
+_STOPS = np.array([[255, 245, 235], [253, 190, 133], [241, 105, 19], [166, 54, 3], [90, 28, 2]], dtype=float)
+_SIDE = 56  # pixels of a drawn map
+
+
+def mosaic(maps: list[tuple[str, str, np.ndarray]], *, title: str, row_title: str, column_title: str) -> Figure:
+    """Draw maps in a table of rows and columns, each scaled to its own maximum.
+
+    Args:
+        maps: row label, column label and a two-dimensional non-negative array for every map.
+        title: above the chart.
+        row_title: what the rows are.
+        column_title: what the columns are.
+    """
+    frame = pl.DataFrame(
+        {"row": [m[0] for m in maps], "column": [m[1] for m in maps], "url": [_picture(m[2]) for m in maps]}
+    )
+    rows, columns = (frame[name].unique(maintain_order=True).to_list() for name in ("row", "column"))
+    base = alt.Chart(alt.InlineData(values=frame.to_dicts())).encode(
+        x=alt.X(
+            "column:N",
+            sort=columns,
+            title=column_title,
+            axis=alt.Axis(orient="top", labelAngle=0, domain=False, ticks=False),
+        ),
+        y=alt.Y("row:N", sort=rows, title=row_title, axis=alt.Axis(domain=False, ticks=False)),
+    )
+    pictures = base.mark_image(width=_SIDE - 4, height=_SIDE - 4).encode(url="url:N")
+    return (
+        alt.layer(pictures)
+        .properties(title=title, width=_SIDE * len(columns), height=_SIDE * len(rows))
+        .configure(**theme())
+    )
+
+
+def _picture(values: np.ndarray) -> str:
+    scaled = np.clip(values / max(float(values.max()), 1e-12), 0, 1) * (len(_STOPS) - 1)
+    low = np.minimum(scaled.astype(int), len(_STOPS) - 2)
+    share = (scaled - low)[..., None]
+    colours = ((1 - share) * _STOPS[low] + share * _STOPS[low + 1]).round().astype(np.uint8)
+    factor = max(1, round(112 / values.shape[0]))  # enlarged without smoothing: a cell is a square, not a blur
+    picture = Image.fromarray(colours.repeat(factor, axis=0).repeat(factor, axis=1)).quantize(64)
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

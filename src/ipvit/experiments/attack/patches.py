@@ -1,0 +1,237 @@
+"""Patches of a study: trained once per network, kept in the run folder, found again by what determines them."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ipvit.data.decode import Decoder
+from ipvit.data.labels import map_classes
+from ipvit.data.loader import read_chunks
+from ipvit.errors import InputError
+from ipvit.experiments.attack.patch_files import Card, Look, Patch, load_patch, save_patch
+from ipvit.experiments.base import Bench
+from ipvit.models.model import Model
+from ipvit.perturb.patch import train_patch
+from ipvit.perturb.seeding import keys
+
+if TYPE_CHECKING:
+    from ipvit.data.dataset import Dataset
+    from ipvit.preprocessing import View
+
+FOLDER = "patches"
+VERSION = 1
+"""Raised whenever the same training would give another patch."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Order:
+    """A patch that is asked for: how it is put on images, and which of several runs."""
+
+    look: Look
+    run: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """How patches are trained.
+
+    Attributes:
+        data: the images; those of the study, or others.
+        own: the data are the study's own: what a patch was trained on is not measured.
+        images: how many of them at most; of the study's own at most half.
+        steps: gradient steps.
+        batch: images per step.
+        rate: step size of Adam.
+    """
+
+    data: Dataset
+    own: bool
+    images: int
+    steps: int
+    batch: int
+    rate: float
+
+    def positions(self) -> np.ndarray:
+        """Return the positions of the training images."""
+        most = len(self.data) // 2 if self.own else len(self.data)
+        return training_positions(self.data.ids, min(self.images, most))
+
+    def digest(self, model: Model) -> str:
+        """Digest (12 hex digits) of all that a network's patches depend on, beside the network and the order."""
+        classes = self.classes(model).tolist()
+        parts = [VERSION, self.data.fingerprint, classes, len(self.positions()), self.steps, self.batch, self.rate]
+        return _digest(parts)
+
+    def classes(self, model: Model) -> np.ndarray:
+        """Return the network's output for each class of the data."""
+        if self.data.classes is None:
+            raise InputError(f"attack: patches are trained on labels, and {self.data.name} has no class folders")
+        return map_classes(
+            self.data.classes, self.data.aliases, model.classes, data_name=self.data.name, model_name=model.name
+        )
+
+
+class Patches:
+    """The patches of a study, on disk and in memory.
+
+    One object serves all networks, so that each can be attacked with the patches of the others.
+    """
+
+    def __init__(self) -> None:
+        self._found: dict[str, Tensor] = {}
+        self._reasons: dict[str, str] = {}
+        self._images: tuple[tuple[str, View], Tensor, Tensor] | None = None
+
+    def train(self, model: Model, orders: Sequence[Order], training: Training, bench: Bench) -> None:
+        """Make sure that there are a network's own patches; what cannot be trained is told by :meth:`get`.
+
+        One that is damaged is trained again, which the bench notes.
+        """
+        for order in orders:
+            key = self._key(model.digest, order, training.digest(model), bench)
+            if key in self._found or self._stored(model.digest, order, key, bench) is not None:
+                continue
+            damaged = self._reasons.pop(key, "")
+            try:
+                patch = self._trained(model, order, key, training, bench)
+            except (ValueError, torch.OutOfMemoryError) as error:
+                self._reasons[key] = str(error)
+                continue
+            save_patch(_place(model, order, key, bench.folder), patch)
+            if damaged:
+                bench.notes.append(f"{damaged}; it was trained again")
+        self._images = None
+
+    def get(self, digest: str, order: Order, training: str, bench: Bench) -> Tensor:
+        """Return the pixels ``(3, S, S)`` of the patch trained on the network of that digest.
+
+        Raises:
+            ValueError: there is none, with the reason.
+        """
+        key = self._key(digest, order, training, bench)
+        if key not in self._found:
+            pixels = self._stored(digest, order, key, bench)
+            if pixels is None:
+                raise ValueError(self._reasons.get(key, f"no patch of the network {digest[:8]} is in the run folder"))
+            self._found[key] = pixels
+        return self._found[key]
+
+    def _key(self, digest: str, order: Order, training: str, bench: Bench) -> str:
+        look = order.look.model_dump(mode="json")
+        return _digest([digest, look, order.run, training, bench.seed, bench.precision])
+
+    def _stored(self, digest: str, order: Order, key: str, bench: Bench) -> Tensor | None:
+        """Return the pixels of a patch in the run folder; None where there is none, or a damaged one, with a reason."""
+        name = f"*-{digest[:8]}/{_name(order, key)}.json"  # written last
+        for path in sorted((bench.folder / FOLDER).glob(name)):
+            try:
+                patch = load_patch(path)
+            except InputError as error:
+                self._reasons[key] = str(error)
+                continue
+            if (patch.card.weights, patch.card.look, patch.card.run) == (digest, order.look, order.run):
+                return patch.pixels
+            self._reasons[key] = f"{str(path)!r} describes another patch than its name says"
+        return None
+
+    def _trained(self, model: Model, order: Order, key: str, training: Training, bench: Bench) -> Patch:
+        images, labels = self._read(model, training, bench)
+        (number,) = keys([model.digest], bench.seed, "adversarial patch", order.look.model_dump_json(), order.run)
+        with frozen(model):
+            pixels = train_patch(
+                model, images, labels, order.look.form(model.image_size), number,
+                target=output_of(model, order.look.target), steps=training.steps, batch=training.batch,
+                rate=training.rate, device=bench.device,
+            )  # fmt: skip
+        card = Card(
+            look=order.look, run=order.run, trained_on=model.name, weights=model.digest,
+            data=training.data.fingerprint, data_name=training.data.name, images=len(training.positions()),
+            steps=training.steps, batch=training.batch, rate=training.rate, seed=bench.seed, precision=bench.precision,
+        )  # fmt: skip
+        return Patch(pixels, card)
+
+    def _read(self, model: Model, training: Training, bench: Bench) -> tuple[Tensor, Tensor]:
+        """Read the training images as the network sees them; kept while one network's patches are trained."""
+        data, view = training.data, model.preprocessing.view
+        name = (data.fingerprint, view)
+        if self._images is None or self._images[0] != name:
+            positions = training.positions()
+            chunks = [positions[start : start + 64] for start in range(0, len(positions), 64)]
+            decoder: Decoder = getattr(data, "decoder", "fast")
+            pixels, labels = [], []
+            for chunk in read_chunks(data, chunks, [view], workers=bench.workers, decoder=decoder):
+                bench.unreadable.update({data.ids[place]: reason for place, reason in chunk.unreadable})
+                if len(chunk.indices):
+                    pixels.append(chunk.pixels[view])
+                    labels.append(torch.from_numpy(chunk.labels))
+            if not pixels:
+                raise InputError(f"attack: none of the training images of {data.name} could be read")
+            self._images = name, torch.cat(pixels), torch.cat(labels)
+        labels = self._images[2]
+        outputs = torch.from_numpy(training.classes(model))
+        return self._images[1], torch.where(labels < 0, -1, outputs[labels.clamp(min=0)])
+
+
+class frozen:
+    """A context in which a network's weights ask for no gradients: only the images' are wanted."""
+
+    def __init__(self, model: Model) -> None:
+        self._weights = [weight for weight in model.parameters() if weight.requires_grad]
+
+    def __enter__(self) -> None:
+        for weight in self._weights:
+            weight.requires_grad_(False)
+
+    def __exit__(self, *_: object) -> None:
+        for weight in self._weights:
+            weight.requires_grad_(True)
+
+
+def training_positions(ids: Sequence[str], count: int) -> np.ndarray:
+    """Return the positions of ``count`` images to train on: a random but fixed choice that depends on the ids alone."""
+    rank = np.argsort(keys(ids, "adversarial patch training"), kind="stable")
+    return np.sort(rank[:count])
+
+
+def output_of(model: Model, target: str) -> int | None:
+    """Return which output of a network a class is, given by its name there or by its number; None for no class.
+
+    Raises:
+        InputError: the network has no such class.
+    """
+    if not target:
+        return None
+    if model.classes is not None and target in model.classes:
+        return model.classes.index(target)
+    if target.isdecimal() and (model.classes is None or int(target) < len(model.classes)):
+        return int(target)
+    known = "whose class names are unknown: give a number" if model.classes is None else _listed(model.classes)
+    raise InputError(f"attack: there is no class {target!r} in {model.name}, {known}")
+
+
+def _listed(classes: Sequence[str]) -> str:
+    return f"whose {len(classes)} classes are {', '.join(classes[:3])}, ..."
+
+
+def _place(model: Model, order: Order, key: str, folder: Path) -> Path:
+    name = re.sub(r"[^A-Za-z0-9._+-]+", "_", model.name).strip("._")[:60] or "model"
+    return folder / FOLDER / f"{name}-{model.digest[:8]}" / _name(order, key)
+
+
+def _name(order: Order, key: str) -> str:
+    look = order.look
+    return f"{100 * look.area:g}pct-{look.shape}-{look.placement}-run{order.run}-{key}"
+
+
+def _digest(parts: Sequence[object]) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]

@@ -1,0 +1,98 @@
+"""Figures of the corruptions: accuracy over severity, corruption errors, and mCE beside the paper's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from ipvit.analysis import charts
+from ipvit.analysis.aggregate import with_paper
+from ipvit.experiments.corruptions.analysis import FAMILY
+
+if TYPE_CHECKING:
+    from ipvit.analysis.charts import Figure
+
+
+def draw(tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
+    """Return the figures from the tables of :mod:`ipvit.experiments.corruptions.analysis`."""
+    figures = {"corruptions-family": _families(tables["corruptions-family"])}
+    if (panels := _panels(tables["corruptions"])) is not None:
+        figures["corruptions"] = panels
+    figures |= _errors(tables["corruptions-ce"])
+    overall = tables["corruptions-mce"].with_columns(_series(tables["corruptions-mce"]))
+    if overall["mce"].null_count() < overall.height:
+        farthest = overall.select(pl.max_horizontal(pl.col("mce", "mce_high").max())).item()
+        figures["corruptions-mce"] = charts.estimates(
+            with_paper(overall, tables, "corruptions").with_columns(pl.coalesce("series", "model").alias("series")),
+            "mce", "series",
+            x_title=f"mCE (%; {overall['reference'].drop_nulls()[0]} is 100, lower is better)",
+            title="Mean corruption error", x_domain=(0, 1.05 * max(100.0, farthest)),
+        )  # fmt: skip
+    return figures
+
+
+def _families(table: pl.DataFrame) -> Figure:
+    return charts.curve(
+        table.with_columns(_series(table)),
+        x="severity", y="top1", low="top1_low", high="top1_high", series="series",
+        x_title="Severity (0: clean)", y_title="Top-1 accuracy (%)",
+        title="Corruptions by family", y_domain=(0, 100), facet="family",
+        columns=min(4, table["family"].n_unique()), width=180, height=150,
+    )  # fmt: skip
+
+
+def _panels(table: pl.DataFrame) -> Figure | None:
+    """One small panel per corruption, each beginning at the clean image."""
+    corrupted = table.filter(pl.col("severity") > 0)
+    there = set(corrupted["corruption"])
+    names = [name for name in FAMILY if name in there] + sorted(there - set(FAMILY))
+    if not names:
+        return None
+    clean = table.filter(pl.col("severity") == 0)
+    rows = [
+        pl.concat([clean, corrupted.filter(pl.col("corruption") == name)]).with_columns(
+            pl.lit(f"{name.replace('_', ' ')}").alias("panel")
+        )
+        for name in names
+    ]
+    frame = pl.concat(rows)
+    return charts.curve(
+        frame.with_columns(_series(frame)),
+        x="severity", y="top1", low="top1_low", high="top1_high", series="series",
+        x_title="Severity", y_title="Top-1 (%)", title="Every corruption", y_domain=(0, 100),
+        facet="panel", columns=_columns(len(names)), width=130, height=110,
+    )  # fmt: skip
+
+
+def _columns(panels: int) -> int:
+    """Rows without a gap where that is possible: fifteen are three rows of five."""
+    return next((columns for columns in (5, 4, 3) if panels % columns == 0), 5)
+
+
+def _errors(table: pl.DataFrame) -> dict[str, Figure]:
+    """Corruption errors where there is a reference for some, else plain errors."""
+    divided = table["ce"].null_count() < table.height
+    measure = "ce" if divided else "mean_error"
+    reference = table["reference"].drop_nulls()
+    title = f"Corruption error (%; {reference[0]} is 100)" if divided else "Error, mean of severities (%)"
+    shown = table.filter(pl.col(measure).is_not_null()).with_columns(_series(table), _words("corruption"))
+    if not shown.height:
+        return {}
+    return {
+        "corruptions-ce": charts.estimates(
+            shown, measure, "corruption", series="series",
+            x_title=title, y_title="Corruption", title="Error by corruption",
+        )
+    }  # fmt: skip
+
+
+def _series(table: pl.DataFrame) -> pl.Expr:
+    """Name a network, and how its pictures were made where that differs."""
+    if "made" not in table.columns or table["made"].n_unique() < 2:
+        return pl.col("model").alias("series")
+    return pl.concat_str("model", pl.lit(", "), "made").alias("series")
+
+
+def _words(column: str) -> pl.Expr:
+    return pl.col(column).str.replace_all("_", " ")

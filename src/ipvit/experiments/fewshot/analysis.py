@@ -1,0 +1,183 @@
+"""Tables, figures and sentences of the few-shot experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from ipvit.analysis import charts
+from ipvit.analysis.aggregate import varying, with_paper
+from ipvit.metrics.intervals import episode_interval
+
+if TYPE_CHECKING:
+    from ipvit.analysis.charts import Figure
+
+NAME = "fewshot"
+
+_SETTINGS = ("class_queries", "stored", "patches")
+
+
+def tables(records: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    """Return the tables of the experiment.
+
+    ``fewshot`` has a row per model, kind of episode, classifier and number of blocks: ``accuracy`` in percent with the
+    ends of its 95 % interval (over episodes, see :func:`ipvit.metrics.episode_interval`) and its standard deviation
+    over episodes; ``weight`` is C of the logistic regression or the penalty of the ridge regression.
+    ``fewshot-episodes`` says what the episodes were: their mean ways and support images per class, the accuracy of
+    guessing, the number of images and classes that they were drawn from, and which classes were left out because they
+    have too few images.
+    """
+    settings = ["weight", *varying(records, _SETTINGS, ("model", "kind", "classifier"))]
+    pools = ["pool_images", "pool"] if records["pool"].n_unique() > 1 else []
+    order = ["data_set", "kind", *pools]
+    by = ["model", *order, "classifier", "blocks", *settings]
+    rows = [
+        dict(zip(by, key, strict=True)) | _accuracy(group) for key, group in records.group_by(by, maintain_order=True)
+    ]
+    place = {model: number for number, model in enumerate(records["model"].unique(maintain_order=True))}
+    main = pl.DataFrame(rows, infer_schema_length=None).with_columns(
+        pl.col("model").replace_strict(place, return_dtype=pl.Int32).alias("_place")
+    )
+    main = main.sort([*order, "_place", "classifier", "blocks", *settings], maintain_order=True)
+    main = main.drop("_place", "pool", strict=False)
+    ways = pl.col("ways").cast(pl.Float64)
+    once = records.unique([*order, "image"], keep="first", maintain_order=True)
+    episodes = once.group_by(order, maintain_order=True).agg(
+        n_episodes=pl.len(),
+        ways=ways.mean(),
+        shots=(pl.col("support") / ways).mean(),
+        chance=(100 / ways).mean(),
+        n_images=pl.col("pool_images").first(),
+        **{name: pl.col(name).first() for name in ("classes", "classes_left_out", "left_out") if name in once.columns},
+    )
+    return {NAME: main, f"{NAME}-episodes": episodes.sort(order).drop(pools)}
+
+
+def _accuracy(group: pl.DataFrame) -> dict[str, Any]:
+    values = group["accuracy"].cast(pl.Float64)
+    low, high = episode_interval(values.to_numpy() / 100, float(group["queries"].cast(pl.Float64).mean()))  # pyright: ignore[reportArgumentType]
+    return {
+        "accuracy": values.mean(),
+        "accuracy_low": 100 * low,
+        "accuracy_high": 100 * high,
+        "accuracy_std": values.std(),
+        "n_episodes": group.height,
+    }
+
+
+def figures(tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
+    """Return bars: a panel per kind of episode, a group per classifier, a bar per model and number of blocks."""
+    table = tables[NAME]
+    sets = table["data_set"].unique().to_list()
+    shown = with_paper(table, tables, NAME).filter(pl.col("data_set").is_in(sets))
+    shown = shown.with_columns(_series()).with_columns(
+        _with_settings("classifier", shown, ("weight", "patches", "stored")),
+        _with_settings("kind", shown, ("class_queries", "pool_images", *(["data_set"] if len(sets) > 1 else []))),
+    )
+    return {
+        NAME: charts.bars(
+            shown.sort("kind", "classifier", maintain_order=True),
+            x="classifier",
+            y="accuracy",
+            low="accuracy_low",
+            high="accuracy_high",
+            series="series",
+            facet="kind",
+            x_title="Classifier",
+            y_title="Accuracy (%), mean over episodes",
+            title=f"Few-shot learning: {sets[0]}" if len(sets) == 1 else "Few-shot learning",
+            y_domain=(0, 100),
+            n="n_episodes",
+        )
+    }
+
+
+def sources(tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
+    """Return bars over the data sets that episodes are drawn from: a panel per kind of episode and classifier.
+
+    Args:
+        tables: from :func:`tables` for several data sets, and the paper's.
+    """
+    table = tables[NAME]
+    sets = table["data_set"].unique(maintain_order=True).to_list()
+    shown = with_paper(table, tables, NAME).filter(pl.col("data_set").is_in(sets)).with_columns(_series())
+    shown = shown.with_columns(
+        _with_settings("classifier", shown, ("weight", "patches", "stored")),
+        _with_settings("kind", shown, ("class_queries",)),
+    )
+    panel = pl.format("{}, {}", "kind", "classifier") if shown["classifier"].n_unique() > 1 else pl.col("kind")
+    place = {name: number for number, name in enumerate(sets)}
+    return {
+        f"{NAME}-sources": charts.bars(
+            shown.with_columns(panel.alias("panel")).sort(
+                "panel", pl.col("data_set").replace_strict(place, return_dtype=pl.Int32), maintain_order=True
+            ),
+            x="data_set",
+            y="accuracy",
+            low="accuracy_low",
+            high="accuracy_high",
+            series="series",
+            facet="panel",
+            x_title="Source of the episodes",
+            y_title="Accuracy (%), mean over episodes",
+            title="Few-shot learning",
+            y_domain=(0, 100),
+            n="n_episodes",
+        )
+    }
+
+
+def _series() -> pl.Expr:
+    """Name bars by model and number of blocks."""
+    together = pl.format("{}, last {} blocks", "model", "blocks")
+    return pl.when(pl.col("blocks") > 1).then(together).otherwise("model").alias("series")
+
+
+def _with_settings(column: str, table: pl.DataFrame, settings: Sequence[str]) -> pl.Expr:
+    """Return a column with the settings behind its text that vary where it is the same; the paper's rows have none."""
+    parts = []
+    for name in (name for name in settings if name in table.columns):
+        varies = pl.col(name).is_not_null() & (pl.col(name).drop_nulls().n_unique().over(column) > 1)
+        value = pl.col(name).cast(pl.String).str.strip_suffix(".0")
+        text = pl.format("; {} {}", pl.lit(name.replace("_", " ")), value)
+        parts.append(pl.when(varies).then(text).otherwise(pl.lit("")))
+    return pl.concat_str(column, *parts)
+
+
+def summary(tables: dict[str, pl.DataFrame]) -> list[str]:
+    """Say per kind of episode which network, classifier and number of blocks is best; then what was left out."""
+    main = tables[NAME]
+    lone = main["model"].n_unique() == 1
+    sentences = []
+    for (data, kind), rows in main.group_by(["data_set", "kind"], maintain_order=True):
+        best = rows.sort("accuracy", descending=True, maintain_order=True).row(0, named=True)
+        verb = "reaches" if lone else "is best with"
+        how = f"reading {_blocks(best['blocks'])} with {_WORDS[best['classifier']]}"
+        more = f", the best of {rows.height} ways" if lone and rows.height > 1 else ""
+        sentences.append(
+            f"{data}, {kind}: {best['model']} {verb} {best['accuracy']:.1f} % "
+            f"({best['accuracy_low']:.1f} to {best['accuracy_high']:.1f}), {how}{more}."
+        )
+    return sentences + _left_out(tables[f"{NAME}-episodes"])
+
+
+def _left_out(episodes: pl.DataFrame) -> list[str]:
+    """Say which classes have too few images to be drawn."""
+    if "classes_left_out" not in episodes.columns:
+        return []
+    n = pl.col("classes") + pl.col("classes_left_out")
+    lacking = episodes.filter(pl.col("classes_left_out") > 0).with_columns(n.alias("n"))
+    return [
+        f"{row['data_set']}, {row['kind']}: {row['classes_left_out']} of {row['n']} classes have too few images and "
+        f"are never drawn ({row['left_out']})."
+        for row in lacking.to_dicts()
+    ]
+
+
+_WORDS = {"logistic": "logistic regression", "centroid": "nearest centroids", "ridge": "ridge regression"}
+
+
+def _blocks(n: int) -> str:
+    return "the last block" if n == 1 else f"the last {n} blocks"

@@ -1,0 +1,1 @@
+"""The image in a corner of the canvas."""

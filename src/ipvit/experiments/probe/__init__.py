@@ -1,0 +1,1 @@
+"""Linear probes on the tokens of each block."""

@@ -1,0 +1,409 @@
+"""Fitting the heads of the probe experiment: which vectors, which images, which hyper-parameters."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ipvit.data.dataset import Dataset
+from ipvit.data.labels import map_classes
+from ipvit.data.subset import select
+from ipvit.data.transfer import in_common
+from ipvit.errors import InputError
+from ipvit.experiments.base import Bench
+from ipvit.features.linear_heads import MEMORY, MOST_STEPS, Heads, Inputs, Recipe, fit_by_steps, fit_logistic
+from ipvit.features.store import Features, FeatureStore, StoredType
+from ipvit.files import user_path
+from ipvit.models.model import Model
+from ipvit.models.probe import ProbeHead, read_probe, save_probe
+from ipvit.models.reads import Read, own_token
+from ipvit.perturb.seeding import keys
+from ipvit.preprocessing import View
+
+HeadKind = Literal["lbfgs", "sgd", "adamw"]
+
+PROBES = "probes"
+FEATURES = "features"
+BEST = "best.safetensors"
+
+
+@dataclasses.dataclass(frozen=True)
+class ReadSet:
+    """The vectors that one head reads.
+
+    Attributes:
+        blocks: their numbers, from 0.
+        tokens: ``class``, ``pooled``, ``patch``, ``class+patch``, or ``class+last_patch``: the mean patch token of the
+            last of the blocks only. ``shape`` or ``distillation`` is the second token of a network that has one.
+        reads: the vectors, in the order of the head's columns.
+    """
+
+    blocks: tuple[int, ...]
+    tokens: str
+    reads: tuple[Read, ...]
+
+    @classmethod
+    def of(cls, model: Model, blocks: Sequence[int], tokens: str) -> ReadSet | None:
+        """Name the vectors; None where the network has no such tokens.
+
+        A network without class token has one kind only, its pooled features. ``shape`` is the second token of a
+        distilled network, whatever it was taught.
+        """
+        if own_token(model) == "pooled":
+            return cls(tuple(blocks), "pooled", tuple(Read(block, "pooled") for block in blocks))
+        second = model.distillation_token if model.distillation_token in model.adapter.prefix else None
+        if "shape" in tokens and second is None:
+            return None
+        tokens = tokens.replace("shape", second or "")
+        reads: list[Read] = []
+        for kind in tokens.split("+"):
+            read = blocks[-1:] if kind == "last_patch" else blocks
+            reads += [Read(block, "mean_patch" if kind.endswith("patch") else kind) for block in read]
+        return cls(tuple(blocks), tokens, tuple(reads))
+
+    @property
+    def label(self) -> str:
+        """The blocks in short: ``5``, or ``8-11`` for several; then the tokens."""
+        return f"{self.span}-{self.tokens}"
+
+    @property
+    def span(self) -> str:
+        """The blocks in short."""
+        return span(self.blocks)
+
+
+def span(blocks: Sequence[int]) -> str:
+    """Return the blocks in short.
+
+    >>> span([5]), span([8, 9, 10, 11])
+    ('5', '8-11')
+    """
+    return str(blocks[0]) if len(blocks) == 1 else f"{blocks[0]}-{blocks[-1]}"
+
+
+@dataclasses.dataclass(frozen=True)
+class FitPlan:
+    """All that determines a head beside the network, the vectors it reads, seed and precision.
+
+    Attributes:
+        kind: how it is fitted.
+        settings: hyper-parameters to choose from, one tuple per head: ``(penalty,)``, or learning rate and
+            weight decay.
+        recipe: of the gradient steps; ``seed`` is the study's.
+        standardise: columns are standardised before the fit.
+        share: of the training images that choose, where no validation data are given; 0: nothing is chosen.
+        refit: fit once more on all images with what was chosen.
+        limit: so many training images.
+        view: how pictures become the input.
+        norm: vectors after the network's last normalisation.
+        stored: type of the features on disk.
+        train: fingerprint of the training data.
+        val: fingerprint of the validation data, or empty.
+        protocol: ``ours`` or ``authors``.
+        most_steps: of L-BFGS.
+    """
+
+    kind: HeadKind
+    settings: tuple[tuple[float, ...], ...]
+    recipe: Recipe | None
+    standardise: bool
+    share: float
+    refit: bool
+    limit: int | None
+    view: View
+    norm: bool
+    stored: StoredType
+    train: str
+    val: str
+    protocol: str
+    most_steps: int = MOST_STEPS
+
+    @property
+    def key(self) -> str:
+        """Digest (16 hex digits)."""
+        return _digest(dataclasses.asdict(self))[:16]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the numbers of a setting are."""
+        return ("penalty",) if self.recipe is None else ("learning_rate", "weight_decay")
+
+    def at_edge(self, number: int) -> dict[str, str]:
+        """Return which numbers of a setting are the ``lowest`` or ``highest`` of those to choose from.
+
+        A better one may lie beyond. There is nothing below zero, and two values have no middle to prefer.
+        """
+        found = {}
+        for place, name in enumerate(self.names):
+            values = sorted({setting[place] for setting in self.settings})
+            value = self.settings[number][place]
+            if len(values) > 2 and value in (values[0], values[-1]) and value:
+                found[name] = "lowest" if value == values[0] else "highest"
+        return found
+
+
+@dataclasses.dataclass(frozen=True)
+class FittedHead:
+    """A head, and what is said of it in the tables.
+
+    Attributes:
+        probe: the head.
+        file: where it is, from the run folder.
+    """
+
+    probe: ProbeHead
+    file: str
+
+
+class Fitter:
+    """Fits the heads of one network and keeps them.
+
+    Args:
+        model: the network.
+        bench: of the run.
+        train: the training data.
+        val: the validation data, or None: a share of ``train``.
+        store: folder of the feature store.
+    """
+
+    def __init__(self, model: Model, bench: Bench, train: Dataset, val: Dataset | None, store: Path) -> None:
+        self.model, self.bench = model, bench
+        self.train, self.val = train, val
+        self.store = store
+        self.folder = bench.folder / PROBES / f"{_safe(model.name)}-{model.digest[:8]}"
+        if train.classes is None:
+            raise InputError(f"probe: the training data {train.name} has no classes")
+        self.classes = train.classes
+        _apart(train, bench.data, "the data of the run", "heads are not measured on what they saw")
+        if val is not None:
+            _apart(val, bench.data, "the data of the run", "what is reported must not choose the hyper-parameters")
+            _apart(val, train, "the training data", "images that a head is fitted on say nothing about its choice")
+
+    def heads(self, wanted: Sequence[tuple[ReadSet, FitPlan]]) -> list[FittedHead]:
+        """Return the heads, fitting those that are not in the run folder yet; name the best of them."""
+        paths = [self._path(reads, plan) for reads, plan in wanted]
+        lacking = [pair for pair, path in zip(wanted, paths, strict=True) if not path.is_file()]
+        by_plan: dict[FitPlan, list[ReadSet]] = {}
+        for reads, plan in lacking:
+            by_plan.setdefault(plan, []).append(reads)
+        if lacking:
+            images = self._images([reads for reads, _ in lacking], lacking[0][1])
+            for plan, sets in by_plan.items():
+                for reads, probe in self._fit(images, sets, plan):
+                    save_probe(self._path(reads, plan), probe)
+        found = [FittedHead(read_probe(path), str(path.relative_to(self.bench.folder))) for path in paths]
+        self._name_best(found)
+        return found
+
+    def _path(self, reads: ReadSet, plan: FitPlan) -> Path:
+        determined_by = [self.model.digest, str(reads.reads), plan.key, self.bench.seed, self.bench.precision]
+        return self.folder / f"{reads.label}-{plan.kind}-{_digest(determined_by)[:8]}.safetensors"
+
+    def _name_best(self, heads: Sequence[FittedHead]) -> None:
+        chosen = [head for head in heads if "validation" in head.probe.fit]
+        if chosen:
+            save_probe(self.folder / BEST, min(chosen, key=_merit).probe)
+
+    def _images(self, sets: Sequence[ReadSet], plan: FitPlan) -> _Images:
+        reads = tuple(dict.fromkeys(read for one in sets for read in one.reads))
+        store = FeatureStore(self.store, dtype=plan.stored)
+        parts, labels = [], []
+        for number, data in enumerate([self.train] if self.val is None else [self.train, self.val]):
+            found = store.extract(
+                self.model, data, reads, view=plan.view, norm=plan.norm, precision=self.bench.precision,
+                positions=select(data.ids, plan.limit) if number == 0 else None,
+                batch_size=self.bench.batch_size, workers=self.bench.workers,
+            )  # fmt: skip
+            parts.append(found)
+            self.bench.notes.extend(found.notes)
+            if found.unreadable:
+                image, reason = next(iter(found.unreadable.items()))
+                self.bench.notes.append(
+                    f"{len(found.unreadable)} images of {data.name} were left out of the fit of {self.model.name}'s "
+                    f"heads, for example {image!r}: {reason}"
+                )
+            labels.append(found.labels if number == 0 else self._in_train_classes(found.labels, data))
+        chooses = np.concatenate([np.full(len(part), number == 1) for number, part in enumerate(parts)])
+        if self.val is None and plan.share:
+            chooses = held_out(parts[0].ids, labels[0], plan.share)
+        return _Images(parts, np.concatenate(labels), chooses)
+
+    def _in_train_classes(self, labels: NDArray[np.int64], data: Dataset) -> NDArray[np.int64]:
+        if data.classes is None:
+            raise InputError(f"probe: the validation data {data.name} has no classes")
+        where = map_classes(
+            data.classes,
+            data.aliases,
+            self.classes,
+            data_name=data.name,
+            model_name=f"a head fitted on {self.train.name}",
+        )  # fmt: skip
+        return np.where(labels < 0, -1, where[labels.clip(min=0)])
+
+    def _fit(self, images: _Images, sets: Sequence[ReadSet], plan: FitPlan) -> Iterator[tuple[ReadSet, ProbeHead]]:
+        """Fit, choose and refit; heads by gradient steps share their passes over the images."""
+        together = [[one] for one in sets] if plan.recipe is None else [list(sets)]
+        for group in together:
+            some = _Search(images, group, plan, len(self.classes), self.bench)
+            chosen = [0] * len(group)
+            scores: list[float | None] = [None] * len(group)
+            if plan.share or self.val is not None:
+                chosen, scores = some.choose()
+            finals = some.final(chosen, whole=plan.refit or not images.chooses.any())
+            for one, number, score, (heads, inputs) in zip(group, chosen, scores, finals, strict=True):
+                weight, bias = heads.plain(0, inputs)
+                about: dict[str, Any] = {
+                    "kind": plan.kind,
+                    "protocol": plan.protocol,
+                    "settings": dict(zip(plan.names, plan.settings[number], strict=True)),
+                    "train": self.train.name,
+                    "train_images": len(inputs),
+                    "refit": plan.refit and bool(images.chooses.any()),
+                    "converged": bool(heads.converged[0]),
+                    "steps": int(heads.steps[0]),
+                    "unreadable": sum(len(part.unreadable) for part in images.parts),
+                }  # fmt: skip
+                if plan.recipe is None:
+                    about["gradient"] = float(heads.steepest[0])
+                if score is not None:
+                    about |= {"validation": score, "validation_images": int(images.choosing.sum())}
+                    about["at_edge"] = plan.at_edge(number)
+                name, pretrained = self._origin()
+                yield one, ProbeHead(
+                    weight, bias, one.reads, plan.norm, self.classes, plan.view, name, pretrained, self.model.digest,
+                    about,
+                )  # fmt: skip
+
+    def _origin(self) -> tuple[str, bool]:
+        """Return the name that loads the backbone, with paths that hold from any folder."""
+        name, pretrained = self.model.origin or ("", False)
+        text, mark, weights = name.partition("@")
+        if mark and user_path(weights).is_file():
+            weights = str(user_path(weights).resolve())
+        file, colon, factory = text.rpartition(":")
+        if file.endswith(".py"):
+            text = f"{user_path(file).resolve()}{colon}{factory}"
+        return f"{text}{mark}{weights}", pretrained
+
+
+@dataclasses.dataclass(frozen=True)
+class _Images:
+    """Features with labels in the classes of the training data.
+
+    Attributes:
+        parts: of the training data, and of the validation data where they are separate.
+        labels: ``(N,)`` through all parts; -1 where there is none.
+        chooses: ``(N,)`` bool: held out from the fit, to choose.
+    """
+
+    parts: list[Features]
+    labels: NDArray[np.int64]
+    chooses: NDArray[np.bool_]
+
+    @property
+    def fitting(self) -> NDArray[np.bool_]:
+        return ~self.chooses & (self.labels >= 0)
+
+    @property
+    def choosing(self) -> NDArray[np.bool_]:
+        return self.chooses & (self.labels >= 0)
+
+
+class _Search:
+    """The heads of one plan on one or several sets of vectors."""
+
+    def __init__(self, images: _Images, sets: Sequence[ReadSet], plan: FitPlan, classes: int, bench: Bench) -> None:
+        self.images, self.sets, self.plan, self.classes, self.bench = images, sets, plan, classes, bench
+        if not images.fitting.any() or len(np.unique(images.labels[images.fitting])) < 2:
+            raise InputError("probe: the training images that are left must be of at least two classes")
+
+    def choose(self) -> tuple[list[int], list[float | None]]:
+        """Return for every set the number of the setting that is best on the validation images, and its accuracy."""
+        if not self.images.choosing.any():
+            raise InputError("probe: no image is left to choose hyper-parameters on; give val, or more training images")
+        several = self._inputs(self.images.fitting)
+        labels = self._labels(self.images.choosing)
+        chosen, scores = [], []
+        fitted = self._fit(several, self._labels(self.images.fitting), [self.plan.settings] * len(self.sets))
+        for inputs, heads in zip(several, fitted, strict=True):
+            others = self._one(inputs.reads, self.images.choosing, like=inputs)
+            accuracy, entropy = (values.tolist() for values in heads.evaluate(others, labels))
+            best = max(range(len(accuracy)), key=lambda i: (accuracy[i], -entropy[i]))
+            chosen.append(best)
+            scores.append(accuracy[best])
+        return chosen, scores
+
+    def final(self, chosen: Sequence[int], *, whole: bool) -> list[tuple[Heads, Inputs]]:
+        """Fit the chosen settings, on all images with a label or without those that chose."""
+        rows = self.images.labels >= 0 if whole else self.images.fitting
+        several = self._inputs(rows)
+        fitted = self._fit(several, self._labels(rows), [[self.plan.settings[number]] for number in chosen])
+        return list(zip(fitted, several, strict=True))
+
+    def _fit(
+        self, several: Sequence[Inputs], labels: Tensor, settings: Sequence[Sequence[tuple[float, ...]]]
+    ) -> list[Heads]:
+        if self.plan.recipe is None:
+            return [
+                fit_logistic(
+                    inputs, labels, self.classes, [penalty for (penalty,) in own], most_steps=self.plan.most_steps
+                )
+                for inputs, own in zip(several, settings, strict=True)
+            ]
+        recipe = dataclasses.replace(self.plan.recipe, seed=self.bench.seed)
+        pairs = [[(rate, decay) for rate, decay in own] for own in settings]
+        return fit_by_steps(several, labels, self.classes, pairs, recipe)
+
+    def _inputs(self, rows: NDArray[np.bool_]) -> list[Inputs]:
+        return [self._one(one.reads, rows) for one in self.sets]
+
+    def _one(self, reads: Sequence[Read], rows: NDArray[np.bool_], like: Inputs | None = None) -> Inputs:
+        return Inputs(
+            self.images.parts, reads, np.flatnonzero(rows), like=like, standardise=self.plan.standardise,
+            device=self.bench.device, memory=MEMORY // len(self.sets),
+        )  # fmt: skip
+
+    def _labels(self, rows: NDArray[np.bool_]) -> Tensor:
+        return torch.from_numpy(self.images.labels[rows])
+
+
+def _merit(head: FittedHead) -> tuple[float, int, str]:
+    """Return what heads are ranked by, the best first; the summary of the tables ranks them alike."""
+    return -head.probe.fit["validation"], len(head.probe.reads), head.file
+
+
+def _apart(data: Dataset, other: Dataset, what: str, why: str) -> None:
+    """Refuse data that have images in common with others."""
+    if n := in_common(data, other):
+        raise InputError(f"probe: {n:,} images of {data.name} are in {what}, {other.name}, too; {why}")
+
+
+def held_out(ids: Sequence[str], labels: NDArray[np.int64], share: float) -> NDArray[np.bool_]:
+    """Return which images choose hyper-parameters: a share of every class, at least one and never all of them.
+
+    The choice follows from the images' ids alone. A class with a single image keeps it for the fit.
+    """
+    rank = np.argsort(keys(ids, "validation"), kind="stable")
+    chosen = np.zeros(len(labels), dtype=bool)
+    for label in np.unique(labels[labels >= 0]):
+        members = rank[labels[rank] == label]
+        chosen[members[: min(max(1, round(share * len(members))), len(members) - 1)]] = True
+    return chosen
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _safe(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._+-]+", "_", name).strip("._")[:80] or "model"

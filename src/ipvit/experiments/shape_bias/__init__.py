@@ -1,0 +1,1 @@
+"""Shape bias on cue-conflict images."""

@@ -1,0 +1,1 @@
+"""Similarity of class and shape token."""

@@ -1,0 +1,1 @@
+"""Features on disk, and the classifiers that are fitted on them."""
