@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from ipvit.engine.store import FLUSH_SECONDS
 from ipvit.engine.study import DataEntry, ExperimentEntry, ModelEntry, Study, study_text
 from ipvit.engine.sweep import Settings
 from ipvit.errors import InputError, shown
-from ipvit.experiments.base import Experiment
+from ipvit.experiments.base import BindContext, Experiment
 from ipvit.models.loading import load_model
 from ipvit.models.model import Model
 from ipvit.results import Run
@@ -96,7 +97,7 @@ def run(
         )
         folder, known = shard_folder(folder, share)
         manifest = execute(
-            chosen, networks, images, folder, settings,
+            chosen, networks, images, folder, settings, context=bind_context(),
             study_yaml=study_text(study, chosen), fresh=fresh, progress=progress, flush_seconds=flush_seconds,
             team=team, known=known,
         )  # fmt: skip
@@ -107,13 +108,14 @@ def run_study(
     study: Study, out: str | Path, *, shard: str | None = None, fresh: bool = False, progress: bool = True
 ) -> Run:
     """Run a study read by :func:`ipvit.engine.study.read_study`; see :func:`run`."""
-    experiments = study.make_experiments()
+    selected = study.make_experiments()
+    experiments = [entry.experiment for entry in selected]
     share = Share.parse(shard) if shard else Share()
     with launched() as team:
         data, models = team.in_turn(lambda: load_study(study))
         folder, known = shard_folder(Path(out), share)
         manifest = execute(
-            experiments, models, data, folder, settings_of(study, share),
+            selected, models, data, folder, settings_of(study, share), context=bind_context(study.data),
             study_yaml=study_text(study, experiments), fresh=fresh, progress=progress, team=team, known=known,
         )  # fmt: skip
     return Run(folder, experiments, manifest)
@@ -124,6 +126,14 @@ def load_study(study: Study) -> tuple[Dataset, list[Model]]:
     entry = study.data
     data = load_dataset(entry.name, root=entry.root, split=entry.split, decoder=entry.decoder, classes=entry.classes)  # pyright: ignore[reportArgumentType]
     return data, [load_model(m.name, pretrained=m.pretrained, label=m.label) for m in study.models]
+
+
+def bind_context(entry: DataEntry | None = None) -> BindContext:
+    """Return what experiments may use to open further data: as a study opens its own."""
+    if entry is None:
+        return BindContext(load_dataset)
+    options = {"root": entry.root, "decoder": entry.decoder, "classes": entry.classes}
+    return BindContext(functools.partial(load_dataset, **options))
 
 
 def settings_of(study: Study, share: Share) -> Settings:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from ipvit.analysis.aggregate import PAPER, paired_differences
+from ipvit.analysis.aggregate import PAPER
+from ipvit.analysis.base import Analysis
+from ipvit.analysis.reduction import Reduction
 from ipvit.engine.examples import Picture, read_examples
 from ipvit.engine.manifest import read_manifest
 from ipvit.engine.run import STUDY
-from ipvit.engine.store import Store
+from ipvit.engine.store import Store, read_analysis
 from ipvit.engine.study import read_study
 from ipvit.errors import InputError
 from ipvit.experiments.base import Experiment
@@ -31,7 +33,7 @@ UNTRAINED = "random initialisation"
 
 
 @dataclasses.dataclass(frozen=True)
-class Analysis:
+class Analysed:
     """What follows from the records of an experiment."""
 
     tables: dict[str, pl.DataFrame]
@@ -71,35 +73,48 @@ class Run:
         self._store = Store(self.out)
         if experiments is None:
             study = self.out / STUDY
-            experiments = read_study(study).make_experiments() if study.is_file() else []
+            made = read_study(study).make_experiments() if study.is_file() else []
+            experiments = [entry.experiment for entry in made]
         given = {experiment.name: experiment for experiment in reversed(experiments)}
         self.experiments: dict[str, Experiment] = {}
+        self.analyses: dict[str, Analysis] = {}
         for name in sorted(self._store.experiments(), key=_place):
             with contextlib.suppress(InputError):  # an experiment of somebody's own file, which this call does not name
                 self.experiments[name] = given[name] if name in given else experiment_class(name)()
+            analysis = self.experiments[name].analysis() if name in self.experiments else read_analysis(self.out, name)
+            if analysis is not None:
+                self.analyses[name] = analysis
 
     def records(self, experiment: str | None = None) -> pl.DataFrame:
         """Return one row per image, condition and model; of one experiment, or of all."""
         if experiment is None:
-            frames = [self.records(name) for name in self.experiments]
+            frames = [self.records(name) for name in self.analyses]
             return pl.concat(frames, how="diagonal_relaxed") if frames else pl.DataFrame()
-        if experiment not in self.experiments:
-            raise InputError(
-                f"{str(self.out)!r} has no records of {experiment!r}; it has {', '.join(self.experiments)}"
+        if experiment not in self.analyses:
+            raise InputError(f"{str(self.out)!r} has no records of {experiment!r}; it has {', '.join(self.analyses)}")
+        frame = self._store.select(experiment, self._wanted(experiment))[0]
+        if frame.is_empty():
+            return frame
+        labels = self._labels(frame.select("weights", "model").unique(maintain_order=True).rows())
+        order = {weights: number for number, weights in enumerate(labels)}
+        return (
+            frame.with_columns(
+                pl.col("weights").replace_strict(labels, return_dtype=pl.String).alias("model"),
+                pl.col("weights").replace_strict(order, return_dtype=pl.Int32).alias("_order"),
             )
-        return self._read(experiment)[0]
+            .sort("_order", maintain_order=True)
+            .drop("_order")
+        )
 
-    def _read(self, name: str, columns: Collection[str] | None = None) -> tuple[pl.DataFrame, int]:
-        """Return the records that belong to this run, and how many others the folder holds."""
+    def _wanted(self, name: str) -> dict[str, Any]:
+        """Return the values that columns of the records of this run have."""
         subject = self.manifest.get("subjects", {}).get(name, self.manifest["data"])
-        wanted = {
+        return {
             "data": subject["fingerprint"],
             "seed": self.manifest["seed"],
             "precision": subject.get("precision", self.manifest["precision"]),
-            "version": type(self.experiments[name]).version,
+            "version": self.analyses[name].version,
         }
-        frame, others = self._store.select(name, wanted, columns)
-        return (frame if frame.is_empty() else self._with_names(frame)), others
 
     @functools.cached_property
     def tables(self) -> dict[str, pl.DataFrame]:
@@ -113,14 +128,14 @@ class Run:
     def figures(self) -> dict[str, Figure]:
         """The figures of all experiments by name."""
         merged: dict[str, Figure] = {}
-        for name in self.experiments:
+        for name in self.analyses:
             merged |= self.figures_of(name)
         return merged
 
     @functools.cached_property
     def differences(self) -> dict[str, pl.DataFrame]:
-        """Paired differences between the models, by experiment; see :func:`paired_differences`."""
-        found = {name: self._analysed[name].differences for name in self.experiments}
+        """Paired differences between the models, by experiment; see :meth:`ipvit.Analysis.differences`."""
+        found = {name: self._analysed[name].differences for name in self.analyses}
         return {name: frame for name, frame in found.items() if frame is not None}
 
     def pictures(self, name: str) -> dict[str, list[Picture]]:
@@ -162,41 +177,54 @@ class Run:
     def figures_of(self, name: str) -> dict[str, Figure]:
         """Return the figures of one experiment."""
         tables = self.tables_of(name)
-        return self.experiments[name].figures(tables) if tables else {}
+        return self.analyses[name].figures(tables) if tables else {}
 
     def summary_of(self, name: str) -> list[str]:
         """Return sentences that say what the numbers of one experiment show."""
         tables = self.tables_of(name)
-        return self.experiments[name].summary(tables) if tables else []
+        return self.analyses[name].summary(tables) if tables else []
 
     def differences_of(self, name: str) -> pl.DataFrame | None:
         """Return the paired differences between the models in one experiment, or None with a single model."""
         return self._analysed[name].differences
 
     @functools.cached_property
-    def _analysed(self) -> dict[str, Analysis]:
-        return {name: self._analyse(name) for name in self.experiments}
+    def _analysed(self) -> dict[str, Analysed]:
+        return {name: self._analyse(name) for name in self.analyses}
 
-    def _analyse(self, name: str) -> Analysis:
-        """Read the records of an experiment once and keep what follows from them."""
-        experiment = self.experiments[name]
-        reads = vars(type(experiment)).get("reads")
-        records, others = self._read(name, None if reads is None else (*reads, "label", "prediction"))
-        if records.is_empty():
-            return Analysis({}, None, self._notes(name, {}, records, others))
-        tables = experiment.tables(records)
-        paper = reference(name, self._networks(records["model"].unique(maintain_order=True)))
+    def _analyse(self, name: str) -> Analysed:
+        """Read the records of an experiment, one model after the other, and keep what follows from them."""
+        analysis = self.analyses[name]
+        reductions, others = self._reductions(name)
+        if not reductions:
+            return Analysed({}, None, self._notes(analysis, {}, reductions, others))
+        tables = analysis.tables(reductions)
+        paper = reference(name, self._networks([reduction.model for reduction in reductions]))
         if paper is not None and tables:
             tables = tables | {f"{name}{PAPER}": paper}
-        differences = paired_differences(experiment.comparable(records), experiment.compare_by, experiment.compare)
-        return Analysis(tables, differences, self._notes(name, tables, records, others))
+        differences = analysis.differences(reductions)
+        return Analysed(tables, differences, self._notes(analysis, tables, reductions, others))
+
+    def _reductions(self, name: str) -> tuple[list[Reduction], int]:
+        """Return the reduction of every model, in the manifest's order, and how many other records the folder holds."""
+        analysis, wanted = self.analyses[name], self._wanted(name)
+        columns = analysis.record_columns
+        columns = None if columns is None else (*columns, "label", "prediction")
+        there, others = self._store.models(name, wanted)
+        reductions = []
+        for weights, label in self._labels(there).items():
+            records, _ = self._store.select(name, wanted | {"weights": weights}, columns, of=weights)
+            reductions.append(analysis.reduce(records.with_columns(pl.lit(label).alias("model"))))
+        return reductions, others
 
     def _networks(self, models: Iterable[str]) -> list[str]:
         """Leave out models with random weights: under the paper's name they are not the paper's network."""
         untrained = {model["name"] for model in self.manifest["models"] if model["source"].endswith(UNTRAINED)}
         return [model for model in models if model not in untrained]
 
-    def _notes(self, name: str, tables: dict[str, pl.DataFrame], records: pl.DataFrame, others: int) -> list[str]:
+    def _notes(
+        self, analysis: Analysis, tables: dict[str, pl.DataFrame], reductions: Sequence[Reduction], others: int
+    ) -> list[str]:
         notes = []
         if self._store.damaged:
             notes.append(
@@ -210,44 +238,26 @@ class Run:
         ]
         if counts and min(counts) < max(counts):
             notes.append(f"Not all rows rest on the same images: n is {min(counts):,} to {max(counts):,}.")
-        if "label" in records.columns and self.experiments[name].needs.labels:
-            unlabelled = records.filter(pl.col("label") < 0)["image"].n_unique()
-            if unlabelled:
-                notes.append(f"{unlabelled:,} images have no label and are left out of the accuracies.")
+        if unlabelled := frozenset().union(*(reduction.unlabelled for reduction in reductions)):
+            notes.append(f"{len(unlabelled):,} images have no label and are left out of the accuracies.")
         if others:
             notes.append(f"The folder also holds {others:,} records of another seed, precision, version or data set.")
-        if "prediction" in records.columns and (broken := (records["prediction"] == -1).sum()):
-            notes.append(f"{broken:,} predictions were not finite numbers; they count as wrong.")
-        notes += _without_value(self.experiments[name], records)
+        for name, column in analysis.columns.items():
+            if count := sum(reduction.missing.get(name, 0) for reduction in reductions):
+                notes.append(f"{count:,} {column.missing}")
         return notes
 
-    def _with_names(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """Name models as the manifest does, and tell apart different weights under one name."""
+    def _labels(self, there: Sequence[tuple[str, str]]) -> dict[str, str]:
+        """Name networks, given by digest and name, as the manifest does and in its order.
+
+        Different weights under one name are told apart.
+        """
         names = {model["digest"]: model["name"] for model in self.manifest["models"]}
         labels: dict[str, str] = {}
-        for weights, model in frame.select("weights", "model").unique(maintain_order=True).iter_rows():
+        for weights, model in there:
             label = names.get(weights, model)
             taken = {text for digest, text in labels.items() if digest != weights}
             labels[weights] = f"{label} #{weights[:4]}" if label in taken else label
-        order = {digest: i for i, digest in enumerate(names)}
-        return (
-            frame.with_columns(
-                pl.col("weights").replace_strict(labels, default=None, return_dtype=pl.String).alias("model"),
-                pl.col("weights").replace_strict(order, default=len(order), return_dtype=pl.Int32).alias("_order"),
-            )
-            .sort("_order", "model", maintain_order=True)
-            .drop("_order")
-        )
-
-
-def _without_value(experiment: Experiment, records: pl.DataFrame) -> list[str]:
-    """Say how many values, decisions and attention maps of a network were not finite numbers."""
-    notes = []
-    for name in experiment.measures:
-        if name in records.columns and (count := (~records[name].is_finite()).sum()):
-            notes.append(f"{count:,} values of {name} were not finite numbers; they are left out of the means.")
-    if "finite" in records.columns and (count := (~records["finite"]).sum()):
-        notes.append(f"{count:,} results rest on attention that was not finite; they are left out of the means.")
-    if records.schema.get("decision") in (pl.String, pl.Categorical) and (count := (records["decision"] == "").sum()):
-        notes.append(f"{count:,} decisions were not finite numbers; they count for neither shape nor texture.")
-    return notes
+        order = {digest: number for number, digest in enumerate(names)}
+        place = {weights: (order.get(weights, len(order)), label) for weights, label in labels.items()}
+        return {weights: labels[weights] for weights in sorted(labels, key=place.__getitem__)}

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from ipvit.analysis.aggregate import PAPER
+from ipvit.analysis.base import Analysis
 from ipvit.analysis.data_names import data_set
 from ipvit.data.dataset import fingerprint
 from ipvit.engine.manifest import MANIFEST
-from ipvit.experiments.base import Experiment
 from ipvit.results import Run
 
 if TYPE_CHECKING:
@@ -49,9 +49,9 @@ class Runs:
     def __init__(self, out: str | Path, runs: Sequence[Run] | None = None) -> None:
         self.out = Path(out)
         self.runs = list(runs or runs_in(self.out))
-        self.experiments: dict[str, Experiment] = {}
+        self.analyses: dict[str, Analysis] = {}
         for run in self.runs:
-            self.experiments = {**run.experiments, **self.experiments}
+            self.analyses = {**run.analyses, **self.analyses}
         self.labels = _labels(self.runs)
         self.manifest = _manifest(self.runs, self.labels)
 
@@ -59,7 +59,7 @@ class Runs:
     def tables(self) -> dict[str, pl.DataFrame]:
         """The tables of all runs, those of one name below each other."""
         merged: dict[str, pl.DataFrame] = {}
-        for name in self.experiments:
+        for name in self.analyses:
             merged |= self.tables_of(name)
         return merged
 
@@ -67,7 +67,7 @@ class Runs:
     def figures(self) -> dict[str, Figure]:
         """The figures over the data sets."""
         merged: dict[str, Figure] = {}
-        for name in self.experiments:
+        for name in self.analyses:
             merged |= self.figures_of(name)
         return merged
 
@@ -80,7 +80,7 @@ class Runs:
         """Return the tables of one experiment, the main one first, the paper's last."""
         parts: dict[str, list[pl.DataFrame]] = {}
         for run, label in zip(self.runs, self.labels, strict=True):
-            for key, table in run.tables_of(name).items() if name in run.experiments else ():
+            for key, table in run.tables_of(name).items() if name in run.analyses else ():
                 named = table if key.endswith(PAPER) else table.with_columns(pl.lit(label).alias(DATA_SET))
                 parts.setdefault(key, []).append(named)
         found = {key: pl.concat(tables, how="diagonal_relaxed") for key, tables in parts.items()}
@@ -90,7 +90,7 @@ class Runs:
     def figures_of(self, name: str) -> dict[str, Figure]:
         """Return the figures of one experiment over the data sets."""
         tables = self.tables_of(name)
-        return self.experiments[name].figures_across(tables) if tables else {}
+        return self.analyses[name].figures_across(tables) if tables else {}
 
     def summary_of(self, name: str) -> list[str]:
         """Return what the runs say of an experiment, each after the name of its data."""
@@ -122,7 +122,7 @@ class Runs:
 
     def _said(self, what: str, name: str) -> Iterator[str]:
         for run, label in zip(self.runs, self.labels, strict=True):
-            for sentence in getattr(run, what)(name) if name in run.experiments else ():
+            for sentence in getattr(run, what)(name) if name in run.analyses else ():
                 yield sentence if sentence.startswith(label) else f"{label}: {sentence}"
 
 
@@ -140,7 +140,7 @@ def _overlap(run: Run, other: Run) -> bool:
     """Whether two runs on data of one name may not stand below one name."""
     used = [(r.manifest["data"]["fingerprint"], r.manifest["images_used"], r.manifest["seed"]) for r in (run, other)]
     models = [{model["digest"] for model in r.manifest["models"]} for r in (run, other)]
-    same_experiment = not set(run.experiments).isdisjoint(other.experiments)
+    same_experiment = not set(run.analyses).isdisjoint(other.analyses)
     return used[0] != used[1] or (same_experiment and not models[0].isdisjoint(models[1]))
 
 
@@ -163,7 +163,7 @@ def _manifest(runs: Sequence[Run], labels: Sequence[str]) -> dict[str, Any]:
         "status": (unfinished or ["done"])[0],
         "finished": max(manifest["finished"] for manifest in all_of),
         "seconds": sum(manifest["seconds"] for manifest in all_of),
-        "experiments": list(dict.fromkeys(name for run in runs for name in run.experiments)),
+        "experiments": list(dict.fromkeys(name for run in runs for name in run.analyses)),
         "models": list(models.values()),
         "data": {
             "name": ", ".join(sets),

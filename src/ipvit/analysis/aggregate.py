@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import polars as pl
 
+from ipvit.analysis.record_columns import RUN, SHARED_MASK
+from ipvit.analysis.reduction import Values, labelled, shared_masks
 from ipvit.metrics.intervals import accuracy_interval, clustered_interval, clustered_mean_interval, mean_interval
 from ipvit.metrics.paired import holm, paired_means, paired_proportions, sign_flip_test
-
-RUN = "run"
-
-SHARED_MASK = "shared_mask"
-"""Column of the records: number of the mask that several images share; they are no independent trials."""
 
 PAPER = "-paper"
 """Ending of the name of a table that holds the paper's own numbers."""
@@ -35,13 +32,12 @@ def accuracy_table(records: pl.DataFrame, by: Sequence[str], columns: dict[str, 
         the ends are NaN.
     """
     columns = columns or {"correct": "top1", "correct5": "top5"}
-    if "label" in records.columns and records["label"].max() != -1:
-        records = records.filter(pl.col("label") >= 0)  # an image without label is neither right nor wrong
+    records = labelled(records)
     rows = []
     for key, group in records.group_by(by, maintain_order=True):
         n_runs = group[RUN].n_unique() if RUN in group.columns else 1
         per_image = group.group_by("image", maintain_order=True).agg(
-            *(pl.col(name).mean() for name in columns), *_shared_masks(group)
+            *(pl.col(name).mean() for name in columns), *shared_masks(group)
         )
         row = dict(zip(by, key, strict=True)) | {"n_images": per_image.height, "n_runs": n_runs}
         for name, measure in columns.items():
@@ -54,15 +50,6 @@ def accuracy_table(records: pl.DataFrame, by: Sequence[str], columns: dict[str, 
                 row[f"{measure}_std"] = 100 * float(over_runs.std(ddof=1))
         rows.append(row)
     return _frame(rows, [f"{measure}_std" for measure in columns.values()])
-
-
-def _shared_masks(group: pl.DataFrame) -> list[pl.Expr]:
-    """Return what says which images share a mask, where some do."""
-    if "mask_scope" not in group.columns or not (group["mask_scope"] == "batch").any():
-        return []
-    if SHARED_MASK in group.columns:
-        return [pl.col(SHARED_MASK).first()]
-    return [pl.lit(None, dtype=pl.Int32).first().alias(SHARED_MASK)]  # measured before records said so
 
 
 def _interval(per_image: pl.DataFrame, name: str, n_runs: int) -> tuple[float, float]:
@@ -124,58 +111,67 @@ def varying(records: pl.DataFrame, columns: Sequence[str], within: Sequence[str]
     return [] if counts is None else [name for name in present if counts[name].max() > 1]  # pyright: ignore[reportOptionalOperand, reportOperatorIssue]
 
 
-def paired_differences(
-    records: pl.DataFrame, by: Sequence[str], what: str = "correct", most_models: int = 5
-) -> pl.DataFrame | None:
+def paired_differences(models: Mapping[str, Values], most_models: int = 5) -> pl.DataFrame | None:
     """Compare models image by image.
 
     Args:
-        records: one row per image, condition and model, with the column ``what``.
-        by: condition columns that are kept apart, for example ``information_loss``; runs are averaged.
-        what: what is compared: ``correct`` in percentage points, anything else in its own unit.
+        models: what each model is compared by, in the order of the tables.
         most_models: with more models than this, each is compared with the first only.
 
     Returns:
-        Per condition and pair of models, on the images both were measured on: the difference of the means and its 95 %
-        interval (Tango's score interval for ``correct``, Student's t for anything else), the p-value of the sign-flip
-        test (McNemar's exact test with one run), and the same corrected by Holm for the number of rows. None where
-        nothing can be compared.
+        Per condition and pair of models, on the images both were measured on: the difference of the means (in
+        percentage points where the values say what is right, else in their own unit) and its 95 % interval (Tango's
+        score interval for what is right, Student's t for anything else), the p-value of the sign-flip test (McNemar's
+        exact test with one run), and the same corrected by Holm for the number of rows. None where nothing can be
+        compared.
     """
-    if what not in records.columns or records["model"].n_unique() < 2:
+    if len(models) < 2:
         return None
-    if what == "correct" and "label" in records.columns and records["label"].max() != -1:
-        records = records.filter(pl.col("label") >= 0)  # what is not correctness needs no label, nor a classifier
-    models = records["model"].unique(maintain_order=True).to_list()
-    pairs = [(a, b) for i, a in enumerate(models) for b in models[i + 1 :]]
-    if len(models) > most_models:
-        pairs = [(models[0], other) for other in models[1:]]
-    kept = [name for name in by if name in records.columns]
+    names = list(models)
+    pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
+    if len(names) > most_models:
+        pairs = [(names[0], other) for other in names[1:]]
+
+    kept = list(dict.fromkeys(name for values in models.values() for name in values.names))
+    places = {
+        model: {
+            tuple(dict(zip(v.names, key, strict=True)).get(name) for name in kept): i for i, key in enumerate(v.keys)
+        }
+        for model, v in models.items()
+    }
     rows = []
-    for key, group in records.group_by(kept, maintain_order=True) if kept else [((), records)]:
-        n_runs = group[RUN].n_unique() if RUN in group.columns else 1
-        wide = (
-            group.group_by("image", "model", maintain_order=True)
-            .agg(pl.col(what).cast(pl.Float64).fill_nan(None).mean())
-            .rename({"image": ""})  # no model has this name
-            .pivot("model", index="", values=what)
-        )
-        masks = group.group_by("image", maintain_order=True).agg(*shared) if (shared := _shared_masks(group)) else None
+    for key in dict.fromkeys(key for found in places.values() for key in found):
+        runs = frozenset().union(*(models[m].runs[found[key]] for m, found in places.items() if key in found))
         for a, b in pairs:
-            both = wide.select("", a, b).drop_nulls() if {a, b} <= set(wide.columns) else wide.clear()
-            if both.height:
+            if key in places[a] and key in places[b]:
+                first, second, clusters = _side_by_side(models[a], places[a][key], models[b], places[b][key])
+                if not len(first):
+                    continue
                 place = dict(zip(kept, key, strict=True)) | {"model_a": a, "model_b": b}
-                first, second = both[a].to_numpy(), both[b].to_numpy()
-                if masks is None:
-                    rows.append(place | _difference(first, second, n_runs, what == "correct"))
+                if clusters is None:
+                    rows.append(place | _difference(first, second, len(runs), models[a].proportions))
                 else:
-                    owners = both.join(masks, left_on="", right_on="image", how="left", maintain_order="left")
-                    rows.append(place | _difference_of_clusters(first, second, owners[SHARED_MASK], n_runs))
+                    rows.append(place | _difference_of_clusters(first, second, clusters, len(runs)))
     if not rows:
         return None
     frame = pl.DataFrame(rows, infer_schema_length=None)
     frame = frame.drop(_told_by_others(frame, kept))
     frame = frame.sort(name for name in kept if name in frame.columns) if kept else frame
     return frame.with_columns(pl.Series("p_holm", holm(frame["p"].to_numpy())))
+
+
+def _side_by_side(a: Values, row_a: int, b: Values, row_b: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Return the values of two models on the images both were measured on, and the masks these images share."""
+    in_a, in_b = np.arange(len(a.images)), np.arange(len(b.images))
+    if not a.images.equals(b.images):
+        _, in_a, in_b = np.intersect1d(a.images.to_numpy(), b.images.to_numpy(), return_indices=True)
+    first, second = a.means[row_a][in_a], b.means[row_b][in_b]
+    both = ~(np.isnan(first) | np.isnan(second))
+    clusters = next(
+        (found[there] for found, there in ((a.clusters[row_a], in_a), (b.clusters[row_b], in_b)) if found is not None),
+        None,
+    )
+    return first[both], second[both], None if clusters is None else clusters[both]
 
 
 def _told_by_others(frame: pl.DataFrame, columns: Sequence[str]) -> list[str]:
@@ -200,11 +196,11 @@ def _difference(first: np.ndarray, second: np.ndarray, n_runs: int, proportions:
     }
 
 
-def _difference_of_clusters(first: np.ndarray, second: np.ndarray, masks: pl.Series, n_runs: int) -> dict[str, float]:
+def _difference_of_clusters(first: np.ndarray, second: np.ndarray, masks: np.ndarray, n_runs: int) -> dict[str, float]:
     """Compare two models' accuracies on images of which some share a mask: those decide together."""
     low = high = p = math.nan
-    if not masks.null_count() and masks.n_unique() > 1:
-        owners, place = np.unique(masks.to_numpy(), return_inverse=True)
+    owners, place = np.unique(masks, return_inverse=True)
+    if owners[0] >= 0 and len(owners) > 1:
         low, high = clustered_mean_interval(first - second, place)
         one, other = (np.bincount(place, weights=values, minlength=len(owners)) for values in (first, second))
         p = sign_flip_test(one, other, n_runs)

@@ -77,31 +77,30 @@ def _json_of(results: Run | Runs) -> dict[str, Any]:
     content = {name: to_records(table) for name, table in results.tables.items()}
     limited = {"limited": results.manifest["limited"], "images_used": results.manifest["images_used"]}
     differences = {name: to_records(table) for name, table in results.differences.items()}
-    notes = {name: said for name in results.experiments if (said := results.notes(name))}
+    notes = {name: said for name in results.analyses if (said := results.notes(name))}
     return {"tables": content, "differences": differences, **limited, "notes": notes}
 
 
 def print_tables(results: Run | Runs) -> None:
     """Print the main tables and what they show."""
     from ipvit.report import terminal_tables
-    from ipvit.report.build import unit_of
-    from ipvit.report.findings import headline
+    from ipvit.report.findings import headline, unit_of
 
     console = Terminal()
     manifest = results.manifest
     used, whole = manifest["images_used"], manifest["data"]["images"]
     if manifest["limited"]:
         console.print(f"limited run: {used:,} of {whole:,} images", style="bold yellow")
-    for name, experiment in results.experiments.items():
+    for name, analysis in results.analyses.items():
         tables = {key: table for key, table in results.tables.items() if key == name or key.startswith(f"{name}-")}
-        for table in terminal_tables(tables, title=experiment.heading()):
+        for table in terminal_tables(tables, analysis.heading, analysis.columns):
             console.print(table)
         for sentence in results.summary_of(name):
             console.print(sentence, highlight=False)
         for note in results.notes(name):
             console.print(f"note: {note}", style="yellow", highlight=False)
         if name in results.differences:
-            console.print(headline(results.differences[name], unit_of(experiment)), highlight=False)
+            console.print(headline(results.differences[name], unit_of(analysis)), highlight=False)
 
 
 def complain(results: Run) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich import box
 from rich.table import Table
 
-from ipvit.api import load_study, settings_of
+from ipvit.api import bind_context, load_study, settings_of
 from ipvit.commands.measure import complain, tell
 from ipvit.commands.options import Flag, RunOptions
 from ipvit.engine.distributed import Share
@@ -60,7 +60,9 @@ def check(study: Path, /, *, options: RunOptions | None = None) -> int:
     share = Share.parse(options.shard) if options.shard else Share()
     out = options.out or Path(loaded.out or Path("runs") / study.stem)
     data, models = load_study(loaded)
-    found = estimate(loaded.make_experiments(), models, data, settings_of(loaded, share), out)
+    found = estimate(
+        loaded.make_experiments(), models, data, settings_of(loaded, share), out, bind_context(loaded.data)
+    )
     if options.json:
         content = dataclasses.asdict(found) | {"seconds": found.seconds, "disk": found.disk, "shard": str(share)}
         print_json(content)

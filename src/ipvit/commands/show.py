@@ -182,7 +182,7 @@ def experiments(*, json: Flag = False) -> int:
     rows = []
     for name in experiment_names():
         kind = experiment_class(name)
-        needs = kind().needs
+        needs = kind().requirements
         wanted = [
             *sorted(needs.capabilities),
             *(["labels"] if needs.labels else []),

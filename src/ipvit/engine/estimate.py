@@ -22,7 +22,8 @@ from ipvit.engine.distributed import Team
 from ipvit.engine.preparation import Work, checked, look_up, of_this_process, placed, works_of
 from ipvit.engine.store import Store
 from ipvit.engine.sweep import Outcome, Pair, Settings, altered_in, batches_of_images, sweep
-from ipvit.experiments.base import Experiment
+from ipvit.engine.types import Selected
+from ipvit.experiments.base import BindContext, Measurement
 from ipvit.models.model import Model
 
 FEW, MORE = 1, 4
@@ -95,21 +96,27 @@ class Estimate:
 
 
 def estimate(
-    experiments: Sequence[Experiment], models: Sequence[Model], data: Dataset, settings: Settings, out: Path
+    selected: Sequence[Selected],
+    models: Sequence[Model],
+    data: Dataset,
+    settings: Settings,
+    out: Path,
+    context: BindContext,
 ) -> Estimate:
     """Time two batches of every experiment on every model.
 
     Args:
-        experiments: as for a run.
+        selected: the experiments, as for a run.
         models: likewise.
         data: likewise.
         settings: likewise.
         out: where the run folder is or will be; nothing is written there.
+        context: as for a run.
 
     Raises:
         InputError: models, experiments or data cannot be used.
     """
-    device, pairs, left_out = checked(experiments, models, data, settings, Team())
+    device, pairs, left_out = checked(selected, models, data, settings, Team(), context)
     settings = of_this_process(settings, device, Team())
     look_up(pairs, Store(out))
     parts: list[Part] = []
@@ -146,7 +153,7 @@ class _Bench:
 
     def measure(self, pair: Pair) -> Part:
         results = int((~pair.done[self.chosen]).sum())
-        trains = type(pair.experiment).prepare is not Experiment.prepare
+        trains = type(pair.measurement).prepare is not Measurement.prepare
         named = (pair.experiment.name, pair.model.name, len(self.chosen), len(pair.conditions), results)
         if trains or not results:
             return Part(*named, None if trains and results else 0.0, 0.0, 0.0)
@@ -197,7 +204,7 @@ class _Bench:
             [batch],
             [pair.view for pair in pairs],
             workers=0,
-            masks=masks and any(pair.experiment.needs.masks for pair in pairs),
+            masks=masks and any(pair.experiment.requirements.masks for pair in pairs),
             decoder=getattr(self.data, "decoder", "fast"),
             altered=wanted,
             seed=self.settings.seed,

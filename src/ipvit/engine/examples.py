@@ -44,7 +44,7 @@ def save_examples(out: Path, pair: Pair, batch: Batch) -> None:
         return
     pictures = []
     with torch.inference_mode():
-        for example in pair.experiment.examples(pair.model, batch):
+        for example in pair.measurement.examples(pair.model, batch):
             data = _png(example.image)
             path = root / f"{_digest(data)}.png"
             if not path.is_file():

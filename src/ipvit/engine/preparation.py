@@ -16,14 +16,20 @@ from ipvit.engine.device import keeping_memory, numerics, pick_device
 from ipvit.engine.distributed import Team
 from ipvit.engine.store import Store
 from ipvit.engine.sweep import Pair, Settings, batches_of_images, default_batch, lacks, prepare_pair
+from ipvit.engine.types import Selected
 from ipvit.errors import InputError
-from ipvit.experiments.base import Experiment
-from ipvit.models.backend import OpenVinoNetwork, check_backend
+from ipvit.experiments.base import BindContext, Experiment
+from ipvit.models.backend import COMPUTES, OpenVinoNetwork, check_backend
 from ipvit.models.model import Model
 
 
 def checked(
-    experiments: Sequence[Experiment], models: Sequence[Model], data: Dataset, settings: Settings, team: Team
+    selected: Sequence[Selected],
+    models: Sequence[Model],
+    data: Dataset,
+    settings: Settings,
+    team: Team,
+    context: BindContext,
 ) -> tuple[torch.device, list[Pair], list[str]]:
     """Check everything that can be checked before anything is written.
 
@@ -39,12 +45,10 @@ def checked(
     for model in models:
         if twins[model.digest] != model.name:
             raise InputError(f"{model.name!r} and {twins[model.digest]!r} are the same network with the same weights")
-    for experiment in experiments:
-        experiment.check_all(models)
     device = pick_device(settings.device, team.local_rank if team.size > 1 else None)
     check_backend(settings.backend, settings.precision, device.type, compiled=settings.compile)
-    able, left_out = _able(experiments, models)
-    return device, _pairs(able, data, settings), left_out
+    able, left_out = _able(selected, models)
+    return device, _pairs(able, data, settings, context), left_out
 
 
 def of_this_process(settings: Settings, device: torch.device, team: Team) -> Settings:
@@ -54,49 +58,56 @@ def of_this_process(settings: Settings, device: torch.device, team: Team) -> Set
 
 
 def _able(
-    experiments: Sequence[Experiment], models: Sequence[Model]
-) -> tuple[list[tuple[Experiment, Model]], list[str]]:
-    """Pair every experiment with the models that can do it, and say which cannot.
+    selected: Sequence[Selected], models: Sequence[Model]
+) -> tuple[list[tuple[Experiment, list[Model]]], list[str]]:
+    """Return every experiment with the models that can do it, and say which cannot.
 
     Raises:
         InputError: no model of the study can do an experiment.
     """
-    pairs, left_out = [], []
-    for model in models:
-        for experiment in experiments:
-            if not experiment.concerns(model):
-                continue
-            if lacking := lacks(experiment, model):
-                left_out.append(lacking)
-            else:
-                pairs.append((experiment, model))
-    for experiment in experiments:
-        if not any(paired is experiment for paired, _ in pairs):
-            raise InputError(lacks(experiment, next(filter(experiment.concerns, models))))
-    return pairs, left_out
+    able, left_out = [], []
+    for entry in selected:
+        concerned = [model for model in models if entry.concerns(model)]
+        lacking = {model.name: lacks(entry.experiment, model) for model in concerned}
+        found = [model for model in concerned if not lacking[model.name]]
+        if not found:
+            raise InputError(lacking[concerned[0].name])
+        able.append((entry.experiment, found))
+        left_out += [text for text in lacking.values() if text]
+    return able, left_out
 
 
-def _pairs(able: Sequence[tuple[Experiment, Model]], data: Dataset, settings: Settings) -> list[Pair]:
-    """Prepare the pairs; an experiment that asks for no more than the backend computes goes through the backend.
+def _pairs(
+    able: Sequence[tuple[Experiment, list[Model]]], data: Dataset, settings: Settings, context: BindContext
+) -> list[Pair]:
+    """Bind the experiments and prepare the pairs, those of one model after the other.
+
+    An experiment that asks for no more than the backend computes goes through the backend.
 
     Raises:
         InputError: something does not fit, or a backend was asked for and no experiment can go through it.
     """
-    if settings.backend == "torch":
-        return [prepare_pair(experiment, model, data, settings) for experiment, model in able]
-    by_itself = dataclasses.replace(settings, backend="torch")
-    inside = {id(experiment) for experiment, model in able if not experiment.whole_passes(model)}
-    if all(id(experiment) in inside for experiment, _ in able):
+    networks: dict[str, OpenVinoNetwork] = {}
+    by_backend = settings.backend != "torch"
+    # all models of an experiment, or none
+    through = [
+        by_backend and all(experiment.requirements.of(m) <= COMPUTES for m in found) for experiment, found in able
+    ]
+    if by_backend and not any(through):
         names = ", ".join(dict.fromkeys(experiment.name for experiment, _ in able))
         raise InputError(f"the backend {settings.backend} computes logits and attention, but {names} read more")
-    networks = {model.name: OpenVinoNetwork(model, settings.precision) for _, model in able}
     pairs = []
-    for experiment, model in able:
-        pair = prepare_pair(experiment, model, data, by_itself if id(experiment) in inside else settings)
-        if id(experiment) not in inside:
-            pair.answers = networks[model.name]  # converted once for all experiments
-        pairs.append(pair)
-    return pairs
+    for (experiment, found), passes in zip(able, through, strict=True):
+        measurement = experiment.bind(found, data, context)
+        items = measurement.items(data, settings.limit)
+        how = settings if passes else dataclasses.replace(settings, backend="torch")
+        for model in found:
+            pair = prepare_pair(experiment, measurement, model, items, how)
+            if passes:  # converted once for all experiments
+                pair.answers = networks.setdefault(model.name, OpenVinoNetwork(model, settings.precision))
+            pairs.append(pair)
+    order = list(dict.fromkeys(model.name for _, found in able for model in found))
+    return sorted(pairs, key=lambda pair: order.index(pair.model.name))
 
 
 def by_torch(pairs: Sequence[Pair], settings: Settings) -> list[str]:

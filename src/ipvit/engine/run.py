@@ -14,10 +14,11 @@ from ipvit.engine.examples import save_examples
 from ipvit.engine.lock import FolderLock
 from ipvit.engine.manifest import MANIFEST, describe, read_manifest, write_manifest
 from ipvit.engine.preparation import by_torch, checked, look_up, of_this_process, placed, take_share, works_of
-from ipvit.engine.store import FLUSH_SECONDS, Store, prepare_folder
+from ipvit.engine.store import FLUSH_SECONDS, Store, keep_analysis, prepare_folder
 from ipvit.engine.sweep import Outcome, Settings, count_missing, sweep
+from ipvit.engine.types import Selected
 from ipvit.errors import InputError
-from ipvit.experiments.base import Experiment
+from ipvit.experiments.base import BindContext, Experiment
 from ipvit.files import clear_unfinished, write_atomic
 from ipvit.models.model import Model
 from ipvit.terminal import progress as progress_bar
@@ -29,12 +30,13 @@ OF_THE_RUN = ("records", "examples", "features", "patches", "probes")
 
 
 def execute(
-    experiments: Sequence[Experiment],
+    experiments: Sequence[Experiment | Selected],
     models: Sequence[Model],
     data: Dataset,
     out: Path,
     settings: Settings,
     *,
+    context: BindContext,
     study_yaml: str = "",
     fresh: bool = False,
     progress: bool = True,
@@ -45,11 +47,12 @@ def execute(
     """Measure what a study asks for and is not in the run folder yet.
 
     Args:
-        experiments: what to measure.
+        experiments: what to measure, on all models or on some.
         models: the networks, with different names.
         data: the images.
         out: the run folder.
         settings: how to run.
+        context: what experiments may use to open further data.
         study_yaml: the resolved study, kept in the folder.
         fresh: put an earlier run folder aside and start over.
         progress: show a progress bar on standard error.
@@ -65,7 +68,9 @@ def execute(
     """
     team = team or Team()
     started = time.monotonic()
-    device, pairs, left_out = team.in_turn(lambda: checked(experiments, models, data, settings, team))
+    selected = [entry if isinstance(entry, Selected) else Selected(entry) for entry in experiments]
+    experiments = [entry.experiment for entry in selected]
+    device, pairs, left_out = team.in_turn(lambda: checked(selected, models, data, settings, team, context))
     team.agree("data and models", (data.fingerprint, [model.digest for model in models]))
     settings = of_this_process(settings, device, team)
     team.agree("batch size", settings.batch_size)
@@ -104,6 +109,8 @@ def execute(
         try:
             if team.leads:
                 _keep_study(out, study_yaml)
+                for experiment in experiments:
+                    keep_analysis(out, experiment.analysis())
             write("running", outcome)
             missing = sum(count_missing(work.pairs, work.data, work.settings) for work in works)
             with progress_bar("measuring", missing, shown=progress and team.leads) as advance:

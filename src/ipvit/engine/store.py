@@ -20,12 +20,15 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from pydantic import ValidationError
 
+from ipvit.analysis.base import Analysis
 from ipvit.errors import InputError
 from ipvit.experiments.base import Condition
 from ipvit.files import write_atomic
 
 RECORDS = "records"
+ANALYSIS = "analysis.json"
 FLUSH_SECONDS = 10.0
 FLUSH_ROWS = 500_000
 SMALL_PART = 32 * 2**20
@@ -168,8 +171,34 @@ class Store:
         """Return all records of an experiment in a fixed order, each result once."""
         return self.select(experiment, {})[0]
 
+    def models(self, experiment: str, where: Mapping[str, Any]) -> tuple[list[tuple[str, str]], int]:
+        """Return the networks that have records of an experiment, and the number of rows that are of something else.
+
+        Args:
+            experiment: its name.
+            where: values that columns must have.
+
+        Returns:
+            Digest and name of every network, by digest.
+        """
+        found: dict[str, str] = {}
+        others = 0
+        for path in self._parts(experiment):
+            frame = self._read(path, {*where, "weights", "model"})
+            if frame is not None:
+                ours = frame.filter(*(pl.col(name) == value for name, value in where.items()))
+                others += frame.height - ours.height
+                for weights, model in ours.select("weights", "model").unique(maintain_order=True).iter_rows():
+                    found.setdefault(weights, model)
+        return sorted(found.items()), others
+
     def select(
-        self, experiment: str, where: Mapping[str, Any], columns: Collection[str] | None = None
+        self,
+        experiment: str,
+        where: Mapping[str, Any],
+        columns: Collection[str] | None = None,
+        *,
+        of: str = "",
     ) -> tuple[pl.DataFrame, int]:
         """Return some records of an experiment in a fixed order, each result once, and the number of the other rows.
 
@@ -177,6 +206,7 @@ class Store:
             experiment: its name.
             where: values that columns must have, for example those of an :class:`Identity`.
             columns: the columns to return beside ``model``, ``weights`` and ``image``; all by default.
+            of: digest of the one network whose parts are read; all by default.
 
         Returns:
             One row per image, condition and model. What identifies a row is categorical where it is text: as strings,
@@ -184,7 +214,7 @@ class Store:
         """
         wanted = None if columns is None else {*columns, *where, *KEY, "model"}
         frames, others = [], 0
-        for path in self._parts(experiment):
+        for path in self._parts(experiment, f"*-{of[:8]}" if of else "*"):
             whole = self._read(path, wanted)
             if whole is not None:
                 frames.append(whole.filter(*(pl.col(name) == value for name, value in where.items())))
@@ -226,6 +256,22 @@ class Store:
         path = folder / f"part-{_digest(data)}.parquet"
         write_atomic(path, data)
         return path
+
+
+def keep_analysis(root: Path, analysis: Analysis) -> None:
+    """Keep what the columns of an experiment mean beside its records."""
+    text = Analysis.model_validate(analysis.model_dump(include=set(Analysis.model_fields))).model_dump_json(indent=1)
+    path = root / RECORDS / analysis.name / ANALYSIS
+    if not path.is_file() or path.read_text("utf-8") != text:
+        write_atomic(path, text.encode())
+
+
+def read_analysis(root: Path, experiment: str) -> Analysis | None:
+    """Return what was kept of an experiment's analysis, or None where there is nothing, or nothing that can be read."""
+    try:
+        return Analysis.model_validate_json((root / RECORDS / experiment / ANALYSIS).read_bytes())
+    except (OSError, ValidationError):
+        return None
 
 
 def each_once(frame: pl.DataFrame) -> pl.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +10,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from ipvit.engine.device import Precision
+from ipvit.engine.types import Selected
 from ipvit.errors import InputError, did_you_mean
 from ipvit.experiments.base import Experiment
 from ipvit.experiments.registry import make_experiment
@@ -115,8 +117,8 @@ class Study(_Strict):
     strict: bool = False
     """Make an unreadable image an error."""
 
-    def make_experiments(self, where: str = "") -> list[Experiment]:
-        """Make the experiments; an unknown parameter is an InputError."""
+    def make_experiments(self, where: str = "") -> list[Selected]:
+        """Make the experiments, each for its models; an unknown parameter is an InputError."""
         known = {name for model in self.models for name in (model.label, model.name) if name is not None}
         made = []
         for entry in self.experiments:
@@ -126,9 +128,7 @@ class Study(_Strict):
                     raise InputError(
                         f"{prefix}{entry.name}: no model of the study is called {name!r}.{did_you_mean(name, known)}"
                     )
-            experiment = make_experiment(entry.name, entry.parameters, where).limited_to(entry.models or None)
-            opening = {"root": self.data.root, "decoder": self.data.decoder, "classes": self.data.classes}
-            made.append(experiment.opening_data(**opening))
+            made.append(Selected(make_experiment(entry.name, entry.parameters, where), entry.models or None))
         return made
 
 
@@ -152,7 +152,7 @@ def make_study(content: dict[str, Any], where: str = "") -> Study:
     return study
 
 
-def study_text(study: Study, experiments: list[Experiment]) -> str:
+def study_text(study: Study, experiments: Sequence[Experiment]) -> str:
     """Return the resolved study as YAML: every parameter spelled out."""
     content = study.model_dump(mode="json", exclude={"experiments", "out"}, exclude_none=True)
     content["experiments"] = [

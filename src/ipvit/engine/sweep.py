@@ -20,7 +20,7 @@ from ipvit.engine.device import is_out_of_memory, numerics
 from ipvit.engine.distributed import Share
 from ipvit.engine.store import Identity, Store, column_frame
 from ipvit.errors import InputError
-from ipvit.experiments.base import Batch, Bench, Condition, Experiment, Records
+from ipvit.experiments.base import Batch, Condition, Experiment, Measurement, PrepareContext, Records
 from ipvit.models.backend import OpenVinoNetwork
 from ipvit.models.model import Model
 from ipvit.preprocessing import View
@@ -63,6 +63,7 @@ class Pair:
     """One experiment on one model over one data set: what is to be done, and what is done already."""
 
     experiment: Experiment
+    measurement: Measurement
     model: Model
     identity: Identity
     conditions: tuple[Condition, ...]
@@ -83,7 +84,7 @@ class Pair:
         """The numbers of the conditions per alteration of the pictures."""
         groups: dict[Alteration | None, list[int]] = {}
         for number, condition in enumerate(self.conditions):
-            groups.setdefault(self.experiment.alteration(condition), []).append(number)
+            groups.setdefault(self.measurement.image_transform(condition), []).append(number)
         return {alteration: np.array(numbers) for alteration, numbers in groups.items()}
 
     def leave(self, numbers: Sequence[int] | np.ndarray) -> None:
@@ -132,7 +133,7 @@ class Outcome:
 
 def lacks(experiment: Experiment, model: Model) -> str:
     """Return what a model cannot do that an experiment needs, as a sentence; empty where it can do everything."""
-    missing = sorted(experiment.needs.capabilities - model.capabilities)
+    missing = sorted(experiment.requirements.capabilities - model.capabilities)
     if not missing:
         return ""
     return (
@@ -141,18 +142,24 @@ def lacks(experiment: Experiment, model: Model) -> str:
     )
 
 
-def prepare_pair(experiment: Experiment, model: Model, data: Dataset, settings: Settings) -> Pair:
+def prepare_pair(
+    experiment: Experiment, measurement: Measurement, model: Model, data: Dataset, settings: Settings
+) -> Pair:
     """Check that an experiment, a model and a data set fit together; nothing is on disk yet.
+
+    Args:
+        experiment: what was asked for.
+        measurement: the same, bound to all models and the data set.
+        model: one of these models.
+        data: what is measured one by one, see :meth:`Measurement.items`.
+        settings: how the study is run.
 
     Raises:
         InputError: they do not fit.
     """
-    experiment = experiment.on(data)
-    data = experiment.subject(data, settings.limit)
-    needs = experiment.needs
+    needs = experiment.requirements
     if lacking := lacks(experiment, model):
         raise InputError(lacking)
-    experiment.check(model)
     if needs.masks and not data.has_masks:
         raise InputError(f"{experiment.name} needs foreground masks, which {data.name} does not have")
     if lacking := [name for name in needs.fields if name not in data.fields]:
@@ -162,7 +169,7 @@ def prepare_pair(experiment: Experiment, model: Model, data: Dataset, settings: 
     classes = None
     if data.classes is not None:
         try:
-            outputs = experiment.classes(model)
+            outputs = measurement.classes(model)
             classes = map_classes(data.classes, data.aliases, outputs, data_name=data.name, model_name=model.name)
         except InputError:
             if needs.labels:
@@ -178,12 +185,12 @@ def prepare_pair(experiment: Experiment, model: Model, data: Dataset, settings: 
         settings.numerics,
         "" if classes is None else fingerprint("labels", classes)[:16],
     )
-    conditions = tuple(experiment.conditions(model))
+    conditions = tuple(measurement.conditions(model))
     done = np.zeros((len(data), len(conditions)), dtype=bool)
     for column, condition in enumerate(conditions):
-        if (covered := experiment.covers(condition, data)) is not None:
+        if (covered := measurement.applicable_images(condition, data)) is not None:
             done[~covered, column] = True
-    return Pair(experiment, model, identity, conditions, classes, done, data)
+    return Pair(experiment, measurement, model, identity, conditions, classes, done, data)
 
 
 def sweep(
@@ -216,11 +223,11 @@ def sweep(
     views = [pair.view for pair in pairs]
     workers = default_workers(device.type) if settings.workers is None else settings.workers
     size = settings.batch_size or default_batch(device)
-    bench = Bench(
+    context = PrepareContext(
         store.root, data, settings.seed, settings.precision, device, size, workers, outcome.unreadable, outcome.notes
     )
-    one_first(lambda: _prepare([pair for pair in pairs if not pair.done[chosen].all()], bench, outcome))
-    masks = any(pair.experiment.needs.masks for pair in pairs)
+    one_first(lambda: _prepare([pair for pair in pairs if not pair.done[chosen].all()], context, outcome))
+    masks = any(pair.experiment.requirements.masks for pair in pairs)
     if lacking := shared_memory_lacking(chunks, views, workers, masks):
         outcome.notes.append(lacking)
     reader = read_chunks(
@@ -247,7 +254,7 @@ def sweep(
                 if pair.failed or pair.view not in images:
                     continue
                 for batch in _batches(
-                    pair, data, chunk, images, donors.get(pair.experiment.needs.donors, NO_DONORS), settings.seed
+                    pair, data, chunk, images, donors.get(pair.experiment.requirements.donors, NO_DONORS), settings.seed
                 ):
                     first = number not in shown and chunk.alteration is None
                     shown.update([number] if first else [])
@@ -261,10 +268,10 @@ def sweep(
         store.flush()
 
 
-def _prepare(pairs: Sequence[Pair], bench: Bench, outcome: Outcome) -> None:
+def _prepare(pairs: Sequence[Pair], context: PrepareContext, outcome: Outcome) -> None:
     for pair in pairs:
-        with _recording_failures(pair, outcome), numerics(bench.device, bench.precision):
-            pair.prepared = pair.experiment.prepare(pair.model, bench)
+        with _recording_failures(pair, outcome), numerics(context.device, context.precision):
+            pair.prepared = pair.measurement.prepare(pair.model, context)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -282,7 +289,7 @@ def _donors(pairs: Sequence[Pair], data: Dataset, views: Sequence[Any], device: 
     """Return the donors by how many were asked for: what one experiment asks for must not change another's."""
     return {
         wanted: _read_donors(wanted, data, views, device)
-        for wanted in {pair.experiment.needs.donors for pair in pairs}
+        for wanted in {pair.experiment.requirements.donors for pair in pairs}
         if wanted
     }
 
@@ -434,7 +441,7 @@ def _measure_and_add(
     with pair.model.answered_by(pair.answers):
         measured = [
             (records.condition, column_frame(_columns(records, batch)))
-            for records in _measure(pair.experiment, pair.model, batch, device, precision)
+            for records in _measure(pair, batch, device, precision)
         ]
     for condition, frame in measured:
         store.add(pair.identity, pair.model.name, batch.ids, condition, frame)
@@ -460,12 +467,12 @@ def _describe(conditions: Sequence[Condition], pair: Pair) -> str:
     return "; ".join(texts[:3]) + (f" and {len(texts) - 3} more" if len(texts) > 3 else "")
 
 
-def _measure(experiment: Experiment, model: Model, batch: Batch, device: torch.device, precision: str) -> list[Records]:
+def _measure(pair: Pair, batch: Batch, device: torch.device, precision: str) -> list[Records]:
     """Measure a batch; when it does not fit into memory, measure its halves and join them."""
-    gradients = "gradients" in experiment.needs.capabilities
+    gradients = "gradients" in pair.experiment.requirements.capabilities
     try:
         with numerics(device, precision), contextlib.nullcontext() if gradients else torch.inference_mode():
-            return list(experiment.measure(model, batch))
+            return list(pair.measurement.measure(pair.model, batch))
     except Exception as error:
         if len(batch) == 1 or not is_out_of_memory(error):
             raise
@@ -473,8 +480,7 @@ def _measure(experiment: Experiment, model: Model, batch: Batch, device: torch.d
         torch.cuda.empty_cache()
     middle = len(batch) // 2
     halves = [
-        _measure(experiment, model, part, device, precision)
-        for part in (batch.part(0, middle), batch.part(middle, len(batch)))
+        _measure(pair, part, device, precision) for part in (batch.part(0, middle), batch.part(middle, len(batch)))
     ]
     return [
         Records(first.condition, {name: _joined(first.columns[name], second.columns[name]) for name in first.columns})

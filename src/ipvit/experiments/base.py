@@ -1,4 +1,4 @@
-"""The seam: what an experiment is, what it is given and what it gives back."""
+"""The seam: what an experiment is, what it is given and what it gives back. Nothing here needs torch."""
 
 from __future__ import annotations
 
@@ -6,23 +6,20 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
-from pydantic import BaseModel, ConfigDict, PrivateAttr
-from torch import Tensor
+from pydantic import BaseModel, ConfigDict
 
-from ipvit.analysis.aggregate import SHARED_MASK
-from ipvit.metrics.accuracy import topk_correct
-from ipvit.models.backend import COMPUTES
+from ipvit.analysis.record_columns import SHARED_MASK
 
 if TYPE_CHECKING:
-    import polars as pl
+    import torch
+    from torch import Tensor
 
-    from ipvit.analysis.charts import Figure
+    from ipvit.analysis.base import Analysis
     from ipvit.data.dataset import Dataset
     from ipvit.data.loader import Alteration
     from ipvit.models.model import Model
@@ -39,6 +36,7 @@ class Requirements:
 
     Attributes:
         capabilities: what the model must be able to do: ``logits``, ``tokens``, ``attention``, ``gradients``, ...
+        optional: what the experiment also uses where the model can do it.
         labels: the data must have labels that map to the model's outputs.
         masks: the data must have foreground masks.
         donors: so many images of the data set, the same for every batch, whose pixels occlude others.
@@ -46,10 +44,15 @@ class Requirements:
     """
 
     capabilities: frozenset[str] = frozenset({"logits"})
+    optional: frozenset[str] = frozenset()
     labels: bool = True
     masks: bool = False
     donors: int = 0
     fields: tuple[str, ...] = ()
+
+    def of(self, model: Model) -> frozenset[str]:
+        """Return the capabilities that are used of a model."""
+        return self.capabilities | (self.optional & model.capabilities)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +83,7 @@ class Batch:
             classes and instances, in this order, else 1.
         fields: further columns of the data set, ``(B,)`` each.
         classes: the data set's own classes.
-        prepared: what :meth:`Experiment.prepare` returned.
+        prepared: what :meth:`Measurement.prepare` returned.
         donors: ``(K, 3, H, W)`` images whose pixels may occlude others, where the experiment asked for them.
         donor_ids: their ids.
     """
@@ -102,7 +105,7 @@ class Batch:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def mask_owners(self, *, shared: bool) -> tuple[str, ...]:
+    def mask_seeds(self, *, shared: bool) -> tuple[str, ...]:
         """Return whose random mask each image gets: its own, or one of every 256 images as in the authors' code."""
         if not shared:
             return self.ids
@@ -127,7 +130,19 @@ class Batch:
 
 
 @dataclasses.dataclass(frozen=True)
-class Bench:
+class BindContext:
+    """What an experiment may use when it is bound to models and data.
+
+    Attributes:
+        open_data: opens further data by its name, with the study's root, decoder and class names unless others are
+            given; see :func:`ipvit.data.load_dataset`.
+    """
+
+    open_data: Callable[..., Dataset]
+
+
+@dataclasses.dataclass(frozen=True)
+class PrepareContext:
     """What an experiment may use to get ready for a model before anything is measured.
 
     Attributes:
@@ -169,91 +184,35 @@ class ExampleImage:
     image: Tensor
 
 
-class Experiment(BaseModel):
-    """One experiment of the paper: what to do to a batch, what to measure, how to tabulate and draw it.
+class Measurement:
+    """What is measured in one run: an experiment that has been bound to models and data.
 
-    A subclass's fields are its parameters, with the paper's protocol as defaults; the options of the command line and
-    the keys of a study file are made from them. ``name``, ``title``, ``reproduces`` and ``question`` describe it.
+    An object of a subclass may keep what the run shares: caches, loaded networks, trained patches. An experiment that
+    keeps nothing is its own measurement and overrides these methods itself.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    def conditions(self, model: Model) -> Sequence[Condition]:
+        """Return every condition to measure for a model."""
+        raise NotImplementedError
 
-    name: ClassVar[str]
-    version: ClassVar[int] = 1
-    """Raised whenever the same parameters would give other numbers: old records are then measured again."""
-    title: ClassVar[str]
-    reproduces: ClassVar[str] = ""
-    """Table or figure of the paper; empty for an experiment that is not the paper's."""
-    question: ClassVar[str] = ""
-    compare_by: ClassVar[tuple[str, ...]] = ()
-    """Condition columns that the paired comparison of two models keeps apart."""
-    compare: ClassVar[str] = "correct"
-    """Column of the records that the paired comparison is about."""
-    reads: ClassVar[tuple[str, ...] | None] = None
-    """Columns of the records that :meth:`tables` and :meth:`comparable` look at, beside ``model``, ``image`` and
-    ``label``; None for all. Not inherited: a subclass may look at more."""
+    def applicable_images(self, condition: Any, data: Dataset) -> np.ndarray | None:
+        """Return which images of the data a condition is measured on, ``(len(data),)`` bool; None: on all."""
+        return None
 
-    measures: ClassVar[tuple[str, ...]] = ()
-    """Columns of the records whose values are averaged; those that are not finite are left out, and told of."""
+    def image_transform(self, condition: Any) -> Alteration | None:
+        """Return what a worker process makes of each picture for a condition; None for the picture as it is.
 
-    _only: frozenset[str] | None = PrivateAttr(default=None)
-
-    @classmethod
-    def heading(cls) -> str:
-        """Return the title, and what of the paper it reproduces."""
-        return f"{cls.title} ({cls.reproduces})" if cls.reproduces else cls.title
-
-    def limited_to(self, models: Sequence[str] | None) -> Self:
-        """Return the experiment for some of a study's models, given by label or name; None for all."""
-        copy = self.model_copy()
-        copy._only = None if models is None else frozenset(models)
-        return copy
-
-    def opening_data(self, *, root: str | None, decoder: str, classes: str | None) -> Self:
-        """Return the experiment with the study's options for opening data; see :func:`ipvit.data.load_dataset`.
-
-        For an experiment that opens further data itself.
+        The condition's ``batch.images`` are then the transformed pictures. For work on single images that belongs on
+        the CPU; equal transforms are made once for all models with the same view.
         """
-        return self
+        return None
 
-    def concerns(self, model: Model) -> bool:
-        """Tell whether a model of the study is to be measured at all."""
-        names = {model.name} if model.origin is None else {model.name, model.origin[0]}
-        return self._only is None or not names.isdisjoint(self._only)
-
-    @property
-    def needs(self) -> Requirements:
-        """What model and data must offer."""
-        return Requirements()
-
-    def whole_passes(self, model: Model) -> bool:
-        """Tell whether only what another program than torch may compute is asked of a model: logits and attention."""
-        return self.needs.capabilities <= COMPUTES
-
-    def view(self, model: Model) -> View:
-        """Return how pictures become the model's input; the model's own view unless the protocol is another."""
-        return model.preprocessing.view
-
-    def check(self, model: Model) -> None:
-        """Raise :class:`ipvit.errors.InputError` when this experiment cannot run on this model."""
-
-    def check_all(self, models: Sequence[Model]) -> None:
-        """Raise :class:`ipvit.errors.InputError` when this experiment cannot run on these models together."""
-
-    def on(self, data: Dataset) -> Experiment:
-        """Return the experiment as it is run on a data set: itself, unless the data decides something.
-
-        Raises:
-            ipvit.errors.InputError: it cannot run on this data.
-        """
-        return self
-
-    def subject(self, data: Dataset, limit: int | None) -> Dataset:
+    def items(self, data: Dataset, limit: int | None) -> Dataset:
         """Return what is measured one by one: the images of the data set, unless it is something made of many images.
 
         An experiment on episodes, for example, returns a data set of episodes: with ids of its own that say what
-        determines them, the fingerprint of the images, and blank pictures. It is shared out, stored and resumed as
-        images are, and reaches :meth:`prepare` as ``bench.data``.
+        determines them, and the fingerprint of the images. It is shared out, stored and resumed as images are, and
+        reaches :meth:`prepare` as ``context.data``.
 
         Args:
             data: the images.
@@ -264,27 +223,11 @@ class Experiment(BaseModel):
         """
         return data
 
-    def alteration(self, condition: Condition) -> Alteration | None:
-        """Return what a worker process makes of each picture for a condition; None for the picture as it is.
-
-        The condition's ``batch.images`` are then the altered pictures. For work on single images that belongs on the
-        CPU; equal alterations are made once for all models with the same view.
-        """
-        return None
-
-    def covers(self, condition: Condition, data: Dataset) -> np.ndarray | None:
-        """Return which images of the data a condition is measured on, ``(len(data),)`` bool; None: on all."""
-        return None
-
-    def conditions(self, model: Model) -> Sequence[Condition]:
-        """Return every condition to measure for a model."""
-        raise NotImplementedError
-
     def classes(self, model: Model) -> Sequence[str] | None:
         """Return the names of what the labels of a batch count: the model's outputs unless something else answers."""
         return model.classes
 
-    def prepare(self, model: Model, bench: Bench) -> Any:
+    def prepare(self, model: Model, context: PrepareContext) -> Any:
         """Make what has to be there before a model can be measured; it reaches :meth:`measure` as ``batch.prepared``.
 
         Called once per model, and only where something is missing; gradients are on. What it depends on beside the
@@ -296,52 +239,57 @@ class Experiment(BaseModel):
         """Measure ``batch.conditions`` on a batch, one :class:`Records` per condition."""
         raise NotImplementedError
 
-    def tables(self, records: pl.DataFrame) -> dict[str, pl.DataFrame]:
-        """Return the tables, the main one first, from one row per image, condition and model."""
-        raise NotImplementedError
-
-    def comparable(self, records: pl.DataFrame) -> pl.DataFrame:
-        """Return the rows of the records, with the column ``compare``, on which two models are compared."""
-        return records
-
-    def figures(self, tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
-        """Return the figures from the tables."""
-        return {}
-
-    def figures_across(self, tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
-        """Return figures over several data sets, from the tables of as many runs with a further column ``data_set``."""
-        return {}
-
     def examples(self, model: Model, batch: Batch) -> Iterator[ExampleImage]:
         """Yield pictures that show what the conditions look like."""
         yield from ()
 
-    def summary(self, tables: dict[str, pl.DataFrame]) -> list[str]:
-        """Return sentences that say what the numbers show, computed from the tables."""
-        return []
 
+class Experiment(BaseModel, Measurement):
+    """One question: what to do to a batch of images, and what to measure.
 
-def classify(model: Model, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """Run the model on images in [0, 1] and return the columns of a classification record; see :func:`judge`."""
-    return judge(model(images), labels)
-
-
-def judge(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """Return the columns of a classification record from logits ``(B, C)`` and labels ``(B,)``.
-
-    Returns:
-        ``prediction`` (the class of the largest logit; -1 where the logits are not finite), ``confidence`` (its
-        softmax probability), ``label_probability`` (the label's; NaN without label), ``correct`` and ``correct5``.
+    A subclass's fields are its parameters, with the paper's protocol as defaults; the options of the command line and
+    the keys of a study file are made from them. It is frozen: what a run keeps belongs to what :meth:`bind` returns.
     """
-    finite = torch.isfinite(logits).all(dim=1)
-    probability = logits.softmax(dim=1)
-    of_label = probability.gather(1, labels.clamp(min=0).unsqueeze(1)).squeeze(1)
-    confidence = probability.amax(dim=1)
-    nan = torch.full_like(confidence, float("nan"))
-    return {
-        "prediction": torch.where(finite, logits.argmax(dim=1), -1).to(torch.int32),
-        "confidence": torch.where(finite, confidence, nan),
-        "label_probability": torch.where(finite & (labels >= 0), of_label, nan),
-        "correct": topk_correct(logits, labels, 1) & finite,
-        "correct5": topk_correct(logits, labels, 5) & finite,
-    }
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    """Raised whenever the same parameters would give other numbers: old records are then measured again."""
+    title: ClassVar[str]
+    reproduces: ClassVar[str] = ""
+    """Table or figure of the paper; empty for an experiment that is not the paper's."""
+    question: ClassVar[str] = ""
+
+    @classmethod
+    def heading(cls) -> str:
+        """Return the title, and what of the paper it reproduces."""
+        return f"{cls.title} ({cls.reproduces})" if cls.reproduces else cls.title
+
+    @property
+    def requirements(self) -> Requirements:
+        """What model and data must offer."""
+        return Requirements()
+
+    def view(self, model: Model) -> View:
+        """Return how pictures become the model's input; the model's own view unless the protocol is another."""
+        return model.preprocessing.view
+
+    def bind(self, models: Sequence[Model], data: Dataset, context: BindContext) -> Measurement:
+        """Return the experiment as it is measured on these models and this data, once for a run.
+
+        Args:
+            models: all models of the run that can do what is required.
+            data: the images.
+            context: how to open further data.
+
+        Raises:
+            ipvit.errors.InputError: the parameters do not fit one of the models, or the data.
+        """
+        return self
+
+    def analysis(self) -> Analysis:
+        """Return what follows from the records."""
+        from ipvit.analysis.base import Analysis
+
+        return Analysis.of(self)

@@ -8,10 +8,11 @@ from typing import Any, Protocol
 
 import polars as pl
 
-from ipvit.experiments.base import Experiment
+from ipvit.analysis.base import Analysis
+from ipvit.analysis.columns import Columns
 from ipvit.report import comparison
 from ipvit.report.figures import file_name, save_figure
-from ipvit.report.findings import PLAIN, POINTS, Unit, findings, for_page, headline
+from ipvit.report.findings import findings, for_page, headline, unit_of
 from ipvit.report.html import Section, write_report
 from ipvit.report.pictures import Album
 from ipvit.report.tables import write_table
@@ -24,7 +25,7 @@ class Results(Protocol):
 
     out: Path
     manifest: dict[str, Any]
-    experiments: dict[str, Experiment]
+    analyses: dict[str, Analysis]
 
     def tables_of(self, name: str) -> dict[str, pl.DataFrame]:
         """Return the tables of one experiment."""
@@ -57,18 +58,18 @@ class Results(Protocol):
 
 def build_report(results: Results) -> Path:
     """Write ``tables/``, ``figures/`` and ``report.html`` into the run folder; return the path of the page."""
-    measured = {name: experiment for name, experiment in results.experiments.items() if results.tables_of(name)}
+    measured = {name: analysis for name, analysis in results.analyses.items() if results.tables_of(name)}
     beside = results.compare()
     album = Album()
     sections = []
-    for name, experiment in measured.items():
+    for name, analysis in measured.items():
         tables = results.tables_of(name)
         figures = results.figures_of(name)
-        _write_files(results.out, tables, figures)
-        sections.append(_section(results, name, experiment, tables, figures, beside, album))
+        _write_files(results.out, tables, figures, analysis.columns)
+        sections.append(_section(results, analysis, tables, figures, beside, album))
     if beside.height:
         write_table(beside, results.out / "tables" / "paper-comparison")
-    titles = [experiment.title for experiment in measured.values()]
+    titles = [analysis.title for analysis in measured.values()]
     title = titles[0] if len(titles) == 1 else "What the networks rely on"
     return write_report(
         results.out / PAGE,
@@ -79,47 +80,38 @@ def build_report(results: Results) -> Path:
     )
 
 
-def _write_files(out: Path, tables: Mapping[str, pl.DataFrame], figures: Mapping[str, Any]) -> None:
+def _write_files(out: Path, tables: Mapping[str, pl.DataFrame], figures: Mapping[str, Any], columns: Columns) -> None:
     for name, table in tables.items():
-        write_table(table, out / "tables" / file_name(name))
+        write_table(table, out / "tables" / file_name(name), columns)
     for name, figure in figures.items():
         save_figure(figure, out / "figures" / file_name(name), ("svg", "pdf"))
 
 
 def _section(
     results: Results,
-    name: str,
-    experiment: Experiment,
+    analysis: Analysis,
     tables: dict[str, pl.DataFrame],
     figures: Mapping[str, Any],
     beside: pl.DataFrame,
     album: Album,
 ) -> Section:
-    unit = unit_of(experiment)
+    name, unit = analysis.name, unit_of(analysis)
     differences = results.differences_of(name)
     summary = results.summary_of(name)
     own = beside.filter(pl.col("experiment") == name)
     return Section(
         name=name,
-        title=experiment.title,
-        reproduces=experiment.reproduces,
-        question=experiment.question,
+        title=analysis.title,
+        reproduces=analysis.reproduces,
+        question=analysis.question,
         headline=next(iter(summary), "") if differences is None else headline(differences, unit),
         summary=summary,
         findings=[] if differences is None else findings(differences, unit),
         tables=tables,
+        columns=analysis.columns,
         figures=figures,
         galleries=album.galleries(results.pictures(name)),
         differences=None if differences is None else for_page(differences, unit),
         comparison=comparison.for_people(own) if own.height else None,
         notes=results.notes(name),
     )
-
-
-IN_PERCENT = ("correct", "jaccard", "accuracy")
-"""What experiments compare in per cent, so that a difference is one of percentage points."""
-
-
-def unit_of(experiment: Experiment) -> Unit:
-    """Return how differences between models are written in an experiment."""
-    return POINTS if experiment.compare in IN_PERCENT else PLAIN

@@ -9,6 +9,8 @@ from typing import Any
 
 import polars as pl
 
+from ipvit.analysis.base import Analysis
+from ipvit.analysis.columns import COMMON, Columns
 from ipvit.report.tables import head, level_text
 
 ALPHA = 0.05
@@ -20,10 +22,11 @@ _MOST_PAIRS = 10
 
 @dataclasses.dataclass(frozen=True)
 class Unit:
-    """How differences are written: digits after the point, and the word behind."""
+    """How differences are written: digits after the point, the word behind, and what is known of the columns."""
 
     digits: int
     word: str
+    columns: Columns = COMMON
 
     def __call__(self, value: float) -> str:
         """Return a number without its sign, and its unit."""
@@ -34,8 +37,11 @@ class Unit:
         return f"{value:+.{self.digits}f}"
 
 
-POINTS = Unit(1, " points")
-PLAIN = Unit(3, "")
+def unit_of(analysis: Analysis) -> Unit:
+    """Return how differences between models are written in an experiment: points where it compares percentages."""
+    if analysis.metric_column.unit == "percent":
+        return Unit(1, " points", analysis.columns)
+    return Unit(3, "", analysis.columns)
 
 
 def findings(differences: pl.DataFrame, unit: Unit) -> list[str]:
@@ -64,7 +70,7 @@ def headline(differences: pl.DataFrame, unit: Unit) -> str:
     places = [name for name in differences.columns if name not in _FIXED]
     largest = max(significant or rows, key=lambda row: abs(row["difference"]))
     first, second = _ordered(largest)
-    what = f"{first} over {second} by {_amount(largest, unit)}{_at(largest, places)}"
+    what = f"{first} over {second} by {_amount(largest, unit)}{_at(largest, places, unit)}"
     if not significant:
         return f"No significant difference between the models; the largest is {what}."
     share = "" if len(rows) == 1 else f"; {len(significant)} of {len(rows)} comparisons are significant"
@@ -82,7 +88,7 @@ def for_page(differences: pl.DataFrame, unit: Unit) -> pl.DataFrame:
     """Return the differences as text, for people."""
     places = [name for name in differences.columns if name not in _FIXED]
     rows = [
-        {head(name): level_text(row[name], name) for name in places}
+        {head(name, unit.columns): level_text(row[name], name, unit.columns) for name in places}
         | {
             "A": row["model_a"],
             "B": row["model_b"],
@@ -107,13 +113,13 @@ def _pair(a: str, b: str, rows: Sequence[dict[str, Any]], places: Sequence[str],
     if not ahead and not behind:
         where = "" if len(rows) == 1 else f" in any of the {len(rows)} conditions"
         tail = f"the difference is {_amount(largest, unit)}" if len(rows) == 1 else f"at most {_amount(largest, unit)}"
-        return f"{a} and {b} do not differ significantly{where} ({tail}{_at(largest, places)})."
+        return f"{a} and {b} do not differ significantly{where} ({tail}{_at(largest, places, unit)})."
     if len(rows) == 1:
         first, second = _ordered(largest)
         return f"{first} lies significantly above {second}, by {_amount(largest, unit)}."
     parts = [
         f"{first} lies significantly above {second} in {len(found)} of {len(rows)} conditions, by up to "
-        f"{_amount(most, unit)}{_at(most, places)}"
+        f"{_amount(most, unit)}{_at(most, places, unit)}"
         for first, second, found in ((a, b, ahead), (b, a, behind))
         if found
         for most in [max(found, key=lambda row: abs(row["difference"]))]
@@ -163,6 +169,10 @@ def _interval(row: dict[str, Any], unit: Unit, *, positive: bool = False) -> str
     return f"[{low:.{unit.digits}f}, {high:.{unit.digits}f}]"
 
 
-def _at(row: dict[str, Any], places: Sequence[str]) -> str:
-    found = [f"{head(name)} {level_text(row[name], name)}" for name in places if row[name] not in (None, "")]
+def _at(row: dict[str, Any], places: Sequence[str], unit: Unit) -> str:
+    found = [
+        f"{head(name, unit.columns)} {level_text(row[name], name, unit.columns)}"
+        for name in places
+        if row[name] not in (None, "")
+    ]
     return f" at {', '.join(found)}" if found else ""

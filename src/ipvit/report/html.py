@@ -14,6 +14,7 @@ import polars as pl
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from ipvit.analysis.columns import COMMON, Columns
 from ipvit.errors import harmless
 from ipvit.files import write_atomic
 from ipvit.report.figures import file_name, inline_svg, is_narrow
@@ -40,6 +41,7 @@ class Section:
         summary: sentences computed from the tables.
         findings: sentences computed from the differences between models.
         tables: by name, the main one first.
+        columns: what is known of their columns.
         figures: altair charts by name.
         galleries: pictures of the conditions.
         differences: paired differences between models, as text, or None.
@@ -55,6 +57,7 @@ class Section:
     summary: Sequence[str] = ()
     findings: Sequence[str] = ()
     tables: Mapping[str, pl.DataFrame] = dataclasses.field(default_factory=dict)
+    columns: Columns = dataclasses.field(default_factory=lambda: COMMON)
     figures: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     galleries: Sequence[Gallery] = ()
     differences: pl.DataFrame | None = None
@@ -127,9 +130,9 @@ def _draw(name: str, chart: Any, number: int) -> _Drawing:
     return _Drawing(name, number, Markup(inline_svg(chart, f"w{number}")), narrow, str(text) or name)
 
 
-def _plain(frame: pl.DataFrame) -> dict[str, Any]:
+def _plain(frame: pl.DataFrame, columns: Columns = COMMON) -> dict[str, Any]:
     """Return a table as text for the page: heads, rows, which columns are numbers, and how many rows there are."""
-    heads, rows = for_people(frame.head(MOST_ROWS))
+    heads, rows = for_people(frame.head(MOST_ROWS), columns)
     rows = [[cell if len(cell) <= _LONGEST else f"{cell[:_LONGEST]}…" for cell in row] for row in rows]
     numeric = [
         all(cell == "" or cell.lstrip("+-−<= ")[:1].isdigit() for cell in column) for column in zip(*rows, strict=True)

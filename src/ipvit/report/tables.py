@@ -18,11 +18,9 @@ from typing import Any
 import polars as pl
 from rich.table import Table
 
+from ipvit.analysis.columns import COMMON, PLAIN, Columns
 from ipvit.errors import printable
 from ipvit.files import write_atomic
-
-LEVELS = ("information_loss", "cells", "rate", "severity", "epsilon", "area", "place")
-"""Columns whose values make good column heads."""
 
 _MOST_LEVELS = 14
 _MODELS_ACROSS = 3
@@ -38,13 +36,19 @@ def to_records(frame: pl.DataFrame) -> list[dict[str, Any]]:
     ]
 
 
-def write_table(frame: pl.DataFrame, stem: Path) -> list[Path]:
-    """Write ``STEM.csv``, ``STEM.json``, ``STEM.md`` and ``STEM.tex``; return the paths."""
+def write_table(frame: pl.DataFrame, stem: Path, columns: Columns = COMMON) -> list[Path]:
+    """Write ``STEM.csv``, ``STEM.json``, ``STEM.md`` and ``STEM.tex``; return the paths.
+
+    Args:
+        frame: the table.
+        stem: path without suffix.
+        columns: what is known of its columns.
+    """
     contents = {
         "csv": frame.write_csv(),
         "json": json.dumps(to_records(frame), indent=1, ensure_ascii=False),
-        "md": to_markdown(frame),
-        "tex": to_latex(frame),
+        "md": to_markdown(frame, columns),
+        "tex": to_latex(frame, columns),
     }
     paths = [stem.with_name(f"{stem.name}.{kind}") for kind in contents]
     for path, text in zip(paths, contents.values(), strict=True):
@@ -52,22 +56,22 @@ def write_table(frame: pl.DataFrame, stem: Path) -> list[Path]:
     return paths
 
 
-def for_people(frame: pl.DataFrame) -> tuple[list[str], list[list[str]]]:
+def for_people(frame: pl.DataFrame, columns: Columns = COMMON) -> tuple[list[str], list[list[str]]]:
     """Return heads and rows as text, with every interval merged into the column it belongs to."""
     measured = [name for name in frame.columns if f"{name}_low" in frame.columns and f"{name}_high" in frame.columns]
     hidden = {f"{name}_{end}" for name in measured for end in ("low", "high")}
     spreads = {name for name in frame.columns if name.endswith("_std") and frame[name].null_count() == frame.height}
-    columns = [name for name in frame.columns if name not in hidden | spreads]
+    shown = [name for name in frame.columns if name not in hidden | spreads]
     rows = [
-        [_with_interval(row, name) if name in measured else text(row[name]) for name in columns]
+        [_with_interval(row, name, columns) if name in measured else text(row[name]) for name in shown]
         for row in frame.iter_rows(named=True)
     ]
-    return [head(name) for name in columns], rows
+    return [head(name, columns) for name in shown], rows
 
 
-def to_markdown(frame: pl.DataFrame) -> str:
+def to_markdown(frame: pl.DataFrame, columns: Columns = COMMON) -> str:
     """Return a table in GitHub's Markdown, intervals in brackets."""
-    heads, rows = for_people(frame)
+    heads, rows = for_people(frame, columns)
     lines = [heads, ["---"] * len(heads), *rows]
     return "".join("| " + " | ".join(_markdown(cell) for cell in line) + " |\n" for line in lines)
 
@@ -77,14 +81,14 @@ def _markdown(cell: str) -> str:
     return printable(cell).replace("|", "\\|").replace("<", "&lt;")
 
 
-def to_latex(frame: pl.DataFrame) -> str:
+def to_latex(frame: pl.DataFrame, columns: Columns = COMMON) -> str:
     """Return a LaTeX ``tabular`` for booktabs, levels side by side where there are levels, as the paper prints them.
 
     A value with its 95 % interval is ``$80.0_{78.0}^{82.0}$``.
     """
-    grid = side_by_side(frame)
+    grid = side_by_side(frame, columns)
     if grid is None:
-        heads, rows = for_people(frame)
+        heads, rows = for_people(frame, columns)
         cells = [[_latex(cell) for cell in row] for row in rows]
         left = len(heads)
     else:
@@ -124,10 +128,10 @@ class Grid:
     n_images: int | None
 
 
-def side_by_side(frame: pl.DataFrame) -> Grid | None:
+def side_by_side(frame: pl.DataFrame, columns: Columns = COMMON) -> Grid | None:
     """Return a table with its levels side by side, or None where it has none, or too many."""
     value = next((name for name in frame.columns if f"{name}_low" in frame.columns), None)
-    levels = [name for name in LEVELS if name in frame.columns and not frame[name].null_count()]
+    levels = [name for name in levels_of(frame, columns) if not frame[name].null_count()]
     level = next((name for name in levels if 1 < frame[name].n_unique() <= _MOST_LEVELS), None)
     if value is None or level is None or "n_images" not in frame.columns:
         return None
@@ -141,15 +145,17 @@ def side_by_side(frame: pl.DataFrame) -> Grid | None:
     places = sorted(places) if frame.schema[level].is_numeric() else places
     cells: dict[tuple[Any, ...], dict[Any, tuple[str, str]]] = {}
     for row in frame.iter_rows(named=True):
-        shown, _, ends = _with_interval(row, value).partition(" ")
+        shown, _, ends = _with_interval(row, value, columns).partition(" ")
         cells.setdefault(tuple(row[name] for name in keys), {})[row[level]] = (shown, ends)
     rows = [
         [*((text(part), "") for part in key), *(found.get(place, ("", "")) for place in places)]
         for key, found in cells.items()
     ]
     counts = frame["n_images"].unique().to_list()
-    heads = [*map(head, keys), *(level_text(place, level) for place in places)]
-    return Grid(heads, rows, len(keys), head(value), head(level), counts[0] if len(counts) == 1 else None)
+    heads = [*(head(name, columns) for name in keys), *(level_text(place, level, columns) for place in places)]
+    return Grid(
+        heads, rows, len(keys), head(value, columns), head(level, columns), counts[0] if len(counts) == 1 else None
+    )
 
 
 def _latex(cell: str) -> str:
@@ -161,22 +167,22 @@ def _latex_interval(value: str, ends: str) -> str:
     return f"${value}_{{{low}}}^{{{high}}}$"
 
 
-def terminal_tables(tables: dict[str, pl.DataFrame], title: str) -> list[Table]:
+def terminal_tables(tables: dict[str, pl.DataFrame], title: str, columns: Columns = COMMON) -> list[Table]:
     """Return what a terminal shows of the main table: levels down and models across, where there are levels."""
     main = next(iter(tables.values()), None)
     if main is None:
         return []
-    level = next((name for name in LEVELS if name in main.columns and main[name].n_unique() <= _MOST_LEVELS), None)
+    level = next((name for name in levels_of(main, columns) if main[name].n_unique() <= _MOST_LEVELS), None)
     value = next((name for name in main.columns if f"{name}_low" in main.columns), None)
     if level is None or value is None:
-        return [_rich(*for_people(_without_second_measures(main, value)), title)]
+        return [_rich(*for_people(_without_second_measures(main, value), columns), title)]
     keys = main.columns[: main.columns.index("n_images")] if "n_images" in main.columns else main.columns
     index = [name for name in keys if name != level]
     models = main["model"].unique(maintain_order=True).to_list()
     n_tables = math.ceil(len(models) / _MODELS_ACROSS)
     ends = [i * len(models) // n_tables for i in range(n_tables + 1)]
     parts = [main.filter(pl.col("model").is_in(models[start:stop])) for start, stop in itertools.pairwise(ends)]
-    return [_pivoted(part, index, level, value, title) for part in parts]
+    return [_pivoted(part, index, level, value, title, columns) for part in parts]
 
 
 def text(value: Any) -> str:
@@ -188,18 +194,23 @@ def text(value: Any) -> str:
     return str(value)
 
 
-def head(name: str) -> str:
+def head(name: str, columns: Columns) -> str:
     """Return a column's name for people."""
-    known = {"top1": "top-1 (%)", "top5": "top-5 (%)", "top1_std": "std over runs", "top5_std": "std over runs (top-5)"}
-    known |= {"success": "success (%)", "no_gradient": "no gradient (%)"}
-    return known.get(name, name.replace("_", " "))
+    return columns.get(name, PLAIN).head(name)
 
 
-def _with_interval(row: dict[str, Any], name: str) -> str:
+def levels_of(frame: pl.DataFrame, columns: Columns) -> list[str]:
+    """Return the columns whose values are steps of one quantity, which make good column heads."""
+    return [name for name in frame.columns if columns.get(name, PLAIN).level]
+
+
+def _with_interval(row: dict[str, Any], name: str, columns: Columns) -> str:
     value, low, high = row[name], row[f"{name}_low"], row[f"{name}_high"]
     if value is None or not math.isfinite(value):
         return ""
-    digits = 1 if name in ("top1", "top5", "success") or abs(value) >= 10 else 3
+    digits = columns.get(name, PLAIN).digits
+    if digits is None:
+        digits = 1 if abs(value) >= 10 else 3
     if low is None or not math.isfinite(low):
         return f"{value:.{digits}f}"
     return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
@@ -212,31 +223,31 @@ def _without_second_measures(frame: pl.DataFrame, first: str | None) -> pl.DataF
     return frame.drop([name for name in frame.columns if name in drop])
 
 
-def _pivoted(frame: pl.DataFrame, index: Sequence[str], level: str, value: str, title: str) -> Table:
+def _pivoted(frame: pl.DataFrame, index: Sequence[str], level: str, value: str, title: str, columns: Columns) -> Table:
     """Levels down, models across: as narrow as the number of models, however many levels there are."""
     others = [name for name in index if name != "model" and frame[name].n_unique() > 1]
     models = frame["model"].unique(maintain_order=True).to_list()
-    table = Table(title=f"{title}: {head(value)}", title_justify="left")
+    table = Table(title=f"{title}: {head(value, columns)}", title_justify="left")
     for name in (*others, level):
-        table.add_column(head(name))
+        table.add_column(head(name, columns))
     for model in models:
         table.add_column(str(model), justify="right", overflow="fold")
     cells = {(row["model"], *(row[name] for name in (*others, level))): row for row in frame.iter_rows(named=True)}
     places = list(dict.fromkeys(key[1:] for key in cells))  # as the experiment sorted them
     for place in places:
         found = [cells.get((model, *place)) for model in models]
-        shown = [level_text(place[-1], level)]
+        shown = [level_text(place[-1], level, columns)]
         table.add_row(
             *(text(x) for x in place[:-1]),
             *shown,
-            *("" if row is None else _with_interval(row, value) for row in found),
+            *("" if row is None else _with_interval(row, value, columns) for row in found),
         )
     return table
 
 
-def level_text(value: Any, name: str) -> str:
-    """Return the value of a level as text; shares in percent."""
-    return f"{value:.0%}" if name in ("information_loss", "rate", "area") else text(value)
+def level_text(value: Any, name: str, columns: Columns) -> str:
+    """Return the value of a level as text; shares in per cent."""
+    return f"{value:.0%}" if columns.get(name, PLAIN).unit == "share" else text(value)
 
 
 def _rich(heads: Sequence[str], rows: Sequence[Sequence[str]], title: str) -> Table:

@@ -6,15 +6,11 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-import polars as pl
-
-from ipvit.analysis import charts
-from ipvit.analysis.aggregate import accuracy_table, varying
-from ipvit.experiments.base import Batch, Condition, Experiment, Records, judge
-from ipvit.models.model import Model
+from ipvit.experiments.base import Batch, Condition, Experiment, Records, Requirements
 
 if TYPE_CHECKING:
-    from ipvit.analysis.charts import Figure
+    from ipvit.experiments.accuracy.analysis import AccuracyAnalysis
+    from ipvit.models.model import Model
 
 OUTPUT = "output"
 """The network's answer, where it has a single one."""
@@ -37,11 +33,11 @@ class Accuracy(Experiment):
     title: ClassVar[str] = "Clean accuracy"
     reproduces: ClassVar[str] = "Table 3"
     question: ClassVar[str] = "How accurate is a network on whole images, and each head of one that has two?"
-    reads: ClassVar[tuple[str, ...] | None] = ("token", "correct", "correct5")
 
-    def whole_passes(self, model: Model) -> bool:
-        """See :class:`Experiment`; the answers of single tokens are read inside the network."""
-        return super().whole_passes(model) and "token_heads" not in model.capabilities
+    @property
+    def requirements(self) -> Requirements:
+        """Logits, of each token where there are several."""
+        return Requirements(optional=frozenset({"token_heads"}))
 
     def conditions(self, model: Model) -> Sequence[AccuracyCondition]:
         """Return one answer, or those of the class token, the distillation or shape token and their mean."""
@@ -52,43 +48,15 @@ class Accuracy(Experiment):
 
     def measure(self, model: Model, batch: Batch) -> Iterator[Records]:
         """Classify; a network with two heads runs once for both."""
+        from ipvit.experiments.scoring import score_logits
+
         by_token = model.logits_by_token(batch.images) if "token_heads" in model.capabilities else None
         for condition in batch.conditions:
             logits = model(batch.images) if by_token is None else by_token[condition.token]
-            yield Records(condition, judge(logits, batch.labels))
+            yield Records(condition, score_logits(logits, batch.labels))
 
-    def tables(self, records: pl.DataFrame) -> dict[str, pl.DataFrame]:
-        """Return top-1 and top-5 accuracy per model, and per token where a model has several."""
-        by = ["model", "token"] if varying(records, ["token"]) else ["model"]
-        return {"accuracy": accuracy_table(records, by)}
+    def analysis(self) -> AccuracyAnalysis:
+        """Return accuracies per model and token."""
+        from ipvit.experiments.accuracy.analysis import AccuracyAnalysis
 
-    def comparable(self, records: pl.DataFrame) -> pl.DataFrame:
-        """Return each network's own answer: of two heads, their mean."""
-        return records.filter(pl.col("token").is_in([OUTPUT, MEAN]))
-
-    def figures(self, tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
-        """Return one row per model and token."""
-        table = tables["accuracy"]
-        words = [pl.col(name) for name in ("model", "token") if name in table.columns]
-        series = pl.concat_str(words, separator=", ").str.strip_suffix(f", {OUTPUT}")
-        return {
-            "accuracy": charts.estimates(
-                table.with_columns(series.alias("series")),
-                "top1",
-                "series",
-                x_title="Top-1 accuracy (%)",
-                title="Clean accuracy",
-            )
-        }
-
-    def summary(self, tables: dict[str, pl.DataFrame]) -> list[str]:
-        """Say how accurate each model is."""
-        return [
-            f"{row['model']}{_of(row.get('token', OUTPUT))}: {row['top1']:.1f} % top-1 "
-            f"[{row['top1_low']:.1f}, {row['top1_high']:.1f}], {row['top5']:.1f} % top-5."
-            for row in tables["accuracy"].to_dicts()
-        ]
-
-
-def _of(token: str) -> str:
-    return "" if token == OUTPUT else ", mean of both heads" if token == MEAN else f", head of the {token} token"
+        return AccuracyAnalysis.of(self)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import numpy as np
 import torch
@@ -17,14 +16,6 @@ from ipvit.experiments.occlusion.salience import Salience
 from ipvit.perturb.patchdrop import n_dropped, random_keep
 from ipvit.perturb.salience import non_salient_keep, salient_keep
 from ipvit.perturb.seeding import keys, random_words
-
-Mode = Literal["random", "salient", "non_salient", "block", "object"]
-
-ON_A_GRID = ("random", "salient", "non_salient")
-"""Modes that drop cells of a grid; the others hide a rectangle."""
-
-RANDOM = ("random", "block")
-"""Modes that differ from run to run."""
 
 
 def kept_cells(batch: Batch, mode: str, level: float, grid: str, key: np.ndarray, salience: Salience) -> Tensor:

@@ -11,11 +11,9 @@ from torch import Tensor
 
 from ipvit.errors import InputError
 from ipvit.experiments.base import Batch
+from ipvit.experiments.occlusion.experiment import MASKS
 from ipvit.models.loading import load_model
 from ipvit.models.model import Model
-
-MASKS = "masks"
-"""Name of the salience that is the data's own foreground masks."""
 
 
 @dataclasses.dataclass

@@ -1,0 +1,65 @@
+"""What the columns of tables and records mean: data that is kept in the run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+Unit = Literal["", "percent", "share", "count"]
+Average = Literal["", "proportion", "mean", "flag"]
+
+
+class Column(BaseModel):
+    """One column of a table, of the records, or of both."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    title: str = ""
+    """Head of the column for people; empty: the column's name with spaces."""
+    unit: Unit = ""
+    """``percent``: from 0 to 100, differences are percentage points. ``share``: from 0 to 1, a level is shown in per
+    cent. ``count``: a whole number. Empty: a plain number or text."""
+    digits: int | None = None
+    """Decimals of a value with an interval; by default one from 10 on, else three."""
+    level: bool = False
+    """The values are steps of one quantity: they stand side by side, and are the horizontal axis of a chart."""
+    of: str = ""
+    """The column of the records that is averaged; empty: the column of the same name."""
+    average: Average = ""
+    """How it is averaged over images: ``proportion`` (share of true values, in per cent, with Wilson's interval),
+    ``mean`` (with Student's interval). ``flag``: a false value marks a result that is left out. Empty: not averaged."""
+    missing: str = ""
+    """What a missing value means, as the end of a sentence that begins with their number: ``values were not finite``.
+    Missing are numbers that are not finite, whole numbers below 0, empty texts, and false flags."""
+
+    def head(self, name: str) -> str:
+        """Return the head of the column for people."""
+        return self.title or name.replace("_", " ")
+
+
+Columns = Mapping[str, Column]
+
+COMMON: dict[str, Column] = {
+    "n_images": Column(unit="count"),
+    "n_runs": Column(unit="count"),
+    "top1": Column(title="top-1 (%)", unit="percent", digits=1, of="correct", average="proportion"),
+    "top5": Column(title="top-5 (%)", unit="percent", digits=1, of="correct5", average="proportion"),
+    "top1_std": Column(title="std over runs", unit="percent"),
+    "top5_std": Column(title="std over runs (top-5)", unit="percent"),
+    "prediction": Column(missing="predictions were not finite numbers; they count as wrong."),
+}
+"""Columns that many experiments have."""
+
+LEFT_OUT = "values of {} were not finite numbers; they are left out of the means."
+"""What a missing value of a measured quantity means."""
+
+
+def measured(name: str, *, title: str = "", unit: Unit = "", digits: int | None = None) -> Column:
+    """Return the column of a quantity that is averaged over images; values that are not finite are left out."""
+    return Column(title=title, unit=unit, digits=digits, average="mean", missing=LEFT_OUT.format(name))
+
+
+PLAIN = Column()
+"""What is known of a column that nothing is said of."""

@@ -1,0 +1,150 @@
+"""What is left of the records of one model: sums per condition, and one value for each image and condition.
+
+Tables, comparisons and the notes on an experiment are made of reductions: the records of two models are never in memory
+together.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from ipvit.analysis.columns import Column, Columns
+from ipvit.analysis.record_columns import RUN, SHARED_MASK
+
+
+@dataclasses.dataclass(frozen=True)
+class Values:
+    """What two models are compared by: one value for each image and condition of one model.
+
+    Attributes:
+        images: ids of the N images, sorted.
+        names: the columns that tell conditions apart.
+        keys: their values, one tuple for each condition; runs are taken together.
+        means: ``(len(keys), N)`` float64, means over runs; NaN where an image was not measured.
+        runs: the numbers of the runs of each condition.
+        clusters: for each condition None where every image has its own mask, else ``(N,)`` int64: the number of the
+            mask that an image shares with others, -1 where the records do not say.
+        proportions: whether the values say what is right or wrong.
+    """
+
+    images: pl.Series
+    names: tuple[str, ...]
+    keys: tuple[tuple[Any, ...], ...]
+    means: np.ndarray
+    runs: tuple[frozenset[int], ...]
+    clusters: tuple[np.ndarray | None, ...]
+    proportions: bool
+
+    def without(self, *names: str) -> Values:
+        """Return the values with conditions that some columns no longer tell apart; they must differ without them."""
+        kept = [place for place, name in enumerate(self.names) if name not in names]
+        keys = tuple(tuple(key[place] for place in kept) for key in self.keys)
+        if len(set(keys)) < len(keys):
+            raise ValueError(f"{', '.join(names)} tell conditions apart")
+        return dataclasses.replace(self, names=tuple(self.names[place] for place in kept), keys=keys)
+
+
+@dataclasses.dataclass(frozen=True)
+class Reduction:
+    """The records of one model, reduced.
+
+    Attributes:
+        model: its name in the tables.
+        weights: its digest.
+        parts: frames that tables are made of, by name; each has a column ``model``.
+        values: what it is compared with other models by, or None.
+        missing: number of missing values by column of the records, see :attr:`ipvit.Column.missing`.
+        unlabelled: ids of the images without label.
+    """
+
+    model: str
+    weights: str
+    parts: Mapping[str, pl.DataFrame]
+    values: Values | None = None
+    missing: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    unlabelled: frozenset[str] = frozenset()
+
+
+def joined(reductions: Sequence[Reduction], part: str) -> pl.DataFrame:
+    """Return a part of all models below each other, in their order; an empty frame where no model has it."""
+    frames = [found for reduction in reductions if (found := reduction.parts.get(part)) is not None and found.width]
+    return pl.concat(frames, how="diagonal_relaxed") if frames else pl.DataFrame()
+
+
+def labelled(records: pl.DataFrame) -> pl.DataFrame:
+    """Return the records of images with a label: one without is neither right nor wrong."""
+    if "label" in records.columns and records["label"].max() != -1:
+        return records.filter(pl.col("label") >= 0)
+    return records
+
+
+def values_of(records: pl.DataFrame, by: Sequence[str], metric: str) -> Values | None:
+    """Return what one model is compared by.
+
+    Args:
+        records: of one model.
+        by: columns that tell conditions apart, as far as the records have them; runs are averaged.
+        metric: column of the records; ``correct`` leaves out images without label.
+
+    Returns:
+        None where the records lack the metric, or no row is left.
+    """
+    if metric not in records.columns:
+        return None
+    if metric == "correct":
+        records = labelled(records)
+    if records.is_empty():
+        return None
+    names = tuple(name for name in by if name in records.columns)
+    images = records["image"].cast(pl.String).unique().sort()
+    place = {image: number for number, image in enumerate(images)}
+    keys, means, runs, clusters = [], [], [], []
+    for key, group in records.group_by(names, maintain_order=True) if names else [((), records)]:
+        per_image = group.group_by("image", maintain_order=True).agg(
+            pl.col(metric).cast(pl.Float64).fill_nan(None).mean(), *shared_masks(group)
+        )
+        rows = np.array([place[image] for image in per_image["image"].cast(pl.String)], dtype=np.int64)
+        mean = np.full(len(images), np.nan)
+        mean[rows] = per_image[metric].to_numpy()
+        cluster = None
+        if SHARED_MASK in per_image.columns:
+            cluster = np.full(len(images), -1, dtype=np.int64)
+            cluster[rows] = per_image[SHARED_MASK].fill_null(-1).to_numpy()
+        keys.append(key)
+        means.append(mean)
+        runs.append(frozenset(group[RUN].unique()) if RUN in group.columns else frozenset({0}))
+        clusters.append(cluster)
+    return Values(images, names, tuple(keys), np.array(means), tuple(runs), tuple(clusters), metric == "correct")
+
+
+def shared_masks(group: pl.DataFrame) -> list[pl.Expr]:
+    """Return what says which images share a mask, where some do."""
+    if "mask_scope" not in group.columns or not (group["mask_scope"] == "batch").any():
+        return []
+    if SHARED_MASK in group.columns:
+        return [pl.col(SHARED_MASK).first()]
+    return [pl.lit(None, dtype=pl.Int32).first().alias(SHARED_MASK)]  # measured before records said so
+
+
+def count_missing(records: pl.DataFrame, columns: Columns) -> dict[str, int]:
+    """Return the number of missing values of each column that says what they mean, where there are any."""
+    counts = {}
+    for name, column in columns.items():
+        if column.missing and name in records.columns and (count := _missing(records[name], column)):
+            counts[name] = count
+    return counts
+
+
+def _missing(values: pl.Series, column: Column) -> int:
+    if column.average == "flag":
+        return int((~values).sum())
+    if values.dtype.is_float():
+        return int((~values.is_finite()).sum())
+    if values.dtype.is_integer():
+        return int((values < 0).sum())
+    return int((values == "").sum()) if values.dtype in (pl.String, pl.Categorical) else 0

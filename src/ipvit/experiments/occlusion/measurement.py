@@ -1,0 +1,148 @@
+"""Measuring with a share of the patches dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ipvit.errors import InputError
+from ipvit.experiments.base import Batch, ExampleImage, Measurement, Records
+from ipvit.experiments.grids import check_grid
+from ipvit.experiments.occlusion.experiment import ON_A_GRID, RANDOM, Mode, Occlusion, OcclusionCondition
+from ipvit.experiments.occlusion.occluders import donated, kept_cells, kept_pixels, with_one_left
+from ipvit.experiments.occlusion.salience import Salience
+from ipvit.experiments.scoring import classify, score_logits
+from ipvit.models.model import Model
+from ipvit.perturb.patchdrop import fill_content, pixel_mask, replace, shift
+from ipvit.perturb.seeding import keys
+
+
+class OcclusionMeasurement(Measurement):
+    """Occlusion in one run; salience maps are kept from one condition to the next.
+
+    Raises:
+        InputError: the grid does not fit a model, or there is no salience to be had.
+    """
+
+    def __init__(self, experiment: Occlusion, models: Sequence[Model]) -> None:
+        self.experiment = experiment
+        self._source = Salience(
+            experiment.salience, experiment.salience_block, experiment.salience_head, experiment.protocol == "authors"
+        )
+        for model in models:
+            self._check(model)
+        if experiment.uses_salience:
+            self._source.prepare()
+
+    def _check(self, model: Model) -> None:
+        if self.experiment.removal == "tokens":
+            self._check_tokens(model)
+        elif any(mode in ON_A_GRID for mode in self.experiment.modes):
+            check_grid(self.experiment.grid, model)
+        if any(pixels >= side for pixels, side in zip(self.experiment.offset, model.image_size, strict=True)):
+            raise InputError(f"an offset of {max(self.experiment.offset)} pixels leaves {model.name}'s input")
+
+    def _check_tokens(self, model: Model) -> None:
+        own = "x".join(map(str, model.adapter.patch_grid(model.image_size)))
+        wrong = [mode for mode in self.experiment.modes if mode not in ON_A_GRID]
+        if wrong:
+            raise InputError(f"tokens can be removed in the modes {', '.join(ON_A_GRID)}, not {wrong[0]}")
+        if own != self.experiment.grid or any(self.experiment.offset):
+            raise InputError(f"tokens are removed on the network's own grid, {own} for {model.name}, without offset")
+        if max(self.experiment.levels) >= 1:
+            raise InputError("with tokens removed, the information loss must stay below 1: something must be left")
+
+    def conditions(self, model: Model) -> Sequence[OcclusionCondition]:
+        """Return mode x level x run; where nothing is random, and at level 0, there is a single run."""
+        return [
+            self._condition(mode, level, run)
+            for mode in self.experiment.modes
+            for level in sorted(self.experiment.levels)
+            for run in range(self.experiment.runs if level > 0 and mode in RANDOM else 1)
+        ]
+
+    def _condition(self, mode: Mode, level: float, run: int) -> OcclusionCondition:
+        on_grid = mode in ON_A_GRID
+        shared = self.experiment.mask_scope == "batch" or self.experiment.protocol == "authors"
+        return OcclusionCondition(
+            mode=mode,
+            information_loss=level,
+            run=run,
+            grid=self.experiment.grid if on_grid else "",
+            offset=f"{self.experiment.offset[0]},{self.experiment.offset[1]}" if on_grid else "0,0",
+            fill=self.experiment.fill if self.experiment.removal == "pixels" else "",
+            removal=self.experiment.removal,
+            nested=self.experiment.nested and mode in RANDOM,
+            mask_scope="batch" if mode in RANDOM and shared else "image",
+            salience=self._source.identity if mode in ("salient", "non_salient") else "",
+        )
+
+    def measure(self, model: Model, batch: Batch) -> Iterator[Records]:
+        """Classify the batch under every condition."""
+        for condition in batch.conditions:
+            columns, dropped = (
+                self._without_tokens(model, batch, condition)
+                if condition.removal == "tokens"
+                else self._without_pixels(model, batch, condition)
+            )
+            shared = batch.mask_columns(shared=condition.mask_scope == "batch")
+            yield Records(condition, columns | {"dropped": dropped} | shared)
+
+    def _without_pixels(self, model: Model, batch: Batch, condition: OcclusionCondition) -> tuple[dict, Tensor]:
+        images, dropped = self._occlude(model, batch, condition)
+        return classify(model, images, batch.labels), dropped
+
+    def _without_tokens(self, model: Model, batch: Batch, condition: OcclusionCondition) -> tuple[dict, Tensor]:
+        """Classify without the dropped tokens; images that keep equally many go through the network together."""
+        # an empty sequence has no answer
+        keep = with_one_left(self._cells(model, batch, condition), batch, condition.grid, self._source)
+        left = keep.flatten(1).sum(dim=1)
+        logits = None
+        for count in left.unique().tolist():
+            rows = torch.where(left == count)[0]
+            part = model.without_patches(batch.images[rows], keep[rows])
+            logits = part.new_empty(len(batch), part.shape[1]) if logits is None else logits
+            logits[rows] = part
+        assert logits is not None
+        return score_logits(logits, batch.labels), (~keep).float().mean(dim=(1, 2))
+
+    def examples(self, model: Model, batch: Batch) -> Iterator[ExampleImage]:
+        """Yield the first image at every level of every mode."""
+        if self.experiment.removal == "tokens":
+            return
+        first = batch.part(0, 1)
+        for condition in self.conditions(model):
+            if condition.run == 0:
+                images, dropped = self._occlude(model, first, condition)
+                yield ExampleImage(f"{condition.mode.replace('_', '-')}, {float(dropped[0]):.0%} dropped", images[0])
+
+    def _key(self, batch: Batch, condition: OcclusionCondition, *, shared: bool) -> np.ndarray:
+        owners = batch.mask_seeds(shared=shared)
+        level = None if condition.nested else condition.information_loss
+        return keys(owners, batch.seed, self.experiment.name, condition.mode, condition.grid, condition.run, level)
+
+    def _cells(self, model: Model, batch: Batch, condition: OcclusionCondition) -> Tensor:
+        self._source.evaluated = model
+        key = self._key(batch, condition, shared=condition.mask_scope == "batch")
+        return kept_cells(batch, condition.mode, condition.information_loss, condition.grid, key, self._source)
+
+    def _occlude(self, model: Model, batch: Batch, condition: OcclusionCondition) -> tuple[Tensor, Tensor]:
+        """Return the occluded images and the share of pixels dropped in each."""
+        if condition.mode in ON_A_GRID:
+            cells = self._cells(model, batch, condition)
+            mask = pixel_mask(cells, (batch.images.shape[-2], batch.images.shape[-1]))
+            if condition.offset != "0,0":
+                mask = shift(mask, self.experiment.offset)
+        else:
+            key = self._key(batch, condition, shared=condition.mask_scope == "batch")
+            mask = kept_pixels(batch, condition.mode, condition.information_loss, key)
+        dropped = (~mask).float().mean(dim=(1, 2, 3))
+        if condition.information_loss == 0 and bool(mask.all()):
+            return batch.images, dropped
+        if condition.fill == "other":
+            return replace(batch.images, mask, donated(batch, batch.seed, condition.run)), dropped
+        own = self._key(batch, condition, shared=False)
+        return replace(batch.images, mask, fill_content(batch.images, condition.fill, own)), dropped  # pyright: ignore[reportArgumentType]
