@@ -72,11 +72,9 @@ class Accuracy(Experiment):
         words = [pl.col(name) for name in ("model", "token") if name in table.columns]
         series = pl.concat_str(words, separator=", ").str.strip_suffix(f", {OUTPUT}")
         return {
-            "accuracy": charts.estimates(
+            "accuracy": charts.dots(
                 table.with_columns(series.alias("series")),
-                "top1",
-                "series",
-                x_title="Top-1 accuracy (%)",
+                charts.Encoding(x="top1", y="series", series="series", x_title="Top-1 accuracy (%)"),
                 title="Clean accuracy",
             )
         }
