@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 import math
 
@@ -23,8 +24,8 @@ def drawn(chart) -> str:
     return vl_convert.vegalite_to_svg(chart.to_json())
 
 
-def curve(frame: pl.DataFrame, **options):
-    return charts.curve(frame, "level", "top1", "top1_low", "top1_high", **options)
+def curve(frame: pl.DataFrame, *, facet: str | None = None, **options):
+    return charts.curve(frame, charts.Encoding(x="level", y="top1", facet=facet), **options)
 
 
 def look_of_series(chart) -> list[tuple]:
@@ -77,6 +78,33 @@ def test_without_intervals_there_is_no_band(missing):
     assert "interval" not in chart.to_json()
 
 
+def test_the_interval_is_that_of_the_measured_quantity():
+    frame = accuracies(["a"], [0.1, 0.9])
+    rows = frame.filter(pl.col("level") == 0.1)
+    vertical, horizontal = charts.Encoding(x="level", y="top1"), charts.Encoding(x="top1", y="model")
+    drawings = [
+        (charts.curve(frame, vertical), "y"),
+        (charts.bars(frame, vertical), "y"),
+        (charts.dots(frame, vertical), "y"),
+        (charts.dots(rows, horizontal), "x"),
+    ]
+    for chart, axis in drawings:
+        (ends,) = (layer["encoding"] for layer in chart.to_dict()["layer"] if f"{axis}2" in layer["encoding"])
+        assert (ends[axis]["field"], ends[f"{axis}2"]["field"]) == ("top1_low", "top1_high")
+    for chart in (
+        charts.dots(frame, dataclasses.replace(vertical, interval=False)),
+        charts.dots(rows, dataclasses.replace(horizontal, interval=False)),
+    ):
+        assert "top1_low" not in chart.to_json() and "interval" not in chart.to_json()
+
+
+def test_an_encoding_sets_the_ends_of_both_axes():
+    encoding = charts.Encoding(x="level", y="top1", x_domain=(0.01, 1), y_domain=(0, 100), x_scale="log")
+    channels = charts.curve(accuracies(["a"], [0.1, 0.9]), encoding).to_dict()["layer"][-1]["encoding"]
+    assert channels["x"]["scale"] == {"type": "log", "domain": [0.01, 1]}
+    assert channels["y"]["scale"] == {"domain": [0, 100]}
+
+
 def test_values_that_are_not_numbers_are_gaps():
     frame = accuracies(["a"], [0.1, 0.5, 0.9]).with_columns(
         top1=pl.when(pl.col("level") == 0.5).then(math.nan).otherwise(pl.col("top1")),
@@ -104,29 +132,29 @@ def test_panels_follow_the_order_of_the_rows():
 
 def test_text_on_the_horizontal_axis_keeps_its_order():
     frame = pl.DataFrame({"model": ["a"] * 3, "grid": ["2x2", "14x14", "4x4"], "top1": [3.0, 2.0, 1.0]})
-    svg = drawn(charts.curve(frame, "grid", "top1"))
+    svg = drawn(charts.curve(frame, charts.Encoding(x="grid", y="top1")))
     assert svg.index(">2x2<") < svg.index(">14x14<") < svg.index(">4x4<")
 
 
 def test_bars_are_grouped_by_model_or_stand_alone():
     frame = pl.concat([accuracies(["a", "b"], [0.5], mode=mode) for mode in ("random", "salient")])
-    grouped = charts.bars(frame, "mode", "top1", "top1_low", "top1_high")
-    alone = charts.bars(frame.head(2), "model", "top1", "top1_low", "top1_high")
+    grouped = charts.bars(frame, charts.Encoding(x="mode", y="top1"))
+    alone = charts.bars(frame.head(2), charts.Encoding(x="model", y="top1"))
     assert "xOffset" in grouped.to_json() and "xOffset" not in alone.to_json()
     assert drawn(grouped) and drawn(alone)
 
 
 def test_dots_name_rows_by_text_and_place_numbers():
     frame = accuracies(["a", "b"], [0.1, 0.9])
-    rows = charts.dots(frame.filter(pl.col("level") == 0.1), "top1", "model", "top1_low", "top1_high").to_dict()
-    scattered = charts.dots(frame, "level", "top1").to_dict()
+    rows = charts.dots(frame.filter(pl.col("level") == 0.1), charts.Encoding(x="top1", y="model")).to_dict()
+    scattered = charts.dots(frame, charts.Encoding(x="level", y="top1")).to_dict()
     assert rows["layer"][-1]["encoding"]["y"]["type"] == "nominal"
     assert scattered["layer"][-1]["encoding"]["y"]["type"] == "quantitative"
 
 
 def test_series_may_be_numbers():
     frame = accuracies(["a"], [0.1, 0.9], head=3)
-    assert drawn(charts.curve(frame, "level", "top1", series="head"))
+    assert drawn(charts.curve(frame, charts.Encoding(x="level", y="top1", series="head")))
 
 
 def test_the_same_table_gives_the_same_chart():
@@ -135,4 +163,9 @@ def test_the_same_table_gives_the_same_chart():
 
 
 def test_a_chart_is_not_limited_to_five_thousand_rows():
-    assert drawn(charts.dots(accuracies([str(i) for i in range(6)], [i / 1000 for i in range(1000)]), "level", "top1"))
+    assert drawn(
+        charts.dots(
+            accuracies([str(i) for i in range(6)], [i / 1000 for i in range(1000)]),
+            charts.Encoding(x="level", y="top1"),
+        )
+    )

@@ -79,7 +79,7 @@ def section(models: list[str], **changes: object) -> Section:
     content = {
         "name": "occlusion", "title": "Occlusion", "reproduces": "Figure 3", "question": "How much can be lost?",
         "summary": ["It keeps half."], "tables": {"occlusion": frame},
-        "figures": {"occlusion-random": charts.curve(frame, "information_loss", "top1", "top1_low", "top1_high")},
+        "figures": {"occlusion-random": charts.curve(frame, charts.Encoding(x="information_loss", y="top1"))},
         "galleries": [Gallery(tuple(models), (Example("half dropped", png()),))],
     }  # fmt: skip
     return Section(**(content | changes))
@@ -164,7 +164,7 @@ def test_the_page_names_skipped_images_and_failures(tmp_path):
 
 def test_missing_numbers_are_empty_cells_and_nulls(tmp_path):
     frame = table(["a"], 3).with_columns(top1=pl.Series([math.nan, 50.0, None]), top1_low=pl.Series([math.nan] * 3))
-    chart = charts.curve(frame, "information_loss", "top1")
+    chart = charts.curve(frame, charts.Encoding(x="information_loss", y="top1"))
     chart.data.values[0]["top1"] = math.nan  # a chart of a user's own experiment may hold anything
     page = page_of(tmp_path, ["a"], [section(["a"], tables={"t": frame}, figures={"f": chart})])
     assert "nan" not in Elements(page).text.lower() and "NaN" not in page
@@ -196,7 +196,7 @@ def test_drawings_on_one_page_do_not_share_ids(tmp_path):
 
 def test_a_narrow_drawing_fits_a_narrow_screen():
     frame = pl.concat([table(["a", "b"], mode=mode) for mode in ("random", "salient", "block")])
-    figure = charts.curve(frame, "information_loss", "top1", "top1_low", "top1_high", facet="mode")
+    figure = charts.curve(frame, charts.Encoding(x="information_loss", y="top1", facet="mode"))
     wide, narrow = (inline_svg(figure, "x", narrow=flag) for flag in (False, True))
     widths = [float(re.search(r'<svg[^>]* width="([0-9.]+)"', svg)[1]) for svg in (wide, narrow)]
     assert widths[0] > 700 and widths[1] < 380

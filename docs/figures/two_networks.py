@@ -21,15 +21,28 @@ NAMES = {"vit": "ViT-S/14 (saliency)", "tf": "EfficientNet-Lite0"}
 
 def main() -> None:
     """Write the figure."""
-    table = ipvit.Run(sys.argv[1]).tables["occlusion"].with_columns(
-        network=pl.col("model").str.extract(r"^([a-z]+)_").replace_strict(NAMES),
-        mode=pl.col("mode").str.replace("_", "-"),
-    )  # fmt: skip
+    table = (
+        ipvit.Run(sys.argv[1])
+        .tables["occlusion"]
+        .with_columns(
+            network=pl.col("model").str.extract(r"^([a-z]+)_").replace_strict(NAMES),
+            mode=pl.col("mode").str.replace("_", "-"),
+        )
+    )
     figure = charts.curve(
-        table, x="dropped", y="top1", low="top1_low", high="top1_high", series="network", facet="mode",
-        x_title="Share of the image lost", x_format="%", y_title="Top-1 accuracy (%)", y_domain=(0, 100),
+        table,
+        charts.Encoding(
+            x="dropped",
+            y="top1",
+            series="network",
+            facet="mode",
+            x_title="Share of the image lost",
+            y_title="Top-1 accuracy (%)",
+            x_format="%",
+            y_domain=(0, 100),
+        ),
         title="Patches lost from photos of 50 classes",
-    )  # fmt: skip
+    )
     save_figure(figure, Path(__file__).parents[1] / "images" / "two-networks", ("svg",))
 
 

@@ -149,9 +149,9 @@ class Analysis(BaseModel):
 
     def figures(self, tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
         """Return the figures; by default the main table's first measure over its level, or as points."""
-        from ipvit.analysis.default_figures import figures
+        from ipvit.analysis.default_figures import default_figures
 
-        return figures(self, tables)
+        return default_figures(self, tables)
 
     def figures_across(self, tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
         """Return figures over several data sets, from the tables of as many runs with a further column ``data_set``."""

@@ -1,4 +1,4 @@
-"""What the charts have in common: the house style, the look of a series, scales, tooltips and the legend.
+"""What the charts have in common: the encoding of columns, the house style, scales, tooltips and the legend.
 
 Colours are Okabe and Ito's (Color Universal Design, 2008) without yellow and black, so every line shows on white and
 on dark; dashes and marker shapes repeat what the colours say, for print and for colour-blind readers.
@@ -7,18 +7,89 @@ on dark; dashes and marker shapes repeat what the colours say, for print and for
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, cast
 
 import altair as alt
 import polars as pl
+
+Figure = alt.LayerChart | alt.FacetChart
+"""What an experiment draws."""
+
+Scale = Literal["linear", "log", "ordinal"]
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C")
 SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "triangle-right", "triangle-left")
 DASHES = ([1, 0], [7, 3], [2, 2], [9, 3, 2, 3])
 FONT = "Liberation Sans, Arial, Helvetica, sans-serif"  # metric-compatible: text is measured alike everywhere
+VALUE_FORMAT = ".1f"  # of a measured quantity, where the encoding says nothing else
 WIDTH, HEIGHT = 520, 300
 FACET_WIDTH, FACET_HEIGHT = 250, 210
 _CHARACTER = 5.8  # mean width of a legend character, pixels
+
+
+class Axis(NamedTuple):
+    """What stands on one axis of a chart."""
+
+    field: str
+    title: str
+    format: str | None
+    domain: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """Which columns of a table a chart draws, and how.
+
+    The measured quantity is ``y``, or ``x`` in :func:`ipvit.analysis.charts.dots` with named rows. Its confidence
+    interval is read from the columns ``QUANTITY_low`` and ``QUANTITY_high``, where the table has them.
+
+    Attributes:
+        x: column of the horizontal axis.
+        y: column of the vertical axis.
+        series: column with one colour, dash and marker per value.
+        facet: column with one panel per value, for example the PatchDrop mode.
+        x_title: title of the axis; the column's name with spaces by default.
+        y_title: title of the axis; the column's name with spaces by default.
+        x_format: d3 format of x, for example ``".0%"`` for a share; ``".1f"`` by default where x is measured.
+        y_format: d3 format of y; ``".1f"`` by default where y is measured.
+        x_domain: ends of a numeric horizontal axis; by default the data's.
+        y_domain: ends of a numeric vertical axis; by default the data's.
+        x_scale: ``linear``, ``log`` or ``ordinal`` (evenly spaced values): the horizontal axis of a curve.
+        n: column with the number of images, shown in the tooltip where it exists.
+        interval: whether to draw the interval; False where a chart has too many points for error bars.
+    """
+
+    x: str
+    y: str
+    series: str = "model"
+    facet: str | None = None
+    x_title: str | None = None
+    y_title: str | None = None
+    x_format: str | None = None
+    y_format: str | None = None
+    x_domain: tuple[float, float] | None = None
+    y_domain: tuple[float, float] | None = None
+    x_scale: Scale = "linear"
+    n: str = "n_images"
+    interval: bool = True
+
+    @property
+    def horizontal(self) -> Axis:
+        """The horizontal axis."""
+        return Axis(self.x, self.x_title or words(self.x), self.x_format, self.x_domain)
+
+    @property
+    def vertical(self) -> Axis:
+        """The vertical axis."""
+        return Axis(self.y, self.y_title or words(self.y), self.y_format, self.y_domain)
+
+
+class Drawn(NamedTuple):
+    """The rows of a chart, and the columns of its interval: both ends, or None."""
+
+    rows: pl.DataFrame
+    ends: tuple[str, str] | None
 
 
 def theme() -> dict[str, Any]:
@@ -91,37 +162,44 @@ class Look:
         return max(1, min(len(self.names), int(width // (longest * _CHARACTER + 36))))
 
 
-def bands(
-    base: alt.Chart,
-    data: pl.DataFrame,
-    x: str,
-    series: str,
-    low: str,
-    high: str,
-    value: alt.Y,
-    look: Look,
+def bands(base: alt.Chart, drawn: Drawn, x: str, value: alt.Y, look: Look) -> list[alt.Chart]:
+    """Confidence bands; error bars where a single x value gives a band no width; nothing without an interval."""
+    if drawn.ends is None:
+        return []
+    if drawn.rows[x].n_unique() <= 1:
+        return error_bars(base, drawn.ends, value, look, 1.8)
+    low, high = drawn.ends
+    area = base.transform_filter(present(low, high)).mark_area(clip=True, fillOpacity=min(0.16, 1 / len(look.names)))
+    return [area.encode(y=end_like(low, value), y2=alt.Y2(field=high), color=look.colour, opacity=look.shown(1.0))]
+
+
+def error_bars(
+    base: alt.Chart, ends: tuple[str, str] | None, value: alt.X | alt.Y, look: Look, stroke: float
 ) -> list[alt.Chart]:
-    """Confidence bands, and error bars for series whose only x value gives a band no width."""
-    known = base.transform_filter(present(low, high))
-    ends = {"y": end_like(low, value), "y2": alt.Y2(field=high), "color": look.colour}
-    if data[x].n_unique() <= 1:
-        return [known.mark_rule(strokeWidth=1.8).encode(**ends, opacity=look.shown(0.8))]
-    return [
-        known.mark_area(clip=True, fillOpacity=min(0.16, 1 / len(look.names))).encode(**ends, opacity=look.shown(1.0))
-    ]
+    """Error bars along the measured axis, ``stroke`` pixels wide, in the colours of the series."""
+    if ends is None:
+        return []
+    low, high = ends
+    rule = base.transform_filter(present(low, high)).mark_rule(strokeWidth=stroke)
+    if isinstance(value, alt.X):
+        rule = rule.encode(x=end_like(low, value), x2=alt.X2(field=high))
+    else:
+        rule = rule.encode(y=end_like(low, value), y2=alt.Y2(field=high))
+    return [rule.encode(color=look.colour, opacity=look.shown(0.8))]
 
 
 def finish(
     layers: list[alt.Chart],
     data: pl.DataFrame,
-    title: str | None,
-    facet: str | None,
-    columns: int,
-    width: int | None,
-    height: int | None,
     look: Look,
+    *,
+    title: str | None,
+    facet: str | None = None,
+    columns: int = 3,
+    width: int | None = None,
+    height: int | None = None,
     legend: bool = True,
-) -> alt.LayerChart | alt.FacetChart:
+) -> Figure:
     """Stack the layers, split them into panels, place the legend and apply the house style."""
     width = width or (FACET_WIDTH if facet else WIDTH)
     # the legend belongs to the first layer: a selection bound to it from any other layer would not hear its clicks
@@ -142,29 +220,33 @@ def finish(
     return chart.configure(**config)
 
 
-def prepare(
-    frame: pl.DataFrame,
-    wanted: Sequence[str | None],
-    series: str,
-    value: str,
-    low: str | None,
-    high: str | None,
-    number: str,
-) -> pl.DataFrame:
-    """The columns a chart uses, non-finite numbers as null, plus a text column with the interval for tooltips."""
+def prepare(frame: pl.DataFrame, encoding: Encoding, measured: Axis) -> Drawn:
+    """Select the columns that a chart uses and the rows that have a value; non-finite numbers become null.
+
+    A text column ``interval`` for tooltips is added where the table has the ends of the measured axis' interval.
+    """
+    ends = _ends(frame, measured.field) if encoding.interval else None
+    wanted = (encoding.x, encoding.y, *(ends or ()), encoding.series, encoding.facet, encoding.n)
     names = list(dict.fromkeys(name for name in wanted if name is not None and name in frame.columns))
     data = frame.select(names).with_columns(
         pl.when(pl.col(name).is_finite()).then(pl.col(name)).alias(name)
         for name in names
         if frame.schema[name].is_float()
     )
-    data = data.with_columns(pl.col(series).cast(pl.String))
-    if low and high:
-        digits = digits_of(number)
+    data = data.with_columns(pl.col(encoding.series).cast(pl.String))
+    if ends is not None:
+        number = measured.format or VALUE_FORMAT
         factor = 100 if number.endswith("%") else 1
-        ends = [(pl.col(end) * factor).round(digits).cast(pl.String) for end in (low, high)]
-        data = data.with_columns(pl.concat_str([ends[0], pl.lit(" to "), ends[1]]).alias("interval"))
-    return data.filter(pl.col(value).is_not_null())
+        low, high = ((pl.col(end) * factor).round(digits_of(number)).cast(pl.String) for end in ends)
+        data = data.with_columns(pl.concat_str([low, pl.lit(" to "), high]).alias("interval"))
+    return Drawn(data.filter(pl.col(measured.field).is_not_null()), ends)
+
+
+def _ends(frame: pl.DataFrame, measure: str) -> tuple[str, str] | None:
+    """Name the columns of the interval, unless one is missing or empty."""
+    low, high = f"{measure}_low", f"{measure}_high"
+    there = all(end in frame.columns and frame[end].null_count() < frame.height for end in (low, high))
+    return (low, high) if there else None
 
 
 def inline(data: pl.DataFrame) -> alt.InlineData:
@@ -172,23 +254,17 @@ def inline(data: pl.DataFrame) -> alt.InlineData:
     return alt.InlineData(values=data.to_dicts())
 
 
-def interval_columns(frame: pl.DataFrame, low: str | None, high: str | None) -> tuple[str | None, str | None]:
-    """Both ends, or neither where one is missing or empty."""
-    for end in (low, high):
-        if end is None or end not in frame.columns or frame[end].null_count() == frame.height:
-            return None, None
-    return low, high
-
-
-def value_channel(y: str, title: str | None, domain: tuple[float, float] | None, zero: bool = False) -> alt.Y:
+def value_channel(axis: Axis, zero: bool = False) -> alt.Y:
     """The vertical axis of a measured quantity."""
-    scale = alt.Scale(zero=zero, nice=True) if domain is None else alt.Scale(domain=list(domain))
-    return alt.Y(field=y, type="quantitative", title=title or words(y), scale=scale)
+    scale = alt.Scale(zero=zero, nice=True) if axis.domain is None else alt.Scale(domain=list(axis.domain))
+    return alt.Y(field=axis.field, type="quantitative", title=axis.title, scale=scale)
 
 
-def numeric_scale(domain: tuple[float, float] | None, padding: int) -> alt.Scale:
-    """A linear scale over the data's range, or over a given one."""
-    return alt.Scale(zero=False, nice=False, padding=padding) if domain is None else alt.Scale(domain=list(domain))
+def numeric_scale(domain: tuple[float, float] | None, padding: int, **options: Any) -> alt.Scale:
+    """A scale over the data's range, or over a given one; ``options`` are those of :class:`altair.Scale`."""
+    if domain is None:
+        return alt.Scale(zero=False, nice=False, padding=padding, **options)
+    return alt.Scale(domain=list(domain), **options)
 
 
 def end_like(low: str, like: Any) -> Any:
@@ -204,27 +280,22 @@ def present(low: str, high: str) -> str:
 
 
 def tooltips(
-    frame: pl.DataFrame,
-    series: str,
-    places: list[tuple[str, str | None, str | None]],
-    value: tuple[str, str | None, str],
-    low: str | None,
-    n: str,
-    facet: str | None,
+    frame: pl.DataFrame, encoding: Encoding, place: Axis | None, measured: Axis, ends: tuple[str, str] | None
 ) -> list[alt.Tooltip]:
     """What is shown under the pointer: where, the value, its interval and the number of images."""
-    tips = [alt.Tooltip(field=series, type="nominal", title=words(series))]
-    if facet is not None and facet not in (series, places[0][0] if places else None):
-        tips.append(alt.Tooltip(field=facet, type="nominal", title=words(facet)))
-    for name, title, number in places:
-        kind = "quantitative" if frame.schema[name].is_numeric() else "nominal"
-        tips.append(alt.Tooltip(field=name, type=kind, title=title or words(name), format=number or alt.Undefined))
-    name, title, number = value
-    tips.append(alt.Tooltip(field=name, type="quantitative", title=title or words(name), format=number))
-    if low is not None:
+    tips = [alt.Tooltip(field=encoding.series, type="nominal", title=words(encoding.series))]
+    if encoding.facet is not None and encoding.facet not in (encoding.series, place.field if place else None):
+        tips.append(alt.Tooltip(field=encoding.facet, type="nominal", title=words(encoding.facet)))
+    if place is not None:
+        kind = "quantitative" if frame.schema[place.field].is_numeric() else "nominal"
+        number = place.format or alt.Undefined
+        tips.append(alt.Tooltip(field=place.field, type=kind, title=place.title, format=number))
+    number = measured.format or VALUE_FORMAT
+    tips.append(alt.Tooltip(field=measured.field, type="quantitative", title=measured.title, format=number))
+    if ends is not None:
         tips.append(alt.Tooltip(field="interval", type="nominal", title="95 % interval"))
-    if n in frame.columns:
-        tips.append(alt.Tooltip(field=n, type="quantitative", title="images", format=",d"))
+    if encoding.n in frame.columns:
+        tips.append(alt.Tooltip(field=encoding.n, type="quantitative", title="images", format=",d"))
     return tips
 
 

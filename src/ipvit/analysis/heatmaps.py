@@ -10,8 +10,7 @@ import numpy as np
 import polars as pl
 from PIL import Image
 
-from ipvit.analysis.chart_parts import theme
-from ipvit.analysis.charts import Figure
+from ipvit.analysis.chart_parts import Figure, theme
 
 _STOPS = np.array([[255, 245, 235], [253, 190, 133], [241, 105, 19], [166, 54, 3], [90, 28, 2]], dtype=float)
 _SIDE = 56  # pixels of a drawn map

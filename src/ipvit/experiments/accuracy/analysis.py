@@ -39,11 +39,9 @@ class AccuracyAnalysis(Analysis):
         words = [pl.col(name) for name in ("model", "token") if name in table.columns]
         series = pl.concat_str(words, separator=", ").str.strip_suffix(f", {OUTPUT}")
         return {
-            self.name: charts.estimates(
+            self.name: charts.dots(
                 table.with_columns(series.alias("series")),
-                "top1",
-                "series",
-                x_title="Top-1 accuracy (%)",
+                charts.Encoding(x="top1", y="series", series="series", x_title="Top-1 accuracy (%)"),
                 title="Clean accuracy",
             )
         }

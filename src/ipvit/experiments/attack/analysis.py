@@ -142,16 +142,16 @@ def _over_epsilon(table: pl.DataFrame, paper: pl.DataFrame | None) -> Figure:
     panel = pl.col("attack").replace_strict(_NAMES).alias("panel")
     return charts.curve(
         whole.with_columns(panel, _series(["model"], settings)),
-        x="epsilon",
-        y="top1",
-        low="top1_low",
-        high="top1_high",
-        series="series",
-        x_title="ε: most that a pixel changes (255ths)",
-        y_title="Top-1 accuracy (%)",
+        charts.Encoding(
+            x="epsilon",
+            y="top1",
+            series="series",
+            facet="panel",
+            x_title="ε: most that a pixel changes (255ths)",
+            y_title="Top-1 accuracy (%)",
+            y_domain=(0, 100),
+        ),
         title="Accuracy under attack",
-        y_domain=(0, 100),
-        facet="panel",
     )
 
 
@@ -176,16 +176,16 @@ def _over_area(table: pl.DataFrame, paper: pl.DataFrame | None) -> Figure:
         whole = pl.concat([whole, rows], how="diagonal_relaxed")
     return charts.curve(
         whole.with_columns(_series(["model", "patch"], settings)),
-        x="area",
-        y="top1",
-        low="top1_low",
-        high="top1_high",
-        series="series",
-        x_title="Size of the patch (share of the image)",
-        y_title="Top-1 accuracy (%)",
+        charts.Encoding(
+            x="area",
+            y="top1",
+            series="series",
+            x_title="Size of the patch (share of the image)",
+            y_title="Top-1 accuracy (%)",
+            x_format=".1~%",
+            y_domain=(0, 100),
+        ),
         title="Accuracy with an adversarial patch, and with noise in its place",
-        x_format=".1~%",
-        y_domain=(0, 100),
     )
 
 

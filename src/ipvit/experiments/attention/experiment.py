@@ -162,14 +162,15 @@ class Attention(Experiment):
             )
         figures["attention-distance"] = charts.dots(
             _described(tables["attention-heads"]),
-            x="block",
-            y="distance",
-            series="model",
-            facet="seen",
-            x_title="Block (from 0)",
-            y_title="Mean attention distance (pixels)",
+            charts.Encoding(
+                x="block",
+                y="distance",
+                facet="seen",
+                x_title="Block (from 0)",
+                y_title="Mean attention distance (pixels)",
+                interval=False,
+            ),
             title="Attention distance of every head",
-            n="n_images",
         )
         return figures
 

@@ -131,16 +131,15 @@ class Correlation(Experiment):
         figures = {
             "correlation": charts.curve(
                 with_paper(_last_block(tables["correlation"]), tables, self.name),
-                x="information_loss",
-                y="correlation",
-                low="correlation_low",
-                high="correlation_high",
-                x_title="Information loss (share of patches dropped)",
-                y_title="Correlation with the clean image",
+                charts.Encoding(
+                    x="information_loss",
+                    y="correlation",
+                    x_title="Information loss (share of patches dropped)",
+                    y_title="Correlation with the clean image",
+                    x_format=".0%",
+                    y_format=".2f",
+                ),
                 title="Correlation of representations",
-                x_format=".0%",
-                y_format=".2f",
-                n="n_images",
             )
         }
         if "correlation-superclass" in tables:
@@ -148,15 +147,10 @@ class Correlation(Experiment):
             half = min(table["information_loss"].unique().sort(), key=lambda level: abs(level - 0.5))
             figures["correlation-superclass"] = charts.bars(
                 table.filter(pl.col("information_loss") == half),
-                x="superclass",
-                y="correlation",
-                low="correlation_low",
-                high="correlation_high",
-                series="model",
-                y_title="Correlation with the clean image",
+                charts.Encoding(
+                    x="superclass", y="correlation", y_title="Correlation with the clean image", y_format=".2f"
+                ),
                 title=f"By superclass, {half:.0%} of the patches dropped",
-                y_format=".2f",
-                n="n_images",
             )
         return figures
 

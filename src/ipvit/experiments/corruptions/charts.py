@@ -23,23 +23,37 @@ def draw(tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
     overall = tables["corruptions-mce"].with_columns(_series(tables["corruptions-mce"]))
     if overall["mce"].null_count() < overall.height:
         farthest = overall.select(pl.max_horizontal(pl.col("mce", "mce_high").max())).item()
-        figures["corruptions-mce"] = charts.estimates(
+        figures["corruptions-mce"] = charts.dots(
             with_paper(overall, tables, "corruptions").with_columns(pl.coalesce("series", "model").alias("series")),
-            "mce", "series",
-            x_title=f"mCE (%; {overall['reference'].drop_nulls()[0]} is 100, lower is better)",
-            title="Mean corruption error", x_domain=(0, 1.05 * max(100.0, farthest)),
-        )  # fmt: skip
+            charts.Encoding(
+                x="mce",
+                y="series",
+                series="series",
+                x_title=f"mCE (%; {overall['reference'].drop_nulls()[0]} is 100, lower is better)",
+                x_domain=(0, 1.05 * max(100.0, farthest)),
+            ),
+            title="Mean corruption error",
+        )
     return figures
 
 
 def _families(table: pl.DataFrame) -> Figure:
     return charts.curve(
         table.with_columns(_series(table)),
-        x="severity", y="top1", low="top1_low", high="top1_high", series="series",
-        x_title="Severity (0: clean)", y_title="Top-1 accuracy (%)",
-        title="Corruptions by family", y_domain=(0, 100), facet="family",
-        columns=min(4, table["family"].n_unique()), width=180, height=150,
-    )  # fmt: skip
+        charts.Encoding(
+            x="severity",
+            y="top1",
+            series="series",
+            facet="family",
+            x_title="Severity (0: clean)",
+            y_title="Top-1 accuracy (%)",
+            y_domain=(0, 100),
+        ),
+        title="Corruptions by family",
+        columns=min(4, table["family"].n_unique()),
+        width=180,
+        height=150,
+    )
 
 
 def _panels(table: pl.DataFrame) -> Figure | None:
@@ -59,10 +73,20 @@ def _panels(table: pl.DataFrame) -> Figure | None:
     frame = pl.concat(rows)
     return charts.curve(
         frame.with_columns(_series(frame)),
-        x="severity", y="top1", low="top1_low", high="top1_high", series="series",
-        x_title="Severity", y_title="Top-1 (%)", title="Every corruption", y_domain=(0, 100),
-        facet="panel", columns=_columns(len(names)), width=130, height=110,
-    )  # fmt: skip
+        charts.Encoding(
+            x="severity",
+            y="top1",
+            series="series",
+            facet="panel",
+            x_title="Severity",
+            y_title="Top-1 (%)",
+            y_domain=(0, 100),
+        ),
+        title="Every corruption",
+        columns=_columns(len(names)),
+        width=130,
+        height=110,
+    )
 
 
 def _columns(panels: int) -> int:
@@ -80,11 +104,12 @@ def _errors(table: pl.DataFrame) -> dict[str, Figure]:
     if not shown.height:
         return {}
     return {
-        "corruptions-ce": charts.estimates(
-            shown, measure, "corruption", series="series",
-            x_title=title, y_title="Corruption", title="Error by corruption",
+        "corruptions-ce": charts.dots(
+            shown,
+            charts.Encoding(x=measure, y="corruption", series="series", x_title=title, y_title="Corruption"),
+            title="Error by corruption",
         )
-    }  # fmt: skip
+    }
 
 
 def _series(table: pl.DataFrame) -> pl.Expr:

@@ -119,18 +119,16 @@ class FeatureDrop(Experiment):
         return {
             "feature-drop": charts.curve(
                 table.with_columns(pl.format("{} % lost", (pl.col("rate") * 100).round().cast(pl.Int64)).alias("lost")),
-                x="block",
-                x_scale="ordinal",
-                y="top1",
-                low="top1_low",
-                high="top1_high",
-                series="model",
-                facet="lost",
-                x_title="Before block or stage (from 0)",
-                y_title="Top-1 accuracy (%)",
+                charts.Encoding(
+                    x="block",
+                    y="top1",
+                    facet="lost",
+                    x_title="Before block or stage (from 0)",
+                    y_title="Top-1 accuracy (%)",
+                    y_domain=(0, 100),
+                    x_scale="ordinal",
+                ),
                 title="Feature drop",
-                y_domain=(0, 100),
-                n="n_images",
             )
         }
 

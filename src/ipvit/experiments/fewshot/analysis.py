@@ -79,17 +79,17 @@ def figures(tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
     return {
         NAME: charts.bars(
             shown.sort("kind", "classifier", maintain_order=True),
-            x="classifier",
-            y="accuracy",
-            low="accuracy_low",
-            high="accuracy_high",
-            series="series",
-            facet="kind",
-            x_title="Classifier",
-            y_title="Accuracy (%), mean over episodes",
+            charts.Encoding(
+                x="classifier",
+                y="accuracy",
+                series="series",
+                facet="kind",
+                x_title="Classifier",
+                y_title="Accuracy (%), mean over episodes",
+                y_domain=(0, 100),
+                n="n_episodes",
+            ),
             title=f"Few-shot learning: {sets[0]}" if len(sets) == 1 else "Few-shot learning",
-            y_domain=(0, 100),
-            n="n_episodes",
         )
     }
 
@@ -114,17 +114,17 @@ def sources(tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
             shown.with_columns(panel.alias("panel")).sort(
                 "panel", pl.col("data_set").replace_strict(place, return_dtype=pl.Int32), maintain_order=True
             ),
-            x="data_set",
-            y="accuracy",
-            low="accuracy_low",
-            high="accuracy_high",
-            series="series",
-            facet="panel",
-            x_title="Source of the episodes",
-            y_title="Accuracy (%), mean over episodes",
+            charts.Encoding(
+                x="data_set",
+                y="accuracy",
+                series="series",
+                facet="panel",
+                x_title="Source of the episodes",
+                y_title="Accuracy (%), mean over episodes",
+                y_domain=(0, 100),
+                n="n_episodes",
+            ),
             title="Few-shot learning",
-            y_domain=(0, 100),
-            n="n_episodes",
         )
     }
 

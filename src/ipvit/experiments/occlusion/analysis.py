@@ -62,17 +62,16 @@ class OcclusionAnalysis(Analysis):
         return {
             f"occlusion-{str(mode).replace('_', '-')}": charts.curve(
                 _with_series(frame),
-                x="dropped",
-                y="top1",
-                low="top1_low",
-                high="top1_high",
-                series="series",
-                x_title="Information loss (share of the image dropped)",
-                y_title="Top-1 accuracy (%)",
+                charts.Encoding(
+                    x="dropped",
+                    y="top1",
+                    series="series",
+                    x_title="Information loss (share of the image dropped)",
+                    y_title="Top-1 accuracy (%)",
+                    x_format=".0%",
+                    y_domain=(0, 100),
+                ),
                 title=_TITLES[str(mode)],
-                x_format=".0%",
-                y_domain=(0, 100),
-                n="n_images",
             )
             for (mode,), frame in table.group_by(["mode"], maintain_order=True)
             if mode in measured

@@ -82,14 +82,8 @@ class Position(Experiment):
         return {
             "position": charts.bars(
                 table,
-                x="place",
-                y="top1",
-                low="top1_low",
-                high="top1_high",
-                series="model",
-                y_title="Top-1 accuracy (%)",
+                charts.Encoding(x="place", y="top1", y_title="Top-1 accuracy (%)"),
                 title="The image shrunk into a corner",
-                n="n_images",
             )
         }
 

@@ -94,32 +94,30 @@ def figures(tables: dict[str, pl.DataFrame], *, data: str) -> dict[str, Figure]:
     found = {
         f"{NAME}-blocks": charts.curve(
             _with_series(alone).sort("block", maintain_order=True),
-            x="block",
-            x_scale="ordinal",
-            y="top1",
-            low="top1_low",
-            high="top1_high",
-            series="series",
-            x_title="Block or stage that is read (from 0)",
-            y_title="Top-1 accuracy (%)",
+            charts.Encoding(
+                x="block",
+                y="top1",
+                series="series",
+                x_title="Block or stage that is read (from 0)",
+                y_title="Top-1 accuracy (%)",
+                y_domain=(0, 100),
+                x_scale="ordinal",
+            ),
             title="One block at a time",
-            y_domain=(0, 100),
-            n="n_images",
         )
     }
     if not together.is_empty():
         found[f"{NAME}-together"] = charts.bars(
             _with_series(together).with_columns(_which()).sort("n_blocks", maintain_order=True),
-            x="blocks read",
-            y="top1",
-            low="top1_low",
-            high="top1_high",
-            series="series",
-            x_title="Blocks read together",
-            y_title="Top-1 accuracy (%)",
+            charts.Encoding(
+                x="blocks read",
+                y="top1",
+                series="series",
+                x_title="Blocks read together",
+                y_title="Top-1 accuracy (%)",
+                y_domain=(0, 100),
+            ),
             title="The last blocks together",
-            y_domain=(0, 100),
-            n="n_images",
         )
     return found
 
@@ -147,17 +145,16 @@ def transfer(tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
     return {
         f"{NAME}-transfer": charts.bars(
             shown,
-            x="data_set",
-            y="top1",
-            low="top1_low",
-            high="top1_high",
-            series="series",
-            facet="model" if several else None,
-            x_title="Data set",
-            y_title="Top-1 accuracy (%)",
+            charts.Encoding(
+                x="data_set",
+                y="top1",
+                series="series",
+                facet="model" if several else None,
+                x_title="Data set",
+                y_title="Top-1 accuracy (%)",
+                y_domain=(0, 100),
+            ),
             title="Linear heads on the tokens of the last blocks",
-            y_domain=(0, 100),
-            n="n_images",
         )
     }
 

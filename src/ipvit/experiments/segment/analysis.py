@@ -105,23 +105,39 @@ def figures(tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
     highest = at["jaccard_high"].fill_nan(None).max() or at["jaccard"].max()
     found: dict[str, Figure] = {
         "segment": charts.dots(
-            at, x="jaccard", y="series", series="mask", low="jaccard_low", high="jaccard_high",
-            x_title="Jaccard index (%)", y_title=" ",
-            x_domain=(0, min(100, 10 * math.ceil(float(highest) / 10))),  # pyright: ignore[reportArgumentType]
+            at,
+            charts.Encoding(
+                x="jaccard",
+                y="series",
+                series="mask",
+                x_title="Jaccard index (%)",
+                y_title=" ",
+                x_domain=(0, min(100, 10 * math.ceil(float(highest) / 10))),  # pyright: ignore[reportArgumentType]
+            ),
             title=f"Masks that hold {usual:.0%} of the attention",
         ),
         "segment-heads": charts.dots(
             heads.with_columns(pl.col("head").cast(pl.String)),  # a name, not a quantity
-            x="head", y="jaccard", series="series", low="jaccard_low", high="jaccard_high",
-            x_title="Head (from 0)", y_title="Jaccard index (%)", title=f"Every head, {usual:.0%} of its attention",
+            charts.Encoding(
+                x="head", y="jaccard", series="series", x_title="Head (from 0)", y_title="Jaccard index (%)"
+            ),
+            title=f"Every head, {usual:.0%} of its attention",
         ),
-    }  # fmt: skip
+    }
     if table["threshold"].n_unique() > 2:
         found["segment-threshold"] = charts.curve(
-            table.filter(pl.col("threshold").is_not_null()), x="threshold", y="jaccard", low="jaccard_low",
-            high="jaccard_high", series="series", facet="mask", x_title="Share of the attention inside the mask",
-            y_title="Jaccard index (%)", title="Masks over the threshold", x_format=".0%",
-        )  # fmt: skip
+            table.filter(pl.col("threshold").is_not_null()),
+            charts.Encoding(
+                x="threshold",
+                y="jaccard",
+                series="series",
+                facet="mask",
+                x_title="Share of the attention inside the mask",
+                y_title="Jaccard index (%)",
+                x_format=".0%",
+            ),
+            title="Masks over the threshold",
+        )
     return found
 
 

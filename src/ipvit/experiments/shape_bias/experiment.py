@@ -147,16 +147,29 @@ class ShapeBias(Experiment):
         overall, categories = (_with_series(table) for table in tables.values())
         return {
             "shape-bias-categories": category_chart(
-                categories, overall, x="shape_bias", rows="category", title="Shape bias by category"
-            ),
-            "shape-bias": charts.estimates(
+                categories,
                 overall,
-                "shape_bias",
-                "series",
-                x_title="Shape bias: decisions for shape among those for shape or texture",
+                charts.Encoding(
+                    x="shape_bias",
+                    y="category",
+                    series="series",
+                    x_title="Share of decisions for shape (0: texture always decides, 1: shape always decides)",
+                    x_format=".2f",
+                    x_domain=(0, 1),
+                ),
+                title="Shape bias by category",
+            ),
+            "shape-bias": charts.dots(
+                overall,
+                charts.Encoding(
+                    x="shape_bias",
+                    y="series",
+                    series="series",
+                    x_title="Shape bias: decisions for shape among those for shape or texture",
+                    x_format=".2f",
+                    x_domain=(0, 1),
+                ),
                 title="Shape bias over all images",
-                x_format=".2f",
-                x_domain=(0, 1),
             ),
         }
 

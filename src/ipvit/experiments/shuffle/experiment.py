@@ -89,17 +89,15 @@ class Shuffle(Experiment):
         return {
             "shuffle": charts.curve(
                 places,
-                x="place",
-                y="top1",
-                low="top1_low",
-                high="top1_high",
-                series="model",
-                x_title="Cells that change places (1: the image as it is)",
-                y_title="Top-1 accuracy (%)",
+                charts.Encoding(
+                    x="place",
+                    y="top1",
+                    x_title="Cells that change places (1: the image as it is)",
+                    y_title="Top-1 accuracy (%)",
+                    y_domain=(0, 100),
+                    x_scale="ordinal",
+                ),
                 title="Patch shuffle",
-                x_scale="ordinal",
-                y_domain=(0, 100),
-                n="n_images",
             )
         }
 

@@ -66,12 +66,12 @@ class TokenSimilarity(Experiment):
     def figures(self, tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
         """Return one row per model."""
         return {
-            "token-similarity": charts.estimates(
+            "token-similarity": charts.dots(
                 tables["token-similarity"],
-                "cosine",
-                x_title="Cosine of class and shape (or distillation) token",
+                charts.Encoding(
+                    x="cosine", y="model", x_title="Cosine of class and shape (or distillation) token", x_format=".2f"
+                ),
                 title="How alike the two tokens are",
-                x_format=".2f",
             )
         }
 
