@@ -26,7 +26,7 @@ class Unit:
 
     digits: int
     word: str
-    columns: Columns = COMMON
+    columns: Columns = dataclasses.field(default_factory=lambda: COMMON)
 
     def __call__(self, value: float) -> str:
         """Return a number without its sign, and its unit."""
