@@ -68,9 +68,9 @@ def execute(
     """
     team = team or Team()
     started = time.monotonic()
-    selected = [entry if isinstance(entry, Selected) else Selected(entry) for entry in experiments]
-    experiments = [entry.experiment for entry in selected]
-    device, pairs, left_out = team.in_turn(lambda: checked(selected, models, data, settings, team, context))
+    chosen = [entry if isinstance(entry, Selected) else Selected(entry) for entry in experiments]
+    experiments = [entry.experiment for entry in chosen]
+    device, pairs, left_out = team.in_turn(lambda: checked(chosen, models, data, settings, team, context))
     team.agree("data and models", (data.fingerprint, [model.digest for model in models]))
     settings = of_this_process(settings, device, team)
     team.agree("batch size", settings.batch_size)

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
-import polars as pl
 from pydantic import Field
 
-from ipvit.analysis import charts
-from ipvit.analysis.aggregate import accuracy_table, varying, with_paper
-from ipvit.errors import InputError
-from ipvit.experiments.base import Batch, Condition, ExampleImage, Experiment, Records, classify
+from ipvit.experiments.base import BindContext, Condition, Experiment, Measurement
 from ipvit.experiments.fields import Several
-from ipvit.models.model import Model
-from ipvit.perturb.place import Corner, shrink_into
+from ipvit.perturb.place import Corner
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from ipvit.analysis.charts import Figure
+    from ipvit.data.dataset import Dataset
+    from ipvit.experiments.position.analysis import PositionAnalysis
+    from ipvit.models.model import Model
 
 WHOLE = "whole image"
-_ORDER = ("top-right", "top-left", "bottom-right", "bottom-left", "centre")
+ORDER = ("top-right", "top-left", "bottom-right", "bottom-left", "centre")
+"""Order of the places in tables."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,73 +40,20 @@ class Position(Experiment):
     question: ClassVar[str] = (
         "Does a network recognise an object wherever it stands, however much of the input is empty?"
     )
-    compare_by: ClassVar[tuple[str, ...]] = ("place", "scale")
-    reads: ClassVar[tuple[str, ...] | None] = ("place", "scale", "correct", "correct5")
 
-    corners: Several[Corner] = _ORDER[:4]
+    corners: Several[Corner] = ORDER[:4]
     """Where the shrunk image goes."""
     scale: Annotated[float, Field(gt=0, lt=1)] = 128 / 224
     """Side of the shrunk image over the canvas's (the paper: 128 of 224 pixels)."""
 
-    def check(self, model: Model) -> None:
-        """Raise InputError when nothing would be left of the image."""
-        if min(self._size(model.image_size)) < 1:
-            raise InputError(f"position: a scale of {self.scale} leaves nothing of {model.name}'s input")
+    def bind(self, models: Sequence[Model], data: Dataset, context: BindContext) -> Measurement:
+        """Check that something is left of the image on every model's input."""
+        from ipvit.experiments.position.measurement import PositionMeasurement
 
-    def conditions(self, model: Model) -> Sequence[PositionCondition]:
-        """Return the whole image, then every corner."""
-        return [PositionCondition(WHOLE, 1.0), *(PositionCondition(corner, self.scale) for corner in self.corners)]
+        return PositionMeasurement(self, models)
 
-    def measure(self, model: Model, batch: Batch) -> Iterator[Records]:
-        """Classify the batch in every place."""
-        for condition in batch.conditions:
-            yield Records(condition, classify(model, self._placed(batch.images, condition), batch.labels))
+    def analysis(self) -> PositionAnalysis:
+        """Return bars by place."""
+        from ipvit.experiments.position.analysis import PositionAnalysis
 
-    def tables(self, records: pl.DataFrame) -> dict[str, pl.DataFrame]:
-        """Return accuracy per model and place."""
-        places = records.filter(pl.col("place") != WHOLE)
-        by = ["model", "place", *varying(places, ["scale"])]
-        order = pl.col("place").replace_strict({place: i for i, place in enumerate((WHOLE, *_ORDER))}, default=99)
-        return {"position": accuracy_table(records, by).sort("model", order, *by[2:], maintain_order=True)}
-
-    def figures(self, tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
-        """Return bars per place, one colour per model."""
-        table = with_paper(tables["position"], tables, self.name)
-        if "scale" in table.columns:  # measured at several scales: a place for each
-            scaled = pl.when(pl.col("place") != WHOLE).then(pl.format("{}, {}", "place", pl.col("scale").round(2)))
-            table = table.with_columns(pl.coalesce(scaled, "place").alias("place"))
-        return {
-            "position": charts.bars(
-                table,
-                charts.Encoding(x="place", y="top1", y_title="Top-1 accuracy (%)"),
-                title="The image shrunk into a corner",
-            )
-        }
-
-    def examples(self, model: Model, batch: Batch) -> Iterator[ExampleImage]:
-        """Yield the first image in every place."""
-        for condition in self.conditions(model):
-            yield ExampleImage(condition.place, self._placed(batch.images[:1], condition)[0])
-
-    def summary(self, tables: dict[str, pl.DataFrame]) -> list[str]:
-        """Say what is left in the corners, and how much the corners differ."""
-        sentences = []
-        for (model,), frame in tables["position"].group_by(["model"], maintain_order=True):
-            whole = frame.filter(pl.col("place") == WHOLE)["top1"]
-            corners = frame.filter(pl.col("place") != WHOLE)["top1"]
-            if len(whole) and len(corners):
-                spread = float(corners.max()) - float(corners.min())  # pyright: ignore[reportArgumentType]
-                sentences.append(
-                    f"{model} keeps {corners.mean():.1f} % top-1 of its {whole[0]:.1f} % when the image is shrunk into "
-                    f"a corner; the corners differ by {spread:.1f} points."
-                )
-        return sentences
-
-    def _size(self, size: tuple[int, int]) -> tuple[int, int]:
-        return round(size[0] * self.scale), round(size[1] * self.scale)
-
-    def _placed(self, images: Tensor, condition: PositionCondition) -> Tensor:
-        if condition.place == WHOLE:
-            return images
-        height, width = images.shape[-2:]
-        return shrink_into(images, self._size((height, width)), condition.place)  # pyright: ignore[reportArgumentType]
+        return PositionAnalysis.of(self)

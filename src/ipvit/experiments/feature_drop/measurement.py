@@ -1,0 +1,71 @@
+"""Measuring with features lost inside the network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from ipvit.errors import InputError
+from ipvit.experiments.base import Batch, Measurement, Records
+from ipvit.experiments.feature_drop.experiment import CLEAN, FeatureDrop, FeatureDropCondition
+from ipvit.experiments.scoring import score_logits
+from ipvit.models.adapters.base import FeatureState
+from ipvit.models.model import Model
+from ipvit.perturb.patchdrop import n_dropped, random_keep
+from ipvit.perturb.seeding import keys
+
+
+class FeatureDropMeasurement(Measurement):
+    """Feature drop in one run.
+
+    Raises:
+        InputError: a model has no such block.
+    """
+
+    def __init__(self, experiment: FeatureDrop, models: Sequence[Model]) -> None:
+        self.experiment = experiment
+        for model in models:
+            count = model.adapter.n_blocks
+            wrong = [block for block in experiment.blocks if not 0 <= block < count]
+            if wrong:
+                raise InputError(f"feature-drop: {model.name} has blocks 0 to {count - 1}, not {wrong[0]}")
+
+    def conditions(self, model: Model) -> Sequence[FeatureDropCondition]:
+        """Return the clean network, then block x rate x run."""
+        scope = "batch" if self.experiment.protocol == "authors" else "image"
+        return [
+            FeatureDropCondition(CLEAN, 0.0, 0, ""),
+            *(
+                FeatureDropCondition(block, rate, run, scope)
+                for block in self._blocks(model)
+                for rate in sorted(self.experiment.rates)
+                for run in range(self.experiment.runs)
+            ),
+        ]
+
+    def measure(self, model: Model, batch: Batch) -> Iterator[Records]:
+        """Classify with features lost; one pass gives what enters every block, for all rates and runs."""
+        blocks = sorted({condition.block for condition in batch.conditions} - {CLEAN})
+        states = model.until_each(batch.images, blocks) if blocks else {}
+        for condition in batch.conditions:
+            if condition.block == CLEAN:  # the pass goes on from the last block that was read
+                logits = model.resume(states[blocks[-1]]) if blocks else model(batch.images)
+            else:
+                logits = self._with_loss(model, batch, states[condition.block], condition)
+            shared = batch.mask_columns(shared=condition.mask_scope == "batch")
+            yield Records(condition, score_logits(logits, batch.labels) | shared)
+
+    def _with_loss(self, model: Model, batch: Batch, state: FeatureState, condition: FeatureDropCondition) -> Tensor:
+        owners = batch.mask_seeds(shared=condition.mask_scope == "batch")
+        key = keys(owners, batch.seed, self.experiment.name, condition.block, condition.rate, condition.run)
+        rows, columns = state.grid
+        keep = random_keep(key, (rows, columns), n_dropped(condition.rate, rows * columns))
+        return model.resume(model.drop(state, torch.from_numpy(keep).to(batch.images.device)))
+
+    def _blocks(self, model: Model) -> list[int]:
+        if self.experiment.blocks:
+            return sorted(set(self.experiment.blocks))
+        transformer = "attention" in model.capabilities or bool(model.adapter.prefix)
+        return list(range(0, model.adapter.n_blocks, 2 if transformer else 1))
