@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 import ipvit
+from ipvit.api import bind_context
 from ipvit.data.trifeature import Trifeature
 from ipvit.experiments.registry import make_experiment
 from ipvit.report.tables import write_table
@@ -111,8 +112,10 @@ def nurse() -> None:
 
 def warm_up() -> None:
     """Import what the first run of a process would import; nothing here starts a thread that a fork would lose."""
+    networks, data = models(), ipvit.load_dataset("demo:trifeature")
     for experiment in experiments():
-        experiment.check_all(models())
+        experiment.bind(networks, data, bind_context())
+        experiment.analysis()
     for module in ("cv2", "ipvit.api", "polars", "PIL.JpegImagePlugin"):
         importlib.import_module(module)
 
@@ -147,10 +150,11 @@ def _attend(out: Path, options: dict[str, Any]) -> None:
 def write_tables(results: ipvit.Run) -> None:
     """Write the tables as a report does, without drawing anything."""
     assert not results.manifest["failures"], results.manifest["failures"]
-    for name, table in results.tables.items():
-        write_table(table, results.out / "tables" / name)
-    for name, table in results.differences.items():
-        write_table(table, results.out / "tables" / f"{name}-differences")
+    for name, analysis in results.analyses.items():
+        for key, table in results.tables_of(name).items():
+            write_table(table, results.out / "tables" / key, analysis.columns)
+        if (differences := results.differences_of(name)) is not None:
+            write_table(differences, results.out / "tables" / f"{name}-differences", analysis.columns)
 
 
 if __name__ == "__main__":

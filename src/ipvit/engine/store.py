@@ -39,6 +39,9 @@ SMALL_PART = 32 * 2**20
 class Identity:
     """What determines a result beside the condition and the image; all of it is columns of the records.
 
+    It may grow: a later field has a default, which is its value in every part that was written before there was such a
+    column. The fields without default are in every part.
+
     Attributes:
         experiment: its name.
         version: the experiment's version.
@@ -61,8 +64,18 @@ class Identity:
         """Return the fields as columns."""
         return dataclasses.asdict(self)
 
+    @classmethod
+    def later(cls) -> dict[str, str | int]:
+        """Return the fields that the earliest parts lack, with the value they have there."""
+        return {f.name: f.default for f in dataclasses.fields(cls) if f.default is not dataclasses.MISSING}
 
-KEY = (*(field.name for field in dataclasses.fields(Identity)), "condition", "image")
+
+def key_columns(identity: type[Identity] = Identity) -> tuple[str, ...]:
+    """Return the columns that identify a row."""
+    return (*(field.name for field in dataclasses.fields(identity)), "condition", "image")
+
+
+KEY = key_columns()
 """Columns that identify a row."""
 
 
@@ -73,10 +86,20 @@ class Store:
         root: the run folder.
         flush_seconds: rows are written at least this often; a killed run loses at most that much work.
         mend: put damaged parts aside; only for whoever holds the folder's lock.
+        identity: what a row is identified by.
     """
 
-    def __init__(self, root: Path, flush_seconds: float = FLUSH_SECONDS, *, mend: bool = False) -> None:
+    def __init__(
+        self,
+        root: Path,
+        flush_seconds: float = FLUSH_SECONDS,
+        *,
+        mend: bool = False,
+        identity: type[Identity] = Identity,
+    ) -> None:
         self.root = root
+        self._key = key_columns(identity)
+        self._later = identity.later()
         self.mend = mend
         self.flush_seconds = flush_seconds
         self.damaged: list[Path] = []
@@ -137,7 +160,7 @@ class Store:
         pieces = {path: frame for path in small if (frame := self._read(path)) is not None} if len(small) > 1 else {}
         if len(pieces) < 2:
             return
-        whole = self._write(folder, _plain(each_once(pl.concat(pieces.values(), how="diagonal_relaxed"))))
+        whole = self._write(folder, _plain(each_once(pl.concat(pieces.values(), how="diagonal_relaxed"), self._key)))
         for path in pieces:
             if path != whole:
                 path.unlink()
@@ -212,7 +235,7 @@ class Store:
             One row per image, condition and model. What identifies a row is categorical where it is text: as strings,
             a million rows would take 1 GB.
         """
-        wanted = None if columns is None else {*columns, *where, *KEY, "model"}
+        wanted = None if columns is None else {*columns, *where, *self._key, "model"}
         frames, others = [], 0
         for path in self._parts(experiment, f"*-{of[:8]}" if of else "*"):
             whole = self._read(path, wanted)
@@ -221,10 +244,10 @@ class Store:
                 others += whole.height - frames[-1].height
         if not frames:
             return pl.DataFrame(), 0
-        found = each_once(pl.concat(frames, how="diagonal_relaxed"))
+        found = each_once(pl.concat(frames, how="diagonal_relaxed"), self._key)
         if columns is not None:
             found = found.select(name for name in found.columns if name in {*columns, "model", "weights", "image"})
-        texts = [name for name, kind in found.schema.items() if kind == pl.Categorical and name not in KEY]
+        texts = [name for name, kind in found.schema.items() if kind == pl.Categorical and name not in self._key]
         return (found.with_columns(pl.col(texts).cast(pl.String)) if texts else found), others
 
     def experiments(self) -> list[str]:
@@ -241,9 +264,15 @@ class Store:
         if path.stem.rpartition("-")[2] == _digest(data):
             with contextlib.suppress(pl.exceptions.PolarsError):
                 schema = pl.read_parquet_schema(io.BytesIO(data))
-                if schema.keys() >= {*KEY, "model"}:
+                if schema.keys() >= {*self._key, "model"} - self._later.keys():
                     there = None if columns is None else [name for name in schema if name in columns]
                     frame = pl.read_parquet(io.BytesIO(data), columns=there)
+                    missing = {name: value for name, value in self._later.items() if name not in schema}
+                    frame = frame.with_columns(
+                        pl.lit(value).alias(name)
+                        for name, value in missing.items()
+                        if columns is None or name in columns
+                    )
                     return frame.with_columns(pl.col(pl.String).cast(pl.Categorical))
         if path not in self.damaged:
             self.damaged.append(path)
@@ -274,9 +303,9 @@ def read_analysis(root: Path, experiment: str) -> Analysis | None:
         return None
 
 
-def each_once(frame: pl.DataFrame) -> pl.DataFrame:
-    """Return rows sorted by :data:`KEY`, without those whose key was there before."""
-    key = [name for name in KEY if frame[name].n_unique() > 1]
+def each_once(frame: pl.DataFrame, identified_by: Sequence[str] = KEY) -> pl.DataFrame:
+    """Return rows sorted by what identifies them, without those that were there before."""
+    key = [name for name in identified_by if frame[name].n_unique() > 1]
     if not key:
         return frame.head(1)
     frame = frame.sort(key, maintain_order=True)  # only by what differs: sorting is what takes memory

@@ -1,7 +1,8 @@
-"""Tables, figures and sentences of the attacks."""
+"""What follows from accuracies under attack."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import altair as alt
@@ -9,123 +10,181 @@ import polars as pl
 
 from ipvit.analysis import charts
 from ipvit.analysis.aggregate import PAPER, accuracy_table, varying
+from ipvit.analysis.base import Analysis, by_model
 from ipvit.analysis.chart_parts import inline, theme
+from ipvit.analysis.columns import COMMON, Column
+from ipvit.analysis.record_columns import RUN
+from ipvit.analysis.reduction import Reduction, joined
+from ipvit.experiments.attack.experiment import CLEAN, FGSM, NOISE, OWN, PATCH, PATCH_SETTINGS, PGD, PIXEL_SETTINGS
 
 if TYPE_CHECKING:
     from ipvit.analysis.charts import Figure
 
-PIXEL_SETTINGS = ("steps", "step_size", "restarts", "random_start")
-PATCH_SETTINGS = ("shape", "placement", "grid", "scale", "target")
 MAIN, PATCHES, TRANSFER = "attack", "attack-patch", "attack-transfer"
+_BARE = "without a patch"
 
 CONTENT = ":"
 """In ``training``, what follows tells patches read from files apart by their content; runs are averaged over it."""
 
-_NAMES = {"fgsm": "FGSM", "pgd": "PGD"}
+_NAMES = {FGSM: "FGSM", PGD: "PGD"}
 _PATCH, _NOISE, _NOTHING = "trained", "noise", "none"
 _TOP1 = {"correct": "top1"}
 _CELL = 74  # pixels of a cell of the transfer matrix
 
-
-def tables(records: pl.DataFrame) -> dict[str, pl.DataFrame]:
-    """Return the tables for which there are records, from one row per image, attack and model."""
-    found = {}
-    if records["attack"].is_in(list(_NAMES)).any():
-        found[MAIN] = _by_epsilon(records)
-    patches = records.filter(pl.col("attack").is_in(["patch", "noise"]))
-    if patches.height:
-        patches = _with_source(patches, records)
-        settings = varying(patches, [*PATCH_SETTINGS, "training"], within=("attack", "model", "source"))
-        clean = _clean_like(patches, records)
-        found[PATCHES] = _by_area(patches, clean, settings)
-        if (patches["source"] != patches["model"]).any() and (patches["attack"] == "patch").any():
-            found[TRANSFER] = _transfer(patches, clean, settings)
-    return found or {MAIN: _by_epsilon(records)}
+COLUMNS = {
+    **COMMON,
+    "epsilon": Column(level=True),
+    "area": Column(unit="share", level=True),
+    "success": Column(title="success (%)", unit="percent", digits=1),
+    "no_gradient": Column(title="no gradient (%)", unit="percent"),
+}
+UNPERTURBED = {"attack": CLEAN}
+_BY = ("attack", "epsilon", "area", *PIXEL_SETTINGS, *PATCH_SETTINGS)
+_MEASURED = ("correct", "flat", "covered", "hit", "of_target", "trained_on")
 
 
-def _by_epsilon(records: pl.DataFrame) -> pl.DataFrame:
-    rows = records.filter(pl.col("attack").is_in(["clean", *_NAMES]))
-    settings = varying(rows, PIXEL_SETTINGS, within=("attack",))
-    by = ["model", "attack", *settings, "epsilon"]
-    table = accuracy_table(rows, by, _TOP1)
+class AttackAnalysis(Analysis):
+    """Accuracy by attack and epsilon, by patch and size with the control, and the transfer of patches."""
+
+    columns: dict[str, Column] = COLUMNS
+    compare_by: tuple[str, ...] | None = _BY
+    clean: dict[str, Any] = UNPERTURBED
+    record_columns: tuple[str, ...] | None = (*_BY, RUN, "source", "training", *_MEASURED)
+    patches: bool = False
+    """Whether the study asked for patches."""
+
+    def reduce(self, records: pl.DataFrame) -> Reduction:
+        """Average per attack; networks are compared under attacks that were made for each.
+
+        Patches of other networks, and noise, have tables of their own.
+        """
+        parts = {MAIN: _of_epsilons(records)}
+        patched = records.filter(pl.col("attack").is_in([PATCH, NOISE]))
+        if patched.height:
+            clean = records.filter(pl.col("attack") == CLEAN)
+            clean = clean.join(patched.select("image").unique(), on="image", how="semi", maintain_order="left")
+            parts[PATCHES] = _of_patches(patched, clean)
+            parts[_BARE] = accuracy_table(clean, ["model"], _TOP1).drop("n_runs")
+        compared = records.filter(pl.col("source").is_in(["", OWN]) & (pl.col("attack") != NOISE))
+        return self.reduced(records, parts, compared=compared)
+
+    def tables(self, reductions: Sequence[Reduction]) -> dict[str, pl.DataFrame]:
+        """Return the tables for which there are records."""
+        main, found = joined(reductions, MAIN), {}
+        if main["attack"].is_in(list(_NAMES)).any():
+            found[MAIN] = _by_epsilon(main)
+        patches = joined(reductions, PATCHES)
+        if patches.height:
+            patches = _with_source(patches, {reduction.weights[:16]: reduction.model for reduction in reductions})
+            settings = varying(patches, [*PATCH_SETTINGS, "training"], within=("attack", "model", "source"))
+            found[PATCHES] = _by_area(patches, joined(reductions, _BARE), settings)
+            if (patches["source"] != patches["model"]).any() and (patches["attack"] == PATCH).any():
+                found[TRANSFER] = _transfer(patches, settings)
+        return found or {MAIN: _by_epsilon(main)}
+
+    def figures(self, tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
+        """Return accuracy over epsilon (figure 13), over the patch's size (figure 12), and the transfer matrix."""
+        found: dict[str, Figure] = {}
+        paper = tables.get(f"{MAIN}{PAPER}")
+        if MAIN in tables and (tables[MAIN]["attack"] != CLEAN).any():
+            found[MAIN] = _over_epsilon(tables[MAIN], paper)
+        if PATCHES in tables:
+            found[PATCHES] = _over_area(tables[PATCHES], paper)
+        if TRANSFER in tables:
+            found[TRANSFER] = _matrix(tables[TRANSFER])
+        return found
+
+    def answer(self, tables: dict[str, pl.DataFrame]) -> dict[str, str]:
+        """Say what each attack leaves of each model's accuracy."""
+        return by_model([*_pixel_sentences(tables), *_patch_sentences(tables)])
+
+    def summary(self, tables: dict[str, pl.DataFrame]) -> list[str]:
+        """Return the same, attack by attack, and what patches do to other networks."""
+        sentences = [text for _, text in (*_pixel_sentences(tables), *_patch_sentences(tables))]
+        sentences += _transfer_sentences(tables)
+        if self.patches and PATCHES not in tables:
+            sentences.append(
+                "No image was left to measure patches on: all were for training. Measure on more images, or train on "
+                "others (patch_data) or fewer (patch_images)."
+            )
+        return sentences
+
+
+def _of_epsilons(records: pl.DataFrame) -> pl.DataFrame:
+    """Average the attacks on every pixel, of one model."""
+    rows = records.filter(pl.col("attack").is_in([CLEAN, *_NAMES]))
+    by = ["model", "attack", *(name for name in PIXEL_SETTINGS if name in rows.columns), "epsilon"]
+    table = accuracy_table(rows, by, _TOP1).drop("n_runs", "top1_std")
     blind = rows.group_by(by).agg((100 * pl.col("flat").fill_null(False).mean()).alias("no_gradient"))
-    table = table.join(blind, on=by, how="left", nulls_equal=True, maintain_order="left")
-    if table["no_gradient"].sum() == 0:
-        table = table.drop("no_gradient")
-    order = pl.col("attack").replace_strict({"clean": 0, "fgsm": 1, "pgd": 2}, return_dtype=pl.Int8)
-    return table.sort(order, *settings, "epsilon", maintain_order=True).drop("n_runs", "top1_std")
+    return table.join(blind, on=by, how="left", nulls_equal=True, maintain_order="left")
 
 
-def _with_source(patches: pl.DataFrame, records: pl.DataFrame) -> pl.DataFrame:
-    """Name the network that each patch was trained on; the control has the network it is shown to."""
-    names = {weights[:16]: name for weights, name in records.select("weights", "model").unique().iter_rows()}
-    own = pl.col("source").is_in(["", "own"])
-    known = pl.col("source").replace_strict(names, default=pl.col("trained_on"), return_dtype=pl.String)
-    training = pl.col("training").str.split(CONTENT).list.first()
-    return patches.with_columns(pl.when(own).then("model").otherwise(known).alias("source"), training)
+def _of_patches(patches: pl.DataFrame, clean: pl.DataFrame) -> pl.DataFrame:
+    """Average patches and their control, of one model.
 
-
-def _clean_like(patches: pl.DataFrame, records: pl.DataFrame) -> pl.DataFrame:
-    """Return the unchanged images that the patches were measured on."""
-    clean = records.filter(pl.col("attack") == "clean")
-    return clean.join(
-        patches.select("model", "image").unique(), on=["model", "image"], how="semi", maintain_order="left"
-    )
-
-
-def _by_area(patches: pl.DataFrame, clean: pl.DataFrame, settings: list[str]) -> pl.DataFrame:
-    """Accuracy per model and size: without a patch, with noise, with the patch trained on the model itself."""
-    own = patches.filter(pl.col("source") == pl.col("model"))
-    words = pl.col("attack").replace_strict({"patch": _PATCH, "noise": _NOISE}).alias("patch")
-    by = ["model", *settings, "area", "patch"]
-    table = _accuracy_and_success(own.with_columns(words), clean, by)
-    bare = accuracy_table(clean, ["model"], _TOP1).drop("n_runs").with_columns(
-        pl.lit(_NOTHING).alias("patch"), pl.lit(0.0).alias("area")
-    )  # fmt: skip
-    table = pl.concat([bare, table], how="diagonal_relaxed").select(table.columns)
-    order = pl.col("patch").replace_strict({_NOTHING: 0, _NOISE: 1, _PATCH: 2}, return_dtype=pl.Int8)
-    place = pl.col("model").replace_strict(_numbers(patches["model"]), return_dtype=pl.Int32)
-    return table.sort(place, *settings, "area", order, nulls_last=False, maintain_order=True)
-
-
-def _transfer(patches: pl.DataFrame, clean: pl.DataFrame, settings: list[str]) -> pl.DataFrame:
-    """Accuracy of every network with the patches of every network."""
-    trained = patches.filter(pl.col("attack") == "patch")
-    by = ["source", "model", *settings, "area"]
-    table = _accuracy_and_success(trained, clean, by).drop("covered")
-    numbers = _numbers(patches["model"])
-    places = [pl.col(name).replace_strict(numbers, default=len(numbers), return_dtype=pl.Int32) for name in by[:2]]
-    return table.sort("area", *settings, *places, maintain_order=True).rename({"source": "trained_on"})
-
-
-def _numbers(models: pl.Series) -> dict[str, int]:
-    """Number models in the order in which they appear."""
-    return {name: number for number, name in enumerate(models.unique(maintain_order=True))}
-
-
-def _accuracy_and_success(patches: pl.DataFrame, clean: pl.DataFrame, by: list[str]) -> pl.DataFrame:
-    """Accuracy, and success: the share of the images right without a patch that the patch does its work on."""
+    ``success`` is the share of the images right without a patch that the patch does its work on.
+    """
+    patches = patches.with_columns(pl.col("training").str.split(CONTENT).list.first())
+    by = ["model", "attack", "source", *PATCH_SETTINGS, "training", "area"]
     table = accuracy_table(patches, by, _TOP1)
-    right = clean.filter(pl.col("correct")).select("model", "image")
-    judged = patches.join(right, on=["model", "image"], how="semi", maintain_order="left").filter(~pl.col("of_target"))
-    extra = patches.group_by(by).agg(pl.col("covered").cast(pl.Float64).mean())
+    right = clean.filter(pl.col("correct")).select("image")
+    judged = patches.join(right, on="image", how="semi", maintain_order="left").filter(~pl.col("of_target"))
+    extra = patches.group_by(by).agg(pl.col("covered").cast(pl.Float64).mean(), pl.col("trained_on").first())
     if judged.height:
         success = accuracy_table(judged, by, {"hit": "success"}).drop("n_images", "n_runs", "success_std")
         extra = extra.join(success, on=by, how="left", nulls_equal=True)
     return table.join(extra, on=by, how="left", nulls_equal=True, maintain_order="left")
 
 
-def figures(tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
-    """Return the figures of the tables that there are."""
-    found: dict[str, Figure] = {}
-    paper = tables.get(f"{MAIN}{PAPER}")
-    if MAIN in tables and (tables[MAIN]["attack"] != "clean").any():
-        found[MAIN] = _over_epsilon(tables[MAIN], paper)
-    if PATCHES in tables:
-        found[PATCHES] = _over_area(tables[PATCHES], paper)
-    if TRANSFER in tables:
-        found[TRANSFER] = _matrix(tables[TRANSFER])
-    return found
+def _by_epsilon(table: pl.DataFrame) -> pl.DataFrame:
+    settings = varying(table, PIXEL_SETTINGS, within=("attack",))
+    table = table.drop(name for name in PIXEL_SETTINGS if name in table.columns and name not in settings)
+    if table["no_gradient"].sum() == 0:
+        table = table.drop("no_gradient")
+    order = pl.col("attack").replace_strict({CLEAN: 0, FGSM: 1, PGD: 2}, return_dtype=pl.Int8)
+    return table.sort(order, *settings, "epsilon", maintain_order=True)
+
+
+def _with_source(patches: pl.DataFrame, names: dict[str, str]) -> pl.DataFrame:
+    """Name the network that each patch was trained on; the control has the network it is shown to."""
+    own = pl.col("source").is_in(["", OWN])
+    known = pl.col("source").replace_strict(names, default=pl.col("trained_on"), return_dtype=pl.String)
+    return patches.with_columns(pl.when(own).then("model").otherwise(known).alias("source")).drop("trained_on")
+
+
+def _by_area(patches: pl.DataFrame, bare: pl.DataFrame, settings: list[str]) -> pl.DataFrame:
+    """Accuracy per model and size: without a patch, with noise, with the patch trained on the model itself."""
+    words = pl.col("attack").replace_strict({PATCH: _PATCH, NOISE: _NOISE}).alias("patch")
+    own = patches.filter(pl.col("source") == pl.col("model")).with_columns(words)
+    table = own.select("model", *settings, "area", "patch", *_measures(own))
+    bare = bare.with_columns(pl.lit(_NOTHING).alias("patch"), pl.lit(0.0).alias("area"))
+    table = pl.concat([bare, table], how="diagonal_relaxed").select(table.columns)
+    order = pl.col("patch").replace_strict({_NOTHING: 0, _NOISE: 1, _PATCH: 2}, return_dtype=pl.Int8)
+    place = pl.col("model").replace_strict(_numbers(patches["model"]), return_dtype=pl.Int32)
+    return table.sort(place, *settings, "area", order, nulls_last=False, maintain_order=True)
+
+
+def _transfer(patches: pl.DataFrame, settings: list[str]) -> pl.DataFrame:
+    """Accuracy of every network with the patches of every network."""
+    table = patches.filter(pl.col("attack") == PATCH)
+    table = table.select("source", "model", *settings, "area", *_measures(table)).drop("covered")
+    numbers = _numbers(patches["model"])
+    places = [
+        pl.col(name).replace_strict(numbers, default=len(numbers), return_dtype=pl.Int32)
+        for name in ("source", "model")
+    ]
+    return table.sort("area", *settings, *places, maintain_order=True).rename({"source": "trained_on"})
+
+
+def _measures(table: pl.DataFrame) -> list[str]:
+    """Return the columns of what was measured."""
+    measures = table.columns[table.columns.index("n_images") : table.columns.index("covered") + 1]
+    return [*measures, *(name for name in ("success", "success_low", "success_high") if name in table.columns)]
+
+
+def _numbers(models: pl.Series) -> dict[str, int]:
+    """Number models in the order in which they appear."""
+    return {name: number for number, name in enumerate(models.unique(maintain_order=True))}
 
 
 def _over_epsilon(table: pl.DataFrame, paper: pl.DataFrame | None) -> Figure:
@@ -235,60 +294,49 @@ def _series(names: list[str], settings: list[str]) -> pl.Expr:
     return pl.concat_str(parts, separator=", ", ignore_nulls=True).alias("series")
 
 
-def summary(tables: dict[str, pl.DataFrame]) -> list[str]:
-    """Say what each attack leaves of each model's accuracy."""
-    sentences = []
-    if MAIN in tables:
-        sentences += _of_pixels(tables[MAIN])
-    if PATCHES in tables:
-        sentences += _of_patches(tables[PATCHES])
-    if TRANSFER in tables:
-        sentences += _of_transfer(tables[TRANSFER])
-    return sentences
-
-
-def _of_pixels(table: pl.DataFrame) -> list[str]:
-    sentences = []
+def _pixel_sentences(tables: dict[str, pl.DataFrame]) -> Iterator[tuple[str, str]]:
+    table = tables.get(MAIN, pl.DataFrame(schema={"model": pl.String}))
     for (model,), frame in table.group_by(["model"], maintain_order=True):
         clean = frame.filter(pl.col("attack") == "clean")["top1"].to_list()
         attacked = frame.filter(pl.col("attack") != "clean").to_dicts()
         if not clean or not attacked:
             continue
         left = [f"{row['top1']:.1f} % ({_NAMES[row['attack']]}, ε = {row['epsilon']:g}/255)" for row in attacked]
-        sentences.append(f"{model}: of {clean[0]:.1f} % top-1, attacks leave {', '.join(left)}.")
+        yield str(model), f"{model}: of {clean[0]:.1f} % top-1, attacks leave {', '.join(left)}."
         blind = max(row.get("no_gradient") or 0 for row in attacked)
         if blind:
-            sentences.append(
+            yield (
+                str(model),
                 f"{model} has no gradient at all on {blind:.1f} % of the images: there FGSM and PGD are blind, and "
-                "that it stays right says nothing."
+                "that it stays right says nothing.",
             )
-    return sentences
 
 
-def _of_patches(table: pl.DataFrame) -> list[str]:
+def _patch_sentences(tables: dict[str, pl.DataFrame]) -> Iterator[tuple[str, str]]:
+    if PATCHES not in tables:
+        return
+    table = tables[PATCHES]
     settings = [name for name in (*PATCH_SETTINGS, "training") if name in table.columns]
-    sentences = []
     for key, frame in table.filter(pl.col("patch") != _NOTHING).group_by(["model", *settings], maintain_order=True):
         trained, noise = (frame.filter(pl.col("patch") == name).to_dicts() for name in (_PATCH, _NOISE))
         if trained and [row["area"] for row in trained] == [row["area"] for row in noise]:
             words = "".join(f", {value}" for value in key[1:] if value)
             sizes = ", ".join(f"{row['covered']:.0%}" for row in trained)
             left, control = (", ".join(f"{row['top1']:.1f}" for row in rows) for rows in (trained, noise))
-            sentences.append(
+            yield (
+                str(key[0]),
                 f"{key[0]}{words}: a patch on {sizes} of the image leaves {left} % top-1, noise in its place "
-                f"{control} %."
+                f"{control} %.",
             )
-    return sentences
 
 
-def _of_transfer(table: pl.DataFrame) -> list[str]:
+def _transfer_sentences(tables: dict[str, pl.DataFrame]) -> Iterator[str]:
+    if TRANSFER not in tables:
+        return
+    table = tables[TRANSFER]
     others = table.filter((pl.col("trained_on") != pl.col("model")) & (pl.col("area") == pl.col("area").max()))
     settings = [name for name in (*PATCH_SETTINGS, "training") if name in table.columns]
-    sentences = []
     for key, frame in others.group_by(["trained_on", *settings], maintain_order=True):
         words = "".join(f", {value}" for value in key[1:] if value)
         left = ", ".join(f"{row['model']} {row['top1']:.1f} %" for row in frame.to_dicts())
-        sentences.append(
-            f"Patches trained on {key[0]}{words}, {frame['area'][0]:.0%} of the image, leave {left} top-1."
-        )
-    return sentences
+        yield f"Patches trained on {key[0]}{words}, {frame['area'][0]:.0%} of the image, leave {left} top-1."

@@ -19,7 +19,7 @@ from ipvit.data.labels import map_classes
 from ipvit.data.loader import read_chunks
 from ipvit.errors import InputError
 from ipvit.experiments.attack.patch_files import Card, Look, Patch, load_patch, save_patch
-from ipvit.experiments.base import Bench
+from ipvit.experiments.base import PrepareContext
 from ipvit.models.model import Model
 from ipvit.perturb.patch import train_patch
 from ipvit.perturb.seeding import keys
@@ -92,48 +92,48 @@ class Patches:
         self._reasons: dict[str, str] = {}
         self._images: tuple[tuple[str, View], Tensor, Tensor] | None = None
 
-    def train(self, model: Model, orders: Sequence[Order], training: Training, bench: Bench) -> None:
+    def train(self, model: Model, orders: Sequence[Order], training: Training, context: PrepareContext) -> None:
         """Make sure that there are a network's own patches; what cannot be trained is told by :meth:`get`.
 
-        One that is damaged is trained again, which the bench notes.
+        One that is damaged is trained again, which the context notes.
         """
         for order in orders:
-            key = self._key(model.digest, order, training.digest(model), bench)
-            if key in self._found or self._stored(model.digest, order, key, bench) is not None:
+            key = self._key(model.digest, order, training.digest(model), context)
+            if key in self._found or self._stored(model.digest, order, key, context) is not None:
                 continue
             damaged = self._reasons.pop(key, "")
             try:
-                patch = self._trained(model, order, key, training, bench)
+                patch = self._trained(model, order, key, training, context)
             except (ValueError, torch.OutOfMemoryError) as error:
                 self._reasons[key] = str(error)
                 continue
-            save_patch(_place(model, order, key, bench.folder), patch)
+            save_patch(_place(model, order, key, context.folder), patch)
             if damaged:
-                bench.notes.append(f"{damaged}; it was trained again")
+                context.notes.append(f"{damaged}; it was trained again")
         self._images = None
 
-    def get(self, digest: str, order: Order, training: str, bench: Bench) -> Tensor:
+    def get(self, digest: str, order: Order, training: str, context: PrepareContext) -> Tensor:
         """Return the pixels ``(3, S, S)`` of the patch trained on the network of that digest.
 
         Raises:
             ValueError: there is none, with the reason.
         """
-        key = self._key(digest, order, training, bench)
+        key = self._key(digest, order, training, context)
         if key not in self._found:
-            pixels = self._stored(digest, order, key, bench)
+            pixels = self._stored(digest, order, key, context)
             if pixels is None:
                 raise ValueError(self._reasons.get(key, f"no patch of the network {digest[:8]} is in the run folder"))
             self._found[key] = pixels
         return self._found[key]
 
-    def _key(self, digest: str, order: Order, training: str, bench: Bench) -> str:
+    def _key(self, digest: str, order: Order, training: str, context: PrepareContext) -> str:
         look = order.look.model_dump(mode="json")
-        return _digest([digest, look, order.run, training, bench.seed, bench.precision])
+        return _digest([digest, look, order.run, training, context.seed, context.precision])
 
-    def _stored(self, digest: str, order: Order, key: str, bench: Bench) -> Tensor | None:
+    def _stored(self, digest: str, order: Order, key: str, context: PrepareContext) -> Tensor | None:
         """Return the pixels of a patch in the run folder; None where there is none, or a damaged one, with a reason."""
         name = f"*-{digest[:8]}/{_name(order, key)}.json"  # written last
-        for path in sorted((bench.folder / FOLDER).glob(name)):
+        for path in sorted((context.folder / FOLDER).glob(name)):
             try:
                 patch = load_patch(path)
             except InputError as error:
@@ -144,23 +144,39 @@ class Patches:
             self._reasons[key] = f"{str(path)!r} describes another patch than its name says"
         return None
 
-    def _trained(self, model: Model, order: Order, key: str, training: Training, bench: Bench) -> Patch:
-        images, labels = self._read(model, training, bench)
-        (number,) = keys([model.digest], bench.seed, "adversarial patch", order.look.model_dump_json(), order.run)
+    def _trained(self, model: Model, order: Order, key: str, training: Training, context: PrepareContext) -> Patch:
+        images, labels = self._read(model, training, context)
+        (number,) = keys([model.digest], context.seed, "adversarial patch", order.look.model_dump_json(), order.run)
         with frozen(model):
             pixels = train_patch(
-                model, images, labels, order.look.form(model.image_size), number,
-                target=output_of(model, order.look.target), steps=training.steps, batch=training.batch,
-                rate=training.rate, device=bench.device,
-            )  # fmt: skip
+                model,
+                images,
+                labels,
+                order.look.form(model.image_size),
+                number,
+                target=output_of(model, order.look.target),
+                steps=training.steps,
+                batch=training.batch,
+                rate=training.rate,
+                device=context.device,
+            )
         card = Card(
-            look=order.look, run=order.run, trained_on=model.name, weights=model.digest,
-            data=training.data.fingerprint, data_name=training.data.name, images=len(training.positions()),
-            steps=training.steps, batch=training.batch, rate=training.rate, seed=bench.seed, precision=bench.precision,
-        )  # fmt: skip
+            look=order.look,
+            run=order.run,
+            trained_on=model.name,
+            weights=model.digest,
+            data=training.data.fingerprint,
+            data_name=training.data.name,
+            images=len(training.positions()),
+            steps=training.steps,
+            batch=training.batch,
+            rate=training.rate,
+            seed=context.seed,
+            precision=context.precision,
+        )
         return Patch(pixels, card)
 
-    def _read(self, model: Model, training: Training, bench: Bench) -> tuple[Tensor, Tensor]:
+    def _read(self, model: Model, training: Training, context: PrepareContext) -> tuple[Tensor, Tensor]:
         """Read the training images as the network sees them; kept while one network's patches are trained."""
         data, view = training.data, model.preprocessing.view
         name = (data.fingerprint, view)
@@ -169,8 +185,8 @@ class Patches:
             chunks = [positions[start : start + 64] for start in range(0, len(positions), 64)]
             decoder: Decoder = getattr(data, "decoder", "fast")
             pixels, labels = [], []
-            for chunk in read_chunks(data, chunks, [view], workers=bench.workers, decoder=decoder):
-                bench.unreadable.update({data.ids[place]: reason for place, reason in chunk.unreadable})
+            for chunk in read_chunks(data, chunks, [view], workers=context.workers, decoder=decoder):
+                context.unreadable.update({data.ids[place]: reason for place, reason in chunk.unreadable})
                 if len(chunk.indices):
                     pixels.append(chunk.pixels[view])
                     labels.append(torch.from_numpy(chunk.labels))

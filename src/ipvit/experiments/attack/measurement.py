@@ -1,0 +1,361 @@
+"""Measuring under attack."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ipvit.errors import InputError
+from ipvit.experiments.attack.analysis import CONTENT
+from ipvit.experiments.attack.experiment import (
+    CLEAN,
+    FGSM,
+    NOISE,
+    OWN,
+    PAPER_GRID,
+    PATCH,
+    PGD,
+    Attack,
+    AttackCondition,
+)
+from ipvit.experiments.attack.patch_files import Look, Patch, load_patch
+from ipvit.experiments.attack.patches import Order, Patches, Training, frozen, output_of, training_positions
+from ipvit.experiments.base import Batch, BindContext, Condition, ExampleImage, Measurement, PrepareContext, Records
+from ipvit.experiments.grids import check_grid
+from ipvit.experiments.scoring import classify, score_logits
+from ipvit.models.model import Model
+from ipvit.perturb.attack import Attacked, Clean, clean_pass, fgsm, is_right, pgd, random_starts
+from ipvit.perturb.patch import noise_patch, paste, random_places
+from ipvit.perturb.seeding import keys, random_words
+
+if TYPE_CHECKING:
+    from ipvit.data.dataset import Dataset
+
+
+class AttackMeasurement(Measurement):
+    """Attacks in one run: the patches of all networks, trained or read, with which each network is attacked.
+
+    Raises:
+        InputError: a patch does not fit a network, a network has no such class, or no image is left to measure on.
+    """
+
+    def __init__(self, experiment: Attack, models: Sequence[Model], data: Dataset, context: BindContext) -> None:
+        if experiment.restarts > 1 and not experiment.random_start:
+            raise InputError("attack: restarts without a random start would all be the same; set random_start")
+        self.experiment = experiment
+        self.models = tuple(models)
+        self._patches = Patches()
+        self._files: list[Patch] = []
+        self._training: Training | None = None
+        if PATCH not in experiment.attacks:
+            return
+        if experiment.patch_files:
+            self._files = [load_patch(path) for path in experiment.patch_files]
+        else:
+            self._training = _training(experiment, data, context)
+        if not self._measured_with_patches(data).any():
+            raise InputError(f"attack: of the {len(data)} images of {data.name} none is left that no patch has seen")
+        for model in models:
+            self._check(model)
+
+    def _check(self, model: Model) -> None:
+        sides: dict[tuple[str, float], float] = {}
+        for look in dict.fromkeys(order.look for order in self._orders()):
+            if look.grid and look.shape == "square":
+                check_grid(look.grid, model)
+            try:
+                side = look.form(model.image_size).side
+            except ValueError as error:
+                raise InputError(f"attack: {model.name}: {error}") from None
+            if sides.setdefault((look.placement, side), look.area) != look.area:
+                raise InputError(
+                    f"attack: {model.name}: patches of {sides[look.placement, side]:g} and {look.area:g} of the image "
+                    f"are both {side:g} pixels wide on the grid {look.grid}; leave one of them out of patch_areas"
+                )
+            output_of(model, look.target)
+        if self._training is not None:
+            self._training.digest(model)
+
+    def applicable_images(self, condition: Condition, data: Dataset) -> np.ndarray | None:
+        """Return the images that no patch was trained on, for patches and their control; all for other attacks."""
+        assert isinstance(condition, AttackCondition)
+        return self._measured_with_patches(data) if condition.attack in (PATCH, NOISE) else None
+
+    def conditions(self, model: Model) -> Sequence[AttackCondition]:
+        """Return the clean image, FGSM and PGD x epsilon, and patches and noise x look x run x trained-on network."""
+        found = [AttackCondition(CLEAN)]
+        for epsilon in sorted(self.experiment.epsilons):
+            if FGSM in self.experiment.attacks:
+                found.append(AttackCondition(FGSM, epsilon))
+            if PGD in self.experiment.attacks:
+                found.append(
+                    AttackCondition(
+                        PGD,
+                        epsilon,
+                        self.experiment.steps,
+                        self.experiment.step_size,
+                        self.experiment.restarts,
+                        self.experiment.random_start,
+                    )
+                )
+        if PATCH in self.experiment.attacks:
+            found += [_of(NOISE, order) for order in self._orders()]
+            found += self._from_files(model) if self.experiment.patch_files else self._from_networks(model)
+        return sorted(
+            dict.fromkeys(found), key=lambda condition: (CLEAN, FGSM, PGD, NOISE, PATCH).index(condition.attack)
+        )
+
+    def prepare(self, model: Model, context: PrepareContext) -> PrepareContext:
+        """Train the network's own patches that are not in the run folder yet."""
+        if self._training is not None:
+            self._patches.train(model, self._orders(), self._training, context)
+        return context
+
+    def measure(self, model: Model, batch: Batch) -> Iterator[Records]:
+        """Attack the batch in every way; FGSM and PGD of all epsilons share the clean pass."""
+        with frozen(model):
+            pixel = [condition for condition in batch.conditions if condition.attack in (CLEAN, FGSM, PGD)]
+            for condition, found in self._attacked(model, batch, pixel):
+                yield Records(condition, score_logits(found.logits, batch.labels) | {"flat": found.flat})
+            with torch.no_grad():
+                for condition in batch.conditions:
+                    if condition.attack in (PATCH, NOISE):
+                        yield Records(condition, self._with_patch(model, batch, condition))
+
+    def examples(self, model: Model, batch: Batch) -> Iterator[ExampleImage]:
+        """Yield an image that the network gets right under every attack, and the patches themselves."""
+        with torch.inference_mode(False), torch.no_grad():
+            logits = model(batch.images)
+            rows = torch.where(is_right(logits, batch.labels))[0]
+            row = int(rows[0]) if len(rows) else 0
+            one = batch.part(row, row + 1)
+            yield ExampleImage("the image as it is", one.images[0])
+            pixel = [c for c in self.conditions(model) if c.attack in (FGSM, PGD)]
+            for condition, found in self._attacked(model, one, pixel):
+                words = f"{condition.attack.upper()}, ε = {condition.epsilon:g}/255: {_named(model, found.logits)}"
+                yield ExampleImage(words, found.images[0])
+                if condition.epsilon == max(self.experiment.epsilons):
+                    change = (found.images[0] - one.images[0]) / (2 * condition.epsilon / 255) + 0.5
+                    yield ExampleImage(f"what {condition.attack.upper()} changes at ε = {condition.epsilon:g}", change)
+            yield from self._example_patches(model, one)
+
+    def _example_patches(self, model: Model, one: Batch) -> Iterator[ExampleImage]:
+        conditions = [c for c in self.conditions(model) if c.attack in (PATCH, NOISE) and c.run == 0]
+        for condition in conditions:
+            try:
+                pixels, whose = self._pixels(model, condition, one)
+            except ValueError:  # could not be trained: the failure is recorded where it is measured
+                continue
+            images, _ = _paste(model, one, condition, pixels)
+            words = "noise" if condition.attack == NOISE else f"patch trained on {whose}"
+            words += f", {condition.area:.0%}{_aside(condition)}"
+            yield ExampleImage(f"{words}: {_named(model, model(images))}", images[0])
+            if condition.source == OWN:
+                yield ExampleImage(f"the {words}", pixels)
+
+    def _orders(self) -> list[Order]:
+        if self.experiment.patch_files:
+            return list(dict.fromkeys(Order(patch.card.look, patch.card.run) for patch in self._files))
+        looks = [
+            Look(
+                shape=self.experiment.patch_shape,
+                area=area,
+                placement=placement,
+                scale=self.experiment.patch_scale,
+                grid=self._grid if placement != "free" else "",
+                target=self.experiment.patch_target,
+            )
+            for placement in self.experiment.patch_placements
+            for area in sorted(self.experiment.patch_areas)
+        ]
+        return [Order(look, run) for look in looks for run in range(self.experiment.runs)]
+
+    @functools.cached_property
+    def _grid(self) -> str:
+        """The grid of patches that are placed on one: the same for all networks, as they are shown to each other."""
+        own = {
+            f"{rows}x{columns}"
+            for model in self.models
+            if "attention" in model.capabilities
+            for rows, columns in [model.adapter.patch_grid(model.image_size)]
+        }
+        return self.experiment.patch_grid or (own.pop() if len(own) == 1 else PAPER_GRID)
+
+    def _from_networks(self, model: Model) -> list[AttackCondition]:
+        others = [other for other in self.models if other.digest != model.digest] if self.experiment.transfer else []
+        digests = {
+            source: "" if self._training is None else self._training.digest(source) for source in (model, *others)
+        }
+        return [
+            _of(PATCH, order, OWN if source is model else source.digest[:16], digest)
+            for source, digest in digests.items()
+            for order in self._orders()
+        ]
+
+    def _from_files(self, model: Model) -> list[AttackCondition]:
+        return [
+            _of(
+                PATCH,
+                Order(patch.card.look, patch.card.run),
+                OWN if patch.card.weights == model.digest else patch.card.weights[:16],
+                f"{patch.card.training}{CONTENT}{patch.card.sha256[:12]}",
+            )
+            for patch in self._files
+        ]
+
+    def _measured_with_patches(self, data: Dataset) -> np.ndarray:
+        """Return which images no patch was trained on."""
+        unseen = np.ones(len(data), dtype=bool)
+        if self._training is not None and self._training.own:
+            unseen[self._training.positions()] = False
+        for patch in self._files if self.experiment.patch_files else ():
+            if patch.card.data == data.fingerprint:
+                unseen[training_positions(data.ids, patch.card.images)] = False
+        return unseen
+
+    def _attacked(
+        self, model: Model, batch: Batch, conditions: Sequence[AttackCondition]
+    ) -> Iterator[tuple[AttackCondition, Attacked]]:
+        if not conditions:
+            return
+        images, labels = batch.images, batch.labels
+        gradient = any(c.attack == FGSM or (c.attack == PGD and not c.random_start) for c in conditions)
+        clean = clean_pass(model, images, labels, gradient=gradient)
+        starts = _starts(batch)
+        for condition in conditions:
+            yield condition, _attack(model, images, labels, condition, clean, starts)
+
+    def _pixels(self, model: Model, condition: AttackCondition, batch: Batch) -> tuple[Tensor, str]:
+        """Return a patch and the name of the network it was trained on."""
+        order = order_of(condition)
+        if condition.attack == NOISE:
+            (key,) = keys(["noise"], batch.seed, "adversarial patch", condition.run)
+            return noise_patch(key, order.look.form(model.image_size).resolution), ""
+        if self.experiment.patch_files:
+            content = condition.training.partition(CONTENT)[2]
+            patch = next(patch for patch in self._files if patch.card.sha256.startswith(content))
+            return patch.pixels, patch.card.trained_on
+        source = model
+        if condition.source != OWN:
+            source = next(other for other in self.models if other.digest.startswith(condition.source))
+        return self._patches.get(source.digest, order, condition.training, batch.prepared), source.name
+
+    def _with_patch(self, model: Model, batch: Batch, condition: AttackCondition) -> dict[str, Any]:
+        pixels, whose = self._pixels(model, condition, batch)
+        images, inside = _paste(model, batch, condition, pixels)
+        columns = classify(model, images, batch.labels)
+        target = output_of(model, condition.target)
+        hit = ~columns["correct"] if target is None else columns["prediction"] == target
+        return columns | {
+            "covered": inside.float().mean(dim=(1, 2)),
+            "hit": hit,
+            "of_target": batch.labels == (-2 if target is None else target),
+            "trained_on": np.full(len(batch), whose),
+        }
+
+
+def _training(experiment: Attack, data: Dataset, context: BindContext) -> Training:
+    """Return how patches are trained.
+
+    Raises:
+        InputError: the training images are the ones that are measured.
+    """
+    source = context.open_data(experiment.patch_data) if experiment.patch_data else data
+    if source is not data and source.fingerprint == data.fingerprint:
+        raise InputError(
+            f"attack: the patch would be trained on the very images it is measured on, {data.name}; leave out "
+            "patch_data to keep a part of them for training"
+        )
+    return Training(
+        source,
+        source is data,
+        experiment.patch_images,
+        experiment.patch_steps,
+        experiment.patch_batch,
+        experiment.patch_rate,
+    )
+
+
+def order_of(condition: AttackCondition) -> Order:
+    """Return the patch of a condition."""
+    low, high = (float(factor) for factor in condition.scale.split(","))
+    look: dict[str, Any] = {
+        "shape": condition.shape,
+        "area": condition.area,
+        "placement": condition.placement,
+        "grid": condition.grid,
+    }
+    return Order(Look(**look, scale=(low, high), target=condition.target), condition.run)
+
+
+def _of(attack: str, order: Order, source: str = "", training: str = "") -> AttackCondition:
+    look = order.look
+    return AttackCondition(
+        attack,
+        area=look.area,
+        shape=look.shape,
+        placement=look.placement,
+        grid=look.grid,
+        scale=f"{look.scale[0]:g},{look.scale[1]:g}",
+        target=look.target,
+        source=source,
+        training=training,
+        run=order.run,
+    )
+
+
+def _attack(
+    model: Model,
+    images: Tensor,
+    labels: Tensor,
+    condition: AttackCondition,
+    clean: Clean,
+    starts: Callable[[int], Tensor],
+) -> Attacked:
+    if condition.attack == CLEAN:
+        return Attacked(images, clean.logits, torch.zeros_like(labels, dtype=torch.bool))
+    if condition.attack == FGSM:
+        return fgsm(model, images, labels, condition.epsilon, clean=clean)
+    return pgd(
+        model,
+        images,
+        labels,
+        condition.epsilon,
+        steps=condition.steps,
+        step_size=condition.step_size,
+        restarts=condition.restarts,
+        starts=starts if condition.random_start else None,
+        clean=clean,
+    )
+
+
+def _starts(batch: Batch) -> Callable[[int], Tensor]:
+    @functools.lru_cache(maxsize=1)  # with a single restart all epsilons share it
+    def start(restart: int) -> Tensor:
+        key = keys(batch.ids, batch.seed, "attack", "start", restart)
+        return random_starts(key, tuple(batch.images.shape[1:])).to(batch.images.device)
+
+    return start
+
+
+def _paste(model: Model, batch: Batch, condition: AttackCondition, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Paste a patch on every image, at places that are the same for all patches, sizes and networks."""
+    look = order_of(condition).look
+    words = random_words(keys(batch.ids, batch.seed, "attack", "place", condition.run), 4)
+    draws = (words >> np.uint64(11)) / 2.0**53  # in [0, 1): the quotient of all 64 bits can round to 1
+    places = random_places(look.form(model.image_size), draws)
+    return paste(batch.images, pixels.to(batch.images.device), places, look.shape)
+
+
+def _named(model: Model, logits: Tensor) -> str:
+    best = int(logits[0].argmax())
+    return f"taken for {model.classes[best] if model.classes else f'class {best}'}"
+
+
+def _aside(condition: AttackCondition) -> str:
+    return "" if condition.placement == "free" else f", {condition.placement.replace('_', ' ')}"
