@@ -223,7 +223,7 @@ def test_every_built_in_experiment_has_its_command():
 
 
 def test_help_and_import_load_nothing_heavy():
-    heavy = "{'torch', 'timm', 'polars', 'altair', 'pydantic'}"
+    heavy = "{'torch', 'timm', 'scipy', 'polars', 'altair', 'pydantic'}"
     for code in ("import ipvit", "from ipvit.cli import main; main(['--help'])"):
         check = f"{code}\nimport sys\nassert not {heavy} & set(sys.modules), {heavy} & set(sys.modules)"
         subprocess.run([sys.executable, "-c", check], check=True, capture_output=True)

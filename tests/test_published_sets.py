@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import struct
 from collections import Counter
 from pathlib import Path
 
@@ -151,6 +152,40 @@ def test_matlab_files_are_read_as_scipy_reads_them(tmp_path, compressed):
     assert ours["c"][0].ravel().tolist() == [0, 1, 2] and ours["c"][1] == "text"
     (tmp_path / "x.mat").write_bytes((tmp_path / "x.mat").read_bytes()[:-20])
     with pytest.raises(ipvit.InputError, match="MATLAB"):
+        read_matlab(tmp_path / "x.mat")
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_a_damaged_matlab_file_is_read_or_refused_in_one_line(tmp_path, compressed):
+    path, refused = tmp_path / "x.mat", 0
+    cells = np.array([np.arange(3), "text", np.zeros((0, 0))], dtype=object)
+    scipy.io.savemat(path, {"a": np.arange(6).reshape(2, 3), "c": cells, "s": {"n": 1}}, do_compression=compressed)
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for _ in range(500):
+        damaged = bytearray(whole)
+        for place in rng.integers(124, len(whole), size=2):
+            damaged[place] = rng.choice([0, 1, 127, 255])
+        path.write_bytes(damaged[: rng.integers(len(whole) - 60, len(whole) + 1)])
+        try:
+            read_matlab(path)
+        except ipvit.InputError as error:
+            refused += 1
+            assert "is not a MATLAB file of version 5 that can be read" in str(error)
+            assert "\n" not in str(error)
+    assert refused > 250
+
+
+def test_cells_nested_without_end_are_refused(tmp_path):
+    def element(kind: int, content: bytes) -> bytes:
+        return struct.pack("<II", kind, len(content)) + content + b"\0" * (-len(content) % 8)
+
+    cell = element(6, struct.pack("<II", 1, 0)) + element(5, struct.pack("<ii", 1, 1)) + element(1, b"x")
+    content = b""
+    for _ in range(3000):
+        content = element(14, cell + content)
+    (tmp_path / "x.mat").write_bytes(b"MATLAB 5.0".ljust(124) + b"\0\1IM" + content)
+    with pytest.raises(ipvit.InputError, match="is not a MATLAB file of version 5 that can be read"):
         read_matlab(tmp_path / "x.mat")
 
 

@@ -6,7 +6,6 @@ span of the support vectors, so that an episode costs milliseconds whatever the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -17,8 +16,8 @@ Labels = NDArray[np.int64]
 Classifier = Literal["logistic", "centroid", "ridge"]
 
 _TOLERANCE = 1e-4  # largest entry of the gradient at which the fit ends, as scikit-learn's
+_LEAST_GAIN = 64 * float(np.finfo(float).eps)  # relative gain of a step at which it ends too, as scikit-learn's
 _MOST_STEPS = 1000
-_MEMORY = 10  # pairs of steps and gradient changes that L-BFGS remembers
 
 
 def normalised(features: NDArray[np.floating]) -> Floats:
@@ -53,6 +52,8 @@ def logistic(support: Floats, labels: Labels, query: Floats, ways: int, strength
     Minimises ``strength * sum of cross-entropies + |W|^2 / 2``, scikit-learn's ``LogisticRegression(C=strength)``; the
     intercept is not penalised.
     """
+    from scipy.optimize import minimize  # here, since it takes half a second
+
     targets = _one_hot(labels, ways)
     centre = support.mean(axis=0)  # a shift that the intercept takes back; without it the fit needs more steps
     support, query = support - centre, query - centre
@@ -61,7 +62,8 @@ def logistic(support: Floats, labels: Labels, query: Floats, ways: int, strength
     rows = support if kernel is None else np.linalg.cholesky(kernel + 1e-9 * np.eye(len(kernel)))
     width = rows.shape[1]
 
-    def objective(parameters: Floats) -> tuple[float, Floats]:
+    def objective(flat: Floats) -> tuple[float, Floats]:
+        parameters = flat.reshape(width + 1, ways)
         weights, bias = parameters[:width], parameters[width]
         logits = rows @ weights + bias
         logits -= logits.max(axis=1, keepdims=True)
@@ -69,9 +71,12 @@ def logistic(support: Floats, labels: Labels, query: Floats, ways: int, strength
         sums = exponentials.sum(axis=1, keepdims=True)
         loss = strength * (np.log(sums).sum() - (logits * targets).sum()) + 0.5 * (weights**2).sum()
         errors = strength * (exponentials / sums - targets)
-        return float(loss), np.concatenate([rows.T @ errors + weights, errors.sum(axis=0, keepdims=True)])
+        gradient = np.concatenate([rows.T @ errors + weights, errors.sum(axis=0, keepdims=True)])
+        return float(loss), gradient.ravel()
 
-    solution = minimise(objective, np.zeros((width + 1, ways)))
+    options = {"gtol": _TOLERANCE, "ftol": _LEAST_GAIN, "maxiter": _MOST_STEPS, "maxls": 50}
+    start = np.zeros((width + 1) * ways)
+    solution = minimize(objective, start, jac=True, method="L-BFGS-B", options=options).x.reshape(width + 1, ways)
     if kernel is None:
         return query @ solution[:width] + solution[width]
     # at the minimum the weights are minus the sum of the errors times the vectors
@@ -79,53 +84,6 @@ def logistic(support: Floats, labels: Labels, query: Floats, ways: int, strength
     probability = np.exp(logits - logits.max(axis=1, keepdims=True))
     probability /= probability.sum(axis=1, keepdims=True)
     return query @ (support.T @ (strength * (targets - probability))) + solution[width]
-
-
-def minimise(objective: Callable[[Floats], tuple[float, Floats]], start: Floats) -> Floats:
-    """Return where a smooth convex function is least, by L-BFGS with a backtracking search (Nocedal & Wright, ch. 7).
-
-    Args:
-        objective: returns value and gradient, of the shape of its argument.
-        start: where to begin.
-    """
-    place = start
-    value, gradient = objective(place)
-    memory: list[tuple[Floats, Floats, float]] = []
-    for _ in range(_MOST_STEPS):
-        if np.abs(gradient).max() <= _TOLERANCE:
-            break
-        direction = _direction(gradient, memory)
-        slope = float((gradient * direction).sum())
-        step = 1.0 if memory else min(1.0, 1.0 / float(np.abs(gradient).sum()))
-        while True:
-            moved = place + step * direction
-            new_value, new_gradient = objective(moved)
-            if new_value <= value + 1e-4 * step * slope or step < 1e-10:
-                break
-            step /= 2
-        if step < 1e-10:
-            break  # no descent left that floating point can tell
-        change, turn = moved - place, new_gradient - gradient
-        curvature = float((change * turn).sum())
-        if curvature > 1e-12:
-            memory = [*memory[-_MEMORY + 1 :], (change, turn, 1 / curvature)]
-        place, value, gradient = moved, new_value, new_gradient
-    return place
-
-
-def _direction(gradient: Floats, memory: list[tuple[Floats, Floats, float]]) -> Floats:
-    """Return minus the gradient times the approximate inverse Hessian (two-loop recursion)."""
-    direction, shares = -gradient, []
-    for change, turn, weight in reversed(memory):
-        share = weight * float((change * direction).sum())
-        shares.append(share)
-        direction = direction - share * turn
-    if memory:
-        change, turn, weight = memory[-1]
-        direction = direction / (weight * float((turn * turn).sum()))
-    for (change, turn, weight), share in zip(memory, reversed(shares), strict=True):
-        direction = direction + (share - weight * float((turn * direction).sum())) * change
-    return direction
 
 
 def _one_hot(labels: Labels, ways: int) -> Floats:

@@ -1,6 +1,8 @@
 """Numbers, texts, cells and structures from MATLAB's version-5 files; nothing in a file is executed.
 
 Two of the published sets state their labels in such files. The format is MathWorks' "MAT-File Format", level 5.
+``scipy.io.loadmat`` reads them too, but some damaged files crash the process there (scipy 1.17: a few wrong bytes, or
+cells nested thousands deep), and a crash cannot be told in one line.
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ def read_matlab(path: Path) -> dict[str, Any]:
         data = path.read_bytes()
         order = {b"IM": "<", b"MI": ">"}[data[126:128]]
         return dict(_variables(data[128:], order))
-    except (OSError, KeyError, ValueError, struct.error, zlib.error, IndexError) as error:
+    except (OSError, KeyError, ValueError, struct.error, zlib.error, IndexError, RecursionError) as error:
         raise InputError(f"{str(path)!r} is not a MATLAB file of version 5 that can be read: {error}") from None
 
 
