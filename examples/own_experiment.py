@@ -1,24 +1,16 @@
 """A new experiment in one file: take the colour out of the image and watch the accuracy."""
 
-from __future__ import annotations
-
 import dataclasses
-from collections.abc import Iterator, Sequence
 
-import polars as pl
-
-from ipvit.experiments.base import Batch, Condition, Experiment, Records, classify
-from ipvit.models.model import Model
+import ipvit
 
 
 @dataclasses.dataclass(frozen=True)
-class GreyCondition(Condition):
-    """How much colour is lost."""
-
+class GreyCondition(ipvit.Condition):
     amount: float
 
 
-class Grey(Experiment):
+class Grey(ipvit.Experiment):
     """Take the colour out of the image and watch the accuracy."""
 
     name = "grey"
@@ -28,25 +20,20 @@ class Grey(Experiment):
     amounts: tuple[float, ...] = (0.0, 0.5, 1.0)
     """Share of the colour that is lost."""
 
-    def conditions(self, model: Model) -> Sequence[GreyCondition]:
-        """Return one condition for each amount."""
+    def conditions(self, model):
         return [GreyCondition(amount) for amount in self.amounts]
 
-    def measure(self, model: Model, batch: Batch) -> Iterator[Records]:
-        """Classify each image with less colour."""
-        grey = batch.images.mean(dim=1, keepdim=True)
+    def measure(self, model, batch):
+        grey = batch.images.mean(dim=1, keepdim=True).expand_as(batch.images)
         for condition in batch.conditions:
-            images = batch.images.lerp(grey.expand_as(batch.images), condition.amount)
-            yield Records(condition, classify(model, images, batch.labels))
+            images = batch.images.lerp(grey, condition.amount)
+            yield ipvit.Records(condition, ipvit.classify(model, images, batch.labels))
 
-    def tables(self, records: pl.DataFrame) -> dict[str, pl.DataFrame]:
-        """Return the accuracy at each amount."""
-        by = ["model", "amount"]
-        return {"grey": records.group_by(by).agg(top1=100 * pl.col("correct").mean()).sort(by)}
+    def analysis(self):
+        lost = ipvit.Column(title="colour lost", unit="share", level=True)
+        return ipvit.Analysis.of(self, {"amount": lost}, clean={"amount": 0.0})
 
 
 if __name__ == "__main__":
-    import ipvit
-
     run = ipvit.run(Grey(), models="demo:deit_micro", data="demo:trifeature", out="runs/own-experiment", limit=60)
     print(run.tables["grey"])

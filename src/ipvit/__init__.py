@@ -24,6 +24,16 @@ _WHERE = {
     "load_dataset": "ipvit.data",
     "MemoryDataset": "ipvit.data.dataset",
     "Experiment": "ipvit.experiments.base",
+    "Measurement": "ipvit.experiments.base",
+    "Requirements": "ipvit.experiments.base",
+    "Condition": "ipvit.experiments.base",
+    "Batch": "ipvit.experiments.base",
+    "Records": "ipvit.experiments.base",
+    "ExampleImage": "ipvit.experiments.base",
+    "classify": "ipvit.experiments.scoring",
+    "score_logits": "ipvit.experiments.scoring",
+    "Analysis": "ipvit.analysis.base",
+    "Column": "ipvit.analysis.columns",
     "InputError": "ipvit.errors",
     "Accuracy": "ipvit.experiments.accuracy.experiment",
     "Occlusion": "ipvit.experiments.occlusion.experiment",
@@ -42,12 +52,14 @@ _WHERE = {
     "train": "ipvit.training",
 }
 
-_ROOMS = ("data", "engine", "experiments", "metrics", "models", "perturb", "report", "training")
+_ROOMS = ("analysis", "data", "engine", "experiments", "metrics", "models", "perturb", "report", "training")
 
 __all__ = [*_WHERE, *_ROOMS]
 
 if TYPE_CHECKING:
-    from ipvit import data, engine, experiments, metrics, models, perturb, report, training
+    from ipvit import analysis, data, engine, experiments, metrics, models, perturb, report, training
+    from ipvit.analysis.base import Analysis
+    from ipvit.analysis.columns import Column
     from ipvit.api import run
     from ipvit.data import load_dataset
     from ipvit.data.dataset import MemoryDataset
@@ -55,7 +67,7 @@ if TYPE_CHECKING:
     from ipvit.experiments.accuracy.experiment import Accuracy
     from ipvit.experiments.attack.experiment import Attack
     from ipvit.experiments.attention.experiment import Attention
-    from ipvit.experiments.base import Experiment
+    from ipvit.experiments.base import Batch, Condition, ExampleImage, Experiment, Measurement, Records, Requirements
     from ipvit.experiments.correlation.experiment import Correlation
     from ipvit.experiments.corruptions.experiment import Corruptions
     from ipvit.experiments.feature_drop.experiment import FeatureDrop
@@ -63,6 +75,7 @@ if TYPE_CHECKING:
     from ipvit.experiments.occlusion.experiment import Occlusion
     from ipvit.experiments.position.experiment import Position
     from ipvit.experiments.probe.experiment import Probe
+    from ipvit.experiments.scoring import classify, score_logits
     from ipvit.experiments.segment.experiment import Segment
     from ipvit.experiments.shape_bias.experiment import ShapeBias
     from ipvit.experiments.shuffle.experiment import Shuffle

@@ -22,6 +22,7 @@ from ipvit.engine.study import read_study
 from ipvit.errors import InputError
 from ipvit.experiments.base import Experiment
 from ipvit.experiments.registry import experiment_class, experiment_names
+from ipvit.own_code import OWN_FILE
 from ipvit.report.paper import reference
 
 if TYPE_CHECKING:
@@ -39,6 +40,15 @@ class Analysed:
     tables: dict[str, pl.DataFrame]
     differences: pl.DataFrame | None
     notes: list[str]
+
+
+def _registered(study: Path) -> list[Experiment]:
+    """Return the experiments of a run folder's study, without those of somebody's own file: reading runs no code."""
+    if not study.is_file():
+        return []
+    found = read_study(study, check=False)
+    found.experiments = [entry for entry in found.experiments if OWN_FILE not in entry.name]
+    return [entry.experiment for entry in found.make_experiments()]
 
 
 def _place(name: str) -> tuple[int, str]:
@@ -72,9 +82,7 @@ class Run:
         self.manifest = found
         self._store = Store(self.out)
         if experiments is None:
-            study = self.out / STUDY
-            made = read_study(study).make_experiments() if study.is_file() else []
-            experiments = [entry.experiment for entry in made]
+            experiments = _registered(self.out / STUDY)
         given = {experiment.name: experiment for experiment in reversed(experiments)}
         self.experiments: dict[str, Experiment] = {}
         self.analyses: dict[str, Analysis] = {}

@@ -160,7 +160,7 @@ class Analysis(BaseModel):
     def answer(self, tables: dict[str, pl.DataFrame]) -> dict[str, str]:
         """Return one sentence for each model that answers the experiment's question, from the tables.
 
-        By default: what is left of the clean value where least is left.
+        By default: how far the main table's first measure falls from the clean row, and where.
         """
         main = tables.get(self.name, pl.DataFrame())
         value = first_measure(main)
@@ -171,12 +171,14 @@ class Analysis(BaseModel):
         for (model,), rows in main.group_by(["model"], maintain_order=True):
             lowest = rows.sort(value).row(0, named=True)
             clean = rows.filter(pl.col(name) == there for name, there in self.clean.items() if name in rows.columns)
-            if self.clean and 0 < clean.height < rows.height and (start := clean[value][0]) is not None:
-                sentences[str(model)] = (
-                    f"{model}: {head} is {start:.1f} without change and at least {lowest[value]:.1f}."
-                )
-            else:
+            if not self.clean or clean.is_empty() or clean.height == rows.height:
                 sentences[str(model)] = f"{model}: {head} is at least {lowest[value]:.1f}."
+            elif (start := clean[value][0]) <= lowest[value]:
+                sentences[str(model)] = f"{model}: {head} stays at {start:.1f} or above."
+            else:
+                where = ", ".join(f"{self.columns[n].head(n)} {lowest[n]:g}" for n in self.levels if n in rows.columns)
+                place = f" at {where}" if where else ""
+                sentences[str(model)] = f"{model}: {head} falls from {start:.1f} to {lowest[value]:.1f}{place}."
         return sentences
 
     def summary(self, tables: dict[str, pl.DataFrame]) -> list[str]:

@@ -132,23 +132,28 @@ class Study(_Strict):
         return made
 
 
-def read_study(path: str | Path) -> Study:
+def read_study(path: str | Path, *, check: bool = True) -> Study:
     """Read a study file.
+
+    Args:
+        path: of the file.
+        check: also check the parameters of its experiments, which imports what they name.
 
     Raises:
         InputError: no such file, not YAML, an unknown key or a value that does not fit; names the file and the key.
     """
-    return make_study(read_mapping(path, "study", "models, data and experiments"), str(path))
+    return make_study(read_mapping(path, "study", "models, data and experiments"), str(path), check=check)
 
 
-def make_study(content: dict[str, Any], where: str = "") -> Study:
+def make_study(content: dict[str, Any], where: str = "", *, check: bool = True) -> Study:
     """Make a study from a mapping; see :func:`read_study`."""
     try:
         study = Study(**content)
     except ValidationError as error:
         prefix = f"{where}: " if where else ""
         raise InputError(prefix + explain(error, Study)) from None
-    study.make_experiments(where)
+    if check:
+        study.make_experiments(where)
     return study
 
 
