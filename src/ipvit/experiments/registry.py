@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from ipvit.errors import InputError, did_you_mean
 from ipvit.experiments.base import Experiment
+from ipvit.experiments.earlier import refuse_earlier
 from ipvit.faults import explain
 from ipvit.own_code import OWN_FILE, import_own
 
@@ -83,4 +84,5 @@ def _plugins() -> tuple[EntryPoint, ...]:
 def _checked(found: Any, name: str) -> type[Experiment]:
     if not (isinstance(found, type) and issubclass(found, Experiment)):
         raise InputError(f"{name!r} is not an ipvit.Experiment class")
+    refuse_earlier(found, name)
     return found
