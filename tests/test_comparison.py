@@ -5,11 +5,10 @@ import pytest
 
 import ipvit
 from conftest import tiny_model
-from ipvit.experiments.registry import BUILT_IN, experiment_class
+from ipvit.analysis.paper_numbers import targets
+from ipvit.experiments.registry import BUILT_IN, experiment_class, paper_numbers
 from ipvit.models.paper import NETWORKS
 from ipvit.report import comparison
-from ipvit.report.numbers import quantities
-from ipvit.report.paper import targets
 from test_sweep import photos, small_occlusion
 
 NOT_MEASURED = {"src", "tol", "tol_steep", "x", "levels", "cols", "sizes", "eps", "rates", "cells", "note", "shape",
@@ -26,7 +25,7 @@ def numbers(node: object, key: str = "") -> list[float]:
 
 
 @pytest.mark.parametrize("key", [key for key in targets() if key != "_meta"])
-def test_every_number_of_the_targets_is_a_quantity(key):
+def test_every_number_of_the_targets_is_one_of_the_papers(key):
     expected = numbers(targets()[key])
     if key == "alexnet_err":  # published as errors, compared as accuracies
         expected = [100 - 100 * value for value in expected]
@@ -34,31 +33,31 @@ def test_every_number_of_the_targets_is_a_quantity(key):
         expected = [100 - v if i % 2 == 0 else v for i, v in enumerate(expected)]
     if key == "fig16_fewshot":
         expected = [100 * value for value in expected]
-    found = [quantity.value for quantity in quantities() if quantity.key == key]
+    found = [number.value for number in paper_numbers() if number.key == key]
     assert sorted(found) == pytest.approx(sorted(expected), abs=0.006)
 
 
-def test_every_quantity_names_a_network_that_exists_or_says_why_not():
-    for quantity in quantities():
-        if quantity.network is None:
-            assert quantity.why_not and not quantity.places
+def test_every_number_names_a_network_that_exists_or_says_why_not():
+    for number in paper_numbers():
+        if number.network is None:
+            assert number.why_not and not number.cells
         else:
-            known = quantity.network in NETWORKS or quantity.network in ("torchvision:alexnet", "torchvision:vgg16")
-            assert known and quantity.places, quantity
-        assert quantity.uncertainty > 0 and quantity.source
+            known = number.network in NETWORKS or number.network in ("torchvision:alexnet", "torchvision:vgg16")
+            assert known and number.cells, number
+        assert number.uncertainty > 0 and number.source
 
 
-def test_every_place_is_in_a_table_of_an_experiment_with_the_settings_it_asks_for():
-    for place in {place.experiment: place for quantity in quantities() for place in quantity.places}.values():
-        assert place.experiment in BUILT_IN
-    for quantity in quantities():
-        for place in quantity.places:
-            fields = experiment_class(place.experiment).model_fields
-            assert set(place.settings) <= set(fields), place
+def test_every_cell_is_in_a_table_of_an_experiment_with_the_settings_it_asks_for():
+    for cell in {cell.experiment: cell for number in paper_numbers() for cell in number.cells}.values():
+        assert cell.experiment in BUILT_IN
+    for number in paper_numbers():
+        for cell in number.cells:
+            fields = experiment_class(cell.experiment).model_fields
+            assert set(cell.settings) <= set(fields), cell
 
 
 def test_the_same_number_is_asked_for_once():
-    places = [(q.key, q.title, q.what) for q in quantities()]
+    places = [(q.key, q.title, q.what) for q in paper_numbers()]
     assert len(set(places)) == len(places)
 
 
@@ -149,7 +148,7 @@ def test_numbers_of_other_data_are_not_compared():
 
 def test_everything_lists_what_is_missing_and_where_it_would_be():
     frame = comparison.compare({}, manifest("DeiT-S"), {}, everything=True)
-    assert frame.height == len(quantities()) and frame["ours"].null_count() == frame.height
+    assert frame.height == len(paper_numbers()) and frame["ours"].null_count() == frame.height
     notes = dict(frame.select("what", "note").iter_rows())
     assert notes["top-1 (%), top-right"] == "not measured here: position on deit_base"
     assert "people, not a network" in frame["note"].to_list()
@@ -162,7 +161,7 @@ def test_several_runs_are_joined_and_nothing_is_listed_twice():
     )  # fmt: skip
     b = comparison.compare({}, manifest("DeiT-S"), {}, everything=True)
     whole = comparison.joined([b, a])
-    assert whole.height == len(quantities())
+    assert whole.height == len(paper_numbers())
     assert whole["ours"].drop_nulls().to_list() == a["ours"].drop_nulls().to_list() != []
 
 
@@ -182,7 +181,7 @@ def test_a_run_compares_itself_and_its_report_says_so(tmp_path):
     page = run.report().read_text("utf-8")
     assert "Beside the paper" in page and "This run used 30 images" in page
     assert (tmp_path / "tables" / "paper-comparison.csv").exists()
-    assert run.compare(everything=True).height == len(quantities())
+    assert run.compare(everything=True).height == len(paper_numbers())
 
 
 def test_without_a_network_of_the_paper_the_report_keeps_silent_about_it(tmp_path):

@@ -5,7 +5,10 @@ import pytest
 
 import ipvit
 from conftest import tiny_model
-from ipvit.report.paper import network_of, reference, targets
+from ipvit.analysis.paper_numbers import targets
+from ipvit.experiments.registry import paper_numbers
+from ipvit.models.paper import network_of
+from ipvit.report.paper import reference
 from test_sweep import photos, small_occlusion
 
 
@@ -40,15 +43,10 @@ def test_the_rows_are_the_printed_numbers():
 
 def test_every_network_of_the_targets_is_one_that_can_be_loaded():
     for experiment in ("occlusion", "shuffle", "position", "correlation", "feature-drop"):
-        named = {row["model"] for row in _all_rows(experiment)}
+        drawn = [n for n in paper_numbers() if n.drawn and n.cells[0].experiment == experiment]
+        named = {number.drawn.get("model", number.title) for number in drawn}
         assert named and all(network_of(name) for name in named)
     assert all("src" in entry for key, entry in targets().items() if key != "_meta")
-
-
-def _all_rows(experiment):
-    from ipvit.report.paper import _ROWS
-
-    return list(_ROWS[experiment]())
 
 
 def test_a_report_shows_the_papers_curve_for_the_papers_networks_only(tmp_path):

@@ -13,9 +13,9 @@ from ipvit.commands.paper_studies import OPTIONS, find, paper_studies
 from ipvit.data.transfer import SETS
 from ipvit.engine.study import make_study
 from ipvit.errors import InputError
+from ipvit.experiments.registry import paper_numbers
 from ipvit.models import weights
-from ipvit.report.comparison import network_of
-from ipvit.report.numbers import quantities
+from ipvit.models.paper import network_of
 from test_cli import NETWORK
 
 STUDY = """\
@@ -83,11 +83,11 @@ def test_every_number_of_the_paper_has_a_study_that_measures_it():
             networks |= {"dino_vits16"} if part.needs_salience else set()
             for target in study.targets:
                 measured.setdefault(target, set()).update((n, e) for n in networks for e in part.experiments)
-    for quantity in quantities():
-        if not quantity.places:  # numbers of people, or of networks that are not to be had
+    for number in paper_numbers():
+        if not number.cells:  # numbers of people, or of networks that are not to be had
             continue
-        wanted = {(quantity.network, place.experiment) for place in quantity.places}
-        assert wanted & measured.get(quantity.key, set()), quantity
+        wanted = {(number.network, cell.experiment) for cell in number.cells}
+        assert wanted & measured.get(number.key, set()), number
 
 
 @pytest.mark.parametrize(
@@ -244,7 +244,7 @@ def test_a_folder_of_runs_is_compared_as_a_whole(small, capsys):
     assert main(["compare", "all", "--json"]) == 0
     content = json.loads(capsys.readouterr().out)
     assert len([row for row in content["quantities"] if row["ours"] is not None]) == 8
-    assert len(content["quantities"]) == len(quantities())
+    assert len(content["quantities"]) == len(paper_numbers())
     assert any("net.py:make is no network of the paper" in note for note in content["notes"])
     assert main(["compare", "all/one", "--all"]) == 0
     printed = capsys.readouterr().out

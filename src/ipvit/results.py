@@ -22,15 +22,12 @@ from ipvit.engine.study import read_study
 from ipvit.errors import InputError
 from ipvit.experiments.base import Experiment
 from ipvit.experiments.registry import experiment_class, experiment_names
+from ipvit.models.sources.common import UNTRAINED
 from ipvit.own_code import OWN_FILE
 from ipvit.report.paper import reference
 
 if TYPE_CHECKING:
     from ipvit.analysis.charts import Figure
-
-
-UNTRAINED = "random initialisation"
-"""How the manifest ends on the source of a model that has no weights of its own."""
 
 
 @dataclasses.dataclass(frozen=True)

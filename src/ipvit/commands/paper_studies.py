@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from ipvit.analysis.data_names import SCHEMES
 from ipvit.data.transfer import SETS
 from ipvit.errors import InputError, did_you_mean
 from ipvit.files import user_path
@@ -30,8 +31,6 @@ OPTIONS = {
     "cue-conflict": ("--cue-conflict", "the cue-conflict images of Geirhos et al., SHAPE/SHAPE1-TEXTURE2.png"),
 }
 """Data with an option of their own, and what its value is."""
-
-_NAMES = {"voc": "voc2012"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,7 +131,7 @@ def data_name(kind: str, place: str) -> str:
     """
     if kind == "imagenet":
         return f"imagenet:{place}" if (user_path(place) / "val").is_dir() else place
-    prefix = f"{_NAMES.get(kind, kind)}:"
+    prefix = f"{SCHEMES.get(kind, kind)}:"
     return place if place.startswith(prefix) else prefix + place
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.util
+from collections.abc import Iterable
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from pydantic import ValidationError
 
+from ipvit.analysis.paper_numbers import PaperNumber, in_order
 from ipvit.errors import InputError, did_you_mean
 from ipvit.experiments.base import Experiment
 from ipvit.experiments.earlier import refuse_earlier
@@ -74,6 +77,28 @@ def make_experiment(name: str, parameters: dict[str, Any] | None = None, where: 
     except ValidationError as error:
         prefix = f"{where}: " if where else ""
         raise InputError(f"{prefix}{kind.name}: {explain(error, kind)}") from None
+
+
+@functools.cache
+def paper_numbers() -> tuple[PaperNumber, ...]:
+    """Return the paper's numbers that the known experiments are about, in the order of the paper.
+
+    An experiment has them in a module ``paper`` beside its own module in the same package, or, where its module is in
+    no package, in that module itself: as a function ``paper_numbers`` without arguments. Installed packages may so add
+    numbers of other publications.
+    """
+    plugins = [point.value for point in _plugins() if point.name not in BUILT_IN]
+    modules = dict.fromkeys(place.partition(":")[0] for place in (*BUILT_IN.values(), *plugins))
+    return in_order([number for module in modules for number in _numbers_beside(module)])
+
+
+def _numbers_beside(module: str) -> Iterable[PaperNumber]:
+    package = module.rpartition(".")[0]
+    place = f"{package}.paper" if package else module
+    if importlib.util.find_spec(place) is None:
+        return ()
+    make = getattr(importlib.import_module(place), "paper_numbers", None)
+    return () if make is None else make()
 
 
 @functools.cache

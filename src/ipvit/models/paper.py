@@ -414,6 +414,23 @@ def paper_name(text: str) -> str:
     return found
 
 
+_TIMM = {f"deit_{size}_patch16_224": f"deit_{size}" for size in ("tiny", "small", "base")}
+"""timm's names of networks of the paper, where they differ."""
+
+
+def network_of(model: str) -> str | None:
+    """Return the paper's name of the network that a model's name says, or None where it is none of the paper's.
+
+    >>> network_of("deit_small_patch16_224.fb_in1k"), network_of("torchvision:resnet50"), network_of("mine")
+    ('deit_small', 'resnet50', None)
+    """
+    plain = model.removeprefix("torchvision:").split("@")[0].split("?")[0].split(".")[0]
+    try:
+        return paper_name(_TIMM.get(plain, plain))
+    except InputError:
+        return None
+
+
 def _plain(text: str) -> str:
     return re.sub(r"[^a-z0-9]", "", text.lower())
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import itertools
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -11,15 +9,13 @@ from typing import Any
 
 import polars as pl
 
-from ipvit.report.numbers import Place, Quantity, quantities
-from ipvit.report.numbers.tokens import DATA, FEW_SHOT_DATA
-from ipvit.report.paper import network_of
+from ipvit.analysis.data_names import WHOLE_SETS, may_be
+from ipvit.analysis.paper_numbers import PaperNumber
+from ipvit.experiments.registry import paper_numbers
+from ipvit.models.paper import network_of
+from ipvit.models.sources.common import UNTRAINED
+from ipvit.report.matching import Found, Tables, counterpart
 from ipvit.report.tables import text
-
-Tables = Mapping[str, Mapping[str, pl.DataFrame]]
-
-UNTRAINED = "random initialisation"
-"""How the manifest ends on the source of a model that has no weights of its own."""
 
 SCHEMA = {
     "where": pl.String, "network": pl.String, "model": pl.String, "what": pl.String, "ours": pl.Float64,
@@ -28,31 +24,11 @@ SCHEMA = {
     "target": pl.String, "note": pl.String,
 }  # fmt: skip
 """Columns of a comparison. ``within``: our interval and the paper's number, give or take its uncertainty, overlap;
-null where there is nothing of ours, or no interval. ``target``: the entry of ``paper_targets.json``."""
+null where there is nothing of ours, or no interval. ``target``: the entry of ``paper_targets.json``. ``note``: why
+there is nothing of ours."""
 
-DATA_NAMES = {"voc": "voc2012"}
-"""How our data names begin, where it is not as in the quantities."""
-
-OTHER_DATA = {"voc2012", "cue-conflict", "imagenet-c", *DATA.values(), *FEW_SHOT_DATA.values()}
-"""How the names of data begin that are not ImageNet."""
-
-SIZES = {
-    "imagenet": (50_000, "the 50,000 images of ImageNet's validation set"),
-    "voc": (1_449, "the 1,449 images of PASCAL VOC 2012's validation set"),
-    "cue-conflict": (1_280, "the 1,280 cue-conflict images of Geirhos et al."),
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class Found:
-    """A number of ours."""
-
-    model: str
-    value: float
-    low: float | None
-    high: float | None
-    n_images: int | None
-    experiment: str
+_NOT_COMPARED = "not compared: "
+"""How the note begins where a table has something that is not what the paper measured."""
 
 
 def compare(
@@ -64,32 +40,35 @@ def compare(
         tables: of a run, by experiment.
         manifest: of the run.
         experiments: of the run, by name, with the parameters of its last study.
-        everything: also list the quantities that the run has no number for, with the reason.
+        everything: also list the paper's numbers that the run has no counterpart of, with the reason.
 
     Returns:
-        One row per quantity, with the columns of :data:`SCHEMA`.
+        One row per number of the paper, with the columns of :data:`SCHEMA`.
     """
     models = _models(manifest)
     data = manifest["data"]["name"]
     rows = []
-    for quantity in quantities():
-        ours = _ours(quantity, tables, models, experiments) if _is_on(quantity, data) else None
-        if ours is not None:
-            rows.append(_row(quantity, ours))
-        elif everything:
-            rows.append(_row(quantity, None))
+    for number in paper_numbers():
+        ours, reason = None, ""
+        if number.network is not None and may_be(data, number.data):
+            names = models.get((number.network, number.untrained), [])
+            ours, reason = counterpart(number, tables, names, experiments)
+        if ours is not None or everything:
+            rows.append(_row(number, ours, reason))
     return pl.DataFrame(rows, schema=SCHEMA)
 
 
 def joined(comparisons: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """Join the comparisons of several runs, made with ``everything``: a quantity that one measured is not missing."""
+    """Join the comparisons of several runs, made with ``everything``: a number that one measured is not missing."""
     place = ["target", "network", "what"]
     whole = pl.concat(comparisons)
     whole = whole.with_columns(pl.col("ours").is_not_null().any().over(place).alias("somewhere"))
     kept = whole.filter(pl.col("ours").is_not_null() | ~pl.col("somewhere")).drop("somewhere")
-    missing = kept.filter(pl.col("ours").is_null()).unique(place, keep="first", maintain_order=True)
+    refused = pl.when(pl.col("note").str.starts_with(_NOT_COMPARED)).then("note").drop_nulls().first().over(place)
+    missing = kept.filter(pl.col("ours").is_null()).with_columns(pl.coalesce(refused, "note").alias("note"))
+    missing = missing.unique(place, keep="first", maintain_order=True)
     kept = pl.concat([kept.filter(pl.col("ours").is_not_null()), missing])
-    order = {quantity.key: number for number, quantity in reversed(list(enumerate(quantities())))}
+    order = {number.key: place for place, number in reversed(list(enumerate(paper_numbers())))}
     return kept.sort(pl.col("target").replace_strict(order, return_dtype=pl.Int32), maintain_order=True)
 
 
@@ -102,9 +81,9 @@ def without_counterpart(manifest: Mapping[str, Any]) -> list[str]:
 def notes(manifest: Mapping[str, Any]) -> list[str]:
     """Return what to bear in mind: the paper's numbers are for whole data sets."""
     used, name = manifest["images_used"], manifest["data"]["name"]
-    if any(used == size for size, _ in SIZES.values()):
+    if any(used == size for size, _ in WHOLE_SETS.values()):
         return []
-    words = "; ".join(words for _, words in SIZES.values())
+    words = "; ".join(words for _, words in WHOLE_SETS.values())
     return [
         f"This run used {used:,} images of {name}; the paper's numbers are for whole data sets ({words}). Our "
         "intervals say how far a sample of this size may be off, not what other images would give."
@@ -155,104 +134,39 @@ def _models(manifest: Mapping[str, Any]) -> dict[tuple[str, bool], list[str]]:
     return found
 
 
-def _is_on(quantity: Quantity, data: str) -> bool:
-    """Whether a data set may be what a number was measured on; ImageNet goes by many names."""
-    kind = data.partition(":")[0] if ":" in data else ""
-    if quantity.data == "imagenet":
-        return kind not in OTHER_DATA
-    return kind == DATA_NAMES.get(quantity.data, quantity.data)
-
-
-def _ours(
-    quantity: Quantity, tables: Tables, models: Mapping[tuple[str, bool], Sequence[str]], experiments: Mapping[str, Any]
-) -> Found | None:
-    if quantity.network is None:
-        return None
-    names = models.get((quantity.network, quantity.untrained), [])
-    for place in quantity.places:
-        table = tables.get(place.experiment, {}).get(place.table or place.experiment)
-        if table is None or place.measure not in table.columns or not _as_asked(place, table, experiments):
-            continue
-        candidates = table["model"].unique(maintain_order=True).to_list() if place.any_network else names
-        for name in candidates:
-            found = _look_up(place, table.filter(pl.col("model") == name))
-            if found is not None:
-                return found
-    return None
-
-
-def _as_asked(place: Place, table: pl.DataFrame, experiments: Mapping[str, Any]) -> bool:
-    """Whether an experiment was run with the paper's settings, as far as its table does not say."""
-    experiment = experiments.get(place.experiment)
-    return all(
-        name in table.columns or _same(getattr(experiment, name, wanted), wanted)
-        for name, wanted in place.settings.items()
-    )
-
-
-def _same(ours: Any, wanted: Any) -> bool:
-    if isinstance(ours, float):
-        return math.isclose(ours, wanted, abs_tol=1e-6)
-    return ours.partition("@")[0] == wanted if isinstance(ours, str) else ours == wanted
-
-
-def _look_up(place: Place, rows: pl.DataFrame) -> Found | None:
-    """Return the number of a place among the rows of one model, where there is exactly one."""
-    for name, wanted in place.conditions.items():
-        if name not in rows.columns:
-            continue
-        column = pl.col(name)
-        same = (column - wanted).abs() < 1e-6 if isinstance(wanted, float) else column == wanted
-        rows = rows.filter(same)
-    if place.along is not None:
-        return _between(place, rows, *place.along)
-    if rows.height != 1 or rows[place.measure][0] is None:
-        return None
-    return _found(place, rows.row(0, named=True))
-
-
-def _between(place: Place, rows: pl.DataFrame, column: str, at: float) -> Found | None:
-    """Interpolate between the two rows on either side; nothing outside them."""
-    ordered = rows.sort(column).to_dicts()
-    if any(a[column] == b[column] for a, b in itertools.pairwise(ordered)):
-        return None  # several curves
-    for left, right in itertools.pairwise(ordered):
-        if left[column] - 1e-9 <= at <= right[column] + 1e-9:
-            share = (at - left[column]) / (right[column] - left[column])
-            mixed = dict(left)
-            for name in (place.measure, f"{place.measure}_low", f"{place.measure}_high"):
-                if left.get(name) is not None and right.get(name) is not None:
-                    mixed[name] = (1 - share) * left[name] + share * right[name]
-            return _found(place, mixed)
-    return None
-
-
-def _found(place: Place, row: Mapping[str, Any]) -> Found:
-    return Found(
-        row["model"], row[place.measure], row.get(f"{place.measure}_low"), row.get(f"{place.measure}_high"),
-        row.get("n_images", row.get("n_episodes")), place.experiment,
-    )  # fmt: skip
-
-
-def _row(quantity: Quantity, ours: Found | None) -> dict[str, Any]:
+def _row(number: PaperNumber, ours: Found | None, reason: str) -> dict[str, Any]:
     row = {
-        "where": quantity.where, "network": quantity.title, "what": quantity.what, "paper": float(quantity.value),
-        "paper_uncertainty": float(quantity.uncertainty), "source": quantity.source, "target": quantity.key,
-    }  # fmt: skip
+        "where": number.where,
+        "network": number.title,
+        "what": number.what,
+        "paper": float(number.value),
+        "paper_uncertainty": float(number.uncertainty),
+        "source": number.source,
+        "target": number.key,
+    }
     if ours is None:
-        names = " or ".join(dict.fromkeys(place.experiment for place in quantity.places))
-        note = quantity.why_not or f"not measured here: {names} on {quantity.network}"
-        return row | {"experiment": quantity.places[0].experiment if quantity.places else None, "note": note}
+        return row | {"experiment": number.cells[0].experiment if number.cells else None, "note": _why(number, reason)}
     within = None
     if ours.low is not None and ours.high is not None and math.isfinite(ours.low):
-        within = (
-            ours.low <= quantity.value + quantity.uncertainty and ours.high >= quantity.value - quantity.uncertainty
-        )
+        within = ours.low <= number.value + number.uncertainty and ours.high >= number.value - number.uncertainty
     return row | {
-        "model": ours.model, "ours": float(ours.value), "ours_low": ours.low, "ours_high": ours.high,
-        "difference": float(ours.value - quantity.value), "within": within, "n_images": ours.n_images,
+        "model": ours.model,
+        "ours": float(ours.value),
+        "ours_low": ours.low,
+        "ours_high": ours.high,
+        "difference": float(ours.value - number.value),
+        "within": within,
+        "n_images": ours.n_images,
         "experiment": ours.experiment,
-    }  # fmt: skip
+    }
+
+
+def _why(number: PaperNumber, reason: str) -> str:
+    """Say why there is nothing of ours."""
+    if number.why_not or reason:
+        return number.why_not or f"{_NOT_COMPARED}{reason}"
+    names = " or ".join(dict.fromkeys(cell.experiment for cell in number.cells))
+    return f"not measured here: {names} on {number.network}"
 
 
 def _digits(row: Mapping[str, Any]) -> int:

@@ -12,7 +12,14 @@ from typing import Any
 
 from ipvit.errors import FOREIGN_ERRORS, InputError
 from ipvit.models.model import Model
-from ipvit.models.sources.common import ModelName, cannot_fetch, quick_refusal_when_offline, refuse_sources, seeded
+from ipvit.models.sources.common import (
+    UNTRAINED,
+    ModelName,
+    cannot_fetch,
+    quick_refusal_when_offline,
+    refuse_sources,
+    seeded,
+)
 from ipvit.models.sources.timm_source import build_timm
 from ipvit.models.weights import load_strictly, read_state_dict, resolve, sha256
 from ipvit.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, View
@@ -77,7 +84,7 @@ def load_transformers(parsed: ModelName, pretrained: bool) -> Model:
         preprocessing=processor_preprocessing(processor, title),
         classes=tuple(str(labels[index]) for index in sorted(labels)) or None,
         architecture=f"{type(network).__name__}\n{_identity(config)}",
-        source=str(parsed.weights) if path else title if fetch else "random initialisation",
+        source=str(parsed.weights) if path else title if fetch else UNTRAINED,
         weights_sha256=sha256(path) if path else None,
     )
 

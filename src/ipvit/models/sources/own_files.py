@@ -14,7 +14,7 @@ from ipvit.models.checkpoint import read_metadata
 from ipvit.models.labels import classes_of_timm
 from ipvit.models.micro import build_network
 from ipvit.models.model import Model
-from ipvit.models.sources.common import ModelName, seeded
+from ipvit.models.sources.common import UNTRAINED, ModelName, seeded
 from ipvit.models.weights import is_safetensors, load_strictly, read_state_dict, resolve, sha256
 from ipvit.own_code import import_own, users_code
 from ipvit.preprocessing import Preprocessing, View
@@ -84,7 +84,7 @@ def load_checkpoint(path: Path, *, options: dict[str, Any] | None = None, pretra
         preprocessing=stated_preprocessing(stated),
         classes=tuple(stated["classes"]) or None,
         architecture=f"{architecture['name']}{sorted(kwargs.items())}",
-        source=str(path.name) if pretrained else "random initialisation",
+        source=str(path.name) if pretrained else UNTRAINED,
         weights_sha256=sha256(path) if pretrained else None,
     )
     model.distillation_token = stated.get("distillation_token", model.distillation_token)

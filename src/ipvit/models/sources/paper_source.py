@@ -12,7 +12,7 @@ from ipvit.errors import FOREIGN_ERRORS, InputError
 from ipvit.models.labels import imagenet_classes
 from ipvit.models.model import Model
 from ipvit.models.paper import NETWORKS, PaperNetwork, paper_name
-from ipvit.models.sources.common import ModelName, fitted, refuse_sources, seeded
+from ipvit.models.sources.common import UNTRAINED, ModelName, fitted, refuse_sources, seeded
 from ipvit.models.sources.torchvision_source import undotted
 from ipvit.models.weights import load_strictly, read_state_dict, resolve, sha256
 from ipvit.preprocessing import Preprocessing
@@ -58,7 +58,7 @@ def load_paper_name(parsed: ModelName, pretrained: bool) -> Model:
         preprocessing=_preprocessing(entry, options),
         classes=imagenet_classes() if outputs == 1000 else None,
         architecture=f"paper:{entry.constructor}{sorted(options.items())}",
-        source=location or "random initialisation",
+        source=location or UNTRAINED,
         weights_sha256=digest,
     )
     if len(entry.prefix_tokens) > 1:

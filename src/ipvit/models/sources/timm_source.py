@@ -12,6 +12,7 @@ from ipvit.models.checkpoint import read_metadata
 from ipvit.models.labels import classes_of_timm
 from ipvit.models.model import Model
 from ipvit.models.sources.common import (
+    UNTRAINED,
     ModelName,
     cannot_fetch,
     fitted,
@@ -65,7 +66,7 @@ def build_timm(parsed: ModelName, pretrained: bool) -> Model:
             raise InputError(cannot_fetch(parsed.name, error)) from None
         text = printable(str(error))[:300]
         raise InputError(f"timm cannot build {parsed.name} with {shown(options)}: {text}") from None
-    source = f"timm {timm.__version__}, {'pretrained' if fetch else 'random initialisation'}"
+    source = f"timm {timm.__version__}, {'pretrained' if fetch else UNTRAINED}"
     digest = None
     if path is not None:
         load_strictly(network, fitted(state, network), str(path))

@@ -10,7 +10,7 @@ from torch import Tensor
 from ipvit.errors import FOREIGN_ERRORS, InputError, did_you_mean
 from ipvit.models.labels import imagenet_classes
 from ipvit.models.model import Model
-from ipvit.models.sources.common import ModelName, cannot_fetch, seeded
+from ipvit.models.sources.common import UNTRAINED, ModelName, cannot_fetch, seeded
 from ipvit.models.weights import load_strictly, read_state_dict, resolve, sha256
 from ipvit.preprocessing import Preprocessing, View
 
@@ -58,7 +58,7 @@ def load_torchvision(parsed: ModelName, pretrained: bool) -> Model:
         preprocessing=Preprocessing(view, tuple(preset.mean), tuple(preset.std)),
         classes=imagenet_classes() if outputs == 1000 else None,
         architecture=f"torchvision:{parsed.name}{sorted(options.items())}",
-        source=str(parsed.weights) if path else f"torchvision {entry.name}" if fetch else "random initialisation",
+        source=str(parsed.weights) if path else f"torchvision {entry.name}" if fetch else UNTRAINED,
         weights_sha256=sha256(path) if path else None,
     )
 
