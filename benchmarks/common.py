@@ -26,7 +26,7 @@ from ipvit.data.subset import select
 from ipvit.engine.device import keeping_memory, numerics
 from ipvit.engine.preparation import placed
 from ipvit.engine.sweep import Settings
-from ipvit.models.backend import OpenVinoNetwork
+from ipvit.models.backend import with_backend
 
 
 def options(description: str | None) -> argparse.ArgumentParser:
@@ -108,16 +108,14 @@ def clock() -> Iterator[Taken]:
 
 
 @contextlib.contextmanager
-def as_in_a_run(model: ipvit.Model, backend: str, precision: str) -> Iterator[None]:
-    """Let a model compute as it does in a run with these settings; a backend converts it when it is first called."""
+def as_in_a_run(model: ipvit.Model, backend: str, precision: str) -> Iterator[ipvit.Model]:
+    """Give a model as a run with these settings has it; a backend converts it when it is first called."""
     device = torch.device("cpu")
-    answers = OpenVinoNetwork(model, precision) if backend == "openvino" else None
     with contextlib.ExitStack() as stack:
         stack.enter_context(placed([model], device, Settings(backend=backend, precision=precision)))
         stack.enter_context(numerics(device, precision))
         stack.enter_context(torch.inference_mode())
-        stack.enter_context(model.answered_by(answers))
-        yield
+        yield with_backend(model, backend, precision)
 
 
 def passes_alone(function: Callable[[Tensor], object], images: Tensor, batch: int, times: int) -> Taken:

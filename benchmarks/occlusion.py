@@ -61,8 +61,8 @@ def authors_procedure(model: ipvit.Model, files: Files, runs: int) -> Taken:
 def pure_forward(model: ipvit.Model, files: Files, calls: int, backend: str, precision: str) -> Taken:
     """Return the time of the network alone, ``calls`` times over the images."""
     images = torch.stack([files[i][0] for i in range(len(files))])
-    with as_in_a_run(model, backend, precision):
-        return passes_alone(model, images, files.batch, calls)
+    with as_in_a_run(model, backend, precision) as computed:
+        return passes_alone(computed, images, files.batch, calls)
 
 
 def measure(name: str, arguments: argparse.Namespace, folder: Path) -> None:

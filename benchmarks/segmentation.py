@@ -68,8 +68,8 @@ def pass_alone(model: ipvit.Model, data: ipvit.Dataset, chosen: np.ndarray, argu
     """Return the time of what ipvit asks of the network, on images in memory, without converting it for a backend."""
     view, last = ipvit.Segment().view(model), model.adapter.n_blocks - 1
     images = torch.stack([apply_view(data.read(int(index)), view) for index in chosen]).float() / 255
-    with as_in_a_run(model, arguments.backend, arguments.precision):
-        return passes_alone(lambda part: model.prefix_attention(part, last), images, arguments.batch, 1)
+    with as_in_a_run(model, arguments.backend, arguments.precision) as computed:
+        return passes_alone(lambda part: computed.prefix_attention(part, last), images, arguments.batch, 1)
 
 
 def pixels_of(mask: torch.Tensor, size: tuple[int, int]) -> np.ndarray:

@@ -18,11 +18,13 @@ from timm.models.deit import VisionTransformerDistilled
 from torch import nn
 
 import ipvit
+from ipvit.api import bind_context
 from ipvit.engine.distributed import Team
 from ipvit.engine.preparation import checked, placed
 from ipvit.engine.sweep import Settings
+from ipvit.engine.types import Selected
 from ipvit.models import backend
-from ipvit.models.backend import ConversionError, OpenVinoNetwork, check_backend
+from ipvit.models.backend import ConversionError, OpenVinoModel, check_backend, with_backend
 from plain_loops import measured, photos, quiet_vit, tiny_resnet, wrapped
 
 try:
@@ -47,11 +49,27 @@ class BatchInACode(nn.Module):
 @pytest.mark.parametrize("network", [quiet_vit, tiny_resnet])
 def test_its_logits_are_torchs_up_to_rounding_for_any_number_of_images(network):
     model = network()
-    converted = OpenVinoNetwork(model, "fp32")
+    converted = OpenVinoModel(model, "fp32")
     for n in (1, 5, 2):
         images = torch.rand(n, 3, *model.image_size)
         with torch.inference_mode():
-            assert torch.allclose(converted.logits(images), model(images), atol=1e-5, rtol=1e-4)
+            assert torch.allclose(converted(images), model(images), atol=1e-5, rtol=1e-4)
+
+
+@needs_openvino
+def test_a_model_that_it_computes_is_the_same_network_and_can_do_less():
+    model = quiet_vit()
+    converted = with_backend(model, "openvino")
+    assert with_backend(model, "torch") is model
+    assert (converted.digest, converted.name, converted.backend) == (model.digest, model.name, "openvino")
+    assert converted.capabilities == {"logits", "attention"} < model.capabilities
+    with pytest.raises(ipvit.InputError, match="does not offer 'tokens'"):
+        converted.tokens(torch.rand(1, 3, *model.image_size))
+    loaded = ipvit.load_model("demo:deit_micro", backend="openvino")
+    assert loaded.digest == ipvit.load_model("demo:deit_micro").digest and loaded.capabilities == {
+        "logits",
+        "attention",
+    }
 
 
 @needs_openvino
@@ -60,8 +78,7 @@ def test_its_attention_is_torchs_up_to_rounding():
     images = torch.rand(3, 3, *model.image_size)
     with torch.inference_mode():
         own = model.attention(images, [2, 0])
-        with model.answered_by(OpenVinoNetwork(model, "fp32")):
-            other = model.attention(images, [2, 0])
+        other = OpenVinoModel(model, "fp32").attention(images, [2, 0])
     assert list(other) == list(own) == [0, 2]
     assert all(torch.allclose(other[block], own[block], atol=1e-5) for block in own)
 
@@ -72,8 +89,7 @@ def test_the_rows_of_the_class_token_are_torchs_up_to_rounding():
     images = torch.rand(3, 3, *model.image_size)
     with torch.inference_mode():
         own = model.attention(images, [2])[2][:, :, :1]
-        with model.answered_by(OpenVinoNetwork(model, "fp32")):
-            other = model.prefix_attention(images, 2)
+        other = OpenVinoModel(model, "fp32").prefix_attention(images, 2)
     assert other.shape == own.shape and torch.allclose(other, own, atol=1e-5)
 
 
@@ -135,7 +151,8 @@ def test_an_experiment_goes_one_way_for_all_of_its_models():
     sizes = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 1, "num_heads": 3, "num_classes": 4}
     with_heads = wrapped(VisionTransformerDistilled(**sizes).eval(), name="with heads")
     for models, accuracy in (([plain], "fp32 openvino"), ([plain, with_heads], "fp32")):
-        _, pairs, _ = checked(experiments, models, photos(4), settings, Team())
+        selected = [Selected(experiment) for experiment in experiments]
+        _, pairs, _ = checked(selected, models, photos(4), settings, Team(), bind_context())
         found = {(pair.experiment.name, pair.identity.precision) for pair in pairs}
         assert found == {("accuracy", accuracy), ("occlusion", "fp32 openvino")}
 
@@ -143,16 +160,16 @@ def test_an_experiment_goes_one_way_for_all_of_its_models():
 @needs_openvino
 def test_a_network_that_a_trace_gets_wrong_is_refused_and_stays_refused(monkeypatch):
     model = ipvit.wrap(BatchInACode(), size=8)
-    converted = OpenVinoNetwork(model, "fp32")
+    converted = OpenVinoModel(model, "fp32")
     images = torch.rand(2, 3, 8, 8)
     examples = [torch.linspace(0, 1, n * 192).view(n, 3, 8, 8).flip(n % 2) for n in (1, 2)]
     graph = backend.OpenVinoGraph
     monkeypatch.setattr(graph, "_example", lambda self, n: examples[n - 1])
     with pytest.raises(ConversionError, match=r"OpenVINO cannot compute .*off by"):
-        converted.logits(images)
+        converted(images)
     monkeypatch.setattr(graph, "_convert", lambda self: pytest.fail("tried again"))
     with pytest.raises(ConversionError, match="use the backend torch"):
-        converted.logits(images)
+        converted(images)
 
 
 @needs_openvino
@@ -203,7 +220,7 @@ def test_decoding_processes_leave_its_networks_alone_and_end(tmp_path):
 def test_nothing_is_sent_to_anybody(monkeypatch):
     monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("a connection was opened"))
     model = quiet_vit()
-    assert OpenVinoNetwork(model, "fp32").logits(torch.rand(1, 3, *model.image_size)).isfinite().all()
+    assert OpenVinoModel(model, "fp32")(torch.rand(1, 3, *model.image_size)).isfinite().all()
 
 
 @needs_openvino
@@ -296,7 +313,9 @@ def test_in_16_bits_convolutions_lie_channels_last_where_the_network_stands_it(n
 def test_where_a_backend_answers_for_a_network_everywhere_its_layout_is_left_alone():
     model, device = tiny_resnet(), torch.device("cpu")
     kernel = next(p for p in model.backbone.parameters() if p.dim() == 4 and p.shape[1] > 1)
-    by_backend, by_torch = (SimpleNamespace(model=model, answers=answers) for answers in (object(), None))
+    by_backend, by_torch = (
+        SimpleNamespace(model=SimpleNamespace(name=model.name, backend=backend)) for backend in ("openvino", "torch")
+    )
     for pairs, last in (([by_backend], False), ([by_backend, by_torch], True)):
         with placed([model], device, Settings(precision="bf16"), pairs):
             assert kernel.is_contiguous(memory_format=torch.channels_last) == last

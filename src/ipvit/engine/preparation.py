@@ -19,7 +19,7 @@ from ipvit.engine.sweep import Pair, Settings, batches_of_images, default_batch,
 from ipvit.engine.types import Selected
 from ipvit.errors import InputError
 from ipvit.experiments.base import BindContext, Experiment
-from ipvit.models.backend import COMPUTES, OpenVinoNetwork, check_backend
+from ipvit.models.backend import COMPUTES, check_backend, with_backend
 from ipvit.models.model import Model
 
 
@@ -87,7 +87,7 @@ def _pairs(
     Raises:
         InputError: something does not fit, or a backend was asked for and no experiment can go through it.
     """
-    networks: dict[str, OpenVinoNetwork] = {}
+    computed: dict[str, Model] = {}
     by_backend = settings.backend != "torch"
     # all models of an experiment, or none
     through = [
@@ -98,21 +98,20 @@ def _pairs(
         raise InputError(f"the backend {settings.backend} computes logits and attention, but {names} read more")
     pairs = []
     for (experiment, found), passes in zip(able, through, strict=True):
+        if passes:  # each model is converted once for all experiments
+            for model in found:
+                computed.setdefault(model.name, with_backend(model, settings.backend, settings.precision))
+            found = [computed[model.name] for model in found]
         measurement = experiment.bind(found, data, context)
         items = measurement.items(data, settings.limit)
-        how = settings if passes else dataclasses.replace(settings, backend="torch")
-        for model in found:
-            pair = prepare_pair(experiment, measurement, model, items, how)
-            if passes:  # converted once for all experiments
-                pair.answers = networks.setdefault(model.name, OpenVinoNetwork(model, settings.precision))
-            pairs.append(pair)
+        pairs += [prepare_pair(experiment, measurement, model, items, settings) for model in found]
     order = list(dict.fromkeys(model.name for _, found in able for model in found))
     return sorted(pairs, key=lambda pair: order.index(pair.model.name))
 
 
 def by_torch(pairs: Sequence[Pair], settings: Settings) -> list[str]:
     """Say, where a backend was asked for, which experiments torch computes all the same."""
-    names = dict.fromkeys(pair.experiment.name for pair in pairs if pair.answers is None)
+    names = dict.fromkeys(pair.experiment.name for pair in pairs if pair.model.backend == "torch")
     if settings.backend == "torch" or not names:
         return []
     return [f"{', '.join(names)}: by torch, since {settings.backend} computes no more than logits and attention"]
@@ -175,16 +174,15 @@ def placed(
         models: the networks.
         device: where to.
         settings: how the study is run.
-        pairs: what is to be measured; a network that a backend answers for everywhere keeps its layout.
+        pairs: what is to be measured; a network that a backend computes everywhere keeps its layout.
     """
-    of_torch = {pair.model for pair in pairs if pair.answers is None}
-    answered = {pair.model for pair in pairs} - of_torch
+    elsewhere = {pair.model.name for pair in pairs} - {p.model.name for p in pairs if p.model.backend == "torch"}
     before = [(model, model.device, model.backbone) for model in models]
     short = settings.precision != "fp32" and device.type in ("cpu", "cuda")
     try:
         for model in models:
             model.to(device).eval()
-            if short and model not in answered:
+            if short and model.name not in elsewhere:
                 _put_channels_last(model, device, settings.precision)
             if settings.compile and not hasattr(model.backbone, "_orig_mod"):
                 model.backbone = torch.compile(model.backbone)  # pyright: ignore[reportAttributeAccessIssue]
@@ -203,6 +201,6 @@ def _put_channels_last(model: Model, device: torch.device, precision: str) -> No
     model.to(memory_format=torch.channels_last)
     try:
         with torch.inference_mode(), numerics(device, precision):
-            model.plain(torch.zeros(2, 3, *model.image_size, device=device))
+            model(torch.zeros(2, 3, *model.image_size, device=device))
     except RuntimeError:  # for example a view of what is no longer contiguous; what else is wrong shows later
         model.to(memory_format=torch.contiguous_format)

@@ -21,7 +21,6 @@ from ipvit.engine.distributed import Share
 from ipvit.engine.store import Identity, Store, column_frame
 from ipvit.errors import InputError
 from ipvit.experiments.base import Batch, Condition, Experiment, Measurement, PrepareContext, Records
-from ipvit.models.backend import OpenVinoNetwork
 from ipvit.models.model import Model
 from ipvit.preprocessing import View
 
@@ -40,11 +39,6 @@ class Settings:
     compile: bool = False
     strict: bool = False
     shard: Share = dataclasses.field(default_factory=Share)
-
-    @property
-    def numerics(self) -> str:
-        """What the last digits of a result depend on: the precision, and the backend where it is not torch."""
-        return self.precision if self.backend == "torch" else f"{self.precision} {self.backend}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +66,6 @@ class Pair:
     data: Dataset
     failed: bool = False
     prepared: Any = None
-    answers: OpenVinoNetwork | None = None
 
     @functools.cached_property
     def view(self) -> View:
@@ -131,6 +124,11 @@ class Outcome:
         )
 
 
+def numerics_of(precision: str, model: Model) -> str:
+    """Return what the last digits of a result depend on: the precision, and the backend where it is not torch."""
+    return precision if model.backend == "torch" else f"{precision} {model.backend}"
+
+
 def lacks(experiment: Experiment, model: Model) -> str:
     """Return what a model cannot do that an experiment needs, as a sentence; empty where it can do everything."""
     missing = sorted(experiment.requirements.capabilities - model.capabilities)
@@ -182,7 +180,7 @@ def prepare_pair(
         model.digest,
         data.fingerprint,
         settings.seed,
-        settings.numerics,
+        numerics_of(settings.precision, model),
         "" if classes is None else fingerprint("labels", classes)[:16],
     )
     conditions = tuple(measurement.conditions(model))
@@ -260,7 +258,7 @@ def sweep(
                     shown.update([number] if first else [])
                     _measure_into(store, pair, batch, outcome, device, settings.precision)
                     if first:
-                        with _recording_failures(pair, outcome, fatal=False), pair.model.answered_by(pair.answers):
+                        with _recording_failures(pair, outcome, fatal=False):
                             on_first_batch(pair, batch)
                     advance(len(batch) * len(batch.conditions))
                     store.flush_if_due()
@@ -438,11 +436,10 @@ def _measure_into(
 def _measure_and_add(
     store: Store, pair: Pair, batch: Batch, outcome: Outcome, device: torch.device, precision: str
 ) -> None:
-    with pair.model.answered_by(pair.answers):
-        measured = [
-            (records.condition, column_frame(_columns(records, batch)))
-            for records in _measure(pair, batch, device, precision)
-        ]
+    measured = [
+        (records.condition, column_frame(_columns(records, batch)))
+        for records in _measure(pair, batch, device, precision)
+    ]
     for condition, frame in measured:
         store.add(pair.identity, pair.model.name, batch.ids, condition, frame)
         outcome.measured += len(batch)

@@ -8,15 +8,14 @@ import importlib.util
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from ipvit.errors import InputError
-
-if TYPE_CHECKING:
-    from ipvit.models.model import Model
+from ipvit.models.adapters import Adapter
+from ipvit.models.model import Model
 
 Backend = Literal["torch", "openvino"]
 
@@ -60,43 +59,97 @@ def check_backend(backend: str, precision: str, device: str, *, compiled: bool =
         raise InputError("the backend openvino needs the package openvino: pip install 'ipvit[openvino]'")
 
 
-class OpenVinoNetwork:
-    """A model's logits and attention, computed by OpenVINO on the CPU.
+class OpenVinoModel(Model):
+    """A model whose logits and attention OpenVINO computes on the CPU; it can do nothing else.
+
+    It has the digest of the model it was made of, whose backbone it shares; its results are told apart by
+    :attr:`backend`.
 
     Args:
         model: on the CPU, in evaluation mode.
         precision: ``fp32``, or ``bf16`` for matrix products and convolutions with operands of 16 bits.
     """
 
-    def __init__(self, model: Model, precision: str) -> None:
-        self.model = model
-        self.precision = precision
-        self._graphs: dict[tuple[object, ...], OpenVinoGraph] = {}
+    backend = "openvino"
 
-    def logits(self, images: Tensor) -> Tensor:
-        """Return what :meth:`ipvit.Model.forward` returns.
+    def __init__(self, model: Model, precision: str) -> None:
+        super().__init__(
+            model.backbone,
+            name=model.name,
+            preprocessing=model.preprocessing,
+            classes=model.classes,
+            architecture=model.architecture,
+            source=model.source,
+            weights_sha256=model.weights_sha256,
+        )
+        self.precision = precision
+        self.distillation_token, self.origin = model.distillation_token, model.origin
+        self._torch = (model,)  # in a tuple: its weights are no parameters of this one
+        self._graphs: dict[tuple[object, ...], OpenVinoGraph] = {}
+        self.eval()
+
+    @property
+    def digest(self) -> str:
+        """Digest of the model that is computed."""
+        return self._torch[0].digest
+
+    @property
+    def adapter(self) -> Adapter:
+        """What knows the inside of the network: its blocks, tokens and grid."""
+        return self._torch[0].adapter
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """Logits, and attention where the network offers it."""
+        return self._torch[0].capabilities & COMPUTES
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits ``(B, num_classes)``, float32, for images ``(B, 3, H, W)`` in [0, 1].
 
         Raises:
             ConversionError: OpenVINO cannot compute the network; the same again whenever it is asked.
         """
-        return self._graph((), lambda images: (self.model.plain(images),))(images)[0]
+        (model,) = self._torch
+        return self._graph((), lambda images: (model(images),))(images)[0]
 
     def attention(self, images: Tensor, blocks: Sequence[int]) -> dict[int, Tensor]:
-        """Return what :meth:`ipvit.Model.attention` returns, likewise."""
+        """Return maps as :meth:`Model.attention` does, likewise."""
+        (model,) = self._torch
         wanted = tuple(sorted(set(blocks)))
-        graph = self._graph(wanted, lambda images: tuple(self.model.plain_attention(images, wanted).values()))
+        graph = self._graph(wanted, lambda images: tuple(model.attention(images, wanted).values()))
         return dict(zip(wanted, graph(images), strict=True))
 
     def prefix_attention(self, images: Tensor, block: int) -> Tensor:
-        """Return what :meth:`ipvit.Model.prefix_attention` returns, likewise."""
-        return self._graph(("prefix", block), lambda images: (self.model.plain_prefix_attention(images, block),))(
-            images
-        )[0]
+        """Return rows as :meth:`Model.prefix_attention` does, likewise."""
+        (model,) = self._torch
+        graph = self._graph(("prefix", block), lambda images: (model.prefix_attention(images, block),))
+        return graph(images)[0]
+
+    def n_heads(self, block: int) -> int:
+        """Return how many attention maps a block has."""
+        return self._torch[0].n_heads(block)
 
     def _graph(self, wanted: tuple[object, ...], function: Callable[[Tensor], tuple[Tensor, ...]]) -> OpenVinoGraph:
         if wanted not in self._graphs:
-            self._graphs[wanted] = OpenVinoGraph(self.model, function, self.precision)
+            self._graphs[wanted] = OpenVinoGraph(self._torch[0], function, self.precision)
         return self._graphs[wanted]
+
+
+def with_backend(model: Model, backend: str, precision: str = "fp32") -> Model:
+    """Return the model as a backend computes it: with fewer capabilities, and the same digest.
+
+    Args:
+        model: in evaluation mode; for ``openvino`` on the CPU.
+        backend: ``torch`` returns the model itself.
+        precision: ``fp32`` or ``bf16``.
+
+    Raises:
+        InputError: the backend cannot be used here.
+    """
+    if backend == "torch":
+        return model
+    check_backend(backend, precision, model.device.type)
+    return OpenVinoModel(model, precision)
 
 
 @functools.cache

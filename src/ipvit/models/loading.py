@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ipvit.errors import InputError
 from ipvit.files import user_path
+from ipvit.models.backend import with_backend
 from ipvit.models.model import Model
 from ipvit.models.probe import MARK, load_probed, read_probe
 from ipvit.models.sources.common import RANDOM_SEED, ModelName, short_name
@@ -48,7 +49,9 @@ LOADERS: dict[str, Callable[[ModelName, bool], Model]] = {
 """Who loads what stands before the colon of a name."""
 
 
-def load_model(name: str, *, pretrained: bool = True, label: str | None = None) -> Model:
+def load_model(
+    name: str, *, pretrained: bool = True, label: str | None = None, backend: str = "torch", precision: str = "fp32"
+) -> Model:
     """Load a network by name.
 
     Args:
@@ -59,6 +62,9 @@ def load_model(name: str, *, pretrained: bool = True, label: str | None = None) 
             or PyTorch file, or its URL; after ``@probe:`` a linear head that ``ipvit probe`` fitted on that network.
         pretrained: without weights after ``@``, fetch the published ones; otherwise start from a fixed random seed.
         label: name in tables; the name itself by default.
+        backend: what computes it: ``torch``, or ``openvino`` with fewer capabilities; see
+            :func:`ipvit.models.backend.with_backend`.
+        precision: of that backend, ``fp32`` or ``bf16``; torch computes in the precision of the run.
 
     Returns:
         The model in evaluation mode, on the CPU, in float32.
@@ -66,6 +72,10 @@ def load_model(name: str, *, pretrained: bool = True, label: str | None = None) 
     Raises:
         InputError: unknown name (with close matches), weights that do not fit, or nothing to download from.
     """
+    return with_backend(_load(name, pretrained, label), backend, precision)
+
+
+def _load(name: str, pretrained: bool, label: str | None) -> Model:
     if MARK in name or name.startswith(MARK[1:]):
         return _load_probed(name, pretrained, label)
     if name.endswith(".safetensors") and "@" not in name:

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from ipvit.errors import InputError
 from ipvit.models.adapters import Adapter, BlockTokens, FeatureState, find_adapter, logits_of, unwrap
-from ipvit.models.backend import OpenVinoNetwork
 from ipvit.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, View
 
 
@@ -39,8 +38,10 @@ class Model(nn.Module):
             where it was taught shape.
         origin: the name that :func:`~ipvit.models.loading.load_model` loads this network by, and whether with its
             published weights; None for a network made in Python.
+        backend: what computes it, ``torch`` or for example ``openvino``; see :mod:`ipvit.models.backend`.
     """
 
+    backend: str = "torch"
     distillation_token: str = "distillation"
     origin: tuple[str, bool] | None = None
     _mean: Tensor
@@ -75,7 +76,6 @@ class Model(nn.Module):
         self.register_buffer("_std", torch.tensor(preprocessing.std).view(1, -1, 1, 1), persistent=False)
         self._digest: str | None = None
         self._adapter: Adapter | None = None
-        self._answers: OpenVinoNetwork | None = None
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -114,20 +114,7 @@ class Model(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits ``(B, num_classes)``, float32, for images ``(B, 3, H, W)`` in [0, 1]."""
-        return self.plain(images) if self._answers is None else self._answers.logits(images)
-
-    def plain(self, images: Tensor) -> Tensor:
-        """Return the logits that the backbone itself computes; see :meth:`answered_by`."""
         return logits_of(self.backbone(self.normalize(images))).float()
-
-    @contextlib.contextmanager
-    def answered_by(self, answers: OpenVinoNetwork | None) -> Iterator[None]:
-        """Let a backend compute what :meth:`forward` and :meth:`attention` return; None: the backbone itself."""
-        before, self._answers = self._answers, answers
-        try:
-            yield
-        finally:
-            self._answers = before
 
     @property
     def adapter(self) -> Adapter:
@@ -154,19 +141,11 @@ class Model(nn.Module):
 
     def attention(self, images: Tensor, blocks: Sequence[int]) -> dict[int, Tensor]:
         """Return maps ``(B, heads, T, T)``, in float32, for images in [0, 1]; see :meth:`Adapter.attention`."""
-        return (self.plain_attention if self._answers is None else self._answers.attention)(images, blocks)
-
-    def plain_attention(self, images: Tensor, blocks: Sequence[int]) -> dict[int, Tensor]:
-        """Return the attention that the backbone itself computes; see :meth:`answered_by`."""
         found = self._able("attention").attention(self.normalize(images), blocks)
         return {block: attention.float() for block, attention in found.items()}
 
     def prefix_attention(self, images: Tensor, block: int) -> Tensor:
         """Return a map's rows ``(B, heads, P, T)`` of the prefix tokens; see :meth:`Adapter.prefix_attention`."""
-        return (self.plain_prefix_attention if self._answers is None else self._answers.prefix_attention)(images, block)
-
-    def plain_prefix_attention(self, images: Tensor, block: int) -> Tensor:
-        """Return the rows that the backbone itself computes; see :meth:`answered_by`."""
         return self._able("attention").prefix_attention(self.normalize(images), block).float()
 
     def n_heads(self, block: int) -> int:
@@ -175,7 +154,7 @@ class Model(nn.Module):
         if found is None:
             with torch.inference_mode():
                 blank = torch.zeros(1, 3, *self.image_size, device=self.device)
-                found = self.plain_prefix_attention(blank, block).shape[1]
+                found = self.prefix_attention(blank, block).shape[1]
         return found
 
     def until(self, images: Tensor, block: int) -> FeatureState:
