@@ -146,7 +146,7 @@ def _attend(out: Path, options: dict[str, Any]) -> None:
 
 def write_tables(results: ipvit.Run) -> None:
     """Write the tables as a report does, without drawing anything."""
-    assert not results.manifest["failures"], results.manifest["failures"]
+    assert not results.manifest.failures, results.manifest.failures
     for name, table in results.tables.items():
         write_table(table, results.out / "tables" / name)
     for name, table in results.differences.items():

@@ -7,11 +7,12 @@ import dataclasses
 import functools
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import polars as pl
 
 from ipvit.analysis.aggregate import PAPER, paired_differences
+from ipvit.core.manifest import Manifest
 from ipvit.engine.examples import Picture, read_examples
 from ipvit.engine.manifest import read_manifest
 from ipvit.engine.run import STUDY
@@ -24,10 +25,6 @@ from ipvit.report.paper import reference
 
 if TYPE_CHECKING:
     from ipvit.analysis.charts import Figure
-
-
-UNTRAINED = "random initialisation"
-"""How the manifest ends on the source of a model that has no weights of its own."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +58,7 @@ class Run:
     """
 
     def __init__(
-        self, out: str | Path, experiments: Sequence[Experiment] | None = None, manifest: dict[str, Any] | None = None
+        self, out: str | Path, experiments: Sequence[Experiment] | None = None, manifest: Manifest | None = None
     ) -> None:
         self.out = Path(out)
         found = manifest or read_manifest(self.out)
@@ -91,11 +88,11 @@ class Run:
 
     def _read(self, name: str, columns: Collection[str] | None = None) -> tuple[pl.DataFrame, int]:
         """Return the records that belong to this run, and how many others the folder holds."""
-        subject = self.manifest.get("subjects", {}).get(name, self.manifest["data"])
+        subject = self.manifest.subject(name)
         wanted = {
-            "data": subject["fingerprint"],
-            "seed": self.manifest["seed"],
-            "precision": subject.get("precision", self.manifest["precision"]),
+            "data": subject.fingerprint,
+            "seed": self.manifest.seed,
+            "precision": subject.precision,
             "version": type(self.experiments[name]).version,
         }
         frame, others = self._store.select(name, wanted, columns)
@@ -126,7 +123,7 @@ class Run:
     def pictures(self, name: str) -> dict[str, list[Picture]]:
         """Return the pictures of an experiment's conditions by model, in the models' order."""
         found = read_examples(self.out, name)
-        order = [model["name"] for model in self.manifest["models"]]
+        order = [model.name for model in self.manifest.models]
         return {
             model: found[model] for model in sorted(found, key=lambda m: (order.index(m) if m in order else 999, m))
         }
@@ -193,7 +190,7 @@ class Run:
 
     def _networks(self, models: Iterable[str]) -> list[str]:
         """Leave out models with random weights: under the paper's name they are not the paper's network."""
-        untrained = {model["name"] for model in self.manifest["models"] if model["source"].endswith(UNTRAINED)}
+        untrained = {model.name for model in self.manifest.models if model.untrained}
         return [model for model in models if model not in untrained]
 
     def _notes(self, name: str, tables: dict[str, pl.DataFrame], records: pl.DataFrame, others: int) -> list[str]:
@@ -223,10 +220,10 @@ class Run:
 
     def _with_names(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Name models as the manifest does, and tell apart different weights under one name."""
-        names = {model["digest"]: model["name"] for model in self.manifest["models"]}
+        names = {model.digest: model.name for model in self.manifest.models}
         labels: dict[str, str] = {}
         for weights, model in frame.select("weights", "model").unique(maintain_order=True).iter_rows():
-            label = names.get(weights, model)
+            label = str(names.get(weights, model))
             taken = {text for digest, text in labels.items() if digest != weights}
             labels[weights] = f"{label} #{weights[:4]}" if label in taken else label
         order = {digest: i for i, digest in enumerate(names)}

@@ -9,13 +9,14 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
+from ipvit.core.run_config import RunConfig
 from ipvit.data.dataset import Dataset
 from ipvit.data.loader import default_workers
 from ipvit.data.subset import choose
 from ipvit.engine.device import keeping_memory, numerics, pick_device
 from ipvit.engine.distributed import Team
 from ipvit.engine.store import Store
-from ipvit.engine.sweep import Pair, Settings, batches_of_images, default_batch, lacks, prepare_pair
+from ipvit.engine.sweep import Pair, batches_of_images, default_batch, lacks, prepare_pair
 from ipvit.errors import InputError
 from ipvit.experiments.base import Experiment
 from ipvit.models.backend import OpenVinoNetwork, check_backend
@@ -23,7 +24,7 @@ from ipvit.models.model import Model
 
 
 def checked(
-    experiments: Sequence[Experiment], models: Sequence[Model], data: Dataset, settings: Settings, team: Team
+    experiments: Sequence[Experiment], models: Sequence[Model], data: Dataset, settings: RunConfig, team: Team
 ) -> tuple[torch.device, list[Pair], list[str]]:
     """Check everything that can be checked before anything is written.
 
@@ -47,10 +48,11 @@ def checked(
     return device, _pairs(able, data, settings), left_out
 
 
-def of_this_process(settings: Settings, device: torch.device, team: Team) -> Settings:
+def of_this_process(settings: RunConfig, device: torch.device, team: Team) -> RunConfig:
     """Fill in what is not given; the processes of a machine share its cores."""
     workers = max(1, default_workers(device.type) // team.local_size) if settings.workers is None else settings.workers
-    return dataclasses.replace(settings, batch_size=settings.batch_size or default_batch(device), workers=workers)
+    size = settings.batch_size or default_batch(device)
+    return settings.model_copy(update={"batch_size": size, "workers": workers})
 
 
 def _able(
@@ -76,7 +78,7 @@ def _able(
     return pairs, left_out
 
 
-def _pairs(able: Sequence[tuple[Experiment, Model]], data: Dataset, settings: Settings) -> list[Pair]:
+def _pairs(able: Sequence[tuple[Experiment, Model]], data: Dataset, settings: RunConfig) -> list[Pair]:
     """Prepare the pairs; an experiment that asks for no more than the backend computes goes through the backend.
 
     Raises:
@@ -84,7 +86,7 @@ def _pairs(able: Sequence[tuple[Experiment, Model]], data: Dataset, settings: Se
     """
     if settings.backend == "torch":
         return [prepare_pair(experiment, model, data, settings) for experiment, model in able]
-    by_itself = dataclasses.replace(settings, backend="torch")
+    by_itself = settings.model_copy(update={"backend": "torch"})
     inside = {id(experiment) for experiment, model in able if not experiment.whole_passes(model)}
     if all(id(experiment) in inside for experiment, _ in able):
         names = ", ".join(dict.fromkeys(experiment.name for experiment, _ in able))
@@ -99,7 +101,7 @@ def _pairs(able: Sequence[tuple[Experiment, Model]], data: Dataset, settings: Se
     return pairs
 
 
-def by_torch(pairs: Sequence[Pair], settings: Settings) -> list[str]:
+def by_torch(pairs: Sequence[Pair], settings: RunConfig) -> list[str]:
     """Say, where a backend was asked for, which experiments torch computes all the same."""
     names = dict.fromkeys(pair.experiment.name for pair in pairs if pair.answers is None)
     if settings.backend == "torch" or not names:
@@ -123,12 +125,12 @@ class Work:
 
     pairs: Sequence[Pair]
     data: Dataset
-    settings: Settings
+    settings: RunConfig
 
 
-def works_of(pairs: Sequence[Pair], data: Dataset, settings: Settings) -> list[Work]:
+def works_of(pairs: Sequence[Pair], data: Dataset, settings: RunConfig) -> list[Work]:
     """Return the sweep over the images first, even where no pair is on them."""
-    whole = dataclasses.replace(settings, limit=None)  # the limit was for the images that episodes are made of
+    whole = settings.model_copy(update={"limit": None})  # the limit was for the images that episodes are made of
     others = [Work([pair], pair.data, whole) for pair in pairs if pair.data is not data]
     return [Work([pair for pair in pairs if pair.data is data], data, settings), *others]
 
@@ -141,7 +143,7 @@ def take_share(work: Work, device: torch.device, team: Team) -> int:
     """
     pairs, data, settings = work.pairs, work.data, work.settings
     front_to_back = getattr(data, "sequential", False)
-    batches = settings.shard.of(
+    batches = settings.share.of(
         batches_of_images(choose(data, settings.limit), settings, device), contiguous=front_to_back
     )
     pending = [number for number, batch in enumerate(batches) if any(not pair.done[batch].all() for pair in pairs)]
@@ -156,7 +158,7 @@ def take_share(work: Work, device: torch.device, team: Team) -> int:
 
 @contextlib.contextmanager
 def placed(
-    models: Sequence[Model], device: torch.device, settings: Settings, pairs: Sequence[Pair] = ()
+    models: Sequence[Model], device: torch.device, settings: RunConfig, pairs: Sequence[Pair] = ()
 ) -> Iterator[None]:
     """Put the networks on the device, compiled where asked for; afterwards they are where and what they were.
 

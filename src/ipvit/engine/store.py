@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import hashlib
 import io
+import math
 import os
 import re
 import time
@@ -26,7 +27,6 @@ from ipvit.experiments.base import Condition
 from ipvit.files import write_atomic
 
 RECORDS = "records"
-FLUSH_SECONDS = 10.0
 FLUSH_ROWS = 500_000
 SMALL_PART = 32 * 2**20
 """Bytes; parts below it are joined when a run ends."""
@@ -68,11 +68,12 @@ class Store:
 
     Args:
         root: the run folder.
-        flush_seconds: rows are written at least this often; a killed run loses at most that much work.
+        flush_seconds: rows are written at least this often, so that a killed run loses at most that much work; by
+            default when there are many, or when asked.
         mend: put damaged parts aside; only for whoever holds the folder's lock.
     """
 
-    def __init__(self, root: Path, flush_seconds: float = FLUSH_SECONDS, *, mend: bool = False) -> None:
+    def __init__(self, root: Path, flush_seconds: float = math.inf, *, mend: bool = False) -> None:
         self.root = root
         self.mend = mend
         self.flush_seconds = flush_seconds

@@ -8,7 +8,7 @@ import importlib.util
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +17,6 @@ from ipvit.errors import InputError
 
 if TYPE_CHECKING:
     from ipvit.models.model import Model
-
-Backend = Literal["torch", "openvino"]
 
 COMPUTES = frozenset({"logits", "attention"})
 """Capabilities of a model that a backend offers too; everything else is read inside the network by torch."""
@@ -44,10 +42,8 @@ def check_backend(backend: str, precision: str, device: str, *, compiled: bool =
         compiled: whether the networks are to go through ``torch.compile``.
 
     Raises:
-        InputError: no such backend, it is not installed, or cannot do what is asked of it.
+        InputError: it is not installed, or cannot do what is asked of it.
     """
-    if backend not in get_args(Backend):
-        raise InputError(f"unknown backend {backend!r}; known: {', '.join(get_args(Backend))}")
     if backend == "torch":
         return
     if precision not in _HINTS:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import polars as pl
 
+from ipvit.core.manifest import RunSummary
 from ipvit.experiments.base import Experiment
 from ipvit.report import comparison
 from ipvit.report.figures import file_name, save_figure
@@ -23,8 +24,12 @@ class Results(Protocol):
     """What a report is made of: :class:`ipvit.results.Run`, :class:`ipvit.several_runs.Runs`."""
 
     out: Path
-    manifest: dict[str, Any]
     experiments: dict[str, Experiment]
+
+    @property
+    def manifest(self) -> RunSummary:
+        """What the page says of the run, or of several."""
+        ...
 
     def tables_of(self, name: str) -> dict[str, pl.DataFrame]:
         """Return the tables of one experiment."""

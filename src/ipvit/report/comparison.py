@@ -11,15 +11,13 @@ from typing import Any
 
 import polars as pl
 
+from ipvit.core.manifest import RunSummary
 from ipvit.report.numbers import Place, Quantity, quantities
 from ipvit.report.numbers.tokens import DATA, FEW_SHOT_DATA
 from ipvit.report.paper import network_of
 from ipvit.report.tables import text
 
 Tables = Mapping[str, Mapping[str, pl.DataFrame]]
-
-UNTRAINED = "random initialisation"
-"""How the manifest ends on the source of a model that has no weights of its own."""
 
 SCHEMA = {
     "where": pl.String, "network": pl.String, "model": pl.String, "what": pl.String, "ours": pl.Float64,
@@ -56,7 +54,7 @@ class Found:
 
 
 def compare(
-    tables: Tables, manifest: Mapping[str, Any], experiments: Mapping[str, Any], *, everything: bool = False
+    tables: Tables, manifest: RunSummary, experiments: Mapping[str, Any], *, everything: bool = False
 ) -> pl.DataFrame:
     """Put our numbers beside the paper's.
 
@@ -70,7 +68,7 @@ def compare(
         One row per quantity, with the columns of :data:`SCHEMA`.
     """
     models = _models(manifest)
-    data = manifest["data"]["name"]
+    data = manifest.data.name
     rows = []
     for quantity in quantities():
         ours = _ours(quantity, tables, models, experiments) if _is_on(quantity, data) else None
@@ -93,15 +91,15 @@ def joined(comparisons: Sequence[pl.DataFrame]) -> pl.DataFrame:
     return kept.sort(pl.col("target").replace_strict(order, return_dtype=pl.Int32), maintain_order=True)
 
 
-def without_counterpart(manifest: Mapping[str, Any]) -> list[str]:
+def without_counterpart(manifest: RunSummary) -> list[str]:
     """Return the names of the models that are not networks of the paper."""
     known = {name for names in _models(manifest).values() for name in names}
-    return [model["name"] for model in manifest["models"] if model["name"] not in known]
+    return [model.name for model in manifest.models if model.name not in known]
 
 
-def notes(manifest: Mapping[str, Any]) -> list[str]:
+def notes(manifest: RunSummary) -> list[str]:
     """Return what to bear in mind: the paper's numbers are for whole data sets."""
-    used, name = manifest["images_used"], manifest["data"]["name"]
+    used, name = manifest.images_used, manifest.data.name
     if any(used == size for size, _ in SIZES.values()):
         return []
     words = "; ".join(words for _, words in SIZES.values())
@@ -141,12 +139,11 @@ def summary(comparison: pl.DataFrame) -> str:
     return f"{inside} of {judged.height} numbers agree with the paper's within both uncertainties."
 
 
-def _models(manifest: Mapping[str, Any]) -> dict[tuple[str, bool], list[str]]:
+def _models(manifest: RunSummary) -> dict[tuple[str, bool], list[str]]:
     """Return the run's names of the paper's networks, by the network and whether its weights are random."""
     found: dict[tuple[str, bool], list[str]] = {}
-    for model in manifest["models"]:
-        untrained = model["source"].endswith(UNTRAINED)
-        name = model["name"]
+    for model in manifest.models:
+        untrained, name = model.untrained, model.name
         known = network_of(re.sub(r"[-_ ,]+random$", "", name) if untrained else name)
         if known is None and name.startswith("torchvision:"):
             known = name
