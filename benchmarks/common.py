@@ -21,11 +21,11 @@ from torch.utils.data import Dataset as TorchDataset
 from torch.utils.flop_counter import FlopCounterMode
 
 import ipvit
+from ipvit.core.run_config import RunConfig
 from ipvit.data.decode import apply_view
 from ipvit.data.subset import select
 from ipvit.engine.device import keeping_memory, numerics
 from ipvit.engine.preparation import placed
-from ipvit.engine.sweep import Settings
 from ipvit.models.backend import with_backend
 
 
@@ -112,7 +112,7 @@ def as_in_a_run(model: ipvit.Model, backend: str, precision: str) -> Iterator[ip
     """Give a model as a run with these settings has it; a backend converts it when it is first called."""
     device = torch.device("cpu")
     with contextlib.ExitStack() as stack:
-        stack.enter_context(placed([model], device, Settings(backend=backend, precision=precision)))
+        stack.enter_context(placed([model], device, RunConfig(backend=backend, precision=precision)))
         stack.enter_context(numerics(device, precision))
         stack.enter_context(torch.inference_mode())
         yield with_backend(model, backend, precision)

@@ -248,7 +248,7 @@ def answer(model: ipvit.Model, pixels: np.ndarray | Tensor) -> Tensor:
 
 def measured(experiment: ipvit.Experiment, models: Any, data: Any, out: Path, **options: Any) -> pl.DataFrame:
     run = ipvit.run(experiment, models=models, data=data, out=out, progress=False, **{"workers": 0} | options)
-    assert not run.manifest["failures"], run.manifest["failures"]
+    assert not run.manifest.failures, run.manifest.failures
     return run.records(experiment.name)
 
 
@@ -310,7 +310,7 @@ def same_for_any_batch_size(
         same_records(whole, measured(make(), models(), data, out / str(size), batch_size=size))
     measured(make(), models(), data, out / "partly", limit=2)
     run = ipvit.run(make(), models=models(), data=data, out=out / "partly", workers=0, progress=False, batch_size=3)
-    assert 0 < run.manifest["measured_in_this_call"] < whole.height
+    assert 0 < run.manifest.measured_in_this_call < whole.height
     same_records(whole, run.records(make().name))
 
 

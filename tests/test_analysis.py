@@ -90,9 +90,7 @@ def test_models_are_compared_at_every_level_and_missing_values_are_counted(run):
 def test_a_chart_over_the_level_and_a_sentence_for_each_model_follow(run):
     chart = run.figures["grey"].to_dict()
     assert "colour lost" in json.dumps(chart) and "top-1 (%)" in json.dumps(chart)
-    assert [sentence.partition(":")[0] for sentence in run.summary_of("grey")] == [
-        m["name"] for m in run.manifest["models"]
-    ]
+    assert [sentence.partition(":")[0] for sentence in run.summary_of("grey")] == [m.name for m in run.manifest.models]
 
 
 def test_the_analysis_never_sees_the_records_of_two_models(run, monkeypatch):

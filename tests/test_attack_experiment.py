@@ -61,7 +61,7 @@ def run(experiment, models, data, out, **options) -> ipvit.Run:
 
 def measured(*arguments, **options) -> pl.DataFrame:
     result = run(*arguments, **options)
-    assert not result.manifest["failures"], result.manifest["failures"]
+    assert not result.manifest.failures, result.manifest.failures
     return result.records("attack")
 
 
@@ -75,7 +75,7 @@ def finished(tmp_path_factory) -> ipvit.Run:
     folder = tmp_path_factory.mktemp("attack")
     models = [network(0, "one"), network(1, "other")]
     result = run(small(), models, photos(), folder / "out")
-    assert not result.manifest["failures"]
+    assert not result.manifest.failures
     return result
 
 
@@ -177,9 +177,9 @@ def test_a_run_done_in_parts_ends_with_the_same_patches_and_records(finished, tm
 def test_nothing_is_trained_or_measured_again(finished, monkeypatch):
     monkeypatch.setattr("ipvit.experiments.attack.patches.train_patch", lambda *_, **__: pytest.fail("trained again"))
     again = run(small(), [network(0, "one"), network(1, "other")], photos(), finished.out)
-    assert again.manifest["measured_in_this_call"] == 0
+    assert again.manifest.measured_in_this_call == 0
     renamed = run(small(), [network(0, "a new name"), network(1, "other")], photos(), finished.out)
-    assert renamed.manifest["measured_in_this_call"] == 0
+    assert renamed.manifest.measured_in_this_call == 0
 
 
 def test_a_run_killed_between_two_patches_goes_on_with_the_next(finished, tmp_path, monkeypatch):
@@ -213,7 +213,7 @@ def test_a_patch_whose_picture_was_lost_is_trained_again(finished, tmp_path):
     lost.unlink()
     models = [network(0, "one"), network(1, "other")]
     result = run(small(), models, photos(), folder)
-    assert not result.manifest["failures"] and patch_files(folder) == before
+    assert not result.manifest.failures and patch_files(folder) == before
 
 
 @pytest.mark.parametrize(
@@ -233,8 +233,8 @@ def test_a_damaged_patch_is_trained_again_and_the_run_says_so(finished, tmp_path
     path = next(folder.glob(f"patches/one-*/*.{suffix}"))
     path.write_bytes(change(path.read_bytes()))
     result = run(small(), [network(0, "one"), network(1, "other")], photos(), folder)
-    assert not result.manifest["failures"] and patch_files(folder) == before
-    (note,) = result.manifest["notes"]
+    assert not result.manifest.failures and patch_files(folder) == before
+    (note,) = result.manifest.notes
     assert path.stem in note and note.endswith("it was trained again") and "\n" not in note
     same_records(finished.records("attack"), result.records("attack"))
 
@@ -281,8 +281,8 @@ def test_a_network_that_is_always_wrong_has_no_patch_but_everything_else(tmp_pat
     wrong.labels[::5] = (data.labels[::5] + 2) % 4
     result = run(small(transfer=False), network(), wrong, tmp_path)
     assert set(result.records("attack")["attack"]) == {"clean", "fgsm", "pgd", "noise"}
-    (failure,) = result.manifest["failures"]
-    assert "gets them all wrong" in failure["error"] and "patch" in failure["condition"]
+    (failure,) = result.manifest.failures
+    assert "gets them all wrong" in failure.error and "patch" in failure.condition
 
 
 def test_aligned_and_unaligned_patches_are_told_apart(tmp_path):

@@ -19,9 +19,9 @@ from torch import nn
 
 import ipvit
 from ipvit.api import bind_context
+from ipvit.core.run_config import RunConfig
 from ipvit.engine.distributed import Team
 from ipvit.engine.preparation import checked, placed
-from ipvit.engine.sweep import Settings
 from ipvit.engine.types import Selected
 from ipvit.models import backend
 from ipvit.models.backend import ConversionError, OpenVinoModel, check_backend, with_backend
@@ -106,7 +106,7 @@ def test_a_run_through_it_gives_the_same_results_and_keeps_them_apart(tmp_path):
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert manifest["backend"] == "openvino" and manifest["versions"]["openvino"]
     again = ipvit.run(experiment, models=model, data=data, out=tmp_path, workers=0, backend="openvino", progress=False)
-    assert again.manifest["measured_in_this_call"] == 0
+    assert again.manifest.measured_in_this_call == 0
 
 
 @needs_openvino
@@ -139,13 +139,13 @@ def test_what_reads_more_than_it_computes_stays_with_torch_and_says_so(tmp_path)
     )  # fmt: skip
     assert set(run.records("shuffle")["precision"]) == {"fp32 openvino"}
     assert set(run.records("feature-drop")["precision"]) == {"fp32"}
-    assert any(note.startswith("feature-drop: by torch") for note in run.manifest["notes"])
+    assert any(note.startswith("feature-drop: by torch") for note in run.manifest.notes)
     assert {"shuffle", "feature-drop"} <= run.tables.keys()
 
 
 @needs_openvino
 def test_an_experiment_goes_one_way_for_all_of_its_models():
-    settings = Settings(backend="openvino", device="cpu")
+    settings = RunConfig(backend="openvino", device="cpu")
     experiments = [ipvit.Accuracy(), ipvit.Occlusion(levels=(0,), grid="4x4")]
     plain = quiet_vit()
     sizes = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 1, "num_heads": 3, "num_classes": 4}
@@ -183,7 +183,7 @@ def test_a_network_it_cannot_compute_fails_alone(tmp_path):
         ipvit.Occlusion(levels=(0.0,), grid="4x4"), models=models, data=photos(4), out=tmp_path, workers=0,
         backend="openvino", progress=False,
     )  # fmt: skip
-    assert {failure["model"] for failure in run.manifest["failures"]} == {"strange"}
+    assert {failure.model for failure in run.manifest.failures} == {"strange"}
     assert run.records("occlusion")["model"].n_unique() == 1
 
 
@@ -230,8 +230,8 @@ def test_16_bits_are_another_result_near_the_first(tmp_path):
     exact = measured(experiment, model, data, tmp_path, backend="openvino").sort("image")
     run = ipvit.run(experiment, models=model, data=data, out=tmp_path, workers=0, backend="openvino", precision="bf16",
                     progress=False)  # fmt: skip
-    if run.manifest["failures"]:
-        assert "no instructions for bf16" in run.manifest["failures"][0]["error"]
+    if run.manifest.failures:
+        assert "no instructions for bf16" in run.manifest.failures[0].error
         pytest.skip("this processor has no instructions for bf16")
     rounded = run.records("occlusion").sort("image")
     assert set(rounded["precision"]) == {"bf16 openvino"}
@@ -241,7 +241,6 @@ def test_16_bits_are_another_result_near_the_first(tmp_path):
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        (("onnx", "fp32", "cpu"), "unknown backend 'onnx'; known: torch, openvino"),
         (("openvino", "fp16", "cpu"), "computes in fp32 or bf16, not fp16"),
         (("openvino", "fp32", "cuda"), "for the cpu, not for the device 'cuda'"),
     ],
@@ -301,12 +300,12 @@ def test_in_16_bits_convolutions_lie_channels_last_where_the_network_stands_it(n
     model, device = network(), torch.device("cpu")
     kernel = next(p for p in model.backbone.parameters() if p.dim() == 4 and p.shape[1] > 1)
     digest = model.digest
-    with placed([model], device, Settings(precision="bf16")):
+    with placed([model], device, RunConfig(precision="bf16")):
         assert kernel.is_contiguous(memory_format=torch.channels_last) == last
         model.forget_digest()
         assert model.digest == digest
     assert kernel.is_contiguous()
-    with placed([model], device, Settings()):
+    with placed([model], device, RunConfig()):
         assert kernel.is_contiguous()
 
 
@@ -317,5 +316,5 @@ def test_where_a_backend_answers_for_a_network_everywhere_its_layout_is_left_alo
         SimpleNamespace(model=SimpleNamespace(name=model.name, backend=backend)) for backend in ("openvino", "torch")
     )
     for pairs, last in (([by_backend], False), ([by_backend, by_torch], True)):
-        with placed([model], device, Settings(precision="bf16"), pairs):
+        with placed([model], device, RunConfig(precision="bf16"), pairs):
             assert kernel.is_contiguous(memory_format=torch.channels_last) == last

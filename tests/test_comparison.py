@@ -6,9 +6,11 @@ import pytest
 import ipvit
 from conftest import tiny_model
 from ipvit.analysis.paper_numbers import targets
+from ipvit.core.manifest import Manifest
 from ipvit.experiments.registry import BUILT_IN, experiment_class, paper_numbers
 from ipvit.models.paper import NETWORKS
 from ipvit.report import comparison
+from test_report import manifest as manifest_of_a_page
 from test_sweep import photos, small_occlusion
 
 NOT_MEASURED = {"src", "tol", "tol_steep", "x", "levels", "cols", "sizes", "eps", "rates", "cells", "note", "shape",
@@ -61,13 +63,17 @@ def test_the_same_number_is_asked_for_once():
     assert len(set(places)) == len(places)
 
 
-def manifest(*models: str, sources: tuple[str, ...] = (), data: str = "imagenet/val", images: int = 50_000) -> dict:
-    named = zip(models, sources or ["file"] * len(models), strict=True)
-    return {
-        "models": [{"name": name, "source": source} for name, source in named],
-        "data": {"name": data, "images": images},
+def manifest(*models: str, sources: tuple[str, ...] = (), data: str = "imagenet/val", images: int = 50_000) -> Manifest:
+    whole = manifest_of_a_page(list(models))
+    changes = {
+        "models": [
+            model.model_copy(update={"source": source})
+            for model, source in zip(whole.models, sources or ["file"] * len(models), strict=True)
+        ],
+        "data": whole.data.model_copy(update={"name": data, "images": images}),
         "images_used": images,
     }
+    return whole.model_copy(update=changes)
 
 
 def occlusion_table(model: str, rows: list[tuple[str, float, float, float]]) -> dict:

@@ -105,13 +105,13 @@ def test_more_severities_measure_only_the_new_ones_and_other_frost_only_the_fros
     model, data = tiny_model(), photos()
     measured(small(severities=(2,)), model, data, tmp_path / "out")
     run = ipvit.run(small(), models=model, data=data, out=tmp_path / "out", progress=False, workers=0)
-    assert run.manifest["measured_in_this_call"] == 6 * 3
+    assert run.manifest.measured_in_this_call == 6 * 3
     pictures = np.random.default_rng(0).integers(0, 256, (5, 40, 40, 3), dtype=np.uint8)
     for number, picture in enumerate(pictures, start=1):
         Image.fromarray(picture).save(tmp_path / f"frost{number}.png")
     experiment = small(frost=str(tmp_path))
     run = ipvit.run(experiment, models=model, data=data, out=tmp_path / "out", progress=False, workers=0)
-    assert run.manifest["measured_in_this_call"] == 6 * 2
+    assert run.manifest.measured_in_this_call == 6 * 2
     table = run.tables["corruptions-mce"]
     assert table["made"].to_list()[0] == "on the fly, JPEG 85" and "frost pictures" in table["made"][1]
     assert table["n_images"].to_list() == [6, 6] and table["n_corruptions"].to_list() == [3, 3]
@@ -120,7 +120,7 @@ def test_more_severities_measure_only_the_new_ones_and_other_frost_only_the_fros
 
 def test_the_manifest_names_the_version_of_opencv(tmp_path):
     run = ipvit.run(small(), models=tiny_model(), data=photos(), out=tmp_path, progress=False, workers=0)
-    assert run.manifest["versions"]["opencv-python-headless"]
+    assert run.manifest.versions["opencv-python-headless"]
 
 
 # --- the seam: pictures altered in the workers ---------------------------------------------------------------------
@@ -204,8 +204,8 @@ def test_an_alteration_that_fails_is_recorded_and_the_rest_goes_on(tmp_path, wor
         [Darkened(broken=True), ipvit.Shuffle(grids=("2x2",))], models=tiny_model(), data=photos(), out=tmp_path,
         progress=False, workers=workers,
     )  # fmt: skip
-    failures = run.manifest["failures"]
-    assert len(failures) == 2 and {failure["error"] for failure in failures} == {"RuntimeError: broken on purpose"}
+    failures = run.manifest.failures
+    assert len(failures) == 2 and {failure.error for failure in failures} == {"RuntimeError: broken on purpose"}
     assert run.records("shuffle").height == 12
     assert run.records("darkened")["factor"].to_list() == [1] * 6
 

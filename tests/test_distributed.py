@@ -100,8 +100,8 @@ def test_several_processes_measure_what_one_does_bit_for_bit(setting, reference,
     finish(torchrun(setting, count, tmp_path / "run"))
     assert Store(tmp_path / "run").records("occlusion").equals(reference)
     manifest = read_manifest(tmp_path / "run")
-    assert manifest["status"] == "done" and manifest["processes"] == count
-    assert manifest["measured_in_this_call"] == 480 and manifest["images_used"] == 48
+    assert manifest.status == "done" and manifest.processes == count
+    assert manifest.measured_in_this_call == 480 and manifest.images_used == 48
     assert len(parts(tmp_path / "run")) == 1, "the parts of all processes are joined"
 
 
@@ -112,7 +112,7 @@ def test_a_killed_process_is_noticed_and_another_number_of_processes_goes_on(set
     os.kill(ranks_of(first)[-1], signal.SIGKILL)
     finish(first, code=1)
     kept = len(Store(out).records("occlusion"))
-    assert 0 < kept < 480 and read_manifest(out)["status"] in ("interrupted", "running")
+    assert 0 < kept < 480 and read_manifest(out).status in ("interrupted", "running")
     second = torchrun(setting, 2, out, delay=0.02)
     wait_for(lambda: len(Store(out).records("occlusion")) > kept, second)
     os.killpg(second.pid, signal.SIGKILL)  # everything at once: launcher and all processes
@@ -131,7 +131,7 @@ def test_without_a_launcher_the_others_notice_it_themselves(setting, reference, 
     processes[1].kill()
     processes[1].communicate()
     assert "another process of this run is gone; what is measured is kept" in finish(processes[0], code=1)
-    assert read_manifest(out)["status"] == "interrupted"
+    assert read_manifest(out).status == "interrupted"
     finish(torchrun(setting, 3, out))
     assert Store(out).records("occlusion").equals(reference)
 
@@ -176,7 +176,7 @@ def test_the_command_line_runs_on_several_processes_and_one_of_them_talks(tmp_pa
         [*command, tmp_path / "run"], env=surroundings(), capture_output=True, text=True, timeout=300, check=True
     )
     assert done.stdout.count("report:") == 1 and (tmp_path / "run" / "report.html").is_file()
-    assert read_manifest(tmp_path / "run")["processes"] == 2
+    assert read_manifest(tmp_path / "run").processes == 2
     study.write_text(study.read_text().replace("resnet_micro", "resnet_micra"))
     wrong = subprocess.run(
         [*command, tmp_path / "wrong"], env=surroundings(), capture_output=True, text=True, timeout=300, check=False

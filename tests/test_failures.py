@@ -57,16 +57,16 @@ def test_a_condition_that_fails_is_recorded_and_the_others_go_on(tmp_path):
     results = run(Picky(bad=(2,)), tmp_path)
     assert sorted(results.records("picky")["number"].unique()) == [0, 1, 3, 4]
     assert results.records("picky").height == 4 * 30
-    (failure,) = results.manifest["failures"]
-    assert failure["condition"] == "number=2" and failure["error"] == "RuntimeError: number 0 is bad"
-    assert "raise RuntimeError" in failure["details"] and results.manifest["status"] == "failed"
+    (failure,) = results.manifest.failures
+    assert failure.condition == "number=2" and failure.error == "RuntimeError: number 0 is bad"
+    assert "raise RuntimeError" in failure.details and results.manifest.status == "failed"
     repaired = run(Picky(), tmp_path)
-    assert repaired.manifest["measured_in_this_call"] == 30 and not repaired.manifest["failures"]
+    assert repaired.manifest.measured_in_this_call == 30 and not repaired.manifest.failures
 
 
 def test_equal_errors_are_told_once_with_all_their_conditions(tmp_path):
     results = run(Picky(bad=(0, 1, 2, 4), count=8), tmp_path)
-    found = {failure["error"]: failure["condition"] for failure in results.manifest["failures"]}
+    found = {failure.error: failure.condition for failure in results.manifest.failures}
     assert found == {
         "RuntimeError: number 0 is bad": "number=0; number=2; number=4",
         "RuntimeError: number 1 is bad": "number=1",
@@ -83,8 +83,8 @@ def test_a_model_that_fails_everywhere_is_one_failure_and_is_left_alone(tmp_path
 
     broken = ipvit.wrap(Broken(), size=16, crop_pct=1.0, classes=CLASSES, name="broken")
     results = run(small_occlusion(), tmp_path, [broken, tiny_model()])
-    (failure,) = results.manifest["failures"]
-    assert failure["condition"] == "" and failure["model"] == "broken"
+    (failure,) = results.manifest.failures
+    assert failure.condition == "" and failure.model == "broken"
     assert len(calls) <= 1 + 7 + 1, "the whole batch, every condition alone, the pictures: no second batch"
 
 
@@ -104,11 +104,8 @@ def test_little_shared_memory_is_noticed_and_pictures_go_by_pipe(tmp_path, monke
     with_ = loader._with
     monkeypatch.setattr(loader, "_with", lambda chunk, change: sent.append(change) or with_(chunk, change))
     by_pipe = run(small_occlusion(), tmp_path / "b", workers=2, data=data)
-    (note,) = by_pipe.manifest["notes"]
-    assert (
-        note.startswith("/dev/shm has 0 MB free, 2 workers want 0: pictures go by pipe")
-        and plain.manifest["notes"] == []
-    )
+    (note,) = by_pipe.manifest.notes
+    assert note.startswith("/dev/shm has 0 MB free, 2 workers want 0: pictures go by pipe") and not plain.manifest.notes
     assert sent and by_pipe.records("occlusion").equals(plain.records("occlusion"))
 
 

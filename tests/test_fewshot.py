@@ -235,7 +235,7 @@ def test_more_episodes_classifiers_or_kinds_add_only_themselves(network, tmp_pat
     def measured(**parameters) -> int:
         experiment = ipvit.FewShot(**{"count": 4, "episodes": ("5-way-1-shot",), "blocks": (1,), **parameters})
         result = ipvit.run(experiment, models=network, data=pictures(), out=tmp_path, workers=0, progress=False)
-        return result.manifest["measured_in_this_call"]
+        return result.manifest.measured_in_this_call
 
     assert measured() == 4 * 3
     assert measured() == 0
@@ -254,7 +254,7 @@ def test_a_limit_and_a_choice_of_classes_make_other_episodes(network, tmp_path):
             ipvit.FewShot(**parameters, only=only), models=network, data=pictures(), out=tmp_path, limit=limit,
             workers=0, progress=False,
         )  # fmt: skip
-        assert result.manifest["measured_in_this_call"] == 3
+        assert result.manifest.measured_in_this_call == 3
     episodes = result.tables["fewshot-episodes"]
     assert sorted(episodes["n_images"].to_list()) == [100, 100, 120] and episodes["n_episodes"].to_list() == [3, 3, 3]
     assert result.tables["fewshot"]["pool_images"].to_list() == [100, 100, 120]
@@ -266,7 +266,7 @@ def test_episodes_and_images_are_measured_in_one_study(network, tmp_path):
         [ipvit.Shuffle(grids=("2x2",)), few], models=network, data="demo:trifeature", out=tmp_path, limit=90, workers=0,
         progress=False,
     )  # fmt: skip
-    assert result.manifest["measured_in_this_call"] == 90 * 2 + 3 and result.manifest["images_used"] == 90
+    assert result.manifest.measured_in_this_call == 90 * 2 + 3 and result.manifest.images_used == 90
     assert set(result.tables) >= {"shuffle", "fewshot"} and result.report().exists()
 
 
@@ -275,7 +275,7 @@ def test_an_image_that_cannot_be_read_is_left_out_and_named(network, tmp_path):
     (root / "c1" / "002.jpg").write_bytes(b"not a picture")
     few = ipvit.FewShot(count=3, episodes=("5-way-1-shot",), queries=4, blocks=(1,), classifiers=("ridge",))
     result = ipvit.run(few, models=network, data=root, out=tmp_path / "run", workers=0, progress=False)
-    assert [entry["image"] for entry in result.manifest["skipped"]] == ["c1/002.jpg"]
+    assert [entry.image for entry in result.manifest.skipped] == ["c1/002.jpg"]
     assert result.tables["fewshot-episodes"]["n_images"].to_list() == [29]
 
 

@@ -364,7 +364,7 @@ def pictures() -> MemoryDataset:
 )  # fmt: skip
 def test_features_and_attention_that_are_not_finite_are_left_out_and_told_of(tmp_path, experiment, words):
     run = ipvit.run(experiment, models=transformer(), data=pictures(), out=tmp_path, workers=0, progress=False)
-    assert run.manifest["status"] == "done" and any(words in note for note in run.notes(experiment.name))
+    assert run.manifest.status == "done" and any(words in note for note in run.notes(experiment.name))
     table = run.tables[experiment.name]
     counted = table if "mask" not in table.columns else table.filter(table["model"] != "no network")
     assert set(counted["n_images"]) <= {3, 4}, "occlusion may darken one more"

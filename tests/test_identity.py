@@ -31,7 +31,7 @@ def test_another_mapping_of_labels_is_measured_anew(tmp_path):
     run(tmp_path / "out", names, ipvit.load_dataset(images))
     names.classes = ("c0", "c1", "c2", "c3")
     again = run(tmp_path / "out", names, ipvit.load_dataset(images))
-    assert again.manifest["measured_in_this_call"] == 20
+    assert again.manifest.measured_in_this_call == 20
 
 
 def test_weights_changed_in_place_are_other_weights(tmp_path):
@@ -39,7 +39,7 @@ def test_weights_changed_in_place_are_other_weights(tmp_path):
     run(tmp_path, model)
     with torch.no_grad():
         model.backbone.head.bias[0] += 100
-    assert run(tmp_path, model).manifest["measured_in_this_call"] == 30
+    assert run(tmp_path, model).manifest.measured_in_this_call == 30
 
 
 class Scaled(nn.Module):
@@ -105,7 +105,7 @@ def test_a_damaged_manifest_stops_neither_a_run_nor_is_it_a_riddle(tmp_path):
     (tmp_path / "manifest.json").write_text('{"models": [')
     with pytest.raises(ipvit.InputError, match="or a damaged one"):
         ipvit.Run(tmp_path)
-    assert run(tmp_path).manifest["measured_in_this_call"] == 0
+    assert run(tmp_path).manifest.measured_in_this_call == 0
     assert json.loads((tmp_path / "manifest.json").read_text())["status"] == "done"
 
 

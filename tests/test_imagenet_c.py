@@ -85,9 +85,9 @@ def test_the_records_name_corruption_and_severity_and_the_files_are_not_cropped(
 def test_only_the_corruptions_and_severities_asked_for_are_measured(tmp_path):
     data = f"imagenet-c:{tree(tmp_path / 'c')}"
     run = run_on(data, tmp_path / "out", ipvit.Corruptions(corruptions=("fog",), severities=(2, 5)))
-    assert run.manifest["measured_in_this_call"] == 12
+    assert run.manifest.measured_in_this_call == 12
     run = run_on(data, tmp_path / "out", ipvit.Corruptions(corruptions=("fog", "pixelate"), severities=(2, 5)))
-    assert run.manifest["measured_in_this_call"] == 12
+    assert run.manifest.measured_in_this_call == 12
     assert set(run.tables["corruptions"]["corruption"]) == {"fog", "pixelate"}
 
 
@@ -95,7 +95,7 @@ def test_a_limit_counts_photos_and_takes_all_their_versions(tmp_path):
     data = tree(tmp_path / "c")
     run = run_on(f"imagenet-c:{data}", tmp_path / "out", limit=2)
     table = run.tables["corruptions"]
-    assert table.height == 15 and set(table["n_images"]) == {2} and run.manifest["limited"]
+    assert table.height == 15 and set(table["n_images"]) == {2} and run.manifest.limited
     clean = write_images(tmp_path / "clean", 3, 2)
     for i, c in np.ndindex(3, 2):
         next((clean / f"c{c}").glob(f"{i:03d}.*")).rename(clean / f"c{c}" / f"val_{i:04d}.JPEG")

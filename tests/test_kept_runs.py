@@ -113,4 +113,4 @@ def test_an_old_study_goes_on_where_it_was(tmp_path):
     study = tmp_path / "run" / "study.yaml"
     (tmp_path / "study.yaml").write_bytes(study.read_bytes())
     assert main(["run", str(tmp_path / "study.yaml"), "--out", str(tmp_path / "run"), "--json"]) == 0
-    assert ipvit.Run(tmp_path / "run").manifest["measured_in_this_call"] == 0
+    assert ipvit.Run(tmp_path / "run").manifest.measured_in_this_call == 0

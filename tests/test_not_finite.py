@@ -107,8 +107,8 @@ def measured(name: str, out: Path, sick: tuple[int, ...] = SICK, where: str = "t
 
 def told(run: ipvit.Run, name: str) -> str:
     """Return all that a run says of its numbers, beside them."""
-    skipped = [entry["reason"] for entry in run.manifest["skipped"]]
-    return "\n".join([*run.notes(name), *run.manifest["notes"], *skipped])
+    skipped = [entry.reason for entry in run.manifest.skipped]
+    return "\n".join([*run.notes(name), *run.manifest.notes, *skipped])
 
 
 @pytest.mark.parametrize("where", ["tokens", "logits"])
@@ -117,7 +117,7 @@ def test_every_experiment_says_so_and_averages_the_rest(name, where, tmp_path):
     run, healthy = measured(name, tmp_path / "sick", where=where), measured(name, tmp_path / "healthy", sick=())
     assert ("not finite" in told(run, name)) == (where == "tokens" or name not in OF_TOKENS), told(run, name)
     assert "not finite" not in told(healthy, name)
-    assert not run.manifest["failures"] and not healthy.manifest["failures"]
+    assert not run.manifest.failures and not healthy.manifest.failures
     for key, table in run.tables.items():
         for column in table.select(pl.selectors.float()).columns:
             values = table[column].drop_nulls()
@@ -161,7 +161,7 @@ def test_attacks_start_from_what_is_finite_and_leave_the_rest_wrong(tmp_path):
 def test_probes_are_fitted_without_what_is_not_finite_and_say_so(tmp_path):
     run = measured("probe", tmp_path)
     assert set(run.tables["probe-heads"]["train_images"]) == {22}
-    (note,) = run.manifest["notes"]
+    (note,) = run.manifest.notes
     assert note.startswith("2 images of memory were left out of the fit of net's heads, for example '5/03': ")
 
 

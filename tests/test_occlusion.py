@@ -382,8 +382,8 @@ def test_a_setting_that_concerns_random_masks_only_does_not_measure_salient_ones
         out = tmp_path / "out"
         return ipvit.run(experiment, models=quiet_vit(), data=photos(3), out=out, workers=0, progress=False)
 
-    assert run().manifest["measured_in_this_call"] == 3
-    assert run(mask_scope="batch", nested=True).manifest["measured_in_this_call"] == 0
+    assert run().manifest.measured_in_this_call == 3
+    assert run(mask_scope="batch", nested=True).manifest.measured_in_this_call == 0
 
 
 def test_python_the_command_line_and_a_study_measure_the_same(nets):

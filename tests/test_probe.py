@@ -259,7 +259,7 @@ def test_a_probed_backbone_without_classifier_is_a_model_for_every_experiment(tm
         ipvit.Position(),
     ]
     run = ipvit.run(experiments, models=model, data=data, out=tmp_path / "all", workers=0, progress=False)
-    assert not run.manifest["failures"]
+    assert not run.manifest.failures
     assert run.tables["shuffle"].filter(pl.col("cells") == 1)["top1"].to_list() == [100.0]
 
 
@@ -336,7 +336,7 @@ def test_a_network_that_breaks_while_features_are_read_fails_alone(tmp_path):
         ipvit.Probe(train=coloured(), last=()), models=[broken, vit()], data=coloured(8, 1), out=tmp_path, workers=0,
         progress=False,
     )  # fmt: skip
-    assert [failure["model"] for failure in run.manifest["failures"]] == ["broken"]
+    assert [failure.model for failure in run.manifest.failures] == ["broken"]
     assert set(run.tables["probe"]["model"]) == {"vit"}
 
 

@@ -37,7 +37,7 @@ SOLVER = ("steps", "gradient")
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("whole") / "run"
-    assert not whole_study.run(out, flush_seconds=10).manifest["failures"]
+    assert not whole_study.run(out, flush_seconds=10).manifest.failures
     return out
 
 

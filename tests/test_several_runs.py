@@ -48,7 +48,7 @@ def test_the_tables_of_two_data_sets_stand_below_each_other(two_sets):
     for folder, name in (("a", "CUB"), ("b", "photos")):
         alone = ipvit.Run(two_sets / folder).tables["probe"]
         assert table.filter(data_set=name).drop("data_set").equals(alone)
-    assert runs.manifest["images_used"] == 28 and runs.manifest["data"]["name"] == "CUB, photos"
+    assert runs.manifest.images_used == 28 and runs.manifest.data.name == "CUB, photos"
 
 
 def test_every_bar_is_a_head_on_the_last_blocks_of_a_data_set(two_sets):

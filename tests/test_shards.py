@@ -9,8 +9,8 @@ import pytest
 import ipvit
 from conftest import tiny_model
 from ipvit.cli import main
+from ipvit.core.share import Share
 from ipvit.data.dataset import MemoryDataset
-from ipvit.engine.distributed import Share
 from ipvit.engine.merge import merge
 from ipvit.engine.store import Store
 from test_cli import here  # noqa: F401 - a fixture
@@ -54,7 +54,7 @@ def test_shards_joined_are_the_single_run_bit_for_bit(tmp_path, count):
     for number in range(count, 0, -1):
         run(tmp_path / "parts", f"{number}/{count}")
     manifest = merge([tmp_path / "parts"], tmp_path / "parts")
-    assert manifest["status"] == "done" and not manifest["limited"] and manifest["images_used"] == 30
+    assert manifest.status == "done" and not manifest.limited and manifest.images_used == 30
     for experiment in ("occlusion", "shuffle"):
         assert records(tmp_path / "parts", experiment).equals(records(tmp_path / "whole", experiment))
     assert ipvit.Run(tmp_path / "parts").tables["occlusion"].equals(ipvit.Run(tmp_path / "whole").tables["occlusion"])
@@ -66,7 +66,7 @@ def test_a_limit_holds_for_all_shards_together(tmp_path):
     for number in (1, 2):
         run(tmp_path / "parts", f"{number}/2", limit=10)
     manifest = merge([tmp_path / "parts"], tmp_path / "parts")
-    assert manifest["limited"] and manifest["images_used"] == 10
+    assert manifest.limited and manifest.images_used == 10
     assert records(tmp_path / "parts").equals(records(tmp_path / "whole"))
 
 
@@ -83,12 +83,12 @@ def test_what_is_there_can_be_joined_and_the_rest_measured_in_another_division(t
     for number in (1, 3):
         run(tmp_path / "parts", f"{number}/3")
     manifest = merge([tmp_path / "parts"], tmp_path / "parts", partial=True)
-    assert manifest["status"] == "interrupted" and manifest["limited"]
-    measured = [run(tmp_path / "parts", f"{number}/2").manifest["measured_in_this_call"] for number in (1, 2)]
+    assert manifest.status == "interrupted" and manifest.limited
+    measured = [run(tmp_path / "parts", f"{number}/2").manifest.measured_in_this_call for number in (1, 2)]
     per_image = len(records(tmp_path / "whole")) // 30 + len(records(tmp_path / "whole", "shuffle")) // 30
-    assert sum(measured) == (30 - manifest["images_used"]) * per_image, "only what the first three have not"
+    assert sum(measured) == (30 - manifest.images_used) * per_image, "only what the first three have not"
     manifest = merge([tmp_path / "parts"], tmp_path / "parts")
-    assert manifest["status"] == "done" and manifest["images_used"] == 30
+    assert manifest.status == "done" and manifest.images_used == 30
     assert records(tmp_path / "parts").equals(records(tmp_path / "whole"))
 
 
@@ -108,7 +108,7 @@ def test_the_joined_folder_goes_on_as_a_single_run(tmp_path):
     run(tmp_path / "parts", "1/2")
     merge([tmp_path / "parts"], tmp_path / "parts", partial=True)
     manifest = run(tmp_path / "parts").manifest
-    assert 0 < manifest["measured_in_this_call"] < 30 * 9 and manifest["images_used"] == 30
+    assert 0 < manifest.measured_in_this_call < 30 * 9 and manifest.images_used == 30
     run(tmp_path / "whole")
     assert records(tmp_path / "parts").equals(records(tmp_path / "whole"))
 
@@ -174,8 +174,8 @@ def test_unreadable_images_of_all_shards_are_listed(tmp_path):
     for number in (1, 2):
         run(tmp_path / "parts", f"{number}/2", data=data)
     manifest = merge([tmp_path / "parts"], tmp_path / "parts")
-    assert [entry["image"] for entry in manifest["skipped"]] == ["c0/000.jpg", "c3/001.png"]
-    assert manifest["images_used"] == 18
+    assert [entry.image for entry in manifest.skipped] == ["c0/000.jpg", "c3/001.png"]
+    assert manifest.images_used == 18
 
 
 def test_data_read_from_the_front_is_divided_into_stretches(tmp_path):
@@ -243,7 +243,7 @@ def test_the_patches_of_shards_are_kept_and_serve_whoever_goes_on(tmp_path, monk
     for number in (1, 2):
         attacked(tmp_path / "parts", f"{number}/2")
     manifest = merge([tmp_path / "parts"], tmp_path / "parts")
-    assert manifest["status"] == "done" and manifest["notes"] == []
+    assert manifest.status == "done" and not manifest.notes
     assert records(tmp_path / "parts", "attack").equals(records(tmp_path / "whole", "attack"))
     assert files_in(tmp_path / "parts", "patches") == files_in(tmp_path / "whole", "patches") != {}
 
@@ -251,7 +251,7 @@ def test_the_patches_of_shards_are_kept_and_serve_whoever_goes_on(tmp_path, monk
 
     monkeypatch.setattr(patches, "train_patch", lambda *_, **__: pytest.fail("trained again"))
     more = attacked(tmp_path / "parts", limit=30)
-    assert more.manifest["measured_in_this_call"] > 0 and not more.manifest["failures"]
+    assert more.manifest.measured_in_this_call > 0 and not more.manifest.failures
 
 
 def test_files_that_belong_together_come_from_one_shard_and_a_contradiction_is_told_of(tmp_path):
@@ -267,6 +267,6 @@ def test_files_that_belong_together_come_from_one_shard_and_a_contradiction_is_t
     found = files_in(tmp_path / "parts", "patches")
     assert found["patches/net-1234/5pct.png"] == b"picture 1" and found["patches/net-1234/5pct.json"] == b"card 1"
     assert set(found) == {f"patches/net-1234/{name}" for name in ("5pct.png", "5pct.json", "only-1.png", "only-2.png")}
-    (note,) = manifest["notes"]
+    (note,) = manifest.notes
     assert note.startswith("the shards made 1 different files of the same names in patches/, for example patches/net-")
-    assert merge([tmp_path / "parts"], tmp_path / "parts")["notes"] == [note], "told once"
+    assert merge([tmp_path / "parts"], tmp_path / "parts").notes == (note,), "told once"

@@ -77,7 +77,7 @@ def test_killed_while_joining_nothing_is_lost_and_nothing_counts_twice(scattered
             Store(scattered).compact()
     assert len(parts(scattered)) == 9 - survivors
     assert Store(scattered).records("occlusion").equals(before)
-    assert run(scattered).manifest["measured_in_this_call"] == 0
+    assert run(scattered).manifest.measured_in_this_call == 0
     assert len(parts(scattered)) == 1 and Store(scattered).records("occlusion").equals(before)
 
 
@@ -94,7 +94,7 @@ def test_a_damaged_part_is_not_joined_and_not_deleted(scattered):
     victim.write_bytes(victim.read_bytes()[:-1] + b"?")
     Store(scattered).compact()
     assert victim.exists() and len(parts(scattered)) == 2
-    assert run(scattered).manifest["measured_in_this_call"] == lost
+    assert run(scattered).manifest.measured_in_this_call == lost
     assert len(parts(scattered)) == 1 and victim.with_suffix(".damaged").exists()
 
 
@@ -150,7 +150,7 @@ def test_a_disk_that_fails_ends_the_run_and_keeps_what_was_written(tmp_path, mon
     assert "\n" not in str(raised.value) and os.strerror(number) in str(raised.value)
     assert len(parts(tmp_path)) == 3
     again = run(tmp_path)
-    assert again.manifest["measured_in_this_call"] == 30 * 7 - 3 * 4 * 7
+    assert again.manifest.measured_in_this_call == 30 * 7 - 3 * 4 * 7
     assert again.records("occlusion").equals(run(tmp_path / "fresh").records("occlusion"))
 
 
@@ -235,7 +235,7 @@ def test_a_network_drive_that_refuses_every_rename_ends_the_run_and_the_next_one
             run(tmp_path / "drive", flush_seconds=0)
     kept = Store(tmp_path / "drive").records("occlusion").height
     again = run(tmp_path / "drive")
-    assert 0 < kept < 30 * 7 and again.manifest["measured_in_this_call"] == 30 * 7 - kept
+    assert 0 < kept < 30 * 7 and again.manifest.measured_in_this_call == 30 * 7 - kept
     assert again.records("occlusion").equals(run(tmp_path / "fresh").records("occlusion"))
 
 
@@ -255,7 +255,7 @@ def test_files_that_the_system_lets_grow_no_further_end_the_run_and_lose_nothing
     assert not list((tmp_path / "full").rglob("*.tmp"))
     again = run(tmp_path / "full")
     assert again.records("occlusion").equals(run(tmp_path / "fresh").records("occlusion"))
-    assert not again.manifest["damaged"]
+    assert not again.manifest.damaged
 
 
 def test_a_folder_that_cannot_be_written_is_refused_in_one_line(tmp_path, monkeypatch):
@@ -300,10 +300,10 @@ def test_any_damage_to_a_part_is_noticed_and_measured_again(scattered, damage):
     assert len(left.damaged) == 2 and lost > 0
     assert any("2 damaged part files were left out" in note for note in ipvit.Run(scattered).notes("occlusion"))
     again = run(scattered)
-    assert again.manifest["measured_in_this_call"] == lost and len(again.manifest["damaged"]) == 2
+    assert again.manifest.measured_in_this_call == lost and len(again.manifest.damaged) == 2
     assert Store(scattered).records("occlusion").equals(before)
     assert len(list(scattered.glob("records/*/*/*.damaged"))) == 2, "put aside, not deleted"
-    assert run(scattered).manifest["measured_in_this_call"] == 0
+    assert run(scattered).manifest.measured_in_this_call == 0
 
 
 @pytest.mark.parametrize("hours", [[0, -48, 24, -1], [10**6, -(10**7), 3, 0]])
@@ -381,4 +381,4 @@ def test_a_file_system_without_locks_is_told_of(tmp_path, monkeypatch):
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(lock.fcntl, "flock", unsupported)
-    assert run(tmp_path).manifest["notes"] == ["this file system has no locks: never start two runs on one folder"]
+    assert run(tmp_path).manifest.notes == ("this file system has no locks: never start two runs on one folder",)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ipvit.api import run_study
-from ipvit.engine.study import make_study
+from ipvit.core.run_config import RunConfig
+from ipvit.engine.study import Study, make_study
 from ipvit.errors import InputError
 
 STUDY = {
@@ -16,9 +17,13 @@ STUDY = {
 }
 
 
+def quiet(content: dict) -> Study:
+    return make_study(content).with_options(RunConfig(progress=False))
+
+
 def test_an_experiment_is_run_on_the_models_it_names_and_the_others_on_all(tmp_path):
     experiments = {"shuffle": {"grids": ["2x2"], "models": ["CNN"]}, "position": {}}
-    run = run_study(make_study(STUDY | {"experiments": experiments}), tmp_path, progress=False)
+    run = run_study(quiet(STUDY | {"experiments": experiments}), tmp_path)
     assert set(run.tables["shuffle"]["model"]) == {"CNN"}
     assert set(run.tables["position"]["model"]) == {"demo:deit_micro", "CNN"}
     assert "CNN" in (tmp_path / "study.yaml").read_text()
@@ -26,7 +31,7 @@ def test_an_experiment_is_run_on_the_models_it_names_and_the_others_on_all(tmp_p
 
 def test_a_model_can_be_named_as_it_is_loaded(tmp_path):
     experiments = {"shuffle": {"grids": ["2x2"], "models": ["demo:resnet_micro"]}}
-    run = run_study(make_study(STUDY | {"experiments": experiments}), tmp_path, progress=False)
+    run = run_study(quiet(STUDY | {"experiments": experiments}), tmp_path)
     assert set(run.tables["shuffle"]["model"]) == {"CNN"}
 
 
@@ -38,8 +43,8 @@ def test_a_model_the_study_does_not_have_is_named():
 
 def test_shape_bias_can_be_measured_on_stimuli_beside_the_studys_images(tmp_path):
     experiments = {"shape-bias": {"stimuli": "demo:trifeature/cue-conflict"}, "shuffle": {"grids": ["2x2"]}}
-    run = run_study(make_study(STUDY | {"experiments": experiments}), tmp_path, progress=False)
+    run = run_study(quiet(STUDY | {"experiments": experiments}), tmp_path)
     assert run.tables["shape-bias"]["n_images"].to_list() == [8, 8]
     assert set(run.records("shape-bias")["image"].cast(str)).isdisjoint(run.records("shuffle")["image"].cast(str))
-    again = run_study(make_study(STUDY | {"experiments": experiments}), tmp_path, progress=False)
+    again = run_study(quiet(STUDY | {"experiments": experiments}), tmp_path)
     assert again.tables["shape-bias"].equals(run.tables["shape-bias"])

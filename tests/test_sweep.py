@@ -107,7 +107,7 @@ def test_raising_the_runs_computes_only_the_new_ones(tmp_path):
     run = ipvit.run(
         small_occlusion(runs=5), models=tiny_model(), data=photos(), out=tmp_path, workers=0, progress=False
     )
-    assert run.manifest["measured_in_this_call"] == 30 * 3 * 2
+    assert run.manifest.measured_in_this_call == 30 * 3 * 2
     assert len(list(tmp_path.glob("records/*/*/*"))) == 1, "the parts of both calls are one"
     fresh = measured(small_occlusion(runs=5), tiny_model(), photos(), tmp_path / "fresh")
     assert run.records("occlusion").equals(fresh)
@@ -116,7 +116,7 @@ def test_raising_the_runs_computes_only_the_new_ones(tmp_path):
 def test_a_second_call_measures_nothing(tmp_path):
     measured(small_occlusion(), tiny_model(), photos(), tmp_path)
     again = ipvit.run(small_occlusion(), models=tiny_model(), data=photos(), out=tmp_path, workers=0, progress=False)
-    assert again.manifest["measured_in_this_call"] == 0
+    assert again.manifest.measured_in_this_call == 0
 
 
 def test_raising_the_limit_adds_images_and_marks_the_run(tmp_path):
@@ -126,9 +126,9 @@ def test_raising_the_limit_adds_images_and_marks_the_run(tmp_path):
         )
 
     few, more = limited(10), limited(20)
-    assert few.manifest["limited"] and few.manifest["images_used"] == 10
-    assert more.manifest["measured_in_this_call"] == 10 * 7
-    assert limited(30).manifest["limited"] is False
+    assert few.manifest.limited and few.manifest.images_used == 10
+    assert more.manifest.measured_in_this_call == 10 * 7
+    assert limited(30).manifest.limited is False
 
 
 def test_other_weights_another_seed_or_precision_are_measured_anew(tmp_path):
@@ -137,9 +137,9 @@ def test_other_weights_another_seed_or_precision_are_measured_anew(tmp_path):
         run = ipvit.run(
             small_occlusion(), models=tiny_model(0), data=photos(), out=tmp_path, workers=0, progress=False, **options
         )
-        assert run.manifest["measured_in_this_call"] == 30 * 7
+        assert run.manifest.measured_in_this_call == 30 * 7
     run = ipvit.run(small_occlusion(), models=tiny_model(1), data=photos(), out=tmp_path, workers=0, progress=False)
-    assert run.manifest["measured_in_this_call"] == 30 * 7
+    assert run.manifest.measured_in_this_call == 30 * 7
     assert run.records("occlusion")["model"].unique().sort().to_list() != ["tiny"], "one name, two networks"
 
 
@@ -206,9 +206,9 @@ def test_a_failing_model_is_recorded_and_the_rest_goes_on(tmp_path):
     run = ipvit.run(
         small_occlusion(), models=[broken, tiny_model()], data=photos(), out=tmp_path, workers=0, progress=False
     )
-    (failure,) = run.manifest["failures"]
-    assert failure["model"] == "broken" and "this network is broken" in failure["error"]
-    assert run.manifest["status"] == "failed"
+    (failure,) = run.manifest.failures
+    assert failure.model == "broken" and "this network is broken" in failure.error
+    assert run.manifest.status == "failed"
     assert run.records("occlusion")["model"].unique().to_list() == ["tiny"]
 
 
@@ -242,8 +242,8 @@ def test_unreadable_images_are_listed_and_left_out(tmp_path):
     whole = (root / "c1" / "000.jpg").read_bytes()
     (root / "c1" / "cut.jpg").write_bytes(whole[: len(whole) // 2])
     run = ipvit.run(small_occlusion(), models=tiny_model(), data=root, out=tmp_path / "out", workers=1, progress=False)
-    assert [entry["image"] for entry in run.manifest["skipped"]] == ["c0/broken.jpg", "c1/cut.jpg"]
-    assert run.manifest["images_used"] == 20 and run.tables["occlusion"]["n_images"].unique().to_list() == [20]
+    assert [entry.image for entry in run.manifest.skipped] == ["c0/broken.jpg", "c1/cut.jpg"]
+    assert run.manifest.images_used == 20 and run.tables["occlusion"]["n_images"].unique().to_list() == [20]
     with pytest.raises(ipvit.InputError, match="unreadable image 'c0/broken.jpg'"):
         ipvit.run(
             small_occlusion(), models=tiny_model(), data=root, out=tmp_path / "strict", workers=0, strict=True,
@@ -283,4 +283,4 @@ def test_a_model_that_cannot_do_an_experiment_is_left_out_or_refused_by_the_name
         workers=0, progress=False,
     )  # fmt: skip
     assert run.tables["attention"]["model"].unique().to_list() == ["demo:deit_micro"]
-    assert "attention needs the capability attention, which plain does not offer" in run.manifest["left_out"][0]
+    assert "attention needs the capability attention, which plain does not offer" in run.manifest.left_out[0]

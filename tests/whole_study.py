@@ -149,7 +149,7 @@ def _attend(out: Path, options: dict[str, Any]) -> None:
 
 def write_tables(results: ipvit.Run) -> None:
     """Write the tables as a report does, without drawing anything."""
-    assert not results.manifest["failures"], results.manifest["failures"]
+    assert not results.manifest.failures, results.manifest.failures
     for name, analysis in results.analyses.items():
         for key, table in results.tables_of(name).items():
             write_table(table, results.out / "tables" / key, analysis.columns)

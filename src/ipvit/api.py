@@ -6,15 +6,15 @@ import functools
 from collections.abc import Sequence
 from pathlib import Path
 
+from ipvit.core.run_config import Backend, Precision, RunConfig
 from ipvit.data import load_dataset
 from ipvit.data.dataset import Dataset
-from ipvit.engine.distributed import Share, launched
+from ipvit.engine.distributed import launched
 from ipvit.engine.run import execute, shard_folder
-from ipvit.engine.store import FLUSH_SECONDS
 from ipvit.engine.study import DataEntry, ExperimentEntry, ModelEntry, Study, study_text
-from ipvit.engine.sweep import Settings
-from ipvit.errors import InputError, shown
+from ipvit.errors import InputError
 from ipvit.experiments.base import BindContext, Experiment
+from ipvit.faults import validated
 from ipvit.models.loading import load_model
 from ipvit.models.model import Model
 from ipvit.results import Run
@@ -31,14 +31,14 @@ def run(
     batch_size: int | None = None,
     workers: int | None = None,
     device: str = "auto",
-    precision: str = "fp32",
-    backend: str = "torch",
+    precision: Precision = "fp32",
+    backend: Backend = "torch",
     compile: bool = False,  # noqa: A002 - the name of the option everywhere
     strict: bool = False,
     shard: str | None = None,
     fresh: bool = False,
     progress: bool = True,
-    flush_seconds: float = FLUSH_SECONDS,
+    flush_seconds: float = 10.0,
 ) -> Run:
     """Run experiments on models over one data set, or continue a run.
 
@@ -75,49 +75,68 @@ def run(
     listed = [models] if isinstance(models, Model | str) else list(models)
     if not chosen or not listed:
         raise InputError("at least one experiment and one model are needed")
-    for name, value, least in (("limit", limit, 1), ("batch_size", batch_size, 1), ("workers", workers, 0)):
-        if value is not None and value < least:
-            raise InputError(f"{name} must be at least {least}, not {value}")
-    if not isinstance(seed, int) or not -(2**63) <= seed < 2**63:  # what a column of the records holds
-        raise InputError(f"seed must be a whole number from {-(2**63)} to {2**63 - 1}, not {shown(seed)}")
-    folder = Path(out) if out is not None else Path("runs") / "-".join(experiment.name for experiment in chosen)
-    share = Share.parse(shard) if shard else Share()
-    settings = Settings(seed, limit, batch_size, workers, device, precision, backend, compile, strict, share)
+    config = validated(
+        RunConfig,
+        {
+            "seed": seed,
+            "limit": limit,
+            "batch_size": batch_size,
+            "workers": workers,
+            "device": device,
+            "precision": precision,
+            "backend": backend,
+            "compile": compile,
+            "strict": strict,
+            "shard": shard,
+            "fresh": fresh,
+            "progress": progress,
+            "flush_seconds": flush_seconds,
+        },
+    )
+    whole = Path(out) if out is not None else Path("runs") / "-".join(experiment.name for experiment in chosen)
+    folder, known = shard_folder(whole, config.share)
     with launched() as team:
         images = data if isinstance(data, Dataset) else team.in_turn(lambda: load_dataset(data))
         networks = team.in_turn(lambda: [load_model(m) if isinstance(m, str) else m for m in listed])
-        study = Study.model_construct(
-            models=[ModelEntry(name=model.name) for model in networks],
-            data=DataEntry(name=images.name),
-            experiments=[ExperimentEntry(name=experiment.name) for experiment in chosen],
-            seed=seed,
-            limit=limit,
-            precision=precision,
-            backend=backend,  # pyright: ignore[reportArgumentType]
+        text = study_text(
+            [ModelEntry(name=model.name) for model in networks],
+            DataEntry(name=images.name),
+            [(ExperimentEntry(name=experiment.name), experiment) for experiment in chosen],
+            config,
         )
-        folder, known = shard_folder(folder, share)
         manifest = execute(
-            chosen, networks, images, folder, settings, context=bind_context(),
-            study_yaml=study_text(study, chosen), fresh=fresh, progress=progress, flush_seconds=flush_seconds,
-            team=team, known=known,
-        )  # fmt: skip
+            chosen,
+            networks,
+            images,
+            folder,
+            config,
+            context=bind_context(),
+            study_yaml=text,
+            team=team,
+            known=known,
+        )
     return Run(folder, chosen, manifest)
 
 
-def run_study(
-    study: Study, out: str | Path, *, shard: str | None = None, fresh: bool = False, progress: bool = True
-) -> Run:
+def run_study(study: Study, out: str | Path) -> Run:
     """Run a study read by :func:`ipvit.engine.study.read_study`; see :func:`run`."""
     selected = study.make_experiments()
     experiments = [entry.experiment for entry in selected]
-    share = Share.parse(shard) if shard else Share()
+    folder, known = shard_folder(Path(out), study.share)
+    text = study_text(study.models, study.data, zip(study.experiments, experiments, strict=True), study)
     with launched() as team:
         data, models = team.in_turn(lambda: load_study(study))
-        folder, known = shard_folder(Path(out), share)
         manifest = execute(
-            selected, models, data, folder, settings_of(study, share), context=bind_context(study.data),
-            study_yaml=study_text(study, experiments), fresh=fresh, progress=progress, team=team, known=known,
-        )  # fmt: skip
+            selected,
+            models,
+            data,
+            folder,
+            study,
+            context=bind_context(study.data),
+            study_yaml=text,
+            team=team,
+            known=known,
+        )
     return Run(folder, experiments, manifest)
 
 
@@ -134,11 +153,3 @@ def bind_context(entry: DataEntry | None = None) -> BindContext:
         return BindContext(load_dataset)
     options = {"root": entry.root, "decoder": entry.decoder, "classes": entry.classes}
     return BindContext(functools.partial(load_dataset, **options))
-
-
-def settings_of(study: Study, share: Share) -> Settings:
-    """Return how a study is run."""
-    return Settings(
-        study.seed, study.limit, study.batch_size, study.workers, study.device, study.precision, study.backend,
-        study.compile, study.strict, share,
-    )  # fmt: skip

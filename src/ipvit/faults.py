@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, TypeVar, get_args
 
-from ipvit.errors import did_you_mean, printable, shown
+from pydantic import BaseModel, ValidationError
 
-if TYPE_CHECKING:
-    from pydantic import ValidationError
+from ipvit.errors import InputError, did_you_mean, printable, shown
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def validated(kind: type[M], values: Mapping[str, Any], where: str = "") -> M:
+    """Return a pydantic model of values that a user gave.
+
+    Args:
+        kind: the model's class.
+        values: by the names of its fields.
+        where: what the message begins with, such as the file that the values stand in.
+
+    Raises:
+        InputError: a field is unknown or missing, or a value does not fit.
+    """
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        raise InputError(f"{where}: {explain(error, kind)}" if where else explain(error, kind)) from None
 
 
 def explain(error: ValidationError, kind: Any) -> str:
@@ -18,7 +36,8 @@ def explain(error: ValidationError, kind: Any) -> str:
     path = printable(".".join(str(part) for part in place))
     more = f" (and {error.error_count() - 1} more faults)" if error.error_count() > 1 else ""
     if fault["type"] == "extra_forbidden":
-        known = list(_model_at(kind, place[:-1]).model_fields)
+        fields = _model_at(kind, place[:-1]).model_fields
+        known = [name for name, field in fields.items() if not field.exclude]
         return f"there is no {path!r}.{did_you_mean(str(place[-1]), known)} Known: {', '.join(known)}{more}"
     text = fault_text(fault)
     if fault["type"] in ("missing", "too_short", "too_long") or text.startswith(("must", "cannot")):

@@ -14,6 +14,7 @@ import polars as pl
 from ipvit.analysis.aggregate import PAPER
 from ipvit.analysis.base import Analysis
 from ipvit.analysis.reduction import Reduction
+from ipvit.core.manifest import Manifest
 from ipvit.engine.examples import Picture, read_examples
 from ipvit.engine.manifest import read_manifest
 from ipvit.engine.run import STUDY
@@ -22,7 +23,6 @@ from ipvit.engine.study import read_study
 from ipvit.errors import InputError
 from ipvit.experiments.base import Experiment
 from ipvit.experiments.registry import experiment_class, experiment_names
-from ipvit.models.sources.common import UNTRAINED
 from ipvit.own_code import OWN_FILE
 from ipvit.report.paper import reference
 
@@ -70,7 +70,7 @@ class Run:
     """
 
     def __init__(
-        self, out: str | Path, experiments: Sequence[Experiment] | None = None, manifest: dict[str, Any] | None = None
+        self, out: str | Path, experiments: Sequence[Experiment] | None = None, manifest: Manifest | None = None
     ) -> None:
         self.out = Path(out)
         found = manifest or read_manifest(self.out)
@@ -113,11 +113,11 @@ class Run:
 
     def _wanted(self, name: str) -> dict[str, Any]:
         """Return the values that columns of the records of this run have."""
-        subject = self.manifest.get("subjects", {}).get(name, self.manifest["data"])
+        subject = self.manifest.subject(name)
         return {
-            "data": subject["fingerprint"],
-            "seed": self.manifest["seed"],
-            "precision": subject.get("precision", self.manifest["precision"]),
+            "data": subject.fingerprint,
+            "seed": self.manifest.seed,
+            "precision": subject.precision,
             "version": self.analyses[name].version,
         }
 
@@ -146,7 +146,7 @@ class Run:
     def pictures(self, name: str) -> dict[str, list[Picture]]:
         """Return the pictures of an experiment's conditions by model, in the models' order."""
         found = read_examples(self.out, name)
-        order = [model["name"] for model in self.manifest["models"]]
+        order = [model.name for model in self.manifest.models]
         return {
             model: found[model] for model in sorted(found, key=lambda m: (order.index(m) if m in order else 999, m))
         }
@@ -224,7 +224,7 @@ class Run:
 
     def _networks(self, models: Iterable[str]) -> list[str]:
         """Leave out models with random weights: under the paper's name they are not the paper's network."""
-        untrained = {model["name"] for model in self.manifest["models"] if model["source"].endswith(UNTRAINED)}
+        untrained = {model.name for model in self.manifest.models if model.untrained}
         return [model for model in models if model not in untrained]
 
     def _notes(
@@ -257,10 +257,10 @@ class Run:
 
         Different weights under one name are told apart.
         """
-        names = {model["digest"]: model["name"] for model in self.manifest["models"]}
+        names = {model.digest: model.name for model in self.manifest.models}
         labels: dict[str, str] = {}
         for weights, model in there:
-            label = names.get(weights, model)
+            label = str(names.get(weights, model))
             taken = {text for digest, text in labels.items() if digest != weights}
             labels[weights] = f"{label} #{weights[:4]}" if label in taken else label
         order = {digest: number for number, digest in enumerate(names)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ import polars as pl
 from ipvit.analysis.aggregate import PAPER
 from ipvit.analysis.base import Analysis
 from ipvit.analysis.data_names import data_set
+from ipvit.core.manifest import RunSummary, Status, UsedData
 from ipvit.data.dataset import fingerprint
 from ipvit.engine.manifest import MANIFEST
 from ipvit.results import Run
@@ -53,7 +54,7 @@ class Runs:
         for run in self.runs:
             self.analyses = {**run.analyses, **self.analyses}
         self.labels = _labels(self.runs)
-        self.manifest = _manifest(self.runs, self.labels)
+        self.manifest = _summary(self.runs, self.labels)
 
     @functools.cached_property
     def tables(self) -> dict[str, pl.DataFrame]:
@@ -128,7 +129,7 @@ class Runs:
 
 def _labels(runs: Sequence[Run]) -> list[str]:
     """Name runs by their data, and by their folder too where one model was measured on it more than once."""
-    names = [data_set(run.manifest["data"]["name"]) for run in runs]
+    names = [data_set(run.manifest.data.name) for run in runs]
     labels = []
     for run, name in zip(runs, names, strict=True):
         alike = [other for other, its in zip(runs, names, strict=True) if its == name and other is not run]
@@ -138,8 +139,8 @@ def _labels(runs: Sequence[Run]) -> list[str]:
 
 def _overlap(run: Run, other: Run) -> bool:
     """Whether two runs on data of one name may not stand below one name."""
-    used = [(r.manifest["data"]["fingerprint"], r.manifest["images_used"], r.manifest["seed"]) for r in (run, other)]
-    models = [{model["digest"] for model in r.manifest["models"]} for r in (run, other)]
+    used = [(r.manifest.data.fingerprint, r.manifest.images_used, r.manifest.seed) for r in (run, other)]
+    models = [{model.digest for model in r.manifest.models} for r in (run, other)]
     same_experiment = not set(run.analyses).isdisjoint(other.analyses)
     return used[0] != used[1] or (same_experiment and not models[0].isdisjoint(models[1]))
 
@@ -151,38 +152,43 @@ def _leading(table: pl.DataFrame) -> pl.DataFrame:
     return table.select(DATA_SET, pl.exclude(DATA_SET))
 
 
-def _manifest(runs: Sequence[Run], labels: Sequence[str]) -> dict[str, Any]:
-    """Return one manifest for the page of several runs."""
+def _summary(runs: Sequence[Run], labels: Sequence[str]) -> RunSummary:
+    """Return what the page says of several runs; the machine and the versions are the first run's."""
     all_of = [run.manifest for run in runs]
-    models = {model["digest"]: model for manifest in all_of for model in manifest["models"]}
-    sets = {label: manifest["data"] for label, manifest in zip(labels, all_of, strict=True)}
-    used = {label: manifest["images_used"] for label, manifest in zip(labels, all_of, strict=True)}
-    unfinished = [manifest["status"] for manifest in all_of if manifest["status"] != "done"]
-    return {
-        **all_of[0],
-        "status": (unfinished or ["done"])[0],
-        "finished": max(manifest["finished"] for manifest in all_of),
-        "seconds": sum(manifest["seconds"] for manifest in all_of),
-        "experiments": list(dict.fromkeys(name for run in runs for name in run.analyses)),
-        "models": list(models.values()),
-        "data": {
-            "name": ", ".join(sets),
-            "fingerprint": fingerprint(*(data["fingerprint"] for data in sets.values())),
-            "images": sum(data["images"] for data in sets.values()),
-            "classes": None,
-        },
-        "selected": sum(used.values()),
-        "images_used": sum(used.values()),
-        "limited": any(manifest["limited"] for manifest in all_of),
-        "skipped": [skipped for manifest in all_of for skipped in manifest["skipped"]],
-        "failures": [failure for manifest in all_of for failure in manifest["failures"]],
-        "notes": [note for manifest in all_of for note in manifest.get("notes", [])],
-        "left_out": [sentence for manifest in all_of for sentence in manifest.get("left_out", [])],
-        "seed": _all_values(manifest["seed"] for manifest in all_of),
-        "precision": _all_values(manifest["precision"] for manifest in all_of),
-        "device": _all_values(manifest["device"] for manifest in all_of),
-    }
+    models = {model.digest: model for manifest in all_of for model in manifest.models}
+    sets = {label: manifest.data for label, manifest in zip(labels, all_of, strict=True)}
+    used = {label: manifest.images_used for label, manifest in zip(labels, all_of, strict=True)}
+    unfinished: list[Status] = [manifest.status for manifest in all_of if manifest.status != "done"]
+    return RunSummary(
+        status=unfinished[0] if unfinished else "done",
+        finished=max(manifest.finished for manifest in all_of),
+        seconds=min(sum(manifest.seconds for manifest in all_of), 1e12),
+        experiments=tuple(dict.fromkeys(name for run in runs for name in run.analyses)),
+        models=tuple(models.values()),
+        data=UsedData(
+            name=", ".join(sets),
+            fingerprint=fingerprint(*(data.fingerprint for data in sets.values())),
+            images=_total(data.images for data in sets.values()),
+        ),
+        selected=_total(used.values()),
+        images_used=_total(used.values()),
+        limited=any(manifest.limited for manifest in all_of),
+        skipped=tuple(skipped for manifest in all_of for skipped in manifest.skipped),
+        failures=tuple(failure for manifest in all_of for failure in manifest.failures),
+        notes=tuple(note for manifest in all_of for note in manifest.notes),
+        left_out=tuple(sentence for manifest in all_of for sentence in manifest.left_out),
+        seed=_all_values(manifest.seed for manifest in all_of),
+        precision=_all_values(manifest.precision for manifest in all_of),
+        device=_all_values(manifest.device for manifest in all_of),
+        versions=all_of[0].versions,
+        hardware=all_of[0].hardware,
+    )
 
 
-def _all_values(values: Iterator[Any]) -> str:
+def _total(counts: Iterable[int]) -> int:
+    """Return a sum that a manifest can hold: a damaged one may name any number."""
+    return min(sum(counts), 2**63 - 1)
+
+
+def _all_values(values: Iterator[object]) -> str:
     return ", ".join(dict.fromkeys(str(value) for value in values))

@@ -129,8 +129,7 @@ def _measure(keys: dict[str, Any], out: Path, options: RunOptions) -> tuple[Run,
     from ipvit.commands.measure import complain, print_tables
     from ipvit.engine.study import make_study
 
-    study = make_study(keys | options.given())
-    results = run_study(study, out, fresh=options.fresh, progress=not options.json)
+    results = run_study(make_study(keys).with_options(options.config()), out)
     if not options.json:
         print_tables(results)
     results.report()
@@ -178,9 +177,10 @@ def _print_studies(
     parts: Sequence[Part], given: dict[str, str], files: dict[str, str], models: Sequence[str], options: RunOptions
 ) -> int:
     studies = []
+    given_options = options.config().model_dump(mode="json", exclude_unset=True)
     for part in parts:
         place = given.get(part.data, f"PATH-OF-{part.data.upper()}")
-        studies.append(part.keys(data_name(part.data, place), files, models) | options.given())
+        studies.append(part.keys(data_name(part.data, place), files, models) | given_options)
     sys.stdout.write(yaml.safe_dump_all(studies, sort_keys=False, allow_unicode=True))
     return 0
 
@@ -218,7 +218,7 @@ def _together(runs: Sequence[Run]) -> tuple[pl.DataFrame, list[str]]:
         if strangers:
             known = "is no network" if len(strangers) == 1 else "are no networks"
             notes.append(f"{', '.join(strangers)} {known} of the paper: nothing to compare with")
-        if len(strangers) < len(run.manifest["models"]):
+        if len(strangers) < len(run.manifest.models):
             notes += comparison.notes(run.manifest)
     return table, [*dict.fromkeys(notes)]
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import inspect
-import types
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, get_origin
 
 from cyclopts import App, Parameter
 
 from ipvit.commands.measure import measure
-from ipvit.commands.options import PROTOCOL, RunOptions, Subject
+from ipvit.commands.options import PROTOCOL, RunOptions, Subject, plain_type
+from ipvit.engine.study import make_study
 from ipvit.experiments.base import Experiment
 from ipvit.experiments.registry import experiment_class, experiment_names
 
@@ -22,8 +22,8 @@ def command_for(name: str) -> Callable[..., int]:
 
     def command(subject: Subject, options: RunOptions | None = None, **parameters: Any) -> int:
         options = options or RunOptions()
-        keys = subject.study_keys() | {"experiments": [{"name": name, "parameters": parameters}]} | options.given()
-        return measure(keys, options, default_out=Path("runs") / kind.name)
+        study = make_study(subject.study_keys() | {"experiments": [{"name": name, "parameters": parameters}]})
+        return measure(study, options, default_out=Path("runs") / kind.name)
 
     command.__doc__ = f"{kind.heading()}.\n\n{kind.question}"
     keyword = inspect.Parameter.KEYWORD_ONLY
@@ -54,7 +54,7 @@ def __getattr__(name: str) -> Callable[..., int]:
 
 
 def _option(annotation: Any, text: str | None) -> Any:
-    plain = _plain(annotation)
+    plain = plain_type(annotation)
     several = get_origin(plain) in (tuple, list)
     parameter = Parameter(
         help=text,
@@ -72,18 +72,3 @@ def _default(value: Any) -> str:
         if isinstance(value, tuple | list)
         else str(value)
     )
-
-
-def _plain(annotation: Any) -> Any:
-    """Return a type without the constraints that pydantic checks: they would be checked twice, with other words."""
-    origin = get_origin(annotation)
-    if origin is Annotated:
-        return _plain(get_args(annotation)[0])
-    items = tuple(item if item is Ellipsis else _plain(item) for item in get_args(annotation))
-    if origin is tuple:
-        return tuple[items]
-    if origin is list:
-        return list[items]
-    if origin in (Union, types.UnionType):
-        return Union[items]  # noqa: UP007 - made from a tuple
-    return annotation

@@ -9,7 +9,7 @@ from typing import Any
 
 from ipvit.api import run_study
 from ipvit.commands.options import Flag, RunOptions
-from ipvit.engine.study import Study, make_study, read_study
+from ipvit.engine.study import Study, read_study
 from ipvit.results import Run
 from ipvit.several_runs import Runs
 from ipvit.terminal import Terminal, print_json
@@ -26,10 +26,7 @@ def run(study: Path, /, *, options: RunOptions | None = None) -> int:
         A YAML file: models, data, experiments.
     """
     options = options or RunOptions()
-    loaded = read_study(study)
-    return measure(
-        loaded.model_dump(exclude_unset=True) | options.given(), options, default_out=Path("runs") / study.stem
-    )
+    return measure(read_study(study), options, default_out=Path("runs") / study.stem)
 
 
 def demo(*, options: RunOptions | None = None, open: Flag = False) -> int:  # noqa: A002
@@ -41,19 +38,17 @@ def demo(*, options: RunOptions | None = None, open: Flag = False) -> int:  # no
         Open the report in the browser afterwards.
     """
     options = options or RunOptions()
-    loaded = read_study(DEMO)
     out = options.out or Path("ipvit-demo")
-    code = measure(loaded.model_dump(exclude_unset=True) | options.given(), options, default_out=out)
+    code = measure(read_study(DEMO), options, default_out=out)
     if open:
         webbrowser.open((out / "report.html").absolute().as_uri())
     return code
 
 
-def measure(keys: dict[str, Any], options: RunOptions, *, default_out: Path) -> int:
-    """Run a study given as a mapping, print its tables, write its report; return the exit code."""
-    study: Study = make_study(keys)
+def measure(study: Study, options: RunOptions, *, default_out: Path) -> int:
+    """Run a study with the options given, print its tables, write its report; return the exit code."""
     out = options.out or (Path(study.out) if study.out else default_out)
-    results = run_study(study, out, shard=options.shard, fresh=options.fresh, progress=not options.json)
+    results = run_study(study.with_options(options.config()), out)
     if int(os.environ.get("RANK", "0")) > 0:
         return 0  # one of several processes; the first one tells
     tell(results, json=options.json)
@@ -75,7 +70,7 @@ def _json_of(results: Run | Runs) -> dict[str, Any]:
     from ipvit.report import to_records
 
     content = {name: to_records(table) for name, table in results.tables.items()}
-    limited = {"limited": results.manifest["limited"], "images_used": results.manifest["images_used"]}
+    limited = {"limited": results.manifest.limited, "images_used": results.manifest.images_used}
     differences = {name: to_records(table) for name, table in results.differences.items()}
     notes = {name: said for name in results.analyses if (said := results.notes(name))}
     return {"tables": content, "differences": differences, **limited, "notes": notes}
@@ -88,8 +83,8 @@ def print_tables(results: Run | Runs) -> None:
 
     console = Terminal()
     manifest = results.manifest
-    used, whole = manifest["images_used"], manifest["data"]["images"]
-    if manifest["limited"]:
+    used, whole = manifest.images_used, manifest.data.images
+    if manifest.limited:
         console.print(f"limited run: {used:,} of {whole:,} images", style="bold yellow")
     for name, analysis in results.analyses.items():
         tables = {key: table for key, table in results.tables.items() if key == name or key.startswith(f"{name}-")}
@@ -106,26 +101,30 @@ def print_tables(results: Run | Runs) -> None:
 def complain(results: Run) -> bool:
     """Print warnings and failures on standard error; return whether something failed."""
     console = Terminal(stderr=True)
-    skipped, failures = results.manifest["skipped"], results.manifest["failures"]
-    if skipped:
-        first = skipped[0]
+    manifest = results.manifest
+    if manifest.skipped:
+        first = manifest.skipped[0]
         console.print(
-            f"ipvit: warning: {len(skipped)} unreadable images left out, for example {first['image']!r} "
-            f"({first['reason']}); all are in manifest.json",
-            style="yellow", highlight=False, soft_wrap=True,
-        )  # fmt: skip
-    if damaged := results.manifest.get("damaged"):
+            f"ipvit: warning: {len(manifest.skipped)} unreadable images left out, for example {first.image!r} "
+            f"({first.reason}); all are in manifest.json",
+            style="yellow",
+            highlight=False,
+            soft_wrap=True,
+        )
+    if damaged := manifest.damaged:
         console.print(
             f"ipvit: warning: {len(damaged)} damaged part files were put aside and measured again", style="yellow"
         )
-    for note in results.manifest.get("notes", []):
+    for note in manifest.notes:
         console.print(f"ipvit: note: {note}", style="yellow", highlight=False, soft_wrap=True)
-    for sentence in results.manifest.get("left_out", []):
+    for sentence in manifest.left_out:
         console.print(f"ipvit: left out: {sentence}", style="yellow", highlight=False, soft_wrap=True)
-    for failure in failures:
+    for failure in manifest.failures:
+        which = f" ({failure.condition})" if failure.condition else ""
         console.print(
-            f"ipvit: {failure['experiment']}{f' ({which})' if (which := failure.get('condition')) else ''} failed on "
-            f"{failure['model']}: {failure['error']}; more in manifest.json",
-            style="red", highlight=False, soft_wrap=True,
-        )  # fmt: skip
-    return bool(failures)
+            f"ipvit: {failure.experiment}{which} failed on {failure.model}: {failure.error}; more in manifest.json",
+            style="red",
+            highlight=False,
+            soft_wrap=True,
+        )
+    return bool(manifest.failures)

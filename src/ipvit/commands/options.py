@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import types
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from cyclopts import Group, Parameter
+from pydantic.fields import FieldInfo
+
+from ipvit.core.run_config import RunConfig
+from ipvit.faults import validated
 
 SUBJECT = Group("Models and data", sort_key=1)
 PROTOCOL = Group("What is measured", sort_key=2)
@@ -16,43 +21,68 @@ Flag = Annotated[bool, Parameter(negative="", show_default=False)]
 """A switch that is off unless it is given."""
 
 
-@Parameter(name="*", group=HOW)
-@dataclasses.dataclass(kw_only=True)
-class RunOptions:
-    """How a study is run; an option that is not given leaves the study's own value."""
+def plain_type(annotation: Any) -> Any:
+    """Return a type without the constraints that pydantic checks: they would be checked twice, with other words."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return plain_type(get_args(annotation)[0])
+    items = tuple(item if item is Ellipsis else plain_type(item) for item in get_args(annotation))
+    if origin is tuple:
+        return tuple[items]
+    if origin is list:
+        return list[items]
+    if origin in (Union, types.UnionType):
+        return Union[items]  # noqa: UP007 - made from a tuple
+    return annotation
 
+
+@dataclasses.dataclass(kw_only=True)
+class _RunFolder:
     out: Path | None = None
     """Run folder; run again on it to continue."""
-    limit: int | None = None
-    """Use that many images; the run is marked as limited."""
-    batch_size: int | None = None
-    """Images at a time; halved where memory runs out."""
-    workers: int | None = None
-    """Decoding processes."""
-    device: str | None = None
-    """auto, cpu, cuda, cuda:1, mps."""
-    precision: str | None = None
-    """fp32, bf16 or fp16."""
-    backend: str | None = None
-    """What computes logits and attention: torch, or openvino on a CPU."""
-    compile: Flag = False
-    """Run the networks through torch.compile."""
-    seed: int | None = None
-    """Everything random follows from it."""
-    strict: Flag = False
-    """Make an unreadable image an error."""
-    shard: str | None = None
-    """Measure one share of the images, for example 2/8; ipvit merge joins the shards."""
-    fresh: Flag = False
-    """Put an earlier run folder aside and start over."""
+
+
+NOT_OFFERED = ("progress", "flush_seconds")
+"""Options of a run that the command line does not have: ``--json`` turns the progress bar off."""
+
+
+def _option(name: str, field: FieldInfo) -> tuple[str, Any, Any]:
+    """Return an option of the command line as a field of a dataclass: its name, type, and default.
+
+    What is not given is None, or False for a switch. Words stay text: :class:`RunConfig` says which ones there are.
+    """
+    kind = plain_type(field.annotation)
+    if kind is bool:
+        return name, Annotated[Flag, Parameter(help=field.description)], False
+    number = int in (kind, *get_args(kind))
+    return name, Annotated[int | None if number else str | None, Parameter(help=field.description)], None
+
+
+_FromConfig: Any = dataclasses.make_dataclass(
+    "_FromConfig",
+    [_option(name, field) for name, field in RunConfig.model_fields.items() if name not in NOT_OFFERED],
+    bases=(_RunFolder,),
+    kw_only=True,
+)
+
+
+@Parameter(name="*", group=HOW)
+@dataclasses.dataclass(kw_only=True)
+class RunOptions(_FromConfig):
+    """How a study is run; an option that is not given leaves the study's own value."""
+
     json: Flag = False
     """Print the tables as JSON on standard output, nothing else."""
 
-    def given(self) -> dict[str, object]:
-        """Return the study's keys that were given."""
-        names = ("limit", "batch_size", "workers", "device", "precision", "backend", "seed")
-        found: dict[str, object] = {name: value for name in names if (value := getattr(self, name)) is not None}
-        return found | {name: True for name in ("compile", "strict") if getattr(self, name)}
+    def config(self) -> RunConfig:
+        """Return the options that were given.
+
+        Raises:
+            InputError: a value does not fit.
+        """
+        offered = {name: getattr(self, name) for name in RunConfig.model_fields if name not in NOT_OFFERED}
+        given = {name: value for name, value in offered.items() if value is not None and value is not False}
+        return validated(RunConfig, given | {"progress": not self.json})
 
 
 @Parameter(name="*", group=SUBJECT)

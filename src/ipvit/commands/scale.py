@@ -8,13 +8,13 @@ from pathlib import Path
 from rich import box
 from rich.table import Table
 
-from ipvit.api import bind_context, load_study, settings_of
+from ipvit.api import bind_context, load_study
 from ipvit.commands.measure import complain, tell
 from ipvit.commands.options import Flag, RunOptions
-from ipvit.engine.distributed import Share
+from ipvit.core.share import Share
 from ipvit.engine.estimate import Estimate, estimate
 from ipvit.engine.merge import merge as merge_folders
-from ipvit.engine.study import make_study, read_study
+from ipvit.engine.study import read_study
 from ipvit.errors import InputError
 from ipvit.results import Run
 from ipvit.terminal import Terminal, print_json
@@ -43,8 +43,8 @@ def merge(*folders: Path, out: Path | None = None, partial: Flag = False, json: 
     results = Run(whole)
     tell(results, json=json)
     if not json:
-        Terminal(stderr=True).print(f"ipvit: joined {len(manifest['merged'])} shards", highlight=False)
-    return 1 if complain(results) or manifest["status"] != "done" else 0
+        Terminal(stderr=True).print(f"ipvit: joined {len(manifest.merged)} shards", highlight=False)
+    return 1 if complain(results) or manifest.status != "done" else 0
 
 
 def check(study: Path, /, *, options: RunOptions | None = None) -> int:
@@ -56,18 +56,15 @@ def check(study: Path, /, *, options: RunOptions | None = None) -> int:
         A YAML file: models, data, experiments.
     """
     options = options or RunOptions()
-    loaded = make_study(read_study(study).model_dump(exclude_unset=True) | options.given())
-    share = Share.parse(options.shard) if options.shard else Share()
+    loaded = read_study(study).with_options(options.config())
     out = options.out or Path(loaded.out or Path("runs") / study.stem)
     data, models = load_study(loaded)
-    found = estimate(
-        loaded.make_experiments(), models, data, settings_of(loaded, share), out, bind_context(loaded.data)
-    )
+    found = estimate(loaded.make_experiments(), models, data, loaded, out, bind_context(loaded.data))
     if options.json:
-        content = dataclasses.asdict(found) | {"seconds": found.seconds, "disk": found.disk, "shard": str(share)}
+        content = dataclasses.asdict(found) | {"seconds": found.seconds, "disk": found.disk, "shard": str(loaded.share)}
         print_json(content)
     else:
-        _print_estimate(found, len(models), share)
+        _print_estimate(found, len(models), loaded.share)
     failing = any(part.error for part in found.parts) or found.disk > found.disk_free
     return 1 if failing else 0
 

@@ -6,18 +6,15 @@ import contextlib
 import ctypes
 import sys
 from collections.abc import Iterator
-from typing import Literal, get_args
 
 import torch
 
 from ipvit.errors import InputError
 
-Precision = Literal["fp32", "bf16", "fp16"]
-
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
 """Names of settings in glibc's ``malloc.h``."""
 
-_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def pick_device(name: str, local_rank: int | None = None) -> torch.device:
@@ -54,12 +51,11 @@ def pick_device(name: str, local_rank: int | None = None) -> torch.device:
 @contextlib.contextmanager
 def numerics(device: torch.device, precision: str) -> Iterator[None]:
     """Compute in a precision: ``fp32`` is full fp32 (no TF32), the others are autocast."""
-    if precision not in get_args(Precision):
-        raise InputError(f"unknown precision {precision!r}; known: {', '.join(get_args(Precision))}")
+    dtype = _DTYPES[precision]
     before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision != "fp32"
     try:
-        with torch.autocast(device.type, dtype=_DTYPES.get(precision), enabled=precision in _DTYPES):
+        with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
             yield
     finally:
         torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before

@@ -8,13 +8,12 @@ nobody waits for anybody.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import datetime
 import os
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
+from ipvit.core.share import Share
 from ipvit.errors import InputError
 
 T = TypeVar("T")
@@ -31,50 +30,6 @@ class ProcessLost(ConnectionError):
             "another process of this run is gone; what is measured is kept, and the same command goes on from there, "
             "with any number of processes"
         )
-
-
-@dataclasses.dataclass(frozen=True)
-class Share:
-    """One of several equal shares of the work.
-
-    Attributes:
-        index: which one, from 0.
-        count: of how many.
-    """
-
-    index: int = 0
-    count: int = 1
-
-    @classmethod
-    def parse(cls, text: str) -> Share:
-        """Read ``2/8``: the second of eight shares.
-
-        Raises:
-            InputError: it is no such share.
-
-        >>> Share.parse("2/8")
-        Share(index=1, count=8)
-        """
-        match = re.fullmatch(r"(\d+)/(\d+)", text.strip())
-        number, count = (int(part) for part in match.groups()) if match else (0, 0)
-        if not 1 <= number <= count:
-            raise InputError(f"a shard is NUMBER/COUNT from 1/8 to 8/8, not {text!r}")
-        return cls(number - 1, count)
-
-    def of(self, items: Sequence[T], *, contiguous: bool = False) -> list[T]:
-        """Return this share of the items: every ``count``-th, or a contiguous run of them.
-
-        >>> [Share(i, 3).of("abcde") for i in range(3)]
-        [['a', 'd'], ['b', 'e'], ['c']]
-        >>> [Share(i, 3).of("abcde", contiguous=True) for i in range(3)]
-        [['a'], ['b', 'c'], ['d', 'e']]
-        """
-        if contiguous:
-            return list(items[len(items) * self.index // self.count : len(items) * (self.index + 1) // self.count])
-        return list(items[self.index :: self.count])
-
-    def __str__(self) -> str:
-        return f"{self.index + 1}/{self.count}"
 
 
 class Team:

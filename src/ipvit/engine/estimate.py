@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from ipvit.core.run_config import RunConfig
 from ipvit.data.dataset import Dataset
 from ipvit.data.loader import read_chunks
 from ipvit.data.subset import choose
 from ipvit.engine.distributed import Team
 from ipvit.engine.preparation import Work, checked, look_up, of_this_process, placed, works_of
 from ipvit.engine.store import Store
-from ipvit.engine.sweep import Outcome, Pair, Settings, altered_in, batches_of_images, sweep
+from ipvit.engine.sweep import Outcome, Pair, altered_in, batches_of_images, sweep
 from ipvit.engine.types import Selected
 from ipvit.experiments.base import BindContext, Measurement
 from ipvit.models.model import Model
@@ -99,7 +100,7 @@ def estimate(
     selected: Sequence[Selected],
     models: Sequence[Model],
     data: Dataset,
-    settings: Settings,
+    settings: RunConfig,
     out: Path,
     context: BindContext,
 ) -> Estimate:
@@ -139,7 +140,7 @@ class _Bench:
 
     def __init__(self, work: Work, device: torch.device, scratch: Path) -> None:
         self.data, self.device, self.scratch = work.data, device, scratch
-        self.settings = dataclasses.replace(work.settings, workers=0)
+        self.settings = work.settings.model_copy(update={"workers": 0})
         self.chosen = choose(work.data, work.settings.limit)
         self.full = batches_of_images(self.chosen, self.settings, device)[0]
         self.batch = self.full if device.type == "cuda" else self.full[:SMALL_BATCH]
@@ -185,7 +186,7 @@ class _Bench:
         done[np.ix_(batch, conditions)] = False
         sample = dataclasses.replace(pair, done=done, failed=False)
         self.numbers += 1
-        store = Store(self.scratch / str(self.numbers), flush_seconds=float("inf"))
+        store = Store(self.scratch / str(self.numbers))
         plain = self.per_image * len(batch)
         altered = max(0.0, _timed(lambda: self._read([sample], batch, altered=True)) - plain)
         seconds = _timed(lambda: sweep([sample], self.data, store, self.settings, self.device, outcome), self.device)

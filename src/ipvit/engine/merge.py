@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from ipvit.engine.distributed import Share
+from ipvit.core.manifest import Manifest
+from ipvit.core.share import Share
 from ipvit.engine.examples import EXAMPLES
 from ipvit.engine.lock import FolderLock
 from ipvit.engine.manifest import read_manifest, write_manifest
@@ -22,21 +23,21 @@ KEPT = ("patches", "probes")
 """Folders with what experiments made before they measured, which the whole keeps too. Features are left where they are:
 they are large, and computed again where something asks for them."""
 
-Source = tuple[Path, dict[str, Any]]
+Source = tuple[Path, Manifest]
 """A run folder and its manifest."""
 
-_MUST_AGREE = {
-    "data": lambda manifest: manifest["data"]["fingerprint"],
-    "seed": lambda manifest: manifest["seed"],
-    "precision": lambda manifest: manifest["precision"],
-    "backend": lambda manifest: manifest.get("backend", "torch"),
-    "limit": lambda manifest: manifest["limit"],
-    "models": lambda manifest: sorted(model["digest"] for model in manifest["models"]),
-    "experiments": lambda manifest: sorted(manifest["experiments"]),
+_MUST_AGREE: Mapping[str, Callable[[Manifest], Any]] = {
+    "data": lambda manifest: manifest.data.fingerprint,
+    "seed": lambda manifest: manifest.seed,
+    "precision": lambda manifest: manifest.precision,
+    "backend": lambda manifest: manifest.backend,
+    "limit": lambda manifest: manifest.limit,
+    "models": lambda manifest: sorted(model.digest for model in manifest.models),
+    "experiments": lambda manifest: sorted(manifest.experiments),
 }
 
 
-def merge(folders: Sequence[Path], out: Path, *, partial: bool = False) -> dict[str, Any]:
+def merge(folders: Sequence[Path], out: Path, *, partial: bool = False) -> Manifest:
     """Join shards into one run folder.
 
     Args:
@@ -54,7 +55,6 @@ def merge(folders: Sequence[Path], out: Path, *, partial: bool = False) -> dict[
     sources = _sources(folders, out)
     _check_agreement(sources)
     records = {name: _joined(name, sources) for name in _experiments(sources)}
-    manifest = _manifest(sources)
     missing = _missing(sources)
     if missing and not partial:
         more = f"; {len(missing) - 9} more" if len(missing) > 9 else ""
@@ -68,14 +68,13 @@ def merge(folders: Sequence[Path], out: Path, *, partial: bool = False) -> dict[
         for name in (EXAMPLES, STUDY):
             _copy(name, sources, out)
         told = [note for name in KEPT for note in _gather(name, sources, out)]
-        manifest["notes"] = list(dict.fromkeys([*manifest.get("notes", []), *told]))
-        manifest["status"] = "failed" if manifest["failures"] else "interrupted" if missing else "done"
+        manifest = _manifest(sources, told, whole=not missing)
         write_manifest(out, manifest)
     return manifest
 
 
 def _sources(folders: Sequence[Path], out: Path) -> list[Source]:
-    found: dict[Path, dict[str, Any]] = {}
+    found: dict[Path, Manifest] = {}
     for folder in folders:
         below = sorted(path.parent for path in folder.glob(f"{SHARDS}/*/manifest.json"))
         for place in [folder, *below]:
@@ -132,24 +131,34 @@ def _joined(experiment: str, sources: Sequence[Source]) -> pl.DataFrame:
     return once.drop("_folder")
 
 
-def _manifest(sources: Sequence[Source]) -> dict[str, Any]:
-    """Return the manifest of the whole, from the newest shard's."""
-    manifests = sorted((manifest for _, manifest in sources), key=lambda manifest: manifest["finished"])
-    whole = dict(manifests[-1])
-    selected = max(sum(group) for group in _groups(sources, lambda manifest: manifest.get("selected", 0)).values())
-    skipped = {entry["image"]: entry for manifest in manifests for entry in manifest["skipped"]}
-    failures = [failure for manifest in manifests for failure in manifest["failures"]]
-    return whole | {
-        "skipped": [skipped[image] for image in sorted(skipped)],
-        "selected": selected,
-        "images_used": max(selected - len(skipped), 0),
-        "limited": selected < whole["data"]["images"],
-        "failures": list({repr(sorted(failure.items())): failure for failure in failures}.values()),
-        "seconds": round(sum(manifest["seconds"] for manifest in manifests), 1),
-        "measured_in_this_call": 0,
-        "shard": None,
-        "merged": sorted(manifest["shard"] for manifest in manifests if manifest.get("shard")),
-    }
+def _manifest(sources: Sequence[Source], told: Sequence[str], *, whole: bool) -> Manifest:
+    """Return the manifest of the whole, from the newest shard's.
+
+    Args:
+        sources: what is joined.
+        told: notes on the joining.
+        whole: whether no image is missing.
+    """
+    manifests = sorted((manifest for _, manifest in sources), key=lambda manifest: manifest.finished)
+    newest = manifests[-1]
+    selected = max(sum(group) for group in _groups(sources, lambda manifest: manifest.selected).values())
+    skipped = {entry.image: entry for manifest in manifests for entry in manifest.skipped}
+    failures = tuple(dict.fromkeys(failure for manifest in manifests for failure in manifest.failures))
+    return newest.model_copy(
+        update={
+            "status": "failed" if failures else "done" if whole else "interrupted",
+            "skipped": tuple(skipped[image] for image in sorted(skipped)),
+            "selected": selected,
+            "images_used": max(selected - len(skipped), 0),
+            "limited": selected < newest.data.images,
+            "failures": failures,
+            "notes": tuple(dict.fromkeys([*newest.notes, *told])),
+            "seconds": round(sum(manifest.seconds for manifest in manifests), 1),
+            "measured_in_this_call": 0,
+            "shard": None,
+            "merged": tuple(sorted(manifest.shard for manifest in manifests if manifest.shard)),
+        }
+    )
 
 
 def _missing(sources: Sequence[Source]) -> list[str]:
@@ -160,9 +169,9 @@ def _missing(sources: Sequence[Source]) -> list[str]:
     }
     for _, manifest in sources:
         share = _share(manifest)
-        if manifest["status"] != "done":
-            lacking[share.count].append(f"shard {share} is {manifest['status']}")
-    for count, sizes in _groups(sources, lambda manifest: manifest.get("batch_size")).items():
+        if manifest.status != "done":
+            lacking[share.count].append(f"shard {share} is {manifest.status}")
+    for count, sizes in _groups(sources, lambda manifest: manifest.batch_size).items():
         known = {size for size in sizes if size is not None}
         if len(known) > 1:
             lacking[count].append(
@@ -170,17 +179,17 @@ def _missing(sources: Sequence[Source]) -> list[str]:
             )
     places = {str(folder) for folder, _ in sources}
     for folder, manifest in sources:
-        for place in manifest.get("rests_on", []):
+        for place in manifest.rests_on:
             if place not in places:
                 lacking[_share(manifest).count].append(f"{str(folder)!r} rests on {place!r}, which is not among them")
     return min(lacking.values(), key=len)
 
 
-def _share(manifest: dict[str, Any]) -> Share:
-    return Share.parse(manifest.get("shard") or "1/1")
+def _share(manifest: Manifest) -> Share:
+    return Share.parse(manifest.shard or "1/1")
 
 
-def _groups(sources: Sequence[Source], value: Callable[[dict[str, Any]], Any]) -> dict[int, list[Any]]:
+def _groups(sources: Sequence[Source], value: Callable[[Manifest], Any]) -> dict[int, list[Any]]:
     """Return a value of every manifest, by the number of shards that the study was divided into."""
     groups: dict[int, list[Any]] = {}
     for _, manifest in sources:

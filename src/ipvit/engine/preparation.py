@@ -9,13 +9,14 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
+from ipvit.core.run_config import RunConfig
 from ipvit.data.dataset import Dataset
 from ipvit.data.loader import default_workers
 from ipvit.data.subset import choose
 from ipvit.engine.device import keeping_memory, numerics, pick_device
 from ipvit.engine.distributed import Team
 from ipvit.engine.store import Store
-from ipvit.engine.sweep import Pair, Settings, batches_of_images, default_batch, lacks, prepare_pair
+from ipvit.engine.sweep import Pair, batches_of_images, default_batch, lacks, prepare_pair
 from ipvit.engine.types import Selected
 from ipvit.errors import InputError
 from ipvit.experiments.base import BindContext, Experiment
@@ -27,7 +28,7 @@ def checked(
     selected: Sequence[Selected],
     models: Sequence[Model],
     data: Dataset,
-    settings: Settings,
+    settings: RunConfig,
     team: Team,
     context: BindContext,
 ) -> tuple[torch.device, list[Pair], list[str]]:
@@ -51,10 +52,11 @@ def checked(
     return device, _pairs(able, data, settings, context), left_out
 
 
-def of_this_process(settings: Settings, device: torch.device, team: Team) -> Settings:
+def of_this_process(settings: RunConfig, device: torch.device, team: Team) -> RunConfig:
     """Fill in what is not given; the processes of a machine share its cores."""
     workers = max(1, default_workers(device.type) // team.local_size) if settings.workers is None else settings.workers
-    return dataclasses.replace(settings, batch_size=settings.batch_size or default_batch(device), workers=workers)
+    size = settings.batch_size or default_batch(device)
+    return settings.model_copy(update={"batch_size": size, "workers": workers})
 
 
 def _able(
@@ -78,7 +80,7 @@ def _able(
 
 
 def _pairs(
-    able: Sequence[tuple[Experiment, list[Model]]], data: Dataset, settings: Settings, context: BindContext
+    able: Sequence[tuple[Experiment, list[Model]]], data: Dataset, settings: RunConfig, context: BindContext
 ) -> list[Pair]:
     """Bind the experiments and prepare the pairs, those of one model after the other.
 
@@ -109,7 +111,7 @@ def _pairs(
     return sorted(pairs, key=lambda pair: order.index(pair.model.name))
 
 
-def by_torch(pairs: Sequence[Pair], settings: Settings) -> list[str]:
+def by_torch(pairs: Sequence[Pair], settings: RunConfig) -> list[str]:
     """Say, where a backend was asked for, which experiments torch computes all the same."""
     names = dict.fromkeys(pair.experiment.name for pair in pairs if pair.model.backend == "torch")
     if settings.backend == "torch" or not names:
@@ -133,12 +135,12 @@ class Work:
 
     pairs: Sequence[Pair]
     data: Dataset
-    settings: Settings
+    settings: RunConfig
 
 
-def works_of(pairs: Sequence[Pair], data: Dataset, settings: Settings) -> list[Work]:
+def works_of(pairs: Sequence[Pair], data: Dataset, settings: RunConfig) -> list[Work]:
     """Return the sweep over the images first, even where no pair is on them."""
-    whole = dataclasses.replace(settings, limit=None)  # the limit was for the images that episodes are made of
+    whole = settings.model_copy(update={"limit": None})  # the limit was for the images that episodes are made of
     others = [Work([pair], pair.data, whole) for pair in pairs if pair.data is not data]
     return [Work([pair for pair in pairs if pair.data is data], data, settings), *others]
 
@@ -151,7 +153,7 @@ def take_share(work: Work, device: torch.device, team: Team) -> int:
     """
     pairs, data, settings = work.pairs, work.data, work.settings
     front_to_back = getattr(data, "sequential", False)
-    batches = settings.shard.of(
+    batches = settings.share.of(
         batches_of_images(choose(data, settings.limit), settings, device), contiguous=front_to_back
     )
     pending = [number for number, batch in enumerate(batches) if any(not pair.done[batch].all() for pair in pairs)]
@@ -166,7 +168,7 @@ def take_share(work: Work, device: torch.device, team: Team) -> int:
 
 @contextlib.contextmanager
 def placed(
-    models: Sequence[Model], device: torch.device, settings: Settings, pairs: Sequence[Pair] = ()
+    models: Sequence[Model], device: torch.device, settings: RunConfig, pairs: Sequence[Pair] = ()
 ) -> Iterator[None]:
     """Put the networks on the device, compiled where asked for; afterwards they are where and what they were.
 

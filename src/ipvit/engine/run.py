@@ -6,16 +6,18 @@ import contextlib
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
+from ipvit.core.manifest import Manifest, Status
+from ipvit.core.run_config import RunConfig
+from ipvit.core.share import Share
 from ipvit.data.dataset import Dataset
-from ipvit.engine.distributed import Share, Team
+from ipvit.engine.distributed import Team
 from ipvit.engine.examples import save_examples
 from ipvit.engine.lock import FolderLock
 from ipvit.engine.manifest import MANIFEST, describe, read_manifest, write_manifest
 from ipvit.engine.preparation import by_torch, checked, look_up, of_this_process, placed, take_share, works_of
-from ipvit.engine.store import FLUSH_SECONDS, Store, keep_analysis, prepare_folder
-from ipvit.engine.sweep import Outcome, Settings, count_missing, sweep
+from ipvit.engine.store import Store, keep_analysis, prepare_folder
+from ipvit.engine.sweep import Outcome, count_missing, sweep
 from ipvit.engine.types import Selected
 from ipvit.errors import InputError
 from ipvit.experiments.base import BindContext, Experiment
@@ -34,16 +36,13 @@ def execute(
     models: Sequence[Model],
     data: Dataset,
     out: Path,
-    settings: Settings,
+    settings: RunConfig,
     *,
     context: BindContext,
     study_yaml: str = "",
-    fresh: bool = False,
-    progress: bool = True,
-    flush_seconds: float = FLUSH_SECONDS,
     team: Team | None = None,
     known: Sequence[Path] = (),
-) -> dict[str, Any]:
+) -> Manifest:
     """Measure what a study asks for and is not in the run folder yet.
 
     Args:
@@ -54,9 +53,6 @@ def execute(
         settings: how to run.
         context: what experiments may use to open further data.
         study_yaml: the resolved study, kept in the folder.
-        fresh: put an earlier run folder aside and start over.
-        progress: show a progress bar on standard error.
-        flush_seconds: how much work a killed run may lose.
         team: the processes that do this together, all with the same arguments.
         known: further run folders; what is in them is not measured again.
 
@@ -74,8 +70,8 @@ def execute(
     team.agree("data and models", (data.fingerprint, [model.digest for model in models]))
     settings = of_this_process(settings, device, team)
     team.agree("batch size", settings.batch_size)
-    with _held(out, fresh, team) as lock, placed(models, device, settings, pairs):
-        store = Store(out, flush_seconds, mend=team.leads)
+    with _held(out, settings.fresh, team) as lock, placed(models, device, settings, pairs):
+        store = Store(out, settings.flush_seconds, mend=team.leads)
         team.in_turn(lambda: look_up(pairs, store), per_machine=False)
         rests_on = [str(folder.resolve()) for folder in known if look_up(pairs, Store(folder))]
         works = works_of(pairs, data, settings)
@@ -84,24 +80,23 @@ def execute(
         if not lock.supported:
             outcome.notes.append("this file system has no locks: never start two runs on one folder")
 
-        def write(status: str, outcome: Outcome) -> dict[str, Any]:
+        def write(status: Status, outcome: Outcome) -> Manifest:
             manifest = describe(
-                models, data, settings, str(device), [e.name for e in experiments], outcome, status,
-                time.monotonic() - started,
-            )  # fmt: skip
-            manifest["left_out"] = left_out
-            # an experiment may measure other images than the study's, see Experiment.subject
-            manifest["subjects"] = {
-                pair.identity.experiment: {
-                    "name": pair.data.name,
-                    "fingerprint": pair.identity.data,
-                    "precision": pair.identity.precision,
-                }
-                for pair in pairs
-            }
-            manifest["damaged"] = [str(path.relative_to(out)) for path in store.damaged]
-            manifest |= {"processes": team.size, "rests_on": rests_on}
-            manifest = _with_earlier(manifest, read_manifest(out))
+                experiments,
+                models,
+                data,
+                settings,
+                device,
+                pairs,
+                outcome,
+                status=status,
+                seconds=time.monotonic() - started,
+                left_out=left_out,
+                damaged=[str(path.relative_to(out)) for path in store.damaged],
+                processes=team.size,
+                rests_on=rests_on,
+                earlier=read_manifest(out),
+            )
             if team.leads:
                 write_manifest(out, manifest)
             return manifest
@@ -113,14 +108,19 @@ def execute(
                     keep_analysis(out, experiment.analysis())
             write("running", outcome)
             missing = sum(count_missing(work.pairs, work.data, work.settings) for work in works)
-            with progress_bar("measuring", missing, shown=progress and team.leads) as advance:
+            with progress_bar("measuring", missing, shown=settings.progress and team.leads) as advance:
                 for work in works:
                     sweep(
-                        work.pairs, work.data, store, work.settings, device, outcome,
+                        work.pairs,
+                        work.data,
+                        store,
+                        work.settings,
+                        device,
+                        outcome,
                         advance=advance,
                         on_first_batch=lambda pair, batch: save_examples(out, pair, batch) if team.leads else None,
                         one_first=lambda task: team.in_turn(task, per_machine=False),
-                    )  # fmt: skip
+                    )
             outcome = Outcome.joined(team.collect(outcome))
         except BaseException as error:
             with contextlib.suppress(OSError):  # the disk may be full: the first error is the one to tell of
@@ -191,16 +191,3 @@ def _keep_study(out: Path, text: str) -> None:
         number = next(n for n in range(1, 10_000) if not (out / f"study.{n}.yaml").exists())
         write_atomic(out / f"study.{number}.yaml", earlier)
     write_atomic(path, text.encode())
-
-
-def _with_earlier(manifest: dict[str, Any], earlier: dict[str, Any] | None) -> dict[str, Any]:
-    """Keep what earlier calls on the same folder and data measured."""
-    if earlier is None or earlier.get("data", {}).get("fingerprint") != manifest["data"]["fingerprint"]:
-        return manifest
-    known = {model["digest"] for model in manifest["models"]}
-    manifest["models"] += [model for model in earlier["models"] if model["digest"] not in known]
-    manifest["experiments"] = list(dict.fromkeys([*manifest["experiments"], *earlier["experiments"]]))
-    manifest["subjects"] = {**earlier.get("subjects", {}), **manifest["subjects"]}
-    if manifest["status"] == "running":
-        manifest["skipped"] = manifest["skipped"] or earlier.get("skipped", [])
-    return manifest

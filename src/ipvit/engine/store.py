@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import hashlib
 import io
+import math
 import os
 import re
 import time
@@ -29,7 +30,6 @@ from ipvit.files import write_atomic
 
 RECORDS = "records"
 ANALYSIS = "analysis.json"
-FLUSH_SECONDS = 10.0
 FLUSH_ROWS = 500_000
 SMALL_PART = 32 * 2**20
 """Bytes; parts below it are joined when a run ends."""
@@ -84,7 +84,8 @@ class Store:
 
     Args:
         root: the run folder.
-        flush_seconds: rows are written at least this often; a killed run loses at most that much work.
+        flush_seconds: rows are written at least this often, so that a killed run loses at most that much work; by
+            default when there are many, or when asked.
         mend: put damaged parts aside; only for whoever holds the folder's lock.
         identity: what a row is identified by.
     """
@@ -92,7 +93,7 @@ class Store:
     def __init__(
         self,
         root: Path,
-        flush_seconds: float = FLUSH_SECONDS,
+        flush_seconds: float = math.inf,
         *,
         mend: bool = False,
         identity: type[Identity] = Identity,

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from ipvit.engine.device import Precision
+from ipvit.core.run_config import OF_ONE_CALL, RunConfig
 from ipvit.engine.types import Selected
 from ipvit.errors import InputError, did_you_mean
 from ipvit.experiments.base import Experiment
 from ipvit.experiments.registry import make_experiment
-from ipvit.faults import explain
-from ipvit.models.backend import Backend
+from ipvit.faults import validated
 from ipvit.yaml_files import read_mapping
 
 
@@ -79,8 +78,8 @@ def _listed(value: Any) -> Any:
     return value if isinstance(value, list) else [value]
 
 
-class Study(_Strict):
-    """What to measure. See ``docs`` for a commented example."""
+class Study(RunConfig):
+    """What to measure, and how. See ``docs`` for a commented example."""
 
     models: Annotated[
         list[Annotated[ModelEntry, BeforeValidator(_named)]],
@@ -98,24 +97,10 @@ class Study(_Strict):
     """Experiment names, each with a mapping of its parameters."""
     out: str | None = None
     """The run folder; ``--out`` overrides it."""
-    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] = 0
-    """Everything random follows from it."""
-    limit: Annotated[int, Field(ge=1, lt=2**63)] | None = None
-    """Use that many images only; the run is marked as limited."""
-    precision: Precision = "fp32"
-    """fp32, bf16 or fp16."""
-    backend: Backend = "torch"
-    """What computes logits and attention: torch, or openvino on a CPU."""
-    batch_size: Annotated[int, Field(ge=1, lt=2**63)] | None = None
-    """Images at a time; halved by itself where they do not fit into memory."""
-    workers: Annotated[int, Field(ge=0)] | None = None
-    """Decoding processes."""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1, mps."""
-    compile: bool = False
-    """Run the networks through torch.compile."""
-    strict: bool = False
-    """Make an unreadable image an error."""
+
+    def with_options(self, given: RunConfig) -> Study:
+        """Return the study with the options that were given explicitly."""
+        return self.model_copy(update={name: getattr(given, name) for name in given.model_fields_set})
 
     def make_experiments(self, where: str = "") -> list[Selected]:
         """Make the experiments, each for its models; an unknown parameter is an InputError."""
@@ -147,21 +132,30 @@ def read_study(path: str | Path, *, check: bool = True) -> Study:
 
 def make_study(content: dict[str, Any], where: str = "", *, check: bool = True) -> Study:
     """Make a study from a mapping; see :func:`read_study`."""
-    try:
-        study = Study(**content)
-    except ValidationError as error:
-        prefix = f"{where}: " if where else ""
-        raise InputError(prefix + explain(error, Study)) from None
+    for key in content:
+        if key in OF_ONE_CALL:
+            prefix = f"{where}: " if where else ""
+            raise InputError(f"{prefix}{key!r} is given with each call, on the command line or in Python: leave it out")
+    study = validated(Study, content, where)
     if check:
         study.make_experiments(where)
     return study
 
 
-def study_text(study: Study, experiments: Sequence[Experiment]) -> str:
+def study_text(
+    models: Sequence[ModelEntry],
+    data: DataEntry,
+    experiments: Iterable[tuple[ExperimentEntry, Experiment]],
+    config: RunConfig,
+) -> str:
     """Return the resolved study as YAML: every parameter spelled out."""
-    content = study.model_dump(mode="json", exclude={"experiments", "out"}, exclude_none=True)
-    content["experiments"] = [
-        {entry.name: ({"models": entry.models} if entry.models else {}) | experiment.model_dump(mode="json")}
-        for entry, experiment in zip(study.experiments, experiments, strict=True)
-    ]
+    content = {
+        "models": [entry.model_dump(exclude_none=True) for entry in models],
+        "data": data.model_dump(exclude_none=True),
+        **config.model_dump(mode="json", include=set(RunConfig.model_fields), exclude_none=True),
+        "experiments": [
+            {entry.name: ({"models": entry.models} if entry.models else {}) | experiment.model_dump(mode="json")}
+            for entry, experiment in experiments
+        ],
+    }
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)

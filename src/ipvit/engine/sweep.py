@@ -12,44 +12,18 @@ from typing import Any
 import numpy as np
 import torch
 
+from ipvit.core.manifest import Failure
+from ipvit.core.run_config import RunConfig
 from ipvit.data.dataset import Dataset, fingerprint
 from ipvit.data.labels import map_classes
 from ipvit.data.loader import VOID, Alteration, Chunk, Wanted, default_workers, read_chunks, shared_memory_lacking
 from ipvit.data.subset import choose, select
 from ipvit.engine.device import is_out_of_memory, numerics
-from ipvit.engine.distributed import Share
 from ipvit.engine.store import Identity, Store, column_frame
 from ipvit.errors import InputError
 from ipvit.experiments.base import Batch, Condition, Experiment, Measurement, PrepareContext, Records
 from ipvit.models.model import Model
 from ipvit.preprocessing import View
-
-
-@dataclasses.dataclass
-class Settings:
-    """How a study is run; nothing here but ``seed``, ``limit``, ``precision`` and ``backend`` changes results."""
-
-    seed: int = 0
-    limit: int | None = None
-    batch_size: int | None = None
-    workers: int | None = None
-    device: str = "auto"
-    precision: str = "fp32"
-    backend: str = "torch"
-    compile: bool = False
-    strict: bool = False
-    shard: Share = dataclasses.field(default_factory=Share)
-
-
-@dataclasses.dataclass(frozen=True)
-class Failure:
-    """Something that went wrong while the rest went on; ``condition`` is empty where nothing could be measured."""
-
-    experiment: str
-    model: str
-    error: str
-    details: str
-    condition: str = ""
 
 
 @dataclasses.dataclass
@@ -141,7 +115,7 @@ def lacks(experiment: Experiment, model: Model) -> str:
 
 
 def prepare_pair(
-    experiment: Experiment, measurement: Measurement, model: Model, data: Dataset, settings: Settings
+    experiment: Experiment, measurement: Measurement, model: Model, data: Dataset, settings: RunConfig
 ) -> Pair:
     """Check that an experiment, a model and a data set fit together; nothing is on disk yet.
 
@@ -195,7 +169,7 @@ def sweep(
     pairs: Sequence[Pair],
     data: Dataset,
     store: Store,
-    settings: Settings,
+    settings: RunConfig,
     device: torch.device,
     outcome: Outcome,
     *,
@@ -297,20 +271,20 @@ def _read_donors(wanted: int, data: Dataset, views: Sequence[Any], device: torch
     return Donors(tuple(data.ids[int(i)] for i in chunk.indices), _on_device(chunk, device))
 
 
-def _note_unreadable(chunk: Chunk, data: Dataset, outcome: Outcome, settings: Settings) -> None:
+def _note_unreadable(chunk: Chunk, data: Dataset, outcome: Outcome, settings: RunConfig) -> None:
     for position, reason in chunk.unreadable:
         if settings.strict:
             raise InputError(f"unreadable image {data.ids[position]!r} in {data.name}: {reason}")
         outcome.unreadable[data.ids[position]] = reason
 
 
-def count_missing(pairs: Sequence[Pair], data: Dataset, settings: Settings) -> int:
+def count_missing(pairs: Sequence[Pair], data: Dataset, settings: RunConfig) -> int:
     """Return how many results (image x condition x model) are still to be measured."""
     chosen = choose(data, settings.limit)
     return sum(int((~pair.done[chosen]).sum()) for pair in pairs)
 
 
-def batches_of_images(chosen: np.ndarray, settings: Settings, device: torch.device) -> list[np.ndarray]:
+def batches_of_images(chosen: np.ndarray, settings: RunConfig, device: torch.device) -> list[np.ndarray]:
     """Return the positions of the images of each batch; the same whatever is done already and whoever measures."""
     size = settings.batch_size or default_batch(device)
     return [chosen[start : start + size] for start in range(0, len(chosen), size)]
@@ -347,7 +321,7 @@ def _note_failure(chunk: Chunk, pairs: Sequence[Pair], outcome: Outcome) -> None
         if numbers is None or pair.failed or pair.done[:, numbers].all():
             continue
         which = _describe([pair.conditions[number] for number in numbers], pair)
-        outcome.failures.append(Failure(pair.experiment.name, pair.model.name, error, chunk.failure, which))
+        outcome.failures.append(_failure(pair, error, chunk.failure, which))
         pair.leave(numbers)
 
 
@@ -402,7 +376,7 @@ def _recording_failures(pair: Pair, outcome: Outcome, *, fatal: bool = True) -> 
     except (InputError, OSError):  # the user's mistake, or a full disk: not the network's
         raise
     except Exception as error:  # noqa: BLE001 - anything may come out of somebody's network
-        outcome.failures.append(_failure(pair, error))
+        outcome.failures.append(_failure(pair, _text(error), _traceback(error)))
         pair.failed = fatal
 
 
@@ -429,7 +403,8 @@ def _measure_into(
     failing = [condition for condition in batch.conditions if condition.key in errors]
     for text in dict.fromkeys(map(_text, errors.values())):
         alike = [condition for condition in failing if _text(errors[condition.key]) == text]
-        outcome.failures.append(_failure(pair, errors[alike[0].key], _describe(alike, pair)))
+        details = _traceback(errors[alike[0].key])
+        outcome.failures.append(_failure(pair, text, details, _describe(alike, pair)))
     pair.leave([number for number, condition in enumerate(pair.conditions) if condition.key in errors])
 
 
@@ -445,9 +420,14 @@ def _measure_and_add(
         outcome.measured += len(batch)
 
 
-def _failure(pair: Pair, error: Exception, condition: str = "") -> Failure:
-    details = "".join(traceback.format_exception(error))
-    return Failure(pair.experiment.name, pair.model.name, _text(error), details, condition)
+def _failure(pair: Pair, error: str, details: str, condition: str = "") -> Failure:
+    return Failure(
+        experiment=pair.experiment.name, model=pair.model.name, condition=condition, error=error, details=details
+    )
+
+
+def _traceback(error: Exception) -> str:
+    return "".join(traceback.format_exception(error))
 
 
 def _text(error: Exception) -> str:

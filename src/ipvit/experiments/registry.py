@@ -9,13 +9,11 @@ from collections.abc import Iterable
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from pydantic import ValidationError
-
 from ipvit.analysis.paper_numbers import PaperNumber, in_order
 from ipvit.errors import InputError, did_you_mean
 from ipvit.experiments.base import Experiment
 from ipvit.experiments.earlier import refuse_earlier
-from ipvit.faults import explain
+from ipvit.faults import validated
 from ipvit.own_code import OWN_FILE, import_own
 
 BUILT_IN = {
@@ -72,11 +70,7 @@ def make_experiment(name: str, parameters: dict[str, Any] | None = None, where: 
         kind = experiment_class(name)
     except InputError as error:
         raise InputError(f"{where}: {error}" if where else str(error)) from None
-    try:
-        return kind(**(parameters or {}))
-    except ValidationError as error:
-        prefix = f"{where}: " if where else ""
-        raise InputError(f"{prefix}{kind.name}: {explain(error, kind)}") from None
+    return validated(kind, parameters or {}, f"{where}: {kind.name}" if where else kind.name)
 
 
 @functools.cache

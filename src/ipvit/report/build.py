@@ -10,6 +10,7 @@ import polars as pl
 
 from ipvit.analysis.base import Analysis
 from ipvit.analysis.columns import Columns
+from ipvit.core.manifest import RunSummary
 from ipvit.report import comparison
 from ipvit.report.figures import file_name, save_figure
 from ipvit.report.findings import findings, for_page, headline, unit_of
@@ -24,8 +25,12 @@ class Results(Protocol):
     """What a report is made of: :class:`ipvit.results.Run`, :class:`ipvit.several_runs.Runs`."""
 
     out: Path
-    manifest: dict[str, Any]
     analyses: dict[str, Analysis]
+
+    @property
+    def manifest(self) -> RunSummary:
+        """What the page says of the run, or of several."""
+        ...
 
     def tables_of(self, name: str) -> dict[str, pl.DataFrame]:
         """Return the tables of one experiment."""

@@ -11,9 +11,9 @@ import polars as pl
 
 from ipvit.analysis.data_names import WHOLE_SETS, may_be
 from ipvit.analysis.paper_numbers import PaperNumber
+from ipvit.core.manifest import RunSummary
 from ipvit.experiments.registry import paper_numbers
 from ipvit.models.paper import network_of
-from ipvit.models.sources.common import UNTRAINED
 from ipvit.report.matching import Found, Tables, counterpart
 from ipvit.report.tables import text
 
@@ -32,7 +32,7 @@ _NOT_COMPARED = "not compared: "
 
 
 def compare(
-    tables: Tables, manifest: Mapping[str, Any], experiments: Mapping[str, Any], *, everything: bool = False
+    tables: Tables, manifest: RunSummary, experiments: Mapping[str, Any], *, everything: bool = False
 ) -> pl.DataFrame:
     """Put our numbers beside the paper's.
 
@@ -46,7 +46,7 @@ def compare(
         One row per number of the paper, with the columns of :data:`SCHEMA`.
     """
     models = _models(manifest)
-    data = manifest["data"]["name"]
+    data = manifest.data.name
     rows = []
     for number in paper_numbers():
         ours, reason = None, ""
@@ -72,15 +72,15 @@ def joined(comparisons: Sequence[pl.DataFrame]) -> pl.DataFrame:
     return kept.sort(pl.col("target").replace_strict(order, return_dtype=pl.Int32), maintain_order=True)
 
 
-def without_counterpart(manifest: Mapping[str, Any]) -> list[str]:
+def without_counterpart(manifest: RunSummary) -> list[str]:
     """Return the names of the models that are not networks of the paper."""
     known = {name for names in _models(manifest).values() for name in names}
-    return [model["name"] for model in manifest["models"] if model["name"] not in known]
+    return [model.name for model in manifest.models if model.name not in known]
 
 
-def notes(manifest: Mapping[str, Any]) -> list[str]:
+def notes(manifest: RunSummary) -> list[str]:
     """Return what to bear in mind: the paper's numbers are for whole data sets."""
-    used, name = manifest["images_used"], manifest["data"]["name"]
+    used, name = manifest.images_used, manifest.data.name
     if any(used == size for size, _ in WHOLE_SETS.values()):
         return []
     words = "; ".join(words for _, words in WHOLE_SETS.values())
@@ -120,12 +120,11 @@ def summary(comparison: pl.DataFrame) -> str:
     return f"{inside} of {judged.height} numbers agree with the paper's within both uncertainties."
 
 
-def _models(manifest: Mapping[str, Any]) -> dict[tuple[str, bool], list[str]]:
+def _models(manifest: RunSummary) -> dict[tuple[str, bool], list[str]]:
     """Return the run's names of the paper's networks, by the network and whether its weights are random."""
     found: dict[tuple[str, bool], list[str]] = {}
-    for model in manifest["models"]:
-        untrained = model["source"].endswith(UNTRAINED)
-        name = model["name"]
+    for model in manifest.models:
+        untrained, name = model.untrained, model.name
         known = network_of(re.sub(r"[-_ ,]+random$", "", name) if untrained else name)
         if known is None and name.startswith("torchvision:"):
             known = name

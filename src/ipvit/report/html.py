@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from ipvit.analysis.columns import COMMON, Columns
+from ipvit.core.manifest import RunSummary
 from ipvit.errors import harmless
 from ipvit.files import write_atomic
 from ipvit.report.figures import file_name, inline_svg, is_narrow
@@ -80,7 +81,7 @@ def write_report(
     path: Path,
     *,
     title: str,
-    manifest: Mapping[str, Any],
+    manifest: RunSummary,
     sections: Sequence[Section],
     comparison_notes: Sequence[str] = (),
 ) -> Path:
@@ -89,14 +90,17 @@ def write_report(
     Args:
         path: of the HTML file.
         title: of the page.
-        manifest: of the run, see :mod:`ipvit.engine.manifest`.
+        manifest: of the run, or what several have in common.
         sections: one per experiment.
         comparison_notes: what to bear in mind when reading our numbers beside the paper's.
     """
     environment = Environment(
-        loader=PackageLoader("ipvit.report", "page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        loader=PackageLoader("ipvit.report", "page"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
         lstrip_blocks=True,
-    )  # fmt: skip
+    )
     numbers = itertools.count(1)
     drawings = {
         section.name: [_draw(name, chart, next(numbers)) for name, chart in section.figures.items()]

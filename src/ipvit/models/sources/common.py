@@ -18,9 +18,6 @@ from torch import Tensor, nn
 from ipvit.errors import FOREIGN_ERRORS, InputError
 from ipvit.own_code import OWN_FILE
 
-UNTRAINED = "random initialisation"
-"""How :attr:`ipvit.Model.source` ends for a network that has no weights of its own."""
-
 RANDOM_SEED = 0
 """Networks without pretrained weights are initialised from this seed, so that their digest is always the same."""
 

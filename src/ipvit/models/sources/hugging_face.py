@@ -10,10 +10,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from ipvit.core.manifest import UNTRAINED
 from ipvit.errors import FOREIGN_ERRORS, InputError
 from ipvit.models.model import Model
 from ipvit.models.sources.common import (
-    UNTRAINED,
     ModelName,
     cannot_fetch,
     quick_refusal_when_offline,

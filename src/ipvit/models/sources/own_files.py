@@ -8,13 +8,14 @@ from typing import Any
 
 from torch import nn
 
+from ipvit.core.manifest import UNTRAINED
 from ipvit.errors import InputError, did_you_mean
 from ipvit.files import user_path
 from ipvit.models.checkpoint import read_metadata
 from ipvit.models.labels import classes_of_timm
 from ipvit.models.micro import build_network
 from ipvit.models.model import Model
-from ipvit.models.sources.common import UNTRAINED, ModelName, seeded
+from ipvit.models.sources.common import ModelName, seeded
 from ipvit.models.weights import is_safetensors, load_strictly, read_state_dict, resolve, sha256
 from ipvit.own_code import import_own, users_code
 from ipvit.preprocessing import Preprocessing, View

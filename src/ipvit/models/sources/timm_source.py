@@ -7,12 +7,12 @@ from typing import Any
 
 from torch import nn
 
+from ipvit.core.manifest import UNTRAINED
 from ipvit.errors import FOREIGN_ERRORS, InputError, did_you_mean, printable, shown
 from ipvit.models.checkpoint import read_metadata
 from ipvit.models.labels import classes_of_timm
 from ipvit.models.model import Model
 from ipvit.models.sources.common import (
-    UNTRAINED,
     ModelName,
     cannot_fetch,
     fitted,

@@ -7,10 +7,11 @@ from typing import Any
 
 from torch import Tensor
 
+from ipvit.core.manifest import UNTRAINED
 from ipvit.errors import FOREIGN_ERRORS, InputError, did_you_mean
 from ipvit.models.labels import imagenet_classes
 from ipvit.models.model import Model
-from ipvit.models.sources.common import UNTRAINED, ModelName, cannot_fetch, seeded
+from ipvit.models.sources.common import ModelName, cannot_fetch, seeded
 from ipvit.models.weights import load_strictly, read_state_dict, resolve, sha256
 from ipvit.preprocessing import Preprocessing, View
 

@@ -1,0 +1,1 @@
+"""What every part of the package may speak of: the options of a run, the manifest of a run folder."""

@@ -1,0 +1,198 @@
+"""``Manifest``: what was run, on what, with which versions, and what went wrong; ``manifest.json`` holds it.
+
+The keys of the file are the fields. A key that a file lacks has the default given here; one that is not known here is
+not read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ipvit.core.fields import Count, ForeignText, Int64
+
+UNTRAINED = "random initialisation"
+"""How the source of a model ends that has no weights of its own."""
+
+Status = Literal["running", "interrupted", "failed", "done"]
+
+
+class _Part(BaseModel, frozen=True):
+    """A part of a manifest; its values are of the stated kinds, never converted."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+class UsedPreprocessing(_Part, frozen=True):
+    """How pictures become a model's input."""
+
+    size: tuple[Count, Count]
+    """Height and width of the input, in pixels."""
+    crop_pct: float
+    """Share of the resized picture's side that is cropped."""
+    interpolation: str
+    """How pictures are resized."""
+    crop_mode: str = "center"
+    """How the crop is taken, in timm's words."""
+    mean: tuple[float, ...] = ()
+    """Of the channels in [0, 1]; subtracted inside the model."""
+    std: tuple[float, ...] = ()
+    """Of the channels in [0, 1]; divided by inside the model."""
+
+
+class UsedModel(_Part, frozen=True):
+    """A model that was measured."""
+
+    name: str
+    """In tables and figures."""
+    digest: str
+    """Of the weights and the preprocessing; with it the records name the model."""
+    source: str
+    """Where the weights are from; ends in :data:`UNTRAINED` where they are random."""
+    weights_sha256: str | None = None
+    """Digest of the file of weights, if there is one."""
+    parameters: Count
+    """Number of parameters."""
+    preprocessing: UsedPreprocessing
+    """How pictures become its input."""
+
+    @property
+    def untrained(self) -> bool:
+        """Whether the weights are random."""
+        return self.source.endswith(UNTRAINED)
+
+
+class UsedData(_Part, frozen=True):
+    """The data set that was measured on."""
+
+    name: str
+    """As a study names it."""
+    fingerprint: str
+    """Digest of what determines the results: the images and their labels."""
+    images: Count
+    """Number of images in the whole data set."""
+    classes: Count | None = None
+    """Number of classes; None where it has none."""
+
+
+class SkippedImage(_Part, frozen=True):
+    """An image that could not be read."""
+
+    image: str
+    """Its id in the data set."""
+    reason: ForeignText
+    """What is wrong with its file."""
+
+
+class Failure(_Part, frozen=True):
+    """Something that went wrong while the rest went on."""
+
+    experiment: str
+    """Name of the experiment."""
+    model: str
+    """Name of the model."""
+    condition: ForeignText = ""
+    """Which of the experiment's conditions; empty where nothing could be measured."""
+    error: ForeignText
+    """Kind and message of the error, on one line."""
+    details: ForeignText = ""
+    """The traceback."""
+
+
+class Subject(_Part, frozen=True):
+    """What an experiment was measured on; some use other images than the study's, such as episodes made of them."""
+
+    name: str = ""
+    """Name of the data."""
+    fingerprint: str
+    """As in :class:`UsedData`."""
+    precision: str = ""
+    """As in the records: with the backend where it is not torch; empty where it is the run's."""
+
+
+class Hardware(_Part, frozen=True):
+    """The machine."""
+
+    machine: str
+    """Kind of processor."""
+    system: str = ""
+    """Operating system."""
+    cores: Count | None
+    """Number of processor cores; None where the system does not say."""
+
+
+class RunSummary(_Part, frozen=True):
+    """What a reader is told of a run, or of several runs seen together."""
+
+    status: Status
+    """How the last call ended, or that it has not ended; ``failed`` where there are failures."""
+    finished: str
+    """When the last call ended, or was when this was written: date and time, ISO 8601, UTC."""
+    seconds: Annotated[float, Field(ge=0, le=1e12)]
+    """Length of the last call."""
+    experiments: tuple[str, ...]
+    """Names of what was measured, in this call or in an earlier one on the same data."""
+    models: tuple[UsedModel, ...]
+    """What was measured, in this call or in an earlier one on the same data."""
+    data: UsedData
+    """What was measured on, unless :class:`Subject` says otherwise."""
+    selected: Count = 0
+    """Number of images that the study uses: fewer than the data set has where a limit or a shard leaves some out."""
+    images_used: Count
+    """Number of selected images that could be read."""
+    limited: bool
+    """Whether the study uses only some of the images."""
+    skipped: tuple[SkippedImage, ...]
+    """Selected images that could not be read."""
+    failures: tuple[Failure, ...]
+    """What went wrong in the last call."""
+    notes: tuple[str, ...] = ()
+    """What a reader should know of how the run went, in sentences."""
+    left_out: tuple[str, ...] = ()
+    """Which experiments were not measured on which models as these lack a capability, in sentences."""
+    seed: Int64 | str
+    """What everything random follows from; text where several runs have several."""
+    precision: str
+    """As in :class:`ipvit.core.run_config.RunConfig`."""
+    device: str
+    """Where the networks ran, in torch's words."""
+    versions: Mapping[str, str | None]
+    """Of Python and packages; None where one is not installed."""
+    hardware: Hardware
+    """The machine of the last call."""
+
+
+class Manifest(RunSummary, frozen=True):
+    """What was run into one run folder."""
+
+    format: Literal[1] = 1
+    """Version of these keys; a file with another one is not read."""
+    seed: Int64
+    """What everything random follows from."""
+    limit: Count | None
+    """How many images at most were asked for; None for all."""
+    batch_size: Count | None = None
+    """Images at a time."""
+    backend: str = "torch"
+    """What computed logits and attention."""
+    shard: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,5}/[1-9][0-9]{0,5}$")] | None = None
+    """Which share of the images was measured, for example ``2/8``; None where there are no shards."""
+    measured_in_this_call: Count = 0
+    """Number of results (image x condition x model) that the last call measured; the others were on disk."""
+    subjects: Mapping[str, Subject] = {}
+    """By the name of the experiment; see :meth:`subject`."""
+    damaged: tuple[str, ...] = ()
+    """Part files, below the run folder, that were damaged, put aside and measured again."""
+    processes: Count = 1
+    """Number of processes that measured together."""
+    rests_on: tuple[str, ...] = ()
+    """Other run folders that hold results of this study, which were not measured again."""
+    merged: tuple[str, ...] = ()
+    """The shards that were joined into this folder."""
+
+    def subject(self, experiment: str) -> Subject:
+        """Return what an experiment was measured on: the data of the run where nothing else is stated."""
+        found = self.subjects.get(experiment, Subject(name=self.data.name, fingerprint=self.data.fingerprint))
+        return found if found.precision else found.model_copy(update={"precision": self.precision})

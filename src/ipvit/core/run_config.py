@@ -1,0 +1,63 @@
+"""``RunConfig``: the options of a run, for the study file, the command line, ``ipvit.run`` and the engine."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from ipvit.core.fields import Count, Int64, Positive
+from ipvit.core.share import Share
+
+Precision = Literal["fp32", "bf16", "fp16"]
+Backend = Literal["torch", "openvino"]
+
+
+def _share(value: object) -> Share:
+    return value if isinstance(value, Share) else Share.parse(str(value))
+
+
+class RunConfig(BaseModel):
+    """How a study is run; only ``seed``, ``limit``, ``precision`` and ``backend`` change results.
+
+    Names and defaults are those of the study file, of ``ipvit.run`` and, with dashes, of the command line. Fields with
+    ``exclude`` belong to one call and not to a study: a study file neither has nor takes them.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    seed: Int64 = 0
+    """Everything random follows from it."""
+    limit: Positive | None = None
+    """Use that many images; the run is marked as limited."""
+    precision: Precision = "fp32"
+    """fp32, bf16 or fp16."""
+    backend: Backend = "torch"
+    """What computes logits and attention: torch, or openvino on a CPU."""
+    batch_size: Positive | None = None
+    """Images at a time; halved where memory runs out."""
+    workers: Count | None = None
+    """Decoding processes."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps."""
+    compile: bool = False
+    """Run the networks through torch.compile."""
+    strict: bool = False
+    """Make an unreadable image an error."""
+    shard: Annotated[Share, BeforeValidator(_share)] | None = Field(default=None, exclude=True)
+    """Measure one share of the images, for example 2/8; ipvit merge joins the shards."""
+    fresh: bool = Field(default=False, exclude=True)
+    """Put an earlier run folder aside and start over."""
+    progress: bool = Field(default=True, exclude=True)
+    """Show a progress bar on standard error."""
+    flush_seconds: Annotated[float, Field(ge=0)] = Field(default=10.0, exclude=True)
+    """Results are written at least this often: how much work, in seconds, a killed run may lose."""
+
+    @property
+    def share(self) -> Share:
+        """The share of the images that is measured; all of them where there are no shards."""
+        return self.shard or Share()
+
+
+OF_ONE_CALL = frozenset(name for name, field in RunConfig.model_fields.items() if field.exclude)
+"""Options that do not belong into a study file."""
