@@ -1,0 +1,1 @@
+"""The foundation: digests, artifacts, versions, memory."""
