@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from ipvit.errors import InputError
+from ipvit.errors import InputError, error_line
 
 T = TypeVar("T")
 
@@ -193,5 +193,5 @@ def _losses(text: str = "") -> Iterator[None]:
         yield
     except RuntimeError as error:
         if text:
-            raise ConnectionError(f"{text}: {' '.join(str(error).split())[:200]}") from None
+            raise ConnectionError(f"{text}: {error_line(error)}") from None
         raise ProcessLost from None

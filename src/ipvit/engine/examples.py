@@ -18,6 +18,7 @@ from ipvit.engine.store import safe_name
 from ipvit.engine.sweep import Pair
 from ipvit.experiments.base import Batch
 from ipvit.files import write_atomic
+from ipvit.perturb.pixels import as_bytes
 
 EXAMPLES = "examples"
 _CAPTIONS = "captions.json"
@@ -99,7 +100,7 @@ def _is_whole(path: Path) -> bool:
 
 
 def _png(image: Tensor) -> bytes:
-    pixels = (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+    pixels = as_bytes(image).permute(1, 2, 0).cpu().numpy()
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG", compress_level=2)  # a third of the default's time, 3 % more bytes
     return buffer.getvalue()

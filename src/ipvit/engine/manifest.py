@@ -7,12 +7,12 @@ import json
 import os
 import platform
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from ipvit.core.versions import installed_version
 from ipvit.data.dataset import Dataset
 from ipvit.engine.sweep import Outcome, Settings
 from ipvit.files import write_atomic
@@ -74,7 +74,7 @@ def describe(
         "precision": settings.precision,
         "backend": settings.backend,
         "device": device,
-        "versions": {"python": platform.python_version()} | {name: _version(name) for name in packages},
+        "versions": {"python": platform.python_version()} | {name: installed_version(name) for name in packages},
         "hardware": {"machine": platform.machine(), "system": platform.system(), "cores": os.cpu_count()},
     }
 
@@ -117,13 +117,6 @@ def _model(model: Model) -> dict[str, Any]:
             "std": list(model.preprocessing.std),
         },
     }
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
 
 
 class _Part(BaseModel):

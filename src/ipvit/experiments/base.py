@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -16,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr
 from torch import Tensor
 
 from ipvit.analysis.aggregate import SHARED_MASK
+from ipvit.core.digests import digest_of_json
 from ipvit.metrics.accuracy import topk_correct
 from ipvit.models.backend import COMPUTES
 
@@ -59,8 +58,7 @@ class Condition:
     @functools.cached_property
     def key(self) -> str:
         """Digest (16 hex digits) of the fields."""
-        text = json.dumps(dataclasses.asdict(self), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return digest_of_json(dataclasses.asdict(self), 16)
 
 
 @dataclasses.dataclass(frozen=True)

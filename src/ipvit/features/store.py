@@ -25,6 +25,7 @@ from torch import Tensor
 
 from ipvit.core.artifacts import Card, Kind, first_whole, made_again
 from ipvit.core.digests import digest_of_json
+from ipvit.core.memory import halving
 from ipvit.data.dataset import Dataset
 from ipvit.data.decode import Decoder
 from ipvit.data.loader import read_chunks
@@ -32,6 +33,7 @@ from ipvit.errors import InputError
 from ipvit.files import user_path
 from ipvit.models.model import Model
 from ipvit.models.reads import Read, last_blocks, own_token, read_batch
+from ipvit.perturb.pixels import as_floats
 from ipvit.preprocessing import View
 
 __all__ = ["FeatureStore", "Features", "Read", "StoredType", "last_blocks", "own_token", "read_batch"]
@@ -189,7 +191,7 @@ class FeatureStore:
             for chunk in read_chunks(data, chunks, [view], workers=workers, decoder=decoder):
                 unreadable |= {data.ids[place]: reason for place, reason in chunk.unreadable}
                 if len(chunk.indices):
-                    images = chunk.pixels[view].to(model.device).float().div_(255)
+                    images = as_floats(chunk.pixels[view], model.device)
                     found = _forward(model, images, lacking, norm) if lacking else {}
                     finite = np.all([np.isfinite(values).all(axis=1) for values in found.values()], axis=0)
                     finite = np.broadcast_to(finite, len(chunk.indices))  # where nothing but labels was lacking
@@ -387,13 +389,15 @@ def _resolved(model: Model, reads: Sequence[Read]) -> list[Read]:
 
 
 def _forward(model: Model, images: Tensor, reads: Sequence[Read], norm: bool) -> dict[Read, NDArray[np.float32]]:
-    """Read a batch; when it does not fit into a GPU's memory, its halves."""
-    try:
+    """Read a batch; when it does not fit into the memory, its halves."""
+
+    def forward(part: Tensor) -> dict[Read, NDArray[np.float32]]:
         with torch.inference_mode():
-            return {read: values.cpu().numpy() for read, values in read_batch(model, images, reads, norm=norm).items()}
-    except torch.OutOfMemoryError:
-        if len(images) == 1:
-            raise
-    torch.cuda.empty_cache()
-    halves = [_forward(model, part, reads, norm) for part in images.tensor_split(2)]
-    return {read: np.concatenate([half[read] for half in halves]) for read in reads}
+            return {read: values.cpu().numpy() for read, values in read_batch(model, part, reads, norm=norm).items()}
+
+    return halving(
+        forward,
+        images,
+        lambda whole: (whole.tensor_split(2)[0], whole.tensor_split(2)[1]),
+        lambda first, second: {read: np.concatenate([first[read], second[read]]) for read in reads},
+    )

@@ -18,14 +18,13 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from ipvit.core.artifacts import ArtifactError, Card, Kind
-from ipvit.core.digests import digest_of
-from ipvit.errors import InputError
+from ipvit.core.digests import digest_of, digest_of_file
+from ipvit.errors import InputError, error_line
 from ipvit.files import write_atomic
 from ipvit.models.adapters.base import Adapter, BlockTokens
 from ipvit.models.checkpoint import ViewCard
 from ipvit.models.model import Model
 from ipvit.models.reads import Read, blocks_of, side_by_side
-from ipvit.models.weights import sha256
 from ipvit.preprocessing import Preprocessing, View
 
 METADATA_KEY = "ipvit-probe"
@@ -131,7 +130,7 @@ def read_probe(path: Path) -> ProbeHead:
             text = (file.metadata() or {}).get(METADATA_KEY)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{str(path)!r} is not a whole probe file: {' '.join(str(error).split())[:200]}") from None
+        raise InputError(f"{str(path)!r} is not a whole probe file: {error_line(error)}") from None
     if text is None or not {"weight", "bias"} <= tensors.keys():
         raise InputError(f"{str(path)!r} is not a probe file: {_WRITTEN_BY}")
     card = PROBE.loads(text, path)
@@ -228,5 +227,5 @@ def with_probe(backbone: Model, probe: ProbeHead, *, where: str = "the head", na
 def load_probed(path: Path, backbone: Model, *, name: str | None = None) -> Model:
     """Load the head in a probe file onto its backbone; see :func:`with_probe`."""
     model = with_probe(backbone, read_probe(path), where=f"the probe {str(path)!r}", name=name)
-    model.weights_sha256 = sha256(path)
+    model.weights_sha256 = digest_of_file(path)
     return model

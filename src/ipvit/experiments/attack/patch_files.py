@@ -22,6 +22,7 @@ from ipvit.errors import InputError
 from ipvit.experiments.grids import Grid, rows_and_columns
 from ipvit.files import user_path, write_atomic
 from ipvit.perturb.patch import Form, Placement, Shape
+from ipvit.perturb.pixels import as_bytes, as_floats
 
 MOST_PIXELS = 4096
 """Height and width of the largest patch that is read."""
@@ -102,7 +103,7 @@ class Patch:
 def save_patch(stem: Path, patch: Patch) -> Path:
     """Write ``STEM.png`` and ``STEM.json``; return the path of the picture."""
     buffer = io.BytesIO()
-    pixels = (patch.pixels * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+    pixels = as_bytes(patch.pixels).permute(1, 2, 0).cpu().numpy()
     Image.fromarray(pixels).save(buffer, "PNG")
     picture, data = stem.with_name(f"{stem.name}.png"), buffer.getvalue()
     write_atomic(picture, data)
@@ -135,4 +136,4 @@ def load_patch(path: str | Path) -> Patch:
             pixels = np.asarray(image)
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
         raise InputError(f"the patch {str(picture)!r} is not a PNG picture: {error}") from None
-    return Patch(torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255, card)
+    return Patch(as_floats(torch.from_numpy(pixels.copy()).permute(2, 0, 1)), card)

@@ -10,11 +10,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ipvit.errors import FOREIGN_ERRORS, InputError
+from ipvit.core.digests import digest_of_file
+from ipvit.errors import FOREIGN_ERRORS, InputError, error_line
 from ipvit.models.model import Model
 from ipvit.models.sources.common import ModelName, cannot_fetch, quick_refusal_when_offline, refuse_sources, seeded
 from ipvit.models.sources.timm_source import build_timm
-from ipvit.models.weights import load_strictly, read_state_dict, resolve, sha256
+from ipvit.models.weights import load_strictly, read_state_dict, resolve
 from ipvit.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, View
 
 RESAMPLING = {0: "nearest", 2: "bilinear", 3: "bicubic"}
@@ -65,7 +66,9 @@ def load_transformers(parsed: ModelName, pretrained: bool) -> Model:
         raise
     except (OSError, *FOREIGN_ERRORS) as error:
         if Path(parsed.name).is_dir() or not fetch:
-            raise InputError(f"{title} is no image classifier that transformers can build: {_line(error)}") from None
+            raise InputError(
+                f"{title} is no image classifier that transformers can build: {error_line(error)}"
+            ) from None
         raise InputError(cannot_fetch(title, error)) from None
     path = resolve(parsed.weights) if parsed.weights else None
     if path is not None:
@@ -78,7 +81,7 @@ def load_transformers(parsed: ModelName, pretrained: bool) -> Model:
         classes=tuple(str(labels[index]) for index in sorted(labels)) or None,
         architecture=f"{type(network).__name__}\n{_identity(config)}",
         source=str(parsed.weights) if path else title if fetch else "random initialisation",
-        weights_sha256=sha256(path) if path else None,
+        weights_sha256=digest_of_file(path) if path else None,
     )
 
 
@@ -152,7 +155,3 @@ def _identity(config: Any) -> str:
         key: value for key, value in config.to_dict().items() if key not in ("_name_or_path", "transformers_version")
     }
     return json.dumps(values, sort_keys=True, default=str)
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
