@@ -50,6 +50,24 @@ def printable(text: str) -> str:
     return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), " ".join(text.split()))
 
 
+def error_line(error: object, most: int = 200, *, named: bool = False) -> str:
+    """Return what an error says on one line, cut where it is long; its type where it says nothing.
+
+    Args:
+        error: an exception, or the reason that it gives.
+        most: characters.
+        named: the type stands before the text.
+
+    >>> error_line(ValueError("cannot\\n  read")), error_line(KeyError()), error_line(ValueError("no"), named=True)
+    ('cannot read', 'KeyError', 'ValueError: no')
+    """
+    kind, text = type(error).__name__, printable(str(error))
+    if named and text:
+        text = f"{kind}: {text}"
+    text = text or kind
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
 def harmless(text: str) -> str:
     """Return text of as many characters in which those that control a terminal, or no page may hold, are replaced."""
     return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text)

@@ -7,11 +7,11 @@ import importlib.util
 import os
 import platform
 import shutil
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ipvit.commands.options import Flag
+from ipvit.core.versions import installed_version
 from ipvit.errors import InputError
 from ipvit.terminal import Terminal, print_json
 
@@ -99,7 +99,7 @@ def environment(device: str = "auto") -> dict[str, Any]:
 
     cuda = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
     return {
-        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
+        "versions": {"python": platform.python_version()} | {name: installed_version(name) for name in PACKAGES},
         "system": f"{platform.system()} {platform.machine()}",
         "device": str(pick_device(device)),
         "cuda": cuda,
@@ -170,10 +170,3 @@ def _print_finding(console: Terminal, name: str, found: Finding | str) -> None:
     console.print(f"{text}, {stated}: {'right' if found.right else 'not right'}")
     for cause in found.causes:
         console.print(f"  {cause}")
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None

@@ -1,1 +1,1 @@
-"""What every part of the package may speak of: the options of a run, the manifest of a run folder."""
+"""The foundation: the options of a run, its manifest, artifacts beside the records, digests, versions, memory."""

@@ -7,7 +7,6 @@ import io
 import json
 import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -15,6 +14,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
+from ipvit.core.versions import installed_version
 from ipvit.data.loader import one_thread
 from ipvit.errors import InputError
 from ipvit.files import write_atomic
@@ -101,7 +101,7 @@ def read_manifest(path: Path) -> dict[str, Any] | None:
 
 def versions(packages: Sequence[str]) -> dict[str, str | None]:
     """Return the versions of Python and of packages, for a manifest."""
-    return {"python": platform.python_version()} | {name: _version(name) for name in packages}
+    return {"python": platform.python_version()} | {name: installed_version(name) for name in packages}
 
 
 def remove_left_overs(folders: Iterable[Path]) -> None:
@@ -120,10 +120,3 @@ def write_page(path: Path, title: str, pictures: Sequence[tuple[str, Image.Image
         text = base64.b64encode(buffer.getvalue()).decode()
         parts.append(f'<p><img alt="{words}" src="data:image/png;base64,{text}">')
     write_atomic(path, "".join(parts).encode())
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

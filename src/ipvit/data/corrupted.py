@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ipvit.core.digests import digest_of_file
 from ipvit.errors import InputError
 from ipvit.files import user_path
 from ipvit.own_code import import_own, users_code
@@ -105,7 +106,7 @@ class OwnCorruption:
         path = user_path(location.rpartition(":")[0])
         if not path.is_file():
             raise InputError(f"there is no file {str(path)!r}")
-        made = cls(location, hashlib.sha256(path.read_bytes()).hexdigest(), severity, jpeg)
+        made = cls(location, digest_of_file(path), severity, jpeg)
         _imported(made.location, made.digest)
         return made
 

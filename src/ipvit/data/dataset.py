@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ipvit.perturb.pixels import as_bytes
+
 
 class UnreadableImage(Exception):
     """One image cannot be used (truncated, empty, not an image, too large); the text says why."""
@@ -100,7 +102,7 @@ class MemoryDataset:
         if pixels.ndim != 4 or pixels.shape[1] != 3:
             raise ValueError(f"images must be (N, 3, H, W), not {tuple(pixels.shape)}")
         if pixels.is_floating_point():
-            pixels = (pixels.clamp(0, 1) * 255).round().to(torch.uint8)
+            pixels = as_bytes(pixels)
         n = len(pixels)
         self._images = pixels
         self._masks = None if masks is None else torch.as_tensor(masks).to(torch.uint8)

@@ -8,7 +8,6 @@ hierarchies, ImageNet's and Omniglot's, none is used: every class is as likely a
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 
@@ -17,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ipvit.core.digests import digest_of
 from ipvit.data.dataset import Dataset
 from ipvit.errors import InputError
 from ipvit.perturb.seeding import generator, keys
@@ -205,7 +205,7 @@ class EpisodeList:
         self.rows = rows
         self.name = images.name
         content = "\0".join(str(images.ids[row]) for row in rows.tolist())
-        digest = hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+        digest = digest_of(content.encode("utf-8", "surrogatepass"), 12)
         self.ids: Sequence[str] = [f"{digest}/{number:05d}" for number in range(count)]
         self.labels = np.full(count, -1, np.int64)
         self.fields: Mapping[str, np.ndarray] = {}

@@ -27,6 +27,7 @@ from ipvit.data.folder import CLASS_LIST, IMAGE_SUFFIXES
 from ipvit.errors import InputError
 from ipvit.files import write_atomic
 from ipvit.perturb import seeding
+from ipvit.perturb.pixels import as_bytes, as_floats
 from ipvit.perturb.stylize import transfer_statistics
 from ipvit.preprocessing import View
 
@@ -64,13 +65,13 @@ class StatisticsTransfer:
     def __call__(self, content: Tensor, style: Tensor, key: np.uint64) -> Tensor:
         """Return the content in the style: ``(3, H, H)`` uint8."""
         styled = transfer_statistics(
-            content[None].float() / 255,
-            style[None].float() / 255,
+            as_floats(content[None]),
+            as_floats(style[None]),
             np.array([key], dtype=np.uint64),
             self.alpha,
             self.texture_scale,
         )[0]
-        return (styled.clamp(0, 1) * 255).round().to(torch.uint8)
+        return as_bytes(styled)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ipvit.data.dataset import Dataset, UnreadableImage, fingerprint
 from ipvit.data.stream import StreamDataset
-from ipvit.errors import FOREIGN_ERRORS, InputError
+from ipvit.errors import FOREIGN_ERRORS, InputError, error_line
 from ipvit.files import user_path
 
 SCHEMES = ("hfds/", "hfids/", "tfds/", "torch/", "wds/")
@@ -37,8 +37,9 @@ def open_timm(name: str, root: str | None, split: str, classes: str | None) -> D
     try:
         source: Any = create_dataset(name, root=root, split=split, download=False)
     except (ImportError, OSError, *FOREIGN_ERRORS) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"timm cannot open the data set {name!r} (split {split!r}): {reason}") from None
+        raise InputError(
+            f"timm cannot open the data set {name!r} (split {split!r}): {error_line(error, 300)}"
+        ) from None
     source.transform = None
     if hasattr(source, "__iter__"):
         return StreamDataset(name, source, f"{Path(root or '').resolve()} {split}", names)

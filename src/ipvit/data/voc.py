@@ -12,13 +12,11 @@ from torch import Tensor
 
 from ipvit.data.dataset import UnreadableImage, fingerprint
 from ipvit.data.decode import Decoder, decode
+from ipvit.data.loader import VOID
 from ipvit.errors import InputError
 from ipvit.files import user_path
 
 PREFIX = "voc2012:"
-
-VOID = 255
-"""Number of the pixels around objects, and on difficult ones, that belong to neither object nor background."""
 
 _BELOW = ("", "VOC2012", "VOCdevkit/VOC2012")
 _SPLITS = {"validation": "val", "val": "val", "train": "train", "trainval": "trainval"}
@@ -40,7 +38,7 @@ class VOCSegmentation:
     """
 
     has_masks = True
-    void = VOID
+    void = VOID  # of the pixels around objects, and on difficult ones
     classes: tuple[str, ...] | None = None
     aliases: tuple[str, ...] | None = None
 

@@ -82,11 +82,3 @@ def keeping_memory(device: torch.device) -> Iterator[None]:
         library.mallopt(_M_MMAP_THRESHOLD, 32 * 2**20)
         library.mallopt(_M_TRIM_THRESHOLD, 64 * 2**20)
         library.malloc_trim(0)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error means that the batch was too large for the memory."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    text = str(error).lower()
-    return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from ipvit.core.share import Share
-from ipvit.errors import InputError
+from ipvit.errors import InputError, error_line
 
 T = TypeVar("T")
 
@@ -148,5 +148,5 @@ def _losses(text: str = "") -> Iterator[None]:
         yield
     except RuntimeError as error:
         if text:
-            raise ConnectionError(f"{text}: {' '.join(str(error).split())[:200]}") from None
+            raise ConnectionError(f"{text}: {error_line(error)}") from None
         raise ProcessLost from None

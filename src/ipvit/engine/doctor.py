@@ -20,6 +20,7 @@ from ipvit.metrics.intervals import wilson
 from ipvit.metrics.paired import mcnemar
 from ipvit.models.model import Model
 from ipvit.models.published import Published
+from ipvit.perturb.pixels import as_floats
 from ipvit.preprocessing import IMAGENET_MEAN, IMAGENET_STD, View
 
 PROBED = 250
@@ -175,7 +176,7 @@ class _Trial:
         for chunk in read_chunks(self.data, chunks, views, workers=0, decoder=decoder):
             rows = np.flatnonzero(chunk.labels >= 0)
             if len(rows):
-                images = chunk.pixels[views[0]][rows].to(self.device).float().div_(255)
+                images = as_floats(chunk.pixels[views[0]][rows], self.device)
                 yield images, self.outputs[chunk.labels[rows]]
 
 

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import io
-import json
 from pathlib import Path
 from typing import Annotated
 
 import torch
 from PIL import Image
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 from torch import Tensor
 
+from ipvit.core.artifacts import Card, Kind, first_whole, made_again
+from ipvit.core.digests import digest_of
 from ipvit.engine.store import safe_name
 from ipvit.engine.sweep import Pair
 from ipvit.experiments.base import Batch
 from ipvit.files import write_atomic
+from ipvit.perturb.pixels import as_bytes
 
 EXAMPLES = "examples"
 _CAPTIONS = "captions.json"
@@ -31,77 +32,79 @@ class Picture:
     path: Path
 
 
-def save_examples(out: Path, pair: Pair, batch: Batch) -> None:
-    """Keep an experiment's pictures for one model; made anew when its parameters or the model change.
-
-    Equal pictures, of several models or conditions, share a file.
-    """
-    root = out / EXAMPLES / pair.experiment.name
-    listing = root / f"{safe_name(pair.model.name)}-{pair.model.digest[:8]}" / _CAPTIONS
-    made_with = _digest(f"{pair.experiment.version} {pair.experiment.model_dump_json()}".encode())
-    earlier = _listing(listing)
-    if earlier is not None and earlier.made_with == made_with:
-        return
-    pictures = []
-    with torch.inference_mode():
-        for example in pair.measurement.examples(pair.model, batch):
-            data = _png(example.image)
-            path = root / f"{_digest(data)}.png"
-            if not path.is_file():
-                write_atomic(path, data)
-            pictures.append({"file": path.name, "caption": example.caption})
-    if pictures:
-        content = {"model": pair.model.name, "made_with": made_with, "pictures": pictures}
-        write_atomic(listing, json.dumps(content, ensure_ascii=False, indent=1).encode())
-
-
-def read_examples(out: Path, experiment: str) -> dict[str, list[Picture]]:
-    """Return an experiment's pictures by model."""
-    found = {}
-    for listing in sorted((out / EXAMPLES / experiment).glob(f"*/{_CAPTIONS}")):
-        content = _listing(listing)
-        if content is not None:
-            files = [(entry.caption, listing.parents[1] / entry.file) for entry in content.pictures]
-            found[content.model] = [Picture(caption, path) for caption, path in files if _is_picture(path)]
-    return found
-
-
 class _Entry(BaseModel):
     file: Annotated[str, Field(pattern=r"^[0-9a-f]+\.png$")]  # a file beside the listing and nowhere else
     caption: str
 
 
-class _Listing(BaseModel):
-    """The pictures of an experiment and model."""
+class _Listing(Card):
+    """The pictures of an experiment and model; the key, of what they were made with, is called ``made_with`` here."""
 
+    key: str = Field(default="", alias="made_with")
     model: str
-    made_with: str
     pictures: list[_Entry]
 
 
-def _listing(path: Path) -> _Listing | None:
-    """Read a listing; None where there is none, or a damaged one: its pictures are made again by the next run."""
-    try:
-        return _Listing.model_validate_json(path.read_bytes())
-    except (FileNotFoundError, ValidationError):
-        return None
+LISTING = Kind("listing", _Listing, content="pictures", place="folder", hint="the next run makes it", unstated_format=1)
 
 
-def _is_picture(path: Path) -> bool:
+def save_examples(out: Path, pair: Pair, batch: Batch) -> list[str]:
+    """Keep an experiment's pictures for one model; made anew when its parameters or the model change.
+
+    Equal pictures, of several models or conditions, share a file, whose name is the digest of its content.
+
+    Returns:
+        What was damaged and made again, in sentences.
+    """
+    root = out / EXAMPLES / pair.experiment.name
+    path = root / f"{safe_name(pair.model.name)}-{pair.model.digest[:8]}" / _CAPTIONS
+    key = _digest(f"{pair.experiment.version} {pair.experiment.model_dump_json()}".encode())
+    earlier, damage = first_whole([path], LISTING.read)
+    if earlier is not None and earlier.key == key:
+        lost = [entry.file for entry in earlier.pictures if not _is_whole(root / entry.file)]
+        if not lost:
+            return []
+        damage = f"the picture {str(root / lost[0])!r} is missing or damaged"
+    entries = []
+    with torch.inference_mode():
+        for example in pair.measurement.examples(pair.model, batch):
+            data = _png(example.image)
+            picture = root / f"{_digest(data)}.png"
+            if not _is_whole(picture):
+                write_atomic(picture, data)
+            entries.append(_Entry(file=picture.name, caption=example.caption))
+    if entries:
+        LISTING.write(path, _Listing(made_with=key, model=pair.model.name, pictures=entries))
+    return [made_again(damage, "it was made")] if damage else []
+
+
+def read_examples(out: Path, experiment: str) -> dict[str, list[Picture]]:
+    """Return an experiment's pictures by model, without those that are damaged: the next run makes them again."""
+    found = {}
+    for path in sorted((out / EXAMPLES / experiment).glob(f"*/{_CAPTIONS}")):
+        listing, _ = first_whole([path], LISTING.read)
+        if listing is not None:
+            files = [(entry.caption, path.parents[1] / entry.file) for entry in listing.pictures]
+            found[listing.model] = [Picture(caption, file) for caption, file in files if _is_whole(file)]
+    return found
+
+
+def _is_whole(path: Path) -> bool:
     try:
-        with Image.open(path, formats=["PNG"]) as picture:
+        data = path.read_bytes()
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
             picture.load()
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return False
-    return True
+    return _digest(data) == path.stem
 
 
 def _png(image: Tensor) -> bytes:
-    pixels = (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+    pixels = as_bytes(image).permute(1, 2, 0).cpu().numpy()
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG", compress_level=2)  # a third of the default's time, 3 % more bytes
     return buffer.getvalue()
 
 
 def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:16]
+    return digest_of(data, 16)

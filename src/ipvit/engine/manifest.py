@@ -6,7 +6,6 @@ import datetime
 import os
 import platform
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
@@ -23,6 +22,7 @@ from ipvit.core.manifest import (
     UsedPreprocessing,
 )
 from ipvit.core.run_config import RunConfig
+from ipvit.core.versions import installed_version
 from ipvit.data.dataset import Dataset
 from ipvit.engine.sweep import Outcome, Pair
 from ipvit.experiments.base import Experiment
@@ -110,7 +110,7 @@ def describe(
         seed=settings.seed,
         precision=settings.precision,
         device=str(device),
-        versions={"python": platform.python_version()} | {name: _version(name) for name in packages},
+        versions={"python": platform.python_version()} | {name: installed_version(name) for name in packages},
         hardware=Hardware(machine=platform.machine(), system=platform.system(), cores=os.cpu_count()),
         limit=settings.limit,
         batch_size=settings.batch_size,
@@ -158,10 +158,3 @@ def _model(model: Model) -> UsedModel:
             std=tuple(model.preprocessing.std),
         ),
     )
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None

@@ -118,7 +118,9 @@ def execute(
                         device,
                         outcome,
                         advance=advance,
-                        on_first_batch=lambda pair, batch: save_examples(out, pair, batch) if team.leads else None,
+                        on_first_batch=lambda pair, batch: (
+                            outcome.notes.extend(save_examples(out, pair, batch)) if team.leads else None
+                        ),
                         one_first=lambda task: team.in_turn(task, per_machine=False),
                     )
             outcome = Outcome.joined(team.collect(outcome))

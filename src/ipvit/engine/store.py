@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import io
 import math
 import os
@@ -24,6 +23,7 @@ import polars as pl
 from pydantic import ValidationError
 
 from ipvit.analysis.base import Analysis
+from ipvit.core.digests import digest_of
 from ipvit.errors import InputError
 from ipvit.experiments.base import Condition
 from ipvit.files import write_atomic
@@ -31,6 +31,7 @@ from ipvit.files import write_atomic
 RECORDS = "records"
 ANALYSIS = "analysis.json"
 FLUSH_ROWS = 500_000
+_DIGITS = 16  # of the digest in a part's name
 SMALL_PART = 32 * 2**20
 """Bytes; parts below it are joined when a run ends."""
 
@@ -262,7 +263,7 @@ class Store:
     def _read(self, path: Path, columns: Collection[str] | None = None) -> pl.DataFrame | None:
         """Return a part, or None where its content is not what was written; a damaged part is noted."""
         data = path.read_bytes()
-        if path.stem.rpartition("-")[2] == _digest(data):
+        if path.stem.rpartition("-")[2] == digest_of(data, _DIGITS):
             with contextlib.suppress(pl.exceptions.PolarsError):
                 schema = pl.read_parquet_schema(io.BytesIO(data))
                 if schema.keys() >= {*self._key, "model"} - self._later.keys():
@@ -283,7 +284,7 @@ class Store:
 
     def _write(self, folder: Path, frame: pl.DataFrame) -> Path:
         data = encode(frame)
-        path = folder / f"part-{_digest(data)}.parquet"
+        path = folder / f"part-{digest_of(data, _DIGITS)}.parquet"
         write_atomic(path, data)
         return path
 
@@ -355,7 +356,3 @@ def column_frame(columns: dict[str, np.ndarray]) -> pl.DataFrame:
         name: array.astype(np.float32) if array.dtype == np.float64 else array for name, array in columns.items()
     }
     return pl.DataFrame(narrowed)
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:16]

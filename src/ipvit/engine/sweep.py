@@ -13,16 +13,18 @@ import numpy as np
 import torch
 
 from ipvit.core.manifest import Failure
+from ipvit.core.memory import halving
 from ipvit.core.run_config import RunConfig
 from ipvit.data.dataset import Dataset, fingerprint
 from ipvit.data.labels import map_classes
 from ipvit.data.loader import VOID, Alteration, Chunk, Wanted, default_workers, read_chunks, shared_memory_lacking
 from ipvit.data.subset import choose, select
-from ipvit.engine.device import is_out_of_memory, numerics
+from ipvit.engine.device import numerics
 from ipvit.engine.store import Identity, Store, column_frame
-from ipvit.errors import InputError
+from ipvit.errors import InputError, error_line
 from ipvit.experiments.base import Batch, Condition, Experiment, Measurement, PrepareContext, Records
 from ipvit.models.model import Model
+from ipvit.perturb.pixels import as_floats
 from ipvit.preprocessing import View
 
 
@@ -326,10 +328,7 @@ def _note_failure(chunk: Chunk, pairs: Sequence[Pair], outcome: Outcome) -> None
 
 
 def _on_device(chunk: Chunk, device: torch.device) -> dict[Any, torch.Tensor]:
-    return {
-        view: pixels.to(device, non_blocking=True).float().div_(255).contiguous()
-        for view, pixels in chunk.pixels.items()
-    }
+    return {view: as_floats(pixels, device).contiguous() for view, pixels in chunk.pixels.items()}
 
 
 def _batches(
@@ -431,7 +430,7 @@ def _traceback(error: Exception) -> str:
 
 
 def _text(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    return error_line(error, 300, named=True)
 
 
 def _describe(conditions: Sequence[Condition], pair: Pair) -> str:
@@ -447,25 +446,27 @@ def _describe(conditions: Sequence[Condition], pair: Pair) -> str:
 def _measure(pair: Pair, batch: Batch, device: torch.device, precision: str) -> list[Records]:
     """Measure a batch; when it does not fit into memory, measure its halves and join them."""
     gradients = "gradients" in pair.experiment.requirements.capabilities
-    try:
+
+    def measured(part: Batch) -> list[Records]:
         with numerics(device, precision), contextlib.nullcontext() if gradients else torch.inference_mode():
-            return list(pair.measurement.measure(pair.model, batch))
-    except Exception as error:
-        if len(batch) == 1 or not is_out_of_memory(error):
-            raise
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
+            return list(pair.measurement.measure(pair.model, part))
+
+    return halving(measured, batch, _halves, _joined)
+
+
+def _halves(batch: Batch) -> tuple[Batch, Batch]:
     middle = len(batch) // 2
-    halves = [
-        _measure(pair, part, device, precision) for part in (batch.part(0, middle), batch.part(middle, len(batch)))
-    ]
+    return batch.part(0, middle), batch.part(middle, len(batch))
+
+
+def _joined(first: Sequence[Records], second: Sequence[Records]) -> list[Records]:
     return [
-        Records(first.condition, {name: _joined(first.columns[name], second.columns[name]) for name in first.columns})
-        for first, second in zip(*halves, strict=True)
+        Records(one.condition, {name: _concatenated(one.columns[name], other.columns[name]) for name in one.columns})
+        for one, other in zip(first, second, strict=True)
     ]
 
 
-def _joined(first: Any, second: Any) -> np.ndarray:
+def _concatenated(first: Any, second: Any) -> np.ndarray:
     return np.concatenate([_array(first), _array(second)])
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -14,6 +12,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from ipvit.analysis.record_columns import SHARED_MASK
+from ipvit.core.digests import digest_of_json
 
 if TYPE_CHECKING:
     import torch
@@ -62,8 +61,7 @@ class Condition:
     @functools.cached_property
     def key(self) -> str:
         """Digest (16 hex digits) of the fields."""
-        text = json.dumps(dataclasses.asdict(self), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return digest_of_json(dataclasses.asdict(self), 16)
 
 
 @dataclasses.dataclass(frozen=True)

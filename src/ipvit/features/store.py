@@ -10,27 +10,30 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import os
 import secrets
 import time
 import tokenize
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ipvit.core.artifacts import Card, Kind, first_whole, made_again
+from ipvit.core.digests import digest_of_json
+from ipvit.core.memory import halving
 from ipvit.data.dataset import Dataset
 from ipvit.data.decode import Decoder
 from ipvit.data.loader import read_chunks
 from ipvit.errors import InputError
-from ipvit.files import user_path, write_atomic
+from ipvit.files import user_path
 from ipvit.models.model import Model
 from ipvit.models.reads import Read, last_blocks, own_token, read_batch
+from ipvit.perturb.pixels import as_floats
 from ipvit.preprocessing import View
 
 __all__ = ["FeatureStore", "Features", "Read", "StoredType", "last_blocks", "own_token", "read_batch"]
@@ -40,13 +43,37 @@ StoredType = Literal["fp32", "fp16"]
 FORMAT = 1
 """Raised whenever the same key would hold other numbers."""
 
+FEATURES = "features"
+"""Folder of a run folder with its feature store."""
+
 FLUSH_SECONDS = 10.0
 LABELS = "labels"
 NOT_FINITE = "what the network makes of it is not finite"
 
+_CARD = "about.json"
+_KEY_DIGITS = 24
 _SUM = np.dtype("<u8")
 _ROWS_AT_A_TIME = 4096  # when they are checked: some MB
 _TYPES = {"fp32": np.dtype("<f4"), "fp16": np.dtype("<f2")}
+
+
+class _Card(Card):
+    """What the rows of a folder are; each row has its own checksum."""
+
+    model: str
+    data: str
+    view: dict[str, Any]
+    norm: bool
+    precision: str
+    stored: StoredType
+    model_name: str
+    data_name: str
+    images: int
+
+
+FEATURE_SET = Kind(
+    "set of features", _Card, "rows", "about.json", hint="they are computed where there are none", format=FORMAT
+)
 
 
 class Features:
@@ -147,10 +174,12 @@ class FeatureStore:
         view = view or model.preprocessing.view
         reads = _resolved(model, reads)
         wanted = np.arange(len(data)) if positions is None else np.unique(np.asarray(positions, dtype=np.int64))
-        folder = self._folder(model, data, view, norm, precision)
+        folder, notes = self._folder(model, data, view, norm, precision)
         columns = {read: _Column(folder / str(read), len(data), _TYPES[self.dtype]) for read in reads}
         labels = _Column(folder / LABELS, len(data), np.dtype("<i8"))
-        damaged = sum(column.check(wanted) for column in (*columns.values(), labels))
+        if damaged := sum(column.check(wanted) for column in (*columns.values(), labels)):
+            rows = f"{damaged:,} rows of the stored features of {model.name} were damaged"
+            notes.append(made_again(rows, "they were computed"))
         missing = wanted[~_all_done([*columns.values(), labels], wanted)]
         lacking = [read for read, column in columns.items() if not column.done[missing].all()]
         unreadable: dict[str, str] = {}
@@ -162,7 +191,7 @@ class FeatureStore:
             for chunk in read_chunks(data, chunks, [view], workers=workers, decoder=decoder):
                 unreadable |= {data.ids[place]: reason for place, reason in chunk.unreadable}
                 if len(chunk.indices):
-                    images = chunk.pixels[view].to(model.device).float().div_(255)
+                    images = as_floats(chunk.pixels[view], model.device)
                     found = _forward(model, images, lacking, norm) if lacking else {}
                     finite = np.all([np.isfinite(values).all(axis=1) for values in found.values()], axis=0)
                     finite = np.broadcast_to(finite, len(chunk.indices))  # where nothing but labels was lacking
@@ -186,14 +215,12 @@ class FeatureStore:
             np.asarray(labels.values()[kept, 0], dtype=np.int64),
             [data.ids[int(place)] for place in kept],
             unreadable,
-            [f"{damaged:,} rows of the stored features of {model.name} were damaged; they were computed again"]
-            if damaged
-            else (),
+            notes,
         )
 
-    def _folder(self, model: Model, data: Dataset, view: View, norm: bool, precision: str) -> Path:
-        about = {
-            "format": FORMAT,
+    def _folder(self, model: Model, data: Dataset, view: View, norm: bool, precision: str) -> tuple[Path, list[str]]:
+        """Return the folder of these features, with its card, and what was wrong with the card."""
+        determined_by = {
             "model": model.digest,
             "data": data.fingerprint,
             "view": dataclasses.asdict(view),
@@ -201,17 +228,17 @@ class FeatureStore:
             "precision": precision,
             "stored": self.dtype,
         }
-        key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:24]
+        key = digest_of_json({"format": FORMAT} | determined_by, _KEY_DIGITS)
         folder = self.root / key
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"cannot write to the feature store {str(self.root)!r}: {error.strerror}") from None
-        listing = folder / "about.json"
-        if not listing.exists():
-            named = about | {"model_name": model.name, "data_name": data.name, "images": len(data)}
-            write_atomic(listing, json.dumps(named, indent=1, ensure_ascii=False).encode())
-        return folder
+        card, damage = first_whole([folder / _CARD], FEATURE_SET.read)
+        if card is None:
+            names = {"model_name": model.name, "data_name": data.name, "images": len(data)}
+            FEATURE_SET.write(folder / _CARD, _Card(key=key, **determined_by, **names))
+        return folder, [made_again(damage, "it was written")] if damage else []
 
 
 class _Column:
@@ -362,13 +389,15 @@ def _resolved(model: Model, reads: Sequence[Read]) -> list[Read]:
 
 
 def _forward(model: Model, images: Tensor, reads: Sequence[Read], norm: bool) -> dict[Read, NDArray[np.float32]]:
-    """Read a batch; when it does not fit into a GPU's memory, its halves."""
-    try:
+    """Read a batch; when it does not fit into the memory, its halves."""
+
+    def forward(part: Tensor) -> dict[Read, NDArray[np.float32]]:
         with torch.inference_mode():
-            return {read: values.cpu().numpy() for read, values in read_batch(model, images, reads, norm=norm).items()}
-    except torch.OutOfMemoryError:
-        if len(images) == 1:
-            raise
-    torch.cuda.empty_cache()
-    halves = [_forward(model, part, reads, norm) for part in images.tensor_split(2)]
-    return {read: np.concatenate([half[read] for half in halves]) for read in reads}
+            return {read: values.cpu().numpy() for read, values in read_batch(model, part, reads, norm=norm).items()}
+
+    return halving(
+        forward,
+        images,
+        lambda whole: (whole.tensor_split(2)[0], whole.tensor_split(2)[1]),
+        lambda first, second: {read: np.concatenate([first[read], second[read]]) for read in reads},
+    )

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ipvit.errors import InputError
+from ipvit.errors import InputError, error_line
 from ipvit.models.adapters import Adapter
 from ipvit.models.model import Model
 
@@ -187,8 +187,7 @@ class OpenVinoGraph:
                 self._compare()
             except Exception as error:  # tracers and converters raise all sorts of things
                 self._request = None
-                reason = " ".join(str(error).split())[:200] or type(error).__name__
-                self._failure = f"OpenVINO cannot compute {self.model.name}: {reason}; use the backend torch"
+                self._failure = f"OpenVINO cannot compute {self.model.name}: {error_line(error)}; use the backend torch"
                 raise ConversionError(self._failure) from error
         return self._answer(images)
 

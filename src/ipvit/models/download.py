@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import http.client
 import json
 import os
@@ -20,7 +19,8 @@ from urllib.parse import unquote, urlparse
 import torch
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from ipvit.errors import InputError
+from ipvit.core.digests import digest_of, digest_of_file
+from ipvit.errors import InputError, error_line
 from ipvit.files import write_atomic
 from ipvit.terminal import Terminal
 
@@ -62,7 +62,7 @@ def fetch(url: str, *, sha256: str | None = None, timeout: float = TIMEOUT) -> P
         path = Path(unquote(urlparse(url).path))
         if not path.is_file():
             raise InputError(f"there is no file {str(path)!r} ({url})")
-        _check_stated(repr(str(path)), digest_of(path), stated, "get it anew")
+        _check_stated(repr(str(path)), digest_of_file(path), stated, "get it anew")
         return path
     target = cache_path(url)
     try:
@@ -80,7 +80,7 @@ def fetch(url: str, *, sha256: str | None = None, timeout: float = TIMEOUT) -> P
 
 def cache_path(url: str) -> Path:
     """Return where the file of a URL is kept, and where to put it by hand."""
-    folder = Path(torch.hub.get_dir()) / "checkpoints" / "ipvit" / hashlib.sha256(url.encode()).hexdigest()[:12]
+    folder = Path(torch.hub.get_dir()) / "checkpoints" / "ipvit" / digest_of(url.encode(), 12)
     return folder / (Path(unquote(urlparse(url).path)).name or "weights")
 
 
@@ -92,12 +92,6 @@ def stated_hash(url: str) -> str | None:
     """
     found = HASH_IN_NAME.search(Path(urlparse(url).path).name)
     return found[1] if found else None
-
-
-def digest_of(path: Path) -> str:
-    """Return the SHA-256 of a file, 64 hex digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclasses.dataclass
@@ -131,7 +125,7 @@ class _Download:
                 kept = f"; {self._have():,} bytes are kept, the same command goes on from there" if self._have() else ""
                 raise InputError(f"cannot download {self.url} ({_line(error)}){kept}; {self._by_hand()}") from None
         try:
-            _check_stated(f"what {self.url} sends", digest_of(self.part), stated, "it was not kept; try again")
+            _check_stated(f"what {self.url} sends", digest_of_file(self.part), stated, "it was not kept; try again")
             _refuse_page(self.part, f"what {self.url} sends", self._by_hand())
         except InputError:
             self.part.unlink()
@@ -199,7 +193,7 @@ def _starts_at(response: Any, start: int) -> bool:
 
 def _check(target: Path, url: str, stated: str | None) -> None:
     """Compare a kept file with what its name states and with what was noted; note it the first time."""
-    digest = digest_of(target)
+    digest = digest_of_file(target)
     _check_stated(repr(str(target)), digest, stated, f"delete it to download {url} again")
     note = target.with_name(f"{target.name}.json")
     if not note.is_file():
@@ -251,5 +245,4 @@ def _progress(name: str, start: int, total: int | None) -> Iterator[Any]:
 
 
 def _line(error: BaseException) -> str:
-    text = " ".join(str(getattr(error, "reason", None) or error).split()) or type(error).__name__
-    return text if len(text) <= 200 else text[:197] + "..."
+    return error_line(getattr(error, "reason", None) or error)

@@ -7,29 +7,27 @@ are a classifier that every experiment can use.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from ipvit.errors import InputError, shown
-from ipvit.faults import explain
+from ipvit.core.artifacts import ArtifactError, Card, Kind
+from ipvit.core.digests import digest_of, digest_of_file
+from ipvit.errors import InputError, error_line
 from ipvit.files import write_atomic
 from ipvit.models.adapters.base import Adapter, BlockTokens
 from ipvit.models.checkpoint import ViewCard
 from ipvit.models.model import Model
 from ipvit.models.reads import Read, blocks_of, side_by_side
-from ipvit.models.weights import sha256
 from ipvit.preprocessing import Preprocessing, View
 
 METADATA_KEY = "ipvit-probe"
-FORMAT = 1
 
 MARK = "@probe:"
 """What stands between a backbone's name and a probe file; ``probe:PATH`` alone uses the name in the file."""
@@ -50,6 +48,7 @@ class ProbeHead:
         pretrained: whether the name was loaded with its published weights.
         digest: of the backbone.
         fit: how the head was fitted, for the reader.
+        key: digest of all that determines the head, as its file name states it; empty where no run fitted it.
     """
 
     weight: Tensor
@@ -62,6 +61,7 @@ class ProbeHead:
     pretrained: bool
     digest: str
     fit: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    key: str = ""
 
     def __call__(self, tokens: Mapping[int, BlockTokens]) -> Tensor:
         """Return the logits ``(B, C)``, float32, from what leaves the blocks."""
@@ -78,54 +78,73 @@ def linear(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         return nn.functional.linear(features.float(), weight, bias)
 
 
+class _Backbone(BaseModel):
+    name: str
+    pretrained: bool
+    digest: str
+
+
+class _Card(Card):
+    """What a probe file says of itself; older ones do not state the digest of their numbers."""
+
+    backbone: _Backbone
+    reads: Annotated[list[tuple[Annotated[int, Field(ge=0)], str]], Field(min_length=1)]
+    norm: bool
+    classes: list[str]
+    view: ViewCard
+    fit: dict[str, Any]
+    sha256: str = ""
+
+
+_WRITTEN_BY = "ipvit probe writes them to OUT/probes"
+
+PROBE = Kind("probe", _Card, content="head", place="header", hint=_WRITTEN_BY)
+
+
 def save_probe(path: Path, head: ProbeHead) -> None:
     """Write a probe file, whole or not at all."""
-    about = {
-        "format": FORMAT,
-        "backbone": {"name": head.backbone, "pretrained": head.pretrained, "digest": head.digest},
-        "reads": [[read.block, read.token] for read in head.reads],
-        "norm": head.norm,
-        "classes": list(head.classes),
-        "view": dataclasses.asdict(head.view),
-        "fit": dict(head.fit),
-    }
     tensors = {"weight": head.weight.cpu().contiguous(), "bias": head.bias.cpu().contiguous()}
-    write_atomic(path, save(tensors, metadata={METADATA_KEY: json.dumps(about, sort_keys=True)}))
+    card = _Card(
+        key=head.key,
+        backbone=_Backbone(name=head.backbone, pretrained=head.pretrained, digest=head.digest),
+        reads=[(read.block, read.token) for read in head.reads],
+        norm=head.norm,
+        classes=list(head.classes),
+        view=ViewCard.model_validate(dataclasses.asdict(head.view)),
+        fit=dict(head.fit),
+        sha256=digest_of(_numbers(save(tensors))),
+    )
+    write_atomic(path, save(tensors, metadata={METADATA_KEY: PROBE.dumps(card, indent=None)}))
 
 
 def read_probe(path: Path) -> ProbeHead:
     """Read a probe file.
 
     Raises:
-        InputError: there is no such file, or it is something else.
+        InputError: there is no such file, it is damaged, or it is something else.
     """
     if not path.is_file():
-        raise InputError(f"there is no probe file {str(path)!r}; ipvit probe writes them to OUT/probes")
+        raise InputError(f"there is no probe file {str(path)!r}; {_WRITTEN_BY}")
     try:
         with safe_open(str(path), framework="pt") as file:
-            about = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
+            text = (file.metadata() or {}).get(METADATA_KEY)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    except (SafetensorError, OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{str(path)!r} is not a whole probe file: {' '.join(str(error).split())[:200]}") from None
-    if not isinstance(about, dict) or not about or not {"weight", "bias"} <= tensors.keys():
-        raise InputError(f"{str(path)!r} is not a probe file: ipvit probe writes them to OUT/probes")
-    if about.get("format") != FORMAT:
-        raise InputError(
-            f"{str(path)!r} is a probe file of format {shown(about.get('format'))}; this version reads {FORMAT}"
-        )
-    try:
-        card = _Card.model_validate(about)
-    except ValidationError as error:
-        raise InputError(f"{str(path)!r} is a damaged probe file: {explain(error, _Card)}") from None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(f"{str(path)!r} is not a whole probe file: {error_line(error)}") from None
+    if text is None or not {"weight", "bias"} <= tensors.keys():
+        raise InputError(f"{str(path)!r} is not a probe file: {_WRITTEN_BY}")
+    card = PROBE.loads(text, path)
+    if card.sha256:
+        PROBE.verify(_numbers(path.read_bytes()), card.sha256, path)
     weight, bias = tensors["weight"].float(), tensors["bias"].float()
     shapes = tuple(weight.shape), tuple(bias.shape)
     if weight.ndim != 2 or shapes != ((len(card.classes), weight.shape[1]), (len(card.classes),)):
-        raise InputError(
+        raise ArtifactError(
             f"{str(path)!r} is a damaged probe file: weight {shapes[0]} and bias {shapes[1]} for "
             f"{len(card.classes)} classes"
         )
     if not (weight.isfinite().all() and bias.isfinite().all()):
-        raise InputError(f"{str(path)!r} is a damaged probe file: not all of its numbers are finite")
+        raise ArtifactError(f"{str(path)!r} is a damaged probe file: not all of its numbers are finite")
     return ProbeHead(
         weight=weight,
         bias=bias,
@@ -137,25 +156,13 @@ def read_probe(path: Path) -> ProbeHead:
         pretrained=card.backbone.pretrained,
         digest=card.backbone.digest,
         fit=card.fit,
+        key=card.key,
     )
 
 
-class _Backbone(BaseModel):
-    name: str
-    pretrained: bool
-    digest: str
-
-
-class _Card(BaseModel):
-    """What a probe file says of itself."""
-
-    format: int
-    backbone: _Backbone
-    reads: Annotated[list[tuple[Annotated[int, Field(ge=0)], str]], Field(min_length=1)]
-    norm: bool
-    classes: list[str]
-    view: ViewCard
-    fit: dict[str, Any]
+def _numbers(file: bytes) -> bytes:
+    """Return what follows the header of a safetensors file: the tensors' bytes."""
+    return file[8 + int.from_bytes(file[:8], "little") :]
 
 
 class ProbedNetwork(nn.Module):
@@ -220,5 +227,5 @@ def with_probe(backbone: Model, probe: ProbeHead, *, where: str = "the head", na
 def load_probed(path: Path, backbone: Model, *, name: str | None = None) -> Model:
     """Load the head in a probe file onto its backbone; see :func:`with_probe`."""
     model = with_probe(backbone, read_probe(path), where=f"the probe {str(path)!r}", name=name)
-    model.weights_sha256 = sha256(path)
+    model.weights_sha256 = digest_of_file(path)
     return model

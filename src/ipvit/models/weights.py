@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ipvit.errors import FOREIGN_ERRORS, InputError, printable
+from ipvit.errors import FOREIGN_ERRORS, InputError, error_line, printable
 from ipvit.files import user_path
-from ipvit.models.download import digest_of, fetch
+from ipvit.models.download import fetch
 
 StateDict = dict[str, Tensor]
 
@@ -59,11 +59,6 @@ def resolve(location: str, sha256: str | None = None) -> Path:
     if not path.is_file():
         raise InputError(f"there is no weights file {location!r}")
     return path
-
-
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, 64 hex digits."""
-    return digest_of(path)
 
 
 def read_state_dict(path: Path, key: str | None = None) -> StateDict:
@@ -147,7 +142,7 @@ def _read_safetensors(path: Path) -> Mapping[str, Any]:
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{str(path)!r} is not a whole safetensors file: {_line(error)}") from None
+        raise InputError(f"{str(path)!r} is not a whole safetensors file: {error_line(error, 300)}") from None
 
 
 def _read_torch(path: Path) -> Mapping[str, Any]:
@@ -155,7 +150,7 @@ def _read_torch(path: Path) -> Mapping[str, Any]:
         with torch.serialization.safe_globals(DATA_ONLY):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        text = _line(error)
+        text = error_line(error, 300)
         if "Unsupported global" in text or "GLOBAL" in text or "weights_only" in text.lower():
             raise InputError(
                 f"{str(path)!r} holds more than weights and was not read, since that would run code from the file: "
@@ -163,7 +158,7 @@ def _read_torch(path: Path) -> Mapping[str, Any]:
             ) from None
         raise InputError(f"{str(path)!r} is not a PyTorch weights file: {text}") from None
     except (OSError, EOFError, MemoryError, *FOREIGN_ERRORS) as error:  # the reader stumbles over damaged bytes
-        raise InputError(f"{str(path)!r} is not a PyTorch weights file: {_line(error)}") from None
+        raise InputError(f"{str(path)!r} is not a PyTorch weights file: {error_line(error, 300)}") from None
 
 
 def _unwrap(content: Any) -> StateDict:
@@ -181,8 +176,3 @@ def _unwrap(content: Any) -> StateDict:
             break
         state = {key.removeprefix(prefix): value for key, value in state.items()}
     return state
-
-
-def _line(error: BaseException) -> str:
-    text = printable(str(error)) or type(error).__name__
-    return text if len(text) <= 300 else text[:297] + "..."

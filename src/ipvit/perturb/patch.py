@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ipvit.perturb.attack import Network, _refuse_training, excess, is_right
+from ipvit.perturb.pixels import as_bytes, as_floats
 from ipvit.perturb.seeding import generator
 
 Shape = Literal["square", "circle"]
@@ -172,7 +173,7 @@ def noise_patch(key: np.uint64 | int, resolution: int) -> Tensor:
 
 def quantised(patch: Tensor) -> Tensor:
     """Return the patch as an 8-bit picture holds it."""
-    return (patch.clamp(0, 1) * 255).round() / 255
+    return as_floats(as_bytes(patch))
 
 
 def train_patch(
@@ -264,4 +265,4 @@ def _usable(
 
 
 def _pixels(images: Tensor, rows: np.ndarray, device: torch.device | str) -> Tensor:
-    return images[torch.from_numpy(rows)].to(device).float() / 255
+    return as_floats(images[torch.from_numpy(rows)], device)

@@ -21,6 +21,7 @@ from ipvit.models.model import Model
 from ipvit.perturb.attack import fgsm, pgd
 from ipvit.perturb.corruptions import CORRUPTIONS, EXTRA, corrupt
 from ipvit.perturb.patchdrop import cell_size, fill_content, n_dropped, patchdrop, random_keep
+from ipvit.perturb.pixels import as_bytes
 from ipvit.perturb.salience import non_salient_keep, salient_keep
 from ipvit.perturb.seeding import keys
 from ipvit.perturb.shuffle import shuffle, shuffle_order
@@ -119,7 +120,7 @@ class Playground:
                 answer = self._answer(asked, model, photo, images)
                 inside = self._inside(asked, asked.inside, model, images)
         spent = round(1000 * (time.perf_counter() - began))
-        square = (images[0] * 255).round().to(torch.uint8).cpu()
+        square = as_bytes(images[0]).cpu()
         return {"image": _png(square), **answer, "inside": inside, "milliseconds": spent}
 
     def _changed(self, asked: Look, model: Model) -> Tensor:

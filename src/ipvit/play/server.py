@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ValidationError
 
-from ipvit.errors import InputError
+from ipvit.errors import InputError, error_line, printable
 from ipvit.faults import explain
 from ipvit.play.coalesce import Superseded
 from ipvit.play.photos import MAX_UPLOAD
@@ -244,12 +244,8 @@ def _one_line_for_errors(answer: Callable[[], dict[str, Any]]) -> dict[str, Any]
     except Superseded:
         raise Refused(409, "overtaken by a newer request") from None
     except InputError as error:
-        raise Refused(400, _one_line(str(error))) from None
+        raise Refused(400, printable(str(error))) from None
     except Exception as error:  # noqa: BLE001 - anything may come out of somebody's network
         if os.environ.get("IPVIT_TRACEBACK"):
             traceback.print_exc()
-        raise Refused(500, f"{type(error).__name__}: {_one_line(str(error))[:300]}") from None
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+        raise Refused(500, error_line(error, 300, named=True)) from None

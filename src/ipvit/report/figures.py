@@ -9,7 +9,6 @@ import copy
 import html
 import itertools
 import json
-import math
 import re
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -20,6 +19,7 @@ import vl_convert
 
 from ipvit.errors import harmless
 from ipvit.files import write_atomic
+from ipvit.report.tables import json_number
 
 NARROW = 300
 """Pixels of a plot on a narrow screen."""
@@ -103,7 +103,7 @@ def without_nan(node: Any) -> Any:
         return [without_nan(value) for value in node]
     if isinstance(node, str):
         return harmless(node)
-    return None if isinstance(node, float) and not math.isfinite(node) else node
+    return json_number(node)
 
 
 def file_name(name: str) -> str:

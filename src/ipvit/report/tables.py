@@ -28,12 +28,18 @@ _MODELS_ACROSS = 3
 _LATEX = {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}"}
 
 
+def json_number(value: Any) -> Any:
+    """Return a value as JSON can hold it: None for a number that is not finite.
+
+    >>> json_number(0.5), json_number(float("nan")), json_number("a")
+    (0.5, None, 'a')
+    """
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def to_records(frame: pl.DataFrame) -> list[dict[str, Any]]:
     """Return the rows as plain values for JSON; what is not a finite number becomes None."""
-    return [
-        {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()}
-        for row in frame.iter_rows(named=True)
-    ]
+    return [{key: json_number(value) for key, value in row.items()} for row in frame.iter_rows(named=True)]
 
 
 def write_table(frame: pl.DataFrame, stem: Path, columns: Columns = COMMON) -> list[Path]:

@@ -19,9 +19,10 @@ from ipvit.data.labels import map_classes
 from ipvit.errors import InputError
 from ipvit.files import write_atomic
 from ipvit.models.model import Model
+from ipvit.perturb.pixels import as_floats
 from ipvit.preprocessing import View
 from ipvit.training.augment import Augmentation
-from ipvit.training.objective import Labels, Objective, Trained, as_floats
+from ipvit.training.objective import Labels, Objective, Trained
 from ipvit.training.parts import AugmentPart, DistillationPart
 
 

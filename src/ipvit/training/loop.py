@@ -24,9 +24,10 @@ from ipvit.files import write_atomic
 from ipvit.models.checkpoint import save_checkpoint
 from ipvit.models.model import Model
 from ipvit.perturb import seeding
+from ipvit.perturb.pixels import as_floats
 from ipvit.terminal import Terminal
 from ipvit.training.images import ImageBatch, TrainingImages, training_batches, validation_batches
-from ipvit.training.objective import Objective, as_floats
+from ipvit.training.objective import Objective
 from ipvit.training.optimization import fit_for_device, make_optimizer, set_weight_decay
 from ipvit.training.recipe import Recipe, dump_recipe
 

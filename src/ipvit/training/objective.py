@@ -13,6 +13,7 @@ from timm.data.mixup import Mixup
 from torch import Tensor, nn
 
 from ipvit.models.model import Model
+from ipvit.perturb.pixels import as_floats
 from ipvit.training.augment import Augmentation, global_seeds
 from ipvit.training.images import ImageBatch, Pipeline
 from ipvit.training.parts import AugmentPart, MixupPart
@@ -174,8 +175,3 @@ def accuracies(model: Model, batches: Batches, accelerator: Accelerator) -> dict
     numbers = torch.stack([*(right.get(name, torch.zeros_like(count)) for name in names), count])
     *totals, n = accelerator.reduce(numbers, "sum").tolist()  # pyright: ignore[reportAttributeAccessIssue]
     return {name: 100 * total / n for name, total in zip(names, totals, strict=True)}
-
-
-def as_floats(images: Tensor, device: torch.device) -> Tensor:
-    """Return uint8 images in [0, 1] on a device."""
-    return images.to(device, non_blocking=True).float() / 255

@@ -6,7 +6,6 @@ Reading one executes nothing, and refuses what is not such a patch.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import io
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,20 +13,19 @@ from typing import Annotated, Literal
 import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from ipvit.core import artifacts
+from ipvit.core.digests import digest_of
 from ipvit.errors import InputError
 from ipvit.experiments.grids import Grid, rows_and_columns
-from ipvit.faults import explain
 from ipvit.files import user_path, write_atomic
 from ipvit.perturb.patch import Form, Placement, Shape
+from ipvit.perturb.pixels import as_bytes, as_floats
 
-FORMAT = 1
 MOST_PIXELS = 4096
 """Height and width of the largest patch that is read."""
-
-_MOST_BYTES = 1 << 16  # of the JSON file
 
 
 class Look(BaseModel):
@@ -53,12 +51,11 @@ class Look(BaseModel):
         return Form(self.shape, size, self.area, self.placement, grid, self.scale)
 
 
-class Card(BaseModel):
+class Card(artifacts.Card):
     """What is known of a patch beside its pixels; the JSON file."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(extra="forbid")
 
-    format: Literal[1] = FORMAT
     look: Look
     run: int
     trained_on: str
@@ -82,7 +79,17 @@ class Card(BaseModel):
     def training(self) -> str:
         """Digest (12 hex digits) of how it was trained: the same for the runs of a study."""
         text = self.model_dump_json(include={"data", "images", "steps", "batch", "rate", "seed", "precision"})
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return digest_of(text.encode(), 12)
+
+
+PATCH = artifacts.Kind(
+    "patch",
+    Card,
+    content="picture",
+    place=".json file",
+    hint="a patch is a .png and a .json of one name",
+    most_bytes=1 << 16,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,12 +103,12 @@ class Patch:
 def save_patch(stem: Path, patch: Patch) -> Path:
     """Write ``STEM.png`` and ``STEM.json``; return the path of the picture."""
     buffer = io.BytesIO()
-    pixels = (patch.pixels * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+    pixels = as_bytes(patch.pixels).permute(1, 2, 0).cpu().numpy()
     Image.fromarray(pixels).save(buffer, "PNG")
     picture, data = stem.with_name(f"{stem.name}.png"), buffer.getvalue()
-    card = patch.card.model_copy(update={"sha256": hashlib.sha256(data).hexdigest()})
     write_atomic(picture, data)
-    write_atomic(stem.with_name(f"{stem.name}.json"), card.model_dump_json(indent=1).encode())
+    card = patch.card.model_copy(update={"sha256": digest_of(data)})
+    PATCH.write(stem.with_name(f"{stem.name}.json"), card)
     return picture
 
 
@@ -115,11 +122,10 @@ def load_patch(path: str | Path) -> Patch:
         InputError: one of them is missing, is no such file, or they do not belong together.
     """
     path = user_path(path)
-    card = _card(path.with_suffix(".json"))
     picture = path.with_suffix(".png")
-    data = _bytes(picture, 4 * MOST_PIXELS**2)
-    if hashlib.sha256(data).hexdigest() != card.sha256:
-        raise InputError(f"the patch {str(picture)!r} is not the picture that its .json file describes")
+    card = PATCH.read(path.with_suffix(".json"))
+    data = PATCH.read_bytes(picture, 4 * MOST_PIXELS**2)
+    PATCH.verify(data, card.sha256, picture)
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
             if image.mode != "RGB" or image.width != image.height or not 1 <= image.width <= MOST_PIXELS:
@@ -130,22 +136,4 @@ def load_patch(path: str | Path) -> Patch:
             pixels = np.asarray(image)
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
         raise InputError(f"the patch {str(picture)!r} is not a PNG picture: {error}") from None
-    return Patch(torch.from_numpy(pixels.copy()).permute(2, 0, 1).float() / 255, card)
-
-
-def _card(path: Path) -> Card:
-    try:
-        return Card.model_validate_json(_bytes(path, _MOST_BYTES))
-    except ValidationError as error:
-        raise InputError(f"{str(path)!r} does not describe a patch: {explain(error, Card)}") from None
-
-
-def _bytes(path: Path, most: int) -> bytes:
-    try:
-        if path.stat().st_size > most:
-            raise InputError(f"the patch file {str(path)!r} is larger than a patch can be")
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(
-            f"cannot read the patch file {str(path)!r}: {error.strerror}; a patch is a .png and a .json of one name"
-        ) from None
+    return Patch(as_floats(torch.from_numpy(pixels.copy()).permute(2, 0, 1)), card)

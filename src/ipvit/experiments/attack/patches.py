@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,11 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ipvit.core.artifacts import artifact_path, first_whole, made_again
+from ipvit.core.digests import digest_of_json
 from ipvit.data.decode import Decoder
 from ipvit.data.labels import map_classes
 from ipvit.data.loader import read_chunks
 from ipvit.errors import InputError
-from ipvit.experiments.attack.patch_files import Card, Look, Patch, load_patch, save_patch
+from ipvit.experiments.attack.patch_files import PATCH, Card, Look, Patch, load_patch, save_patch
 from ipvit.experiments.base import PrepareContext
 from ipvit.models.model import Model
 from ipvit.perturb.patch import train_patch
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from ipvit.preprocessing import View
 
 FOLDER = "patches"
+KEY_DIGITS = 12
+"""Hex digits of a patch's key, in file names, and of how it was trained."""
 VERSION = 1
 """Raised whenever the same training would give another patch."""
 
@@ -70,7 +72,7 @@ class Training:
         """Digest (12 hex digits) of all that a network's patches depend on, beside the network and the order."""
         classes = self.classes(model).tolist()
         parts = [VERSION, self.data.fingerprint, classes, len(self.positions()), self.steps, self.batch, self.rate]
-        return _digest(parts)
+        return digest_of_json(parts, KEY_DIGITS)
 
     def classes(self, model: Model) -> np.ndarray:
         """Return the network's output for each class of the data."""
@@ -109,7 +111,7 @@ class Patches:
                 continue
             save_patch(_place(model, order, key, context.folder), patch)
             if damaged:
-                context.notes.append(f"{damaged}; it was trained again")
+                context.notes.append(made_again(damaged, "it was trained"))
         self._images = None
 
     def get(self, digest: str, order: Order, training: str, context: PrepareContext) -> Tensor:
@@ -128,21 +130,23 @@ class Patches:
 
     def _key(self, digest: str, order: Order, training: str, context: PrepareContext) -> str:
         look = order.look.model_dump(mode="json")
-        return _digest([digest, look, order.run, training, context.seed, context.precision])
+        return digest_of_json([digest, look, order.run, training, context.seed, context.precision], KEY_DIGITS)
 
     def _stored(self, digest: str, order: Order, key: str, context: PrepareContext) -> Tensor | None:
         """Return the pixels of a patch in the run folder; None where there is none, or a damaged one, with a reason."""
-        name = f"*-{digest[:8]}/{_name(order, key)}.json"  # written last
-        for path in sorted((context.folder / FOLDER).glob(name)):
-            try:
-                patch = load_patch(path)
-            except InputError as error:
-                self._reasons[key] = str(error)
-                continue
-            if (patch.card.weights, patch.card.look, patch.card.run) == (digest, order.look, order.run):
-                return patch.pixels
-            self._reasons[key] = f"{str(path)!r} describes another patch than its name says"
-        return None
+
+        def read(path: Path) -> Tensor:
+            patch = load_patch(path)
+            about = patch.card
+            if about.key not in ("", key) or (about.weights, about.look, about.run) != (digest, order.look, order.run):
+                raise PATCH.another(path)
+            return patch.pixels
+
+        name = artifact_path(Path(f"*-{digest[:8]}"), _name(order), key, ".json")  # written last
+        pixels, damage = first_whole(sorted((context.folder / FOLDER).glob(str(name))), read)
+        if damage:
+            self._reasons[key] = damage
+        return pixels
 
     def _trained(self, model: Model, order: Order, key: str, training: Training, context: PrepareContext) -> Patch:
         images, labels = self._read(model, training, context)
@@ -161,6 +165,7 @@ class Patches:
                 device=context.device,
             )
         card = Card(
+            key=key,
             look=order.look,
             run=order.run,
             trained_on=model.name,
@@ -241,13 +246,9 @@ def _listed(classes: Sequence[str]) -> str:
 
 def _place(model: Model, order: Order, key: str, folder: Path) -> Path:
     name = re.sub(r"[^A-Za-z0-9._+-]+", "_", model.name).strip("._")[:60] or "model"
-    return folder / FOLDER / f"{name}-{model.digest[:8]}" / _name(order, key)
+    return artifact_path(folder / FOLDER / f"{name}-{model.digest[:8]}", _name(order), key)
 
 
-def _name(order: Order, key: str) -> str:
+def _name(order: Order) -> str:
     look = order.look
-    return f"{100 * look.area:g}pct-{look.shape}-{look.placement}-run{order.run}-{key}"
-
-
-def _digest(parts: Sequence[object]) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
+    return f"{100 * look.area:g}pct-{look.shape}-{look.placement}-run{order.run}"

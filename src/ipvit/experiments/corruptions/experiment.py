@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 import polars as pl
-import torch
 from pydantic import Field, PrivateAttr, field_validator
 
 from ipvit.data.corrupted import Corruption, OwnCorruption, frost_pictures
@@ -22,6 +21,7 @@ from ipvit.models.labels import imagenet_classes
 from ipvit.models.model import Model
 from ipvit.own_code import OWN_FILE
 from ipvit.perturb.corruptions import CORRUPTIONS, EXTRA, SEVERITIES
+from ipvit.perturb.pixels import as_bytes, as_floats
 
 if TYPE_CHECKING:
     from ipvit.analysis.charts import Figure
@@ -159,11 +159,11 @@ class Corruptions(Experiment):
     def examples(self, model: Model, batch: Batch) -> Iterator[ExampleImage]:
         """Yield the first image under every corruption at a middle severity."""
         yield ExampleImage("clean", batch.images[0])
-        pixels = (batch.images[0] * 255).round().to(torch.uint8).cpu()
+        pixels = as_bytes(batch.images[0]).cpu()
         severity = self.severities[len(self.severities) // 2]
         for name, make in self._makers().items():
             made = make(severity)(pixels, batch.ids[0], batch.seed)
-            yield ExampleImage(f"{name.replace('_', ' ')}, severity {severity}", made.float() / 255)
+            yield ExampleImage(f"{name.replace('_', ' ')}, severity {severity}", as_floats(made))
 
     def summary(self, tables: dict[str, pl.DataFrame]) -> list[str]:
         """Say each network's mCE, or what it lacks, and what the numbers may be compared with."""

@@ -19,7 +19,7 @@ from ipvit.experiments.fewshot import analysis as fewshot_tables
 from ipvit.experiments.fields import Several
 from ipvit.features import episode_classifiers as classifiers
 from ipvit.features.episode_classifiers import Classifier, Floats, Labels
-from ipvit.features.store import Features, FeatureStore, StoredType
+from ipvit.features.store import FEATURES, Features, FeatureStore, StoredType
 from ipvit.models.model import Model
 from ipvit.models.reads import Read, last_blocks, own_token
 from ipvit.preprocessing import View
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from ipvit.analysis.charts import Figure
     from ipvit.data.dataset import Dataset
 
-FEATURES = "features"
 """Folder of the feature store in the run folder."""
 
 MEAN_PATCH = "mean_patch"

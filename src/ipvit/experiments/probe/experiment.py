@@ -31,9 +31,9 @@ from ipvit.errors import InputError
 from ipvit.experiments.base import Batch, Bench, Condition, Experiment, Records, Requirements, judge
 from ipvit.experiments.fields import Several
 from ipvit.experiments.probe import analysis as probe_tables
-from ipvit.experiments.probe.fit import FEATURES, FitPlan, FittedHead, Fitter, HeadKind, ReadSet
+from ipvit.experiments.probe.fit import FitPlan, FittedHead, Fitter, HeadKind, ReadSet
 from ipvit.features.linear_heads import Recipe
-from ipvit.features.store import StoredType
+from ipvit.features.store import FEATURES, StoredType
 from ipvit.files import user_path
 from ipvit.models.model import Model
 from ipvit.models.reads import Read, blocks_of, own_token

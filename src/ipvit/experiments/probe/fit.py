@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,6 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ipvit.core.artifacts import artifact_path, first_whole, made_again
+from ipvit.core.digests import digest_of_json
 from ipvit.data.dataset import Dataset
 from ipvit.data.labels import map_classes
 from ipvit.data.subset import select
@@ -25,7 +25,7 @@ from ipvit.features.linear_heads import MEMORY, MOST_STEPS, Heads, Inputs, Recip
 from ipvit.features.store import Features, FeatureStore, StoredType
 from ipvit.files import user_path
 from ipvit.models.model import Model
-from ipvit.models.probe import ProbeHead, read_probe, save_probe
+from ipvit.models.probe import PROBE, ProbeHead, read_probe, save_probe
 from ipvit.models.reads import Read, own_token
 from ipvit.perturb.seeding import keys
 from ipvit.preprocessing import View
@@ -33,7 +33,6 @@ from ipvit.preprocessing import View
 HeadKind = Literal["lbfgs", "sgd", "adamw"]
 
 PROBES = "probes"
-FEATURES = "features"
 BEST = "best.safetensors"
 
 
@@ -131,7 +130,7 @@ class FitPlan:
     @property
     def key(self) -> str:
         """Digest (16 hex digits)."""
-        return _digest(dataclasses.asdict(self))[:16]
+        return digest_of_json(dataclasses.asdict(self), 16)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -190,24 +189,47 @@ class Fitter:
             _apart(val, train, "the training data", "images that a head is fitted on say nothing about its choice")
 
     def heads(self, wanted: Sequence[tuple[ReadSet, FitPlan]]) -> list[FittedHead]:
-        """Return the heads, fitting those that are not in the run folder yet; name the best of them."""
-        paths = [self._path(reads, plan) for reads, plan in wanted]
-        lacking = [pair for pair, path in zip(wanted, paths, strict=True) if not path.is_file()]
+        """Return the heads, fitting those that are not in the run folder yet; name the best of them.
+
+        One that is damaged is fitted again, which the bench notes.
+        """
         by_plan: dict[FitPlan, list[ReadSet]] = {}
-        for reads, plan in lacking:
-            by_plan.setdefault(plan, []).append(reads)
-        if lacking:
-            images = self._images([reads for reads, _ in lacking], lacking[0][1])
+        damages = []
+        for reads, plan in wanted:
+            head, damage = self._stored(reads, plan)
+            if head is None:
+                by_plan.setdefault(plan, []).append(reads)
+            if damage:
+                damages.append(damage)
+        if by_plan:
+            images = self._images([reads for sets in by_plan.values() for reads in sets], next(iter(by_plan)))
             for plan, sets in by_plan.items():
                 for reads, probe in self._fit(images, sets, plan):
                     save_probe(self._path(reads, plan), probe)
+        self.bench.notes.extend(made_again(damage, "it was fitted") for damage in damages)
+        paths = [self._path(reads, plan) for reads, plan in wanted]
         found = [FittedHead(read_probe(path), str(path.relative_to(self.bench.folder))) for path in paths]
         self._name_best(found)
         return found
 
-    def _path(self, reads: ReadSet, plan: FitPlan) -> Path:
+    def _stored(self, reads: ReadSet, plan: FitPlan) -> tuple[ProbeHead | None, str]:
+        """Return a head of the run folder; None where there is none, or a damaged one, with what is wrong with it."""
+        key = self._key(reads, plan)
+
+        def read(path: Path) -> ProbeHead:
+            head = read_probe(path)
+            if head.key not in ("", key) or (head.digest, head.reads) != (self.model.digest, reads.reads):
+                raise PROBE.another(path)
+            return head
+
+        return first_whole([self._path(reads, plan)], read)
+
+    def _key(self, reads: ReadSet, plan: FitPlan) -> str:
         determined_by = [self.model.digest, str(reads.reads), plan.key, self.bench.seed, self.bench.precision]
-        return self.folder / f"{reads.label}-{plan.kind}-{_digest(determined_by)[:8]}.safetensors"
+        return digest_of_json(determined_by, 8)
+
+    def _path(self, reads: ReadSet, plan: FitPlan) -> Path:
+        return artifact_path(self.folder, f"{reads.label}-{plan.kind}", self._key(reads, plan), ".safetensors")
 
     def _name_best(self, heads: Sequence[FittedHead]) -> None:
         chosen = [head for head in heads if "validation" in head.probe.fit]
@@ -281,7 +303,7 @@ class Fitter:
                 name, pretrained = self._origin()
                 yield one, ProbeHead(
                     weight, bias, one.reads, plan.norm, self.classes, plan.view, name, pretrained, self.model.digest,
-                    about,
+                    about, self._key(one, plan),
                 )  # fmt: skip
 
     def _origin(self) -> tuple[str, bool]:
@@ -399,10 +421,6 @@ def held_out(ids: Sequence[str], labels: NDArray[np.int64], share: float) -> NDA
         members = rank[labels[rank] == label]
         chosen[members[: min(max(1, round(share * len(members))), len(members) - 1)]] = True
     return chosen
-
-
-def _digest(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _safe(name: str) -> str:

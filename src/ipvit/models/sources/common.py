@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, urlparse
 import torch
 from torch import Tensor, nn
 
-from ipvit.errors import FOREIGN_ERRORS, InputError
+from ipvit.errors import FOREIGN_ERRORS, InputError, error_line
 from ipvit.own_code import OWN_FILE
 
 RANDOM_SEED = 0
@@ -115,10 +115,9 @@ def quick_refusal_when_offline() -> Iterator[None]:
 
 def cannot_fetch(name: str, error: Exception) -> str:
     """Return what to tell a user whose weights could not be downloaded."""
-    text = " ".join(str(error).split())
     return (
-        f"cannot download the weights of {name} ({text[:160]}); give a local file as {name}@FILE, or --no-pretrained "
-        "for random weights"
+        f"cannot download the weights of {name} ({error_line(error, 160)}); give a local file as {name}@FILE, or "
+        "--no-pretrained for random weights"
     )
 
 

@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from ipvit.core.digests import digest_of_file
 from ipvit.core.manifest import UNTRAINED
-from ipvit.errors import FOREIGN_ERRORS, InputError
+from ipvit.errors import FOREIGN_ERRORS, InputError, error_line
 from ipvit.models.model import Model
 from ipvit.models.sources.common import (
     ModelName,
@@ -21,7 +22,7 @@ from ipvit.models.sources.common import (
     seeded,
 )
 from ipvit.models.sources.timm_source import build_timm
-from ipvit.models.weights import load_strictly, read_state_dict, resolve, sha256
+from ipvit.models.weights import load_strictly, read_state_dict, resolve
 from ipvit.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, View
 
 RESAMPLING = {0: "nearest", 2: "bilinear", 3: "bicubic"}
@@ -72,7 +73,9 @@ def load_transformers(parsed: ModelName, pretrained: bool) -> Model:
         raise
     except (OSError, *FOREIGN_ERRORS) as error:
         if Path(parsed.name).is_dir() or not fetch:
-            raise InputError(f"{title} is no image classifier that transformers can build: {_line(error)}") from None
+            raise InputError(
+                f"{title} is no image classifier that transformers can build: {error_line(error)}"
+            ) from None
         raise InputError(cannot_fetch(title, error)) from None
     path = resolve(parsed.weights) if parsed.weights else None
     if path is not None:
@@ -85,7 +88,7 @@ def load_transformers(parsed: ModelName, pretrained: bool) -> Model:
         classes=tuple(str(labels[index]) for index in sorted(labels)) or None,
         architecture=f"{type(network).__name__}\n{_identity(config)}",
         source=str(parsed.weights) if path else title if fetch else UNTRAINED,
-        weights_sha256=sha256(path) if path else None,
+        weights_sha256=digest_of_file(path) if path else None,
     )
 
 
@@ -159,7 +162,3 @@ def _identity(config: Any) -> str:
         key: value for key, value in config.to_dict().items() if key not in ("_name_or_path", "transformers_version")
     }
     return json.dumps(values, sort_keys=True, default=str)
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from ipvit.core.digests import digest_of, digest_of_file
 from ipvit.core.manifest import UNTRAINED
 from ipvit.errors import InputError, did_you_mean
 from ipvit.files import user_path
@@ -16,7 +16,7 @@ from ipvit.models.labels import classes_of_timm
 from ipvit.models.micro import build_network
 from ipvit.models.model import Model
 from ipvit.models.sources.common import ModelName, seeded
-from ipvit.models.weights import is_safetensors, load_strictly, read_state_dict, resolve, sha256
+from ipvit.models.weights import is_safetensors, load_strictly, read_state_dict, resolve
 from ipvit.own_code import import_own, users_code
 from ipvit.preprocessing import Preprocessing, View
 
@@ -86,7 +86,7 @@ def load_checkpoint(path: Path, *, options: dict[str, Any] | None = None, pretra
         classes=tuple(stated["classes"]) or None,
         architecture=f"{architecture['name']}{sorted(kwargs.items())}",
         source=str(path.name) if pretrained else UNTRAINED,
-        weights_sha256=sha256(path) if pretrained else None,
+        weights_sha256=digest_of_file(path) if pretrained else None,
     )
     model.distillation_token = stated.get("distillation_token", model.distillation_token)
     return model
@@ -125,8 +125,8 @@ def load_file(parsed: ModelName, pretrained: bool) -> Model:
     if parsed.weights:
         path = resolve(parsed.weights)
         load_strictly(model.backbone, read_state_dict(path), str(path))
-        model.weights_sha256 = sha256(path)
-    source = hashlib.sha256(user_path(location).read_bytes()).hexdigest()[:16]
+        model.weights_sha256 = digest_of_file(path)
+    source = digest_of(user_path(location).read_bytes(), 16)
     model.architecture = f"{attribute}{sorted(parsed.options.items())} of {source}\n{model.architecture}"
     model.source = parsed.weights or parsed.name
     return model

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from ipvit.core.digests import digest_of_file
 from ipvit.core.manifest import UNTRAINED
 from ipvit.errors import FOREIGN_ERRORS, InputError
 from ipvit.models.labels import imagenet_classes
@@ -15,7 +16,7 @@ from ipvit.models.model import Model
 from ipvit.models.paper import NETWORKS, PaperNetwork, paper_name
 from ipvit.models.sources.common import ModelName, fitted, refuse_sources, seeded
 from ipvit.models.sources.torchvision_source import undotted
-from ipvit.models.weights import load_strictly, read_state_dict, resolve, sha256
+from ipvit.models.weights import load_strictly, read_state_dict, resolve
 from ipvit.preprocessing import Preprocessing
 
 
@@ -51,7 +52,7 @@ def load_paper_name(parsed: ModelName, pretrained: bool) -> Model:
         if entry.options.get("num_classes") == 0:  # files of self-supervision may carry a projection head
             state = {key: value for key, value in state.items() if not key.startswith("head.")}
         load_strictly(network, fitted(state, network), location)
-        digest = sha256(path)
+        digest = digest_of_file(path)
     outputs = getattr(network, "num_classes", options.get("num_classes", 1000))
     model = Model(
         network,

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from ipvit.core.digests import digest_of_file
 from ipvit.core.manifest import UNTRAINED
 from ipvit.errors import FOREIGN_ERRORS, InputError, did_you_mean, printable, shown
 from ipvit.models.checkpoint import read_metadata
@@ -21,7 +22,7 @@ from ipvit.models.sources.common import (
     seeded,
 )
 from ipvit.models.sources.own_files import demo_models, stated_preprocessing
-from ipvit.models.weights import is_safetensors, load_strictly, read_state_dict, resolve, sha256
+from ipvit.models.weights import is_safetensors, load_strictly, read_state_dict, resolve
 from ipvit.preprocessing import Preprocessing, View
 
 
@@ -70,7 +71,7 @@ def build_timm(parsed: ModelName, pretrained: bool) -> Model:
     digest = None
     if path is not None:
         load_strictly(network, fitted(state, network), str(path))
-        source, digest = str(parsed.weights), sha256(path)
+        source, digest = str(parsed.weights), digest_of_file(path)
     preprocessing = timm_preprocessing(network, parsed.options)
     classes = classes_of_timm(network, dict(network.pretrained_cfg))
     if stated:

@@ -1,0 +1,85 @@
+"""The small helpers that everything stands on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from ipvit.core.digests import digest_of, digest_of_file, digest_of_json
+from ipvit.core.memory import halving, is_out_of_memory
+from ipvit.core.versions import installed_version
+from ipvit.errors import error_line
+from ipvit.perturb.pixels import as_bytes, as_floats
+
+
+def test_digests_are_those_of_sha256(tmp_path):
+    data = b"x" * 3_000_000
+    (tmp_path / "file").write_bytes(data)
+    whole = hashlib.sha256(data).hexdigest()
+    assert digest_of(data) == whole == digest_of_file(tmp_path / "file") and digest_of(data, 8) == whole[:8]
+    value = {"b": [1, 2.5, None], "a": "é"}
+    assert digest_of_json(value, 12) == hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def test_the_version_of_a_package_that_is_not_installed_is_none():
+    assert installed_version("torch") and installed_version("no-such-package") is None
+
+
+@pytest.mark.parametrize(
+    ("error", "line", "named"),
+    [
+        (ValueError("a\n  b\t c"), "a b c", "ValueError: a b c"),
+        (AssertionError(), "AssertionError", "AssertionError"),
+        (ValueError("\x1b[31mred"), "\\x1b[31mred", "ValueError: \\x1b[31mred"),
+    ],
+)
+def test_an_error_is_told_on_one_line(error, line, named):
+    assert error_line(error) == line and error_line(error, named=True) == named
+
+
+def test_a_long_error_is_cut_and_says_so():
+    assert error_line(ValueError("x" * 500), 20) == "x" * 17 + "..."
+    assert error_line(ValueError("x" * 20), 20) == "x" * 20
+
+
+def test_a_batch_that_does_not_fit_is_halved_until_it_does():
+    seen = []
+
+    def compute(batch: list[int]) -> list[int]:
+        seen.append(len(batch))
+        if len(batch) > 3:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return [2 * value for value in batch]
+
+    def halves(batch: list[int]) -> tuple[list[int], list[int]]:
+        return batch[: len(batch) // 2], batch[len(batch) // 2 :]
+
+    assert halving(compute, list(range(10)), halves, lambda a, b: a + b) == [2 * value for value in range(10)]
+    assert seen == [10, 5, 2, 3, 5, 2, 3]
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("too much"), MemoryError(), ValueError("out of memory")])
+def test_a_single_image_that_does_not_fit_and_other_errors_are_passed_on(error):
+    calls = []
+
+    def compute(batch: list[int]) -> None:
+        calls.append(len(batch))
+        raise error
+
+    with pytest.raises(type(error)):
+        halving(compute, [1, 2], lambda batch: (batch[:1], batch[1:]), lambda a, b: None)
+    assert calls == ([2, 1] if is_out_of_memory(error) else [2])
+
+
+def test_every_byte_comes_back_and_what_is_given_stays_as_it_is():
+    levels = torch.arange(256, dtype=torch.uint8)
+    floats = as_floats(levels)
+    assert torch.equal(floats, torch.from_numpy(np.arange(256, dtype=np.float32) / np.float32(255)))
+    assert torch.equal(as_bytes(floats), levels) and torch.equal(levels, torch.arange(256, dtype=torch.uint8))
+    assert as_floats(levels, "cpu").device.type == "cpu"
+    given = torch.tensor([255.0])
+    assert as_floats(given).item() == 1 and given.item() == 255
