@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import ipvit
-from ipvit.experiments.segment.experiment import head_masks
+from ipvit.experiments.segment.measurement import head_masks
 from ipvit.metrics import jaccard
 
 OURS = {"workers": 0, "progress": False}
