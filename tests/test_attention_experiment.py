@@ -11,6 +11,7 @@ from timm.models.deit import VisionTransformerDistilled
 
 import ipvit
 from adapter_networks import VIT
+from ipvit.api import bind_context
 from ipvit.data.dataset import MemoryDataset
 from plain_loops import (
     key_of,
@@ -79,6 +80,19 @@ def test_the_tables_are_means_over_the_images(tmp_path):
         assert row["n_images"] == 5 and row["distance"] == pytest.approx(mine["distance"].mean(), rel=1e-5)
 
 
+def test_a_network_that_is_not_measured_in_corners_keeps_its_rows_beside_one_that_is(tmp_path):
+    models = [quiet_vit(), wrapped(tiny_vit(seed=1), name="other")]
+    plain, placed = (ipvit.Attention(levels=(0.0,), blocks=(1,), corners=corners) for corners in ((), ("centre",)))
+    quiet = {"data": photos(2), "out": tmp_path, "workers": 0, "progress": False}
+    ipvit.run(placed, models=models[1], **quiet)
+    run = ipvit.run(plain, models=models, **quiet)
+    rows = run.tables["attention"].select("model", "place", "scale", "inside").rows()
+    assert [row[:2] for row in rows] == [("other", "centre"), ("other", "whole image"), ("vit", "whole image")]
+    assert [row[2] for row in rows] == [128 / 224, 1.0, 1.0] and [row[3] is None for row in rows] == [False, True, True]
+    answers = run.analyses["attention"].answer(run.tables_of("attention"))
+    assert list(answers) == ["other", "vit"] and "falls on it" in answers["other"] and "falls" not in answers["vit"]
+
+
 def test_every_image_of_a_level_loses_the_same_patches(tmp_path):
     white = MemoryDataset(torch.full((3, 3, 32, 32), 255, dtype=torch.uint8))
     records = measured(ipvit.Attention(levels=(0.5,)), quiet_vit(), white, tmp_path)
@@ -104,7 +118,9 @@ def test_the_row_of_the_class_token_is_read_behind_other_prefix_tokens(tmp_path)
 
 
 def test_the_defaults_are_the_blocks_of_figure_4():
-    blocks = {condition.block for condition in ipvit.Attention().conditions(quiet_vit(depth=12))}
+    model = quiet_vit(depth=12)
+    measurement = ipvit.Attention().bind([model], photos(1), bind_context())
+    blocks = {condition.block for condition in measurement.conditions(model)}
     assert blocks == {0, 1, 5, 6, 10, 11}
 
 

@@ -8,16 +8,19 @@ import yaml
 
 import ipvit
 from conftest import tiny_model
+from ipvit.api import bind_context
 from ipvit.cli import main
 from ipvit.core.run_config import RunConfig
 from ipvit.engine.estimate import estimate
+from ipvit.engine.types import Selected
 from test_cli import here  # noqa: F401 - a fixture
 from test_failures import Picky
 from test_sweep import photos, small_occlusion
 
 
 def tried(experiments, out, models=None, **settings):
-    return estimate(experiments, models or [tiny_model()], photos(), RunConfig(workers=0, **settings), out)
+    selected, settings = [Selected(experiment) for experiment in experiments], RunConfig(workers=0, **settings)
+    return estimate(selected, models or [tiny_model()], photos(), settings, out, bind_context())
 
 
 def test_images_conditions_and_results_are_counted(tmp_path):
@@ -54,7 +57,8 @@ def test_the_expected_disk_is_about_what_a_run_takes(tmp_path):
 def test_the_disk_of_one_condition_and_of_a_second_data_set_is_its_own(tmp_path):
     stimuli = ipvit.ShapeBias(stimuli="demo:trifeature/cue-conflict")
     model, data = ipvit.load_model("demo:resnet_micro"), ipvit.load_dataset("demo:trifeature")
-    found = estimate([ipvit.Accuracy(), stimuli], [model], data, RunConfig(workers=0, limit=400), tmp_path)
+    selected = [Selected(ipvit.Accuracy()), Selected(stimuli)]
+    found = estimate(selected, [model], data, RunConfig(workers=0, limit=400), tmp_path, bind_context())
     assert all(part.conditions == 1 and 5 < part.disk / part.results < 40 for part in found.parts)
 
 

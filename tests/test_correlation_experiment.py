@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from scipy.stats import pearsonr
@@ -83,6 +84,35 @@ def test_the_table_holds_mean_and_spread_over_images_as_table_1(tmp_path):
         assert row["correlation"] == pytest.approx(np.mean(values), abs=1e-6)
         assert row["correlation_std"] == pytest.approx(np.std(values, ddof=1), abs=1e-6)
         assert row["n_images"] == 6 and row["n_runs"] == 2
+
+
+def at_half(run: ipvit.Run) -> dict[tuple[str, str], float]:
+    """The mean correlation at each network's last block, by network and feature."""
+    records = run.records("correlation").filter(pl.col("block") == pl.col("block").max().over("model"))
+    groups = records.filter(information_loss=0.5).group_by("model", "feature").agg(pl.col("correlation").mean())
+    return {(model, feature): value for model, feature, value in groups.iter_rows()}
+
+
+def test_networks_are_compared_however_they_are_read_unless_one_is_read_in_several_ways(tmp_path):
+    models = [wrapped(tiny_vit(img_size=64), 64, name="vit"), tiny_resnet()]
+    quiet = {"data": photos(4, 64), "out": tmp_path, "workers": 0}
+    experiment = ipvit.Correlation(levels=(0.25, 0.5), grid="4x4", blocks=(0, -1))
+    run = ipvit.run(experiment, models=models, progress=False, **quiet)
+    assert set(run.records("correlation")["feature"]) == {"class", "pooled"}
+    differences = run.differences["correlation"]
+    assert differences.height == 2 and "feature" not in differences.columns, "one row a level"
+    means = at_half(run)
+    (found,) = differences.filter(information_loss=0.5)["difference"]
+    assert found == pytest.approx(means["vit", "class"] - means["resnet", "pooled"], abs=1e-6)
+    answers = run.analyses["correlation"].answer(run.tables_of("correlation"))
+    assert list(answers) == ["resnet", "vit"]
+    assert answers["vit"].endswith(f"the clean ones at {means['vit', 'class']:.2f}.")
+
+    run = ipvit.run(experiment.model_copy(update={"feature": "pooled"}), models=models, progress=False, **quiet)
+    means = at_half(run)
+    (found,) = run.differences["correlation"].filter(information_loss=0.5)["difference"]
+    assert found == pytest.approx(means["vit", "pooled"] - means["resnet", "pooled"], abs=1e-6)
+    assert "vit (feature class): with" in run.analyses["correlation"].answer(run.tables_of("correlation"))["vit"]
 
 
 def test_images_are_grouped_by_the_superclass_of_their_label(tmp_path):

@@ -14,6 +14,7 @@ import torch
 import ipvit
 from conftest import tiny_model
 from ipvit.analysis.aggregate import accuracy_table, paired_differences
+from ipvit.analysis.reduction import values_of
 from ipvit.data.dataset import MemoryDataset
 from ipvit.experiments.corruptions.analysis import make_tables
 from ipvit.metrics import (
@@ -265,6 +266,13 @@ def shared_mask_records(masks: int, size: int = 16, models: tuple[str, ...] = ("
     return whole if known else whole.drop("shared_mask")
 
 
+def compared(records: pl.DataFrame) -> pl.DataFrame:
+    parts = records.group_by(["model"], maintain_order=True)
+    found = paired_differences({model: values_of(part, [], "correct") for (model,), part in parts})
+    assert found is not None
+    return found
+
+
 def test_tables_take_the_images_of_one_mask_together():
     records = shared_mask_records(12)
     table = accuracy_table(records, ["model"], {"correct": "top1"})
@@ -274,7 +282,7 @@ def test_tables_take_the_images_of_one_mask_together():
         assert (row["top1_low"], row["top1_high"]) == pytest.approx((100 * low, 100 * high))
         independent = wilson(mine["correct"].sum(), mine.height)
         assert high - low > 1.2 * (independent[1] - independent[0])
-    (pair,) = paired_differences(records, []).iter_rows(named=True)
+    (pair,) = compared(records).iter_rows(named=True)
     one, other = (records.filter(model=name)["correct"].cast(float).to_numpy() for name in "ab")
     owner = records.filter(model="a")["shared_mask"].to_numpy()
     low, high = clustered_mean_interval(one - other, owner)
@@ -310,7 +318,7 @@ def test_records_say_which_images_share_a_mask_and_the_report_has_wider_interval
 def test_a_single_mask_or_an_unknown_one_gives_no_interval(records):
     row = accuracy_table(records, ["model"], {"correct": "top1"}).row(0, named=True)
     assert math.isnan(row["top1_low"]) and math.isnan(row["top1_high"]) and 0 < row["top1"] < 100
-    (pair,) = paired_differences(records, []).iter_rows(named=True)
+    (pair,) = compared(records).iter_rows(named=True)
     assert math.isnan(pair["difference_low"]) and math.isnan(pair["p"])
 
 

@@ -190,5 +190,5 @@ def test_attention_to_the_image_in_a_corner_is_that_of_the_picture_pasted_by_han
     table = run.tables["attention"]
     assert set(table["place"]) == {"whole image", "bottom-left"} and set(table["scale"]) == {1.0, 0.5}
     assert table.filter(pl.col("place") == "whole image")["inside"].null_count() == 1
-    assert any("of the attention of vit's block 2 falls on it" in line for line in experiment.summary(run.tables))
+    assert any("of the attention of vit's block 2 falls on it" in line for line in run.summary_of("attention"))
     assert "attention-vit-bottom-left-50" in run.figures and "attention-vit-0" in run.figures

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import ipvit
-from ipvit.experiments.segment.experiment import head_masks
+from ipvit.experiments.segment.measurement import head_masks
 from ipvit.metrics import jaccard
 
 OURS = {"workers": 0, "progress": False}
@@ -189,6 +189,17 @@ def test_an_image_without_an_object_is_left_out(tmp_path):
     data = ipvit.MemoryDataset(torch.rand(3, 3, 32, 32), masks=masks)
     run = ipvit.run(ipvit.Segment(), models=vit(), data=data, out=tmp_path, **OURS)
     assert set(run.tables["segment"]["n_images"]) == {2}
+
+
+def test_a_network_whose_attention_is_never_finite_does_not_hide_the_others(tmp_path):
+    broken, data = vit("broken"), ipvit.MemoryDataset(torch.rand(3, 3, 32, 32), masks=regions(3) == 1)
+    torch.nn.init.constant_(broken.backbone.blocks[0].attn.qkv.weight, float("nan"))
+    run = ipvit.run(ipvit.Segment(), models=[broken, vit()], data=data, out=tmp_path, **OURS)
+    assert run.tables["segment"]["model"].unique(maintain_order=True).to_list() == ["vit", "no network"]
+    assert set(run.tables["segment-heads"]["model"]) == {"vit"}
+    assert any("results rest on attention that was not finite" in note for note in run.notes("segment"))
+    answers = run.analyses["segment"].answer(run.tables_of("segment"))
+    assert list(answers) == ["vit"] and answers["vit"].startswith("vit, class: at 90% of the attention, ")
 
 
 def test_whole_pictures_are_seen_whatever_their_proportions(tmp_path):

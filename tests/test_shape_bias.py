@@ -11,7 +11,9 @@ import pytest
 import torch
 
 import ipvit
-from ipvit.experiments.shape_bias.experiment import PEOPLE_BY_CATEGORY, PEOPLE_COUNTS, decide
+from ipvit.experiments.base import BindContext
+from ipvit.experiments.shape_bias.analysis import PEOPLE_BY_CATEGORY, PEOPLE_COUNTS
+from ipvit.experiments.shape_bias.measurement import decide
 from ipvit.metrics import shape_bias, shape_bias_by_category, wilson
 from ipvit.models.labels import ENTRY_LEVEL_CATEGORIES, CategoryMap
 
@@ -117,6 +119,17 @@ def test_the_experiment_counts_what_the_network_says(tmp_path):
     assert run.report().exists()
 
 
+def test_stimuli_are_opened_as_the_study_opens_its_data_and_as_many_are_used_as_images(images):
+    stimuli, asked = ipvit.load_dataset("demo:trifeature/cue-conflict"), []
+    context = BindContext(lambda name: asked.append(name) or stimuli)
+    data = ipvit.load_dataset(images)
+    measurement = ipvit.ShapeBias(stimuli="cue-conflict:elsewhere").bind([], data, context)
+    assert asked == ["cue-conflict:elsewhere"]
+    items = measurement.items(data, 5)
+    assert len(items) == 5 and set(items.ids) <= set(stimuli.ids)
+    assert ipvit.ShapeBias().bind([], data, context).items(data, 5) is data and len(asked) == 1
+
+
 def test_it_says_when_the_data_has_no_textures(model, images, tmp_path):
     with pytest.raises(ipvit.InputError, match="needs the shape and the texture of every image"):
         ipvit.run(ipvit.ShapeBias(), models=model, data=images, out=tmp_path / "out", progress=False)
@@ -164,6 +177,9 @@ def test_a_distilled_network_answers_with_each_token_and_with_their_mean(tmp_pat
     for token, values in logits.items():
         decided = dict(records.filter(token=token).select("image", "decision").iter_rows())
         assert [decided[name] for name in names] == [model.classes[i] for i in values.argmax(dim=1).tolist()]
+    for name, words in (("shape-bias", "images: a shape bias of"), ("token-similarity", "have a mean cosine of")):
+        answers = run.analyses[name].answer(run.tables_of(name))
+        assert list(answers) == ["distilled"] and words in answers["distilled"]
     angles = torch.nn.functional.cosine_similarity(tokens[:, 0], tokens[:, 1])
     assert run.tables["token-similarity"]["cosine"][0] == pytest.approx(float(angles.mean()), abs=1e-5)
 

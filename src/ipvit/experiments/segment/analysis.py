@@ -1,14 +1,19 @@
-"""What becomes of the Jaccard index of every head on every image: tables, figures and sentences."""
+"""What follows from the Jaccard index of every head on every image."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import polars as pl
 
 from ipvit.analysis import charts
 from ipvit.analysis.aggregate import mean_table, varying
+from ipvit.analysis.base import Analysis, by_model
+from ipvit.analysis.columns import COMMON, Column
+from ipvit.analysis.reduction import Reduction, joined
+from ipvit.experiments.segment.experiment import BEST, CENTRE, EVERYTHING, MEAN
 from ipvit.perturb.seeding import keys
 
 if TYPE_CHECKING:
@@ -18,47 +23,168 @@ ORACLE = "best head (oracle)"
 CHOSEN = "chosen head"
 AVERAGE = "mean of heads"
 NO_NETWORK = "no network"
-WITHOUT = {"everything": "everything foreground", "centre": "centre box"}
+WITHOUT = {EVERYTHING: "everything foreground", CENTRE: "centre box"}
 SETTINGS = ("block", "protocol")
 MEASURES = ("jaccard", "jaccard_instance")
+COLUMNS = {
+    **COMMON,
+    "jaccard": Column(unit="percent"),
+    "jaccard_instance": Column(unit="percent"),
+    "finite": Column(
+        average="flag", missing="results rest on attention that was not finite; they are left out of the means."
+    ),
+}
+_BY = ("model", "token", "threshold", *SETTINGS)
 
 
-def tables(records: pl.DataFrame) -> dict[str, pl.DataFrame]:
-    """Return the Jaccard index (%) of each way to make one mask of many heads, and of every head by itself.
+class SegmentAnalysis(Analysis):
+    """The Jaccard index (%) of each way to make one mask of many heads, of every head, and without a network."""
 
-    Args:
-        records: one row per image, model, token, threshold and head; see
-            :class:`ipvit.experiments.segment.experiment.Segment`.
+    columns: dict[str, Column] = COLUMNS
+    metric: str = "jaccard"
+    compare_by: tuple[str, ...] | None = ("token", "threshold", "mask", "protocol")
+    record_columns: tuple[str, ...] | None = ("token", "threshold", *SETTINGS, "head", *MEASURES, "finite")
 
-    Returns:
-        ``segment``: the oracle of the paper's protocol (for each object the head that fits it best); the chosen head,
-        one for all images, chosen on one half of them and measured on the other, and the other way round; the mean of
-        the heads; and what one has without a network. ``segment-heads``: every head.
-    """
-    measures = [name for name in MEASURES if name in records.columns]
-    seen = records.filter(pl.col("jaccard").is_not_nan() & pl.col("jaccard").is_not_null())
-    if seen.is_empty():
-        return {}
-    seen = seen.with_columns(pl.col(name).cast(pl.Float64) * 100 for name in measures)
-    networks = seen.filter(pl.col("token") != "")
-    settings = ["model", "token", "threshold", *varying(networks, SETTINGS)]
-    numbered = networks.filter(pl.col("head").str.contains(r"^\d+$"))
-    parts = [
-        networks.filter(pl.col("head") == "best").with_columns(mask=pl.lit(ORACLE), head=pl.lit("")),
-        _chosen(numbered, settings),
-        networks.filter(pl.col("head") == "mean").with_columns(mask=pl.lit(AVERAGE), head=pl.lit("")),
-    ]
-    main = pl.concat([mean_table(part, [*settings, "mask", "head"], measures) for part in parts if part.height])
-    order = {name: place for place, name in enumerate(records["model"].unique(maintain_order=True))}
-    ways = pl.col("mask").replace_strict({ORACLE: 0, CHOSEN: 1, AVERAGE: 2}, return_dtype=pl.Int32)
-    models = pl.col("model").replace_strict(order, return_dtype=pl.Int32)
-    main = main.sort(models, *settings[1:], ways, maintain_order=True)
-    per_head = mean_table(numbered.with_columns(pl.col("head").cast(pl.Int32)), [*settings, "head"], measures)
-    whole = pl.concat([main, _baselines(seen, [*settings, "mask", "head"], measures)])
-    return {
-        "segment": whole.drop("n_runs"),  # nothing is random
-        "segment-heads": per_head.sort(models, *settings[1:], "head", maintain_order=True).drop("n_runs"),
-    }
+    def reduce(self, records: pl.DataFrame) -> Reduction:
+        """Average over the images that have an object, per token, threshold, block and protocol.
+
+        Two models are compared by what the best head for each object and the mean of the heads reach on every image.
+        """
+        measures = [name for name in MEASURES if name in records.columns]
+        scores = records.with_columns(pl.col(name).cast(pl.Float64) * 100 for name in measures)
+        ways = {BEST: ORACLE, MEAN: AVERAGE}
+        compared = scores.filter(pl.col("head").is_in(list(ways)) & (pl.col("token") != ""))
+        compared = compared.with_columns(pl.col("head").replace_strict(ways).alias("mask"))
+        seen = scores.filter(pl.col("jaccard").is_not_nan() & pl.col("jaccard").is_not_null())
+        parts = {} if seen.is_empty() else self._parts(seen, measures)
+        return self.reduced(records, parts, compared=compared)
+
+    def _parts(self, seen: pl.DataFrame, measures: list[str]) -> dict[str, pl.DataFrame]:
+        """Return the rows of one model: its masks, its heads, and the masks without a network."""
+        networks = seen.filter(pl.col("token") != "")
+        numbered = networks.filter(pl.col("head").str.contains(r"^\d+$"))
+        rows = pl.concat(
+            [
+                networks.filter(pl.col("head") == BEST).with_columns(mask=pl.lit(ORACLE), head=pl.lit("")),
+                _chosen(numbered, list(_BY)),
+                networks.filter(pl.col("head") == MEAN).with_columns(mask=pl.lit(AVERAGE), head=pl.lit("")),
+            ],
+            how="diagonal_relaxed",
+        )
+        order = pl.col("mask").replace_strict({ORACLE: 0, CHOSEN: 1, AVERAGE: 2}, return_dtype=pl.Int32)
+        heads = numbered.with_columns(pl.col("head").cast(pl.Int32))
+        without = seen.filter(pl.col("token") == "").with_columns(
+            pl.lit(NO_NETWORK).alias("model"),
+            pl.lit(None, dtype=pl.Float64).alias("threshold"),
+            pl.col("head").replace_strict(WITHOUT, default="").alias("mask"),
+            pl.lit("").alias("head"),
+        )
+        by = [*_BY, "mask", "head"]
+        return {
+            self.name: _means(rows.sort(*_BY, order, maintain_order=True), by, measures),
+            f"{self.name}-heads": _means(heads.sort(*_BY, "head", maintain_order=True), [*_BY, "head"], measures),
+            NO_NETWORK: _means(without, by, measures),
+        }
+
+    def tables(self, reductions: Sequence[Reduction]) -> dict[str, pl.DataFrame]:
+        """Return the Jaccard index (%) of each way to make one mask of many heads, and of every head by itself.
+
+        Returns:
+            ``segment``: the oracle of the paper's protocol (for each object the head that fits it best); the chosen
+            head, one for all images, chosen on one half of them and measured on the other, and the other way round;
+            the mean of the heads; and what one has without a network. ``segment-heads``: every head.
+        """
+        found = [reduction for reduction in reductions if reduction.parts]
+        main, heads = joined(found, self.name), joined(found, f"{self.name}-heads")
+        if main.is_empty():
+            return {}
+        several = varying(pl.concat([main, heads], how="diagonal_relaxed"), SETTINGS)
+        # the masks without a network are the same for every model of one input size
+        whole = pl.concat([main, joined(found[:1], NO_NETWORK)], how="diagonal_relaxed")
+        hidden = [*(name for name in SETTINGS if name not in several), "n_runs"]  # nothing is random
+        return {self.name: whole.drop(hidden), f"{self.name}-heads": heads.drop(hidden)}
+
+    def figures(self, tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
+        """Return the masks and the heads at the threshold nearest to 0.9, and the masks over several thresholds."""
+        if not tables:
+            return {}
+        table = _with_series(tables[self.name])
+        usual = _usual(table)
+        at = table.filter(pl.col("threshold").is_null() | (pl.col("threshold") == usual))
+        heads = _with_series(tables[f"{self.name}-heads"]).filter(pl.col("threshold") == usual)
+        highest = at["jaccard_high"].fill_nan(None).max() or at["jaccard"].max()
+        found: dict[str, Figure] = {
+            self.name: charts.dots(
+                at,
+                charts.Encoding(
+                    x="jaccard",
+                    y="series",
+                    series="mask",
+                    x_title="Jaccard index (%)",
+                    y_title=" ",
+                    x_domain=(0, min(100, 10 * math.ceil(float(highest) / 10))),  # pyright: ignore[reportArgumentType]
+                ),
+                title=f"Masks that hold {usual:.0%} of the attention",
+            ),
+            f"{self.name}-heads": charts.dots(
+                heads.with_columns(pl.col("head").cast(pl.String)),  # a name, not a quantity
+                charts.Encoding(
+                    x="head", y="jaccard", series="series", x_title="Head (from 0)", y_title="Jaccard index (%)"
+                ),
+                title=f"Every head, {usual:.0%} of its attention",
+            ),
+        }
+        if table["threshold"].n_unique() > 2:
+            found[f"{self.name}-threshold"] = charts.curve(
+                table.filter(pl.col("threshold").is_not_null()),
+                charts.Encoding(
+                    x="threshold",
+                    y="jaccard",
+                    series="series",
+                    facet="mask",
+                    x_title="Share of the attention inside the mask",
+                    y_title="Jaccard index (%)",
+                    x_format=".0%",
+                ),
+                title="Masks over the threshold",
+            )
+        return found
+
+    def answer(self, tables: dict[str, pl.DataFrame]) -> dict[str, str]:
+        """Say how well the attention of each model finds the objects."""
+        return by_model(self._sentences(tables)) if tables else {}
+
+    def summary(self, tables: dict[str, pl.DataFrame]) -> list[str]:
+        """Say how well attention finds the objects, and how well one does without a network."""
+        if not tables:
+            return ["No image has an object in its mask."]
+        without = tables[self.name].filter(pl.col("model") == NO_NETWORK).select("mask", "jaccard").iter_rows()
+        return [
+            *(sentence for _, sentence in self._sentences(tables)),
+            "Without a network: " + ", ".join(f"{mask} {value:.1f} %" for mask, value in without) + ".",
+        ]
+
+    def _sentences(self, tables: dict[str, pl.DataFrame]) -> Iterator[tuple[str, str]]:
+        table = _with_series(tables[self.name])
+        usual = _usual(table)
+        rows = table.filter(pl.col("threshold") == usual)
+        for (model, series), frame in rows.group_by(["model", "series"], maintain_order=True):
+            value = dict(frame.select("mask", "jaccard").iter_rows())
+            chosen = (
+                f"one head chosen on the other half of the images reaches {value[CHOSEN]:.1f}, "
+                if CHOSEN in value
+                else ""
+            )
+            yield (
+                str(model),
+                f"{series}: at {usual:.0%} of the attention, {chosen}the mean of the heads {value[AVERAGE]:.1f}, the "
+                f"best head for each object (an oracle) {value[ORACLE]:.1f} % Jaccard.",
+            )
+
+
+def _means(rows: pl.DataFrame, by: list[str], measures: list[str]) -> pl.DataFrame:
+    """Average over images; an empty frame where a model's attention was never finite."""
+    return mean_table(rows, by, measures) if rows.height else pl.DataFrame()
 
 
 def _chosen(numbered: pl.DataFrame, settings: list[str]) -> pl.DataFrame:
@@ -80,86 +206,6 @@ def _chosen(numbered: pl.DataFrame, settings: list[str]) -> pl.DataFrame:
         found.append(pl.concat(kept).with_columns(mask=pl.lit(CHOSEN), head=pl.lit(names)))
     columns = numbered.clear().with_columns(half=pl.lit(False), mask=pl.lit(""), head=pl.lit(""))
     return pl.concat(found, how="diagonal_relaxed") if found else columns
-
-
-def _baselines(seen: pl.DataFrame, by: list[str], measures: list[str]) -> pl.DataFrame:
-    """Measure the masks that need no network, once: they are the same for every model of one input size."""
-    first = seen["model"][0]
-    rows = seen.filter((pl.col("model") == first) & (pl.col("token") == "")).with_columns(
-        pl.lit(NO_NETWORK).alias("model"),
-        pl.lit(None, dtype=pl.Float64).alias("threshold"),
-        pl.col("head").replace_strict(WITHOUT, default="").alias("mask"),
-        pl.lit("").alias("head"),
-    )
-    return mean_table(rows, by, measures) if rows.height else pl.DataFrame()
-
-
-def figures(tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
-    """Return the masks side by side at the threshold nearest to 0.9, the heads there, and a curve over thresholds."""
-    if not tables:
-        return {}
-    table = _with_series(tables["segment"])
-    usual = _usual(table)
-    at = table.filter(pl.col("threshold").is_null() | (pl.col("threshold") == usual))
-    heads = _with_series(tables["segment-heads"]).filter(pl.col("threshold") == usual)
-    highest = at["jaccard_high"].fill_nan(None).max() or at["jaccard"].max()
-    found: dict[str, Figure] = {
-        "segment": charts.dots(
-            at,
-            charts.Encoding(
-                x="jaccard",
-                y="series",
-                series="mask",
-                x_title="Jaccard index (%)",
-                y_title=" ",
-                x_domain=(0, min(100, 10 * math.ceil(float(highest) / 10))),  # pyright: ignore[reportArgumentType]
-            ),
-            title=f"Masks that hold {usual:.0%} of the attention",
-        ),
-        "segment-heads": charts.dots(
-            heads.with_columns(pl.col("head").cast(pl.String)),  # a name, not a quantity
-            charts.Encoding(
-                x="head", y="jaccard", series="series", x_title="Head (from 0)", y_title="Jaccard index (%)"
-            ),
-            title=f"Every head, {usual:.0%} of its attention",
-        ),
-    }
-    if table["threshold"].n_unique() > 2:
-        found["segment-threshold"] = charts.curve(
-            table.filter(pl.col("threshold").is_not_null()),
-            charts.Encoding(
-                x="threshold",
-                y="jaccard",
-                series="series",
-                facet="mask",
-                x_title="Share of the attention inside the mask",
-                y_title="Jaccard index (%)",
-                x_format=".0%",
-            ),
-            title="Masks over the threshold",
-        )
-    return found
-
-
-def summary(tables: dict[str, pl.DataFrame]) -> list[str]:
-    """Say how well attention finds the objects, and how well one does without a network."""
-    if not tables:
-        return ["No image has an object in its mask."]
-    table = _with_series(tables["segment"])
-    usual = _usual(table)
-    sentences = []
-    for (series,), frame in table.filter(pl.col("threshold") == usual).group_by(["series"], maintain_order=True):
-        value = dict(frame.select("mask", "jaccard").iter_rows())
-        chosen = (
-            f"one head chosen on the other half of the images reaches {value[CHOSEN]:.1f}, " if CHOSEN in value else ""
-        )
-        sentences.append(
-            f"{series}: at {usual:.0%} of the attention, {chosen}the mean of the heads {value[AVERAGE]:.1f}, the best "
-            f"head for each object (an oracle) {value[ORACLE]:.1f} % Jaccard."
-        )
-    without = table.filter(pl.col("model") == NO_NETWORK).select("mask", "jaccard").iter_rows()
-    sentences.append("Without a network: " + ", ".join(f"{mask} {value:.1f} %" for mask, value in without) + ".")
-    return sentences
 
 
 def _usual(table: pl.DataFrame) -> float:

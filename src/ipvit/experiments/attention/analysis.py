@@ -1,0 +1,165 @@
+"""What follows from attention maps and distances."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from ipvit.analysis import charts
+from ipvit.analysis.aggregate import mean_table
+from ipvit.analysis.base import Analysis, by_model
+from ipvit.analysis.columns import COMMON, Column, measured
+from ipvit.analysis.heatmaps import mosaic
+from ipvit.analysis.reduction import Reduction, joined
+from ipvit.experiments.attention.experiment import WHOLE
+
+if TYPE_CHECKING:
+    from ipvit.analysis.charts import Figure
+
+COLUMNS = {
+    **COMMON,
+    "information_loss": Column(unit="share", level=True),
+    "place": Column(level=True),
+    "distance": measured("distance"),
+}
+CLEAN = {"information_loss": 0.0, "place": WHOLE}
+_BY = ("model", "information_loss", "place", "scale", "block", "head")
+_PLACES = ("place", "scale")
+_MEASURES = ("distance", "inside")
+
+
+class AttentionAnalysis(Analysis):
+    """Mean maps and attention distances; blocks and heads of two networks have no counterparts to compare."""
+
+    columns: dict[str, Column] = COLUMNS
+    metric: str = ""
+    clean: dict[str, Any] = CLEAN
+    record_columns: tuple[str, ...] | None = (*_BY[1:], "rows", "map", *_MEASURES)
+
+    def reduce(self, records: pl.DataFrame) -> Reduction:
+        """Average distances per block and per head, and the maps of each head."""
+        absent = {"place": pl.String, "scale": pl.Float64, "inside": pl.Float64}  # where nothing was shrunk
+        records = records.with_columns(
+            pl.lit(None, dtype).alias(name) for name, dtype in absent.items() if name not in records.columns
+        )
+        records = records.with_columns(pl.col("place").fill_null(WHOLE), pl.col("scale").fill_null(1.0))
+        parts = {
+            self.name: mean_table(records, _BY[:-1], _MEASURES),
+            f"{self.name}-heads": mean_table(records, _BY, _MEASURES),
+            f"{self.name}-maps": _mean_maps(records),
+        }
+        return self.reduced(records, parts)
+
+    def tables(self, reductions: Sequence[Reduction]) -> dict[str, pl.DataFrame]:
+        """Return the mean attention distance per block and per head, and the mean maps as JSON lists of cells.
+
+        Where the image was shrunk into places, ``inside`` is the share of the attention that falls on it.
+        """
+        blocks = joined(reductions, self.name)
+        shrunk = bool((blocks["place"] != WHOLE).any())
+        tables = {self.name: blocks} | {
+            name: table
+            for name in (f"{self.name}-heads", f"{self.name}-maps")
+            if (table := joined(reductions, name)).height
+        }
+        return {name: _sorted(table, shrunk) for name, table in tables.items()}
+
+    def figures(self, tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
+        """Return the grid of mean maps per model and level, heads by blocks, and the attention distances."""
+        figures = {}
+        if (maps := tables.get(f"{self.name}-maps")) is not None:
+            for (model, name, seen), frame in _described(maps).group_by(["model", "name", "seen"], maintain_order=True):
+                figures[f"{self.name}-{_slug(model)}-{name}"] = mosaic(
+                    [(f"block {row['block']}", f"{row['head']}", _map(row)) for row in frame.iter_rows(named=True)],
+                    title=f"{model}: attention to the patches, {seen}",
+                    row_title="",
+                    column_title="head",
+                )
+        figures[f"{self.name}-distance"] = charts.dots(
+            _described(tables[f"{self.name}-heads"]),
+            charts.Encoding(
+                x="block",
+                y="distance",
+                facet="seen",
+                x_title="Block (from 0)",
+                y_title="Mean attention distance (pixels)",
+                interval=False,
+            ),
+            title="Attention distance of every head",
+        )
+        return figures
+
+    def answer(self, tables: dict[str, pl.DataFrame]) -> dict[str, str]:
+        """Say how far each model's heads look, and how much of the attention falls on a shrunk image."""
+        return by_model(self._sentences(tables))
+
+    def summary(self, tables: dict[str, pl.DataFrame]) -> list[str]:
+        """Say the same of all models, first how far heads look in the first and the last block that were read."""
+        return [sentence for _, sentence in self._sentences(tables)]
+
+    def _sentences(self, tables: dict[str, pl.DataFrame]) -> Iterator[tuple[str, str]]:
+        clean = tables[self.name].filter(pl.col("information_loss") == pl.col("information_loss").min())
+        placed = clean.clear()
+        if "place" in clean.columns:
+            placed, clean = clean.filter(pl.col("place") != WHOLE), clean.filter(pl.col("place") == WHOLE)
+        for (model,), frame in clean.group_by(["model"], maintain_order=True):
+            per_block = frame.group_by("block").agg(pl.col("distance").mean()).sort("block").rows()
+            (first, near), (last, far) = per_block[0], per_block[-1]
+            yield (
+                str(model),
+                f"In {model} a patch looks {near:.0f} pixels away on average in block {first} and {far:.0f} in "
+                f"block {last}.",
+            )
+        for (model,), frame in placed.group_by(["model"], maintain_order=True):
+            deepest = frame.filter(pl.col("block") == pl.col("block").max())
+            inside, area = deepest["inside"].mean(), frame["scale"].mean() ** 2  # pyright: ignore[reportOptionalOperand, reportOperatorIssue]
+            yield (
+                str(model),
+                f"With the image shrunk to {area:.0%} of the canvas, {inside:.0%} of the attention of {model}'s block "
+                f"{deepest['block'][0]} falls on it.",
+            )
+
+
+def _mean_maps(records: pl.DataFrame) -> pl.DataFrame:
+    """Return the mean of the finite maps of each head, as a JSON list of cells."""
+    by = [*_BY, "rows"]
+    maps = []
+    for key, group in records.group_by(by, maintain_order=True):
+        seen = np.stack([np.frombuffer(cell, np.float16) for cell in group["map"]]).astype(np.float64)
+        seen = seen[np.isfinite(seen).all(axis=1)]
+        if len(seen):
+            cells = json.dumps([round(cell, 6) for cell in seen.mean(axis=0)])
+            maps.append(dict(zip(by, key, strict=True)) | {"map": cells})
+    return pl.DataFrame(maps, infer_schema_length=None)
+
+
+def _sorted(table: pl.DataFrame, shrunk: bool) -> pl.DataFrame:
+    """Sort a table, without the columns that only say that nothing was shrunk."""
+    if not shrunk:
+        table = table.drop(name for name in table.columns if name in _PLACES or name.startswith("inside"))
+    table = table.sort(name for name in _BY if name in table.columns)
+    return table.with_columns(pl.selectors.float().fill_nan(None))  # `inside` of what was not shrunk
+
+
+def _described(table: pl.DataFrame) -> pl.DataFrame:
+    """Add what the image of a row was (``seen``), in words, and shorter for the name of a file (``name``)."""
+    lost = (pl.col("information_loss") * 100).round().cast(pl.Int64)
+    seen, name = pl.format("{} % dropped", lost), lost.cast(pl.String)
+    if "place" in table.columns:
+        side = (pl.col("scale") * 100).round().cast(pl.Int64)
+        whole = pl.col("place") == WHOLE
+        seen = pl.when(whole).then(seen).otherwise(pl.format("image at {} % of its size, {}", side, "place"))
+        name = pl.when(whole).then(name).otherwise(pl.format("{}-{}", "place", side))
+    return table.with_columns(seen.alias("seen"), name.alias("name"))
+
+
+def _map(row: dict[str, Any]) -> np.ndarray:
+    return np.array(json.loads(row["map"])).reshape(row["rows"], -1)
+
+
+def _slug(name: object) -> str:
+    return "".join(c if c.isalnum() or c in "._+" else "-" for c in str(name)).strip("-")

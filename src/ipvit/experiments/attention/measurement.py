@@ -1,0 +1,115 @@
+"""Measuring where attention goes, of whole images and of those that lost something."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ipvit.errors import InputError
+from ipvit.experiments.attention.experiment import WHOLE, Attention, AttentionCondition, PlacedCondition
+from ipvit.experiments.base import Batch, ExampleImage, Measurement, Records
+from ipvit.experiments.grids import check_grid
+from ipvit.metrics.attention import attention_distance
+from ipvit.models.model import Model
+from ipvit.perturb.patchdrop import n_dropped, patchdrop, random_keep
+from ipvit.perturb.place import shrink_into
+from ipvit.perturb.seeding import keys
+
+
+class AttentionMeasurement(Measurement):
+    """Attention maps in one run.
+
+    Raises:
+        InputError: a model has no class token or no such block, or its patches do not fill the image.
+    """
+
+    def __init__(self, experiment: Attention, models: Sequence[Model]) -> None:
+        self.experiment = experiment
+        for model in models:
+            self._check(model)
+
+    def _check(self, model: Model) -> None:
+        if "class" not in model.adapter.prefix:
+            raise InputError(f"attention: {model.name} has no class token")
+        if max(self.experiment.levels) > 0:
+            check_grid("x".join(map(str, model.adapter.patch_grid(model.image_size))), model)
+        count = model.adapter.n_blocks
+        wrong = [block for block in self.experiment.blocks if not 0 <= block < count]
+        if wrong:
+            raise InputError(f"attention: {model.name} has blocks 0 to {count - 1}, not {wrong[0]}")
+
+    def conditions(self, model: Model) -> Sequence[AttentionCondition]:
+        """Return level x block x head, then place x block x head."""
+        places = [(block, head) for block in self._blocks(model) for head in range(model.n_heads(block))]
+        return [
+            *(AttentionCondition(level, *place) for level in self.experiment.levels for place in places),
+            *(
+                PlacedCondition(0.0, *place, corner, self.experiment.scale)
+                for corner in self.experiment.corners
+                for place in places
+            ),
+        ]
+
+    def measure(self, model: Model, batch: Batch) -> Iterator[Records]:
+        """Keep each image's map (as float16 bytes) and its mean attention distance in pixels."""
+        by_image: dict[tuple[float, str], list[AttentionCondition]] = {}
+        for condition in batch.conditions:
+            place = condition.place if isinstance(condition, PlacedCondition) else WHOLE
+            by_image.setdefault((condition.information_loss, place), []).append(condition)
+        grid = model.adapter.patch_grid(model.image_size)
+        prefix = model.adapter.prefix
+        row, first = prefix.index("class"), len(prefix)
+        for (level, place), conditions in by_image.items():
+            images = self._altered(batch.images, grid, level, place, batch.seed)
+            maps = model.attention(images, sorted({condition.block for condition in conditions}))
+            cover = None
+            if place != WHOLE:  # share of every patch that shows the image
+                canvas = self._altered(torch.ones_like(images[:1, :1]), grid, level, place, batch.seed)
+                cover = F.adaptive_avg_pool2d(canvas, grid).flatten()
+            for condition in conditions:
+                whole = maps[condition.block][:, condition.head]
+                seen = whole[:, row, first:].cpu().numpy().astype(np.float16)
+                distance = attention_distance(whole[:, first:, first:], grid, _patch_size(model, grid))
+                columns = {
+                    "map": np.array([vector.tobytes() for vector in seen], dtype=object),
+                    "rows": np.full(len(batch), grid[0], np.int32),
+                    "distance": distance,
+                }
+                if cover is not None:
+                    columns["inside"] = (whole[:, row, first:] * cover).sum(dim=1) / whole[:, row, first:].sum(dim=1)
+                yield Records(condition, columns)
+
+    def examples(self, model: Model, batch: Batch) -> Iterator[ExampleImage]:
+        """Yield the first image under every mask."""
+        grid = model.adapter.patch_grid(model.image_size)
+        for level in self.experiment.levels:
+            image = self._altered(batch.images[:1], grid, level, WHOLE, batch.seed)[0]
+            yield ExampleImage(f"{level:.0%} of the patches dropped", image)
+        for corner in self.experiment.corners:
+            yield ExampleImage(corner, self._altered(batch.images[:1], grid, 0, corner, batch.seed)[0])
+
+    def _blocks(self, model: Model) -> list[int]:
+        if self.experiment.blocks:
+            return sorted(set(self.experiment.blocks))
+        count = model.adapter.n_blocks
+        middle = count // 2
+        return sorted({0, min(1, count - 1), max(middle - 1, 0), middle, max(count - 2, 0), count - 1})
+
+    def _altered(self, images: Tensor, grid: tuple[int, int], level: float, place: str, seed: int) -> Tensor:
+        if place != WHOLE:
+            height, width = images.shape[-2:]
+            size = round(height * self.experiment.scale), round(width * self.experiment.scale)
+            return shrink_into(images, size, place)  # pyright: ignore[reportArgumentType]
+        if level == 0:
+            return images
+        key = keys(["every image"], seed, self.experiment.name, level)
+        return patchdrop(images, random_keep(key, grid, n_dropped(level, grid[0] * grid[1]))[0])
+
+
+def _patch_size(model: Model, grid: tuple[int, int]) -> tuple[float, float]:
+    height, width = model.image_size
+    return height / grid[0], width / grid[1]

@@ -1,0 +1,89 @@
+"""Measuring how representations of clean and occluded images correlate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from torch import Tensor
+
+from ipvit.errors import InputError
+from ipvit.experiments.base import Batch, Measurement, Records
+from ipvit.experiments.correlation.experiment import Correlation, CorrelationCondition
+from ipvit.experiments.correlation.superclasses import superclass_of
+from ipvit.experiments.grids import check_grid, rows_and_columns
+from ipvit.metrics.correlation import correlation
+from ipvit.models.adapters.base import DISTILLATION_NAMES
+from ipvit.models.model import Model
+from ipvit.perturb.patchdrop import n_dropped, patchdrop, random_keep
+from ipvit.perturb.seeding import keys
+
+
+class CorrelationMeasurement(Measurement):
+    """Correlation in one run.
+
+    Raises:
+        InputError: the grid does not divide a model's input, or a model has no such block or token.
+    """
+
+    def __init__(self, experiment: Correlation, models: Sequence[Model]) -> None:
+        self.experiment = experiment
+        for model in models:
+            self._check(model)
+
+    def _check(self, model: Model) -> None:
+        check_grid(self.experiment.grid, model)
+        _blocks(model, self.experiment.blocks)
+        tokens = {"distillation" if name in DISTILLATION_NAMES else name for name in model.adapter.prefix}
+        if self.experiment.feature in ("class", "distillation") and self.experiment.feature not in tokens:
+            raise InputError(
+                f"correlation: {model.name} has no {self.experiment.feature} token; use auto, mean_patch or pooled"
+            )
+
+    def conditions(self, model: Model) -> Sequence[CorrelationCondition]:
+        """Return level x run x block."""
+        feature = self._feature(model)
+        return [
+            CorrelationCondition(level, run, self.experiment.grid, block, feature, self.experiment.norm)
+            for level in sorted(self.experiment.levels)
+            for run in range(self.experiment.runs)
+            for block in _blocks(model, self.experiment.blocks)
+        ]
+
+    def measure(self, model: Model, batch: Batch) -> Iterator[Records]:
+        """Correlate; the clean image and each occluded copy go through the network once for all blocks."""
+        blocks = sorted({condition.block for condition in batch.conditions})
+        clean = self._vectors(model, batch.images, blocks)
+        groups = np.array([superclass_of(model.classes, label) for label in batch.labels.tolist()])
+        by_mask: dict[tuple[float, int], list[CorrelationCondition]] = {}
+        for condition in batch.conditions:
+            by_mask.setdefault((condition.information_loss, condition.run), []).append(condition)
+        for (level, run), conditions in by_mask.items():
+            occluded = self._vectors(model, self._occlude(batch, level, run), blocks)
+            for condition in conditions:
+                values = correlation(clean[condition.block], occluded[condition.block])
+                yield Records(condition, {"correlation": values, "superclass": groups})
+
+    def _feature(self, model: Model) -> str:
+        if self.experiment.feature != "auto":
+            return self.experiment.feature
+        return "class" if "class" in model.adapter.prefix else "pooled"
+
+    def _vectors(self, model: Model, images: Tensor, blocks: list[int]) -> dict[int, Tensor]:
+        kind = self._feature(model)
+        found = model.tokens(images, blocks, norm=self.experiment.norm)
+        return {block: tokens.vector(kind) for block, tokens in found.items()}
+
+    def _occlude(self, batch: Batch, level: float, run: int) -> Tensor:
+        rows, columns = rows_and_columns(self.experiment.grid)
+        # the masks of the occlusion experiment, so that both can be read side by side
+        key = keys(batch.ids, batch.seed, "occlusion", "random", self.experiment.grid, run, level)
+        return patchdrop(batch.images, random_keep(key, (rows, columns), n_dropped(level, rows * columns)))
+
+
+def _blocks(model: Model, blocks: Sequence[int]) -> list[int]:
+    count = model.adapter.n_blocks
+    wrong = [block for block in blocks if not -count <= block < count]
+    if wrong:
+        raise InputError(f"{model.name} has blocks 0 to {count - 1} (or -1 for the last), not {wrong[0]}")
+    return sorted({block % count for block in blocks})
