@@ -26,7 +26,7 @@ from ipvit.data.subset import select
 from ipvit.engine.device import keeping_memory, numerics
 from ipvit.engine.preparation import placed
 from ipvit.engine.sweep import Settings
-from ipvit.models.backend import OpenVinoNetwork
+from ipvit.models.openvino_network import OpenVinoNetwork
 
 
 def options(description: str | None) -> argparse.ArgumentParser:

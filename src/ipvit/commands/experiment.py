@@ -6,14 +6,16 @@ import inspect
 import types
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
 
 from cyclopts import App, Parameter
 
 from ipvit.commands.measure import measure
 from ipvit.commands.options import PROTOCOL, RunOptions, Subject
-from ipvit.experiments.base import Experiment
 from ipvit.experiments.registry import experiment_class, experiment_names
+
+if TYPE_CHECKING:
+    from ipvit.experiments.base import Experiment
 
 
 def command_for(name: str) -> Callable[..., int]:

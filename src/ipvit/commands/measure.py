@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import webbrowser
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ipvit.api import run_study
 from ipvit.commands.options import Flag, RunOptions
-from ipvit.engine.study import Study, make_study, read_study
-from ipvit.results import Run
-from ipvit.several_runs import Runs
 from ipvit.terminal import Terminal, print_json
+
+if TYPE_CHECKING:
+    from ipvit.results import Run
+    from ipvit.several_runs import Runs
 
 DEMO = Path(__file__).parents[1] / "studies" / "demo.yaml"
 
@@ -25,6 +25,8 @@ def run(study: Path, /, *, options: RunOptions | None = None) -> int:
     study
         A YAML file: models, data, experiments.
     """
+    from ipvit.engine.study import read_study
+
     options = options or RunOptions()
     loaded = read_study(study)
     return measure(
@@ -40,6 +42,8 @@ def demo(*, options: RunOptions | None = None, open: Flag = False) -> int:  # no
     open
         Open the report in the browser afterwards.
     """
+    from ipvit.engine.study import read_study
+
     options = options or RunOptions()
     loaded = read_study(DEMO)
     out = options.out or Path("ipvit-demo")
@@ -51,7 +55,10 @@ def demo(*, options: RunOptions | None = None, open: Flag = False) -> int:  # no
 
 def measure(keys: dict[str, Any], options: RunOptions, *, default_out: Path) -> int:
     """Run a study given as a mapping, print its tables, write its report; return the exit code."""
-    study: Study = make_study(keys)
+    from ipvit.api import run_study
+    from ipvit.engine.study import make_study
+
+    study = make_study(keys)
     out = options.out or (Path(study.out) if study.out else default_out)
     results = run_study(study, out, shard=options.shard, fresh=options.fresh, progress=not options.json)
     if int(os.environ.get("RANK", "0")) > 0:

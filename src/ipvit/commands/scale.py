@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.table import Table
 
-from ipvit.api import load_study, settings_of
 from ipvit.commands.measure import complain, tell
 from ipvit.commands.options import Flag, RunOptions
-from ipvit.engine.distributed import Share
-from ipvit.engine.estimate import Estimate, estimate
-from ipvit.engine.merge import merge as merge_folders
-from ipvit.engine.study import make_study, read_study
 from ipvit.errors import InputError
-from ipvit.results import Run
 from ipvit.terminal import Terminal, print_json
+
+if TYPE_CHECKING:
+    from ipvit.engine.distributed import Share
+    from ipvit.engine.estimate import Estimate
 
 
 def merge(*folders: Path, out: Path | None = None, partial: Flag = False, json: Flag = False) -> int:
@@ -38,6 +37,9 @@ def merge(*folders: Path, out: Path | None = None, partial: Flag = False, json: 
         raise InputError("which folders? Give the shards' run folders, or the folder that has them below shards/")
     if out is None and len(folders) > 1:
         raise InputError("where to? Give --out with the folder of the whole")
+    from ipvit.engine.merge import merge as merge_folders
+    from ipvit.results import Run
+
     whole = out or next(iter(folders))
     manifest = merge_folders(folders, whole, partial=partial)
     results = Run(whole)
@@ -55,6 +57,11 @@ def check(study: Path, /, *, options: RunOptions | None = None) -> int:
     study
         A YAML file: models, data, experiments.
     """
+    from ipvit.api import load_study, settings_of
+    from ipvit.engine.distributed import Share
+    from ipvit.engine.estimate import estimate
+    from ipvit.engine.study import make_study, read_study
+
     options = options or RunOptions()
     loaded = make_study(read_study(study).model_dump(exclude_unset=True) | options.given())
     share = Share.parse(options.shard) if options.shard else Share()

@@ -6,13 +6,12 @@ import contextlib
 import ctypes
 import sys
 from collections.abc import Iterator
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 
 from ipvit.errors import InputError
-
-Precision = Literal["fp32", "bf16", "fp16"]
+from ipvit.models.backend import Precision
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
 """Names of settings in glibc's ``malloc.h``."""

@@ -18,8 +18,9 @@ from ipvit.engine.store import Store
 from ipvit.engine.sweep import Pair, Settings, batches_of_images, default_batch, lacks, prepare_pair
 from ipvit.errors import InputError
 from ipvit.experiments.base import Experiment
-from ipvit.models.backend import OpenVinoNetwork, check_backend
+from ipvit.models.backend import check_backend
 from ipvit.models.model import Model
+from ipvit.models.openvino_network import OpenVinoNetwork
 
 
 def checked(

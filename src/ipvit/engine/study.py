@@ -8,12 +8,11 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from ipvit.engine.device import Precision
 from ipvit.errors import InputError, did_you_mean
 from ipvit.experiments.base import Experiment
 from ipvit.experiments.registry import make_experiment
 from ipvit.faults import explain
-from ipvit.models.backend import Backend
+from ipvit.models.backend import Backend, Precision
 from ipvit.yaml_files import read_mapping
 
 

@@ -21,8 +21,8 @@ from ipvit.engine.distributed import Share
 from ipvit.engine.store import Identity, Store, column_frame
 from ipvit.errors import InputError
 from ipvit.experiments.base import Batch, Bench, Condition, Experiment, Records
-from ipvit.models.backend import OpenVinoNetwork
 from ipvit.models.model import Model
+from ipvit.models.openvino_network import OpenVinoNetwork
 from ipvit.preprocessing import View
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ipvit.errors import InputError
 from ipvit.models.adapters import Adapter, BlockTokens, FeatureState, find_adapter, logits_of, unwrap
-from ipvit.models.backend import OpenVinoNetwork
+from ipvit.models.openvino_network import OpenVinoNetwork
 from ipvit.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, View
 
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from ipvit.errors import FOREIGN_ERRORS, InputError
 from ipvit.models.model import Model
-from ipvit.models.sources.common import ModelName, cannot_fetch, quick_refusal_when_offline, refuse_sources, seeded
+from ipvit.models.names import ModelName
+from ipvit.models.sources.common import cannot_fetch, quick_refusal_when_offline, refuse_sources, seeded
 from ipvit.models.sources.timm_source import build_timm
 from ipvit.models.weights import load_strictly, read_state_dict, resolve, sha256
 from ipvit.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, View
