@@ -34,7 +34,7 @@ _WHERE = {
 }
 
 __all__ = [*_WHERE, *_PACKAGES]
-__getattr__, __dir__ = _lazy_names(__name__, _WHERE, _PACKAGES)
+__getattr__, __dir__ = _lazy_names(__name__, _WHERE)
 
 if TYPE_CHECKING:
     from ipvit import data, engine, experiments, metrics, models, perturb, report, training

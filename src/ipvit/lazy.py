@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
 
-def lazy_names(
-    package: str, where: Mapping[str, str], modules: Sequence[str] = ()
-) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+def lazy_names(package: str, where: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Return ``__getattr__`` and ``__dir__`` of a package that imports a module when a name of it is first used.
 
+    The package's own submodules are found likewise.
+
     Args:
-        package: the package's ``__name__``.
+        package: the package's ``__name__``; its ``__all__`` is what it offers.
         where: the full name of the module that defines each function or class.
-        modules: submodules that the package offers themselves.
     """
     namespace = vars(sys.modules[package])
     hidden = frozenset(name for name, module in where.items() if module == f"{package}.{name}")
@@ -25,15 +25,14 @@ def lazy_names(
         sys.modules[package].__class__ = type("Package", (_Package,), {"functions": hidden})
 
     def get(name: str) -> Any:
-        if name in modules:
+        if name in where:
+            namespace[name] = getattr(importlib.import_module(where[name]), name)
+            return namespace[name]
+        if not name.startswith("_") and importlib.util.find_spec(f"{package}.{name}") is not None:
             return importlib.import_module(f"{package}.{name}")
-        if name not in where:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        value = getattr(importlib.import_module(where[name]), name)
-        namespace[name] = value
-        return value
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
 
-    return get, lambda: sorted({*namespace, *where, *modules})
+    return get, lambda: sorted({*namespace, *namespace["__all__"]})
 
 
 class _Package(ModuleType):
