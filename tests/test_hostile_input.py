@@ -24,8 +24,8 @@ from hostile import (
     mutated,
     offline_folder,
 )
-from ipvit.cli import COMMANDS, EXPERIMENTS
 from ipvit import api
+from ipvit.cli import COMMANDS, EXPERIMENTS
 from ipvit.engine.study import read_study
 from ipvit.errors import InputError
 from ipvit.experiments.attack.patch_files import Card, Look, Patch, load_patch, save_patch

@@ -250,6 +250,8 @@ def _show(table: pl.DataFrame, notes: Sequence[str], *, everything: bool, json: 
 
 def _tables(table: pl.DataFrame) -> Iterator[Table]:
     """Yield a table per network and measure, narrow enough for a terminal."""
+    import polars as pl
+
     from ipvit.report.comparison import for_people
 
     measure = pl.col("what").str.splitn(", ", 2)
