@@ -26,7 +26,7 @@ from ipvit.data.decode import apply_view
 from ipvit.data.subset import select
 from ipvit.engine.device import keeping_memory, numerics
 from ipvit.engine.preparation import placed
-from ipvit.models.backend import with_backend
+from ipvit.models.openvino_model import with_backend
 
 
 def options(description: str | None) -> argparse.ArgumentParser:

@@ -9,7 +9,7 @@ from sphinx.ext.napoleon.docstring import GoogleDocstring
 import ipvit.api
 import ipvit.training  # noqa: F401
 from ipvit.experiments.base import Experiment
-from ipvit.experiments.registry import BUILT_IN
+from ipvit.experiments.registry import classes
 
 project = "ipvit"
 copyright = "the ipvit authors"
@@ -33,7 +33,7 @@ suppress_warnings = ["ref.class", "ref.meth", "ref.func", "ref.mod"]
 GoogleDocstring._parse_attribute_docstring = GoogleDocstring._consume_to_end
 
 _PYDANTIC = {"model_config", "model_post_init"}
-_EXPERIMENTS = {where.rpartition(":")[2] for where in BUILT_IN.values()}
+_EXPERIMENTS = frozenset(classes())
 
 
 def leave_out_what_all_experiments_have(_app: Any, _what: str, name: str, obj: Any, skip: bool, _options: Any) -> bool:

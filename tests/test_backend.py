@@ -23,8 +23,8 @@ from ipvit.core.run_config import RunConfig
 from ipvit.engine.distributed import Team
 from ipvit.engine.preparation import checked, placed
 from ipvit.engine.types import Selected
-from ipvit.models import backend
-from ipvit.models.backend import ConversionError, OpenVinoModel, check_backend, with_backend
+from ipvit.models.backend import check_backend
+from ipvit.models.openvino_model import ConversionError, OpenVinoGraph, OpenVinoModel, with_backend
 from plain_loops import measured, photos, quiet_vit, tiny_resnet, wrapped
 
 try:
@@ -163,7 +163,7 @@ def test_a_network_that_a_trace_gets_wrong_is_refused_and_stays_refused(monkeypa
     converted = OpenVinoModel(model, "fp32")
     images = torch.rand(2, 3, 8, 8)
     examples = [torch.linspace(0, 1, n * 192).view(n, 3, 8, 8).flip(n % 2) for n in (1, 2)]
-    graph = backend.OpenVinoGraph
+    graph = OpenVinoGraph
     monkeypatch.setattr(graph, "_example", lambda self, n: examples[n - 1])
     with pytest.raises(ConversionError, match=r"OpenVINO cannot compute .*off by"):
         converted(images)

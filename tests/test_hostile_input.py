@@ -24,8 +24,8 @@ from hostile import (
     mutated,
     offline_folder,
 )
+from ipvit import api
 from ipvit.cli import COMMANDS, EXPERIMENTS
-from ipvit.commands import measure
 from ipvit.engine.study import read_study
 from ipvit.errors import InputError
 from ipvit.experiments.attack.patch_files import Card, Look, Patch, load_patch, save_patch
@@ -49,7 +49,7 @@ def here(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def stop_before_measuring(monkeypatch) -> None:
-    monkeypatch.setattr(measure, "run_study", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(api, "run_study", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
 
 
 STUDY = {

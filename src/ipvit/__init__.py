@@ -8,10 +8,14 @@ Everything is imported when first used, so that ``import ipvit`` is quick.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ipvit.experiments.registry import classes as _classes
+from ipvit.lazy import lazy_names as _lazy_names
 
 __version__ = "0.1.0"
+
+_PACKAGES = ("analysis", "data", "engine", "experiments", "metrics", "models", "perturb", "report", "training")
 
 _WHERE = {
     "run": "ipvit.api",
@@ -35,26 +39,12 @@ _WHERE = {
     "Analysis": "ipvit.analysis.base",
     "Column": "ipvit.analysis.columns",
     "InputError": "ipvit.errors",
-    "Accuracy": "ipvit.experiments.accuracy.experiment",
-    "Occlusion": "ipvit.experiments.occlusion.experiment",
-    "FeatureDrop": "ipvit.experiments.feature_drop.experiment",
-    "Correlation": "ipvit.experiments.correlation.experiment",
-    "Attention": "ipvit.experiments.attention.experiment",
-    "ShapeBias": "ipvit.experiments.shape_bias.experiment",
-    "TokenSimilarity": "ipvit.experiments.token_similarity.experiment",
-    "Segment": "ipvit.experiments.segment.experiment",
-    "Shuffle": "ipvit.experiments.shuffle.experiment",
-    "Position": "ipvit.experiments.position.experiment",
-    "Probe": "ipvit.experiments.probe.experiment",
-    "FewShot": "ipvit.experiments.fewshot.experiment",
-    "Corruptions": "ipvit.experiments.corruptions.experiment",
-    "Attack": "ipvit.experiments.attack.experiment",
-    "train": "ipvit.training",
+    **_classes(),
+    "train": "ipvit.training.start",
 }
 
-_ROOMS = ("analysis", "data", "engine", "experiments", "metrics", "models", "perturb", "report", "training")
-
-__all__ = [*_WHERE, *_ROOMS]
+__all__ = [*_WHERE, *_PACKAGES]
+__getattr__, __dir__ = _lazy_names(__name__, _WHERE)
 
 if TYPE_CHECKING:
     from ipvit import analysis, data, engine, experiments, metrics, models, perturb, report, training
@@ -84,19 +74,4 @@ if TYPE_CHECKING:
     from ipvit.models.model import Model, wrap
     from ipvit.results import Run
     from ipvit.several_runs import Runs
-    from ipvit.training import train
-
-
-def __getattr__(name: str) -> Any:
-    if name in _WHERE:
-        value = getattr(importlib.import_module(_WHERE[name]), name)
-    elif name in _ROOMS:
-        value = importlib.import_module(f"ipvit.{name}")
-    else:
-        raise AttributeError(f"module 'ipvit' has no attribute {name!r}")
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    from ipvit.training.start import train

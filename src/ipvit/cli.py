@@ -7,31 +7,16 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from importlib.metadata import entry_points
 
 from cyclopts import App, CycloptsError
 
 from ipvit import __version__
-from ipvit.errors import InputError, SeveralErrors, printable
+from ipvit.errors import InputError, SeveralErrors, did_you_mean, printable, shown
+from ipvit.experiments.registry import BUILT_IN, plugins
 from ipvit.own_code import OWN_FILE
 
-EXPERIMENTS = {
-    "accuracy": "Clean accuracy, of each head where there are two (table 3).",
-    "occlusion": "Drop a share of the image's patches and watch the accuracy fall (figure 3).",
-    "feature-drop": "Lose features inside the network instead of pixels (tables 6 and 7).",
-    "correlation": "Correlate clean and occluded representations (table 1, figure 5).",
-    "attention": "Mean attention maps under occlusion, attention distance (figures 4, 26).",
-    "shape-bias": "Shapes in the texture of something else: which decides (figure 6, table 3).",
-    "token-similarity": "How alike class and shape token are (section 3.2).",
-    "segment": "Segment objects by attention (table 4, figure 8).",
-    "shuffle": "Cut the image into cells that change places (figures 10 and 11).",
-    "position": "Shrink the image into each corner of a black canvas (table 8).",
-    "probe": "Linear heads on the tokens of single blocks and of several (figure 15, table 5).",
-    "fewshot": "New classes from a few examples each, in many small tasks (figure 16).",
-    "corruptions": "Noise, blur, weather and digital artefacts; mCE (section 3.4).",
-    "attack": "FGSM, PGD and the adversarial patch (figures 12 and 13).",
-}
-"""The experiments with a command of their own; a test holds this list against the registry."""
+EXPERIMENTS = {name: text for name, (_, text) in BUILT_IN.items()}
+"""Our experiments, each with a command of its own, and what the help says of it."""
 
 COMMANDS = {
     "demo": ("ipvit.commands.measure:demo", "Everything in small, offline, on the bundled models."),
@@ -70,13 +55,18 @@ def make_app() -> App:
     app.register_install_completion_command(help="Let Tab complete commands and options in this shell.")
     for name, (where, text) in COMMANDS.items():
         app.command(where, name=name, help=text, group="Commands")
-    for name, text in EXPERIMENTS.items():
+    others = {point.name: f"From {point.value.partition(':')[0]}." for point in plugins()}
+    for name, text in (EXPERIMENTS | others).items():
         app.command(f"ipvit.commands.experiment:{name.replace('-', '_')}", name=name, help=text, group="Experiments")
-    for point in entry_points(group="ipvit.experiments"):
-        if point.name not in EXPERIMENTS:
-            where = f"ipvit.commands.experiment:{point.name.replace('-', '_')}"
-            app.command(where, name=point.name, help=f"From {point.value.split(':')[0]}.", group="Experiments")
     return app
+
+
+def _check_command(app: App, token: str) -> None:
+    """Raise InputError for a word that is no command: cyclopts would import every command to say so."""
+    known = [*app]
+    if token not in known:
+        what = "option" if token.startswith("-") else "command"
+        raise InputError(f"there is no {what} {shown(token)}.{did_you_mean(token, known)} See ipvit --help.")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -88,6 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from ipvit.commands.experiment import add_from_file
 
             tokens[0] = add_from_file(app, tokens[0])
+        if tokens:
+            _check_command(app, tokens[0])
         code = app(tokens, exit_on_error=False, print_error=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0

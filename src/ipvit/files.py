@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import secrets
+import sys
 import time
 from pathlib import Path
 
@@ -67,6 +68,20 @@ def _flush_folder(folder: Path) -> None:
             os.fsync(directory)
         finally:
             os.close(directory)
+
+
+def cache_folder() -> Path | None:
+    """Return the folder for what can be made again, where the operating system has it, or None where there is none."""
+    try:
+        if sys.platform == "win32":
+            base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+            return base / "ipvit" / "Cache"
+        if sys.platform == "darwin":
+            return Path.home() / "Library" / "Caches" / "ipvit"
+        stated = os.environ.get("XDG_CACHE_HOME", "")
+        return (Path(stated) if Path(stated).is_absolute() else Path.home() / ".cache") / "ipvit"
+    except RuntimeError:  # nobody's home
+        return None
 
 
 def user_path(text: str | Path) -> Path:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import polars as pl
 import yaml
 from cyclopts import Group, Parameter
 from rich import box
@@ -25,10 +24,14 @@ from ipvit.commands.paper_studies import (
     parse_pairs,
 )
 from ipvit.errors import InputError, SeveralErrors
+from ipvit.models.names import ModelName
 from ipvit.models.paper import paper_name
-from ipvit.results import Run
-from ipvit.several_runs import Runs, runs_in
 from ipvit.terminal import Terminal, print_json
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from ipvit.results import Run
 
 DATA = Group("Data and weights", sort_key=1)
 FILE = "paper-comparison"
@@ -46,6 +49,8 @@ def compare(folder: Path, /, *, all: Flag = False, json: Flag = False) -> int:  
     json
         Print JSON on standard output, nothing else.
     """
+    from ipvit.several_runs import runs_in
+
     runs = runs_in(folder)
     table, notes = _together(runs)
     return _show(table, notes, everything=all, json=json)
@@ -116,9 +121,11 @@ def reproduce(
         failed |= complaint
     table, notes = _together(runs)
     wanted = [target for study in studies for target in study.targets]
-    table = table.filter(pl.col("target").is_in(wanted))
+    table = table.filter(table["target"].is_in(wanted))
     _write(table, out)
     if len(parts) > 1:
+        from ipvit.several_runs import Runs
+
         Runs(out, runs).report()
     _show(table, [*left_out, *notes], everything=False, json=options.json)
     return 1 if failed else 0
@@ -164,8 +171,6 @@ def _ready(
 
 
 def _lacks(entry: Any, without: dict[str, str]) -> bool:
-    from ipvit.models.sources.common import ModelName
-
     name = entry["name"] if isinstance(entry, dict) else entry
     trained = not isinstance(entry, dict) or entry.get("pretrained", True)
     if not trained or not name.startswith("paper:") or "@" in name:
@@ -230,13 +235,13 @@ def _show(table: pl.DataFrame, notes: Sequence[str], *, everything: bool, json: 
     if json:
         return print_json({"summary": comparison.summary(table), "notes": [*notes], "quantities": to_records(table)})
     console = Terminal()
-    measured = table.filter(pl.col("ours").is_not_null())
+    measured = table.filter(table["ours"].is_not_null())
     for rich in _tables(table if everything else measured):
         console.print(rich)
     console.print(comparison.summary(table), highlight=False)
     for note in notes:
         console.print(note, highlight=False, soft_wrap=True)
-    missing = table.filter(pl.col("ours").is_null())
+    missing = table.filter(table["ours"].is_null())
     if missing.height and not everything:
         places = ", ".join(missing["where"].unique(maintain_order=True))
         console.print(f"{missing.height} numbers were not measured here, of {places} (--all lists them).", style="dim")
@@ -245,6 +250,8 @@ def _show(table: pl.DataFrame, notes: Sequence[str], *, everything: bool, json: 
 
 def _tables(table: pl.DataFrame) -> Iterator[Table]:
     """Yield a table per network and measure, narrow enough for a terminal."""
+    import polars as pl
+
     from ipvit.report.comparison import for_people
 
     measure = pl.col("what").str.splitn(", ", 2)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, get_origin
 
 from cyclopts import App, Parameter
 
 from ipvit.commands.measure import measure
 from ipvit.commands.options import PROTOCOL, RunOptions, Subject, plain_type
-from ipvit.engine.study import make_study
-from ipvit.experiments.base import Experiment
 from ipvit.experiments.registry import experiment_class, experiment_names
+
+if TYPE_CHECKING:
+    from ipvit.experiments.base import Experiment
 
 
 def command_for(name: str) -> Callable[..., int]:
@@ -21,6 +22,8 @@ def command_for(name: str) -> Callable[..., int]:
     kind = experiment_class(name)
 
     def command(subject: Subject, options: RunOptions | None = None, **parameters: Any) -> int:
+        from ipvit.engine.study import make_study
+
         options = options or RunOptions()
         study = make_study(subject.study_keys() | {"experiments": [{"name": name, "parameters": parameters}]})
         return measure(study, options, default_out=Path("runs") / kind.name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 from rich.table import Table
@@ -12,7 +12,9 @@ from rich.table import Table
 from ipvit import training
 from ipvit.errors import InputError
 from ipvit.terminal import Terminal, print_json
-from ipvit.training.recipe import Recipe, recipe_names, recipe_summary
+
+if TYPE_CHECKING:
+    from ipvit.training.recipe import Recipe
 
 
 def train(
@@ -66,6 +68,8 @@ def train(
 
 
 def _list(json: bool) -> int:
+    from ipvit.training.recipe import recipe_names, recipe_summary
+
     rows = [{"recipe": name, "trains": recipe_summary(name)} for name in recipe_names()]
     if json:
         return print_json(rows)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import webbrowser
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ipvit.api import run_study
 from ipvit.commands.options import Flag, RunOptions
-from ipvit.engine.study import Study, read_study
-from ipvit.results import Run
-from ipvit.several_runs import Runs
 from ipvit.terminal import Terminal, print_json
+
+if TYPE_CHECKING:
+    from ipvit.engine.study import Study
+    from ipvit.results import Run
+    from ipvit.several_runs import Runs
 
 DEMO = Path(__file__).parents[1] / "studies" / "demo.yaml"
 
@@ -25,6 +26,8 @@ def run(study: Path, /, *, options: RunOptions | None = None) -> int:
     study
         A YAML file: models, data, experiments.
     """
+    from ipvit.engine.study import read_study
+
     options = options or RunOptions()
     return measure(read_study(study), options, default_out=Path("runs") / study.stem)
 
@@ -37,6 +40,8 @@ def demo(*, options: RunOptions | None = None, open: Flag = False) -> int:  # no
     open
         Open the report in the browser afterwards.
     """
+    from ipvit.engine.study import read_study
+
     options = options or RunOptions()
     out = options.out or Path("ipvit-demo")
     code = measure(read_study(DEMO), options, default_out=out)
@@ -47,6 +52,8 @@ def demo(*, options: RunOptions | None = None, open: Flag = False) -> int:  # no
 
 def measure(study: Study, options: RunOptions, *, default_out: Path) -> int:
     """Run a study with the options given, print its tables, write its report; return the exit code."""
+    from ipvit.api import run_study
+
     out = options.out or (Path(study.out) if study.out else default_out)
     results = run_study(study.with_options(options.config()), out)
     if int(os.environ.get("RANK", "0")) > 0:

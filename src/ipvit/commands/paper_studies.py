@@ -15,9 +15,8 @@ from ipvit.analysis.data_names import SCHEMES
 from ipvit.data.transfer import SETS
 from ipvit.errors import InputError, did_you_mean
 from ipvit.files import user_path
+from ipvit.models.names import ModelName
 from ipvit.models.paper import NETWORKS, PaperNetwork, paper_name
-from ipvit.models.sources.common import ModelName
-from ipvit.models.weights import resolve
 
 FOLDER = Path(__file__).parents[1] / "studies" / "paper"
 
@@ -158,6 +157,8 @@ def missing_weights(
         models: other models than the paper's.
         fetch: download what can be downloaded; otherwise say only what can not.
     """
+    from ipvit.models.weights import resolve
+
     networks = {network.name: network for part in parts for network in part.networks(models)}
     lines = {}
     for name, network in networks.items():

@@ -9,13 +9,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from ipvit.data import load_dataset
-from ipvit.engine.device import pick_device
 from ipvit.errors import InputError
-from ipvit.models import load_model
-from ipvit.models.loading import demo_models
-from ipvit.play import Playground, PlayServer, Shelf
-from ipvit.play.playground import salience_model
+from ipvit.models.bundled import demo_models
 from ipvit.terminal import Terminal
 
 FIRST = ("demo:deit_micro", "demo:resnet_micro")
@@ -48,6 +43,12 @@ def play(
     browser
         Open the page.
     """
+    from ipvit.data import load_dataset
+    from ipvit.engine.device import pick_device
+    from ipvit.models import load_model
+    from ipvit.play import Playground, PlayServer, Shelf
+    from ipvit.play.playground import salience_model
+
     shelf = Shelf(None if data is None else load_dataset(data))
     names = [*(model or [])]
     if len(names) < 2:

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.table import Table
 
-from ipvit.api import bind_context, load_study
 from ipvit.commands.measure import complain, tell
 from ipvit.commands.options import Flag, RunOptions
-from ipvit.core.share import Share
-from ipvit.engine.estimate import Estimate, estimate
-from ipvit.engine.merge import merge as merge_folders
-from ipvit.engine.study import read_study
 from ipvit.errors import InputError
-from ipvit.results import Run
 from ipvit.terminal import Terminal, print_json
+
+if TYPE_CHECKING:
+    from ipvit.core.share import Share
+    from ipvit.engine.estimate import Estimate
 
 
 def merge(*folders: Path, out: Path | None = None, partial: Flag = False, json: Flag = False) -> int:
@@ -38,6 +37,9 @@ def merge(*folders: Path, out: Path | None = None, partial: Flag = False, json: 
         raise InputError("which folders? Give the shards' run folders, or the folder that has them below shards/")
     if out is None and len(folders) > 1:
         raise InputError("where to? Give --out with the folder of the whole")
+    from ipvit.engine.merge import merge as merge_folders
+    from ipvit.results import Run
+
     whole = out or next(iter(folders))
     manifest = merge_folders(folders, whole, partial=partial)
     results = Run(whole)
@@ -55,6 +57,10 @@ def check(study: Path, /, *, options: RunOptions | None = None) -> int:
     study
         A YAML file: models, data, experiments.
     """
+    from ipvit.api import bind_context, load_study
+    from ipvit.engine.estimate import estimate
+    from ipvit.engine.study import read_study
+
     options = options or RunOptions()
     loaded = read_study(study).with_options(options.config())
     out = options.out or Path(loaded.out or Path("runs") / study.stem)

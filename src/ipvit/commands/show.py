@@ -15,7 +15,6 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from ipvit.errors import InputError, did_you_mean
 from ipvit.terminal import Terminal, print_json
 
 if TYPE_CHECKING:
@@ -55,15 +54,12 @@ def models(pattern: str | None = None, /, *, paper: Flag = False, json: Flag = F
     json
         Print JSON on standard output, nothing else.
     """
-    from ipvit.models.catalogue import catalogue, describe, matching
-    from ipvit.models.paper import NETWORKS
+    from ipvit.models.catalogue import catalogue, describe, matching, paper_networks
 
-    found = matching(pattern) if pattern else list(catalogue())
     if paper:
-        chosen = [NETWORKS[entry.plain] for entry in found if entry.source == "paper"]
-        if not chosen:
-            raise InputError(f"no network of the paper matches {pattern!r}.{did_you_mean(pattern or '', NETWORKS)}")
+        chosen = paper_networks(pattern)
         return print_json([describe(network) for network in chosen]) if json else _print_paper_networks(chosen)
+    found = matching(pattern) if pattern else list(catalogue())
     if json:
         rows = [{**dataclasses.asdict(entry), "capabilities": sorted(entry.capabilities or ())} for entry in found]
         return print_json(rows)

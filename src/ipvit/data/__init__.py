@@ -6,8 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
-from ipvit.data.dataset import Dataset, MemoryDataset, UnreadableImage
-from ipvit.data.decode import Decoder
+from ipvit.data.dataset import Dataset, Decoder, MemoryDataset, UnreadableImage
 from ipvit.errors import InputError, did_you_mean
 from ipvit.files import user_path
 from ipvit.own_code import OWN_FILE, import_own, users_code

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ipvit.data.dataset import fingerprint
-from ipvit.data.decode import Decoder
+from ipvit.data.dataset import Decoder, fingerprint
 from ipvit.data.folder import FolderDataset
 from ipvit.errors import InputError
 from ipvit.files import user_path

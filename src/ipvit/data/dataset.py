@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 import numpy as np
-import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Decoder = Literal["fast", "pil"]
+"""What reads image files: torchvision where it can, or Pillow alone."""
 
 from ipvit.perturb.pixels import as_bytes
 
@@ -98,6 +102,8 @@ class MemoryDataset:
         fields: Mapping[str, np.ndarray] | None = None,
         name: str = "memory",
     ) -> None:
+        import torch
+
         pixels = torch.as_tensor(images)
         if pixels.ndim != 4 or pixels.shape[1] != 3:
             raise ValueError(f"images must be (N, 3, H, W), not {tuple(pixels.shape)}")

@@ -12,7 +12,7 @@ import math
 import struct
 import warnings
 import zlib
-from typing import Literal, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from ipvit.data.dataset import UnreadableImage
+from ipvit.data.dataset import Decoder, UnreadableImage
 from ipvit.errors import printable
 from ipvit.preprocessing import View
 
@@ -28,8 +28,6 @@ try:
     from torchvision.io import decode_jpeg
 except ImportError:  # announced to leave torchvision; Pillow reads everything
     decode_jpeg = None
-
-Decoder = Literal["fast", "pil"]
 
 MAX_PIXELS = 178_956_970
 """Images with more pixels are refused as decompression bombs, as by Pillow: decoded they fill half a gigabyte."""

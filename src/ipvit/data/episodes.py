@@ -10,16 +10,18 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ipvit.core.digests import digest_of
 from ipvit.data.dataset import Dataset
 from ipvit.errors import InputError
 from ipvit.perturb.seeding import generator, keys
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 META_DATASET = "meta-dataset"
 
@@ -216,6 +218,8 @@ class EpisodeList:
 
     def read(self, index: int) -> Tensor:
         """Return a blank pixel, ``(3, 1, 1)`` uint8."""
+        import torch
+
         return torch.zeros(3, 1, 1, dtype=torch.uint8)
 
     def read_mask(self, index: int) -> Tensor:

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from ipvit.data.dataset import UnreadableImage, fingerprint
-from ipvit.data.decode import Decoder, apply_view, decode
-from ipvit.data.folder import CLASS_LIST, checksum, class_names, image_files, readable
+from ipvit.data.dataset import Decoder, UnreadableImage, fingerprint
+from ipvit.data.decode import apply_view, decode
+from ipvit.data.image_files import CLASS_LIST, checksum, class_names, image_files, readable
 from ipvit.data.subset import select
 from ipvit.errors import InputError, did_you_mean
 from ipvit.files import user_path

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from ipvit.data.dataset import Dataset, UnreadableImage
-from ipvit.data.decode import Decoder, apply_view
+from ipvit.data.dataset import Dataset, Decoder, UnreadableImage
+from ipvit.data.decode import apply_view
 from ipvit.preprocessing import View
 
 AHEAD = 2

@@ -23,7 +23,7 @@ from torch.utils.data import Dataset as TorchDataset
 from ipvit.data.copies import outcomes
 from ipvit.data.dataset import Dataset, UnreadableImage
 from ipvit.data.decode import apply_view
-from ipvit.data.folder import CLASS_LIST, IMAGE_SUFFIXES
+from ipvit.data.image_files import CLASS_LIST, IMAGE_SUFFIXES
 from ipvit.errors import InputError
 from ipvit.files import write_atomic
 from ipvit.perturb import seeding

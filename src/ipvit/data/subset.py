@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from torch import Tensor
 
 from ipvit.data.dataset import Dataset
 from ipvit.perturb.seeding import keys
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def choose(data: Dataset, limit: int | None) -> np.ndarray:

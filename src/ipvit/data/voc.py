@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ipvit.data.dataset import UnreadableImage, fingerprint
-from ipvit.data.decode import Decoder, decode
+from ipvit.data.dataset import Decoder, UnreadableImage, fingerprint
+from ipvit.data.decode import decode
 from ipvit.data.loader import VOID
 from ipvit.errors import InputError
 from ipvit.files import user_path

@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ipvit.data.dataset import Dataset
-from ipvit.data.decode import Decoder
+from ipvit.data.dataset import Dataset, Decoder
 from ipvit.data.labels import map_classes
 from ipvit.data.loader import read_chunks
 from ipvit.data.subset import choose

@@ -20,8 +20,9 @@ from ipvit.engine.sweep import Pair, batches_of_images, default_batch, lacks, pr
 from ipvit.engine.types import Selected
 from ipvit.errors import InputError
 from ipvit.experiments.base import BindContext, Experiment
-from ipvit.models.backend import COMPUTES, check_backend, with_backend
+from ipvit.models.backend import COMPUTES, check_backend
 from ipvit.models.model import Model
+from ipvit.models.openvino_model import with_backend
 
 
 def checked(

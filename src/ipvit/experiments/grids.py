@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator
 
 from ipvit.errors import InputError
-from ipvit.models.model import Model
-from ipvit.perturb.patchdrop import cell_size
+
+if TYPE_CHECKING:
+    from ipvit.models.model import Model
 
 
 def parse_grid(value: Any) -> str:
@@ -34,6 +35,8 @@ def rows_and_columns(grid: str) -> tuple[int, int]:
 
 def check_grid(grid: str, model: Model) -> None:
     """Raise :class:`InputError` when the grid does not divide the model's input."""
+    from ipvit.perturb.patchdrop import cell_size
+
     try:
         cell_size(model.image_size, rows_and_columns(grid))
     except ValueError as error:

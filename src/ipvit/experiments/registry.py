@@ -1,45 +1,98 @@
-"""Experiments by name: ours, those of installed packages, and those in the user's own files."""
+"""Experiments by name: ours, those of installed packages, and those in the user's own files.
+
+The command line and ``import ipvit`` read the table: importing this module must stay cheap, so everything that a class
+of an experiment needs is imported where one is asked for.
+"""
 
 from __future__ import annotations
 
 import functools
 import importlib
 import importlib.util
-from collections.abc import Iterable
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ipvit.analysis.paper_numbers import PaperNumber, in_order
 from ipvit.errors import InputError, did_you_mean
-from ipvit.experiments.base import Experiment
-from ipvit.experiments.earlier import refuse_earlier
-from ipvit.faults import validated
 from ipvit.own_code import OWN_FILE, import_own
 
-BUILT_IN = {
-    "accuracy": "ipvit.experiments.accuracy.experiment:Accuracy",
-    "occlusion": "ipvit.experiments.occlusion.experiment:Occlusion",
-    "feature-drop": "ipvit.experiments.feature_drop.experiment:FeatureDrop",
-    "correlation": "ipvit.experiments.correlation.experiment:Correlation",
-    "attention": "ipvit.experiments.attention.experiment:Attention",
-    "shape-bias": "ipvit.experiments.shape_bias.experiment:ShapeBias",
-    "token-similarity": "ipvit.experiments.token_similarity.experiment:TokenSimilarity",
-    "segment": "ipvit.experiments.segment.experiment:Segment",
-    "shuffle": "ipvit.experiments.shuffle.experiment:Shuffle",
-    "position": "ipvit.experiments.position.experiment:Position",
-    "probe": "ipvit.experiments.probe.experiment:Probe",
-    "fewshot": "ipvit.experiments.fewshot.experiment:FewShot",
-    "corruptions": "ipvit.experiments.corruptions.experiment:Corruptions",
-    "attack": "ipvit.experiments.attack.experiment:Attack",
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from importlib.metadata import EntryPoint
+
+    from ipvit.analysis.paper_numbers import PaperNumber
+    from ipvit.experiments.base import Experiment
+
+BUILT_IN: dict[str, tuple[str, str]] = {
+    "accuracy": (
+        "ipvit.experiments.accuracy.experiment:Accuracy",
+        "Clean accuracy, of each head where there are two (table 3).",
+    ),
+    "occlusion": (
+        "ipvit.experiments.occlusion.experiment:Occlusion",
+        "Drop a share of the image's patches and watch the accuracy fall (figure 3).",
+    ),
+    "feature-drop": (
+        "ipvit.experiments.feature_drop.experiment:FeatureDrop",
+        "Lose features inside the network instead of pixels (tables 6 and 7).",
+    ),
+    "correlation": (
+        "ipvit.experiments.correlation.experiment:Correlation",
+        "Correlate clean and occluded representations (table 1, figure 5).",
+    ),
+    "attention": (
+        "ipvit.experiments.attention.experiment:Attention",
+        "Mean attention maps under occlusion, attention distance (figures 4, 26).",
+    ),
+    "shape-bias": (
+        "ipvit.experiments.shape_bias.experiment:ShapeBias",
+        "Shapes in the texture of something else: which decides (figure 6, table 3).",
+    ),
+    "token-similarity": (
+        "ipvit.experiments.token_similarity.experiment:TokenSimilarity",
+        "How alike class and shape token are (section 3.2).",
+    ),
+    "segment": (
+        "ipvit.experiments.segment.experiment:Segment",
+        "Segment objects by attention (table 4, figure 8).",
+    ),
+    "shuffle": (
+        "ipvit.experiments.shuffle.experiment:Shuffle",
+        "Cut the image into cells that change places (figures 10 and 11).",
+    ),
+    "position": (
+        "ipvit.experiments.position.experiment:Position",
+        "Shrink the image into each corner of a black canvas (table 8).",
+    ),
+    "probe": (
+        "ipvit.experiments.probe.experiment:Probe",
+        "Linear heads on the tokens of single blocks and of several (figure 15, table 5).",
+    ),
+    "fewshot": (
+        "ipvit.experiments.fewshot.experiment:FewShot",
+        "New classes from a few examples each, in many small tasks (figure 16).",
+    ),
+    "corruptions": (
+        "ipvit.experiments.corruptions.experiment:Corruptions",
+        "Noise, blur, weather and digital artefacts; mCE (section 3.4).",
+    ),
+    "attack": (
+        "ipvit.experiments.attack.experiment:Attack",
+        "FGSM, PGD and the adversarial patch (figures 12 and 13).",
+    ),
 }
-"""Name -> where the class is; imported when asked for."""
+"""Name -> where the class is (``module:Class``), and what the experiment does in one line. Nothing else lists them."""
 
 GROUP = "ipvit.experiments"
+"""Entry points under which installed packages offer experiments of theirs."""
 
 
 def experiment_names() -> list[str]:
     """Return the names of all experiments, ours first."""
-    return [*BUILT_IN, *sorted(point.name for point in _plugins() if point.name not in BUILT_IN)]
+    return [*BUILT_IN, *sorted(point.name for point in plugins())]
+
+
+def classes() -> dict[str, str]:
+    """Return the class names of our experiments and the modules that define them."""
+    return {attribute: module for module, _, attribute in (path.partition(":") for path, _ in BUILT_IN.values())}
 
 
 def experiment_class(name: str) -> type[Experiment]:
@@ -49,11 +102,11 @@ def experiment_class(name: str) -> type[Experiment]:
         InputError: there is no such experiment, with close matches.
     """
     if name in BUILT_IN:
-        module, _, attribute = BUILT_IN[name].partition(":")
+        module, _, attribute = BUILT_IN[name][0].partition(":")
         return getattr(importlib.import_module(module), attribute)
     if OWN_FILE in name:
         return _checked(import_own(name), name)
-    for point in _plugins():
+    for point in plugins():
         if point.name == name:
             return _checked(point.load(), name)
     known = experiment_names()
@@ -66,6 +119,8 @@ def make_experiment(name: str, parameters: dict[str, Any] | None = None, where: 
     Raises:
         InputError: an unknown parameter (with close matches) or a value that does not fit.
     """
+    from ipvit.faults import validated
+
     try:
         kind = experiment_class(name)
     except InputError as error:
@@ -81,8 +136,10 @@ def paper_numbers() -> tuple[PaperNumber, ...]:
     no package, in that module itself: as a function ``paper_numbers`` without arguments. Installed packages may so add
     numbers of other publications.
     """
-    plugins = [point.value for point in _plugins() if point.name not in BUILT_IN]
-    modules = dict.fromkeys(place.partition(":")[0] for place in (*BUILT_IN.values(), *plugins))
+    from ipvit.analysis.paper_numbers import in_order
+
+    places = [*(path for path, _ in BUILT_IN.values()), *(point.value for point in plugins())]
+    modules = dict.fromkeys(place.partition(":")[0] for place in places)
     return in_order([number for module in modules for number in _numbers_beside(module)])
 
 
@@ -96,11 +153,17 @@ def _numbers_beside(module: str) -> Iterable[PaperNumber]:
 
 
 @functools.cache
-def _plugins() -> tuple[EntryPoint, ...]:
-    return tuple(entry_points(group=GROUP))
+def plugins() -> tuple[EntryPoint, ...]:
+    """Return the experiments of installed packages; a name of ours is not theirs to take."""
+    from importlib.metadata import entry_points
+
+    return tuple(point for point in entry_points(group=GROUP) if point.name not in BUILT_IN)
 
 
 def _checked(found: Any, name: str) -> type[Experiment]:
+    from ipvit.experiments.base import Experiment
+    from ipvit.experiments.earlier import refuse_earlier
+
     if not (isinstance(found, type) and issubclass(found, Experiment)):
         raise InputError(f"{name!r} is not an ipvit.Experiment class")
     refuse_earlier(found, name)

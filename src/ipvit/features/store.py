@@ -16,7 +16,7 @@ import time
 import tokenize
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,10 +26,10 @@ from torch import Tensor
 from ipvit.core.artifacts import Card, Kind, first_whole, made_again
 from ipvit.core.digests import digest_of_json
 from ipvit.core.memory import halving
-from ipvit.data.dataset import Dataset
-from ipvit.data.decode import Decoder
+from ipvit.data.dataset import Dataset, Decoder
 from ipvit.data.loader import read_chunks
 from ipvit.errors import InputError
+from ipvit.features import StoredType
 from ipvit.files import user_path
 from ipvit.models.model import Model
 from ipvit.models.reads import Read, last_blocks, own_token, read_batch
@@ -37,8 +37,6 @@ from ipvit.perturb.pixels import as_floats
 from ipvit.preprocessing import View
 
 __all__ = ["FeatureStore", "Features", "Read", "StoredType", "last_blocks", "own_token", "read_batch"]
-
-StoredType = Literal["fp32", "fp16"]
 
 FORMAT = 1
 """Raised whenever the same key would hold other numbers."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def topk_correct(logits: Tensor, labels: Tensor, k: int = 1) -> Tensor:
@@ -24,11 +26,14 @@ def topk_correct(logits: Tensor, labels: Tensor, k: int = 1) -> Tensor:
         ValueError: for wrong shapes, ``k < 1`` or a label outside [-1, C).
 
     Example:
+        >>> import torch
         >>> topk_correct(torch.tensor([[0.1, 0.9, 0.5], [0.3, 0.2, 0.1]]), torch.tensor([2, 0]), k=1)
         tensor([False,  True])
         >>> topk_correct(torch.tensor([[0.1, 0.9, 0.5], [0.3, 0.2, 0.1]]), torch.tensor([2, 0]), k=2)
         tensor([True, True])
     """
+    import torch
+
     if logits.ndim != 2 or labels.shape != logits.shape[:1]:
         raise ValueError(f"logits must be (B, C) and labels (B,), not {tuple(logits.shape)} and {tuple(labels.shape)}")
     if k < 1:

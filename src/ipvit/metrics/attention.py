@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from ipvit.metrics.exact import double
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def attention_distance(attention: Tensor, grid: tuple[int, int], patch_size: tuple[float, float]) -> Tensor:
@@ -19,6 +21,8 @@ def attention_distance(attention: Tensor, grid: tuple[int, int], patch_size: tup
     Returns:
         ``(B,)``: distances averaged with the attention as weights, then over the queries.
     """
+    import torch
+
     rows, columns = grid
     y, x = torch.meshgrid(
         torch.arange(rows, device=attention.device) * patch_size[0],

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from ipvit.metrics.exact import double
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def correlation(u: Tensor, v: Tensor) -> Tensor:
@@ -21,9 +23,12 @@ def correlation(u: Tensor, v: Tensor) -> Tensor:
     Returns:
         ``(B,)`` in [-1, 1]; NaN where a vector is constant.
 
+    >>> import torch
     >>> correlation(torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[2.0, 4.0, 6.0]])).item()
     1.0
     """
+    import torch
+
     a, b = (x - x.mean(dim=1, keepdim=True) for x in (double(u), double(v)))
     product = (a * b).sum(dim=1)
     scale = (a.square().sum(dim=1) * b.square().sum(dim=1)).sqrt()
@@ -32,6 +37,8 @@ def correlation(u: Tensor, v: Tensor) -> Tensor:
 
 def cosine(u: Tensor, v: Tensor) -> Tensor:
     """Return the cosine of the angle between ``u`` and ``v``, both ``(B, D)``: ``(B,)``; NaN for a zero vector."""
+    import torch
+
     a, b = double(u), double(v)
     scale = a.norm(dim=1) * b.norm(dim=1)
     return torch.where(scale > 0, (a * b).sum(dim=1) / scale, torch.nan).clamp(-1, 1).to(u)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from ipvit.metrics.exact import double
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def jaccard(mask: Tensor, region: Tensor, ignore: Tensor | None = None) -> Tensor:
@@ -20,6 +22,7 @@ def jaccard(mask: Tensor, region: Tensor, ignore: Tensor | None = None) -> Tenso
         ``(...)`` float64 in [0, 1]; NaN where mask and region are both empty.
 
     Example:
+        >>> import torch
         >>> mask = torch.tensor([[True, True], [False, False]])
         >>> region = torch.tensor([[True, False], [True, False]])
         >>> round(jaccard(mask, region).item(), 3)
@@ -27,6 +30,8 @@ def jaccard(mask: Tensor, region: Tensor, ignore: Tensor | None = None) -> Tenso
         >>> jaccard(mask, region, ignore=torch.tensor([[False, True], [True, False]])).item()
         1.0
     """
+    import torch
+
     if any(pixels.dtype != torch.bool for pixels in (mask, region)) or mask.shape[-2:] != region.shape[-2:]:
         raise ValueError(f"two bool masks of the same height and width are needed, not {mask.shape} and {region.shape}")
     if ignore is not None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from types import MappingProxyType
 from urllib.parse import urlparse
 
 from ipvit.errors import InputError, did_you_mean
+from ipvit.models.bundled import BUNDLED, bundled_models, bundled_weights
+from ipvit.models.libraries import families
 from ipvit.models.paper import NETWORKS, PaperNetwork
 
 STAGED = frozenset({"logits", "gradients", "tokens", "feature_drop"})
@@ -86,7 +88,7 @@ class Entry:
 @cache
 def catalogue() -> tuple[Entry, ...]:
     """Return every name: bundled networks, the paper's, torchvision's, timm's."""
-    return (*_demo(), *_paper(), *_torchvision(), *_timm())
+    return tuple(entry for entries in SOURCES.values() for entry in entries())
 
 
 def matching(pattern: str) -> list[Entry]:
@@ -96,12 +98,26 @@ def matching(pattern: str) -> list[Entry]:
         InputError: there are none; with close names.
     """
     entries = catalogue()
-    found = [
-        entry for entry in entries if fnmatch.fnmatch(entry.name, pattern) or fnmatch.fnmatch(entry.plain, pattern)
-    ]
+    found = [entry for entry in entries if _fits(entry, pattern)]
     if not found:
         raise InputError(f"no model matches {pattern!r}.{did_you_mean(pattern, [entry.name for entry in entries])}")
     return found
+
+
+def paper_networks(pattern: str | None = None) -> list[PaperNetwork]:
+    """Return the networks of the paper, or those whose name, with or without ``paper:``, fits shell wildcards.
+
+    Raises:
+        InputError: there are none; with close names.
+    """
+    found = [NETWORKS[entry.plain] for entry in _paper() if pattern is None or _fits(entry, pattern)]
+    if not found:
+        raise InputError(f"no network of the paper matches {pattern!r}.{did_you_mean(pattern or '', NETWORKS)}")
+    return found
+
+
+def _fits(entry: Entry, pattern: str) -> bool:
+    return fnmatch.fnmatch(entry.name, pattern) or fnmatch.fnmatch(entry.plain, pattern)
 
 
 def by_family(entries: Iterable[Entry]) -> dict[tuple[str, str], list[Entry]]:
@@ -174,8 +190,7 @@ PUBLISHERS = {
 
 
 def _demo() -> Iterator[Entry]:
-    from ipvit.models.checkpoint import read_metadata
-    from ipvit.models.sources.own_files import BUNDLED, bundled_models, bundled_weights
+    from ipvit.models.checkpoint import read_metadata  # takes a moment to import
 
     for source in BUNDLED:
         for name in bundled_models(source):
@@ -193,17 +208,16 @@ def _paper() -> Iterator[Entry]:
 
 
 def _torchvision() -> Iterator[Entry]:
-    import torchvision.models as zoo
-
-    for name in zoo.list_models(module=zoo):
-        family = zoo.get_model_builder(name).__module__.rpartition(".")[2]
+    for name, family in families("torchvision").items():
         yield Entry(f"torchvision:{name}", "torchvision", family, TORCHVISION_CAPABILITIES.get(family))
 
 
 def _timm() -> Iterator[Entry]:
-    import timm
-    from timm.models import model_entrypoint
-
-    families = {name: model_entrypoint(name).__module__.rpartition(".")[2] for name in timm.list_models()}
-    for name, family in sorted(families.items(), key=lambda item: (item[1], item[0])):
+    for name, family in sorted(families("timm").items(), key=lambda item: (item[1], item[0])):
         yield Entry(name, "timm", family, TIMM_CAPABILITIES.get(family))
+
+
+SOURCES: Mapping[str, Callable[[], Iterator[Entry]]] = MappingProxyType(
+    {"demo": _demo, "paper": _paper, "torchvision": _torchvision, "timm": _timm}
+)
+"""What lists the networks of a source; that of the bundled ones lists all of them."""

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from torch import nn
 
 from ipvit.errors import InputError
 from ipvit.faults import explain
 from ipvit.files import write_atomic
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 METADATA_KEY = "ipvit"
 FORMAT = 1
@@ -34,6 +35,8 @@ def save_checkpoint(
             ``classes``, ``preprocessing``, and further ``recipe`` and ``measured``; anything JSON can hold.
         dtype: floating-point tensors are stored in this type; unchanged by default.
     """
+    from safetensors.torch import save
+
     tensors = {
         key: (value.to(dtype) if dtype is not None and value.is_floating_point() else value).detach().cpu().contiguous()
         for key, value in network.state_dict().items()
@@ -49,7 +52,7 @@ def read_metadata(path: str | Path) -> dict[str, Any] | None:
         InputError: if the file is not a safetensors file, or was written by a later version.
     """
     try:
-        with safe_open(str(path), framework="pt") as file:
+        with safe_open(str(path), framework="np") as file:  # the header alone is read, which needs no torch
             text = (file.metadata() or {}).get(METADATA_KEY)
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path}: not a readable safetensors file: {error}") from error

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import unquote, urlparse
 
-import torch
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from ipvit.core.digests import digest_of, digest_of_file
@@ -80,6 +79,8 @@ def fetch(url: str, *, sha256: str | None = None, timeout: float = TIMEOUT) -> P
 
 def cache_path(url: str) -> Path:
     """Return where the file of a URL is kept, and where to put it by hand."""
+    import torch
+
     folder = Path(torch.hub.get_dir()) / "checkpoints" / "ipvit" / digest_of(url.encode(), 12)
     return folder / (Path(unquote(urlparse(url).path)).name or "weights")
 

@@ -6,11 +6,12 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from types import MappingProxyType
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from ipvit.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 ENTRY_LEVEL_CATEGORIES: Mapping[str, str] = MappingProxyType(
     {
@@ -82,6 +83,7 @@ class CategoryMap:
     The mean and not the sum, since a category with 109 classes would otherwise win over one with a single class
     (Geirhos et al.'s own recommendation).
 
+    >>> import torch
     >>> fine = CategoryMap.for_classes(["n1", "n2", "n3"], {"cat": ("n1", "n3"), "dog": ("n2",)})
     >>> fine(torch.tensor([[0.2, 0.5, 0.3]]))
     tensor([[0.2500, 0.5000]])
@@ -138,6 +140,8 @@ class CategoryMap:
         Raises:
             InputError: another number of outputs, or values that are no probabilities.
         """
+        import torch
+
         if probabilities.shape[-1] != self.outputs:
             raise InputError(f"{probabilities.shape[-1]} outputs where the categories are of {self.outputs}")
         totals = probabilities.sum(dim=-1)

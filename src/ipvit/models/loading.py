@@ -7,19 +7,14 @@ from pathlib import Path
 
 from ipvit.errors import InputError
 from ipvit.files import user_path
-from ipvit.models.backend import with_backend
+from ipvit.models.bundled import DEMO_WEIGHTS, bundled_models, demo_models
 from ipvit.models.model import Model
+from ipvit.models.names import ModelName, short_name
+from ipvit.models.openvino_model import with_backend
 from ipvit.models.probe import MARK, load_probed, read_probe
-from ipvit.models.sources.common import RANDOM_SEED, ModelName, short_name
+from ipvit.models.sources.common import RANDOM_SEED
 from ipvit.models.sources.hugging_face import load_hub, load_transformers
-from ipvit.models.sources.own_files import (
-    DEMO_WEIGHTS,
-    bundled_models,
-    demo_models,
-    load_bundled,
-    load_checkpoint,
-    load_file,
-)
+from ipvit.models.sources.own_files import load_bundled, load_checkpoint, load_file
 from ipvit.models.sources.paper_source import load_paper, load_paper_name
 from ipvit.models.sources.timm_source import load_timm
 from ipvit.models.sources.torchvision_source import load_torchvision

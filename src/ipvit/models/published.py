@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from ipvit.models.bundled import DEMO_WEIGHTS
 from ipvit.models.checkpoint import read_metadata
+from ipvit.models.names import ModelName
 from ipvit.models.paper import NETWORKS
-from ipvit.models.sources.common import ModelName
-from ipvit.models.sources.own_files import DEMO_WEIGHTS
 
 IMAGENET = "ImageNet validation"
 

@@ -6,12 +6,10 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
-from ipvit.models.adapters.base import BlockTokens
-
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ipvit.models.adapters.base import BlockTokens
     from ipvit.models.model import Model
 
 
@@ -55,4 +53,6 @@ def blocks_of(reads: Iterable[Read]) -> list[int]:
 
 def side_by_side(tokens: Mapping[int, BlockTokens], reads: Sequence[Read]) -> Tensor:
     """Return the vectors of several reads as one, ``(B, D)``, in float32."""
+    import torch
+
     return torch.cat([tokens[read.block].vector(read.token).float() for read in reads], dim=1)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from ipvit.errors import InputError
-from ipvit.models.sources.own_files import BUNDLED, bundled_weights
+from ipvit.models.bundled import BUNDLED, bundled_weights
 from ipvit.models.weights import read_state_dict, resolve
 
 _COPIES = {"head_dist.weight": "head.weight", "head_dist.bias": "head.bias", "dist_token": "cls_token"}

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ipvit.perturb.attack import fgsm, pgd
-from ipvit.perturb.patch import train_patch
-from ipvit.perturb.patchdrop import fill_content, gaussian_blur, n_dropped, patchdrop, random_keep
-from ipvit.perturb.place import shrink_into
-from ipvit.perturb.salience import mass_mask, non_salient_keep, salient_keep
-from ipvit.perturb.seeding import keys
-from ipvit.perturb.shuffle import shuffle, shuffle_order
+from ipvit.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from ipvit.perturb.attack import fgsm, pgd
     from ipvit.perturb.corruptions import corrupt
+    from ipvit.perturb.patch import train_patch
+    from ipvit.perturb.patchdrop import fill_content, gaussian_blur, n_dropped, patchdrop, random_keep
+    from ipvit.perturb.place import shrink_into
+    from ipvit.perturb.salience import mass_mask, non_salient_keep, salient_keep
+    from ipvit.perturb.seeding import keys
+    from ipvit.perturb.shuffle import shuffle, shuffle_order
 
 __all__ = [
     "corrupt",
@@ -34,10 +35,18 @@ __all__ = [
     "train_patch",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name == "corrupt":  # OpenCV takes a moment to import
-        from ipvit.perturb.corruptions import corrupt
-
-        return corrupt
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        **dict.fromkeys(("fgsm", "pgd"), "ipvit.perturb.attack"),
+        "corrupt": "ipvit.perturb.corruptions",
+        "train_patch": "ipvit.perturb.patch",
+        **dict.fromkeys(
+            ("fill_content", "gaussian_blur", "n_dropped", "patchdrop", "random_keep"), "ipvit.perturb.patchdrop"
+        ),
+        "shrink_into": "ipvit.perturb.place",
+        **dict.fromkeys(("mass_mask", "non_salient_keep", "salient_keep"), "ipvit.perturb.salience"),
+        "keys": "ipvit.perturb.seeding",
+        **dict.fromkeys(("shuffle", "shuffle_order"), "ipvit.perturb.shuffle"),
+    },
+)

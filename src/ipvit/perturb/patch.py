@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Literal
 
 import numpy as np
 import torch
@@ -16,11 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ipvit.perturb.attack import Network, _refuse_training, excess, is_right
+from ipvit.perturb.choices import Placement, Shape
 from ipvit.perturb.pixels import as_bytes, as_floats
 from ipvit.perturb.seeding import generator
-
-Shape = Literal["square", "circle"]
-Placement = Literal["free", "grid", "off_grid"]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,16 +6,14 @@ All functions work on images in [0, 1], before normalisation. A mask says which 
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ipvit.perturb.choices import Fill
 from ipvit.perturb.seeding import generator, random_words
-
-Fill = Literal["black", "mean", "noise", "blur"]
 
 
 def n_dropped(information_loss: float, n_cells: int) -> int:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Corner = Literal["top-left", "top-right", "bottom-left", "bottom-right", "centre"]
+from ipvit.perturb.choices import Corner
 
 
 def shrink_into(images: Tensor, size: tuple[int, int], corner: Corner) -> Tensor:

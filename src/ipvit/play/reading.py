@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ipvit.errors import InputError
 from ipvit.metrics.jaccard import jaccard
-from ipvit.models.adapters.base import DISTILLATION_NAMES
+from ipvit.models.capabilities import DISTILLATION_NAMES
 from ipvit.models.model import Model
 from ipvit.perturb.salience import mass_mask
 from ipvit.play.names import readable

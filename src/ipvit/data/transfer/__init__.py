@@ -13,8 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ipvit.data.dataset import Dataset
-from ipvit.data.decode import Decoder
+from ipvit.data.dataset import Dataset, Decoder
 from ipvit.data.transfer.folders import SPLIT_NAMES, split_folder
 from ipvit.data.transfer.parts import Files, Part, divide
 from ipvit.data.transfer.places import Absent

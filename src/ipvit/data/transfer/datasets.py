@@ -9,13 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ipvit.data.dataset import UnreadableImage, fingerprint
-from ipvit.data.decode import Decoder, decode
-from ipvit.data.folder import checksum, readable
+from ipvit.data.dataset import Decoder, UnreadableImage, fingerprint
+from ipvit.data.decode import decode
+from ipvit.data.image_files import checksum, readable
+from ipvit.data.transfer.parts import Box
 from ipvit.errors import InputError
-
-Box = tuple[int, int, int, int]
-"""Left, top, right and bottom in pixels; right and bottom are not part of it."""
 
 
 class FileDataset:

@@ -9,13 +9,14 @@ from typing import TypeVar
 
 import numpy as np
 
-from ipvit.data.dataset import Dataset
-from ipvit.data.decode import Decoder
-from ipvit.data.transfer.datasets import ArrayDataset, Box, FileDataset
+from ipvit.data.dataset import Dataset, Decoder
 from ipvit.errors import InputError
 from ipvit.perturb.seeding import keys
 
 T = TypeVar("T")
+
+Box = tuple[int, int, int, int]
+"""Left, top, right and bottom in pixels; right and bottom are not part of it."""
 
 HELD_OUT = 0.1
 """Share of the images of every class that we hold out where the publisher has no validation part."""
@@ -74,6 +75,8 @@ class Files:
 
     def dataset(self, name: str, decoder: Decoder) -> Dataset:
         """Return the images as a data set."""
+        from ipvit.data.transfer.datasets import FileDataset
+
         return FileDataset(
             name, self.root, self.paths, self.labels, self.classes, ids=self.ids, boxes=self.boxes, decoder=decoder
         )
@@ -111,6 +114,8 @@ class Pixels:
 
     def dataset(self, name: str, decoder: Decoder) -> Dataset:
         """Return the images as a data set."""
+        from ipvit.data.transfer.datasets import ArrayDataset
+
         return ArrayDataset(name, self.images, self.labels, self.classes, self.ids)
 
 

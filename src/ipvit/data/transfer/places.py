@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ipvit.data.folder import image_files
+from ipvit.data.image_files import image_files
 from ipvit.data.transfer.parts import Files
 from ipvit.errors import InputError
 

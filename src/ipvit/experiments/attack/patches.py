@@ -14,7 +14,6 @@ from torch import Tensor
 
 from ipvit.core.artifacts import artifact_path, first_whole, made_again
 from ipvit.core.digests import digest_of_json
-from ipvit.data.decode import Decoder
 from ipvit.data.labels import map_classes
 from ipvit.data.loader import read_chunks
 from ipvit.errors import InputError
@@ -25,7 +24,7 @@ from ipvit.perturb.patch import train_patch
 from ipvit.perturb.seeding import keys
 
 if TYPE_CHECKING:
-    from ipvit.data.dataset import Dataset
+    from ipvit.data.dataset import Dataset, Decoder
     from ipvit.preprocessing import View
 
 FOLDER = "patches"

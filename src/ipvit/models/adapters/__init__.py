@@ -14,7 +14,8 @@ import pkgutil
 from torch import nn
 
 from ipvit.errors import InputError
-from ipvit.models.adapters.base import CAPABILITIES, Adapter, BlockTokens, FeatureState, logits_of
+from ipvit.models.adapters.base import Adapter, BlockTokens, FeatureState, logits_of
+from ipvit.models.capabilities import CAPABILITIES
 
 __all__ = ["CAPABILITIES", "Adapter", "BlockTokens", "FeatureState", "adapters", "find_adapter", "logits_of", "unwrap"]
 

@@ -12,12 +12,7 @@ from torch import Tensor, nn
 
 from ipvit.errors import InputError, did_you_mean
 from ipvit.models.adapters.taps import Flow
-
-CAPABILITIES = frozenset({"logits", "gradients", "tokens", "attention", "feature_drop", "token_removal", "token_heads"})
-"""Everything an adapter may be able to do."""
-
-DISTILLATION_NAMES = ("distillation", "shape")
-"""The second token of a distilled network goes by either name: whoever trained it decides what it was taught."""
+from ipvit.models.capabilities import DISTILLATION_NAMES
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from ipvit.errors import InputError
 from ipvit.models.adapters.base import (
-    DISTILLATION_NAMES,
     Adapter,
     BlockTokens,
     FeatureState,
@@ -21,6 +20,7 @@ from ipvit.models.adapters.base import (
     logits_of,
 )
 from ipvit.models.adapters.taps import Flow, Tap, changed, copied, read, replaced, skipped
+from ipvit.models.capabilities import DISTILLATION_NAMES
 
 
 class TransformerAdapter(Adapter):

@@ -1,56 +1,21 @@
-"""What all sources share: names taken apart, fixed initialisation, and refusals on one line."""
+"""What all sources share: fixed initialisation, and refusals on one line."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import importlib
 import os
 import socket
 from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import Any
-from urllib.parse import parse_qsl, urlparse
+from urllib.parse import urlparse
 
 import torch
 from torch import Tensor, nn
 
 from ipvit.errors import FOREIGN_ERRORS, InputError, error_line
-from ipvit.own_code import OWN_FILE
 
 RANDOM_SEED = 0
 """Networks without pretrained weights are initialised from this seed, so that their digest is always the same."""
-
-
-@dataclasses.dataclass(frozen=True)
-class ModelName:
-    """A model name taken apart: ``[SCHEME:]NAME[?KEY=VALUE&...][@WEIGHTS]``."""
-
-    scheme: str
-    name: str
-    options: dict[str, Any]
-    weights: str | None
-
-    @classmethod
-    def parse(cls, text: str) -> ModelName:
-        """Take a name apart; the first ``@`` begins the weights."""
-        text, _, weights = text.partition("@")
-        text, _, query = text.partition("?")
-        scheme = ""
-        if OWN_FILE in text:
-            scheme = "file"
-        elif ":" in text:
-            scheme, _, text = text.partition(":")
-        options = {key: _value(value) for key, value in parse_qsl(query, keep_blank_values=True)}
-        return cls(scheme, text, options, weights or None)
-
-
-def short_name(name: str) -> str:
-    """Return what tables show: without the folders of a file, and of the weights only their name."""
-    text, _, weights = name.partition("@")
-    if OWN_FILE in text:
-        text = Path(text.rpartition(":")[0]).name + ":" + text.rpartition(":")[2]
-    return f"{text}@{Path(urlparse(weights).path).stem}" if weights else text
 
 
 def fitted(state: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
@@ -127,13 +92,3 @@ def _resolves(host: str | None) -> bool:
     except OSError:
         return False
     return True
-
-
-def _value(text: str) -> Any:
-    lowered = text.lower()
-    if lowered in ("true", "false"):
-        return lowered == "true"
-    for convert in (int, float):
-        with contextlib.suppress(ValueError):
-            return convert(text)
-    return text

@@ -14,13 +14,8 @@ from ipvit.core.digests import digest_of_file
 from ipvit.core.manifest import UNTRAINED
 from ipvit.errors import FOREIGN_ERRORS, InputError, error_line
 from ipvit.models.model import Model
-from ipvit.models.sources.common import (
-    ModelName,
-    cannot_fetch,
-    quick_refusal_when_offline,
-    refuse_sources,
-    seeded,
-)
+from ipvit.models.names import ModelName
+from ipvit.models.sources.common import cannot_fetch, quick_refusal_when_offline, refuse_sources, seeded
 from ipvit.models.sources.timm_source import build_timm
 from ipvit.models.weights import load_strictly, read_state_dict, resolve
 from ipvit.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, View

@@ -9,47 +9,18 @@ from torch import nn
 
 from ipvit.core.digests import digest_of, digest_of_file
 from ipvit.core.manifest import UNTRAINED
-from ipvit.errors import InputError, did_you_mean
+from ipvit.errors import InputError
 from ipvit.files import user_path
+from ipvit.models.bundled import bundled_weights
 from ipvit.models.checkpoint import read_metadata
 from ipvit.models.labels import classes_of_timm
 from ipvit.models.micro import build_network
 from ipvit.models.model import Model
-from ipvit.models.sources.common import ModelName, seeded
+from ipvit.models.names import ModelName
+from ipvit.models.sources.common import seeded
 from ipvit.models.weights import is_safetensors, load_strictly, read_state_dict, resolve
 from ipvit.own_code import import_own, users_code
 from ipvit.preprocessing import Preprocessing, View
-
-DEMO_WEIGHTS = Path(__file__).parent.parent / "weights"
-
-BUNDLED = {"demo": DEMO_WEIGHTS, "tin50": DEMO_WEIGHTS / "tin50"}
-"""Where the bundled networks lie: those of the procedural set, and those of 50 classes of Tiny ImageNet."""
-
-
-def bundled_models(source: str = "demo") -> list[str]:
-    """Return the names of the bundled networks of one source, ``demo`` or ``tin50``."""
-    return sorted(f"{source}:{path.stem}" for path in BUNDLED[source].glob("*.safetensors"))
-
-
-def demo_models() -> list[str]:
-    """Return the names of the networks of the procedural set."""
-    return bundled_models("demo")
-
-
-def bundled_weights(source: str, name: str) -> Path:
-    """Return the file of a bundled network's weights.
-
-    Raises:
-        InputError: there is none of that name.
-    """
-    path = BUNDLED[source] / f"{name}.safetensors"
-    if not path.is_file():
-        names = bundled_models(source)
-        raise InputError(
-            f"there is no bundled model '{source}:{name}'; there are: {', '.join(names)}."
-            + did_you_mean(f"{source}:{name}", names)
-        )
-    return path
 
 
 def load_bundled(parsed: ModelName, pretrained: bool) -> Model:

@@ -13,8 +13,9 @@ from ipvit.core.manifest import UNTRAINED
 from ipvit.errors import FOREIGN_ERRORS, InputError
 from ipvit.models.labels import imagenet_classes
 from ipvit.models.model import Model
+from ipvit.models.names import ModelName
 from ipvit.models.paper import NETWORKS, PaperNetwork, paper_name
-from ipvit.models.sources.common import ModelName, fitted, refuse_sources, seeded
+from ipvit.models.sources.common import fitted, refuse_sources, seeded
 from ipvit.models.sources.torchvision_source import undotted
 from ipvit.models.weights import load_strictly, read_state_dict, resolve
 from ipvit.preprocessing import Preprocessing

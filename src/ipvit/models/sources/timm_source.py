@@ -10,18 +10,19 @@ from torch import nn
 from ipvit.core.digests import digest_of_file
 from ipvit.core.manifest import UNTRAINED
 from ipvit.errors import FOREIGN_ERRORS, InputError, did_you_mean, printable, shown
+from ipvit.models.bundled import demo_models
 from ipvit.models.checkpoint import read_metadata
 from ipvit.models.labels import classes_of_timm
 from ipvit.models.model import Model
+from ipvit.models.names import ModelName
 from ipvit.models.sources.common import (
-    ModelName,
     cannot_fetch,
     fitted,
     quick_refusal_when_offline,
     refuse_sources,
     seeded,
 )
-from ipvit.models.sources.own_files import demo_models, stated_preprocessing
+from ipvit.models.sources.own_files import stated_preprocessing
 from ipvit.models.weights import is_safetensors, load_strictly, read_state_dict, resolve
 from ipvit.preprocessing import Preprocessing, View
 

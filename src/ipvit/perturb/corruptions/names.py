@@ -1,0 +1,36 @@
+"""Names of the corruptions, in the order of Hendrycks and Dietterich's paper."""
+
+from __future__ import annotations
+
+CORRUPTIONS = (
+    "gaussian_noise",
+    "shot_noise",
+    "impulse_noise",
+    "defocus_blur",
+    "glass_blur",
+    "motion_blur",
+    "zoom_blur",
+    "snow",
+    "frost",
+    "fog",
+    "brightness",
+    "contrast",
+    "elastic_transform",
+    "pixelate",
+    "jpeg_compression",
+)
+"""The fifteen that the mean corruption error counts, in the order of their paper."""
+
+EXTRA = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
+"""The four held back for tuning, which the mean corruption error does not count."""
+
+FAMILIES = {
+    "noise": CORRUPTIONS[:3],
+    "blur": CORRUPTIONS[3:7],
+    "weather": CORRUPTIONS[7:11],
+    "digital": CORRUPTIONS[11:],
+    "extra": EXTRA,
+}
+"""The fifteen in their four groups, and the four."""
+
+SEVERITIES = (1, 2, 3, 4, 5)
