@@ -68,7 +68,7 @@ def train(
 
 
 def _list(json: bool) -> int:
-    from ipvit.training.recipe import recipe_names, recipe_summary
+    from ipvit.training.bundled import recipe_names, recipe_summary
 
     rows = [{"recipe": name, "trains": recipe_summary(name)} for name in recipe_names()]
     if json:

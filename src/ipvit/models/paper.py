@@ -15,7 +15,6 @@ from types import MappingProxyType
 from typing import Any
 
 from ipvit.errors import InputError, did_you_mean
-from ipvit.models.download import stated_hash
 from ipvit.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, View
 
 VIEW = View((224, 224), 0.875, "bilinear")
@@ -71,6 +70,8 @@ class PaperNetwork:
     @property
     def sha256(self) -> str | None:
         """First hex digits of the file's SHA-256, where its name states them."""
+        from ipvit.models.download import stated_hash  # what downloads takes a moment to import
+
         return stated_hash(self.weights) if self.weights else None
 
 

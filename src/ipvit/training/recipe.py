@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from ipvit.errors import InputError, did_you_mean, printable, shown
 from ipvit.faults import fault_text
+from ipvit.training.bundled import RECIPES, recipe_names
 from ipvit.training.parts import (
     AugmentPart,
     DataPart,
@@ -25,8 +26,6 @@ from ipvit.training.parts import (
     SupervisedPart,
 )
 from ipvit.yaml_files import read_mapping
-
-RECIPES = Path(__file__).parent.parent / "recipes"
 
 
 class Recipe(Part):
@@ -107,17 +106,6 @@ class Recipe(Part):
         if not (self.mixup.mixup_alpha or self.mixup.cutmix_alpha):
             raise ValueError("mixup needs mixup_alpha or cutmix_alpha above 0")
         return self
-
-
-def recipe_names() -> list[str]:
-    """Return the names of the recipes that come with the package."""
-    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
-
-
-def recipe_summary(name: str) -> str:
-    """Return the first line of a recipe's file: what it trains."""
-    first = (RECIPES / f"{name}.yaml").read_text(encoding="utf-8").partition("\n")[0]
-    return first.removeprefix("#").strip()
 
 
 def load_recipe(path_or_name: str | Path) -> Recipe:
