@@ -17,7 +17,6 @@ import time
 import tokenize
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -28,14 +27,13 @@ from ipvit.data.dataset import Dataset
 from ipvit.data.decode import Decoder
 from ipvit.data.loader import read_chunks
 from ipvit.errors import InputError
+from ipvit.features import StoredType
 from ipvit.files import user_path, write_atomic
 from ipvit.models.model import Model
 from ipvit.models.reads import Read, last_blocks, own_token, read_batch
 from ipvit.preprocessing import View
 
 __all__ = ["FeatureStore", "Features", "Read", "StoredType", "last_blocks", "own_token", "read_batch"]
-
-StoredType = Literal["fp32", "fp16"]
 
 FORMAT = 1
 """Raised whenever the same key would hold other numbers."""
