@@ -12,13 +12,15 @@ from PIL import Image
 import ipvit
 import plain_loops
 from conftest import tiny_model
+from helpers.analysis import tables_of
 from ipvit.cli import main
+from ipvit.data import load_dataset
 from ipvit.data.corrupted import Corruption
 from ipvit.data.dataset import MemoryDataset
 from ipvit.engine.examples import read_examples
 from ipvit.errors import InputError
-from ipvit.experiments.base import Condition, Experiment, Records, classify
-from ipvit.experiments.corruptions.analysis import make_tables
+from ipvit.experiments.base import BindContext, Condition, Experiment, Records
+from ipvit.experiments.scoring import classify
 from ipvit.metrics import mce, mean_error, relative_mce
 from ipvit.metrics.bootstrap import resampled_means
 from ipvit.metrics.mce import ALEXNET_ERROR
@@ -156,7 +158,7 @@ class Darkened(Experiment):
     def conditions(self, model):
         return [DarkerCondition(factor) for factor in (1, *self.factors)]
 
-    def alteration(self, condition):
+    def image_transform(self, condition):
         return None if condition.factor == 1 else Darker(condition.factor, self.broken)
 
     def measure(self, model, batch):
@@ -223,11 +225,21 @@ def made_up_records(n: int = 40, models: int = 2, imagenet: bool = True, seed: i
             wrong = rng.uniform(size=n) < error * (0.9 - 0.2 * model)
             made = "" if corruption == "clean" else "on the fly"
             rows += [
-                {"model": f"net{model}", "image": f"i{i:03d}", "corruption": corruption, "severity": severity,
-                 "made": made, "frost": "drawn" if corruption == "frost" else "", "imagenet": imagenet, "label": 0,
-                 "correct": not w, "correct5": True}
+                {
+                    "model": f"net{model}",
+                    "weights": f"{model}",
+                    "image": f"i{i:03d}",
+                    "corruption": corruption,
+                    "severity": severity,
+                    "made": made,
+                    "frost": "drawn" if corruption == "frost" else "",
+                    "imagenet": imagenet,
+                    "label": 0,
+                    "correct": not w,
+                    "correct5": True,
+                }
                 for i, w in enumerate(wrong)
-            ]  # fmt: skip
+            ]
     return pl.DataFrame(rows)
 
 
@@ -241,7 +253,7 @@ def errors_by_hand(records: pl.DataFrame, model: str) -> tuple[dict, float]:
 
 def test_each_of_the_three_measures_stands_under_its_own_name():
     records = made_up_records()
-    table = make_tables(records, "alexnet")["corruptions-mce"]
+    table = tables_of(ipvit.Corruptions(), records)["corruptions-mce"]
     for row in table.iter_rows(named=True):
         errors, clean = errors_by_hand(records, row["model"])
         assert row["mce"] == pytest.approx(mce(errors))
@@ -255,7 +267,7 @@ def test_each_of_the_three_measures_stands_under_its_own_name():
 
 def test_a_network_of_the_run_can_take_alexnets_place():
     records = made_up_records()
-    tables = make_tables(records, "net0")
+    tables = tables_of(ipvit.Corruptions(normaliser="net0"), records)
     reference, other = tables["corruptions-mce"].iter_rows(named=True)
     assert (reference["mce"], reference["mce_low"], reference["mce_high"]) == pytest.approx((100, 100, 100))
     assert reference["relative_mce"] == pytest.approx(100)
@@ -268,7 +280,7 @@ def test_a_network_of_the_run_can_take_alexnets_place():
 
 def test_intervals_are_those_of_a_bootstrap_over_images_with_one_always_right_and_one_always_wrong():
     records = made_up_records(n=30, models=1)
-    row = make_tables(records, "alexnet")["corruptions-mce"].row(0, named=True)
+    row = tables_of(ipvit.Corruptions(), records)["corruptions-mce"].row(0, named=True)
     weight = {c: 100 / 15 / sum(by.values()) for c, by in ALEXNET_ERROR.items()}  # mCE is linear in the errors
     per_image = [
         sum(weight[r["corruption"]] * (not r["correct"]) for r in group.iter_rows(named=True) if r["severity"])
@@ -284,43 +296,49 @@ def test_intervals_are_those_of_a_bootstrap_over_images_with_one_always_right_an
 
 def test_the_order_of_the_records_does_not_move_the_intervals():
     records = made_up_records(n=15, models=1)
-    first = make_tables(records, "alexnet")["corruptions-mce"]
-    assert make_tables(records.sample(fraction=1, shuffle=True, seed=1), "alexnet")["corruptions-mce"].equals(first)
+    first = tables_of(ipvit.Corruptions(), records)["corruptions-mce"]
+    assert tables_of(ipvit.Corruptions(), records.sample(fraction=1, shuffle=True, seed=1))["corruptions-mce"].equals(
+        first
+    )
 
 
 def test_there_is_no_mce_of_fewer_corruptions_and_the_summary_says_what_is_missing():
     records = made_up_records(models=1).filter(
         ~((pl.col("corruption") == "fog") | ((pl.col("corruption") == "snow") & (pl.col("severity") == 2)))
     )
-    tables = make_tables(records, "alexnet")
+    tables = tables_of(ipvit.Corruptions(), records)
     row = tables["corruptions-mce"].row(0, named=True)
     assert row["mce"] is None and row["relative_mce"] is None and row["mean_error"] > 0 and row["n_corruptions"] == 14
     assert tables["corruptions-ce"].filter(corruption="snow")["severities"][0] == "1 3 4 5"
-    assert "without fog, snow at 2." in ipvit.Corruptions().summary(tables)[0]
+    assert "without fog, snow at 2." in ipvit.Corruptions().analysis().summary(tables)[0]
 
 
 def test_alexnets_errors_are_not_applied_to_other_classes_than_imagenets():
-    tables = make_tables(made_up_records(imagenet=False), "alexnet")
+    tables = tables_of(ipvit.Corruptions(), made_up_records(imagenet=False))
     assert tables["corruptions-mce"]["mce"].is_null().all() and tables["corruptions-ce"]["ce"].is_null().all()
-    assert "give one of the networks as normaliser" in ipvit.Corruptions().summary(tables)[0]
-    assert make_tables(made_up_records(imagenet=False), "net1")["corruptions-mce"]["mce"].is_not_null().all()
+    assert "give one of the networks as normaliser" in ipvit.Corruptions().analysis().summary(tables)[0]
+    assert (
+        tables_of(ipvit.Corruptions(normaliser="net1"), made_up_records(imagenet=False))["corruptions-mce"]["mce"]
+        .is_not_null()
+        .all()
+    )
 
 
 def test_a_reference_without_an_error_gives_no_corruption_error():
     records = made_up_records(n=10).with_columns(
         correct=pl.col("correct") | ((pl.col("model") == "net0") & (pl.col("corruption") == "brightness"))
     )
-    tables = make_tables(records, "net0")
+    tables = tables_of(ipvit.Corruptions(normaliser="net0"), records)
     assert tables["corruptions-ce"].filter(model="net1", corruption="brightness")["ce"][0] is None
     assert tables["corruptions-mce"].filter(model="net1")["mce"][0] is None
-    assert "makes no error" in ipvit.Corruptions().summary(tables)[1]
+    assert "makes no error" in ipvit.Corruptions().analysis().summary(tables)[1]
 
 
 def test_the_four_extra_corruptions_are_shown_and_do_not_count():
     records = made_up_records(models=1)
     extra = records.filter(pl.col("corruption") == "fog").with_columns(corruption=pl.lit("spatter"), correct=False)
-    tables = make_tables(pl.concat([records, extra]), "alexnet")
-    with_them, without = tables["corruptions-mce"], make_tables(records, "alexnet")["corruptions-mce"]
+    tables = tables_of(ipvit.Corruptions(), pl.concat([records, extra]))
+    with_them, without = tables["corruptions-mce"], tables_of(ipvit.Corruptions(), records)["corruptions-mce"]
     assert with_them.equals(without)
     spatter = tables["corruptions-ce"].filter(corruption="spatter").row(0, named=True)
     assert spatter["family"] == "extra" and spatter["mean_error"] == 100 and spatter["ce"] is None
@@ -329,24 +347,29 @@ def test_the_four_extra_corruptions_are_shown_and_do_not_count():
 def test_the_extra_corruptions_alone_have_no_mean_error_and_a_summary_all_the_same():
     records = made_up_records(models=1).filter(pl.col("corruption").is_in(["clean", "fog"]))
     records = records.with_columns(corruption=pl.col("corruption").replace("fog", "spatter"))
-    tables = make_tables(records, "alexnet")
-    said = ipvit.Corruptions(corruptions=("spatter",)).summary(tables)[0]
+    tables = tables_of(ipvit.Corruptions(), records)
+    said = ipvit.Corruptions(corruptions=("spatter",)).analysis().summary(tables)[0]
     assert said.startswith("net0 (on the fly): clean ") and "no mCE" in said
-    without_clean = make_tables(records.filter(pl.col("severity") > 0), "alexnet")
-    assert "no mean error" in ipvit.Corruptions(corruptions=("spatter",)).summary(without_clean)[0]
+    without_clean = tables_of(ipvit.Corruptions(), records.filter(pl.col("severity") > 0))
+    assert "no mean error" in ipvit.Corruptions(corruptions=("spatter",)).analysis().summary(without_clean)[0]
 
 
 def test_means_over_different_photos_are_told():
     records = made_up_records(models=1)
     partly = records.filter((pl.col("corruption") != "snow") | (pl.col("severity") != 5) | (pl.col("image") < "i010"))
     told = "net0 (on the fly): not every corruption was measured on the same photos, snow at 5 on 10 of 40"
-    assert any(said.startswith(told) for said in ipvit.Corruptions().summary(make_tables(partly, "alexnet")))
-    assert not any("same photos" in said for said in ipvit.Corruptions().summary(make_tables(records, "alexnet")))
+    assert any(
+        said.startswith(told) for said in ipvit.Corruptions().analysis().summary(tables_of(ipvit.Corruptions(), partly))
+    )
+    assert not any(
+        "same photos" in said
+        for said in ipvit.Corruptions().analysis().summary(tables_of(ipvit.Corruptions(), records))
+    )
 
 
 def test_families_average_their_corruptions_and_begin_at_the_clean_image():
     records = made_up_records(models=1)
-    table = make_tables(records, "alexnet")["corruptions-family"]
+    table = tables_of(ipvit.Corruptions(), records)["corruptions-family"]
     assert table.filter(severity=0)["top1"].n_unique() == 1
     for row in table.filter(pl.col("severity") > 0).iter_rows(named=True):
         members = {"noise": 3, "blur": 4, "weather": 4, "digital": 4}[row["family"]]
@@ -355,11 +378,41 @@ def test_families_average_their_corruptions_and_begin_at_the_clean_image():
     assert table.filter(family="noise", severity=2)["top1"][0] == pytest.approx(100 * noise["correct"].mean())
 
 
+def test_frost_with_other_pictures_is_another_variant_of_every_network_with_all_that_is_no_frost():
+    """Families, which average over corruptions, must not mix two sets of frost pictures, nor miss what has none."""
+    records = made_up_records(n=10, models=2)
+    frost = pl.col("corruption") == "frost"
+    other = records.filter(frost, model="net0").with_columns(frost=pl.lit("abcd1234"), correct=False)
+    tables = tables_of(
+        ipvit.Corruptions(), pl.concat([records.filter(model="net0"), other, records.filter(model="net1")])
+    )
+    label = "on the fly, frost pictures abcd1234"
+    cells = tables["corruptions"].filter(made=label)
+    assert cells.filter(model="net0").height == 1 + 15 * 5 and cells.filter(model="net1").height == 1 + 14 * 5
+    assert set(cells.filter(corruption="frost")["top1"]) == {0.0}
+    weather = tables["corruptions-family"].filter(family="weather", severity=3)
+    corruptions = {(row["model"], row["made"]): row["n_corruptions"] for row in weather.iter_rows(named=True)}
+    assert corruptions == {
+        ("net0", "on the fly"): 4,
+        ("net0", label): 4,
+        ("net1", "on the fly"): 4,
+        ("net1", label): 3,
+    }
+    mine = records.filter(model="net0", severity=3)
+    snow, fog, brightness = (mine.filter(corruption=name)["correct"].mean() for name in ("snow", "fog", "brightness"))
+    with_other = weather.filter(model="net0", made=label)["top1"].item()
+    assert with_other == pytest.approx(100 * (snow + fog + brightness + 0) / 4)
+    noise = tables["corruptions-family"].filter(family="noise", model="net1").drop("made")
+    assert noise[:6].equals(noise[6:]), "the same with any frost"
+    overall = tables["corruptions-mce"].filter(made=label)
+    assert overall["n_corruptions"].to_list() == [15, 14] and overall["mce"].null_count() == 1
+
+
 def test_what_was_made_on_the_fly_is_never_called_comparable():
-    tables = make_tables(made_up_records(models=1), "alexnet")
+    tables = tables_of(ipvit.Corruptions(), made_up_records(models=1))
     assert set(tables["corruptions"]["made"]) == {"on the fly"}
-    assert "do not compare" in ipvit.Corruptions().summary(tables)[-1]
-    figures = ipvit.Corruptions().figures(tables)
+    assert "do not compare" in ipvit.Corruptions().analysis().summary(tables)[-1]
+    figures = ipvit.Corruptions().analysis().figures(tables)
     assert set(figures) == {"corruptions", "corruptions-family", "corruptions-ce", "corruptions-mce"}
 
 
@@ -427,7 +480,7 @@ def test_corruptions_are_given_in_any_order_and_once():
     experiment = ipvit.Corruptions(corruptions=("spatter", "fog", "shot_noise", "fog"), severities=(5, 1, 5))
     assert experiment.corruptions == ("shot_noise", "fog", "spatter") and experiment.severities == (1, 5)
     with pytest.raises(InputError, match="give alexnet or one of tiny"):
-        ipvit.Corruptions(normaliser="other").check_all([tiny_model()])
+        ipvit.Corruptions(normaliser="other").bind([tiny_model()], photos(), BindContext(load_dataset))
 
 
 def test_a_corruption_travels_to_a_worker_and_leaves_the_picture_alone():

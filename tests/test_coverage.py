@@ -13,10 +13,10 @@ import torch
 
 import ipvit
 from conftest import tiny_model
+from helpers.analysis import tables_of
 from ipvit.analysis.aggregate import accuracy_table, paired_differences
 from ipvit.analysis.reduction import values_of
 from ipvit.data.dataset import MemoryDataset
-from ipvit.experiments.corruptions.analysis import make_tables
 from ipvit.metrics import (
     accuracy_interval,
     clustered_interval,
@@ -241,12 +241,23 @@ def test_corruption_errors_that_are_differences_or_divided_by_another_networks(n
 
 def test_a_network_without_a_mistake_has_an_interval_all_the_same():
     rows = [
-        {"image": f"{i}", "model": "m", "corruption": name, "severity": severity, "made": made, "frost": "",
-         "imagenet": True, "correct": True, "correct5": True, "label": 0}
+        {
+            "image": f"{i}",
+            "model": "m",
+            "weights": "w",
+            "corruption": name,
+            "severity": severity,
+            "made": made,
+            "frost": "",
+            "imagenet": True,
+            "correct": True,
+            "correct5": True,
+            "label": 0,
+        }
         for i in range(40)
         for name, severity, made in (("clean", 0, ""), ("fog", 1, "here"), ("fog", 5, "here"))
-    ]  # fmt: skip
-    row = make_tables(pl.DataFrame(rows), "alexnet")["corruptions-ce"].row(0, named=True)
+    ]
+    row = tables_of(ipvit.Corruptions(), pl.DataFrame(rows))["corruptions-ce"].row(0, named=True)
     assert row["mean_error"] == row["mean_error_low"] == 0 and 3 < row["mean_error_high"] < 12
 
 

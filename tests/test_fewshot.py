@@ -297,7 +297,6 @@ def test_what_does_not_suffice_is_said_in_one_line(network, tmp_path):
 
 
 def test_the_papers_numbers_stand_beside_its_networks_on_its_data():
-    from ipvit.experiments.fewshot.analysis import figures
     from ipvit.report.paper import reference
 
     paper = reference("fewshot", ["deit_small_patch16_224", "mine"])
@@ -307,7 +306,8 @@ def test_the_papers_numbers_stand_beside_its_networks_on_its_data():
         "model": "deit_small_patch16_224", "data_set": "CIFAR-10", "kind": "meta-dataset", "classifier": "logistic",
         "blocks": 1, "accuracy": 60.0, "accuracy_low": 59.0, "accuracy_high": 61.0, "n_episodes": 600,
     }  # fmt: skip
-    chart = figures({"fewshot": pl.DataFrame([row]), "fewshot-paper": paper})["fewshot"].to_json()
+    tables = {"fewshot": pl.DataFrame([row]), "fewshot-paper": paper}
+    chart = ipvit.FewShot().analysis().figures(tables)["fewshot"].to_json()
     assert "DeiT-S (paper), last 4 blocks" in chart and "64.2" in chart and "37.8" not in chart, (
         "Omniglot is another set"
     )

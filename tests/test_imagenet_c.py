@@ -1,5 +1,6 @@
 """Corrupted photos in folders: what is read, what is refused, and that ``ipvit corrupt`` writes the same layout."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -14,10 +15,12 @@ import ipvit
 from conftest import complaint, full_disk, kill_while_it_writes, tiny_model, write_images
 from ipvit.cli import main
 from ipvit.data.corrupted_copy import is_whole
+from ipvit.data.decode import apply_view
 from ipvit.data.imagenet_c import ImageNetC
 from ipvit.errors import InputError
 from ipvit.perturb import keys
 from ipvit.perturb.corruptions import CORRUPTIONS, corrupt
+from ipvit.preprocessing import View
 
 NAMES = ("shot_noise", "fog", "pixelate")
 
@@ -82,6 +85,23 @@ def test_the_records_name_corruption_and_severity_and_the_files_are_not_cropped(
     assert run.report().stat().st_size > 0
 
 
+def test_files_are_scaled_whole_whatever_the_network_crops(tmp_path):
+    """They are cropped already; the network's own crop would cut them a second time."""
+    model, data = tiny_model(size=8), ImageNetC(tree(tmp_path / "c"))
+    own = model.preprocessing
+    model.preprocessing = dataclasses.replace(own, view=dataclasses.replace(own.view, crop_pct=0.5))
+    whole = View((8, 8), 1.0, own.view.interpolation)
+    run = ipvit.run(
+        ipvit.Corruptions(corruptions=NAMES), models=model, data=data, out=tmp_path / "out", progress=False, workers=0
+    )
+    answers = dict(run.records("corruptions").select("image", "confidence").iter_rows())
+    for view, same in ((whole, True), (model.preprocessing.view, False)):
+        pixels = torch.stack([apply_view(data.read(index), view) for index in range(len(data))])
+        with torch.inference_mode():
+            expected = model(pixels.float() / 255).softmax(1).amax(1).numpy()
+        assert np.allclose([answers[image] for image in data.ids], expected, atol=1e-5) == same
+
+
 def test_only_the_corruptions_and_severities_asked_for_are_measured(tmp_path):
     data = f"imagenet-c:{tree(tmp_path / 'c')}"
     run = run_on(data, tmp_path / "out", ipvit.Corruptions(corruptions=("fog",), severities=(2, 5)))
@@ -141,7 +161,7 @@ def test_what_ipvit_corrupt_wrote_is_not_called_imagenet_c(tmp_path):
     assert main(["corrupt", str(images), "--out", str(tmp_path / "c"), "--size", "16", "--corruptions", "fog"]) == 0
     run = run_on(f"imagenet-c:{tmp_path / 'c'}", tmp_path / "out", ipvit.Corruptions(corruptions=("fog",)))
     assert set(run.tables["corruptions"]["made"]) == {"ipvit corrupt files"}
-    section = ipvit.Corruptions().summary(run.tables)
+    section = ipvit.Corruptions().analysis().summary(run.tables)
     assert "do not compare" in section[-1]
 
 
@@ -241,9 +261,6 @@ def test_a_file_holds_the_corruption_of_its_image_and_nothing_else(here):
     (here / "one").mkdir()
     image = ipvit.load_dataset(here / "images")
     index = list(image.ids).index("c1/001.png")
-    from ipvit.data.decode import apply_view
-    from ipvit.preprocessing import View
-
     picture = apply_view(image.read(index), View((32, 32), 32 / 37.5, "bilinear")).permute(1, 2, 0).contiguous().numpy()
     expected = corrupt(picture, "frost", 4, keys(["c1/001.png"], "corruptions", 7)[0])
     Image.fromarray(expected).save(here / "expected.jpg", quality=95, optimize=True)

@@ -315,7 +315,7 @@ def test_of_equally_good_heads_the_summary_names_the_one_in_the_file(tmp_path):
     heads = run.tables["probe-heads"].filter(pl.col("validation") == 100)
     (best,) = tmp_path.glob("probes/*/best.safetensors")
     assert heads.height > 1 and len(read_probe(best).reads) == 1
-    (sentence,) = (text for text in probe_tables.summary(run.tables) if "best.safetensors" in text)
+    (sentence,) = (text for text in run.summary_of("probe") if "best.safetensors" in text)
     read = read_probe(best).reads[0]
     assert f"reads {read.token} of block {read.block};" in sentence
 

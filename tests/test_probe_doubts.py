@@ -5,10 +5,12 @@ import pytest
 
 import ipvit
 from conftest import write_images
+from helpers.analysis import tables_of
+from ipvit.api import bind_context
 from ipvit.engine.study import make_study
-from ipvit.experiments.probe import analysis as probe_tables
 from ipvit.experiments.probe import fit as probe_fit
 from ipvit.experiments.probe.fit import FitPlan
+from ipvit.experiments.probe.measurement import ProbeMeasurement
 from ipvit.features.linear_heads import Recipe
 from ipvit.models.probe import read_probe
 from ipvit.preprocessing import View
@@ -72,8 +74,8 @@ def test_heads_by_steps_have_no_gradient_to_show(tmp_path):
 def test_records_of_an_earlier_version_without_these_columns_are_still_shown(tmp_path):
     records = probed(tmp_path, last=(), tokens=("class",)).records("probe")
     old = records.drop("at_edge", "steps", "gradient", "converged")
-    tables = probe_tables.tables(old)
-    assert "steps" not in tables["probe-heads"].columns and probe_tables.summary(tables)
+    tables = tables_of(ipvit.Probe(), old)
+    assert "steps" not in tables["probe-heads"].columns and ipvit.Probe().analysis().summary(tables)
 
 
 @pytest.mark.parametrize("decoder", ["fast", "pil"])
@@ -85,23 +87,22 @@ def test_training_images_are_opened_as_the_study_opens_its_own(tmp_path, decoder
         "data": {"name": str(tmp_path / "test"), "decoder": decoder},
         "experiments": {"probe": {"train": str(tmp_path / "train"), "val": str(tmp_path / "val")}},
     })  # fmt: skip
-    (experiment,) = study.make_experiments()
-    assert isinstance(experiment, ipvit.Probe)
-    assert experiment._train.decoder == decoder and experiment._val.decoder == decoder  # pyright: ignore
+    (selected,) = study.make_experiments()
+    bound = selected.experiment.bind([], coloured(), bind_context(study.data))
+    assert isinstance(bound, ProbeMeasurement)
+    assert bound.train.decoder == decoder and bound.val.decoder == decoder  # pyright: ignore
 
 
 def test_class_names_and_root_of_the_study_reach_the_training_data(monkeypatch):
     asked = []
-    monkeypatch.setattr(
-        "ipvit.experiments.probe.experiment.load_dataset", lambda name, **more: asked.append((name, more))
-    )
+    monkeypatch.setattr("ipvit.api.load_dataset", lambda name, **more: asked.append((name, more)))
     options = {"root": "/data", "classes": "names.txt"}
     for root in (None, "/other"):
         study = make_study({
             "models": ["demo:deit_micro"], "data": {"name": "torch/cifar10", **options},
             "experiments": {"probe": {"train": "torch/cifar10", "train_root": root}},
         })  # fmt: skip
-        _ = study.make_experiments()[0]._train  # pyright: ignore
+        study.make_experiments()[0].experiment.bind([], coloured(), bind_context(study.data))
     more = {"decoder": "fast", "split": "train", "classes": "names.txt"}
     assert asked == [("torch/cifar10", more | {"root": "/data"}), ("torch/cifar10", more | {"root": "/other"})]
 
@@ -113,7 +114,8 @@ def test_a_number_that_the_paper_prints_and_draws_is_one_bar():
     assert same.height == 2 and same.filter(pl.col("source") == "P")["top1"].to_list() == [68.16]
     row = {"model": "deit_small", "head": "adamw", "tokens": "class", "blocks": "11", "n_images": 9, "top1": 70.0}
     ours = pl.DataFrame([row | {"top1_low": 60.0, "top1_high": 80.0}])
-    chart = probe_tables.figures({"probe": ours, "probe-paper": paper}, data="cub:birds/train")["probe-together"]
+    analysis = ipvit.Probe(train="cub:birds/train").analysis()
+    chart = analysis.figures({"probe": ours, "probe-paper": paper})["probe-together"]
     (drawn,) = chart.to_dict()["datasets"].values()
     bars = [(row["series"], row["blocks read"]) for row in drawn]
     assert len(bars) == len(set(bars)) == 1 + 6

@@ -9,8 +9,6 @@ import pytest
 
 import ipvit
 from ipvit.cli import main
-from ipvit.experiments.fewshot import analysis as fewshot_tables
-from ipvit.experiments.probe import analysis as probe_tables
 from ipvit.report.paper import reference
 from plain_loops import coloured
 from plain_loops import quiet_vit as vit
@@ -109,7 +107,8 @@ def test_table_5_of_the_paper_stands_beside_its_network_on_its_data():
     ]  # fmt: skip
     paper = reference("probe", ["deit_small"])
     assert paper is not None
-    drawn = bars(probe_tables.transfer({"probe": pl.DataFrame(rows), "probe-paper": paper})["probe-transfer"])
+    tables = {"probe": pl.DataFrame(rows), "probe-paper": paper}
+    drawn = bars(ipvit.Probe().analysis().figures_across(tables)["probe-transfer"])
     theirs = drawn.filter(model="DeiT-S (paper)")
     assert drawn.height == 12 + 12 and theirs.select("series", "data_set").n_unique() == 12
     cub = dict(theirs.filter(data_set="CUB").select("series", "top1").iter_rows())
@@ -127,7 +126,8 @@ def test_few_shot_bars_stand_over_their_sources():
     ]  # fmt: skip
     paper = reference("fewshot", ["deit_small"])
     assert paper is not None
-    drawn = bars(fewshot_tables.sources({"fewshot": pl.DataFrame(rows), "fewshot-paper": paper})["fewshot-sources"])
+    tables = {"fewshot": pl.DataFrame(rows), "fewshot-paper": paper}
+    drawn = bars(ipvit.FewShot().analysis().figures_across(tables)["fewshot-sources"])
     assert set(drawn["panel"]) == {"meta-dataset", "5-way-1-shot"} and drawn.height == 8 + 4
     assert set(drawn["data_set"]) == {"Omniglot", "Flowers"}
     theirs = drawn.filter(pl.col("series").str.contains("(paper)", literal=True))

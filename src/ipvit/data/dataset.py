@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 Decoder = Literal["fast", "pil"]
 """What reads image files: torchvision where it can, or Pillow alone."""
 
-from ipvit.perturb.pixels import as_bytes
-
 
 class UnreadableImage(Exception):
     """One image cannot be used (truncated, empty, not an image, too large); the text says why."""
@@ -108,6 +106,8 @@ class MemoryDataset:
         if pixels.ndim != 4 or pixels.shape[1] != 3:
             raise ValueError(f"images must be (N, 3, H, W), not {tuple(pixels.shape)}")
         if pixels.is_floating_point():
+            from ipvit.perturb.pixels import as_bytes
+
             pixels = as_bytes(pixels)
         n = len(pixels)
         self._images = pixels

@@ -45,8 +45,8 @@ class Pair:
 
     @functools.cached_property
     def view(self) -> View:
-        """How pictures become the model's input in this experiment."""
-        return self.experiment.view(self.model)
+        """How pictures become the model's input in this experiment on these data."""
+        return self.measurement.view(self.model) or self.experiment.view(self.model)
 
     @functools.cached_property
     def by_alteration(self) -> dict[Alteration | None, np.ndarray]:

@@ -189,6 +189,10 @@ class Measurement:
     keeps nothing is its own measurement and overrides these methods itself.
     """
 
+    def view(self, model: Model) -> View | None:
+        """Return how pictures become the model's input where these data demand it; None: as the experiment says."""
+        return None
+
     def conditions(self, model: Model) -> Sequence[Condition]:
         """Return every condition to measure for a model."""
         raise NotImplementedError

@@ -1,58 +1,167 @@
-"""Tables of the corruptions: accuracies, and the three error measures that go by similar names."""
+"""What follows from answers on corrupted photos: accuracies, and the three error measures that go by similar names."""
 
 from __future__ import annotations
 
-import dataclasses
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import polars as pl
 
 from ipvit.analysis.aggregate import accuracy_table
-from ipvit.data.corrupted import DRAWN
-from ipvit.data.imagenet_c import CLEAN, KNOWN
-from ipvit.metrics.bootstrap import corrected_interval, resampled_means
-from ipvit.metrics.intervals import wilson
-from ipvit.metrics.mce import ALEXNET_CLEAN_ERROR, ALEXNET_ERROR, corruption_error, mce, mean_error, relative_mce
+from ipvit.analysis.base import Analysis, by_model
+from ipvit.analysis.columns import COMMON, Column
+from ipvit.analysis.reduction import Reduction, joined
+from ipvit.data.imagenet_c import CLEAN
+from ipvit.experiments.corruptions.charts import draw
+from ipvit.experiments.corruptions.errors import error_tables
+from ipvit.experiments.corruptions.experiment import COPY, FILES
+from ipvit.experiments.corruptions.variants import FAMILY, OWN_FAMILY, Variant, corruption_place, variants_in
 from ipvit.perturb.corruptions import CORRUPTIONS, FAMILIES, SEVERITIES
 
-ALEXNET = "AlexNet"
-FILES, COPY, HERE, HERE_JPEG = "ImageNet-C files", "ipvit corrupt files", "on the fly", "on the fly, JPEG 85"
-"""How the corrupted pictures came to be; only the first is what published numbers rest on."""
+if TYPE_CHECKING:
+    from ipvit.analysis.charts import Figure
 
-FAMILY = {name: family for family, names in FAMILIES.items() for name in names}
-OWN_FAMILY = "own"
-"""Family of the corruptions that the user wrote."""
-_ORDER = {name: place for place, name in enumerate((CLEAN, *KNOWN))}
-_BY = ["model", "made"]
-_RESAMPLES = 1000
+NOT_COMPARABLE = (
+    "The corruptions were made here, not read from the published ImageNet-C (other random numbers, other frost "
+    "pictures, another decoder): do not compare these numbers with published ones."
+)
 
-Errors = Mapping[str, Mapping[int, float]]
-
-
-def make_tables(records: pl.DataFrame, normaliser: str) -> dict[str, pl.DataFrame]:
-    """Return the tables, see :meth:`ipvit.experiments.corruptions.experiment.Corruptions.tables`."""
-    rows = _with_variants(records)
-    if "label" in rows.columns and rows["label"].max() != -1:
-        rows = rows.filter(pl.col("label") >= 0)  # an image without label is neither right nor wrong
-    by_corruption, overall = _error_tables(rows, normaliser)
-    accuracies = accuracy_table(rows, [*_BY, "corruption", "severity"])
-    place = pl.col("corruption").replace_strict(_ORDER, default=len(_ORDER), return_dtype=pl.Int32)
-    models = {name: i for i, name in enumerate(rows["model"].unique(maintain_order=True))}
-    model = pl.col("model").replace_strict(models, return_dtype=pl.Int32)
-    return {
-        "corruptions": accuracies.sort(model, "made", place, "corruption", "severity"),
-        "corruptions-family": _families(rows).sort(model, "made", maintain_order=True),
-        "corruptions-ce": by_corruption,
-        "corruptions-mce": overall,
-    }
+COLUMNS = {**COMMON, "severity": Column(level=True)}
+UNPERTURBED = {"corruption": CLEAN, "severity": 0}
+_CONDITION = ("made", "frost", "corruption", "severity")
 
 
-def _place(name: str) -> tuple[int, str]:
-    """Where a corruption stands among the others: the user's own come last, by name."""
-    return _ORDER.get(name, len(_ORDER)), name
+class CorruptionAnalysis(Analysis):
+    """Accuracy by corruption and severity, corruption errors, and their means over all fifteen corruptions."""
+
+    columns: dict[str, Column] = COLUMNS
+    compare_by: tuple[str, ...] | None = _CONDITION
+    clean: dict[str, Any] = UNPERTURBED
+    record_columns: tuple[str, ...] | None = (*_CONDITION, "imagenet", "correct", "correct5")
+    normaliser: str = "alexnet"
+    """What corruption errors are divided by: ``alexnet`` (published errors on ImageNet) or one of the models."""
+
+    def reduce(self, records: pl.DataFrame) -> Reduction:
+        """Average per corruption and severity, and per family; what is right is kept for each photo."""
+        rows = _of_photos(records)
+        parts = {
+            "cells": accuracy_table(rows, ["model", *_CONDITION]),
+            "families": _family_rows(rows.filter(pl.col("corruption") != CLEAN)),
+            "answers": pl.DataFrame({"model": [rows["model"][0]], "imagenet": [bool(rows["imagenet"].all())]}),
+        }
+        return self.reduced(records, parts, compared=rows)
+
+    def tables(self, reductions: Sequence[Reduction]) -> dict[str, pl.DataFrame]:
+        """Return accuracy per corruption and severity, per family, corruption errors, and the means over all fifteen.
+
+        ``corruptions-mce`` has three measures of its own names each: ``mce`` (divided by the reference's errors),
+        ``relative_mce`` (what corruption adds to the clean error, divided by the same of the reference) and
+        ``mean_error`` (divided by nothing).
+        """
+        cells = joined(reductions, "cells")
+        variants = variants_in(cells)
+        shown = _in_variants(cells, variants)
+        imagenet = dict(joined(reductions, "answers").iter_rows())
+        by_corruption, overall = error_tables(reductions, variants, imagenet, self.normaliser)
+        names = sorted(set(shown["corruption"]), key=corruption_place)
+        return {
+            self.name: shown.sort(*_models_and_variants(shown), _place("corruption", names), "severity"),
+            f"{self.name}-family": _families(joined(reductions, "families"), shown, variants),
+            f"{self.name}-ce": by_corruption,
+            f"{self.name}-mce": overall,
+        }
+
+    def figures(self, tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
+        """Return accuracy over severity, per family and per corruption, corruption errors, and mCE beside the paper."""
+        return draw(tables)
+
+    def answer(self, tables: dict[str, pl.DataFrame]) -> dict[str, str]:
+        """Say each model's mCE, or what it lacks, and which corruption is hardest."""
+        return by_model(self._sentences(tables))
+
+    def summary(self, tables: dict[str, pl.DataFrame]) -> list[str]:
+        """Say the same, and what the numbers may be compared with."""
+        sentences = [sentence for _, sentence in self._sentences(tables)]
+        made_here = not (tables[f"{self.name}-mce"]["made"] == FILES).all()
+        return [*sentences, NOT_COMPARABLE] if made_here else sentences
+
+    def _sentences(self, tables: dict[str, pl.DataFrame]) -> Iterator[tuple[str, str]]:
+        for row in tables[f"{self.name}-mce"].iter_rows(named=True):
+            mine = pl.col("model").eq(row["model"]) & pl.col("made").eq(row["made"])
+            cells = tables[self.name].filter(mine)
+            hardest = _hardest(tables[f"{self.name}-ce"].filter(mine))
+            yield row["model"], _sentence(row, missing_cells(cells)) + hardest
+            for sentence in _uneven(row, cells):
+                yield row["model"], sentence
+
+
+def _of_photos(records: pl.DataFrame) -> pl.DataFrame:
+    """Return the records with photos as images, of which files hold many versions."""
+    rows = records.with_columns(pl.col(pl.Categorical).cast(pl.String))
+    photo = pl.col("image").str.replace(r"^[^/]*/[^/]*/", "")
+    frost = pl.col("frost").fill_null("") if "frost" in rows.columns else pl.lit("")
+    return rows.with_columns(
+        pl.when(pl.col("made").is_in([FILES, COPY])).then(photo).otherwise("image").alias("image"),
+        frost.alias("frost"),
+    )
+
+
+def _family_rows(corrupted: pl.DataFrame) -> pl.DataFrame:
+    """Return the accuracy of one model over the corruptions of a family, per severity and way of making them.
+
+    Rows with frost pictures are of the families that hold frost, and stand beside those without any frost.
+    """
+    rows = corrupted.with_columns(
+        pl.col("corruption").replace_strict(FAMILY, default=OWN_FAMILY, return_dtype=pl.String).alias("family"),
+        pl.col("corruption").alias("run"),  # several answers on one image, as several runs are
+    )
+    parts = []
+    for frost in ["", *sorted(set(rows["frost"]) - {""})]:
+        frosted = rows.filter(pl.col("frost") == frost)["family"].unique()
+        part = rows.filter(pl.col("frost").is_in(["", frost]), pl.col("family").is_in(frosted.implode()))
+        if not part.is_empty():
+            table = accuracy_table(part, ["model", "made", "family", "severity"])
+            parts.append(table.with_columns(pl.lit(frost).alias("frost")))
+    return pl.concat(parts, how="diagonal_relaxed") if parts else pl.DataFrame()
+
+
+def _in_variants(cells: pl.DataFrame, variants: Sequence[Variant]) -> pl.DataFrame:
+    """Return the accuracies of every variant with those on clean pictures, ``made`` being its label."""
+    clean = pl.col("corruption") == CLEAN
+    parts = [cells.filter(clean | variant.own).with_columns(made=pl.lit(variant.label)) for variant in variants]
+    return pl.concat(parts).drop("frost")
+
+
+def _families(rows: pl.DataFrame, cells: pl.DataFrame, variants: Sequence[Variant]) -> pl.DataFrame:
+    """Return the accuracy over the corruptions of a family, per severity; the clean image begins every family.
+
+    Args:
+        rows: from :func:`_family_rows`, of all models.
+        cells: accuracies by corruption, of all models and variants.
+        variants: the ways in which pictures were made.
+    """
+    there = set() if rows.is_empty() else set(rows["family"])
+    names = [name for name in (*FAMILIES, OWN_FAMILY) if name in there] or [CLEAN]
+    clean = cells.filter(pl.col("corruption") == CLEAN).join(pl.DataFrame({"family": names}), how="cross")
+    parts = [clean.select("model", "made", "family", "severity", pl.col("n_images", "^n_runs$", "^top[15].*$"))]
+    for variant in variants if there else ():
+        # with frost where a model has these pictures, else without
+        own = rows.filter(variant.own).sort("frost", maintain_order=True)
+        own = own.unique(["model", "family", "severity"], keep="last", maintain_order=True)
+        parts.append(own.with_columns(made=pl.lit(variant.label)).select(parts[0].columns))
+    table = pl.concat(parts, how="vertical_relaxed").drop("top1_std", "top5_std").rename({"n_runs": "n_corruptions"})
+    return table.sort(*_models_and_variants(cells), _place("family", names), "severity")
+
+
+def _models_and_variants(table: pl.DataFrame) -> tuple[pl.Expr, pl.Expr]:
+    """Return what tables are sorted by first: the models in their order, then how pictures were made."""
+    return _place("model", table["model"].unique(maintain_order=True).to_list()), pl.col("made")
+
+
+def _place(column: str, names: Sequence[str]) -> pl.Expr:
+    """Return the position of a column's values in a list of names."""
+    places = {name: number for number, name in enumerate(names)}
+    return pl.col(column).replace_strict(places, return_dtype=pl.Int32)
 
 
 def missing_cells(frame: pl.DataFrame) -> list[str]:
@@ -69,263 +178,37 @@ def missing_cells(frame: pl.DataFrame) -> list[str]:
     return whole + parts
 
 
-def _with_variants(records: pl.DataFrame) -> pl.DataFrame:
-    """Return rows whose ``made`` tells apart all that must not be mixed, each such set with its clean images.
-
-    ``image`` becomes the photo, of which files hold many versions.
-    """
-    rows = records.with_columns(pl.col(pl.Categorical).cast(pl.String))
-    photo = pl.col("image").str.replace(r"^[^/]*/[^/]*/", "")
-    is_file = pl.col("made").is_in([FILES, COPY])
-    rows = rows.with_columns(pl.when(is_file).then(photo).otherwise(pl.col("image")).alias("image"))
-    if "frost" not in rows.columns:
-        rows = rows.with_columns(pl.lit("").alias("frost"))
-    rows = rows.with_columns(pl.col("frost").fill_null(""))
-    clean, corrupted = rows.filter(pl.col("corruption") == CLEAN), rows.filter(pl.col("corruption") != CLEAN)
-    parts = []
-    for (made,), group in corrupted.group_by(["made"], maintain_order=True):
-        pictures = sorted(set(group["frost"].unique()) - {""}, key=lambda name: (name != DRAWN, name))
-        for frost in pictures or [""]:
-            label = made if frost in ("", DRAWN) else f"{made}, frost pictures {frost}"
-            part = group.filter(pl.col("frost").is_in(["", frost]))
-            parts.append(pl.concat([clean, part], how="diagonal_relaxed").with_columns(pl.lit(label).alias("made")))
-    return pl.concat(parts) if parts else clean
+def _sentence(row: dict[str, Any], missing: Sequence[str]) -> str:
+    """Say one network's overall numbers, or why there is no mCE."""
+    errors = {"mean error": row["mean_error"], "clean": row["clean_error"]}  # no mean of the four extra ones alone
+    said = ", ".join(f"{name} {error:.1f} %" for name, error in errors.items() if error is not None)
+    plain = f"{row['model']} ({row['made']}): {said or 'no mean error'}"
+    if row["mce"] is not None:
+        ends = "" if row["mce_low"] is None else f" [{row['mce_low']:.1f}, {row['mce_high']:.1f}]"
+        return f"{plain}, mCE {row['mce']:.1f} %{ends} ({row['reference']} is 100)."
+    if missing:
+        more = ", ..." if len(missing) > 3 else ""
+        return f"{plain}; no mCE, which needs all fifteen at all severities: without {', '.join(missing[:3])}{more}."
+    if row["reference"] is None:
+        return f"{plain}; no mCE: AlexNet's errors are for ImageNet's classes, give one of the networks as normaliser."
+    return f"{plain}; no mCE: {row['reference']} makes no error on some corruption, or was not measured on all."
 
 
-def _families(rows: pl.DataFrame) -> pl.DataFrame:
-    """Return the accuracy over the corruptions of a family, per severity; the clean image begins every family."""
-    families = rows.filter(pl.col("corruption") != CLEAN).with_columns(
-        pl.col("corruption").replace_strict(FAMILY, default=OWN_FAMILY, return_dtype=pl.String).alias("family"),
-        pl.col("corruption").alias("run"),  # several answers on one image, as several runs are
-    )
-    known = [name for name in (*FAMILIES, OWN_FAMILY) if name in set(families["family"])]
-    clean = rows.filter(pl.col("corruption") == CLEAN).with_columns(pl.lit(CLEAN).alias("run"))
-    parts = [
-        accuracy_table(
-            pl.concat(
-                [clean.with_columns(pl.lit(name).alias("family")), families.filter(pl.col("family") == name)],
-                how="diagonal_relaxed",
-            ),
-            [*_BY, "family", "severity"],
-        ).sort("severity")
-        for name in known
+def _uneven(row: dict[str, Any], cells: pl.DataFrame) -> list[str]:
+    """Say that means mix different photos, as on a folder of which a part is missing."""
+    counts = cells.filter(pl.col("severity") > 0).sort("n_images", maintain_order=True)
+    if counts["n_images"].n_unique() < 2:
+        return []
+    least, most = counts.row(0, named=True), counts["n_images"][-1]
+    return [
+        f"{row['model']} ({row['made']}): not every corruption was measured on the same photos, "
+        f"{least['corruption']} at {least['severity']} on {least['n_images']} of {most}; the means mix them."
     ]
-    if not parts:
-        return accuracy_table(clean.with_columns(pl.lit(CLEAN).alias("family")), [*_BY, "family", "severity"])
-    table = pl.concat(parts, how="diagonal_relaxed").rename({"n_runs": "n_corruptions"})
-    return table.drop("top1_std", "top5_std")
 
 
-@dataclasses.dataclass(frozen=True)
-class _Network:
-    """Error rates of one network: by corruption and severity, on all photos and on bootstrap samples of them."""
-
-    rates: np.ndarray
-    resampled: np.ndarray
-    unsteadied: np.ndarray
-    cells: Sequence[tuple[str, int]]
-    imagenet: bool
-    clean_images: tuple[int, int]
-    n_images: int
-    photos: Mapping[str, int]
-    """By corruption, those seen at some severity of it."""
-
-    def for_ratios(self) -> _Network:
-        """Return the network with samples of which ratios to another network on the same photos can be taken."""
-        return dataclasses.replace(self, resampled=self.unsteadied)
-
-    @property
-    def corruptions(self) -> list[str]:
-        """Those measured, in the order of the paper."""
-        return sorted({name for name, _ in self.cells if name != CLEAN}, key=_place)
-
-    def errors(self, sample: int | None, names: Sequence[str]) -> dict[str, dict[int, float]]:
-        """Errors of some corruptions, on all photos or on one sample."""
-        row = (self.rates if sample is None else self.resampled[sample]).tolist()
-        found: dict[str, dict[int, float]] = {name: {} for name in names}
-        for (name, severity), value in zip(self.cells, row, strict=True):
-            if name in found:
-                found[name][severity] = value
-        return found
-
-    def clean(self, sample: int | None) -> float | None:
-        """The error on clean images, on all photos or on one sample."""
-        if (CLEAN, 0) not in self.cells:
-            return None
-        row = self.rates if sample is None else self.resampled[sample]
-        return float(row[self.cells.index((CLEAN, 0))])
-
-
-def _error_tables(rows: pl.DataFrame, normaliser: str) -> tuple[pl.DataFrame, pl.DataFrame]:
-    by_corruption, overall = [], []
-    for (made,), group in rows.group_by(["made"], maintain_order=True):
-        networks = _networks(group)
-        for model, network in networks.items():
-            reference = _Reference.alexnet() if network.imagenet else None
-            if normaliser.lower() != ALEXNET.lower():
-                reference = _Reference.network(normaliser, networks.get(normaliser))
-            place = {"model": model, "made": made, "reference": None if reference is None else reference.name}
-            by_corruption += [place | row for row in _by_corruption(network, reference)]
-            overall.append(place | _overall(network, reference))
-    return _frame(by_corruption), _frame(overall)
-
-
-def _networks(group: pl.DataFrame) -> dict[str, _Network]:
-    """Return the networks of a set of records, all on the same numbering of photos, so that they resample alike."""
-    photos = sorted(group["image"].unique())
-    number = pl.Enum(photos)
-    networks = {}
-    for (model,), frame in group.group_by(["model"], maintain_order=True):
-        cells = sorted(set(frame.select("corruption", "severity").iter_rows()), key=lambda c: (_place(c[0]), c[1]))
-        names = [f"{name}/{severity}" for name, severity in cells]
-        row = frame["image"].cast(number).to_physical().to_numpy()
-        cell = frame.select(pl.concat_str("corruption", pl.lit("/"), "severity").cast(pl.Enum(names)).to_physical())
-        errors = np.full((len(photos), len(cells)), np.nan)
-        errors[row, cell.to_series().to_numpy()] = ~frame["correct"].to_numpy()
-        clean = errors[:, cells.index((CLEAN, 0))] if (CLEAN, 0) in cells else np.empty(0)
-        networks[model] = _Network(
-            np.nanmean(errors, axis=0),
-            resampled_means(errors, _RESAMPLES, steadied=True),
-            resampled_means(errors, _RESAMPLES),
-            cells,
-            bool(frame["imagenet"].all()),
-            (int(np.nansum(clean)), int((~np.isnan(clean)).sum())),
-            int((~np.isnan(errors)).any(axis=1).sum()),
-            {
-                name: int((~np.isnan(errors[:, [cell[0] == name for cell in cells]])).any(axis=1).sum())
-                for name in {cell[0] for cell in cells}
-            },
-        )
-    return networks
-
-
-@dataclasses.dataclass(frozen=True)
-class _Reference:
-    """What corruption errors are divided by: published constants, or another network on the same photos."""
-
-    name: str
-    errors: Callable[[int | None], Errors]
-    clean: Callable[[int | None], float | None]
-    measured: bool = False
-
-    @classmethod
-    def alexnet(cls) -> _Reference:
-        return cls(ALEXNET, lambda _: ALEXNET_ERROR, lambda _: ALEXNET_CLEAN_ERROR)
-
-    @classmethod
-    def network(cls, name: str, network: _Network | None) -> _Reference | None:
-        if network is None:
-            return None
-        network = network.for_ratios()
-        return cls(name, lambda sample: network.errors(sample, network.corruptions), network.clean, measured=True)
-
-    def beside(self, network: _Network) -> _Network:
-        """Return a network whose errors can be divided by this reference's."""
-        return network.for_ratios() if self.measured else network
-
-
-def _by_corruption(network: _Network, reference: _Reference | None) -> Iterator[dict[str, Any]]:
-    rated = network if reference is None else reference.beside(network)
-    corrected = reference is not None and reference.measured
-    for name in network.corruptions:
-        severities = [severity for corruption, severity in network.cells if corruption == name]
-
-        def error(sample: int | None, name: str = name) -> float:
-            return mean_error(network.errors(sample, [name]))
-
-        def divided(sample: int | None, name: str = name, severities: Sequence[int] = severities) -> float:
-            wanted = _same_severities(reference, sample, name, severities)
-            return math.nan if wanted is None else corruption_error(rated.errors(sample, [name]), wanted)[name]
-
-        yield {
-            "family": FAMILY.get(name, OWN_FAMILY),
-            "corruption": name,
-            "severities": " ".join(map(str, severities)),
-            "n_images": network.photos[name],
-            **_interval("mean_error", error),
-            **_interval("ce", divided, corrected),
-        }
-
-
-def _same_severities(
-    reference: _Reference | None, sample: int | None, name: str, severities: Sequence[int]
-) -> Errors | None:
-    known = {} if reference is None else reference.errors(sample).get(name, {})
-    return {name: {s: known[s] for s in severities}} if set(severities) <= set(known) else None
-
-
-def _overall(network: _Network, reference: _Reference | None) -> dict[str, Any]:
-    counted = [name for name in network.corruptions if name in CORRUPTIONS]
-    severities = sorted({severity for name, severity in network.cells if name in counted})
-    complete = set(network.cells) >= {(name, severity) for name in CORRUPTIONS for severity in SEVERITIES}
-    complete = complete and reference is not None and set(CORRUPTIONS) <= set(reference.errors(None))
-
-    rated = network if reference is None else reference.beside(network)
-    corrected = reference is not None and reference.measured
-
-    def absolute(sample: int | None) -> float:
-        return mean_error(network.errors(sample, counted))
-
-    def divided(sample: int | None) -> float:
-        assert reference is not None
-        return mce(rated.errors(sample, CORRUPTIONS), _the_fifteen(reference, sample))
-
-    def relative(sample: int | None) -> float:
-        clean, of_reference = rated.clean(sample), None if reference is None else reference.clean(sample)
-        if reference is None or clean is None or of_reference is None:
-            return math.nan
-        return relative_mce(rated.errors(sample, CORRUPTIONS), clean, _the_fifteen(reference, sample), of_reference)
-
-    wrong, n_clean = network.clean_images
-    low, high = wilson(wrong, n_clean)
-    return {
-        "n_images": network.n_images,
-        **_interval("mce", divided if complete else _unknown, corrected),
-        **_interval("relative_mce", relative if complete else _unknown, corrected),
-        **_interval("mean_error", absolute if counted else _unknown),
-        "clean_error": 100 * wrong / n_clean if n_clean else math.nan,
-        "clean_error_low": 100 * low,
-        "clean_error_high": 100 * high,
-        "n_corruptions": len(counted),
-        "severities": " ".join(map(str, severities)),
-    }
-
-
-def _the_fifteen(reference: _Reference, sample: int | None) -> dict[str, Mapping[int, float]]:
-    errors = reference.errors(sample)
-    return {name: errors[name] for name in CORRUPTIONS}
-
-
-def _interval(name: str, measure: Callable[[int | None], float], corrected: bool = False) -> dict[str, float]:
-    """Return a measure on all photos and the 95 % percentile interval over the bootstrap samples.
-
-    Args:
-        name: of the measure.
-        measure: on one sample, or on all photos (None).
-        corrected: take the bias-corrected interval, for ratios of two networks.
-    """
-    value = _or_nan(measure, None)
-    ends = (math.nan, math.nan)
-    if not math.isnan(value):
-        samples = np.array([_or_nan(measure, sample) for sample in range(_RESAMPLES)])
-        ends = (
-            corrected_interval(samples, value) if corrected else np.quantile(samples, (0.025, 0.975))
-        )  # NaN where some sample leaves nothing to divide by
-    return {name: value, f"{name}_low": float(ends[0]), f"{name}_high": float(ends[1])}
-
-
-def _unknown(_: int | None) -> float:
-    return math.nan
-
-
-def _or_nan(measure: Callable[[int | None], float], sample: int | None) -> float:
-    try:
-        return measure(sample)
-    except ValueError:  # the reference makes no error, or corruption adds none to it
-        return math.nan
-
-
-def _frame(rows: list[dict[str, Any]]) -> pl.DataFrame:
-    frame = pl.DataFrame(rows, infer_schema_length=None)
-    numbers = [name for name in frame.columns if frame.schema[name].is_float()]
-    return frame.with_columns(pl.col(name).fill_nan(None) for name in numbers)
+def _hardest(rows: pl.DataFrame) -> str:
+    worst = rows.sort("mean_error", descending=True, maintain_order=True)
+    if worst.height < 2:
+        return ""
+    name, error = worst["corruption"][0].replace("_", " "), worst["mean_error"][0]
+    return f" Hardest is {name} with {error:.1f} % errors."

@@ -8,7 +8,7 @@ import polars as pl
 
 from ipvit.analysis import charts
 from ipvit.analysis.aggregate import with_paper
-from ipvit.experiments.corruptions.analysis import FAMILY
+from ipvit.experiments.corruptions.variants import FAMILY
 
 if TYPE_CHECKING:
     from ipvit.analysis.charts import Figure

@@ -1,59 +1,205 @@
-"""Tables, figures and sentences of the probe experiment."""
+"""What follows from the answers of linear heads on the tokens of blocks."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from ipvit.analysis import charts
 from ipvit.analysis.aggregate import PAPER, accuracy_table, varying
+from ipvit.analysis.base import Analysis, by_model
 from ipvit.analysis.chart_parts import COLOURS
+from ipvit.analysis.reduction import Reduction, joined
+from ipvit.experiments.probe.experiment import OWN
 from ipvit.features.linear_heads import TOLERANCE
 from ipvit.metrics.paired import mcnemar, paired_proportions
 
 if TYPE_CHECKING:
     from ipvit.analysis.charts import Figure
 
-NAME = "probe"
-OWN = "own"
 SINGLE = ("class", "pooled")
 """Kinds of tokens that networks themselves classify by."""
 
-_BY = ["model", "head", "tokens", "n_blocks", "block", "blocks"]
+_BY = ("model", "head", "tokens", "n_blocks", "block", "blocks")
+_SETTINGS = ("norm", "fit")
+"""Columns of the records that a table has only where one head is there with several values of them."""
 _REMARKS = ("train_images", "validation", "chosen", "at_edge", "steps", "gradient", "converged", "file")
 
 
-def tables(records: pl.DataFrame) -> dict[str, pl.DataFrame]:
-    """Return the tables of the experiment.
+class ProbeAnalysis(Analysis):
+    """Accuracy by block and head, and what several blocks or tokens gain together."""
 
-    ``probe`` has a row per model and head; ``probe-gain`` what more blocks or tokens gain over the last block's own
-    token, in percentage points on the same images, with paired intervals; ``probe-heads`` what was chosen on how many
-    percent right of the validation images, whether it lies ``at_edge`` of what there was to choose from, after how many
-    ``steps`` the fit ended with which largest component of the ``gradient``, and where the head is.
-    """
-    settings = varying(records, ["norm", "fit"], ("model", "head"))
-    by = [*_BY, *settings]
-    main = accuracy_table(records, by).sort(by, maintain_order=True)
-    found = {NAME: main.drop("block", "n_blocks", "n_runs", "top1_std", "top5_std")}
-    gains = list(_gains(records.filter(pl.col("label") >= 0), settings))
-    if gains:
-        found[f"{NAME}-gain"] = pl.DataFrame(gains, infer_schema_length=None)
-    fitted = records.filter(pl.col("head") != OWN)
-    if not fitted.is_empty():
-        known = [name for name in _REMARKS if name in fitted.columns]
-        heads = fitted.group_by(by).agg(pl.col(name).first() for name in known).sort(by, maintain_order=True)
-        numbers = [name for name in ("validation", "gradient") if name in known]
-        found[f"{NAME}-heads"] = heads.drop("block", "n_blocks").with_columns(
-            pl.col(name).fill_nan(None).cast(pl.Float64) for name in numbers
+    compare_by: tuple[str, ...] | None = ("head", "tokens", "blocks")
+    record_columns: tuple[str, ...] | None = (*_BY, *_SETTINGS, *_REMARKS, "correct", "correct5")
+    train: str = ""
+    """Name of the data that heads were fitted on; it decides which of the paper's numbers the figures show beside."""
+
+    def reduce(self, records: pl.DataFrame) -> Reduction:
+        """Average per head, compare several blocks with the last one alone, and keep what is said of every head."""
+        settings = [name for name in _SETTINGS if name in records.columns]
+        by = [*_BY, *settings]
+        fitted = records.filter(pl.col("head") != OWN)
+        remarks = [pl.col(name).first() for name in _REMARKS if name in fitted.columns]
+        parts = {
+            self.name: accuracy_table(records, by),
+            "gain": pl.DataFrame(list(_gains(fitted.filter(pl.col("label") >= 0), settings)), infer_schema_length=None),
+            "heads": fitted.group_by(by, maintain_order=True).agg(remarks),
+        }
+        return self.reduced(records, parts)
+
+    def tables(self, reductions: Sequence[Reduction]) -> dict[str, pl.DataFrame]:
+        """Return the tables of the experiment.
+
+        ``probe`` has a row per model and head; ``probe-gain`` what more blocks or tokens gain over the last block's own
+        token, in percentage points on the same images, with paired intervals; ``probe-heads`` what was chosen on how
+        many percent right of the validation images, whether it lies ``at_edge`` of what there was to choose from, after
+        how many ``steps`` the fit ended with which largest component of the ``gradient``, and where the head is.
+        """
+        main, gains, heads = (joined(reductions, part) for part in (self.name, "gain", "heads"))
+        settings = varying(main, _SETTINGS, ("model", "head"))
+        by = [*_BY, *settings]
+        same = [name for name in _SETTINGS if name in main.columns and name not in settings]
+        left_out = ("block", "n_blocks", *same)
+        main = main.sort(by, maintain_order=True)
+        found = {self.name: main.drop(*left_out, "n_runs", "top1_std", "top5_std")}
+        if not gains.is_empty():
+            found[f"{self.name}-gain"] = gains.drop(same)
+        if not heads.is_empty():
+            numbers = [pl.col(name) for name in ("validation", "gradient") if name in heads.columns]
+            heads = heads.sort(by, maintain_order=True).drop(left_out)
+            found[f"{self.name}-heads"] = heads.with_columns(
+                number.fill_nan(None).cast(pl.Float64) for number in numbers
+            )
+        return found
+
+    def figures(self, tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
+        """Return a curve over single blocks (figure 15) and, where heads are fitted, bars for the last blocks together.
+
+        The paper's numbers for fitted heads (table 5) stand beside those on data of the same name.
+        """
+        main, paper = _with_numbers(tables[self.name]), tables.get(f"{self.name}{PAPER}")
+        alone = main.filter(pl.col("n_blocks") == 1)
+        together = _together(main)
+        if paper is not None:
+            paper = _once(_with_numbers(paper))
+            if not alone.filter(pl.col("head") == OWN).is_empty():
+                alone = _beside(alone, paper.filter(pl.col("head") == OWN))
+            together = _beside(together, paper.filter(pl.col("head") != OWN, _named(pl.col("data"), self.train)))
+        found = {
+            f"{self.name}-blocks": charts.curve(
+                _with_series(alone).sort("block", maintain_order=True),
+                charts.Encoding(
+                    x="block",
+                    y="top1",
+                    series="series",
+                    x_title="Block or stage that is read (from 0)",
+                    y_title="Top-1 accuracy (%)",
+                    y_domain=(0, 100),
+                    x_scale="ordinal",
+                ),
+                title="One block at a time",
+            )
+        }
+        if not together.is_empty():
+            found[f"{self.name}-together"] = charts.bars(
+                _with_series(together).with_columns(_which()).sort("n_blocks", maintain_order=True),
+                charts.Encoding(
+                    x="blocks read",
+                    y="top1",
+                    series="series",
+                    x_title="Blocks read together",
+                    y_title="Top-1 accuracy (%)",
+                    y_domain=(0, 100),
+                ),
+                title="The last blocks together",
+            )
+        return found
+
+    def figures_across(self, tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
+        """Return bars over data sets: every network's last block, and its last blocks together (table 5, figure 16)."""
+        shown = _together(_with_numbers(tables[self.name]))
+        if shown.is_empty():
+            return {}
+        paper = tables.get(f"{self.name}{PAPER}")
+        if paper is not None:
+            fitted = _once(_with_numbers(paper.filter(pl.col("head") != OWN)))
+            for name in shown["data_set"].unique(maintain_order=True).to_list():
+                theirs = fitted.filter(_named(pl.col("data"), name)).with_columns(pl.lit(name).alias("data_set"))
+                shown = _beside(shown, theirs)
+        shown = _with_series(shown).with_columns(pl.concat_str(["series", _which()], separator=", ").alias("series"))
+        several = shown["series"].n_unique() > len(COLOURS)
+        if several:  # a panel for each network then, and one colour for alike heads
+            alone = pl.col("series").str.strip_prefix(pl.col("model")).str.strip_prefix(", ")
+            shown = shown.with_columns(alone.alias("series"))
+        return {
+            f"{self.name}-transfer": charts.bars(
+                shown,
+                charts.Encoding(
+                    x="data_set",
+                    y="top1",
+                    series="series",
+                    facet="model" if several else None,
+                    x_title="Data set",
+                    y_title="Top-1 accuracy (%)",
+                    y_domain=(0, 100),
+                ),
+                title="Linear heads on the tokens of the last blocks",
+            )
+        }
+
+    def answer(self, tables: dict[str, pl.DataFrame]) -> dict[str, str]:
+        """Say of each model which block knows most, and what several of them or other tokens gain together."""
+        return by_model(
+            (model, sentence) for model, rows, gains, _ in self._by_model(tables) for sentence in _known(rows, gains)
         )
-    return found
+
+    def summary(self, tables: dict[str, pl.DataFrame]) -> list[str]:
+        """Say the same, where the best head is, and which heads another fit may make better."""
+        return [
+            sentence
+            for _, rows, gains, heads in self._by_model(tables)
+            for sentence in (*_known(rows, gains), *_fits(heads))
+        ]
+
+    def _by_model(
+        self, tables: dict[str, pl.DataFrame]
+    ) -> Iterator[tuple[str, pl.DataFrame, pl.DataFrame, pl.DataFrame]]:
+        """Yield every model with its rows of the main table, of the gains and of the heads."""
+        none = pl.DataFrame(schema={"model": pl.String})
+        gains, heads = (tables.get(f"{self.name}-{part}", none) for part in ("gain", "heads"))
+        for (model,), rows in _with_numbers(tables[self.name]).group_by(["model"], maintain_order=True):
+            yield str(model), rows, gains.filter(model=model), heads.filter(model=model)
+
+
+def _known(rows: pl.DataFrame, gains: pl.DataFrame) -> Iterator[str]:
+    """Say which single block of a model is read best, and what more of them gain."""
+    fitted = rows.filter(pl.col("head") != OWN)
+    alone = (rows if fitted.is_empty() else fitted).filter(pl.col("n_blocks") == 1, pl.col("tokens").is_in(SINGLE))
+    if not alone.is_empty():
+        best = alone.sort("top1", descending=True).row(0, named=True)
+        last = alone.sort("block", descending=True).row(0, named=True)
+        yield _single_sentence(alone.height, best, last)
+    if not gains.is_empty():
+        told = gains.filter(pl.col("tokens").is_in(SINGLE) | ~pl.col("blocks").str.contains("-"))
+        yield from map(_gain_sentence, told.to_dicts())
+
+
+def _fits(heads: pl.DataFrame) -> Iterator[str]:
+    """Say where the best head of a model is, and which heads may be better when they are fitted in another way."""
+    if heads.is_empty():
+        return
+    chosen = _with_numbers(heads.drop_nulls("validation"))
+    if chosen.height:
+        yield _best_sentence(chosen)
+    yield from _doubts(heads)
 
 
 def _gains(records: pl.DataFrame, settings: list[str]) -> Iterator[dict[str, Any]]:
-    last = records.filter(pl.col("head") != OWN, pl.col("block") == pl.col("block").max().over("model"))
+    """Compare the fitted heads of one model on its last blocks with that on the last block's own token."""
+    last = records.filter(pl.col("block") == pl.col("block").max())
     for key, group in last.group_by(["model", "head", *settings], maintain_order=True):
         alone = group.filter(pl.col("n_blocks") == 1, pl.col("tokens").is_in(SINGLE))
         if alone.is_empty():
@@ -76,115 +222,9 @@ def _gains(records: pl.DataFrame, settings: list[str]) -> Iterator[dict[str, Any
             }
 
 
-def figures(tables: dict[str, pl.DataFrame], *, data: str) -> dict[str, Figure]:
-    """Return a curve over single blocks and, where heads are fitted, bars for the last blocks together.
-
-    Args:
-        tables: from :func:`tables`, and the paper's.
-        data: name of the training data, which decides what of the paper stands beside.
-    """
-    main, paper = _with_numbers(tables[NAME]), tables.get(f"{NAME}{PAPER}")
-    alone = main.filter(pl.col("n_blocks") == 1)
-    together = _together(main)
-    if paper is not None:
-        paper = _once(_with_numbers(paper))
-        if not alone.filter(pl.col("head") == OWN).is_empty():
-            alone = _beside(alone, paper.filter(pl.col("head") == OWN))
-        together = _beside(together, paper.filter(pl.col("head") != OWN, _named(pl.col("data"), data)))
-    found = {
-        f"{NAME}-blocks": charts.curve(
-            _with_series(alone).sort("block", maintain_order=True),
-            charts.Encoding(
-                x="block",
-                y="top1",
-                series="series",
-                x_title="Block or stage that is read (from 0)",
-                y_title="Top-1 accuracy (%)",
-                y_domain=(0, 100),
-                x_scale="ordinal",
-            ),
-            title="One block at a time",
-        )
-    }
-    if not together.is_empty():
-        found[f"{NAME}-together"] = charts.bars(
-            _with_series(together).with_columns(_which()).sort("n_blocks", maintain_order=True),
-            charts.Encoding(
-                x="blocks read",
-                y="top1",
-                series="series",
-                x_title="Blocks read together",
-                y_title="Top-1 accuracy (%)",
-                y_domain=(0, 100),
-            ),
-            title="The last blocks together",
-        )
-    return found
-
-
-def transfer(tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
-    """Return bars over data sets: every network's last block, and its last blocks together (table 5, figure 16).
-
-    Args:
-        tables: from :func:`tables` for several data sets with a column ``data_set``, and the paper's.
-    """
-    shown = _together(_with_numbers(tables[NAME]))
-    if shown.is_empty():
-        return {}
-    paper = tables.get(f"{NAME}{PAPER}")
-    if paper is not None:
-        fitted = _once(_with_numbers(paper.filter(pl.col("head") != OWN)))
-        for name in shown["data_set"].unique(maintain_order=True).to_list():
-            theirs = fitted.filter(_named(pl.col("data"), name)).with_columns(pl.lit(name).alias("data_set"))
-            shown = _beside(shown, theirs)
-    shown = _with_series(shown).with_columns(pl.concat_str(["series", _which()], separator=", ").alias("series"))
-    several = shown["series"].n_unique() > len(COLOURS)  # a panel for each network then, and one colour for alike heads
-    if several:
-        alone = pl.col("series").str.strip_prefix(pl.col("model")).str.strip_prefix(", ")
-        shown = shown.with_columns(alone.alias("series"))
-    return {
-        f"{NAME}-transfer": charts.bars(
-            shown,
-            charts.Encoding(
-                x="data_set",
-                y="top1",
-                series="series",
-                facet="model" if several else None,
-                x_title="Data set",
-                y_title="Top-1 accuracy (%)",
-                y_domain=(0, 100),
-            ),
-            title="Linear heads on the tokens of the last blocks",
-        )
-    }
-
-
-def summary(tables: dict[str, pl.DataFrame]) -> list[str]:
-    """Say which block knows most, what the last ones gain together, and where the best head is."""
-    sentences = []
-    for (model,), rows in _with_numbers(tables[NAME]).group_by(["model"], maintain_order=True):
-        of_model = pl.col("model") == model
-        fitted = rows.filter(pl.col("head") != OWN)
-        alone = (rows if fitted.is_empty() else fitted).filter(pl.col("n_blocks") == 1, pl.col("tokens").is_in(SINGLE))
-        if not alone.is_empty():
-            best = alone.sort("top1", descending=True).row(0, named=True)
-            last = alone.sort("block", descending=True).row(0, named=True)
-            sentences.append(_single_sentence(model, alone.height, best, last))
-        if f"{NAME}-gain" in tables:
-            gains = tables[f"{NAME}-gain"].filter(
-                of_model, pl.col("tokens").is_in(SINGLE) | ~pl.col("blocks").str.contains("-")
-            )
-            sentences += [_gain_sentence(row) for row in gains.to_dicts()]
-        if f"{NAME}-heads" in tables:
-            of_all = tables[f"{NAME}-heads"].filter(of_model)
-            heads = _with_numbers(of_all.drop_nulls("validation"))
-            sentences += [_best_sentence(heads)] if heads.height else []
-            sentences += _doubts(model, of_all)
-    return sentences
-
-
-def _doubts(model: str, heads: pl.DataFrame) -> Iterator[str]:
+def _doubts(heads: pl.DataFrame) -> Iterator[str]:
     """Say which heads were not fitted to the end, and which might be better with other hyper-parameters."""
+    model = heads["model"][0]
     if "converged" in heads.columns and (open_ended := heads.filter(~pl.col("converged"))).height:
         worst = open_ended.sort("gradient", descending=True, nulls_last=True).row(0, named=True)
         yield (
@@ -221,7 +261,8 @@ def _best_sentence(heads: pl.DataFrame) -> str:
     )
 
 
-def _single_sentence(model: Any, count: int, best: dict[str, Any], last: dict[str, Any]) -> str:
+def _single_sentence(count: int, best: dict[str, Any], last: dict[str, Any]) -> str:
+    model = best["model"]
     if count == 1:
         return f"{model}: the last block alone, {last['block']}, gives {last['top1']:.1f} %."
     if best["block"] == last["block"]:
@@ -288,9 +329,5 @@ def _with_series(table: pl.DataFrame) -> pl.DataFrame:
 
 def _which() -> pl.Expr:
     n = pl.col("n_blocks")
-    text = (
-        pl.when(n == 1).then(pl.lit("last block"))
-        .when(n == pl.col("block") + 1).then(pl.lit("all"))
-        .otherwise(pl.format("last {}", n))
-    )  # fmt: skip
-    return text.alias("blocks read")
+    all_of_them = pl.when(n == pl.col("block") + 1).then(pl.lit("all")).otherwise(pl.format("last {}", n))
+    return pl.when(n == 1).then(pl.lit("last block")).otherwise(all_of_them).alias("blocks read")

@@ -20,9 +20,10 @@ from ipvit.data.labels import map_classes
 from ipvit.data.subset import select
 from ipvit.data.transfer import in_common
 from ipvit.errors import InputError
-from ipvit.experiments.base import Bench
+from ipvit.experiments.base import PrepareContext
+from ipvit.features import StoredType
 from ipvit.features.linear_heads import MEMORY, MOST_STEPS, Heads, Inputs, Recipe, fit_by_steps, fit_logistic
-from ipvit.features.store import Features, FeatureStore, StoredType
+from ipvit.features.store import Features, FeatureStore
 from ipvit.files import user_path
 from ipvit.models.model import Model
 from ipvit.models.probe import PROBE, ProbeHead, read_probe, save_probe
@@ -169,23 +170,23 @@ class Fitter:
 
     Args:
         model: the network.
-        bench: of the run.
+        context: of the run.
         train: the training data.
         val: the validation data, or None: a share of ``train``.
         store: folder of the feature store.
     """
 
-    def __init__(self, model: Model, bench: Bench, train: Dataset, val: Dataset | None, store: Path) -> None:
-        self.model, self.bench = model, bench
+    def __init__(self, model: Model, context: PrepareContext, train: Dataset, val: Dataset | None, store: Path) -> None:
+        self.model, self.context = model, context
         self.train, self.val = train, val
         self.store = store
-        self.folder = bench.folder / PROBES / f"{_safe(model.name)}-{model.digest[:8]}"
+        self.folder = context.folder / PROBES / f"{_safe(model.name)}-{model.digest[:8]}"
         if train.classes is None:
             raise InputError(f"probe: the training data {train.name} has no classes")
         self.classes = train.classes
-        _apart(train, bench.data, "the data of the run", "heads are not measured on what they saw")
+        _apart(train, context.data, "the data of the run", "heads are not measured on what they saw")
         if val is not None:
-            _apart(val, bench.data, "the data of the run", "what is reported must not choose the hyper-parameters")
+            _apart(val, context.data, "the data of the run", "what is reported must not choose the hyper-parameters")
             _apart(val, train, "the training data", "images that a head is fitted on say nothing about its choice")
 
     def heads(self, wanted: Sequence[tuple[ReadSet, FitPlan]]) -> list[FittedHead]:
@@ -206,9 +207,9 @@ class Fitter:
             for plan, sets in by_plan.items():
                 for reads, probe in self._fit(images, sets, plan):
                     save_probe(self._path(reads, plan), probe)
-        self.bench.notes.extend(made_again(damage, "it was fitted") for damage in damages)
+        self.context.notes.extend(made_again(damage, "it was fitted") for damage in damages)
         paths = [self._path(reads, plan) for reads, plan in wanted]
-        found = [FittedHead(read_probe(path), str(path.relative_to(self.bench.folder))) for path in paths]
+        found = [FittedHead(read_probe(path), str(path.relative_to(self.context.folder))) for path in paths]
         self._name_best(found)
         return found
 
@@ -225,7 +226,7 @@ class Fitter:
         return first_whole([self._path(reads, plan)], read)
 
     def _key(self, reads: ReadSet, plan: FitPlan) -> str:
-        determined_by = [self.model.digest, str(reads.reads), plan.key, self.bench.seed, self.bench.precision]
+        determined_by = [self.model.digest, str(reads.reads), plan.key, self.context.seed, self.context.precision]
         return digest_of_json(determined_by, 8)
 
     def _path(self, reads: ReadSet, plan: FitPlan) -> Path:
@@ -242,15 +243,21 @@ class Fitter:
         parts, labels = [], []
         for number, data in enumerate([self.train] if self.val is None else [self.train, self.val]):
             found = store.extract(
-                self.model, data, reads, view=plan.view, norm=plan.norm, precision=self.bench.precision,
+                self.model,
+                data,
+                reads,
+                view=plan.view,
+                norm=plan.norm,
+                precision=self.context.precision,
                 positions=select(data.ids, plan.limit) if number == 0 else None,
-                batch_size=self.bench.batch_size, workers=self.bench.workers,
-            )  # fmt: skip
+                batch_size=self.context.batch_size,
+                workers=self.context.workers,
+            )
             parts.append(found)
-            self.bench.notes.extend(found.notes)
+            self.context.notes.extend(found.notes)
             if found.unreadable:
                 image, reason = next(iter(found.unreadable.items()))
-                self.bench.notes.append(
+                self.context.notes.append(
                     f"{len(found.unreadable)} images of {data.name} were left out of the fit of {self.model.name}'s "
                     f"heads, for example {image!r}: {reason}"
                 )
@@ -269,14 +276,14 @@ class Fitter:
             self.classes,
             data_name=data.name,
             model_name=f"a head fitted on {self.train.name}",
-        )  # fmt: skip
+        )
         return np.where(labels < 0, -1, where[labels.clip(min=0)])
 
     def _fit(self, images: _Images, sets: Sequence[ReadSet], plan: FitPlan) -> Iterator[tuple[ReadSet, ProbeHead]]:
         """Fit, choose and refit; heads by gradient steps share their passes over the images."""
         together = [[one] for one in sets] if plan.recipe is None else [list(sets)]
         for group in together:
-            some = _Search(images, group, plan, len(self.classes), self.bench)
+            some = _Search(images, group, plan, len(self.classes), self.context)
             chosen = [0] * len(group)
             scores: list[float | None] = [None] * len(group)
             if plan.share or self.val is not None:
@@ -294,7 +301,7 @@ class Fitter:
                     "converged": bool(heads.converged[0]),
                     "steps": int(heads.steps[0]),
                     "unreadable": sum(len(part.unreadable) for part in images.parts),
-                }  # fmt: skip
+                }
                 if plan.recipe is None:
                     about["gradient"] = float(heads.steepest[0])
                 if score is not None:
@@ -344,8 +351,10 @@ class _Images:
 class _Search:
     """The heads of one plan on one or several sets of vectors."""
 
-    def __init__(self, images: _Images, sets: Sequence[ReadSet], plan: FitPlan, classes: int, bench: Bench) -> None:
-        self.images, self.sets, self.plan, self.classes, self.bench = images, sets, plan, classes, bench
+    def __init__(
+        self, images: _Images, sets: Sequence[ReadSet], plan: FitPlan, classes: int, context: PrepareContext
+    ) -> None:
+        self.images, self.sets, self.plan, self.classes, self.context = images, sets, plan, classes, context
         if not images.fitting.any() or len(np.unique(images.labels[images.fitting])) < 2:
             raise InputError("probe: the training images that are left must be of at least two classes")
 
@@ -382,7 +391,7 @@ class _Search:
                 )
                 for inputs, own in zip(several, settings, strict=True)
             ]
-        recipe = dataclasses.replace(self.plan.recipe, seed=self.bench.seed)
+        recipe = dataclasses.replace(self.plan.recipe, seed=self.context.seed)
         pairs = [[(rate, decay) for rate, decay in own] for own in settings]
         return fit_by_steps(several, labels, self.classes, pairs, recipe)
 
@@ -391,9 +400,14 @@ class _Search:
 
     def _one(self, reads: Sequence[Read], rows: NDArray[np.bool_], like: Inputs | None = None) -> Inputs:
         return Inputs(
-            self.images.parts, reads, np.flatnonzero(rows), like=like, standardise=self.plan.standardise,
-            device=self.bench.device, memory=MEMORY // len(self.sets),
-        )  # fmt: skip
+            self.images.parts,
+            reads,
+            np.flatnonzero(rows),
+            like=like,
+            standardise=self.plan.standardise,
+            device=self.context.device,
+            memory=MEMORY // len(self.sets),
+        )
 
     def _labels(self, rows: NDArray[np.bool_]) -> Tensor:
         return torch.from_numpy(self.images.labels[rows])

@@ -1,0 +1,173 @@
+"""Measuring on corrupted pictures: made in the worker processes, or read from files of ImageNet-C."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import torch
+
+from ipvit.data.corrupted import Corruption, OwnCorruption, frost_pictures
+from ipvit.data.dataset import Dataset
+from ipvit.data.imagenet_c import CLEAN, ImageNetC
+from ipvit.errors import InputError, did_you_mean
+from ipvit.experiments.base import Batch, ExampleImage, Measurement, Records
+from ipvit.experiments.corruptions.experiment import (
+    ALEXNET,
+    COPY,
+    FILES,
+    HERE,
+    HERE_JPEG,
+    CorruptionCondition,
+    Corruptions,
+    FileCondition,
+)
+from ipvit.experiments.scoring import classify
+from ipvit.models.labels import imagenet_classes
+from ipvit.models.model import Model
+from ipvit.own_code import OWN_FILE
+from ipvit.perturb.corruptions import SEVERITIES
+from ipvit.perturb.pixels import as_bytes, as_floats
+from ipvit.preprocessing import View
+
+
+def bound(experiment: Corruptions, models: Sequence[Model], data: Dataset) -> Measurement:
+    """Return what measures corruptions on some data.
+
+    Raises:
+        InputError: the normaliser is not among the models, the frost folder cannot be used, or the files of ImageNet-C
+            lack what is asked for.
+    """
+    _check_normaliser(experiment.normaliser, [model.name for model in models])
+    pictures = frost_pictures(experiment.frost)
+    if isinstance(data, ImageNetC):
+        return FileMeasurement(experiment, data)
+    return CorruptionMeasurement(experiment, pictures)
+
+
+def _check_normaliser(normaliser: str, names: Sequence[str]) -> None:
+    if normaliser.lower() != ALEXNET.lower() and normaliser not in names:
+        raise InputError(
+            f"corruptions: the normaliser {normaliser!r} is not one of the models; give alexnet or one of "
+            f"{', '.join(names)}.{did_you_mean(normaliser, ['alexnet', *names])}"
+        )
+
+
+class CorruptionMeasurement(Measurement):
+    """Corruptions that the worker processes make of each picture.
+
+    Args:
+        experiment: the parameters.
+        pictures: what tells the frost pictures apart, see :func:`ipvit.data.corrupted.frost_pictures`.
+    """
+
+    def __init__(self, experiment: Corruptions, pictures: str) -> None:
+        self.experiment = experiment
+        self._pictures = pictures
+        self._corruptions = _by_name(experiment)
+
+    def conditions(self, model: Model) -> Sequence[CorruptionCondition]:
+        """Return the clean image, then corruption x severity."""
+        made = HERE_JPEG if self.experiment.jpeg else HERE
+        corrupted = [
+            CorruptionCondition(name, severity, made, self._pictures if name == "frost" else "")
+            for name in self._corruptions
+            for severity in self.experiment.severities
+        ]
+        return [CorruptionCondition(CLEAN, 0, "", ""), *corrupted]
+
+    def image_transform(self, condition: CorruptionCondition) -> Corruption | OwnCorruption | None:
+        """Return the corruption of a condition; None for the clean image."""
+        if condition.corruption == CLEAN:
+            return None
+        return dataclasses.replace(self._corruptions[condition.corruption], severity=condition.severity)
+
+    def measure(self, model: Model, batch: Batch) -> Iterator[Records]:
+        """Classify the pictures that the workers corrupted."""
+        for condition in batch.conditions:
+            yield Records(condition, _columns(model, batch))
+
+    def examples(self, model: Model, batch: Batch) -> Iterator[ExampleImage]:
+        """Yield the first image under every corruption at a middle severity."""
+        yield ExampleImage("clean", batch.images[0])
+        pixels = as_bytes(batch.images[0]).cpu()
+        severity = self.experiment.severities[len(self.experiment.severities) // 2]
+        for name, corruption in self._corruptions.items():
+            made = dataclasses.replace(corruption, severity=severity)(pixels, batch.ids[0], batch.seed)
+            yield ExampleImage(f"{name.replace('_', ' ')}, severity {severity}", as_floats(made))
+
+
+def _by_name(experiment: Corruptions) -> Mapping[str, Corruption | OwnCorruption]:
+    """Return every corruption by its name in tables, at severity 1."""
+    found: dict[str, Corruption | OwnCorruption] = {}
+    for name in experiment.corruptions:
+        if OWN_FILE in name:
+            own = OwnCorruption.at(name, 1, experiment.jpeg)
+            found[own.name] = own
+        else:
+            found[name] = Corruption(name, 1, experiment.jpeg, experiment.frost if name == "frost" else None)
+    return found
+
+
+class FileMeasurement(Measurement):
+    """Pictures that are corrupted already: the files of an ImageNet-C folder.
+
+    Raises:
+        InputError: the folder lacks a corruption or severity that is asked for.
+    """
+
+    def __init__(self, experiment: Corruptions, data: ImageNetC) -> None:
+        _check_cells(experiment, data)
+        self.experiment = experiment
+        self._names = np.array([*data.corruptions, CLEAN])  # clean photos have -1, the last
+        self._made = FILES if data.published else COPY
+
+    def view(self, model: Model) -> View:
+        """Return the whole picture at the model's input size: the files are cropped already."""
+        return dataclasses.replace(model.preprocessing.view, crop_pct=1.0, crop_mode="squash")
+
+    def conditions(self, model: Model) -> Sequence[FileCondition]:
+        """Return a single condition: the files as they are."""
+        return [FileCondition(self._made)]
+
+    def applicable_images(self, condition: FileCondition, data: Dataset) -> np.ndarray:
+        """Return the files of the corruptions and severities that are asked for, and the clean photos."""
+        wanted = np.isin(self._names[data.fields["corruption"]], self.experiment.corruptions)
+        severity = data.fields["severity"]
+        return (wanted & np.isin(severity, self.experiment.severities)) | (severity == 0)
+
+    def measure(self, model: Model, batch: Batch) -> Iterator[Records]:
+        """Classify the files, and name their corruption."""
+        names = self._names[batch.fields["corruption"]]
+        for condition in batch.conditions:
+            yield Records(condition, _columns(model, batch) | {"corruption": names})
+
+    def examples(self, model: Model, batch: Batch) -> Iterator[ExampleImage]:
+        """Yield the first image."""
+        name = str(self._names[batch.fields["corruption"][0]]).replace("_", " ")
+        yield ExampleImage(f"{name}, severity {batch.fields['severity'][0]}", batch.images[0])
+
+
+def _check_cells(experiment: Corruptions, data: ImageNetC) -> None:
+    names = {name for name, _ in data.cells}
+    missing = [name for name in experiment.corruptions if name not in names]
+    for name in experiment.corruptions:
+        if name in names:
+            missing += [f"{name}/{level}" for level in experiment.severities if (name, level) not in data.cells]
+    if missing:
+        there = [name for name in data.corruptions if name in names]
+        levels = [str(level) for level in SEVERITIES if all((name, level) in data.cells for name in there)]
+        raise InputError(
+            f"{data.name} has no images of {', '.join(missing)}; ask for what is there: --corruptions "
+            f"{' '.join(there)}" + (f" --severities {' '.join(levels)}" if levels else "")
+        )
+
+
+def _columns(model: Model, batch: Batch) -> dict[str, torch.Tensor | np.ndarray]:
+    """Return the columns of a record: the answer, and whether the network answers ImageNet's thousand classes.
+
+    The published errors of AlexNet are for those alone.
+    """
+    imagenet = model.classes is not None and set(model.classes) == set(imagenet_classes())
+    return {**classify(model, batch.images, batch.labels), "imagenet": np.full(len(batch), imagenet)}

@@ -1,0 +1,234 @@
+"""Measuring linear heads on the tokens of blocks."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ipvit.data.dataset import Dataset
+from ipvit.data.labels import map_classes
+from ipvit.data.transfer import SETS
+from ipvit.data.transfer import protocol as published_splits
+from ipvit.errors import InputError
+from ipvit.experiments.base import Batch, BindContext, Measurement, PrepareContext, Records
+from ipvit.experiments.probe.experiment import OWN, DataSource, Probe, ProbeCondition
+from ipvit.experiments.probe.fit import FitPlan, FittedHead, Fitter, HeadKind, ReadSet
+from ipvit.experiments.scoring import score_logits
+from ipvit.features.linear_heads import Recipe
+from ipvit.features.store import FEATURES
+from ipvit.files import user_path
+from ipvit.models.model import Model
+from ipvit.models.reads import Read, blocks_of, own_token
+
+RATES = {"sgd": (0.01, 0.1, 1.0), "adamw": (1e-4, 1e-3, 1e-2)}
+DECAYS = {"sgd": (0.0, 1e-4), "adamw": (0.0, 0.05)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """Heads by the key of their condition, and the network's outputs for the classes of the training data."""
+
+    heads: dict[str, FittedHead]
+    own_outputs: Tensor | None
+
+
+class ProbeMeasurement(Measurement):
+    """Linear probes in one run, with the data that heads are fitted on and chosen by.
+
+    Attributes:
+        experiment: the parameters.
+        train: the training data, or None: only the networks' own heads are measured.
+        val: the validation data, or None: a share of the training data chooses, or nothing is chosen.
+
+    Raises:
+        InputError: the data cannot be used, a model has no such block, or no head at all.
+    """
+
+    def __init__(self, experiment: Probe, models: Sequence[Model], context: BindContext) -> None:
+        self.experiment = experiment
+        self.train = self._open(experiment.train, context)
+        self.val = self._open_val(context)
+        for model in models:
+            self._check(model)
+
+    def _open(self, source: DataSource, context: BindContext, split: str | None = None) -> Dataset | None:
+        if not isinstance(source, str | Path):
+            return source
+        if not source:
+            return None
+        root = {"root": self.experiment.train_root} if self.experiment.train_root else {}
+        return context.open_data(source, split=split or self.experiment.train_split, **root)
+
+    def _open_val(self, context: BindContext) -> Dataset | None:
+        source = self.experiment.val
+        if self.experiment.protocol == "authors":
+            return None
+        if source:
+            published = isinstance(source, str) and source.partition(":")[0] in SETS
+            # of other data, the split "validation" is the part on which results are reported
+            return self._open(source, context, "val" if published else "validation")
+        name = "" if self.train is None else self.train.name
+        splits = published_splits(name)
+        return None if splits is None or splits[0] != name else self._open(splits[1], context)
+
+    def _check(self, model: Model) -> None:
+        count = model.adapter.n_blocks
+        wrong = [block for block in self.experiment.blocks if not -count <= block < count]
+        if wrong:
+            raise InputError(f"probe: {model.name} has blocks 0 to {count - 1} (or -1 for the last), not {wrong[0]}")
+        if self.train is not None and self.train.classes is None:
+            raise InputError(f"probe: the training data {self.train.name} has no classes")
+        fitted = any(kind != OWN for kind in self.experiment.heads)
+        if self.train is not None and fitted and not self._fitted_sets(model):
+            raise InputError(f"probe: {model.name} has no {' and no '.join(self.experiment.tokens)} token")
+        if not self.conditions(model):
+            raise InputError(
+                f"probe: {model.name} has no head of its own that reads its tokens as classes of the data; "
+                "give train, the data to fit heads on"
+            )
+
+    def classes(self, model: Model) -> Sequence[str] | None:
+        """Return the classes of the training data, which the heads tell apart."""
+        return model.classes if self.train is None else self.train.classes
+
+    def conditions(self, model: Model) -> Sequence[ProbeCondition]:
+        """Return head x tokens x blocks."""
+        found = [self._condition(reads, OWN, "") for reads in self._own_sets(model)]
+        for plan in self._plans(model):
+            found += [self._condition(reads, plan.kind, plan.key) for reads in self._fitted_sets(model)]
+        return found
+
+    def _condition(self, reads: ReadSet, head: str, fit: str) -> ProbeCondition:
+        norm = self.experiment.norm
+        return ProbeCondition(head, reads.tokens, reads.span, reads.blocks[-1], len(reads.blocks), norm, fit)
+
+    def prepare(self, model: Model, context: PrepareContext) -> Prepared:
+        """Extract the features of the training data and fit the heads that are not in the run folder yet."""
+        outputs = self._own_outputs(model)
+        wanted = [(reads, plan) for plan in self._plans(model) for reads in self._fitted_sets(model)]
+        heads = []
+        if self.train is not None and wanted:
+            store = user_path(self.experiment.store) if self.experiment.store else context.folder / FEATURES
+            heads = Fitter(model, context, self.train, self.val, store).heads(wanted)
+        keys = [self._condition(reads, plan.kind, plan.key).key for reads, plan in wanted]
+        on_device = [FittedHead(head.probe.to(context.device), head.file) for head in heads]
+        where = None if outputs is None else torch.from_numpy(outputs).to(context.device)
+        return Prepared(dict(zip(keys, on_device, strict=True)), where)
+
+    def measure(self, model: Model, batch: Batch) -> Iterator[Records]:
+        """Put the tokens of one forward pass through every head."""
+        prepared: Prepared = batch.prepared
+        kind = _own_kind(model)
+        heads = {c.key: prepared.heads[c.key] for c in batch.conditions if c.head != OWN}
+        own = {condition.block for condition in batch.conditions if condition.head == OWN}
+        reads = [read for head in heads.values() for read in head.probe.reads]
+        tokens = model.tokens(batch.images, sorted({*blocks_of(reads), *own}), norm=self.experiment.norm)
+        for condition in batch.conditions:
+            if condition.head == OWN:
+                logits = model.classify(tokens[condition.block].vector(kind), kind)
+                columns = score_logits(logits, _translated(batch.labels, prepared.own_outputs))
+                yield Records(condition, columns | _remarks(len(batch), None))
+            else:
+                head = heads[condition.key]
+                yield Records(condition, score_logits(head.probe(tokens), batch.labels) | _remarks(len(batch), head))
+
+    def _plans(self, model: Model) -> list[FitPlan]:
+        if self.train is None:
+            return []
+        experiment = self.experiment
+        common: dict[str, Any] = {
+            "limit": experiment.train_limit,
+            "view": experiment.view(model),
+            "norm": experiment.norm,
+            "stored": experiment.features,
+            "train": self.train.fingerprint,
+            "val": "" if self.val is None else self.val.fingerprint,
+            "protocol": experiment.protocol,
+        }
+        if experiment.protocol == "authors":
+            recipe = Recipe("adamw", epochs=10, batch=256, schedule="constant", initial_deviation=0.02)
+            return [FitPlan("adamw", ((5e-4, 0.05),), recipe, standardise=False, share=0.0, refit=False, **common)]
+        share = experiment.validation if self.val is None else 0.0
+        common |= {"standardise": True, "share": share, "refit": experiment.refit}
+        kinds: list[HeadKind] = [kind for kind in experiment.heads if kind != OWN]
+        return [FitPlan(kind, self._settings(kind), self._recipe(kind), **common) for kind in kinds]
+
+    def _settings(self, kind: HeadKind) -> tuple[tuple[float, ...], ...]:
+        if kind == "lbfgs":
+            return tuple((penalty,) for penalty in sorted(self.experiment.penalties))
+        rates = self.experiment.learning_rates or RATES[kind]
+        decays = self.experiment.weight_decays or DECAYS[kind]
+        return tuple((rate, decay) for rate in sorted(rates) for decay in sorted(decays))
+
+    def _recipe(self, kind: HeadKind) -> Recipe | None:
+        return None if kind == "lbfgs" else Recipe(kind, epochs=self.experiment.epochs, batch=self.experiment.batch)
+
+    def _alone(self, model: Model) -> list[int]:
+        count = model.adapter.n_blocks
+        return sorted({block % count for block in self.experiment.blocks or range(count)} | {count - 1})
+
+    def _fitted_sets(self, model: Model) -> list[ReadSet]:
+        count = model.adapter.n_blocks
+        groups = [[block] for block in self._alone(model)]
+        for text in self.experiment.last:
+            n = count if text == "all" else min(int(text), count)
+            groups.append(list(range(count - n, count)))
+        both = "class+last_patch" if self.experiment.protocol == "authors" else "class+patch"
+        kinds = [both if tokens == "class+patch" else tokens for tokens in self.experiment.tokens]
+        sets = [ReadSet.of(model, group, tokens) for tokens in kinds for group in groups]
+        return list(dict.fromkeys(one for one in sets if one is not None))
+
+    def _own_sets(self, model: Model) -> list[ReadSet]:
+        """Return every block of a transformer, whose tokens the head fits; the last block of other networks."""
+        kind = _own_kind(model)
+        if OWN not in self.experiment.heads or "logits" not in model.capabilities or not kind:
+            return []
+        if self.train is not None and self._own_outputs(model) is None:
+            return []
+        last = model.adapter.n_blocks - 1
+        uniform = bool(model.adapter.prefix) or "attention" in model.capabilities
+        return [ReadSet((block,), kind, (Read(block, kind),)) for block in (self._alone(model) if uniform else [last])]
+
+    def _own_outputs(self, model: Model) -> np.ndarray | None:
+        """Return the network's output for every class of the training data, or None where they are others."""
+        train = self.train
+        if train is None or train.classes is None or model.classes is None:
+            return None
+        try:
+            return map_classes(train.classes, train.aliases, model.classes, data_name=train.name, model_name=model.name)
+        except InputError:  # classes that the network was not made for: the fitted heads are what is asked for
+            return None
+
+
+def _own_kind(model: Model) -> str:
+    """Return the kind of token that the network's own head reads, or nothing."""
+    kinds = model.adapter.head_kinds
+    return next((kind for kind in (own_token(model), "pooled") if kind in kinds), "")
+
+
+def _translated(labels: Tensor, outputs: Tensor | None) -> Tensor:
+    return labels if outputs is None else torch.where(labels < 0, -1, outputs[labels.clamp(min=0)])
+
+
+def _remarks(n: int, head: FittedHead | None) -> dict[str, np.ndarray]:
+    """Return what is said of a head, the same in every row."""
+    fit = {} if head is None else head.probe.fit
+    settings = ", ".join(f"{name} {value:g}" for name, value in fit.get("settings", {}).items())
+    edges = ", ".join(f"{name} {end}" for name, end in fit.get("at_edge", {}).items())
+    nan = float("nan")
+    return {
+        "train_images": np.full(n, fit.get("train_images", 0), dtype=np.int32),
+        "validation": np.full(n, 100 * fit.get("validation", nan), dtype=np.float32),
+        "chosen": np.full(n, settings.replace("_", " ")),
+        "at_edge": np.full(n, edges.replace("_", " ")),
+        "steps": np.full(n, fit.get("steps", 0), dtype=np.int32),
+        "gradient": np.full(n, fit.get("gradient", nan), dtype=np.float32),
+        "converged": np.full(n, fit.get("converged", True)),
+        "file": np.full(n, "" if head is None else head.file),
+    }
