@@ -83,7 +83,7 @@ def run(
     share = Share.parse(shard) if shard else Share()
     settings = Settings(seed, limit, batch_size, workers, device, precision, backend, compile, strict, share)
     with launched() as team:
-        images = data if isinstance(data, Dataset) else team.in_turn(lambda: load_dataset(data))
+        images = team.in_turn(lambda: load_dataset(data))
         networks = team.in_turn(lambda: [load_model(m) if isinstance(m, str) else m for m in listed])
         study = Study.model_construct(
             models=[ModelEntry(name=model.name) for model in networks],

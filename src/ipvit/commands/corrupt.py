@@ -86,11 +86,11 @@ def corrupt(
 
 def _run(job: CorruptedCopy, out: Path, workers: int, limit: int | None, json: bool) -> int:
     from ipvit.data import corrupted_copy, corrupted_folder
-    from ipvit.data.subset import choose
+    from ipvit.data.subset import subset_indices
     from ipvit.engine.lock import FolderLock
 
     start = time.monotonic()
-    indices = choose(job.source, limit).tolist()
+    indices = subset_indices(job.source, limit).tolist()
     skipped: dict[int, str] = {}
     written = kept = 0
     job.identity()  # a frost folder that cannot be used is found before anything is made

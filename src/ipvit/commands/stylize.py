@@ -101,11 +101,11 @@ def stylize(
 
 def _run(job: Stylization, out: Path, workers: int, limit: int | None, json: bool) -> int:
     from ipvit.data import stylized, stylized_folder
-    from ipvit.data.subset import select
+    from ipvit.data.subset import subset_indices
     from ipvit.engine.lock import FolderLock
 
     start = time.monotonic()
-    indices = select(job.source.ids, limit).tolist()
+    indices = subset_indices(job.source, limit).tolist()
     skipped: dict[int, str] = {}
     out.mkdir(parents=True, exist_ok=True)
     with FolderLock(out):

@@ -2,37 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 from torch import Tensor
 
-from ipvit.data.dataset import Dataset, fingerprint
+from ipvit.data.dataset import BaseDataset, Dataset, fingerprint
 from ipvit.data.decode import apply_view, decode
 from ipvit.data.stylized import Paintings, Stylization, target_paths
 from ipvit.errors import InputError
 
 
-class _Copy:
+class _Copy(BaseDataset):
     """Same ids, labels and classes as the source; other pixels."""
 
     def __init__(self, source: Dataset, mark: str, *parts: object) -> None:
         self.name = f"{source.name} ({mark})"
-        self.ids: Sequence[str] = source.ids
+        self.ids = source.ids
         self.labels = source.labels
         self.classes = source.classes
         self.aliases = source.aliases
-        self.fields: Mapping[str, np.ndarray] = source.fields
-        self.has_masks = False
+        self.fields = dict(source.fields)
         self.fingerprint = fingerprint("restyled", source.fingerprint, *parts)
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def read_mask(self, index: int) -> Tensor:
-        """Raise: a copy has no masks of its own."""
-        raise ValueError(f"{self.name} has no masks")
 
 
 class Restyled(_Copy):

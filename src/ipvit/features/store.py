@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ipvit.data.dataset import Dataset
-from ipvit.data.decode import Decoder
 from ipvit.data.loader import read_chunks
 from ipvit.errors import InputError
 from ipvit.files import user_path, write_atomic
@@ -158,8 +157,7 @@ class FeatureStore:
         started = time.monotonic()
         try:
             chunks = [missing[start : start + batch_size] for start in range(0, len(missing), batch_size)]
-            decoder: Decoder = getattr(data, "decoder", "fast")
-            for chunk in read_chunks(data, chunks, [view], workers=workers, decoder=decoder):
+            for chunk in read_chunks(data, chunks, [view], workers=workers, decoder=data.decoder):
                 unreadable |= {data.ids[place]: reason for place, reason in chunk.unreadable}
                 if len(chunk.indices):
                     images = chunk.pixels[view].to(model.device).float().div_(255)

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ipvit.data.decode import Decoder
 from ipvit.data.labels import map_classes
 from ipvit.data.loader import read_chunks
 from ipvit.errors import InputError
@@ -167,9 +166,8 @@ class Patches:
         if self._images is None or self._images[0] != name:
             positions = training.positions()
             chunks = [positions[start : start + 64] for start in range(0, len(positions), 64)]
-            decoder: Decoder = getattr(data, "decoder", "fast")
             pixels, labels = [], []
-            for chunk in read_chunks(data, chunks, [view], workers=bench.workers, decoder=decoder):
+            for chunk in read_chunks(data, chunks, [view], workers=bench.workers, decoder=data.decoder):
                 bench.unreadable.update({data.ids[place]: reason for place, reason in chunk.unreadable})
                 if len(chunk.indices):
                     pixels.append(chunk.pixels[view])

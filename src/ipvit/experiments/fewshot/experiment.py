@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 
 from ipvit.analysis.data_names import data_set
 from ipvit.data.episodes import META_DATASET, Episode, EpisodeList, Sampler, episode_keys, rules
-from ipvit.data.subset import choose
+from ipvit.data.subset import subset_indices
 from ipvit.errors import InputError, did_you_mean
 from ipvit.experiments.base import Batch, Bench, Condition, Experiment, Records, Requirements
 from ipvit.experiments.fewshot import analysis as fewshot_tables
@@ -143,7 +143,7 @@ class FewShot(Experiment):
             close = did_you_mean(unknown[0], data.classes)
             raise InputError(f"fewshot: {data.name} has no class {unknown[0]!r} to draw from.{close}")
         wanted = [place for place, name in enumerate(data.classes) if not self.only or name in self.only]
-        rows = choose(data, limit)
+        rows = subset_indices(data, limit)
         rows = rows[np.isin(data.labels[rows], wanted)]
         self._samplers(data.labels[rows], data.name)
         return EpisodeList(data, rows, self.count)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ipvit.data.dataset import Dataset
 from ipvit.data.labels import map_classes
-from ipvit.data.subset import select
+from ipvit.data.subset import subset_indices
 from ipvit.data.transfer import in_common
 from ipvit.errors import InputError
 from ipvit.experiments.base import Bench
@@ -221,7 +221,7 @@ class Fitter:
         for number, data in enumerate([self.train] if self.val is None else [self.train, self.val]):
             found = store.extract(
                 self.model, data, reads, view=plan.view, norm=plan.norm, precision=self.bench.precision,
-                positions=select(data.ids, plan.limit) if number == 0 else None,
+                positions=subset_indices(data, plan.limit) if number == 0 else None,
                 batch_size=self.bench.batch_size, workers=self.bench.workers,
             )  # fmt: skip
             parts.append(found)

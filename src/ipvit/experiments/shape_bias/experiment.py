@@ -15,7 +15,7 @@ from ipvit.analysis import charts
 from ipvit.analysis.aggregate import varying
 from ipvit.analysis.category_chart import category_chart
 from ipvit.data import load_dataset
-from ipvit.data.subset import Subset, select
+from ipvit.data.subset import Subset, subset_indices
 from ipvit.errors import InputError
 from ipvit.experiments.base import Batch, Condition, ExampleImage, Experiment, Records, Requirements
 from ipvit.metrics.shape_bias import CueDecisions, shape_bias, shape_bias_by_category
@@ -81,7 +81,7 @@ class ShapeBias(Experiment):
         if self.stimuli is None:
             return data
         stimuli = load_dataset(self.stimuli)
-        return Subset(stimuli, select(stimuli.ids, limit))
+        return Subset(stimuli, subset_indices(stimuli, limit))
 
     def view(self, model: Model) -> View:
         """Return the whole picture scaled to the model's input: the benchmark's 224 pixels are neither cut nor scaled.
