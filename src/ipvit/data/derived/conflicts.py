@@ -12,12 +12,12 @@ import functools
 import numpy as np
 
 from ipvit.data.dataset import Dataset
-from ipvit.data.stylized import TRIES, Stylization
+from ipvit.data.derived.stylized import TRIES, Stylization
 from ipvit.errors import InputError
 from ipvit.perturb import seeding
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class CueConflict(Stylization):
     """Everything that determines a set of cue-conflict images; ``styles`` has the same classes as ``source``.
 
