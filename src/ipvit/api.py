@@ -14,6 +14,7 @@ from ipvit.engine.study import DataEntry, ExperimentEntry, ModelEntry, Study, st
 from ipvit.engine.sweep import Settings
 from ipvit.errors import InputError, shown
 from ipvit.experiments.base import Experiment
+from ipvit.files import LONGEST, path_component
 from ipvit.models.loading import load_model
 from ipvit.models.model import Model
 from ipvit.results import Run
@@ -79,7 +80,11 @@ def run(
             raise InputError(f"{name} must be at least {least}, not {value}")
     if not isinstance(seed, int) or not -(2**63) <= seed < 2**63:  # what a column of the records holds
         raise InputError(f"seed must be a whole number from {-(2**63)} to {2**63 - 1}, not {shown(seed)}")
-    folder = Path(out) if out is not None else Path("runs") / "-".join(experiment.name for experiment in chosen)
+    folder = (
+        Path(out)
+        if out is not None
+        else Path("runs") / path_component("-".join(experiment.name for experiment in chosen), most=LONGEST)
+    )
     share = Share.parse(shard) if shard else Share()
     settings = Settings(seed, limit, batch_size, workers, device, precision, backend, compile, strict, share)
     with launched() as team:

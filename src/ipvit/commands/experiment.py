@@ -14,6 +14,7 @@ from ipvit.commands.measure import measure
 from ipvit.commands.options import PROTOCOL, RunOptions, Subject
 from ipvit.experiments.base import Experiment
 from ipvit.experiments.registry import experiment_class, experiment_names
+from ipvit.files import path_component
 
 
 def command_for(name: str) -> Callable[..., int]:
@@ -23,7 +24,7 @@ def command_for(name: str) -> Callable[..., int]:
     def command(subject: Subject, options: RunOptions | None = None, **parameters: Any) -> int:
         options = options or RunOptions()
         keys = subject.study_keys() | {"experiments": [{"name": name, "parameters": parameters}]} | options.given()
-        return measure(keys, options, default_out=Path("runs") / kind.name)
+        return measure(keys, options, default_out=Path("runs") / path_component(kind.name))
 
     command.__doc__ = f"{kind.heading()}.\n\n{kind.question}"
     keyword = inspect.Parameter.KEYWORD_ONLY

@@ -14,10 +14,9 @@ from PIL import Image
 from pydantic import BaseModel, Field, ValidationError
 from torch import Tensor
 
-from ipvit.engine.store import safe_name
 from ipvit.engine.sweep import Pair
 from ipvit.experiments.base import Batch
-from ipvit.files import write_atomic
+from ipvit.files import path_component, write_atomic
 
 EXAMPLES = "examples"
 _CAPTIONS = "captions.json"
@@ -36,8 +35,8 @@ def save_examples(out: Path, pair: Pair, batch: Batch) -> None:
 
     Equal pictures, of several models or conditions, share a file.
     """
-    root = out / EXAMPLES / pair.experiment.name
-    listing = root / f"{safe_name(pair.model.name)}-{pair.model.digest[:8]}" / _CAPTIONS
+    root = out / EXAMPLES / path_component(pair.experiment.name)
+    listing = root / path_component(pair.model.name, mark=pair.model.digest[:8]) / _CAPTIONS
     made_with = _digest(f"{pair.experiment.version} {pair.experiment.model_dump_json()}".encode())
     earlier = _listing(listing)
     if earlier is not None and earlier.made_with == made_with:
@@ -58,7 +57,7 @@ def save_examples(out: Path, pair: Pair, batch: Batch) -> None:
 def read_examples(out: Path, experiment: str) -> dict[str, list[Picture]]:
     """Return an experiment's pictures by model."""
     found = {}
-    for listing in sorted((out / EXAMPLES / experiment).glob(f"*/{_CAPTIONS}")):
+    for listing in sorted((out / EXAMPLES / path_component(experiment)).glob(f"*/{_CAPTIONS}")):
         content = _listing(listing)
         if content is not None:
             files = [(entry.caption, listing.parents[1] / entry.file) for entry in content.pictures]

@@ -21,7 +21,7 @@ import torch
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from ipvit.errors import InputError
-from ipvit.files import write_atomic
+from ipvit.files import LONGEST, path_component, write_atomic
 from ipvit.terminal import Terminal
 
 try:
@@ -81,7 +81,7 @@ def fetch(url: str, *, sha256: str | None = None, timeout: float = TIMEOUT) -> P
 def cache_path(url: str) -> Path:
     """Return where the file of a URL is kept, and where to put it by hand."""
     folder = Path(torch.hub.get_dir()) / "checkpoints" / "ipvit" / hashlib.sha256(url.encode()).hexdigest()[:12]
-    return folder / (Path(unquote(urlparse(url).path)).name or "weights")
+    return folder / path_component(Path(unquote(urlparse(url).path)).name or "weights", plain=False, most=LONGEST)
 
 
 def stated_hash(url: str) -> str | None:

@@ -9,8 +9,9 @@ from typing import Any, Protocol
 import polars as pl
 
 from ipvit.experiments.base import Experiment
+from ipvit.files import LONGEST, path_component
 from ipvit.report import comparison
-from ipvit.report.figures import file_name, save_figure
+from ipvit.report.figures import save_figure
 from ipvit.report.findings import PLAIN, POINTS, Unit, findings, for_page, headline
 from ipvit.report.html import Section, write_report
 from ipvit.report.pictures import Album
@@ -81,9 +82,9 @@ def build_report(results: Results) -> Path:
 
 def _write_files(out: Path, tables: Mapping[str, pl.DataFrame], figures: Mapping[str, Any]) -> None:
     for name, table in tables.items():
-        write_table(table, out / "tables" / file_name(name))
+        write_table(table, out / "tables" / path_component(name, most=LONGEST))
     for name, figure in figures.items():
-        save_figure(figure, out / "figures" / file_name(name), ("svg", "pdf"))
+        save_figure(figure, out / "figures" / path_component(name, most=LONGEST), ("svg", "pdf"))
 
 
 def _section(

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ipvit.data.dataset import Dataset
 from ipvit.data.decode import apply_view
-from ipvit.data.derived.names import target_paths
+from ipvit.data.derived.names import class_folders, target_paths
 from ipvit.preprocessing import View
 
 
@@ -66,6 +66,11 @@ class DerivedCopy(ABC):
     sheet_title: ClassVar[str]
     on_sheet: ClassVar[int]
     """Number of images on the contact sheet."""
+
+    @functools.cached_property
+    def folders(self) -> list[str]:
+        """Folder of each class of the source."""
+        return class_folders(self.source)
 
     @functools.cached_property
     def targets(self) -> list[str]:

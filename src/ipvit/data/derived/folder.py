@@ -41,7 +41,7 @@ class CopyFolder:
         self.written = 0
         claim(out, job.manifest, job.identity())
         for folder in (out, *(out / name for name in job.versions)):
-            write_class_list(job.source, folder)  # each of them can be used as class folders by itself
+            write_class_list(job.source, job.folders, folder)  # each of them can be used as class folders by itself
         self._remove_left_overs()
         if job.lists_images:
             found = ((i, job.note(job.place(out, i, job.versions[0]))) for i in range(len(job.source)))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +18,7 @@ from ipvit.data.loader import read_chunks
 from ipvit.errors import InputError
 from ipvit.experiments.attack.patch_files import Card, Look, Patch, load_patch, save_patch
 from ipvit.experiments.base import Bench
+from ipvit.files import path_component
 from ipvit.models.model import Model
 from ipvit.perturb.patch import train_patch
 from ipvit.perturb.seeding import keys
@@ -222,8 +222,7 @@ def _listed(classes: Sequence[str]) -> str:
 
 
 def _place(model: Model, order: Order, key: str, folder: Path) -> Path:
-    name = re.sub(r"[^A-Za-z0-9._+-]+", "_", model.name).strip("._")[:60] or "model"
-    return folder / FOLDER / f"{name}-{model.digest[:8]}" / _name(order, key)
+    return folder / FOLDER / path_component(model.name, mark=model.digest[:8]) / _name(order, key)
 
 
 def _name(order: Order, key: str) -> str:

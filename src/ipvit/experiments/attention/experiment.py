@@ -20,6 +20,7 @@ from ipvit.errors import InputError
 from ipvit.experiments.base import Batch, Condition, ExampleImage, Experiment, Records, Requirements
 from ipvit.experiments.fields import Several
 from ipvit.experiments.grids import check_grid
+from ipvit.files import path_component
 from ipvit.metrics.attention import attention_distance
 from ipvit.models.model import Model
 from ipvit.perturb.patchdrop import n_dropped, patchdrop, random_keep
@@ -154,7 +155,7 @@ class Attention(Experiment):
         maps = _described(tables["attention-maps"]) if "attention-maps" in tables else None
         groups = [] if maps is None else maps.group_by(["model", "name", "seen"], maintain_order=True)
         for (model, name, seen), frame in groups:
-            figures[f"attention-{_slug(model)}-{name}"] = mosaic(
+            figures[f"attention-{path_component(str(model))}-{name}"] = mosaic(
                 [(f"block {row['block']}", f"{row['head']}", _map(row)) for row in frame.iter_rows(named=True)],
                 title=f"{model}: attention to the patches, {seen}",
                 row_title="",
@@ -249,7 +250,3 @@ def _described(table: pl.DataFrame) -> pl.DataFrame:
 
 def _map(row: dict[str, Any]) -> np.ndarray:
     return np.array(json.loads(row["map"])).reshape(row["rows"], -1)
-
-
-def _slug(name: object) -> str:
-    return "".join(c if c.isalnum() or c in "._+" else "-" for c in str(name)).strip("-")

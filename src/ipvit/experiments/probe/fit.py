@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +22,7 @@ from ipvit.errors import InputError
 from ipvit.experiments.base import Bench
 from ipvit.features.linear_heads import MEMORY, MOST_STEPS, Heads, Inputs, Recipe, fit_by_steps, fit_logistic
 from ipvit.features.store import Features, FeatureStore, StoredType
-from ipvit.files import user_path
+from ipvit.files import path_component, user_path
 from ipvit.models.model import Model
 from ipvit.models.probe import ProbeHead, read_probe, save_probe
 from ipvit.models.reads import Read, own_token
@@ -180,7 +179,7 @@ class Fitter:
         self.model, self.bench = model, bench
         self.train, self.val = train, val
         self.store = store
-        self.folder = bench.folder / PROBES / f"{_safe(model.name)}-{model.digest[:8]}"
+        self.folder = bench.folder / PROBES / path_component(model.name, mark=model.digest[:8])
         if train.classes is None:
             raise InputError(f"probe: the training data {train.name} has no classes")
         self.classes = train.classes
@@ -403,7 +402,3 @@ def held_out(ids: Sequence[str], labels: NDArray[np.int64], share: float) -> NDA
 
 def _digest(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _safe(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._+-]+", "_", name).strip("._")[:80] or "model"
