@@ -21,7 +21,7 @@ from torch.nn import functional as F
 import ipvit
 from ipvit.data.decode import apply_view
 from ipvit.data.labels import map_classes
-from ipvit.data.subset import select
+from ipvit.data.subset import subset_indices
 from ipvit.perturb.attack import clean_pass, is_right, pgd, random_starts
 from ipvit.perturb.seeding import keys
 
@@ -72,7 +72,7 @@ def load(model: ipvit.Model, name: str, n: int) -> tuple[Tensor, Tensor, Tensor]
     """Return images, labels and random starts."""
     data = ipvit.load_dataset(name)
     outputs = map_classes(data.classes or (), data.aliases, model.classes, data_name=data.name, model_name=model.name)
-    chosen = select(data.ids, n)
+    chosen = subset_indices(data, n)
     images = torch.stack([apply_view(data.read(int(i)), model.preprocessing.view) for i in chosen]).float() / 255
     starts = random_starts(keys([data.ids[int(i)] for i in chosen], "benchmark"), tuple(images.shape[1:]))
     return images, torch.from_numpy(outputs[data.labels[chosen]]), starts

@@ -23,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import ipvit
 from ipvit.core.run_config import RunConfig
 from ipvit.data.decode import apply_view
-from ipvit.data.subset import select
+from ipvit.data.subset import subset_indices
 from ipvit.engine.device import keeping_memory, numerics
 from ipvit.engine.preparation import placed
 from ipvit.models.openvino_model import with_backend
@@ -65,7 +65,7 @@ class Files(TorchDataset):
 
     def __init__(self, model: ipvit.Model, arguments: argparse.Namespace) -> None:
         self.data = ipvit.load_dataset(arguments.data)
-        self.chosen = select(self.data.ids, arguments.images)
+        self.chosen = subset_indices(self.data, arguments.images)
         self.view = model.preprocessing.view
         self.batch, self.workers = arguments.batch, arguments.workers
 

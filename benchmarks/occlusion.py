@@ -37,6 +37,7 @@ from common import (
 )
 
 import ipvit
+from ipvit.files import path_component
 from ipvit.perturb import n_dropped
 
 LEVELS = tuple(k / 10 for k in range(10))
@@ -71,7 +72,7 @@ def measure(name: str, arguments: argparse.Namespace, folder: Path) -> None:
     files = Files(model, arguments)
     calls = 1 + 9 * arguments.runs
     experiment = ipvit.Occlusion(levels=LEVELS, runs=arguments.runs)
-    out = folder / name.replace("/", "-").replace(":", "-")
+    out = folder / path_component(name)
 
     def alone(ours: Taken, backend: str, precision: str) -> str:
         pure = pure_forward(model, files, calls, backend, precision)

@@ -33,7 +33,7 @@ from PIL import Image
 
 import ipvit
 from ipvit.data.decode import apply_view
-from ipvit.data.subset import select
+from ipvit.data.subset import subset_indices
 from ipvit.models.adapters.taps import changed
 
 THRESHOLD = 0.9
@@ -102,7 +102,7 @@ def main() -> None:
     with working_folder(arguments) as folder:
         arguments.data = given or made_up(folder / "made-up", arguments.images)
         data = ipvit.load_dataset(arguments.data)
-        chosen = select(data.ids, arguments.images)
+        chosen = subset_indices(data, arguments.images)
         print(f"{len(chosen)} images of {model.image_size[0]} pixels, {torch.get_num_threads()} threads")
         ours, _ = timed_run(ipvit.Segment(), model, arguments, folder / "run", **settings_of(arguments))
         baseline = authors_procedure(model, data, chosen)

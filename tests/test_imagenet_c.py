@@ -14,8 +14,8 @@ from PIL import Image
 import ipvit
 from conftest import complaint, full_disk, kill_while_it_writes, tiny_model, write_images
 from ipvit.cli import main
-from ipvit.data.corrupted_copy import is_whole
 from ipvit.data.decode import apply_view
+from ipvit.data.derived.corrupted import is_whole
 from ipvit.data.imagenet_c import ImageNetC
 from ipvit.errors import InputError
 from ipvit.perturb import keys
@@ -360,9 +360,9 @@ def test_wrong_input_is_one_line_and_exit_code_2(here, capsys, more, words):
 
 
 def test_a_full_disk_ends_the_run_with_its_reason(here, capsys, monkeypatch):
-    from ipvit.data import corrupted_copy
+    from ipvit.data.derived import writer
 
-    monkeypatch.setattr(corrupted_copy, "write_atomic", full_disk)
+    monkeypatch.setattr(writer, "write_atomic", full_disk)
     assert corrupted("out", "--workers", "1") == 1
     assert "No space left on device" in complaint(capsys)
 

@@ -33,6 +33,7 @@ missing = 3
 
 STARS = """
 import numpy as np
+import torch
 import ipvit
 
 def make():
@@ -40,6 +41,27 @@ def make():
 
 def wrong():
     return [1, 2, 3]
+
+class Rows(ipvit.BaseDataset):
+    labels = [0, 1, 1]
+    classes = ("a", "b")
+    bright = 9
+
+    def read(self, index):
+        return torch.full((3, 8, 8), self.bright * index, dtype=torch.uint8)
+
+class Many(Rows):
+    labels = [0] * 257
+
+class Unlabelled(ipvit.BaseDataset):
+    def read(self, index):
+        raise NotImplementedError
+
+class Unread(ipvit.BaseDataset):
+    labels = [0]
+
+def twice():
+    return Rows(ids=["x", "x", "y"])
 """
 
 
@@ -162,11 +184,52 @@ def test_a_data_set_is_made_by_a_function_of_yours(folder):
         ("stars.py:nothing", "has no function 'nothing'"),
         ("stars.py:wrong", r"returned list, which is no ipvit.data.Dataset: it lacks name, ids"),
         ("nowhere.py:make", "no file 'nowhere.py'"),
+        ("stars.py:Unlabelled", "returned Unlabelled, which is no ipvit.data.Dataset: it lacks ids, labels$"),
+        ("stars.py:Unread", "abstract method '?read"),
+        ("stars.py:twice", "3 labels and 2 different ids for 3 images"),
     ],
 )
 def test_what_is_no_data_set_is_refused_in_one_line(folder, name, words):
     with pytest.raises(InputError, match=words):
         ipvit.load_dataset(name)
+
+
+def test_a_class_that_reads_and_states_its_labels_is_a_data_set(folder):
+    data = ipvit.load_dataset("stars.py:Rows")
+    assert data.name == "Rows" and list(data.ids) == ["00000000", "00000001", "00000002"] and len(data) == 3
+    assert (data.aliases, dict(data.fields), data.has_masks, data.void, data.sequential) == (
+        None,
+        {},
+        False,
+        None,
+        False,
+    )
+    assert data.decoder == "fast" and data.choose(2) is None and ipvit.load_dataset(data) is data
+    with pytest.raises(InputError, match="Rows has no foreground masks"):
+        data.read_mask(0)
+    model = ipvit.wrap(nn.Sequential(nn.Flatten(), nn.Linear(192, 2)), size=8, classes=("a", "b"), name="net")
+    run = ipvit.run(ipvit.Accuracy(), models=model, data=data, out="rows", workers=0, progress=False)
+    assert run.records("accuracy").height == 3
+
+
+def test_the_default_fingerprint_changes_with_pixels_labels_and_ids_and_is_for_small_sets(folder):
+    kind = type(ipvit.load_dataset("stars.py:Rows"))
+    first = kind().fingerprint
+    brighter = kind()
+    brighter.bright = 10
+    others = [kind(labels=[0, 1, 0]), kind(ids=["x", "y", "z"]), kind(classes=["a", "c"]), kind("other"), brighter]
+    assert kind().fingerprint == first
+    assert len({first, *(data.fingerprint for data in others)}) == 6
+    many = ipvit.load_dataset("stars.py:Many")
+    with pytest.raises(InputError, match="Many has 257 images and no fingerprint: set self.fingerprint"):
+        _ = many.fingerprint
+    many.fingerprint = "stated"
+    assert many.fingerprint == "stated"
+
+
+def test_what_python_is_given_as_data_is_told_what_it_lacks():
+    with pytest.raises(InputError, match="the data is of type dict, which is no .*: it lacks name, ids"):
+        ipvit.run(ipvit.Accuracy(), models="demo:deit_micro", data={}, out="never")  # pyright: ignore[reportArgumentType]
 
 
 # --- attention of the image in a corner ----------------------------------------------------------------------------

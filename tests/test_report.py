@@ -14,11 +14,11 @@ from rich.console import Console
 
 from ipvit.analysis import charts
 from ipvit.core.manifest import Manifest
+from ipvit.files import path_component
 from ipvit.report import (
     Example,
     Gallery,
     Section,
-    file_name,
     inline_svg,
     save_figure,
     terminal_tables,
@@ -315,8 +315,8 @@ def test_a_terminal_of_eighty_columns_shows_every_value_on_one_line(n_models):
 
 
 @pytest.mark.parametrize("name", ["a/b", "../../etc", "model:x@y", "...", "résumé"])
-def test_any_name_becomes_a_file_name(name):
-    assert re.fullmatch(r"[A-Za-z0-9_+][A-Za-z0-9._+-]*", file_name(name))
+def test_any_name_becomes_a_path_component(name):
+    assert re.fullmatch(r"[A-Za-z0-9_+][A-Za-z0-9._+-]*", path_component(name))
 
 
 def test_latex_has_levels_side_by_side_and_escapes_names():

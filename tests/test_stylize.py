@@ -14,8 +14,8 @@ from PIL import Image
 import ipvit
 from conftest import complaint, full_disk, kill_while_it_writes, write_images
 from ipvit.cli import main
+from ipvit.data.derived.names import target_paths
 from ipvit.data.folder import FolderDataset
-from ipvit.data.stylized import target_paths
 from ipvit.data.textures import KINDS, Textures
 from ipvit.data.trifeature import Trifeature
 from ipvit.models.style import AdaINTransfer, MagentaTransfer
@@ -326,7 +326,7 @@ def test_unreadable_images_are_listed_and_unreadable_paintings_passed_over(here,
 
 def test_images_that_would_share_a_name_keep_their_suffix(here):
     (here / "images" / "c0" / "000.png").write_bytes((here / "images" / "c0" / "001.png").read_bytes())
-    paths = target_paths(FolderDataset(here / "images"))
+    paths = target_paths(FolderDataset(here / "images"), ".png")
     assert len(set(paths)) == 10 and {"c0/000.jpg.png", "c0/000.png.png", "c0/001.png"} <= set(paths)
 
 
@@ -380,9 +380,9 @@ def test_nothing_readable_is_a_failure(here, capsys):
 
 
 def test_a_full_disk_ends_the_run_with_its_reason(here, capsys, monkeypatch):
-    from ipvit.data import stylized
+    from ipvit.data.derived import writer
 
-    monkeypatch.setattr(stylized, "write_atomic", full_disk)
+    monkeypatch.setattr(writer, "write_atomic", full_disk)
     assert stylize("out", "--workers", "1") == 1
     assert "No space left on device" in complaint(capsys)
 

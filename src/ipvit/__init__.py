@@ -26,6 +26,7 @@ _WHERE = {
     "Model": "ipvit.models.model",
     "wrap": "ipvit.models.model",
     "load_dataset": "ipvit.data",
+    "BaseDataset": "ipvit.data.dataset",
     "MemoryDataset": "ipvit.data.dataset",
     "Experiment": "ipvit.experiments.base",
     "Measurement": "ipvit.experiments.base",
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
     from ipvit.analysis.columns import Column
     from ipvit.api import run
     from ipvit.data import load_dataset
-    from ipvit.data.dataset import MemoryDataset
+    from ipvit.data.dataset import BaseDataset, MemoryDataset
     from ipvit.errors import InputError
     from ipvit.experiments.accuracy.experiment import Accuracy
     from ipvit.experiments.attack.experiment import Attack

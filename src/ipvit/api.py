@@ -15,6 +15,7 @@ from ipvit.engine.study import DataEntry, ExperimentEntry, ModelEntry, Study, st
 from ipvit.errors import InputError
 from ipvit.experiments.base import BindContext, Experiment
 from ipvit.faults import validated
+from ipvit.files import LONGEST, path_component
 from ipvit.models.loading import load_model
 from ipvit.models.model import Model
 from ipvit.results import Run
@@ -93,10 +94,11 @@ def run(
             "flush_seconds": flush_seconds,
         },
     )
-    whole = Path(out) if out is not None else Path("runs") / "-".join(experiment.name for experiment in chosen)
+    names = "-".join(experiment.name for experiment in chosen)
+    whole = Path(out) if out is not None else Path("runs") / path_component(names, most=LONGEST)
     folder, known = shard_folder(whole, config.share)
     with launched() as team:
-        images = data if isinstance(data, Dataset) else team.in_turn(lambda: load_dataset(data))
+        images = team.in_turn(lambda: load_dataset(data))
         networks = team.in_turn(lambda: [load_model(m) if isinstance(m, str) else m for m in listed])
         text = study_text(
             [ModelEntry(name=model.name) for model in networks],

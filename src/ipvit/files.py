@@ -1,10 +1,12 @@
-"""Paths that a user gives, and writing files whole or not at all."""
+"""Paths that a user gives, names of files and folders, and writing files whole or not at all."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
+import re
 import secrets
 import sys
 import time
@@ -16,6 +18,19 @@ _PASSING = frozenset({errno.EBUSY, errno.ESTALE, errno.EAGAIN, errno.EINTR, errn
 """Why a rename on a network drive may fail now and succeed a moment later."""
 
 _WAITS = (0.05, 0.2, 0.5)
+
+LONGEST = 233
+"""Bytes of a name beside which there is room for that of a temporary file: file systems take 255."""
+
+_NOT_PLAIN = re.compile(r"[^A-Za-z0-9._+-]+")
+_NOT_A_FILE = re.compile(
+    r'[\x00-\x1f<>:"/\\|?*\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]+'
+)
+"""What some file system takes in no name, and what is not seen or turns the direction of reading."""
+
+_PORTS = (f"{port}{number}" for port in ("COM", "LPT") for number in "0123456789¹²³")
+_DEVICES = frozenset(["CON", "PRN", "AUX", "NUL", "CLOCK$", "CONIN$", "CONOUT$", *_PORTS])
+"""Names that stand for something else than a file on Windows, whatever suffix they have."""
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -97,3 +112,55 @@ def user_path(text: str | Path) -> Path:
     except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: ~nobody; ValueError: a NUL in the name
         raise InputError(f"{shown(str(text))} is no path: {getattr(error, 'strerror', None) or error}") from None
     return path
+
+
+def path_component(name: str, *, mark: str = "", suffix: str = "", plain: bool = True, most: int = 80) -> str:
+    """Return a name of anything as the name of one file or folder, on any file system.
+
+    A name that can be one stays as it is, unless it starts with a dot, which hides files. In any other, what cannot
+    stand there becomes ``_``, it is cut to ``most``, and eight digits of a digest of the name follow, so that no two
+    names become equal.
+
+    Args:
+        name: of a class, an image, a model, a data set, an experiment, a figure.
+        mark: what tells equal names apart, for example digits of a network's digest; it then follows every name, in
+            place of our digest.
+        suffix: of the file, with its dot.
+        plain: allow letters from a to z, digits and ``._+-`` only; False, for the names of a user's own files and
+            classes, allows every script and spaces.
+        most: bytes of the result; with ``mark`` of the name before it.
+
+    >>> path_component("deit_small"), path_component("../x"), path_component("hf-hub:a/b", mark="2d14873e")
+    ('deit_small', 'x-d6b96a97', 'hf-hub_a_b-2d14873e')
+    """
+    if not mark and _is_component(name + suffix, plain, most):
+        return name + suffix
+    tail = "-" + (_NOT_PLAIN.sub("_", mark) or hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8])
+    room = most if mark else most - len((tail + suffix).encode())
+    body = (_NOT_PLAIN if plain else _NOT_A_FILE).sub("_", name).strip("._" if mark else "._- ")
+    body = body.encode()[:room].decode(errors="ignore") or "unnamed"
+    made = body + tail + suffix
+    return f"_{made}" if _is_device(made) else made
+
+
+def path_parts(path: str) -> list[str]:
+    """Return an image's id, or the path of a member of an archive, as names of folders and a file, at least one.
+
+    ``\\`` divides folders as ``/`` does; ``.``, ``..`` and empty parts, which lead nowhere or up, are left out. Each of
+    the others becomes a name of a user's own by :func:`path_component`.
+
+    >>> path_parts("../n01440764/red fox.png")
+    ['n01440764', 'red fox.png']
+    """
+    parts = [part for part in path.replace("\\", "/").split("/") if part not in ("", ".", "..")]
+    return [path_component(part, plain=False, most=LONGEST) for part in parts or [path]]
+
+
+def _is_component(name: str, plain: bool, most: int) -> bool:
+    unfit = not name or name.startswith(".") or name.endswith((".", " "))
+    strange = (_NOT_PLAIN if plain else _NOT_A_FILE).search(name)
+    return not (unfit or strange or _is_device(name) or len(name.encode()) > most)
+
+
+def _is_device(name: str) -> bool:
+    return name.partition(".")[0].rstrip(" ").upper() in _DEVICES

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ipvit.errors import InputError
 from ipvit.files import user_path
-from ipvit.terminal import Terminal
+from ipvit.preprocessing import View
+from ipvit.terminal import Terminal, print_json, progress
 
 if TYPE_CHECKING:
     from ipvit.data.dataset import Dataset
+    from ipvit.data.derived.copy import DerivedCopy
 
 
 def check_folders(source: str, out: Path) -> None:
@@ -47,16 +50,79 @@ def open_source(name: str, size: int) -> Dataset:
     return trifeature.parse(name, size) if name.startswith("demo:") else load_dataset(name)
 
 
-def cores() -> int:
-    """Return how many processes can work at once."""
+def square(size: int, shorter: int) -> View:
+    """Return how an image becomes a square of ``size`` pixels, its shortest side being ``shorter`` before the crop."""
+    # half a pixel, so that rounding down gives the wanted side again
+    return View((size, size), crop_pct=size / (shorter + 0.5), interpolation="bilinear")
+
+
+def make(
+    job: DerivedCopy, out: Path, verb: str, *, workers: int | None, limit: int | None, quiet: bool
+) -> dict[str, Any]:
+    """Make a copy, or continue; return what was done.
+
+    Args:
+        job: what is made.
+        out: the folder.
+        verb: for the progress bar.
+        workers: processes that work at once; None for one a core.
+        limit: how many images of the source; None for all.
+        quiet: show no progress bar.
+    """
+    from ipvit.data.derived.folder import CopyFolder
+    from ipvit.data.subset import subset_indices
+    from ipvit.engine.lock import FolderLock
+
+    start = time.monotonic()
+    indices = subset_indices(job.source, limit).tolist()
+    job.check()
+    out.mkdir(parents=True, exist_ok=True)
+    with FolderLock(out):
+        folder = CopyFolder(job, out)
+        missing = [index for index in indices if index not in folder.there]
+        kept = len(indices) - len(missing)
+        with progress(verb, len(missing), shown=not quiet) as advance:
+            for there in folder.fill(missing, _cores() if workers is None else workers):
+                kept += there
+                advance()
+        manifest, sheet = folder.finish()
+    return {
+        "out": str(out),
+        "made": folder.written,
+        "kept": kept,
+        "images": len(indices) - len(folder.skipped),
+        "skipped": manifest["skipped"],
+        "settings": manifest["settings"],
+        "manifest": str(out / job.manifest),
+        "contact_sheet": None if sheet is None else str(sheet),
+        "seconds": round(time.monotonic() - start, 1),
+    }
+
+
+def tell(summary: dict[str, Any], json: bool, *lines: str) -> int:
+    """Print what was done, as lines or as JSON, and which images could not be read; return the exit code."""
+    _warn_of_skipped(summary["skipped"], summary["manifest"])
+    if json:
+        print_json(summary)
+    else:
+        console = Terminal(soft_wrap=True, highlight=False)
+        for line in lines:
+            console.print(line)
+        if summary["contact_sheet"]:
+            console.print(f"to look at: {summary['contact_sheet']}")
+    return 0 if summary["images"] else 1
+
+
+def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def warn_of_skipped(skipped: list[dict[str, str]], manifest: str) -> None:
-    """Say on standard error which images could not be read."""
+def _warn_of_skipped(skipped: list[dict[str, str]], manifest: str) -> None:
     if skipped:
         Terminal(stderr=True).print(
             f"ipvit: warning: {len(skipped)} unreadable images left out, for example {skipped[0]['image']!r} "
             f"({skipped[0]['reason']}); all are in {manifest}",
-            style="yellow", highlight=False, soft_wrap=True,
-        )  # fmt: skip
+            style="yellow",
+            highlight=False,
+            soft_wrap=True,
+        )

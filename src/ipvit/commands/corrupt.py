@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import Parameter
 
 from ipvit.commands import copies
 from ipvit.commands.options import Flag
 from ipvit.errors import InputError, did_you_mean
-from ipvit.preprocessing import View
-from ipvit.terminal import Terminal, print_json, progress
-
-if TYPE_CHECKING:
-    from ipvit.data.corrupted_copy import CorruptedCopy
 
 _Several = Parameter(consume_multiple=True, negative="")
 
@@ -61,7 +55,7 @@ def corrupt(
     seed
         Everything random follows from it.
     limit
-        Use that many images.
+        Use that many randomly chosen images, always the same ones.
     json
         Print a summary as JSON on standard output, nothing else.
     """
@@ -69,72 +63,20 @@ def corrupt(
     _check(severities, quality)
     copies.check_numbers(size, 8, shorter, workers, limit)
     copies.check_folders(source, out)
-    from ipvit.data.corrupted_copy import CorruptedCopy
+    from ipvit.data.derived.corrupted import CorruptedCopy
 
     job = CorruptedCopy(
         source=copies.open_source(source, shorter),
-        # half a pixel, so that rounding down gives the wanted side again
-        view=View((size, size), crop_pct=size / (shorter + 0.5), interpolation="bilinear"),
+        view=copies.square(size, shorter),
         corruptions=_names(corruptions),
         severities=tuple(sorted(set(severities))),
         quality=quality,
         frost=frost,
         seed=seed,
     )
-    return _run(job, out, workers if workers is not None else copies.cores(), limit, json)
-
-
-def _run(job: CorruptedCopy, out: Path, workers: int, limit: int | None, json: bool) -> int:
-    from ipvit.data import corrupted_copy, corrupted_folder
-    from ipvit.data.subset import choose
-    from ipvit.engine.lock import FolderLock
-
-    start = time.monotonic()
-    indices = choose(job.source, limit).tolist()
-    skipped: dict[int, str] = {}
-    written = kept = 0
-    job.identity()  # a frost folder that cannot be used is found before anything is made
-    out.mkdir(parents=True, exist_ok=True)
-    with FolderLock(out):
-        corrupted_folder.prepare(job, out)
-        corrupted_folder.write_manifest(job, out, skipped, whole=False)
-        with progress("corrupting", len(indices), shown=not json) as advance:
-            for made in corrupted_copy.make(job, out, indices, workers):
-                if made.reason is not None:
-                    skipped[made.index] = made.reason
-                written, kept = written + made.written, kept + made.kept
-                advance()
-        manifest = corrupted_folder.write_manifest(job, out, skipped, whole=True)
-        there = [index for index in indices if index not in skipped]
-        sheet = corrupted_folder.write_contact_sheet(job, out, there)
-    summary = {
-        "out": str(out),
-        "made": written,
-        "kept": kept,
-        "images": len(there),
-        "skipped": manifest["skipped"],
-        "settings": manifest["settings"],
-        "manifest": str(out / corrupted_folder.MANIFEST),
-        "contact_sheet": None if sheet is None else str(sheet),
-        "seconds": round(time.monotonic() - start, 1),
-    }
-    _tell(summary, json)
-    return 0 if there else 1
-
-
-def _tell(summary: dict, json: bool) -> None:
-    copies.warn_of_skipped(summary["skipped"], summary["manifest"])
-    if json:
-        print_json(summary)
-        return
-    console = Terminal(soft_wrap=True, highlight=False)
-    console.print(
-        f"{summary['made']:,} files made, {summary['kept']:,} were there, of {summary['images']:,} images: "
-        f"{summary['out']}"
-    )
-    console.print(f"to measure on: ipvit corruptions --data imagenet-c:{summary['out']} --model ...")
-    if summary["contact_sheet"]:
-        console.print(f"to look at: {summary['contact_sheet']}")
+    summary = copies.make(job, out, "corrupting", workers=workers, limit=limit, quiet=json)
+    made = "{made:,} files made, {kept:,} were there, of {images:,} images: {out}".format(**summary)
+    return copies.tell(summary, json, made, f"to measure on: ipvit corruptions --data imagenet-c:{out} --model ...")
 
 
 def _check(severities: tuple[int, ...], quality: int) -> None:

@@ -12,6 +12,7 @@ from cyclopts import App, Parameter
 from ipvit.commands.measure import measure
 from ipvit.commands.options import PROTOCOL, RunOptions, Subject, plain_type
 from ipvit.experiments.registry import experiment_class, experiment_names
+from ipvit.files import path_component
 
 if TYPE_CHECKING:
     from ipvit.experiments.base import Experiment
@@ -26,7 +27,7 @@ def command_for(name: str) -> Callable[..., int]:
 
         options = options or RunOptions()
         study = make_study(subject.study_keys() | {"experiments": [{"name": name, "parameters": parameters}]})
-        return measure(study, options, default_out=Path("runs") / kind.name)
+        return measure(study, options, default_out=Path("runs") / path_component(kind.name))
 
     command.__doc__ = f"{kind.heading()}.\n\n{kind.question}"
     keyword = inspect.Parameter.KEYWORD_ONLY

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ipvit.commands import copies
 from ipvit.commands.options import Flag
 from ipvit.errors import InputError, did_you_mean
-from ipvit.preprocessing import View
-from ipvit.terminal import Terminal, print_json, progress
 
 if TYPE_CHECKING:
     from ipvit.data.dataset import Dataset
-    from ipvit.data.stylized import Stylization, Transfer
+    from ipvit.data.derived.stylized import Transfer
 
 Method = Literal["statistics", "magenta", "adain"]
 
@@ -73,7 +70,7 @@ def stylize(
     seed
         Everything random follows from it.
     limit
-        Use that many images.
+        Use that many randomly chosen images, always the same ones.
     json
         Print a summary as JSON on standard output, nothing else.
     """
@@ -83,8 +80,8 @@ def stylize(
     _check(alpha, coarse)
     copies.check_numbers(size, 32, shorter, workers, limit)
     copies.check_folders(source, out)
-    from ipvit.data.conflicts import CueConflict
-    from ipvit.data.stylized import Stylization
+    from ipvit.data.derived.conflicts import CueConflict
+    from ipvit.data.derived.stylized import Stylization
 
     images = copies.open_source(source, shorter)
     paintings = images if cue_conflict and style is None else _open_styles(style or "demo:textures", shorter)
@@ -92,60 +89,11 @@ def stylize(
         source=images,
         styles=paintings,
         transfer=_transfer(method, alpha, coarse, encoder, decoder, device),
-        # half a pixel, so that rounding down gives the wanted side again
-        view=View((size, size), crop_pct=size / (shorter + 0.5), interpolation="bilinear"),
+        view=copies.square(size, shorter),
         seed=seed,
     )
-    return _run(job, out, workers if workers is not None else copies.cores(), limit, json)
-
-
-def _run(job: Stylization, out: Path, workers: int, limit: int | None, json: bool) -> int:
-    from ipvit.data import stylized, stylized_folder
-    from ipvit.data.subset import select
-    from ipvit.engine.lock import FolderLock
-
-    start = time.monotonic()
-    indices = select(job.source.ids, limit).tolist()
-    skipped: dict[int, str] = {}
-    out.mkdir(parents=True, exist_ok=True)
-    with FolderLock(out):
-        stylized_folder.prepare(job, out)
-        styles = stylized_folder.already_there(job, out)
-        stylized_folder.write_manifest(job, out, styles, skipped, whole=False)
-        missing = [index for index in indices if index not in styles]
-        kept = len(indices) - len(missing)
-        with progress("stylising", len(missing), shown=not json) as advance:
-            for made in stylized.make(job, out, missing, workers):
-                if made.style is None:
-                    skipped[made.index] = made.reason or "unreadable"
-                else:
-                    styles[made.index] = made.style
-                advance()
-        manifest = stylized_folder.write_manifest(job, out, styles, skipped, whole=True)
-        sheet = stylized_folder.write_contact_sheet(job, out, styles)
-    summary = {
-        "out": str(out),
-        "made": len(missing) - len(skipped),
-        "kept": kept,
-        "skipped": manifest["skipped"],
-        "settings": manifest["settings"],
-        "manifest": str(out / stylized_folder.MANIFEST),
-        "contact_sheet": None if sheet is None else str(sheet),
-        "seconds": round(time.monotonic() - start, 1),
-    }
-    _tell(summary, json)
-    return 0 if summary["made"] + kept else 1
-
-
-def _tell(summary: dict, json: bool) -> None:
-    copies.warn_of_skipped(summary["skipped"], summary["manifest"])
-    if json:
-        print_json(summary)
-        return
-    console = Terminal(soft_wrap=True, highlight=False)
-    console.print(f"{summary['made']:,} images made, {summary['kept']:,} were there: {summary['out']}")
-    if summary["contact_sheet"]:
-        console.print(f"to look at: {summary['contact_sheet']}")
+    summary = copies.make(job, out, "stylising", workers=workers, limit=limit, quiet=json)
+    return copies.tell(summary, json, "{made:,} images made, {kept:,} were there: {out}".format(**summary))
 
 
 def _check(alpha: float, texture_scale: float) -> None:
@@ -171,7 +119,7 @@ def _transfer(
     if method != "adain" and (encoder or decoder):
         raise InputError(f"--encoder and --decoder are for --method adain, not {method}")
     if method == "statistics":
-        from ipvit.data.stylized import StatisticsTransfer
+        from ipvit.data.derived.stylized import StatisticsTransfer
 
         return StatisticsTransfer(alpha, texture_scale)
     from ipvit.engine.device import pick_device

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import get_args
+from typing import cast, get_args
 
-from ipvit.data.dataset import Dataset, Decoder, MemoryDataset, UnreadableImage
+from ipvit.data.dataset import BaseDataset, Dataset, Decoder, MemoryDataset, UnreadableImage, lacking
 from ipvit.errors import InputError, did_you_mean
 from ipvit.files import user_path
 from ipvit.own_code import OWN_FILE, import_own, users_code
 
-__all__ = ["Dataset", "MemoryDataset", "UnreadableImage", "load_dataset"]
+__all__ = ["BaseDataset", "Dataset", "MemoryDataset", "UnreadableImage", "load_dataset"]
 
 DEMO = "demo:"
 
 
 def load_dataset(
-    name: str | Path,
+    name: str | Path | Dataset,
     *,
     root: str | Path | None = None,
     split: str = "validation",
@@ -30,8 +30,9 @@ def load_dataset(
         name: a folder of class folders, a tar file of class folders, ``demo:trifeature`` (the procedural set, see
             :mod:`ipvit.data.trifeature`), ``cue-conflict:PATH``, ``voc2012:PATH``, ``masks:IMAGES,MASKS``,
             ``imagenet-c:PATH``, a published set with its split (``cub:PATH/train``, see :mod:`ipvit.data.transfer`),
-            ``path/to/file.py:factory`` for a function of yours that returns a :class:`Dataset`, or anything
-            ``timm.data.create_dataset`` takes (``torch/cifar10``, ``hfds/owner/name``).
+            ``path/to/file.py:NAME`` for a subclass of :class:`BaseDataset` of yours or a function that returns a
+            data set, or anything ``timm.data.create_dataset`` takes (``torch/cifar10``, ``hfds/owner/name``). A data
+            set stays itself.
         root: where timm's data sets lie on disk.
         split: for timm's data sets, VOC 2012 and published sets.
         decoder: ``fast`` (torchvision) or ``pil`` (Pillow, as timm reads), for images in folders.
@@ -43,6 +44,8 @@ def load_dataset(
     """
     if decoder not in get_args(Decoder):
         raise InputError(f"unknown decoder {decoder!r}; known: {', '.join(get_args(Decoder))}")
+    if not isinstance(name, str | Path):
+        return _whole(name, "the data is of type")
     text = str(name)
     if text.startswith(DEMO):
         from ipvit.data import trifeature
@@ -84,15 +87,27 @@ def load_dataset(
 
 
 def _own(text: str) -> Dataset:
-    """Call a factory in the user's own file."""
+    """Call a class or function in the user's own file."""
     factory = import_own(text)
     with users_code(text):
         made = factory()
-    if not isinstance(made, Dataset):
-        wanted = [*Dataset.__annotations__, "__len__", "read", "read_mask"]
-        lacking = ", ".join(name for name in wanted if not hasattr(made, name))
-        raise InputError(f"{text} returned {type(made).__name__}, which is no ipvit.data.Dataset: it lacks {lacking}")
-    return made
+    return _whole(made, f"{text} returned")
+
+
+def _whole(data: object, what: str) -> Dataset:
+    """Return an object that is a data set, or say what it lacks to be one."""
+    if missing := lacking(data):
+        advice = "" if isinstance(data, BaseDataset) else "; ipvit.BaseDataset has defaults for most of it"
+        raise InputError(
+            f"{what} {type(data).__name__}, which is no ipvit.data.Dataset: it lacks {', '.join(missing)}{advice}"
+        )
+    data = cast("Dataset", data)
+    if not len(data.ids) == len(set(data.ids)) == len(data.labels):
+        raise InputError(
+            f"{what} {type(data).__name__} with {len(data.labels)} labels and {len(set(data.ids))} different ids for "
+            f"{len(data)} images; every image needs a label and an id of its own"
+        )
+    return data
 
 
 def _cue_conflict(place: str, split: str, decoder: Decoder) -> Dataset:

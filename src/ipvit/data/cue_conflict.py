@@ -8,7 +8,6 @@ another resize and crop makes the numbers others (texture-vs-shape, issue 26).
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -48,12 +47,12 @@ class CueConflictDataset(FolderDataset):
         self.name = f"{PREFIX}{root}"
         folders = {path.rpartition("/")[0] for path in self.ids}
         cues = [self._cues(path, folders) for path in self.ids]
-        self.classes: tuple[str, ...] | None = tuple(sorted({name for pair in cues for name in pair}))
-        self.aliases: tuple[str, ...] | None = None
+        self.classes = tuple(sorted({name for pair in cues for name in pair}))
+        self.aliases = None
         position = {name: number for number, name in enumerate(self.classes)}
         shape, texture = (np.array([position[pair[cue]] for pair in cues], dtype=np.int64) for cue in (0, 1))
         self.labels = shape
-        self.fields: Mapping[str, np.ndarray] = {"shape": shape, "texture": texture, "conflict": shape != texture}
+        self.fields = {"shape": shape, "texture": texture, "conflict": shape != texture}
         self.fingerprint = fingerprint("cue-conflict", self.fingerprint, shape, texture, list(self.classes))
 
     def _cues(self, path: str, folders: set[str]) -> tuple[str, str]:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import types
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 import numpy as np
+
+from ipvit.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Decoder = Literal["fast", "pil"]
 """What reads image files: torchvision where it can, or Pillow alone."""
+
+ALL_READ = 256
+"""Images of the largest data set whose fingerprint may be made from all of its pixels."""
 
 
 class UnreadableImage(Exception):
@@ -21,7 +29,7 @@ class UnreadableImage(Exception):
 
 @runtime_checkable
 class Dataset(Protocol):
-    """Pictures with labels, in a fixed order.
+    """Pictures with labels, in a fixed order; :class:`BaseDataset` has defaults for most of it.
 
     Attributes:
         name: what the user asked for, for tables and messages.
@@ -32,8 +40,9 @@ class Dataset(Protocol):
         fields: further columns per image, for example the texture label of a cue-conflict image.
         fingerprint: digest of what determines the images and labels.
         has_masks: whether :meth:`read_mask` works.
-
-    A data set whose masks have pixels that count for nothing says so with a further attribute ``void``: their number.
+        void: number of the pixels of masks that count for nothing, or None.
+        decoder: how the images are resized, see :mod:`ipvit.data.decode`.
+        sequential: whether the images can only be read from the front to the back, by one process.
     """
 
     name: str
@@ -44,11 +53,15 @@ class Dataset(Protocol):
     fields: Mapping[str, np.ndarray]
     fingerprint: str
     has_masks: bool
+    void: int | None
+    decoder: Decoder
+    sequential: bool
 
     def __len__(self) -> int:
         """Return the number of images."""
         ...
 
+    @abstractmethod
     def read(self, index: int) -> Tensor:
         """Decode one image: ``(3, H, W)`` uint8, its own size; raises :class:`UnreadableImage`."""
         ...
@@ -59,6 +72,94 @@ class Dataset(Protocol):
         0 is background; other numbers tell objects apart. Of two, the first numbers classes, the second instances.
         """
         ...
+
+    def choose(self, limit: int) -> np.ndarray | None:
+        """Return the positions of the images that a run of ``limit`` images uses, or None for a choice by the ids."""
+        ...
+
+
+class BaseDataset(Dataset):
+    """A data set with a default for all but the pictures: a subclass writes :meth:`read` and states its labels.
+
+    What the images are is stated as attributes of the class, set in a constructor, or given to this one. See
+    :class:`Dataset` for what each attribute means. Defaults: no ``classes``, ``aliases``, ``fields``, masks and
+    ``void`` pixels; ``decoder`` is ``fast``; the images can be read in any order; a limited run chooses by the ids.
+
+    The default ``fingerprint`` is made from name, ids, labels, classes, fields and all pixels, which notices every
+    change. It is for at most 256 images: a larger data set, or one that is ``sequential``, states its own, from what
+    determines its images (:func:`fingerprint`).
+
+    Args:
+        name: for tables and messages; the name of the class by default.
+        labels: ``(N,)`` integers; -1 for an image without class.
+        classes: names of the classes.
+        ids: one unique name per image; ``00000000``, ``00000001``, ... by default.
+    """
+
+    classes = None
+    aliases = None
+    fields: Mapping[str, np.ndarray] = types.MappingProxyType({})
+    has_masks = False
+    void = None
+    decoder = "fast"
+    sequential = False
+
+    def __init__(
+        self,
+        name: str | None = None,
+        labels: Sequence[int] | np.ndarray | None = None,
+        classes: Sequence[str] | None = None,
+        *,
+        ids: Sequence[str] | None = None,
+    ) -> None:
+        self.name = name or getattr(self, "name", type(self).__name__)
+        if labels is not None:
+            self.labels = np.asarray(labels, dtype=np.int64)
+        if classes is not None:
+            self.classes = tuple(classes)
+        if ids is not None:
+            self.ids = list(ids)
+        elif not hasattr(self, "ids") and hasattr(self, "labels"):
+            self.ids = [f"{i:08d}" for i in range(len(self.labels))]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def read_mask(self, index: int) -> Tensor:
+        """Raise InputError: there are no masks."""
+        raise InputError(f"{self.name} has no foreground masks")
+
+    def choose(self, limit: int) -> np.ndarray | None:
+        """Return None: the ids choose. To override where a photo has several versions, which belong together."""
+        return None
+
+    if not TYPE_CHECKING:  # an attribute like the others: a subclass may set it
+
+        @functools.cached_property
+        def fingerprint(self) -> str:
+            """Digest of everything, pixels included; raises InputError where that would be too much to read."""
+            if len(self) > ALL_READ or self.sequential:
+                raise InputError(
+                    f"{self.name} has {len(self):,} images and no fingerprint: set self.fingerprint = "
+                    "ipvit.data.dataset.fingerprint(...) of what determines its images"
+                )
+            columns = [part for name in sorted(self.fields) for part in (name, np.asarray(self.fields[name]))]
+            about = [type(self).__qualname__, self.name, list(self.ids), np.asarray(self.labels, np.int64)]
+            return fingerprint(*about, list(self.classes or ()), *columns, *map(self._pixels, range(len(self))))
+
+    def _pixels(self, index: int) -> object:
+        try:
+            return np.ascontiguousarray(self.read(index).numpy())
+        except UnreadableImage as error:
+            return str(error)
+
+
+def lacking(data: object) -> list[str]:
+    """Return the attributes and methods of a :class:`Dataset` that an object does not have."""
+    if isinstance(data, BaseDataset):
+        return [name for name in ("name", "ids", "labels") if not hasattr(data, name)]
+    wanted = (*Dataset.__annotations__, "__len__", "read", "read_mask", "choose")
+    return [name for name in wanted if not hasattr(data, name)]
 
 
 def fingerprint(*parts: object) -> str:
@@ -76,7 +177,7 @@ def fingerprint(*parts: object) -> str:
     return digest.hexdigest()[:32]
 
 
-class MemoryDataset:
+class MemoryDataset(BaseDataset):
     """Images held in memory: for tests, notebooks and small sets.
 
     Args:
@@ -120,8 +221,7 @@ class MemoryDataset:
         if len(set(self.ids)) != n or len(self.labels) != n:
             raise ValueError(f"{n} images need {n} labels and {n} different ids")
         self.classes = None if classes is None else tuple(classes)
-        self.aliases: tuple[str, ...] | None = None
-        self.fields: Mapping[str, np.ndarray] = dict(fields or {})
+        self.fields = dict(fields or {})
         self.has_masks = masks is not None
         self.fingerprint = fingerprint(
             "memory",
@@ -131,15 +231,10 @@ class MemoryDataset:
             None if self._masks is None else self._masks.numpy(),
         )
 
-    def __len__(self) -> int:
-        return len(self._images)
-
     def read(self, index: int) -> Tensor:
         """Return image ``index``, ``(3, H, W)`` uint8."""
         return self._images[index]
 
     def read_mask(self, index: int) -> Tensor:
         """Return the mask of image ``index``, ``(H, W)`` uint8."""
-        if self._masks is None:
-            raise ValueError(f"{self.name} has no masks")
-        return self._masks[index]
+        return super().read_mask(index) if self._masks is None else self._masks[index]

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ipvit.core.digests import digest_of
-from ipvit.data.dataset import Dataset
-from ipvit.errors import InputError
+from ipvit.data.dataset import BaseDataset, Dataset
 from ipvit.perturb.seeding import generator, keys
 
 if TYPE_CHECKING:
@@ -183,7 +182,7 @@ class Sampler:
         )
 
 
-class EpisodeList:
+class EpisodeList(BaseDataset):
     """Numbered episodes of a data set, as something to be measured one by one; their pictures are blank.
 
     An episode's id holds a digest of the images that it may be drawn from.
@@ -198,33 +197,21 @@ class EpisodeList:
         rows: as given.
     """
 
-    has_masks = False
-    classes: tuple[str, ...] | None = None
-    aliases: tuple[str, ...] | None = None
-
     def __init__(self, images: Dataset, rows: Rows, count: int) -> None:
         self.images = images
         self.rows = rows
         self.name = images.name
         content = "\0".join(str(images.ids[row]) for row in rows.tolist())
         digest = digest_of(content.encode("utf-8", "surrogatepass"), 12)
-        self.ids: Sequence[str] = [f"{digest}/{number:05d}" for number in range(count)]
+        self.ids = [f"{digest}/{number:05d}" for number in range(count)]
         self.labels = np.full(count, -1, np.int64)
-        self.fields: Mapping[str, np.ndarray] = {}
         self.fingerprint = images.fingerprint
-
-    def __len__(self) -> int:
-        return len(self.ids)
 
     def read(self, index: int) -> Tensor:
         """Return a blank pixel, ``(3, 1, 1)`` uint8."""
         import torch
 
         return torch.zeros(3, 1, 1, dtype=torch.uint8)
-
-    def read_mask(self, index: int) -> Tensor:
-        """Raise: episodes have no masks."""
-        raise InputError(f"the episodes of {self.name} have no foreground masks")
 
 
 def episode_keys(ids: Sequence[str], seed: int, kind: str) -> NDArray[np.uint64]:

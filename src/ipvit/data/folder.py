@@ -5,20 +5,19 @@ from __future__ import annotations
 import os
 import tarfile
 import zlib
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
-from ipvit.data.dataset import Decoder, UnreadableImage, fingerprint
+from ipvit.data.dataset import BaseDataset, Decoder, UnreadableImage, fingerprint
 from ipvit.data.decode import decode
 from ipvit.data.image_files import CLASS_LIST, IMAGE_SUFFIXES, SAMPLE, checksum, class_names, image_files, readable
 from ipvit.errors import InputError
 from ipvit.files import user_path
 
 
-class FolderDataset:
+class FolderDataset(BaseDataset):
     """A folder of class folders, in sorted order.
 
     The class of an image is the first folder of its path below the root; images that lie in the root itself have no
@@ -34,31 +33,25 @@ class FolderDataset:
         InputError: there is no such folder, it holds no image, or ``classes.txt`` does not fit it.
     """
 
-    has_masks = False
-
     def __init__(self, root: str | Path, decoder: Decoder = "fast") -> None:
         self.root = user_path(root)
-        self.decoder: Decoder = decoder
+        self.decoder = decoder
         self.name = str(root)
         files = self._files()
         if not files:
             known = ", ".join(sorted(IMAGE_SUFFIXES))
             raise InputError(f"{str(root)!r} holds no image files ({known})")
         self._paths = [path for path, _ in files]
-        self.ids: Sequence[str] = [readable(path) for path in self._paths]
+        self.ids = [readable(path) for path in self._paths]
         folders = [path.split("/", 1)[0] if "/" in path else None for path in self.ids]
         self.classes, self.aliases = class_names(self._listing(), {name for name in folders if name is not None})
         position = {name: i for i, name in enumerate(self.classes or ())}
         self.labels = np.array([-1 if name is None else position[name] for name in folders], dtype=np.int64)
-        self.fields: Mapping[str, np.ndarray] = {}
         sizes = np.array([size for _, size in files], dtype=np.int64)
         samples = [self._sample(index, int(size)) for index, size in enumerate(sizes)]
         self.fingerprint = fingerprint(
             "folder", self.ids, sizes, samples, self.labels, list(self.classes or ()), decoder
         )
-
-    def __len__(self) -> int:
-        return len(self.ids)
 
     def read(self, index: int) -> Tensor:
         """Decode image ``index``: ``(3, H, W)`` uint8."""
@@ -67,10 +60,6 @@ class FolderDataset:
         except OSError as error:
             raise UnreadableImage(error.strerror or str(error)) from None
         return decode(data, self.decoder)
-
-    def read_mask(self, index: int) -> Tensor:
-        """Raise: class folders have no masks."""
-        raise InputError(f"{self.name} has no foreground masks")
 
     def _files(self) -> list[tuple[str, int]]:
         if not self.root.is_dir():

@@ -7,13 +7,13 @@ after it (ImageNet-100-C, Tiny-ImageNet-C) and what ``ipvit corrupt`` writes.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
-from ipvit.data.dataset import Decoder, UnreadableImage, fingerprint
+from ipvit.data.dataset import BaseDataset, Decoder, UnreadableImage, fingerprint
 from ipvit.data.decode import apply_view, decode
 from ipvit.data.image_files import CLASS_LIST, checksum, class_names, image_files, readable
 from ipvit.data.subset import select
@@ -32,7 +32,7 @@ _MOST_OPENED = 20_000
 """Files whose content counts for the fingerprint; of all others the size does. (The published set has 4.75 million.)"""
 
 
-class ImageNetC:
+class ImageNetC(BaseDataset):
     """Corrupted photos in folders; see :class:`ipvit.data.dataset.Dataset` for the attributes.
 
     Args:
@@ -52,11 +52,9 @@ class ImageNetC:
         InputError: the folder holds no corruption, or the clean photos are not those of the corrupted ones.
     """
 
-    has_masks = False
-
     def __init__(self, place: str | Path, decoder: Decoder = "fast") -> None:
         self.name = f"{PREFIX}{place}"
-        self.decoder: Decoder = decoder
+        self.decoder = decoder
         self.root, clean = _folders(str(place))
         found = _corruption_folders(self.root)
         if not found:
@@ -83,7 +81,7 @@ class ImageNetC:
         paths = [path for files in listed for path, _ in files]
         self._paths: Sequence[str] = paths
         self._cell = np.repeat(np.arange(len(listed), dtype=np.int16), [len(files) for files in listed])
-        self.ids: Sequence[str] = _Ids(self._places, self._cell, self._photo, self._photos)
+        self.ids = _Ids(self._places, self._cell, self._photo, self._photos)
         folders = [photo.split("/", 1)[0] if "/" in photo else "" for photo in self._photos]
         self.classes, self.aliases = class_names(self.root / CLASS_LIST, set(folders) - {""})
         position = {name: i for i, name in enumerate(self.classes or ())}
@@ -91,7 +89,7 @@ class ImageNetC:
         codes = {name: i for i, name in enumerate(self.corruptions)}
         corruption = np.array([codes.get(name, -1) for name, _, _ in self._places], dtype=np.int8)
         severity = np.array([severity for _, severity, _ in self._places], dtype=np.int8)
-        self.fields: Mapping[str, np.ndarray] = {
+        self.fields = {
             "corruption": corruption[self._cell],
             "severity": severity[self._cell],
         }
@@ -122,11 +120,7 @@ class ImageNetC:
         clean = self._places[self._cell[index]][0] == CLEAN
         return apply_view(picture, self.view, self.decoder) if clean else picture
 
-    def read_mask(self, index: int) -> Tensor:
-        """Raise: there are no masks."""
-        raise InputError(f"{self.name} has no foreground masks")
-
-    def choose(self, limit: int | None) -> np.ndarray:
+    def choose(self, limit: int) -> np.ndarray:
         """Return the positions of all files of ``limit`` photos; see :func:`ipvit.data.subset.select`."""
         return np.flatnonzero(np.isin(self._photo, select(self._photos, limit)))
 

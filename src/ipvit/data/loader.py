@@ -155,7 +155,7 @@ class _ChunkReader(IterableDataset[Chunk]):
     def _read_mask(self, index: int) -> Tensor:
         numbers = self.data.read_mask(index).to(torch.uint8)
         numbers = numbers.unsqueeze(0) if numbers.dim() == 2 else numbers
-        void = getattr(self.data, "void", None)
+        void = self.data.void
         if void is None:
             return numbers.clamp(max=VOID - 1)  # a mask of 0 and 255 is all background and foreground
         return numbers.masked_fill(numbers == void, VOID)
@@ -192,7 +192,7 @@ def read_chunks(
         through_pipes: hand pictures over without shared memory, a little slower; see :func:`shared_memory_lacking`.
     """
     reader = _ChunkReader(data, chunks, list(dict.fromkeys(views)), masks, decoder, altered, seed, through_pipes)
-    most = 1 if getattr(data, "sequential", False) else len(chunks)  # a stream is read from the front by one process
+    most = 1 if data.sequential else len(chunks)  # a stream is read from the front by one process
     workers = min(workers, most, len(chunks))
     loader = DataLoader(
         reader,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ipvit.data.dataset import UnreadableImage, fingerprint
+from ipvit.data.dataset import BaseDataset, UnreadableImage, fingerprint
 from ipvit.errors import InputError
 
 
-class StreamDataset:
+class StreamDataset(BaseDataset):
     """A stream of images and integer labels, read once from front to back by one process.
 
     An image's id is its place in the stream. Its label is known once it has been read. See
@@ -30,9 +30,7 @@ class StreamDataset:
         InputError: the stream does not say how many images it has.
     """
 
-    has_masks = False
     sequential = True
-    aliases: tuple[str, ...] | None = None
 
     def __init__(self, name: str, source: Any, split: str, classes: tuple[str, ...] | None) -> None:
         reader: Any = getattr(source, "reader", None)
@@ -45,14 +43,10 @@ class StreamDataset:
         self._source = source
         self._items: Iterator[tuple[Image.Image, int]] = iter(())
         self._next = n + 1  # before the first read there is nothing to go on from
-        self.ids: Sequence[str] = [f"{i:08d}" for i in range(n)]
+        self.ids = [f"{i:08d}" for i in range(n)]
         self.labels = np.full(n, -1, dtype=np.int64)
         self.classes = classes
-        self.fields: Mapping[str, np.ndarray] = {}
         self.fingerprint = fingerprint("stream", name, split, n, list(classes or ()))
-
-    def __len__(self) -> int:
-        return len(self.ids)
 
     def read(self, index: int) -> Tensor:
         """Decode image ``index``, ``(3, H, W)`` uint8, and learn its label; going back starts the stream again."""
@@ -65,7 +59,3 @@ class StreamDataset:
                 return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
         self._next = len(self) + 1
         raise UnreadableImage("the stream ended before its stated number of images")
-
-    def read_mask(self, index: int) -> Tensor:
-        """Raise: streams have no masks."""
-        raise InputError(f"{self.name} has no foreground masks")

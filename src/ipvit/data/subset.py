@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ipvit.data.dataset import Dataset
+from ipvit.data.dataset import BaseDataset, Dataset
 from ipvit.perturb.seeding import keys
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def choose(data: Dataset, limit: int | None) -> np.ndarray:
-    """Return the positions of the images of a data set that a limited run uses, in their order.
+def subset_indices(data: Dataset, limit: int | None) -> np.ndarray:
+    """Return the positions of the images that ``--limit`` stands for, in their order; all where ``limit`` is None.
 
-    A data set with several versions of each photo has a method ``choose`` that counts photos.
+    These are ``limit`` randomly chosen images, always the same ones, see :func:`select`. Where the data has several
+    versions of each photo, ``limit`` counts photos, and all versions of a photo are among them.
     """
-    own = getattr(data, "choose", None)
-    return select(data.ids, limit) if own is None else own(limit)
+    own = None if limit is None else data.choose(limit)
+    return select(data.ids, limit) if own is None else own
 
 
 def select(ids: Sequence[str], limit: int | None) -> np.ndarray:
@@ -35,7 +36,7 @@ def select(ids: Sequence[str], limit: int | None) -> np.ndarray:
     return np.sort(rank[:limit])
 
 
-class Subset:
+class Subset(BaseDataset):
     """Some images of a data set, which keep their ids, labels and columns.
 
     The fingerprint stays that of the whole set: an image is the same whichever others are used.
@@ -48,13 +49,12 @@ class Subset:
     def __init__(self, data: Dataset, chosen: np.ndarray) -> None:
         self._data, self._chosen = data, chosen
         self.name, self.fingerprint = data.name, data.fingerprint
-        self.classes, self.aliases, self.has_masks = data.classes, data.aliases, data.has_masks
-        self.ids: Sequence[str] = [data.ids[int(index)] for index in chosen]
+        self.classes, self.aliases = data.classes, data.aliases
+        self.has_masks, self.void = data.has_masks, data.void
+        self.decoder, self.sequential = data.decoder, data.sequential
+        self.ids = [data.ids[int(index)] for index in chosen]
         self.labels = np.asarray(data.labels)[chosen]
-        self.fields: Mapping[str, np.ndarray] = {name: column[chosen] for name, column in data.fields.items()}
-
-    def __len__(self) -> int:
-        return len(self.ids)
+        self.fields = {name: column[chosen] for name, column in data.fields.items()}
 
     def read(self, index: int) -> Tensor:
         """Decode one image: ``(3, H, W)`` uint8."""

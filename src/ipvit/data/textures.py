@@ -10,14 +10,14 @@ import colorsys
 import functools
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ipvit.data.dataset import fingerprint
+from ipvit.data.dataset import BaseDataset, fingerprint
 from ipvit.errors import InputError
 from ipvit.perturb import seeding
 
@@ -32,7 +32,7 @@ _DRAWING_VERSION = 1
 _TAU = 2 * math.pi
 
 
-class Textures:
+class Textures(BaseDataset):
     """Drawn paintings without labels, see :class:`ipvit.data.dataset.Dataset` for the attributes.
 
     Args:
@@ -47,32 +47,20 @@ class Textures:
     (3, 32, 32)
     """
 
-    classes: tuple[str, ...] | None = None
-    aliases: tuple[str, ...] | None = None
-    has_masks = False
-
     def __init__(self, n: int = _DEFAULT_N, size: int = 256, seed: int = 0) -> None:
         if n < 1 or size < 16:
             raise InputError(f"{NAME} needs at least 1 painting of at least 16 pixels, not n={n}, size={size}")
         self.name, self.size = NAME, size
         kinds = list(KINDS)
-        self.ids: Sequence[str] = [f"{kinds[i % len(kinds)]}-{i:03d}" for i in range(n)]
+        self.ids = [f"{kinds[i % len(kinds)]}-{i:03d}" for i in range(n)]
         self.labels = np.full(n, -1, dtype=np.int64)
-        self.fields: Mapping[str, np.ndarray] = {}
         self.fingerprint = fingerprint("textures", _DRAWING_VERSION, n, size, seed)
         self._keys = seeding.keys(self.ids, "textures", seed)
-
-    def __len__(self) -> int:
-        return len(self.ids)
 
     def read(self, index: int) -> Tensor:
         """Draw painting ``index``: ``(3, size, size)`` uint8."""
         pixels = draw(self.ids[index].rpartition("-")[0], int(self._keys[index]), self.size)
         return torch.from_numpy(pixels).permute(2, 0, 1)
-
-    def read_mask(self, index: int) -> Tensor:
-        """Raise: paintings have no masks."""
-        raise InputError(f"{self.name} has no foreground masks")
 
 
 @functools.lru_cache(maxsize=64)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ipvit.data.dataset import Dataset, UnreadableImage, fingerprint
+from ipvit.data.dataset import BaseDataset, Dataset, UnreadableImage, fingerprint
 from ipvit.data.stream import StreamDataset
 from ipvit.errors import FOREIGN_ERRORS, InputError, error_line
 from ipvit.files import user_path
@@ -58,7 +57,7 @@ def _class_names(classes: str) -> tuple[str, ...]:
         raise InputError(f"{classes!r} is neither a file of class names nor a label space of timm's") from None
 
 
-class TimmDataset:
+class TimmDataset(BaseDataset):
     """A map-style data set of timm's; see :class:`ipvit.data.dataset.Dataset` for the attributes.
 
     Args:
@@ -71,22 +70,13 @@ class TimmDataset:
         InputError: its labels cannot be listed.
     """
 
-    has_masks = False
-    aliases: tuple[str, ...] | None = None
-
     def __init__(self, name: str, source: Any, split: str, names: tuple[str, ...] | None) -> None:
         self.name = name
         self._source = source
         self.labels, own = _labels(source, name)
-        self.classes: tuple[str, ...] | None = (
-            names or own or tuple(str(i) for i in range(int(self.labels.max(initial=-1)) + 1))
-        )
-        self.ids: Sequence[str] = [f"{i:08d}" for i in range(len(self.labels))]
-        self.fields: Mapping[str, np.ndarray] = {}
+        self.classes = names or own or tuple(str(i) for i in range(int(self.labels.max(initial=-1)) + 1))
+        self.ids = [f"{i:08d}" for i in range(len(self.labels))]
         self.fingerprint = fingerprint("timm", name, split, list(self.ids), self.labels, list(self.classes or ()))
-
-    def __len__(self) -> int:
-        return len(self.labels)
 
     def read(self, index: int) -> Tensor:
         """Decode image ``index``: ``(3, H, W)`` uint8."""
@@ -95,10 +85,6 @@ class TimmDataset:
             return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
         except (OSError, ValueError, SyntaxError) as error:
             raise UnreadableImage(str(error) or type(error).__name__) from None
-
-    def read_mask(self, index: int) -> Tensor:
-        """Raise: these data sets have no masks."""
-        raise InputError(f"{self.name} has no foreground masks")
 
 
 def _labels(source: Any, name: str) -> tuple[np.ndarray, tuple[str, ...] | None]:

@@ -7,14 +7,13 @@ ImageNet, Stylized ImageNet and the cue-conflict images wherever a run must be s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ipvit.data.dataset import fingerprint
+from ipvit.data.dataset import BaseDataset, fingerprint
 from ipvit.data.trifeature_drawing import COLOURS, SHAPES, TEXTURES, Scene, draw, draw_mask, random_scene
 from ipvit.errors import InputError, did_you_mean
 from ipvit.perturb import seeding
@@ -32,7 +31,7 @@ _DEFAULT_N = {"train": 20_000, "val": 1_000}
 _DRAWING_VERSION = 1
 
 
-class Trifeature:
+class Trifeature(BaseDataset):
     """Drawn pictures of one object each; the label is the object's shape.
 
     Image ``i`` is a function of (seed, split, subset, i) alone, and shows the same scene at every ``size``. Colour and
@@ -74,21 +73,17 @@ class Trifeature:
         self.name = _PREFIX if (split, subset) == ("natural", "val") else f"{_PREFIX}/{split}"
         if subset == "train":
             self.name += "-train"
-        self.ids: Sequence[str] = [f"{split}/{subset}/{i:06d}" for i in range(n)]
+        self.ids = [f"{split}/{subset}/{i:06d}" for i in range(n)]
         self._keys = seeding.keys(self.ids, "trifeature", seed)
         self.labels = _balanced(n, seed, split, subset)
-        self.classes: tuple[str, ...] | None = SHAPE_NAMES
-        self.aliases: tuple[str, ...] | None = None
-        self.fields: Mapping[str, np.ndarray] = {
+        self.classes = SHAPE_NAMES
+        self.fields = {
             "shape": self.labels,
             "texture": _textures(self.labels, split),
             "colour": (seeding.random_words(self._keys, 1)[:, 0] % len(COLOUR_NAMES)).astype(np.int64),
         }
         self.has_masks = True
         self.fingerprint = fingerprint("trifeature", _DRAWING_VERSION, split, subset, n, size, seed)
-
-    def __len__(self) -> int:
-        return len(self.ids)
 
     def read(self, index: int) -> Tensor:
         """Draw image ``index``: ``(3, size, size)`` uint8."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ipvit.data.dataset import Decoder, UnreadableImage, fingerprint
+from ipvit.data.dataset import BaseDataset, Decoder, UnreadableImage, fingerprint
 from ipvit.data.decode import decode
 from ipvit.data.loader import VOID
 from ipvit.errors import InputError
@@ -22,7 +21,7 @@ _BELOW = ("", "VOC2012", "VOCdevkit/VOC2012")
 _SPLITS = {"validation": "val", "val": "val", "train": "train", "trainval": "trainval"}
 
 
-class VOCSegmentation:
+class VOCSegmentation(BaseDataset):
     """The images of VOC 2012 that are segmented; see :class:`ipvit.data.dataset.Dataset` for the attributes.
 
     Args:
@@ -39,8 +38,6 @@ class VOCSegmentation:
 
     has_masks = True
     void = VOID  # of the pixels around objects, and on difficult ones
-    classes: tuple[str, ...] | None = None
-    aliases: tuple[str, ...] | None = None
 
     def __init__(self, root: str | Path, split: str = "val", decoder: Decoder = "fast") -> None:
         given = user_path(root)
@@ -53,18 +50,14 @@ class VOCSegmentation:
         if split not in _SPLITS:
             raise InputError(f"VOC 2012 has no split {split!r}; it has {', '.join(dict.fromkeys(_SPLITS.values()))}")
         self.root = found[0]
-        self.decoder: Decoder = decoder
+        self.decoder = decoder
         self.name = f"{PREFIX}{root}" if _SPLITS[split] == "val" else f"{PREFIX}{root} ({split})"
         listing = self.root / "ImageSets" / "Segmentation" / f"{_SPLITS[split]}.txt"
         if not listing.is_file():
             raise InputError(f"there is no list of images {str(listing)!r}")
-        self.ids: Sequence[str] = listing.read_text("utf-8").split()
+        self.ids = listing.read_text("utf-8").split()
         self.labels = np.full(len(self.ids), -1, np.int64)
-        self.fields: Mapping[str, np.ndarray] = {}
         self.fingerprint = fingerprint("voc2012", list(self.ids), self._sizes(), decoder)
-
-    def __len__(self) -> int:
-        return len(self.ids)
 
     def read(self, index: int) -> Tensor:
         """Decode image ``index``: ``(3, H, W)`` uint8."""

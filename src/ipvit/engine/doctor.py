@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ipvit.data.dataset import Dataset, Decoder
+from ipvit.data.dataset import Dataset
 from ipvit.data.labels import map_classes
 from ipvit.data.loader import read_chunks
-from ipvit.data.subset import choose
+from ipvit.data.subset import subset_indices
 from ipvit.engine.device import keeping_memory
 from ipvit.errors import InputError
 from ipvit.metrics.intervals import wilson
@@ -79,7 +79,7 @@ def examine(
         InputError: the labels do not map to the network's outputs, or no image can be read.
     """
     with keeping_memory(device):
-        return _examine(_Trial(model.to(device).eval(), data, choose(data, limit), device), published)
+        return _examine(_Trial(model.to(device).eval(), data, subset_indices(data, limit), device), published)
 
 
 def _examine(trial: _Trial, published: Published | None) -> Finding:
@@ -171,8 +171,7 @@ class _Trial:
 
     def _images(self, views: Sequence[View], chosen: np.ndarray) -> Iterator[tuple[Tensor, np.ndarray]]:
         chunks = [chosen[start : start + BATCH] for start in range(0, len(chosen), BATCH)]
-        decoder: Decoder = getattr(self.data, "decoder", "fast")
-        for chunk in read_chunks(self.data, chunks, views, workers=0, decoder=decoder):
+        for chunk in read_chunks(self.data, chunks, views, workers=0, decoder=self.data.decoder):
             rows = np.flatnonzero(chunk.labels >= 0)
             if len(rows):
                 images = as_floats(chunk.pixels[views[0]][rows], self.device)

@@ -18,7 +18,7 @@ import torch
 from ipvit.core.run_config import RunConfig
 from ipvit.data.dataset import Dataset
 from ipvit.data.loader import read_chunks
-from ipvit.data.subset import choose
+from ipvit.data.subset import subset_indices
 from ipvit.engine.distributed import Team
 from ipvit.engine.preparation import Work, checked, look_up, of_this_process, placed, works_of
 from ipvit.engine.store import Store
@@ -130,7 +130,7 @@ def estimate(
             decoding += bench.decoding
             parts += [bench.measure(pair) for pair in work.pairs]
         memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _largest()
-    images = len(choose(data, settings.limit))
+    images = len(subset_indices(data, settings.limit))
     there = next(place for place in (out, *out.absolute().parents) if place.is_dir())
     return Estimate(parts, left_out, images, decoding, settings.workers or 0, memory, shutil.disk_usage(there).free)
 
@@ -141,7 +141,7 @@ class _Bench:
     def __init__(self, work: Work, device: torch.device, scratch: Path) -> None:
         self.data, self.device, self.scratch = work.data, device, scratch
         self.settings = work.settings.model_copy(update={"workers": 0})
-        self.chosen = choose(work.data, work.settings.limit)
+        self.chosen = subset_indices(work.data, work.settings.limit)
         self.full = batches_of_images(self.chosen, self.settings, device)[0]
         self.batch = self.full if device.type == "cuda" else self.full[:SMALL_BATCH]
         self.numbers = 0
@@ -206,7 +206,7 @@ class _Bench:
             [pair.view for pair in pairs],
             workers=0,
             masks=masks and any(pair.experiment.requirements.masks for pair in pairs),
-            decoder=getattr(self.data, "decoder", "fast"),
+            decoder=self.data.decoder,
             altered=wanted,
             seed=self.settings.seed,
         ):

@@ -14,10 +14,9 @@ from torch import Tensor
 
 from ipvit.core.artifacts import Card, Kind, first_whole, made_again
 from ipvit.core.digests import digest_of
-from ipvit.engine.store import safe_name
 from ipvit.engine.sweep import Pair
 from ipvit.experiments.base import Batch
-from ipvit.files import write_atomic
+from ipvit.files import path_component, write_atomic
 from ipvit.perturb.pixels import as_bytes
 
 EXAMPLES = "examples"
@@ -56,8 +55,8 @@ def save_examples(out: Path, pair: Pair, batch: Batch) -> list[str]:
     Returns:
         What was damaged and made again, in sentences.
     """
-    root = out / EXAMPLES / pair.experiment.name
-    path = root / f"{safe_name(pair.model.name)}-{pair.model.digest[:8]}" / _CAPTIONS
+    root = out / EXAMPLES / path_component(pair.experiment.name)
+    path = root / path_component(pair.model.name, mark=pair.model.digest[:8]) / _CAPTIONS
     key = _digest(f"{pair.experiment.version} {pair.experiment.model_dump_json()}".encode())
     earlier, damage = first_whole([path], LISTING.read)
     if earlier is not None and earlier.key == key:
@@ -81,7 +80,7 @@ def save_examples(out: Path, pair: Pair, batch: Batch) -> list[str]:
 def read_examples(out: Path, experiment: str) -> dict[str, list[Picture]]:
     """Return an experiment's pictures by model, without those that are damaged: the next run makes them again."""
     found = {}
-    for path in sorted((out / EXAMPLES / experiment).glob(f"*/{_CAPTIONS}")):
+    for path in sorted((out / EXAMPLES / path_component(experiment)).glob(f"*/{_CAPTIONS}")):
         listing, _ = first_whole([path], LISTING.read)
         if listing is not None:
             files = [(entry.caption, path.parents[1] / entry.file) for entry in listing.pictures]

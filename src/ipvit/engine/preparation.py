@@ -12,7 +12,7 @@ import torch
 from ipvit.core.run_config import RunConfig
 from ipvit.data.dataset import Dataset
 from ipvit.data.loader import default_workers
-from ipvit.data.subset import choose
+from ipvit.data.subset import subset_indices
 from ipvit.engine.device import keeping_memory, numerics, pick_device
 from ipvit.engine.distributed import Team
 from ipvit.engine.store import Store
@@ -153,14 +153,13 @@ def take_share(work: Work, device: torch.device, team: Team) -> int:
     the last digit of a probability, may depend on what else is in a batch.
     """
     pairs, data, settings = work.pairs, work.data, work.settings
-    front_to_back = getattr(data, "sequential", False)
     batches = settings.share.of(
-        batches_of_images(choose(data, settings.limit), settings, device), contiguous=front_to_back
+        batches_of_images(subset_indices(data, settings.limit), settings, device), contiguous=data.sequential
     )
     pending = [number for number, batch in enumerate(batches) if any(not pair.done[batch].all() for pair in pairs)]
     (pending, *_) = team.collect(pending)  # the first process's: on a network drive others may see an older state
     mine = np.zeros(len(data), dtype=bool)
-    for number in team.share.of(pending, contiguous=front_to_back):
+    for number in team.share.of(pending, contiguous=data.sequential):
         mine[batches[number]] = True
     for pair in pairs:
         pair.done[~mine] = True

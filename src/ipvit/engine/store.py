@@ -12,7 +12,6 @@ import dataclasses
 import io
 import math
 import os
-import re
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -26,7 +25,7 @@ from ipvit.analysis.base import Analysis
 from ipvit.core.digests import digest_of
 from ipvit.errors import InputError
 from ipvit.experiments.base import Condition
-from ipvit.files import write_atomic
+from ipvit.files import path_component, write_atomic
 
 RECORDS = "records"
 ANALYSIS = "analysis.json"
@@ -134,7 +133,7 @@ class Store:
     def flush(self) -> None:
         """Write what is waiting, one part per experiment and model."""
         for (experiment, folder), frames in list(self._waiting.items()):
-            self._write(self.root / RECORDS / experiment / folder, pl.concat(frames, how="diagonal_relaxed"))
+            self._write(self._folder(experiment) / folder, pl.concat(frames, how="diagonal_relaxed"))
             del self._waiting[experiment, folder]
         self._rows = 0
         self._last_flush = time.monotonic()
@@ -144,7 +143,7 @@ class Store:
         for (experiment, model, weights), rows in frame.group_by(
             ["experiment", "model", "weights"], maintain_order=True
         ):
-            folder = self.root / RECORDS / str(experiment) / _folder_name(str(model), str(weights))
+            folder = self._folder(str(experiment)) / _folder_name(str(model), str(weights))
             self._write(folder, _plain(rows))
 
     def compact(self) -> None:
@@ -257,8 +256,11 @@ class Store:
         folder = self.root / RECORDS
         return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
 
+    def _folder(self, experiment: str) -> Path:
+        return self.root / RECORDS / path_component(experiment)
+
     def _parts(self, experiment: str, folder: str = "*") -> Iterator[Path]:
-        yield from sorted((self.root / RECORDS / experiment).glob(f"{folder}/part-*.parquet"))
+        yield from sorted(self._folder(experiment).glob(f"{folder}/part-*.parquet"))
 
     def _read(self, path: Path, columns: Collection[str] | None = None) -> pl.DataFrame | None:
         """Return a part, or None where its content is not what was written; a damaged part is noted."""
@@ -327,12 +329,7 @@ def _plain(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _folder_name(model_name: str, weights: str) -> str:
-    return f"{safe_name(model_name)}-{weights[:8]}"
-
-
-def safe_name(name: str) -> str:
-    """Return a name as a folder name on any file system: letters, digits, ``._+-``, at most 80 characters."""
-    return re.sub(r"[^A-Za-z0-9._+-]+", "_", name).strip("._")[:80] or "model"
+    return path_component(model_name, mark=weights[:8])
 
 
 def prepare_folder(root: Path) -> None:

@@ -18,7 +18,7 @@ from ipvit.core.run_config import RunConfig
 from ipvit.data.dataset import Dataset, fingerprint
 from ipvit.data.labels import map_classes
 from ipvit.data.loader import VOID, Alteration, Chunk, Wanted, default_workers, read_chunks, shared_memory_lacking
-from ipvit.data.subset import choose, select
+from ipvit.data.subset import select, subset_indices
 from ipvit.engine.device import numerics
 from ipvit.engine.store import Identity, Store, column_frame
 from ipvit.errors import InputError, error_line
@@ -192,7 +192,7 @@ def sweep(
         on_first_batch: given the first batch of each pair, once measured, for example to take pictures.
         one_first: calls a function, where there are several processes in one of them before the others.
     """
-    chosen = choose(data, settings.limit)
+    chosen = subset_indices(data, settings.limit)
     chunks = [chunk for chunk in batches_of_images(chosen, settings, device) if _anything_missing(pairs, chunk)]
     views = [pair.view for pair in pairs]
     workers = default_workers(device.type) if settings.workers is None else settings.workers
@@ -210,7 +210,7 @@ def sweep(
         views,
         workers=workers,
         masks=masks,
-        decoder=getattr(data, "decoder", "fast"),
+        decoder=data.decoder,
         pin_memory=device.type == "cuda",
         altered=[altered_in(pairs, chunk) for chunk in chunks],
         seed=settings.seed,
@@ -282,7 +282,7 @@ def _note_unreadable(chunk: Chunk, data: Dataset, outcome: Outcome, settings: Ru
 
 def count_missing(pairs: Sequence[Pair], data: Dataset, settings: RunConfig) -> int:
     """Return how many results (image x condition x model) are still to be measured."""
-    chosen = choose(data, settings.limit)
+    chosen = subset_indices(data, settings.limit)
     return sum(int((~pair.done[chosen]).sum()) for pair in pairs)
 
 

@@ -26,7 +26,7 @@ from torch import Tensor
 from ipvit.core.artifacts import Card, Kind, first_whole, made_again
 from ipvit.core.digests import digest_of_json
 from ipvit.core.memory import halving
-from ipvit.data.dataset import Dataset, Decoder
+from ipvit.data.dataset import Dataset
 from ipvit.data.loader import read_chunks
 from ipvit.errors import InputError
 from ipvit.features import StoredType
@@ -185,8 +185,7 @@ class FeatureStore:
         started = time.monotonic()
         try:
             chunks = [missing[start : start + batch_size] for start in range(0, len(missing), batch_size)]
-            decoder: Decoder = getattr(data, "decoder", "fast")
-            for chunk in read_chunks(data, chunks, [view], workers=workers, decoder=decoder):
+            for chunk in read_chunks(data, chunks, [view], workers=workers, decoder=data.decoder):
                 unreadable |= {data.ids[place]: reason for place, reason in chunk.unreadable}
                 if len(chunk.indices):
                     images = as_floats(chunk.pixels[view], model.device)

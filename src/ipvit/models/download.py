@@ -20,7 +20,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 
 from ipvit.core.digests import digest_of, digest_of_file
 from ipvit.errors import InputError, error_line
-from ipvit.files import write_atomic
+from ipvit.files import LONGEST, path_component, write_atomic
 from ipvit.terminal import Terminal
 
 try:
@@ -82,7 +82,7 @@ def cache_path(url: str) -> Path:
     import torch
 
     folder = Path(torch.hub.get_dir()) / "checkpoints" / "ipvit" / digest_of(url.encode(), 12)
-    return folder / (Path(unquote(urlparse(url).path)).name or "weights")
+    return folder / path_component(Path(unquote(urlparse(url).path)).name or "weights", plain=False, most=LONGEST)
 
 
 def stated_hash(url: str) -> str | None:

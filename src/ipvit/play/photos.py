@@ -136,7 +136,7 @@ class Shelf:
             return None
         plane = numbers if numbers.dim() == 2 else numbers[0]  # of two, the first numbers classes
         plane = apply_view(plane.unsqueeze(0), dataclasses.replace(view, interpolation="nearest"))[0]
-        void = plane == getattr(data, "void", -1)
+        void = torch.zeros_like(plane, dtype=torch.bool) if data.void is None else plane == data.void
         return (plane > 0) & ~void, void
 
     def _pixels(self, photo_id: str) -> Tensor:
@@ -154,7 +154,7 @@ class Shelf:
             raise InputError(f"there is no photo {photo_id!r}")
         if self._data is None:  # by turns one with its own texture, one with another's
             return self._samples[number % 2], number // 2
-        if getattr(self._data, "sequential", False):
+        if self._data.sequential:
             return self._data, number
         return self._data, number * _stride(len(self)) % len(self)
 

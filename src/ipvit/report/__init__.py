@@ -1,6 +1,6 @@
 """The report of a run: tables, figures and one page."""
 
-from ipvit.report.figures import file_name, inline_svg, save_figure
+from ipvit.report.figures import inline_svg, save_figure
 from ipvit.report.html import Section, write_report
 from ipvit.report.pictures import Example, Gallery
 from ipvit.report.tables import terminal_tables, to_latex, to_markdown, to_records, write_table
@@ -9,7 +9,6 @@ __all__ = [
     "Example",
     "Gallery",
     "Section",
-    "file_name",
     "inline_svg",
     "save_figure",
     "terminal_tables",

@@ -11,8 +11,9 @@ import polars as pl
 from ipvit.analysis.base import Analysis
 from ipvit.analysis.columns import Columns
 from ipvit.core.manifest import RunSummary
+from ipvit.files import LONGEST, path_component
 from ipvit.report import comparison
-from ipvit.report.figures import file_name, save_figure
+from ipvit.report.figures import save_figure
 from ipvit.report.findings import findings, for_page, headline, unit_of
 from ipvit.report.html import Section, write_report
 from ipvit.report.pictures import Album
@@ -87,9 +88,9 @@ def build_report(results: Results) -> Path:
 
 def _write_files(out: Path, tables: Mapping[str, pl.DataFrame], figures: Mapping[str, Any], columns: Columns) -> None:
     for name, table in tables.items():
-        write_table(table, out / "tables" / file_name(name), columns)
+        write_table(table, out / "tables" / path_component(name, most=LONGEST), columns)
     for name, figure in figures.items():
-        save_figure(figure, out / "figures" / file_name(name), ("svg", "pdf"))
+        save_figure(figure, out / "figures" / path_component(name, most=LONGEST), ("svg", "pdf"))
 
 
 def _section(

@@ -106,11 +106,6 @@ def without_nan(node: Any) -> Any:
     return json_number(node)
 
 
-def file_name(name: str) -> str:
-    """Return a name of a table or figure as a file name."""
-    return re.sub(r"[^A-Za-z0-9._+-]+", "-", name).strip("-.") or "figure"
-
-
 def _number_clips(svg: str, prefix: str = "") -> str:
     """Count the clip paths from 0 in every file; Vega counts them over the life of the process."""
     numbers: dict[str, int] = {}

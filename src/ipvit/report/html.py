@@ -17,8 +17,8 @@ from markupsafe import Markup
 from ipvit.analysis.columns import COMMON, Columns
 from ipvit.core.manifest import RunSummary
 from ipvit.errors import harmless
-from ipvit.files import write_atomic
-from ipvit.report.figures import file_name, inline_svg, is_narrow
+from ipvit.files import LONGEST, path_component, write_atomic
+from ipvit.report.figures import inline_svg, is_narrow
 from ipvit.report.pictures import Gallery
 from ipvit.report.tables import for_people, side_by_side
 
@@ -108,7 +108,7 @@ def write_report(
     }
     files = Path(__file__).with_name("page")
     script = (files / "page.js").read_text("utf-8")
-    environment.filters |= {"plain": _plain, "file": file_name}
+    environment.filters |= {"plain": _plain, "file": lambda name: path_component(name, most=LONGEST)}
     page = environment.get_template("page.html.j2").render(
         title=title,
         manifest=manifest,

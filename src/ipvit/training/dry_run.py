@@ -6,13 +6,13 @@ import dataclasses
 import os
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ipvit.data.dataset import BaseDataset
 from ipvit.models.labels import imagenet_classes
 from ipvit.training.recipe import Recipe
 from ipvit.training.start import assemble
@@ -79,7 +79,7 @@ def dry_run(recipe: Recipe, *, device: str = "auto", batch_size: int | None = No
     )
 
 
-class MadeUp:
+class MadeUp(BaseDataset):
     """Random pictures of ImageNet's classes, none of them in memory.
 
     Args:
@@ -88,28 +88,18 @@ class MadeUp:
     """
 
     name = "made-up images"
-    aliases: tuple[str, ...] | None = None
-    has_masks = False
 
     def __init__(self, n: int, size: int) -> None:
-        self.classes: tuple[str, ...] | None = imagenet_classes()
-        self.ids: Sequence[str] = [str(i) for i in range(n)]
+        self.classes = imagenet_classes()
+        self.ids = [str(i) for i in range(n)]
         self.labels = np.arange(n) % len(self.classes)
-        self.fields: Mapping[str, np.ndarray] = {}
         self.fingerprint = f"made up, {n} of {size}"
         self._size = size
-
-    def __len__(self) -> int:
-        return len(self.ids)
 
     def read(self, index: int) -> Tensor:
         """Return a random picture: ``(3, size, size)`` uint8."""
         pixels = np.random.default_rng(index).integers(0, 256, (3, self._size, self._size), dtype=np.uint8)
         return torch.from_numpy(pixels)
-
-    def read_mask(self, index: int) -> Tensor:
-        """Raise: there are no masks."""
-        raise ValueError(f"{self.name} have no masks")
 
 
 def _peak_memory() -> float:

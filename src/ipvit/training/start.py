@@ -9,8 +9,8 @@ from torch import nn
 
 from ipvit.data import load_dataset, textures
 from ipvit.data.dataset import Dataset
-from ipvit.data.restyled import Restyled, RestyledFolder
-from ipvit.data.stylized import StatisticsTransfer, Stylization, Transfer
+from ipvit.data.derived.restyled import Restyled, RestyledFolder
+from ipvit.data.derived.stylized import StatisticsTransfer, Stylization, Transfer
 from ipvit.errors import InputError
 from ipvit.files import user_path
 from ipvit.models.loading import load_model
@@ -140,4 +140,4 @@ def _styled(part: StylizePart, data: Dataset, recipe: Recipe) -> Dataset:
         transfer = StatisticsTransfer(part.alpha, part.texture_scale)
     styles = textures.Textures(size=size) if part.styles == textures.NAME else load_dataset(part.styles)
     view = dataclasses.replace(View((size, size)), interpolation="bilinear")
-    return Restyled(Stylization(data, styles, transfer, view, recipe.seed))
+    return Restyled(Stylization(source=data, styles=styles, transfer=transfer, view=view, seed=recipe.seed))

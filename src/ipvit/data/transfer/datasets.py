@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ipvit.data.dataset import Decoder, UnreadableImage, fingerprint
+from ipvit.data.dataset import BaseDataset, Decoder, UnreadableImage, fingerprint
 from ipvit.data.decode import decode
 from ipvit.data.image_files import checksum, readable
 from ipvit.data.transfer.parts import Box
 from ipvit.errors import InputError
 
 
-class FileDataset:
+class FileDataset(BaseDataset):
     """Image files with stated labels; see :class:`ipvit.data.dataset.Dataset` for the attributes.
 
     Args:
@@ -33,9 +33,6 @@ class FileDataset:
         InputError: a file is missing, or a path leads out of the folder.
     """
 
-    has_masks = False
-    aliases: tuple[str, ...] | None = None
-
     def __init__(
         self,
         name: str,
@@ -50,20 +47,16 @@ class FileDataset:
     ) -> None:
         self.name = name
         self.root = root
-        self.decoder: Decoder = decoder
-        self.ids: Sequence[str] = [readable(name) for name in (paths if ids is None else ids)]
+        self.decoder = decoder
+        self.ids = [readable(name) for name in (paths if ids is None else ids)]
         self.labels = np.asarray(labels, dtype=np.int64)
-        self.classes: tuple[str, ...] | None = tuple(classes)
-        self.fields: Mapping[str, np.ndarray] = {}
+        self.classes = tuple(classes)
         self._paths = list(paths)
         self._boxes = None if boxes is None else list(boxes)
         outside = next((path for path in self._paths if path.startswith("/") or ".." in path.split("/")), None)
         if outside is not None:
             raise InputError(f"{name}: the file name {outside!r} leads out of the folder {str(root)!r}")
         self.fingerprint = fingerprint("files", self.ids, *self._state(), self.labels, list(classes), boxes, decoder)
-
-    def __len__(self) -> int:
-        return len(self.ids)
 
     def read(self, index: int) -> Tensor:
         """Decode image ``index``: ``(3, H, W)`` uint8."""
@@ -80,10 +73,6 @@ class FileDataset:
             raise UnreadableImage(f"the box {self._boxes[index]} lies outside the image")
         return crop
 
-    def read_mask(self, index: int) -> Tensor:
-        """Raise: these images have no masks."""
-        raise InputError(f"{self.name} has no foreground masks")
-
     def _state(self) -> tuple[np.ndarray, np.ndarray]:
         """Size and checksum of every distinct file; several images may be crops of one."""
         distinct = list(dict.fromkeys(self._paths))
@@ -97,7 +86,7 @@ class FileDataset:
         return np.array(sizes, dtype=np.int64), np.array(sums, dtype=np.int64)
 
 
-class ArrayDataset:
+class ArrayDataset(BaseDataset):
     """Small images in memory; see :class:`ipvit.data.dataset.Dataset` for the attributes.
 
     Args:
@@ -108,27 +97,16 @@ class ArrayDataset:
         ids: one unique name per image.
     """
 
-    has_masks = False
-    aliases: tuple[str, ...] | None = None
-
     def __init__(
         self, name: str, images: np.ndarray, labels: np.ndarray, classes: Sequence[str], ids: Sequence[str]
     ) -> None:
         self.name = name
-        self.ids: Sequence[str] = list(ids)
+        self.ids = list(ids)
         self.labels = np.asarray(labels, dtype=np.int64)
-        self.classes: tuple[str, ...] | None = tuple(classes)
-        self.fields: Mapping[str, np.ndarray] = {}
+        self.classes = tuple(classes)
         self._images = images
         self.fingerprint = fingerprint("arrays", self.ids, images, self.labels, list(classes))
-
-    def __len__(self) -> int:
-        return len(self.ids)
 
     def read(self, index: int) -> Tensor:
         """Return image ``index``: ``(3, H, W)`` uint8."""
         return torch.from_numpy(self._images[index].copy()).expand(3, -1, -1)
-
-    def read_mask(self, index: int) -> Tensor:
-        """Raise: these images have no masks."""
-        raise InputError(f"{self.name} has no foreground masks")

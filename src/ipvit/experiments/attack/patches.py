@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,12 +18,13 @@ from ipvit.data.loader import read_chunks
 from ipvit.errors import InputError
 from ipvit.experiments.attack.patch_files import PATCH, Card, Look, Patch, load_patch, save_patch
 from ipvit.experiments.base import PrepareContext
+from ipvit.files import path_component
 from ipvit.models.model import Model
 from ipvit.perturb.patch import train_patch
 from ipvit.perturb.seeding import keys
 
 if TYPE_CHECKING:
-    from ipvit.data.dataset import Dataset, Decoder
+    from ipvit.data.dataset import Dataset
     from ipvit.preprocessing import View
 
 FOLDER = "patches"
@@ -187,9 +187,8 @@ class Patches:
         if self._images is None or self._images[0] != name:
             positions = training.positions()
             chunks = [positions[start : start + 64] for start in range(0, len(positions), 64)]
-            decoder: Decoder = getattr(data, "decoder", "fast")
             pixels, labels = [], []
-            for chunk in read_chunks(data, chunks, [view], workers=context.workers, decoder=decoder):
+            for chunk in read_chunks(data, chunks, [view], workers=context.workers, decoder=data.decoder):
                 context.unreadable.update({data.ids[place]: reason for place, reason in chunk.unreadable})
                 if len(chunk.indices):
                     pixels.append(chunk.pixels[view])
@@ -244,8 +243,7 @@ def _listed(classes: Sequence[str]) -> str:
 
 
 def _place(model: Model, order: Order, key: str, folder: Path) -> Path:
-    name = re.sub(r"[^A-Za-z0-9._+-]+", "_", model.name).strip("._")[:60] or "model"
-    return artifact_path(folder / FOLDER / f"{name}-{model.digest[:8]}", _name(order), key)
+    return artifact_path(folder / FOLDER / path_component(model.name, mark=model.digest[:8]), _name(order), key)
 
 
 def _name(order: Order) -> str:

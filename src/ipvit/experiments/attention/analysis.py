@@ -16,6 +16,7 @@ from ipvit.analysis.columns import COMMON, Column, measured
 from ipvit.analysis.heatmaps import mosaic
 from ipvit.analysis.reduction import Reduction, joined
 from ipvit.experiments.attention.experiment import WHOLE
+from ipvit.files import path_component
 
 if TYPE_CHECKING:
     from ipvit.analysis.charts import Figure
@@ -73,7 +74,7 @@ class AttentionAnalysis(Analysis):
         figures = {}
         if (maps := tables.get(f"{self.name}-maps")) is not None:
             for (model, name, seen), frame in _described(maps).group_by(["model", "name", "seen"], maintain_order=True):
-                figures[f"{self.name}-{_slug(model)}-{name}"] = mosaic(
+                figures[f"{self.name}-{path_component(str(model))}-{name}"] = mosaic(
                     [(f"block {row['block']}", f"{row['head']}", _map(row)) for row in frame.iter_rows(named=True)],
                     title=f"{model}: attention to the patches, {seen}",
                     row_title="",
@@ -159,7 +160,3 @@ def _described(table: pl.DataFrame) -> pl.DataFrame:
 
 def _map(row: dict[str, Any]) -> np.ndarray:
     return np.array(json.loads(row["map"])).reshape(row["rows"], -1)
-
-
-def _slug(name: object) -> str:
-    return "".join(c if c.isalnum() or c in "._+" else "-" for c in str(name)).strip("-")

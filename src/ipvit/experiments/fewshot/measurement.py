@@ -10,7 +10,7 @@ import numpy as np
 from ipvit.analysis.data_names import data_set
 from ipvit.data.dataset import Dataset
 from ipvit.data.episodes import META_DATASET, Episode, EpisodeList, Sampler, episode_keys, rules
-from ipvit.data.subset import choose
+from ipvit.data.subset import subset_indices
 from ipvit.errors import InputError, did_you_mean
 from ipvit.experiments.base import Batch, Measurement, PrepareContext, Records
 from ipvit.experiments.fewshot.experiment import FewShot, FewShotCondition
@@ -66,7 +66,7 @@ class FewShotMeasurement(Measurement):
             raise InputError(f"fewshot: {data.name} has no class {unknown[0]!r} to draw from.{close}")
         only = set(self.experiment.only or data.classes)
         wanted = [place for place, name in enumerate(data.classes) if name in only]
-        rows = choose(data, limit)
+        rows = subset_indices(data, limit)
         rows = rows[np.isin(data.labels[rows], wanted)]
         self._samplers(data.labels[rows], data.name)
         return EpisodeList(data, rows, self.experiment.count)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -17,14 +16,14 @@ from ipvit.core.artifacts import artifact_path, first_whole, made_again
 from ipvit.core.digests import digest_of_json
 from ipvit.data.dataset import Dataset
 from ipvit.data.labels import map_classes
-from ipvit.data.subset import select
+from ipvit.data.subset import subset_indices
 from ipvit.data.transfer import in_common
 from ipvit.errors import InputError
 from ipvit.experiments.base import PrepareContext
 from ipvit.features import StoredType
 from ipvit.features.linear_heads import MEMORY, MOST_STEPS, Heads, Inputs, Recipe, fit_by_steps, fit_logistic
 from ipvit.features.store import Features, FeatureStore
-from ipvit.files import user_path
+from ipvit.files import path_component, user_path
 from ipvit.models.model import Model
 from ipvit.models.probe import PROBE, ProbeHead, read_probe, save_probe
 from ipvit.models.reads import Read, own_token
@@ -180,7 +179,7 @@ class Fitter:
         self.model, self.context = model, context
         self.train, self.val = train, val
         self.store = store
-        self.folder = context.folder / PROBES / f"{_safe(model.name)}-{model.digest[:8]}"
+        self.folder = context.folder / PROBES / path_component(model.name, mark=model.digest[:8])
         if train.classes is None:
             raise InputError(f"probe: the training data {train.name} has no classes")
         self.classes = train.classes
@@ -249,7 +248,7 @@ class Fitter:
                 view=plan.view,
                 norm=plan.norm,
                 precision=self.context.precision,
-                positions=select(data.ids, plan.limit) if number == 0 else None,
+                positions=subset_indices(data, plan.limit) if number == 0 else None,
                 batch_size=self.context.batch_size,
                 workers=self.context.workers,
             )
@@ -435,7 +434,3 @@ def held_out(ids: Sequence[str], labels: NDArray[np.int64], share: float) -> NDA
         members = rank[labels[rank] == label]
         chosen[members[: min(max(1, round(share * len(members))), len(members) - 1)]] = True
     return chosen
-
-
-def _safe(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._+-]+", "_", name).strip("._")[:80] or "model"

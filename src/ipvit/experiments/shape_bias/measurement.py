@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ipvit.data.dataset import Dataset
-from ipvit.data.subset import Subset, select
+from ipvit.data.subset import Subset, subset_indices
 from ipvit.errors import InputError
 from ipvit.experiments.base import Batch, ExampleImage, Measurement, Records
 from ipvit.experiments.shape_bias.experiment import ShapeBiasCondition, Ties
@@ -33,7 +33,7 @@ class ShapeBiasMeasurement(Measurement):
 
     def items(self, data: Dataset, limit: int | None) -> Dataset:
         """Return the stimuli where they are not the study's images; a limited study uses as many of them."""
-        return data if self._stimuli is None else Subset(self._stimuli, select(self._stimuli.ids, limit))
+        return data if self._stimuli is None else Subset(self._stimuli, subset_indices(self._stimuli, limit))
 
     def conditions(self, model: Model) -> Sequence[ShapeBiasCondition]:
         """Return one answer, or those of the class token, the distillation or shape token and their mean."""

@@ -2,37 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 from torch import Tensor
 
-from ipvit.data.dataset import Dataset, fingerprint
-from ipvit.data.decode import apply_view, decode
-from ipvit.data.stylized import Paintings, Stylization, target_paths
+from ipvit.data.dataset import BaseDataset, Dataset, fingerprint
+from ipvit.data.decode import decode
+from ipvit.data.derived.names import target_paths
+from ipvit.data.derived.stylized import Painter, Stylization
 from ipvit.errors import InputError
 
 
-class _Copy:
+class _Copy(BaseDataset):
     """Same ids, labels and classes as the source; other pixels."""
 
     def __init__(self, source: Dataset, mark: str, *parts: object) -> None:
         self.name = f"{source.name} ({mark})"
-        self.ids: Sequence[str] = source.ids
+        self.ids = source.ids
         self.labels = source.labels
         self.classes = source.classes
         self.aliases = source.aliases
-        self.fields: Mapping[str, np.ndarray] = source.fields
-        self.has_masks = False
+        self.fields = dict(source.fields)
         self.fingerprint = fingerprint("restyled", source.fingerprint, *parts)
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def read_mask(self, index: int) -> Tensor:
-        """Raise: a copy has no masks of its own."""
-        raise ValueError(f"{self.name} has no masks")
 
 
 class Restyled(_Copy):
@@ -44,13 +35,11 @@ class Restyled(_Copy):
 
     def __init__(self, job: Stylization) -> None:
         super().__init__(job.source, "stylised", sorted(job.identity().items()))
-        self._job, self._paintings = job, Paintings(job, keep=2048)
+        self._painter = Painter(job, keep=2048)
 
     def read(self, index: int) -> Tensor:
         """Return the image in the style its id and the seed choose: ``(3, *view.size)`` uint8."""
-        job = self._job
-        content = apply_view(job.source.read(index), job.view)
-        return job.transfer(content, self._paintings.of(index)[1], job.key(index)[0])
+        return self._painter.styled(index)[0]
 
 
 class RestyledFolder(_Copy):
@@ -65,7 +54,7 @@ class RestyledFolder(_Copy):
     """
 
     def __init__(self, source: Dataset, folder: Path) -> None:
-        self._paths = [folder / path for path in target_paths(source)]
+        self._paths = [folder / path for path in target_paths(source, Stylization.suffix)]
         missing = [path for path in self._paths if not path.is_file()]
         if missing:
             raise InputError(

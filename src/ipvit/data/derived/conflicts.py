@@ -12,12 +12,16 @@ import functools
 import numpy as np
 
 from ipvit.data.dataset import Dataset
-from ipvit.data.stylized import TRIES, Stylization
+from ipvit.data.derived.names import class_folders
+from ipvit.data.derived.stylized import TRIES, Stylization
 from ipvit.errors import InputError
 from ipvit.perturb import seeding
 
+_MOST = 100
+"""Bytes of a class in a file's name."""
 
-@dataclasses.dataclass(frozen=True)
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class CueConflict(Stylization):
     """Everything that determines a set of cue-conflict images; ``styles`` has the same classes as ``source``.
 
@@ -44,11 +48,16 @@ class CueConflict(Stylization):
 
         The numbers are the positions of the two images in their data sets.
         """
-        paths = []
+        textures, paths = _class_names(self.styles), []
         for index, shape in enumerate(self._shapes):
             style = self.candidates(index)[0]
-            paths.append(f"{shape}/{shape}_{index}-{_class_name(self.styles, style)}_{style}.png")
+            paths.append(f"{shape}/{shape}_{index}-{textures[style]}_{style}.png")
         return paths
+
+    @functools.cached_property
+    def folders(self) -> list[str]:
+        """Folder of each class; a file has two of these in its name."""
+        return class_folders(self.source, _MOST)
 
     def candidates(self, index: int) -> list[int]:
         """Return images of one other class to take the texture from, in the order in which they are tried."""
@@ -60,15 +69,16 @@ class CueConflict(Stylization):
     @functools.cached_property
     def _shapes(self) -> list[str]:
         """Class of each image of the source."""
-        return [_class_name(self.source, index) for index in range(len(self.source))]
+        return _class_names(self.source)
 
     @functools.cached_property
     def _textures(self) -> dict[str, np.ndarray]:
         """Positions of each class's images among the styles."""
-        names = np.array([_class_name(self.styles, index) for index in range(len(self.styles))])
+        names = np.array(_class_names(self.styles))
         return {str(name): np.flatnonzero(names == name) for name in np.unique(names)}
 
 
-def _class_name(data: Dataset, index: int) -> str:
-    assert data.classes is not None
-    return data.classes[int(data.labels[index])].replace("/", "-")
+def _class_names(data: Dataset) -> list[str]:
+    """Return the class of each image, as in the names of files."""
+    folders = class_folders(data, _MOST)
+    return [folders[label] for label in data.labels.tolist()]
