@@ -20,7 +20,7 @@ from ipvit.experiments.corruptions import charts as corruption_charts
 from ipvit.experiments.corruptions.analysis import ALEXNET, COPY, FILES, HERE, HERE_JPEG
 from ipvit.models.labels import imagenet_classes
 from ipvit.models.model import Model
-from ipvit.own_code import OWN_FILE
+from ipvit.own_code import check_name
 from ipvit.perturb.corruptions import CORRUPTIONS, EXTRA, SEVERITIES
 
 if TYPE_CHECKING:
@@ -80,12 +80,10 @@ class Corruptions(Experiment):
     @classmethod
     def _known_and_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         known = (*CORRUPTIONS, *EXTRA)
-        own = tuple(dict.fromkeys(name for name in value if OWN_FILE in name))
+        own = tuple(dict.fromkeys(name for name in value if name not in known))
         for name in own:
+            check_name("corruption", name, known)
             OwnCorruption.at(name, 1)  # it is there and can be imported
-        for name in value:
-            if name not in (*known, *own):
-                raise ValueError(f"unknown corruption {name!r}; known: {', '.join(known)}.{did_you_mean(name, known)}")
         return tuple(name for name in known if name in value) + own
 
     @field_validator("severities")
@@ -129,7 +127,7 @@ class Corruptions(Experiment):
         """Return by the name in tables what makes each corruption at a severity."""
         makers: dict[str, Callable[[int], Corruption | OwnCorruption]] = {}
         for name in self.corruptions:
-            if OWN_FILE in name:
+            if name not in (*CORRUPTIONS, *EXTRA):
                 own = OwnCorruption.at(name, 1, self.jpeg)
                 makers[own.name] = lambda severity, own=own: dataclasses.replace(own, severity=severity)
             else:
