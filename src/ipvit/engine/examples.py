@@ -32,13 +32,14 @@ class Picture:
 
 
 def save_examples(out: Path, pair: Pair, batch: Batch) -> None:
-    """Keep an experiment's pictures for one model; made anew when its parameters or the model change.
+    """Keep an experiment's pictures for one model; made anew when its conditions, its parameters or the model change.
 
     Equal pictures, of several models or conditions, share a file.
     """
     root = out / EXAMPLES / pair.experiment.name
     listing = root / f"{safe_name(pair.model.name)}-{pair.model.digest[:8]}" / _CAPTIONS
-    made_with = _digest(f"{pair.experiment.version} {pair.experiment.model_dump_json()}".encode())
+    keys = [condition.key for condition in pair.conditions]  # they know the text of the user's own functions
+    made_with = _digest(f"{pair.experiment.version} {pair.experiment.model_dump_json()} {keys}".encode())
     earlier = _listing(listing)
     if earlier is not None and earlier.made_with == made_with:
         return
