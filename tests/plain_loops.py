@@ -21,8 +21,10 @@ from torch import Tensor, nn
 import ipvit
 from adapter_networks import calibrate
 from conftest import PatchNet, write_images
+from ipvit.api import bind_context
 from ipvit.cli import main
 from ipvit.data.dataset import MemoryDataset
+from ipvit.experiments.base import Measurement
 from ipvit.experiments.registry import make_experiment
 
 CLASSES = [f"c{i}" for i in range(4)]
@@ -265,12 +267,18 @@ def heads_in(out: Path) -> dict[str, Path]:
     return {path.name.rpartition("-")[0]: path for path in out.glob("probes/*/*-*.safetensors")}
 
 
+def bound(experiment: ipvit.Experiment, model: ipvit.Model, data: Any = None) -> Measurement:
+    """Bind an experiment to one network."""
+    return experiment.bind([model], data, bind_context())
+
+
 def seen_by(
     model: ipvit.Model, records: pl.DataFrame, experiment: ipvit.Experiment, data: Any
 ) -> list[tuple[dict[str, Any], np.ndarray]]:
     """Pair every record with the picture that the network was really shown; all images were in one batch."""
     rows = {(row["condition"], row["image"]): row for row in records.iter_rows(named=True)}
-    asked = itertools.product((c.key for c in experiment.conditions(model)), data.ids)
+    conditions = bound(experiment, model, data).conditions(model)
+    asked = itertools.product((condition.key for condition in conditions), data.ids)
     shown = [picture.numpy() for picture in model.backbone.seen]
     return [(rows[key], picture) for key, picture in zip(asked, shown, strict=True)]
 

@@ -41,4 +41,4 @@ def test_a_distilled_network_is_read_at_each_head_and_compared_by_their_mean(tmp
     assert ("plain", "output") in found
     (row,) = run.differences["accuracy"].to_dicts()
     assert abs(row["difference"] - (found["distilled", "mean"] - found["plain", "output"])) < 1e-4
-    assert any("head of the distillation token" in text for text in run.experiments["accuracy"].summary(run.tables))
+    assert any("head of the distillation token" in text for text in run.analyses["accuracy"].summary(run.tables))

@@ -115,7 +115,7 @@ def test_tables_have_intervals_and_a_control(finished):
     assert patches["covered"].to_list()[1:] == pytest.approx([0.06, 0.06, 0.2, 0.2], abs=0.02)
     noise, trained = patches["top1"].to_list()[3:]
     assert trained < noise
-    sentences = finished.experiments["attack"].summary(finished.tables)
+    sentences = finished.analyses["attack"].summary(finished.tables)
     assert any("one: of 80.0 % top-1" in said for said in sentences)
     few, many = (patches.filter(patch="trained", area=area)["top1"][0] for area in (0.06, 0.2))
     assert any(f"leaves {few:.1f}, {many:.1f} % top-1, noise in its place" in said for said in sentences)
@@ -135,7 +135,7 @@ def test_the_transfer_matrix_has_every_pair_of_networks(finished):
     pairs = set(table.select("trained_on", "model").iter_rows())
     assert pairs == {(a, b) for a in ("one", "other") for b in ("one", "other")}
     left = table.filter(trained_on="one", model="other", area=0.2)["top1"][0]
-    said = finished.experiments["attack"].summary(finished.tables)
+    said = finished.analyses["attack"].summary(finished.tables)
     assert f"Patches trained on one, 20% of the image, leave other {left:.1f} % top-1." in said
     own = finished.tables["attack-patch"].filter(model="other", patch="trained", area=0.2)["top1"][0]
     assert table.filter(trained_on="other", model="other", area=0.2)["top1"][0] == pytest.approx(own)
@@ -257,7 +257,7 @@ def test_a_saved_patch_attacks_another_network_as_it_did_in_the_matrix(finished,
 
 def test_images_of_another_split_train_and_all_images_are_measured(tmp_path, monkeypatch):
     others = photos(30, seed=9)
-    monkeypatch.setattr("ipvit.experiments.attack.experiment.load_dataset", lambda name: others)
+    monkeypatch.setattr("ipvit.api.load_dataset", lambda name: others)
     experiment = small(attacks=("patch",), patch_data="another split", patch_images=20, runs=1, patch_areas=(0.2,))
     records = measured(experiment, network(), photos(), tmp_path)
     assert records.filter(attack="patch")["image"].n_unique() == 40
@@ -297,9 +297,9 @@ def test_aligned_and_unaligned_patches_are_told_apart(tmp_path):
 
 def test_a_patch_that_no_image_is_left_for_is_told(finished):
     only_clean = {"attack": finished.tables["attack"].filter(attack="clean")}
-    patch = ipvit.Attack(attacks=("patch",))
+    patch = ipvit.Attack(attacks=("patch",)).analysis()
     assert "No image was left to measure patches on" in patch.summary(only_clean)[-1]
-    assert patch.summary(finished.tables) == finished.experiments["attack"].summary(finished.tables)
+    assert patch.summary(finished.tables) == finished.analyses["attack"].summary(finished.tables)
 
 
 def test_the_papers_numbers_stand_beside_those_of_its_networks(tmp_path):
@@ -366,7 +366,7 @@ def test_a_network_without_gradients_leaves_a_note(tmp_path):
     model = ipvit.wrap(Stepped(), size=16, crop_pct=1.0, classes=CLASSES, name="stepped")
     result = run(small(attacks=("fgsm",)), model, photos(20), tmp_path)
     assert result.tables["attack"].filter(attack="fgsm")["no_gradient"].min() > 50
-    sentences = result.experiments["attack"].summary(result.tables)
+    sentences = result.analyses["attack"].summary(result.tables)
     assert any("blind" in sentence for sentence in sentences)
 
 

@@ -10,6 +10,7 @@ import ipvit
 from plain_loops import (
     agrees,
     answer,
+    bound,
     key_of,
     measured,
     normalised,
@@ -77,7 +78,7 @@ def test_a_convolutional_network_loses_positions_before_each_stage_and_its_pooli
 
 def test_the_defaults_are_the_blocks_of_the_papers_table(tmp_path):
     model = quiet_vit(depth=12)
-    blocks = {(c.block, c.rate) for c in ipvit.FeatureDrop().conditions(model)}
+    blocks = {(c.block, c.rate) for c in bound(ipvit.FeatureDrop(), model).conditions(model)}
     assert blocks == {(-1, 0.0)} | {(block, rate) for block in (0, 2, 4, 6, 8, 10) for rate in (0.25, 0.5, 0.75)}
 
 

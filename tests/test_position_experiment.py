@@ -9,6 +9,7 @@ import ipvit
 from plain_loops import (
     agrees,
     answer,
+    bound,
     loud,
     measured,
     photos,
@@ -53,7 +54,8 @@ def test_the_shrunk_image_lies_in_its_corner_and_all_else_is_black(tmp_path, siz
 def test_the_papers_scale_is_128_of_224_pixels():
     experiment = ipvit.Position()
     model = loud(224)
-    (picture,) = [e for e in experiment.examples(model, batch_of_white()) if e.caption == "bottom-right"]
+    shown = bound(experiment, model).examples(model, batch_of_white())
+    (picture,) = [e for e in shown if e.caption == "bottom-right"]
     lit = (picture.image.numpy() > 0).all(axis=0)
     assert lit.sum() == 128 * 128 and lit[96:, 96:].all()
 

@@ -11,7 +11,7 @@ from conftest import tiny_model, write_images
 from ipvit.data.dataset import MemoryDataset
 from ipvit.engine.store import Store
 from ipvit.perturb.seeding import keys, random_order
-from plain_loops import measured, rearranged
+from plain_loops import bound, measured, rearranged
 
 CLASSES = [f"c{i}" for i in range(4)]
 DISCRETE = [
@@ -163,7 +163,7 @@ def test_the_authors_scope_shares_one_mask_and_ours_does_not(tmp_path):
 def test_nested_levels_drop_the_same_patches_and_more(tmp_path):
     experiment = small_occlusion(nested=True, levels=(0.25, 0.5))
     model, white = tiny_model(), MemoryDataset(torch.full((1, 3, 16, 16), 255, dtype=torch.uint8), [0], CLASSES)
-    pictures = [example.image for example in experiment.examples(model, batch_of(white))]
+    pictures = [example.image for example in bound(experiment, model).examples(model, batch_of(white))]
     assert bool(((pictures[1] == 1) & (pictures[0] == 0)).any()) is False
     assert (pictures[1] == 0).sum() == 2 * (pictures[0] == 0).sum()
 

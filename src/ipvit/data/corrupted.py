@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ipvit.core.digests import digest_of_file
 from ipvit.errors import InputError
-from ipvit.files import user_path
-from ipvit.own_code import import_own, users_code
+from ipvit.own_code import OwnFunction, own_function, users_code
 from ipvit.perturb import seeding
 from ipvit.perturb.corruptions import corrupt, jpeg85, random_state
 from ipvit.perturb.corruptions.frost_textures import read_textures
@@ -55,66 +51,45 @@ class Corruption:
         return corrupt(image, self.name, self.severity, key, frost_folder=self.frost)
 
 
-Function = Callable[[np.ndarray, int, np.random.RandomState], np.ndarray]
-"""What a corruption of the user's own is: image ``(H, W, 3)`` bytes, severity, random stream -> image of that size."""
-
-
 @dataclasses.dataclass(frozen=True)
 class OwnCorruption:
-    """A function in the user's own file at one severity, an :class:`ipvit.data.loader.Alteration`.
+    """A corruption of the user's own at one severity, an :class:`ipvit.data.loader.Alteration`.
 
     Attributes:
-        location: ``path/to/file.py:function``.
-        digest: of the file's content: a changed function is another corruption.
+        function: from an image ``(H, W, 3)`` of bytes, a severity and a ``RandomState`` to an image of that size.
         severity: 1 to 5.
         jpeg: save as JPEG of quality 85 and read again.
     """
 
-    location: str
-    digest: str
+    function: OwnFunction
     severity: int
     jpeg: bool = False
 
     def __call__(self, pixels: Tensor, image_id: str, seed: int) -> Tensor:
         """Return the corrupted picture, ``(3, H, W)`` uint8."""
         image = pixels.permute(1, 2, 0).contiguous().numpy()
-        random = random_state(seeding.keys([image_id], "corruptions", seed)[0], self._function, self.severity)
-        function = _imported(self.location, self.digest)
-        with users_code(self.location):
-            made = function(image.copy(), self.severity, random)
+        random = random_state(seeding.keys([image_id], "corruptions", seed)[0], self.function.label, self.severity)
+        location = self.function.location
+        with users_code(location):
+            made = self.function.load()(image.copy(), self.severity, random)
         if not isinstance(made, np.ndarray) or made.shape != image.shape or made.dtype != np.uint8:
             given = f"{made.dtype} {made.shape}" if isinstance(made, np.ndarray) else type(made).__name__
-            raise InputError(f"{self.location} must return uint8 {image.shape}, not {given}")
+            raise InputError(f"{location} must return uint8 {image.shape}, not {given}")
         return torch.from_numpy(np.ascontiguousarray((jpeg85(made) if self.jpeg else made).transpose(2, 0, 1)))
 
     @property
     def name(self) -> str:
-        """What it is called in tables: the function, and six digits that tell versions of the file apart."""
-        return f"{self._function}-{self.digest[:6]}"
-
-    @property
-    def _function(self) -> str:
-        return self.location.rpartition(":")[2]
+        """What it is called in tables."""
+        return self.function.name
 
     @classmethod
-    def at(cls, location: str, severity: int, jpeg: bool = False) -> OwnCorruption:
-        """Return what ``path/to/file.py:function`` is now.
+    def at(cls, name: str, severity: int, jpeg: bool = False) -> OwnCorruption:
+        """Return what ``path/to/file.py:function``, or a registered function, is now.
 
         Raises:
             InputError: there is no such file or function.
         """
-        path = user_path(location.rpartition(":")[0])
-        if not path.is_file():
-            raise InputError(f"there is no file {str(path)!r}")
-        made = cls(location, digest_of_file(path), severity, jpeg)
-        _imported(made.location, made.digest)
-        return made
-
-
-@functools.cache
-def _imported(location: str, digest: str) -> Function:
-    """Import a function once in every process, and anew when its file has changed."""
-    return import_own(location)  # what it returns is looked at each time
+        return cls(own_function("corruption", name), severity, jpeg)
 
 
 def frost_pictures(folder: str | Path | None) -> str:

@@ -48,7 +48,7 @@ LISTING = Kind("listing", _Listing, content="pictures", place="folder", hint="th
 
 
 def save_examples(out: Path, pair: Pair, batch: Batch) -> list[str]:
-    """Keep an experiment's pictures for one model; made anew when its parameters or the model change.
+    """Keep an experiment's pictures for one model; made anew when its conditions, its parameters or the model change.
 
     Equal pictures, of several models or conditions, share a file, whose name is the digest of its content.
 
@@ -57,7 +57,8 @@ def save_examples(out: Path, pair: Pair, batch: Batch) -> list[str]:
     """
     root = out / EXAMPLES / path_component(pair.experiment.name)
     path = root / path_component(pair.model.name, mark=pair.model.digest[:8]) / _CAPTIONS
-    key = _digest(f"{pair.experiment.version} {pair.experiment.model_dump_json()}".encode())
+    conditions = [condition.key for condition in pair.conditions]  # they know the text of the user's own functions
+    key = _digest(f"{pair.experiment.version} {pair.experiment.model_dump_json()} {conditions}".encode())
     earlier, damage = first_whole([path], LISTING.read)
     if earlier is not None and earlier.key == key:
         lost = [entry.file for entry in earlier.pictures if not _is_whole(root / entry.file)]

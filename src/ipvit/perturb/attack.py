@@ -1,6 +1,6 @@
-"""FGSM and PGD within an l-infinity ball: white-box attacks on single images (section 3.4, figure 13).
+"""FGSM and PGD within an l-infinity ball, and any other attack: on single images (section 3.4, figure 13).
 
-Both take any callable from images in [0, 1] to logits; a network normalises inside, so a step is measured in pixel
+All take any callable from images in [0, 1] to logits; a network normalises inside, so a step is measured in pixel
 values. The loss that is climbed is ``logsumexp`` of the other classes' logits minus the label's. Cross-entropy is an
 increasing function of it, so the sign of every gradient is that of cross-entropy; but it does not vanish where the
 network is so sure that the label's probability rounds to one, which would look like robustness.
@@ -15,13 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ipvit.perturb.budget import LEVELS, Budget
 from ipvit.perturb.seeding import generator
 
 Network = Callable[[Tensor], Tensor]
 """Images ``(B, 3, H, W)`` in [0, 1] to logits ``(B, C)``."""
 
-LEVELS = 255
-"""An epsilon of ``n`` is ``n / 255`` of the pixel range: ``n`` grey levels of an 8-bit image."""
+AttackFunction = Callable[[Network, Tensor, Tensor, Budget, np.ndarray], Tensor]
+"""An attack: network, images ``(B, 3, H, W)`` in [0, 1] that the network takes for what they are, their labels
+``(B,)`` int64, the budget, and a key ``(B,)`` uint64 for each image, the same whatever the batch -> images to show."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,6 +188,41 @@ def pgd(
             gradient = None
         if len(rows):
             worst.take(rows, x, _logits(network, x))
+    return worst.found()
+
+
+def run_attack(
+    attack: AttackFunction,
+    network: Network,
+    images: Tensor,
+    labels: Tensor,
+    budget: Budget,
+    key: np.ndarray,
+    *,
+    clean: Clean | None = None,
+) -> Attacked:
+    """Attack with any function; it is given the images that are right, as FGSM and PGD are.
+
+    Args:
+        attack: makes the images that are shown to the network; that they are within the budget is not checked.
+        network: images to logits; refused in training mode.
+        images: ``(B, 3, H, W)`` in [0, 1].
+        labels: ``(B,)``; -1 for an image without label, which is not attacked.
+        budget: how far images may be moved.
+        key: ``(B,)`` keys, one for each image.
+        clean: from :func:`clean_pass`; one pass serves every budget.
+
+    Raises:
+        ValueError: the network is in training mode.
+    """
+    _refuse_training(network)
+    clean = clean or clean_pass(network, images, labels, gradient=False)
+    worst = _Worst(images, labels, clean)
+    rows = worst.still_right()
+    if len(rows) and budget.size > 0:
+        with torch.enable_grad():
+            moved = attack(network, images[rows], labels[rows], budget, key[rows.cpu().numpy()]).detach()
+        worst.take(rows, moved, _logits(network, moved), always=True)
     return worst.found()
 
 

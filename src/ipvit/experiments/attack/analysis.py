@@ -15,7 +15,17 @@ from ipvit.analysis.chart_parts import inline, theme
 from ipvit.analysis.columns import COMMON, Column
 from ipvit.analysis.record_columns import RUN
 from ipvit.analysis.reduction import Reduction, joined
-from ipvit.experiments.attack.experiment import CLEAN, FGSM, NOISE, OWN, PATCH, PATCH_SETTINGS, PGD, PIXEL_SETTINGS
+from ipvit.experiments.attack.experiment import (
+    CLEAN,
+    FGSM,
+    NOISE,
+    OWN,
+    PATCH,
+    PATCH_SETTINGS,
+    PGD,
+    PIXEL_SETTINGS,
+    RANDOM,
+)
 
 if TYPE_CHECKING:
     from ipvit.analysis.charts import Figure
@@ -26,7 +36,7 @@ _BARE = "without a patch"
 CONTENT = ":"
 """In ``training``, what follows tells patches read from files apart by their content; runs are averaged over it."""
 
-_NAMES = {FGSM: "FGSM", PGD: "PGD"}
+_NAMES = {FGSM: "FGSM", PGD: "PGD", RANDOM: "random noise"}
 _PATCH, _NOISE, _NOTHING = "trained", "noise", "none"
 _TOP1 = {"correct": "top1"}
 _CELL = 74  # pixels of a cell of the transfer matrix
@@ -39,7 +49,10 @@ COLUMNS = {
     "no_gradient": Column(title="no gradient (%)", unit="percent"),
 }
 UNPERTURBED = {"attack": CLEAN}
-_BY = ("attack", "epsilon", "area", *PIXEL_SETTINGS, *PATCH_SETTINGS)
+NORM = "norm"
+"""Column of what epsilon limits; only attacks of the user's own and their control have it."""
+
+_BY = ("attack", "epsilon", "area", NORM, *PIXEL_SETTINGS, *PATCH_SETTINGS)
 _MEASURED = ("correct", "flat", "covered", "hit", "of_target", "trained_on")
 
 
@@ -71,7 +84,7 @@ class AttackAnalysis(Analysis):
     def tables(self, reductions: Sequence[Reduction]) -> dict[str, pl.DataFrame]:
         """Return the tables for which there are records."""
         main, found = joined(reductions, MAIN), {}
-        if main["attack"].is_in(list(_NAMES)).any():
+        if (main["attack"] != CLEAN).any():
             found[MAIN] = _by_epsilon(main)
         patches = joined(reductions, PATCHES)
         if patches.height:
@@ -112,8 +125,8 @@ class AttackAnalysis(Analysis):
 
 def _of_epsilons(records: pl.DataFrame) -> pl.DataFrame:
     """Average the attacks on every pixel, of one model."""
-    rows = records.filter(pl.col("attack").is_in([CLEAN, *_NAMES]))
-    by = ["model", "attack", *(name for name in PIXEL_SETTINGS if name in rows.columns), "epsilon"]
+    rows = records.filter(~pl.col("attack").is_in([PATCH, NOISE]))
+    by = ["model", "attack", *(name for name in (NORM, *PIXEL_SETTINGS) if name in rows.columns), "epsilon"]
     table = accuracy_table(rows, by, _TOP1).drop("n_runs", "top1_std")
     blind = rows.group_by(by).agg((100 * pl.col("flat").fill_null(False).mean()).alias("no_gradient"))
     return table.join(blind, on=by, how="left", nulls_equal=True, maintain_order="left")
@@ -138,11 +151,15 @@ def _of_patches(patches: pl.DataFrame, clean: pl.DataFrame) -> pl.DataFrame:
 
 def _by_epsilon(table: pl.DataFrame) -> pl.DataFrame:
     settings = varying(table, PIXEL_SETTINGS, within=("attack",))
-    table = table.drop(name for name in PIXEL_SETTINGS if name in table.columns and name not in settings)
+    if NORM in table.columns and table[NORM].is_in(["l2", "l1"]).any():
+        settings.append(NORM)
+    table = table.drop(name for name in (NORM, *PIXEL_SETTINGS) if name in table.columns and name not in settings)
     if table["no_gradient"].sum() == 0:
         table = table.drop("no_gradient")
-    order = pl.col("attack").replace_strict({CLEAN: 0, FGSM: 1, PGD: 2}, return_dtype=pl.Int8)
-    return table.sort(order, *settings, "epsilon", maintain_order=True)
+    own = [name for name in table["attack"].unique(maintain_order=True) if name not in (CLEAN, *_NAMES)]
+    order = {name: number for number, name in enumerate((CLEAN, FGSM, PGD, *own, RANDOM))}
+    place = pl.col("attack").replace_strict(order, return_dtype=pl.Int32)
+    return table.sort(place, *settings, "epsilon", maintain_order=True)
 
 
 def _with_source(patches: pl.DataFrame, names: dict[str, str]) -> pl.DataFrame:
@@ -190,15 +207,16 @@ def _numbers(models: pl.Series) -> dict[str, int]:
 def _over_epsilon(table: pl.DataFrame, paper: pl.DataFrame | None) -> Figure:
     """One panel per attack; every curve begins at the clean image."""
     settings = [name for name in PIXEL_SETTINGS if name in table.columns]
+    in_norm = [NORM] if NORM in table.columns else []
     clean = table.filter(pl.col("attack") == "clean")
     attacked = table.filter(pl.col("attack") != "clean")
-    curves = attacked.select("model", "attack", *settings).unique(maintain_order=True)
-    starts = curves.join(clean.drop("attack", *settings), on="model", maintain_order="left")
+    curves = attacked.select("model", "attack", *in_norm, *settings).unique(maintain_order=True)
+    starts = curves.join(clean.drop("attack", *in_norm, *settings), on="model", maintain_order="left")
     whole = pl.concat([starts, attacked], how="diagonal_relaxed")
     if paper is not None:
         rows = paper.filter(pl.col("attack").is_in(attacked["attack"].unique().to_list()))
         whole = pl.concat([whole, rows.select("model", "attack", "epsilon", "top1")], how="diagonal_relaxed")
-    panel = pl.col("attack").replace_strict(_NAMES).alias("panel")
+    panel = pl.concat_str(pl.col("attack").replace(_NAMES), *in_norm, separator=", ", ignore_nulls=True).alias("panel")
     return charts.curve(
         whole.with_columns(panel, _series(["model"], settings)),
         charts.Encoding(
@@ -206,7 +224,7 @@ def _over_epsilon(table: pl.DataFrame, paper: pl.DataFrame | None) -> Figure:
             y="top1",
             series="series",
             facet="panel",
-            x_title="ε: most that a pixel changes (255ths)",
+            x_title=f"ε: most that {'the image' if in_norm else 'a pixel'} changes (255ths)",
             y_title="Top-1 accuracy (%)",
             y_domain=(0, 100),
         ),
@@ -294,6 +312,11 @@ def _series(names: list[str], settings: list[str]) -> pl.Expr:
     return pl.concat_str(parts, separator=", ", ignore_nulls=True).alias("series")
 
 
+def attack_title(attack: str) -> str:
+    """Return what an attack is called in sentences and charts."""
+    return _NAMES.get(attack, attack)
+
+
 def _pixel_sentences(tables: dict[str, pl.DataFrame]) -> Iterator[tuple[str, str]]:
     table = tables.get(MAIN, pl.DataFrame(schema={"model": pl.String}))
     for (model,), frame in table.group_by(["model"], maintain_order=True):
@@ -301,8 +324,11 @@ def _pixel_sentences(tables: dict[str, pl.DataFrame]) -> Iterator[tuple[str, str
         attacked = frame.filter(pl.col("attack") != "clean").to_dicts()
         if not clean or not attacked:
             continue
-        left = [f"{row['top1']:.1f} % ({_NAMES[row['attack']]}, ε = {row['epsilon']:g}/255)" for row in attacked]
-        yield str(model), f"{model}: of {clean[0]:.1f} % top-1, attacks leave {', '.join(left)}."
+        made = [_left(row, f"{attack_title(row['attack'])}, ") for row in attacked if row["attack"] != RANDOM]
+        control = [_left(row) for row in attacked if row["attack"] == RANDOM]
+        said = [f"attacks leave {', '.join(made)}"] if made else []
+        said += [f"random noise leaves {', '.join(control)}"] if control else []
+        yield str(model), f"{model}: of {clean[0]:.1f} % top-1, {'; '.join(said)}."
         blind = max(row.get("no_gradient") or 0 for row in attacked)
         if blind:
             yield (
@@ -310,6 +336,11 @@ def _pixel_sentences(tables: dict[str, pl.DataFrame]) -> Iterator[tuple[str, str
                 f"{model} has no gradient at all on {blind:.1f} % of the images: there FGSM and PGD are blind, and "
                 "that it stays right says nothing.",
             )
+
+
+def _left(row: dict[str, Any], name: str = "") -> str:
+    norm = f" in {row[NORM]}" if row.get(NORM) else ""
+    return f"{row['top1']:.1f} % ({name}ε = {row['epsilon']:g}/255{norm})"
 
 
 def _patch_sentences(tables: dict[str, pl.DataFrame]) -> Iterator[tuple[str, str]]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from ipvit.experiments.base import BindContext, Condition, Experiment, Measurement, Requirements
 from ipvit.experiments.grids import Grid
-from ipvit.perturb.patch import Placement, Shape
+from ipvit.own_code import check_name
+from ipvit.perturb.budget import LEVELS, Norm
+from ipvit.perturb.choices import Placement, Shape
 
 if TYPE_CHECKING:
     from ipvit.data.dataset import Dataset
@@ -20,13 +22,19 @@ if TYPE_CHECKING:
 CLEAN, FGSM, PGD, PATCH, NOISE = "clean", "fgsm", "pgd", "patch", "noise"
 """What is done to the images; ``noise`` is the control of the patch: as large, at the same places, untrained."""
 
+RANDOM = "random"
+"""Random noise that uses up the budget: the control of attacks of the user's own."""
+
+OURS = (FGSM, PGD, PATCH)
+"""Attacks that are there."""
+
 PAPER_GRID = "14x14"
 """Patches of the paper's transformers."""
 
 OWN = "own"
 """The network that a patch was trained on is the one that is attacked."""
 
-Epsilon = Annotated[float, Field(gt=0, le=255)]
+Epsilon = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Area = Annotated[float, Field(gt=0, le=0.5)]
 Factor = Annotated[float, Field(gt=0)]
 
@@ -56,6 +64,13 @@ class AttackCondition(Condition):
     run: int = 0
 
 
+@dataclasses.dataclass(frozen=True)
+class BudgetCondition(AttackCondition):
+    """An attack of the user's own, or its control, within a budget: epsilon in a norm."""
+
+    norm: Norm = "linf"
+
+
 PIXEL_SETTINGS = ("steps", "step_size", "restarts", "random_start")
 PATCH_SETTINGS = ("shape", "placement", "grid", "scale", "target")
 """Columns of the records that are no axis of a chart: of attacks on every pixel, and of patches."""
@@ -70,10 +85,13 @@ class Attack(Experiment):
     reproduces: ClassVar[str] = "Figures 12 and 13"
     question: ClassVar[str] = "How little must an attacker who knows the network change to fool it?"
 
-    attacks: tuple[Literal["fgsm", "pgd", "patch"], ...] = ("fgsm", "pgd")
-    """fgsm and pgd change every pixel a little; patch replaces a part of the image, and must be trained: takes long."""
+    attacks: tuple[Literal["fgsm", "pgd", "patch"] | str, ...] = ("fgsm", "pgd")
+    """fgsm and pgd change every pixel a little; patch replaces a part of the image, and must be trained: takes long.
+    Or a FILE.py:FUNCTION of your own."""
     epsilons: tuple[Epsilon, ...] = (2.0, 4.0, 8.0)
-    """The most that fgsm and pgd change a pixel, in 255ths of the pixel range."""
+    """The most that fgsm, pgd and attacks of your own change a pixel, in 255ths of the pixel range."""
+    norm: Norm = "linf"
+    """What epsilon limits in attacks of your own: linf (the change of each pixel), l2 or l1 (of the whole image)."""
     steps: Annotated[int, Field(ge=1)] = 5
     """Gradient steps of pgd."""
     step_size: Annotated[float, Field(gt=0, le=2)] = 0.5
@@ -118,6 +136,27 @@ class Attack(Experiment):
         if not value and info.field_name != "patch_files":
             raise ValueError("at least one is needed")
         return tuple(dict.fromkeys(value))
+
+    @field_validator("attacks")
+    @classmethod
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            check_name("attack", name, OURS)
+        return value
+
+    @model_validator(mode="after")
+    def _linf_only(self) -> Self:
+        if self.norm == "linf" and max(self.epsilons) > LEVELS:
+            raise ValueError(f"epsilons must be 255 or less in linf, not {max(self.epsilons):g}")
+        wrong = [name for name in (FGSM, PGD) if name in self.attacks and self.norm != "linf"]
+        if wrong:
+            raise ValueError(f"{wrong[0]} is limited in linf, not in {self.norm}; leave it out of attacks, or norm")
+        return self
+
+    @property
+    def own_attacks(self) -> list[str]:
+        """The attacks that are functions of the user's own."""
+        return [name for name in self.attacks if name not in OURS]
 
     @property
     def requirements(self) -> Requirements:

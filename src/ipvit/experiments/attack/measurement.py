@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ipvit.errors import InputError
-from ipvit.experiments.attack.analysis import CONTENT
+from ipvit.experiments.attack.analysis import CONTENT, attack_title
 from ipvit.experiments.attack.experiment import (
     CLEAN,
     FGSM,
@@ -20,16 +20,32 @@ from ipvit.experiments.attack.experiment import (
     PAPER_GRID,
     PATCH,
     PGD,
+    RANDOM,
     Attack,
     AttackCondition,
+    BudgetCondition,
 )
 from ipvit.experiments.attack.patch_files import Look, Patch, load_patch
 from ipvit.experiments.attack.patches import Order, Patches, Training, frozen, output_of, training_positions
 from ipvit.experiments.base import Batch, BindContext, Condition, ExampleImage, Measurement, PrepareContext, Records
 from ipvit.experiments.grids import check_grid
+from ipvit.experiments.returned import check_pixels, into_budget, returned_images
 from ipvit.experiments.scoring import classify, score_logits
 from ipvit.models.model import Model
-from ipvit.perturb.attack import Attacked, Clean, clean_pass, fgsm, is_right, pgd, random_starts
+from ipvit.own_code import OwnCodeError, own_function
+from ipvit.perturb.attack import (
+    Attacked,
+    Clean,
+    Network,
+    clean_pass,
+    fgsm,
+    is_right,
+    pgd,
+    random_starts,
+    run_attack,
+)
+from ipvit.perturb.budget import LEVELS, Budget
+from ipvit.perturb.distance import random_noise
 from ipvit.perturb.patch import noise_patch, paste, random_places
 from ipvit.perturb.seeding import keys, random_words
 
@@ -41,7 +57,8 @@ class AttackMeasurement(Measurement):
     """Attacks in one run: the patches of all networks, trained or read, with which each network is attacked.
 
     Raises:
-        InputError: a patch does not fit a network, a network has no such class, or no image is left to measure on.
+        InputError: a patch does not fit a network, a network has no such class, no image is left to measure on, or an
+            attack of the user's own is not there.
     """
 
     def __init__(self, experiment: Attack, models: Sequence[Model], data: Dataset, context: BindContext) -> None:
@@ -49,6 +66,7 @@ class AttackMeasurement(Measurement):
             raise InputError("attack: restarts without a random start would all be the same; set random_start")
         self.experiment = experiment
         self.models = tuple(models)
+        self._own = {own.name: own for own in (own_function("attack", name) for name in experiment.own_attacks)}
         self._patches = Patches()
         self._files: list[Patch] = []
         self._training: Training | None = None
@@ -87,7 +105,7 @@ class AttackMeasurement(Measurement):
         return self._measured_with_patches(data) if condition.attack in (PATCH, NOISE) else None
 
     def conditions(self, model: Model) -> Sequence[AttackCondition]:
-        """Return the clean image, FGSM and PGD x epsilon, and patches and noise x look x run x trained-on network."""
+        """Return the clean image, attacks within a budget x epsilon, and patches and noise x look x run x source."""
         found = [AttackCondition(CLEAN)]
         for epsilon in sorted(self.experiment.epsilons):
             if FGSM in self.experiment.attacks:
@@ -103,12 +121,13 @@ class AttackMeasurement(Measurement):
                         self.experiment.random_start,
                     )
                 )
+            for name in (*self._own, RANDOM) if self._own else ():
+                found.append(BudgetCondition(name, epsilon, norm=self.experiment.norm))
         if PATCH in self.experiment.attacks:
             found += [_of(NOISE, order) for order in self._orders()]
             found += self._from_files(model) if self.experiment.patch_files else self._from_networks(model)
-        return sorted(
-            dict.fromkeys(found), key=lambda condition: (CLEAN, FGSM, PGD, NOISE, PATCH).index(condition.attack)
-        )
+        order = (CLEAN, FGSM, PGD, *self._own, RANDOM, NOISE, PATCH)
+        return sorted(dict.fromkeys(found), key=lambda condition: order.index(condition.attack))
 
     def prepare(self, model: Model, context: PrepareContext) -> PrepareContext:
         """Train the network's own patches that are not in the run folder yet."""
@@ -117,9 +136,9 @@ class AttackMeasurement(Measurement):
         return context
 
     def measure(self, model: Model, batch: Batch) -> Iterator[Records]:
-        """Attack the batch in every way; FGSM and PGD of all epsilons share the clean pass."""
+        """Attack the batch in every way; all attacks within a budget, of all epsilons, share the clean pass."""
         with frozen(model):
-            pixel = [condition for condition in batch.conditions if condition.attack in (CLEAN, FGSM, PGD)]
+            pixel = [condition for condition in batch.conditions if condition.attack not in (PATCH, NOISE)]
             for condition, found in self._attacked(model, batch, pixel):
                 yield Records(condition, score_logits(found.logits, batch.labels) | {"flat": found.flat})
             with torch.no_grad():
@@ -135,14 +154,25 @@ class AttackMeasurement(Measurement):
             row = int(rows[0]) if len(rows) else 0
             one = batch.part(row, row + 1)
             yield ExampleImage("the image as it is", one.images[0])
-            pixel = [c for c in self.conditions(model) if c.attack in (FGSM, PGD)]
-            for condition, found in self._attacked(model, one, pixel):
-                words = f"{condition.attack.upper()}, ε = {condition.epsilon:g}/255: {_named(model, found.logits)}"
-                yield ExampleImage(words, found.images[0])
-                if condition.epsilon == max(self.experiment.epsilons):
-                    change = (found.images[0] - one.images[0]) / (2 * condition.epsilon / 255) + 0.5
-                    yield ExampleImage(f"what {condition.attack.upper()} changes at ε = {condition.epsilon:g}", change)
+            yield from self._example_attacks(model, one)
             yield from self._example_patches(model, one)
+
+    def _example_attacks(self, model: Model, one: Batch) -> Iterator[ExampleImage]:
+        for condition in self.conditions(model):
+            if condition.attack in (CLEAN, PATCH, NOISE):
+                continue
+            try:
+                ((_, found),) = self._attacked(model, one, [condition])
+            except OwnCodeError:  # the failure is recorded where it is measured
+                continue
+            name = attack_title(condition.attack)
+            linf = not isinstance(condition, BudgetCondition) or condition.norm == "linf"
+            size = f"ε = {condition.epsilon:g}/255" + ("" if linf else f" in {self.experiment.norm}")
+            yield ExampleImage(f"{name}, {size}: {_named(model, found.logits)}", found.images[0])
+            if condition.epsilon == max(self.experiment.epsilons):
+                moved = found.images[0] - one.images[0]
+                most = condition.epsilon / LEVELS if linf else float(moved.abs().max()) or 1.0
+                yield ExampleImage(f"what {name} changes at ε = {condition.epsilon:g}", moved / (2 * most) + 0.5)
 
     def _example_patches(self, model: Model, one: Batch) -> Iterator[ExampleImage]:
         conditions = [c for c in self.conditions(model) if c.attack in (PATCH, NOISE) and c.run == 0]
@@ -228,7 +258,27 @@ class AttackMeasurement(Measurement):
         clean = clean_pass(model, images, labels, gradient=gradient)
         starts = _starts(batch)
         for condition in conditions:
-            yield condition, _attack(model, images, labels, condition, clean, starts)
+            if isinstance(condition, BudgetCondition):
+                yield condition, self._within_budget(model, batch, condition, clean)
+            else:
+                yield condition, _attack(model, images, labels, condition, clean, starts)
+
+    def _within_budget(self, model: Model, batch: Batch, condition: BudgetCondition, clean: Clean) -> Attacked:
+        """Attack with a function of the user's own, whose images are checked, or with random noise."""
+        own = self._own.get(condition.attack)
+        budget = Budget(condition.norm, condition.epsilon / LEVELS)
+        key = keys(batch.ids, batch.seed, "attack", RANDOM if own is None else own.label)
+        id_of = dict(zip(key.tolist(), batch.ids, strict=True))
+
+        def attack(network: Network, images: Tensor, labels: Tensor, budget: Budget, key: np.ndarray) -> Tensor:
+            if own is None:
+                return random_noise(images, budget, key)
+            ids = [id_of[number] for number in key.tolist()]
+            made = returned_images(own, own(network, images.clone(), labels.clone(), budget, key.copy()), images)
+            check_pixels(own, made, ids)
+            return into_budget(own, images, made, budget, ids)
+
+        return run_attack(attack, model, batch.images, batch.labels, budget, key, clean=clean)
 
     def _pixels(self, model: Model, condition: AttackCondition, batch: Batch) -> tuple[Tensor, str]:
         """Return a patch and the name of the network it was trained on."""

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from ipvit.experiments.base import BindContext, Condition, Experiment, Measurement, Requirements
 from ipvit.experiments.fields import Several
-from ipvit.perturb.place import Corner
+from ipvit.perturb.choices import Corner
 
 if TYPE_CHECKING:
     from ipvit.data.dataset import Dataset

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field, field_validator
 
-from ipvit.errors import did_you_mean
 from ipvit.experiments.base import BindContext, Condition, Experiment, Measurement
-from ipvit.own_code import OWN_FILE
+from ipvit.own_code import check_name
 from ipvit.perturb.corruptions import CORRUPTIONS, EXTRA
 
 if TYPE_CHECKING:
@@ -66,15 +65,9 @@ class Corruptions(Experiment):
     @classmethod
     def _known_and_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         known = (*CORRUPTIONS, *EXTRA)
-        own = tuple(dict.fromkeys(name for name in value if OWN_FILE in name))
-        if own:
-            from ipvit.data.corrupted import OwnCorruption
-
-            for name in own:
-                OwnCorruption.at(name, 1)  # it is there and can be imported
-        for name in value:
-            if name not in (*known, *own):
-                raise ValueError(f"unknown corruption {name!r}; known: {', '.join(known)}.{did_you_mean(name, known)}")
+        own = tuple(dict.fromkeys(name for name in value if name not in known))
+        for name in own:
+            check_name("corruption", name, known)
         return tuple(name for name in known if name in value) + own
 
     @field_validator("severities")

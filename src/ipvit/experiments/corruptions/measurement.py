@@ -26,8 +26,7 @@ from ipvit.experiments.corruptions.experiment import (
 from ipvit.experiments.scoring import classify
 from ipvit.models.labels import imagenet_classes
 from ipvit.models.model import Model
-from ipvit.own_code import OWN_FILE
-from ipvit.perturb.corruptions import SEVERITIES
+from ipvit.perturb.corruptions import CORRUPTIONS, EXTRA, SEVERITIES
 from ipvit.perturb.pixels import as_bytes, as_floats
 from ipvit.preprocessing import View
 
@@ -102,7 +101,7 @@ def _by_name(experiment: Corruptions) -> Mapping[str, Corruption | OwnCorruption
     """Return every corruption by its name in tables, at severity 1."""
     found: dict[str, Corruption | OwnCorruption] = {}
     for name in experiment.corruptions:
-        if OWN_FILE in name:
+        if name not in (*CORRUPTIONS, *EXTRA):
             own = OwnCorruption.at(name, 1, experiment.jpeg)
             found[own.name] = own
         else:

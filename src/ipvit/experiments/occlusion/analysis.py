@@ -13,7 +13,7 @@ from ipvit.analysis.base import Analysis, by_model
 from ipvit.analysis.columns import COMMON, Column
 from ipvit.analysis.record_columns import RUN, SHARED_MASK
 from ipvit.analysis.reduction import Reduction, joined
-from ipvit.experiments.occlusion.experiment import SETTINGS
+from ipvit.experiments.occlusion.experiment import FILLS, SETTINGS
 
 if TYPE_CHECKING:
     from ipvit.analysis.charts import Figure
@@ -52,6 +52,8 @@ class OcclusionAnalysis(Analysis):
         """Return accuracy per model, mode and information loss, with the share of pixels really dropped."""
         table = joined(reductions, self.name)
         settings = varying(table, SETTINGS, within=("mode",))
+        if "fill" not in settings and _of_own(table):
+            settings.append("fill")
         table = table.drop(name for name in SETTINGS if name in table.columns and name not in settings)
         return {self.name: table.sort("mode", *settings, "model", "information_loss", maintain_order=True)}
 
@@ -97,6 +99,11 @@ class OcclusionAnalysis(Analysis):
                     f"{_TITLES[str(mode)]}: with {rows[half]['dropped']:.0%} of the image dropped, {series} keeps "
                     f"{left:.1f} % top-1 of its {clean:.1f} % ({left / clean:.0%}).",
                 )
+
+
+def _of_own(table: pl.DataFrame) -> bool:
+    """Whether pixels were filled by a function of the user's own, which no reader knows."""
+    return "fill" in table.columns and not table["fill"].is_in([*FILLS, ""]).all()
 
 
 def _with_series(table: pl.DataFrame) -> pl.DataFrame:

@@ -6,11 +6,12 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, field_validator
 
 from ipvit.experiments.base import BindContext, Condition, Experiment, Measurement, Requirements
 from ipvit.experiments.fields import Several
 from ipvit.experiments.grids import Grid
+from ipvit.own_code import check_name
 
 if TYPE_CHECKING:
     from ipvit.data.dataset import Dataset
@@ -24,6 +25,9 @@ ON_A_GRID = ("random", "salient", "non_salient")
 
 RANDOM = ("random", "block")
 """Modes that differ from run to run."""
+
+FILLS = ("black", "mean", "noise", "blur", "other")
+"""What dropped pixels can become."""
 
 MASKS = "masks"
 """Name of the salience that is the data's own foreground masks."""
@@ -74,8 +78,9 @@ class Occlusion(Experiment):
     """Rows and columns of the patch grid; it must divide the image. 224x224 drops single pixels of 224."""
     offset: tuple[Pixels, Pixels] = (0, 0)
     """Move the grid down and right by so many pixels."""
-    fill: Literal["black", "mean", "noise", "blur", "other"] = "black"
-    """What dropped pixels become: black (the paper), the image's mean colour, noise, a blurred copy, another image."""
+    fill: Literal["black", "mean", "noise", "blur", "other"] | str = "black"
+    """What dropped pixels become: black (the paper), the image's mean colour, noise, a blurred copy, another image, or
+    what a FILE.py:FUNCTION of your own makes."""
     removal: Literal["pixels", "tokens"] = "pixels"
     """Replace pixels, or take the patches' tokens out of the transformer (the grid must be the network's own)."""
     nested: bool = False
@@ -90,6 +95,12 @@ class Occlusion(Experiment):
     """A head's number from 0 (the paper: 1), mean, or rollout."""
     protocol: Literal["ours", "authors"] = "ours"
     """authors: one mask per 256 images, and the salience network fed with the evaluated network's normalisation."""
+
+    @field_validator("fill")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        check_name("fill", value, FILLS)
+        return value
 
     @property
     def requirements(self) -> Requirements:

@@ -11,11 +11,13 @@ from torch import Tensor
 from ipvit.errors import InputError
 from ipvit.experiments.base import Batch, ExampleImage, Measurement, Records
 from ipvit.experiments.grids import check_grid
-from ipvit.experiments.occlusion.experiment import ON_A_GRID, RANDOM, Mode, Occlusion, OcclusionCondition
+from ipvit.experiments.occlusion.experiment import FILLS, ON_A_GRID, RANDOM, Mode, Occlusion, OcclusionCondition
 from ipvit.experiments.occlusion.occluders import donated, kept_cells, kept_pixels, with_one_left
 from ipvit.experiments.occlusion.salience import Salience
+from ipvit.experiments.returned import check_pixels, returned_images
 from ipvit.experiments.scoring import classify, score_logits
 from ipvit.models.model import Model
+from ipvit.own_code import OwnCodeError, OwnFunction, own_function
 from ipvit.perturb.patchdrop import fill_content, pixel_mask, replace, shift
 from ipvit.perturb.seeding import keys
 
@@ -24,7 +26,8 @@ class OcclusionMeasurement(Measurement):
     """Occlusion in one run; salience maps are kept from one condition to the next.
 
     Raises:
-        InputError: the grid does not fit a model, or there is no salience to be had.
+        InputError: the grid does not fit a model, there is no salience to be had, or a fill of the user's own is not
+            there.
     """
 
     def __init__(self, experiment: Occlusion, models: Sequence[Model]) -> None:
@@ -32,6 +35,7 @@ class OcclusionMeasurement(Measurement):
         self._source = Salience(
             experiment.salience, experiment.salience_block, experiment.salience_head, experiment.protocol == "authors"
         )
+        self._own_fill = None if experiment.fill in FILLS else own_function("fill", experiment.fill)
         for model in models:
             self._check(model)
         if experiment.uses_salience:
@@ -64,6 +68,10 @@ class OcclusionMeasurement(Measurement):
             for run in range(self.experiment.runs if level > 0 and mode in RANDOM else 1)
         ]
 
+    @property
+    def _fill(self) -> str:
+        return self.experiment.fill if self._own_fill is None else self._own_fill.name
+
     def _condition(self, mode: Mode, level: float, run: int) -> OcclusionCondition:
         on_grid = mode in ON_A_GRID
         shared = self.experiment.mask_scope == "batch" or self.experiment.protocol == "authors"
@@ -73,7 +81,7 @@ class OcclusionMeasurement(Measurement):
             run=run,
             grid=self.experiment.grid if on_grid else "",
             offset=f"{self.experiment.offset[0]},{self.experiment.offset[1]}" if on_grid else "0,0",
-            fill=self.experiment.fill if self.experiment.removal == "pixels" else "",
+            fill=self._fill if self.experiment.removal == "pixels" else "",
             removal=self.experiment.removal,
             nested=self.experiment.nested and mode in RANDOM,
             mask_scope="batch" if mode in RANDOM and shared else "image",
@@ -116,7 +124,10 @@ class OcclusionMeasurement(Measurement):
         first = batch.part(0, 1)
         for condition in self.conditions(model):
             if condition.run == 0:
-                images, dropped = self._occlude(model, first, condition)
+                try:
+                    images, dropped = self._occlude(model, first, condition)
+                except OwnCodeError:  # the failure is recorded where it is measured
+                    continue
                 yield ExampleImage(f"{condition.mode.replace('_', '-')}, {float(dropped[0]):.0%} dropped", images[0])
 
     def _key(self, batch: Batch, condition: OcclusionCondition, *, shared: bool) -> np.ndarray:
@@ -145,4 +156,14 @@ class OcclusionMeasurement(Measurement):
         if condition.fill == "other":
             return replace(batch.images, mask, donated(batch, batch.seed, condition.run)), dropped
         own = self._key(batch, condition, shared=False)
+        if self._own_fill is not None:
+            return _filled(self._own_fill, batch, mask, own), dropped
         return replace(batch.images, mask, fill_content(batch.images, condition.fill, own)), dropped  # pyright: ignore[reportArgumentType]
+
+
+def _filled(fill: OwnFunction, batch: Batch, mask: Tensor, key: np.ndarray) -> Tensor:
+    """Return the images with the pixels where the mask is False taken from what a function makes."""
+    made = returned_images(fill, fill(batch.images.clone(), mask.clone(), key.copy()), batch.images)
+    filled = replace(batch.images, mask, made)
+    check_pixels(fill, filled, batch.ids)
+    return filled
