@@ -21,4 +21,4 @@ def _spelled_out(value: object) -> object:
 
 
 ForeignText = Annotated[str, BeforeValidator(_spelled_out)]
-"""Text from anywhere, such as the message of an error; halves of characters, which no file holds, are spelled out."""
+"""Text from anywhere, such as an error's message; halves of characters, which no file can hold, are spelled out."""
