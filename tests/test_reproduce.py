@@ -235,6 +235,28 @@ def test_a_study_of_several_parts_gets_a_report_of_all_of_them(small, capsys):
     assert (small / "out" / "tables" / "accuracy.csv").exists() and (small / "out" / "paper-comparison.csv").exists()
 
 
+def test_a_study_can_be_measured_in_shards(small, capsys):
+    arguments = ["reproduce", "table-8", "--imagenet", "images", "--workers", "0", "--batch-size", "4", "--json"]
+    assert main([*arguments, "--out", "whole"]) == 0
+    whole = json.loads(capsys.readouterr().out)
+    for shard in ("1/2", "2/2"):
+        assert main([*arguments, "--out", "parts", "--shard", shard]) == 0
+        notes = json.loads(capsys.readouterr().out)["notes"]
+        assert ("12" if shard == "1/2" else "8") in notes[0].partition(" images")[0]
+    assert main(["merge", "parts", "--json"]) == 0
+    capsys.readouterr()
+    assert main(["compare", "parts", "--all", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["quantities"]
+    assert [row for row in found if row["ours"] is not None] == [
+        row for row in whole["quantities"] if row["ours"] is not None
+    ]
+
+
+def test_an_option_that_does_not_fit_is_told_of_before_anything_is_looked_for(here, offline, capsys):
+    assert main(["reproduce", "table-8", "--imagenet", "nowhere", "--limit", "0"]) == 2
+    assert lines(capsys) == ["ipvit: limit must be 1 or more, not 0"]
+
+
 def test_a_folder_of_runs_is_compared_as_a_whole(small, capsys):
     arguments = ["--imagenet", "images", "--workers", "0", "--limit", "8"]
     assert main(["reproduce", "table-8", *arguments, "--out", "all/one"]) == 0

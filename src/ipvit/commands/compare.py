@@ -23,6 +23,7 @@ from ipvit.commands.paper_studies import (
     paper_studies,
     parse_pairs,
 )
+from ipvit.core.run_config import RunConfig
 from ipvit.errors import InputError, SeveralErrors
 from ipvit.models.names import ModelName
 from ipvit.models.paper import paper_name
@@ -104,19 +105,21 @@ def reproduce(
         return _list(json=options.json)
     if name is None:
         raise InputError("which table or figure? For example ipvit reproduce table-8; ipvit reproduce --list has all")
+    config = options.config()
     studies = find(name)
     own = {"imagenet": imagenet, "imagenet-c": imagenet_c, "voc": voc, "cue-conflict": cue_conflict}
     given = {kind: place for kind, place in own.items() if place is not None} | parse_pairs(data or [], "--data")
     files = {paper_name(key): file for key, file in parse_pairs(weights or [], "--weights").items()}
     parts = [part for study in studies for part in study.parts]
     if dry_run:
-        return _print_studies(parts, given, files, model or [], options)
+        return _print_studies(parts, given, files, model or [], config)
     ready, left_out = _ready(parts, given, files, model or [], partial=partial)
     out = options.out or Path("runs") / name
     failed = False
     runs = []
     for part, keys in ready:
-        run, complaint = _measure(keys, out / part.name if len(parts) > 1 else out, options)
+        place = out / part.name if len(parts) > 1 else out
+        run, complaint = _measure(keys, place, config, json=options.json)
         runs.append(run)
         failed |= complaint
     table, notes = _together(runs)
@@ -131,13 +134,13 @@ def reproduce(
     return 1 if failed else 0
 
 
-def _measure(keys: dict[str, Any], out: Path, options: RunOptions) -> tuple[Run, bool]:
+def _measure(keys: dict[str, Any], out: Path, config: RunConfig, *, json: bool) -> tuple[Run, bool]:
     from ipvit.api import run_study
     from ipvit.commands.measure import complain, print_tables
     from ipvit.engine.study import make_study
 
-    results = run_study(make_study(keys).with_options(options.config()), out)
-    if not options.json:
+    results = run_study(make_study(keys).with_options(config), out)
+    if not json:
         print_tables(results)
     results.report()
     return results, complain(results)
@@ -179,13 +182,13 @@ def _lacks(entry: Any, without: dict[str, str]) -> bool:
 
 
 def _print_studies(
-    parts: Sequence[Part], given: dict[str, str], files: dict[str, str], models: Sequence[str], options: RunOptions
+    parts: Sequence[Part], given: dict[str, str], files: dict[str, str], models: Sequence[str], config: RunConfig
 ) -> int:
     studies = []
-    given_options = options.config().model_dump(mode="json", exclude_unset=True)
+    options = config.model_dump(mode="json", exclude_unset=True)
     for part in parts:
         place = given.get(part.data, f"PATH-OF-{part.data.upper()}")
-        studies.append(part.keys(data_name(part.data, place), files, models) | given_options)
+        studies.append(part.keys(data_name(part.data, place), files, models) | options)
     sys.stdout.write(yaml.safe_dump_all(studies, sort_keys=False, allow_unicode=True))
     return 0
 
