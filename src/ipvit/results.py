@@ -44,8 +44,8 @@ def _registered(study: Path) -> list[Experiment]:
     if not study.is_file():
         return []
     found = read_study(study, check=False)
-    found.experiments = [entry for entry in found.experiments if OWN_FILE not in entry.name]
-    return [entry.experiment for entry in found.make_experiments()]
+    entries = [entry for entry in found.experiments if OWN_FILE not in entry.name]
+    return [made.experiment for made in found.model_copy(update={"experiments": entries}).make_experiments()]
 
 
 def _place(name: str) -> tuple[int, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import polars as pl
@@ -158,32 +158,34 @@ class Analysis(BaseModel):
         return {}
 
     def answer(self, tables: dict[str, pl.DataFrame]) -> dict[str, str]:
-        """Return one sentence for each model that answers the experiment's question, from the tables.
+        """Return one text for each model that answers the experiment's question, from the tables."""
+        return by_model(self.sentences(tables))
+
+    def sentences(self, tables: dict[str, pl.DataFrame]) -> Iterator[tuple[str, str]]:
+        """Yield a model and a sentence about it, from the tables.
 
         By default: how far the main table's first measure falls from the clean row, and where.
         """
         main = tables.get(self.name, pl.DataFrame())
         value = first_measure(main)
         if value is None:
-            return {}
+            return
         head = self.columns.get(value, PLAIN).head(value)
-        sentences = {}
         for (model,), rows in main.group_by(["model"], maintain_order=True):
             lowest = rows.sort(value).row(0, named=True)
             clean = rows.filter(pl.col(name) == there for name, there in self.clean.items() if name in rows.columns)
             if not self.clean or clean.is_empty() or clean.height == rows.height:
-                sentences[str(model)] = f"{model}: {head} is at least {lowest[value]:.1f}."
+                yield str(model), f"{model}: {head} is at least {lowest[value]:.1f}."
             elif (start := clean[value][0]) <= lowest[value]:
-                sentences[str(model)] = f"{model}: {head} stays at {start:.1f} or above."
+                yield str(model), f"{model}: {head} stays at {start:.1f} or above."
             else:
                 where = ", ".join(f"{self.columns[n].head(n)} {lowest[n]:g}" for n in self.levels if n in rows.columns)
                 place = f" at {where}" if where else ""
-                sentences[str(model)] = f"{model}: {head} falls from {start:.1f} to {lowest[value]:.1f}{place}."
-        return sentences
+                yield str(model), f"{model}: {head} falls from {start:.1f} to {lowest[value]:.1f}{place}."
 
     def summary(self, tables: dict[str, pl.DataFrame]) -> list[str]:
-        """Return sentences that say what the numbers show; by default the answers."""
-        return list(self.answer(tables).values())
+        """Return what the numbers show; by default the sentences about each model."""
+        return [sentence for _, sentence in self.sentences(tables)]
 
     def _averages(self, records: pl.DataFrame, by: list[str]) -> pl.DataFrame:
         wanted = {name: c for name, c in self.columns.items() if c.average and (c.of or name) in records.columns}

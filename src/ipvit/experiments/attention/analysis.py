@@ -11,7 +11,7 @@ import polars as pl
 
 from ipvit.analysis import charts
 from ipvit.analysis.aggregate import mean_table
-from ipvit.analysis.base import Analysis, by_model
+from ipvit.analysis.base import Analysis
 from ipvit.analysis.columns import COMMON, Column, measured
 from ipvit.analysis.heatmaps import mosaic
 from ipvit.analysis.reduction import Reduction, joined
@@ -94,15 +94,8 @@ class AttentionAnalysis(Analysis):
         )
         return figures
 
-    def answer(self, tables: dict[str, pl.DataFrame]) -> dict[str, str]:
+    def sentences(self, tables: dict[str, pl.DataFrame]) -> Iterator[tuple[str, str]]:
         """Say how far each model's heads look, and how much of the attention falls on a shrunk image."""
-        return by_model(self._sentences(tables))
-
-    def summary(self, tables: dict[str, pl.DataFrame]) -> list[str]:
-        """Say the same of all models, first how far heads look in the first and the last block that were read."""
-        return [sentence for _, sentence in self._sentences(tables)]
-
-    def _sentences(self, tables: dict[str, pl.DataFrame]) -> Iterator[tuple[str, str]]:
         clean = tables[self.name].filter(pl.col("information_loss") == pl.col("information_loss").min())
         placed = clean.clear()
         if "place" in clean.columns:

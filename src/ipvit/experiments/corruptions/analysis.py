@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from ipvit.analysis.aggregate import accuracy_table
-from ipvit.analysis.base import Analysis, by_model
+from ipvit.analysis.base import Analysis
 from ipvit.analysis.columns import COMMON, Column
 from ipvit.analysis.reduction import Reduction, joined
 from ipvit.data.imagenet_c import CLEAN
@@ -75,17 +75,14 @@ class CorruptionAnalysis(Analysis):
         """Return accuracy over severity, per family and per corruption, corruption errors, and mCE beside the paper."""
         return draw(tables)
 
-    def answer(self, tables: dict[str, pl.DataFrame]) -> dict[str, str]:
-        """Say each model's mCE, or what it lacks, and which corruption is hardest."""
-        return by_model(self._sentences(tables))
-
     def summary(self, tables: dict[str, pl.DataFrame]) -> list[str]:
         """Say the same, and what the numbers may be compared with."""
-        sentences = [sentence for _, sentence in self._sentences(tables)]
+        sentences = super().summary(tables)
         made_here = not (tables[f"{self.name}-mce"]["made"] == FILES).all()
         return [*sentences, NOT_COMPARABLE] if made_here else sentences
 
-    def _sentences(self, tables: dict[str, pl.DataFrame]) -> Iterator[tuple[str, str]]:
+    def sentences(self, tables: dict[str, pl.DataFrame]) -> Iterator[tuple[str, str]]:
+        """Say each model's mCE, or what it lacks, and which corruption is hardest."""
         for row in tables[f"{self.name}-mce"].iter_rows(named=True):
             mine = pl.col("model").eq(row["model"]) & pl.col("made").eq(row["made"])
             cells = tables[self.name].filter(mine)

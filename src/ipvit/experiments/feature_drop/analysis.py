@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -64,16 +64,15 @@ class FeatureDropAnalysis(Analysis):
             )
         }
 
-    def answer(self, tables: dict[str, pl.DataFrame]) -> dict[str, str]:
+    def sentences(self, tables: dict[str, pl.DataFrame]) -> Iterator[tuple[str, str]]:
         """Say where each model is most vulnerable at the highest rate."""
-        sentences = {}
         for (model,), frame in tables[self.name].group_by(["model"], maintain_order=True):
             dropped = frame.filter(pl.col("block") != CLEAN)
             clean = frame.filter(pl.col("block") == CLEAN)["top1"]
             if dropped.height and len(clean):
                 hardest = dropped.filter(pl.col("rate") == dropped["rate"].max()).sort("top1").row(0, named=True)
-                sentences[str(model)] = (
+                yield (
+                    str(model),
                     f"{model} falls from {clean[0]:.1f} % to {hardest['top1']:.1f} % top-1 when {hardest['rate']:.0%} "
-                    f"of the features before block {hardest['block']} are lost, its weakest place at that rate."
+                    f"of the features before block {hardest['block']} are lost, its weakest place at that rate.",
                 )
-        return sentences

@@ -9,7 +9,7 @@ import polars as pl
 
 from ipvit.analysis import charts
 from ipvit.analysis.aggregate import accuracy_table, varying, with_paper
-from ipvit.analysis.base import Analysis, by_model
+from ipvit.analysis.base import Analysis
 from ipvit.analysis.columns import COMMON, Column
 from ipvit.analysis.record_columns import RUN, SHARED_MASK
 from ipvit.analysis.reduction import Reduction, joined
@@ -79,15 +79,8 @@ class OcclusionAnalysis(Analysis):
             if mode in measured
         }
 
-    def answer(self, tables: dict[str, pl.DataFrame]) -> dict[str, str]:
+    def sentences(self, tables: dict[str, pl.DataFrame]) -> Iterator[tuple[str, str]]:
         """Say what is left of each model's accuracy where about half of the patches are dropped, for every mode."""
-        return by_model(self._sentences(tables))
-
-    def summary(self, tables: dict[str, pl.DataFrame]) -> list[str]:
-        """Return the same, mode by mode."""
-        return [sentence for _, sentence in self._sentences(tables)]
-
-    def _sentences(self, tables: dict[str, pl.DataFrame]) -> Iterator[tuple[str, str]]:
         table = _with_series(tables[self.name])
         for (mode, model, series), frame in table.group_by(["mode", "model", "series"], maintain_order=True):
             rows = {row["information_loss"]: row for row in frame.to_dicts()}

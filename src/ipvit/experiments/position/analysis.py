@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -55,16 +55,15 @@ class PositionAnalysis(Analysis):
             )
         }
 
-    def answer(self, tables: dict[str, pl.DataFrame]) -> dict[str, str]:
+    def sentences(self, tables: dict[str, pl.DataFrame]) -> Iterator[tuple[str, str]]:
         """Say what is left in the corners, and how much the corners differ."""
-        sentences = {}
         for (model,), frame in tables["position"].group_by(["model"], maintain_order=True):
             whole = frame.filter(pl.col("place") == WHOLE)["top1"]
             corners = frame.filter(pl.col("place") != WHOLE)["top1"]
             if len(whole) and len(corners):
                 spread = float(corners.max()) - float(corners.min())  # pyright: ignore[reportArgumentType]
-                sentences[str(model)] = (
+                yield (
+                    str(model),
                     f"{model} keeps {corners.mean():.1f} % top-1 of its {whole[0]:.1f} % when the image is shrunk into "
-                    f"a corner; the corners differ by {spread:.1f} points."
+                    f"a corner; the corners differ by {spread:.1f} points.",
                 )
-        return sentences

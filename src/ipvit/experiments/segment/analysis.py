@@ -10,7 +10,7 @@ import polars as pl
 
 from ipvit.analysis import charts
 from ipvit.analysis.aggregate import mean_table, varying
-from ipvit.analysis.base import Analysis, by_model
+from ipvit.analysis.base import Analysis
 from ipvit.analysis.columns import COMMON, Column
 from ipvit.analysis.reduction import Reduction, joined
 from ipvit.experiments.segment.experiment import BEST, CENTRE, EVERYTHING, MEAN
@@ -150,21 +150,20 @@ class SegmentAnalysis(Analysis):
             )
         return found
 
-    def answer(self, tables: dict[str, pl.DataFrame]) -> dict[str, str]:
-        """Say how well the attention of each model finds the objects."""
-        return by_model(self._sentences(tables)) if tables else {}
-
     def summary(self, tables: dict[str, pl.DataFrame]) -> list[str]:
         """Say how well attention finds the objects, and how well one does without a network."""
         if not tables:
             return ["No image has an object in its mask."]
         without = tables[self.name].filter(pl.col("model") == NO_NETWORK).select("mask", "jaccard").iter_rows()
         return [
-            *(sentence for _, sentence in self._sentences(tables)),
+            *super().summary(tables),
             "Without a network: " + ", ".join(f"{mask} {value:.1f} %" for mask, value in without) + ".",
         ]
 
-    def _sentences(self, tables: dict[str, pl.DataFrame]) -> Iterator[tuple[str, str]]:
+    def sentences(self, tables: dict[str, pl.DataFrame]) -> Iterator[tuple[str, str]]:
+        """Say how well the attention of each model finds the objects."""
+        if not tables:
+            return
         table = _with_series(tables[self.name])
         usual = _usual(table)
         rows = table.filter(pl.col("threshold") == usual)

@@ -11,7 +11,7 @@ import polars as pl
 
 from ipvit.analysis import charts
 from ipvit.analysis.aggregate import varying
-from ipvit.analysis.base import Analysis, by_model
+from ipvit.analysis.base import Analysis
 from ipvit.analysis.category_chart import category_chart
 from ipvit.analysis.columns import COMMON, Column
 from ipvit.analysis.reduction import Reduction, joined
@@ -123,13 +123,9 @@ class ShapeBiasAnalysis(Analysis):
             ),
         }
 
-    def answer(self, tables: dict[str, pl.DataFrame]) -> dict[str, str]:
-        """Say how often each model goes by the shape."""
-        return by_model(self._sentences(tables))
-
     def summary(self, tables: dict[str, pl.DataFrame]) -> list[str]:
         """Say how often each model goes by the shape, and how often people do."""
-        sentences = [sentence for _, sentence in self._sentences(tables)]
+        sentences = super().summary(tables)
         if "source" in tables[self.name].columns:
             sentences.append(
                 f"People go by the shape in {PEOPLE_COUNTS.value:.1%} of such decisions ({PEOPLE_SOURCE}: 10 people, "
@@ -137,7 +133,8 @@ class ShapeBiasAnalysis(Analysis):
             )
         return sentences
 
-    def _sentences(self, tables: dict[str, pl.DataFrame]) -> Iterator[tuple[str, str]]:
+    def sentences(self, tables: dict[str, pl.DataFrame]) -> Iterator[tuple[str, str]]:
+        """Say how often each model goes by the shape."""
         for row in _with_series(tables[self.name]).to_dicts():
             if row.get("source", _MEASURED) != _MEASURED:
                 continue

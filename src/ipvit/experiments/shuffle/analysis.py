@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -60,16 +60,15 @@ class ShuffleAnalysis(Analysis):
             )
         }
 
-    def answer(self, tables: dict[str, pl.DataFrame]) -> dict[str, str]:
+    def sentences(self, tables: dict[str, pl.DataFrame]) -> Iterator[tuple[str, str]]:
         """Say how far each model falls from the clean image to its worst grid."""
-        sentences = {}
         for (model,), frame in tables["shuffle"].group_by(["model"], maintain_order=True):
             rows = frame.to_dicts()
             clean = next((row for row in rows if row["grid"] == CLEAN), None)
             worst = min(rows, key=lambda row: row["top1"])
             if clean is not None and worst is not clean:
-                sentences[str(model)] = (
+                yield (
+                    str(model),
                     f"{model} falls from {clean['top1']:.1f} % to {worst['top1']:.1f} % top-1 when the image is cut "
-                    f"into {worst['grid']} cells that change places."
+                    f"into {worst['grid']} cells that change places.",
                 )
-        return sentences

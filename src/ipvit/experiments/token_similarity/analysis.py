@@ -9,7 +9,7 @@ import polars as pl
 
 from ipvit.analysis import charts
 from ipvit.analysis.aggregate import mean_table, varying
-from ipvit.analysis.base import Analysis, by_model
+from ipvit.analysis.base import Analysis
 from ipvit.analysis.columns import COMMON, Column, measured
 from ipvit.analysis.reduction import Reduction, joined
 
@@ -48,15 +48,8 @@ class TokenSimilarityAnalysis(Analysis):
             )
         }
 
-    def answer(self, tables: dict[str, pl.DataFrame]) -> dict[str, str]:
+    def sentences(self, tables: dict[str, pl.DataFrame]) -> Iterator[tuple[str, str]]:
         """Say how alike the tokens of each model are."""
-        return by_model(self._sentences(tables))
-
-    def summary(self, tables: dict[str, pl.DataFrame]) -> list[str]:
-        """Return a sentence for each row of the table."""
-        return [sentence for _, sentence in self._sentences(tables)]
-
-    def _sentences(self, tables: dict[str, pl.DataFrame]) -> Iterator[tuple[str, str]]:
         for row in tables[self.name].to_dicts():
             yield (
                 row["model"],
