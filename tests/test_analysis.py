@@ -16,7 +16,7 @@ from ipvit.errors import InputError
 from ipvit.experiments.base import Experiment
 from ipvit.experiments.earlier import RENAMED
 from ipvit.experiments.registry import experiment_class
-from plain_loops import photos, plain, wrapped
+from plain_loops import photos, plain, tiny_resnet, wrapped
 
 GREY = """
 import dataclasses
@@ -61,7 +61,7 @@ class Grey(ipvit.Experiment):
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ipvit.Run:
     monkeypatch.chdir(tmp_path)
     Path("grey.py").write_text(GREY)
-    models = [plain(), wrapped(plain(seed=3).backbone, name="other")]
+    models = [plain(), wrapped(tiny_resnet().backbone, name="other")]
     return ipvit.run(
         experiment_class("grey.py:Grey")(),
         models=models,

@@ -137,7 +137,7 @@ def test_patches_of_an_earlier_version_are_found_again(earlier, monkeypatch):
     monkeypatch.setattr("ipvit.experiments.attack.patches.train_patch", forbidden)
     before = contents(earlier)
     result = whole_study.run(earlier, experiments=[attacking()], models=[deit()])
-    assert not result.manifest["failures"] and not result.manifest["notes"]
+    assert not result.manifest.failures and not result.manifest.notes
     assert {path: data for path, data in contents(earlier).items() if "/patches/" in path} == {
         path: data for path, data in before.items() if "/patches/" in path
     }
@@ -147,7 +147,7 @@ def test_heads_of_an_earlier_version_are_found_again(earlier, monkeypatch):
     monkeypatch.setattr("ipvit.experiments.probe.fit.fit_logistic", forbidden)
     before = contents(earlier)
     result = whole_study.run(earlier, experiments=[probing()], models=[deit()])
-    assert not result.manifest["failures"] and not result.manifest["notes"]
+    assert not result.manifest.failures and not result.manifest.notes
     after = contents(earlier)
     assert all(after[path] == data for path, data in before.items())
     assert {Path(path).name for path in after.keys() - before.keys()} == {"best.safetensors"}
@@ -158,7 +158,7 @@ def test_features_of_an_earlier_version_are_found_again(earlier, monkeypatch):
     kept = {path.name: read_probe(path) for path in earlier.glob("probes/*/*")}
     shutil.rmtree(earlier / "probes")
     result = whole_study.run(earlier, experiments=[probing()], models=[deit()])
-    assert not result.manifest["failures"] and not result.manifest["notes"]
+    assert not result.manifest.failures and not result.manifest.notes
     for name, head in kept.items():
         (path,) = earlier.glob(f"probes/*/{name}")
         again = read_probe(path)
@@ -177,8 +177,13 @@ POSITION = SimpleNamespace(
 
 
 def position(examples: Any) -> Any:
-    experiment = SimpleNamespace(**vars(POSITION), examples=examples)
-    return SimpleNamespace(experiment=experiment, model=SimpleNamespace(name="deit", digest="6da750ab" + 24 * "0"))
+    measurement = SimpleNamespace(examples=examples)
+    return SimpleNamespace(
+        experiment=POSITION,
+        measurement=measurement,
+        conditions=(),
+        model=SimpleNamespace(name="deit", digest="6da750ab" + 24 * "0"),
+    )
 
 
 def grey(*_: Any) -> list[ExampleImage]:
@@ -259,8 +264,8 @@ def test_a_damaged_or_foreign_head_of_a_run_is_fitted_again_and_the_run_says_so(
     first.write_bytes(first.read_bytes()[:-100])
     shutil.copy(PROBE, second)
     result = whole_study.run(earlier, experiments=[probing()], models=[deit()])
-    one, other = result.manifest["notes"]
-    assert not result.manifest["failures"]
+    one, other = result.manifest.notes
+    assert not result.manifest.failures
     assert first.name in one and "is not a whole probe file" in one and one.endswith("; it was fitted again")
     assert other.endswith(f"{second.name}' describes another probe than its name says; it was fitted again")
     assert torch.allclose(read_probe(first).weight, read_probe(PROBE).weight, atol=1e-4)

@@ -115,12 +115,6 @@ def test_an_experiment_in_the_users_own_file_is_a_command(here, capsys):
         '    name: ClassVar[str] = "mine"\n'
         "    extra: int = 3\n"
         '    """A parameter of my own."""\n'
-        "    def tables(self, records):\n"
-        '        return {"mine": super().tables(records)["occlusion"]}\n'
-        "    def figures(self, tables):\n"
-        "        return {}\n"
-        "    def summary(self, tables):\n"
-        "        return []\n"
     )
     arguments = ["mine.py:Mine", "--model", "net.py:make", "--data", "images", "--grid", "4x4", "--extra", "5"]
     assert main([*arguments, "--levels", "0", "--out", "out", "--workers", "0"]) == 0

@@ -4,9 +4,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ipvit.analysis.aggregate import paired_differences
+from helpers.analysis import differences
 from ipvit.metrics import holm, mcnemar, paired_proportions
-from ipvit.report.findings import PLAIN, POINTS, findings, for_page, headline
+from ipvit.report.findings import Unit, findings, for_page, headline
+
+POINTS, PLAIN = Unit(1, " points"), Unit(3, "")
 
 
 def records(right: dict[tuple[str, float], np.ndarray], runs: int = 1) -> pl.DataFrame:
@@ -27,8 +29,8 @@ def answers(n_right: int, n: int = 100) -> np.ndarray:
     return np.arange(n) < n_right
 
 
-def compared(right: dict[tuple[str, float], np.ndarray], **options) -> pl.DataFrame:
-    frame = paired_differences(records(right), ("mode", "information_loss"), **options)
+def compared(right: dict[tuple[str, float], np.ndarray]) -> pl.DataFrame:
+    frame = differences(records(right), ("mode", "information_loss"))
     assert frame is not None
     return frame
 
@@ -50,7 +52,7 @@ def test_differences_are_taken_image_by_image_with_corrected_p_values():
 def test_runs_of_one_image_are_averaged_before_models_are_compared():
     rng = np.random.default_rng(1)
     first, second = rng.random((60, 4)) < 0.7, rng.random((60, 4)) < 0.5
-    frame = paired_differences(records({("a", 0.5): first, ("b", 0.5): second}, 4), ("information_loss",))
+    frame = differences(records({("a", 0.5): first, ("b", 0.5): second}, 4), ("information_loss",))
     expected = paired_proportions(first.mean(axis=1), second.mean(axis=1), 4)
     assert frame is not None and frame["n_images"].to_list() == [60]
     assert frame["difference"][0] == pytest.approx(100 * expected.difference)
@@ -61,7 +63,7 @@ def test_images_without_label_and_images_of_one_model_only_do_not_count():
     frame = records({("a", 0.5): answers(40), ("b", 0.5): answers(20)})
     frame = frame.with_columns(label=pl.when(pl.col("image") < "i010").then(-1).otherwise(1))
     frame = frame.filter((pl.col("model") == "a") | (pl.col("image") < "i090"))
-    found = paired_differences(frame, ("information_loss",))
+    found = differences(frame, ("information_loss",))
     assert found is not None and found["n_images"].to_list() == [80]
     assert found["difference"][0] == pytest.approx(100 * 20 / 80)
 
@@ -72,13 +74,13 @@ def test_what_needs_no_label_is_compared_for_a_network_without_classes_too():
         pl.when(pl.col("model") == "supervised").then(1).otherwise(-1).alias("label"),
         pl.col("correct").cast(pl.Float64).alias("jaccard"),
     )
-    found = paired_differences(frame, ("information_loss",), "jaccard")
+    found = differences(frame, ("information_loss",), "jaccard")
     assert found is not None and found["n_images"].to_list() == [100]
 
 
 def test_with_one_model_there_is_nothing_to_compare():
-    assert paired_differences(records({("a", 0.5): answers(40)}), ("information_loss",)) is None
-    assert paired_differences(records({("a", 0.5): answers(4)}).drop("correct"), ()) is None
+    assert differences(records({("a", 0.5): answers(40)}), ("information_loss",)) is None
+    assert differences(records({("a", 0.5): answers(4)}).drop("correct"), ()) is None
 
 
 def test_a_clear_difference_is_said_with_its_size_interval_and_p():
@@ -132,7 +134,7 @@ def test_other_quantities_have_their_own_unit():
         {"model": ["a"] * 40 + ["b"] * 40, "image": [f"i{i}" for i in range(40)] * 2,
          "correlation": np.concatenate([rng.normal(0.8, 0.1, 40), rng.normal(0.5, 0.1, 40)])}
     )  # fmt: skip
-    found = paired_differences(frame, (), "correlation")
+    found = differences(frame, (), "correlation")
     assert found is not None
     assert findings(found, PLAIN)[0].startswith("a lies significantly above b, by 0.")
     assert "points" not in findings(found, PLAIN)[0]

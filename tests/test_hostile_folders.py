@@ -25,6 +25,7 @@ from hostile import (
 from ipvit.core.manifest import Manifest
 from ipvit.data import MemoryDataset
 from ipvit.engine.manifest import read_manifest
+from ipvit.experiments.occlusion.analysis import OcclusionAnalysis
 from ipvit.results import Run
 
 
@@ -55,7 +56,7 @@ def small_run(out: Path, shard: str | None = None) -> None:
 @pytest.fixture
 def at_once(monkeypatch) -> None:
     """Figures take seconds and no input, and flushing to the disk waits: leave both out."""
-    monkeypatch.setattr(ipvit.Occlusion, "figures", lambda self, tables: {})
+    monkeypatch.setattr(OcclusionAnalysis, "figures", lambda self, tables: {})
     monkeypatch.setattr("os.fsync", lambda _: None)
 
 

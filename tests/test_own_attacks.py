@@ -16,8 +16,8 @@ import ipvit
 from conftest import complaint
 from ipvit import own_code
 from ipvit.cli import main
+from ipvit.core.memory import is_out_of_memory
 from ipvit.data.dataset import MemoryDataset
-from ipvit.engine.device import is_out_of_memory
 from ipvit.experiments.attack.experiment import AttackCondition
 from ipvit.own_code import OwnCodeError, own_function
 from ipvit.perturb.attack import is_right, run_attack
@@ -161,10 +161,10 @@ def test_python_the_command_line_and_a_study_measure_the_same(folder):
 def test_an_edited_file_is_another_attack_and_the_rest_is_measured_already(folder):
     data = labelled_by(plain())
     first = set(run(attack("signs"), plain(), data).records("attack")["attack"])
-    assert run(attack("signs"), plain(), data).manifest["measured_in_this_call"] == 0
+    assert run(attack("signs"), plain(), data).manifest.measured_in_this_call == 0
     (folder / "own.py").write_text(SIGNS.replace("[-1.0, 1.0]", "[-1.0]"))
     again = run(attack("signs"), plain(), data)
-    assert again.manifest["measured_in_this_call"] == 6 * 2
+    assert again.manifest.measured_in_this_call == 6 * 2
     names = {name for name in again.records("attack")["attack"] if name.startswith("signs-")}
     (new,) = names - first
     assert len(names) == 2 and new == own_function("attack", "own.py:signs").name
@@ -221,9 +221,9 @@ WRONG = [
 def test_what_cannot_be_shown_fails_that_condition_in_one_line_and_the_rest_goes_on(folder, name, words):
     experiment = attack(name, attacks=("fgsm", f"own.py:{name}"), epsilons=(8,))
     done = run(experiment, plain(), labelled_by(plain()))
-    (failure,) = done.manifest["failures"]
-    assert failure["condition"].startswith(f"attack={name}-")
-    assert re.search(words, failure["error"]) and "\n" not in failure["error"]
+    (failure,) = done.manifest.failures
+    assert failure.condition.startswith(f"attack={name}-")
+    assert re.search(words, failure.error) and "\n" not in failure.error
     assert set(done.records("attack")["attack"]) == {"clean", "fgsm", "random"}
 
 

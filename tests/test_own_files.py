@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
@@ -135,8 +137,9 @@ def test_own_corruptions_come_last_in_tables_and_count_for_no_mce(folder):
     ],
 )
 def test_a_function_that_is_not_there_is_told_before_anything_runs(folder, name, words):
-    with pytest.raises(ValueError, match=words):
-        ipvit.Corruptions(corruptions=(name,))
+    with pytest.raises(InputError, match=words):
+        run_on((name,), "out")
+    assert not Path("out").exists()
 
 
 def test_a_function_that_returns_something_else_is_told_by_name(folder):

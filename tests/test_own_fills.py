@@ -114,11 +114,11 @@ def test_python_the_command_line_and_a_study_measure_the_same(folder):
 def test_an_edited_file_is_another_fill_and_measured_anew(folder):
     data = photos(4)
     run(occlusion("grain"), plain(), data)
-    assert run(occlusion("grain"), plain(), data).manifest["measured_in_this_call"] == 0
-    assert run(occlusion("grain"), plain(), photos(4), limit=4).manifest["measured_in_this_call"] == 0
+    assert run(occlusion("grain"), plain(), data).manifest.measured_in_this_call == 0
+    assert run(occlusion("grain"), plain(), photos(4), limit=4).manifest.measured_in_this_call == 0
     (folder / "own.py").write_text(FILLS + "# another version\n")
     again = run(occlusion("grain"), plain(), data)
-    assert again.manifest["measured_in_this_call"] == 4 * 3
+    assert again.manifest.measured_in_this_call == 4 * 3
     assert again.records("occlusion")["fill"].n_unique() == 2
     (folder / "own.py").unlink()
     assert ipvit.Run("out").tables["occlusion"]["fill"].n_unique() == 2
@@ -146,9 +146,9 @@ WRONG = [
 @pytest.mark.parametrize(("name", "words"), WRONG, ids=[name for name, _ in WRONG])
 def test_what_cannot_be_shown_fails_that_condition_in_one_line_and_the_rest_goes_on(folder, name, words):
     done = run(occlusion(name), plain(), photos(3))
-    (failure,) = done.manifest["failures"]
-    assert re.search(words, failure["error"]) and "\n" not in failure["error"]
-    assert failure["condition"] == "information_loss=0.5 run=0; information_loss=0.5 run=1"
+    (failure,) = done.manifest.failures
+    assert re.search(words, failure.error) and "\n" not in failure.error
+    assert failure.condition == "information_loss=0.5 run=0; information_loss=0.5 run=1"
     records = done.records("occlusion")
     assert records.height == 3 and set(records["information_loss"]) == {0.0}
 

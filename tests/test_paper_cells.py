@@ -6,9 +6,9 @@ import polars as pl
 import pytest
 
 import ipvit
+from helpers.analysis import tables_of
 from ipvit.analysis.paper_numbers import PaperNumber, TableCell
 from ipvit.experiments import registry
-from ipvit.experiments.probe import analysis as probe_tables
 from ipvit.experiments.registry import paper_numbers
 from ipvit.models.paper import NETWORKS
 from ipvit.report import comparison
@@ -24,18 +24,28 @@ def head_records(model: str, head: str, tokens: str, blocks: str) -> pl.DataFram
     block = int(last or first)
     return pl.DataFrame(
         {
-            "model": model, "image": ["a", "b", "c", "d"], "label": [0, 1, 0, 1], "head": head, "tokens": tokens,
-            "blocks": blocks, "block": block, "n_blocks": block - int(first) + 1, "norm": True,
-            "fit": "" if head == "own" else "0123", "correct": [True, True, True, False], "correct5": True,
+            "model": model,
+            "weights": "0" * 32,
+            "image": ["a", "b", "c", "d"],
+            "label": [0, 1, 0, 1],
+            "head": head,
+            "tokens": tokens,
+            "blocks": blocks,
+            "block": block,
+            "n_blocks": block - int(first) + 1,
+            "norm": True,
+            "fit": "" if head == "own" else "0123",
+            "correct": [True, True, True, False],
+            "correct5": True,
         }
-    )  # fmt: skip
+    )
 
 
 def probed(number: PaperNumber, protocol: str, *heads: tuple[str, str, str]) -> tuple[float | None, str]:
     """Look for a number in a table of the probe; return ours, and why there is none."""
     model = NETWORKS[str(number.network)].title
-    tables = {"probe": probe_tables.tables(pl.concat([head_records(model, *head) for head in heads]))}
     experiment = ipvit.Probe(protocol=protocol)  # pyright: ignore[reportArgumentType]
+    tables = {"probe": tables_of(experiment, pl.concat([head_records(model, *head) for head in heads]))}
     found, reason = counterpart(number, tables, [model], {"probe": experiment})
     return None if found is None else found.value, reason
 
@@ -69,7 +79,7 @@ def test_a_number_of_the_probe_is_found_in_its_table_and_nothing_else_is_taken_f
 
 
 def test_heads_on_the_papers_data_stand_beside_its_heads():
-    found = probe_tables.tables(head_records("DeiT-S", "adamw", "class", "8-11"))
+    found = tables_of(ipvit.Probe(), head_records("DeiT-S", "adamw", "class", "8-11"))
     run = {"probe": ipvit.Probe(protocol="authors")}
     beside = compared({"probe": found}, manifest("DeiT-S", data="cub:birds/test", images=4), **run)
     assert {where: row["ours"] for (where, _), row in beside.items()} == {"Table 5": 75, "Figure 16 (transfer)": 75}
@@ -174,7 +184,7 @@ def test_a_package_adds_numbers_in_a_module_beside_its_experiment(tmp_path, monk
         for name, value in (("theirs", "published.experiment:Theirs"), ("alone", "alone:Alone"))
     ]
     before = paper_numbers()
-    monkeypatch.setattr(registry, "_plugins", lambda: tuple(points))
+    monkeypatch.setattr(registry, "plugins", lambda: tuple(points))
     paper_numbers.cache_clear()
     try:
         assert paper_numbers()[:-1] == before

@@ -13,6 +13,7 @@ import pytest
 from rich.console import Console
 
 from ipvit.analysis import charts
+from ipvit.analysis.columns import COMMON, Column
 from ipvit.core.manifest import Manifest
 from ipvit.files import path_component
 from ipvit.report import (
@@ -29,6 +30,7 @@ from ipvit.report import (
     write_table,
 )
 
+COLUMNS = {**COMMON, "information_loss": Column(unit="share", level=True)}
 EVIL = "net<script>alert(1)</script>&\"'</b>"
 
 
@@ -81,7 +83,7 @@ def section(models: list[str], **changes: object) -> Section:
     frame = table(models)
     content = {
         "name": "occlusion", "title": "Occlusion", "reproduces": "Figure 3", "question": "How much can be lost?",
-        "summary": ["It keeps half."], "tables": {"occlusion": frame},
+        "summary": ["It keeps half."], "tables": {"occlusion": frame}, "columns": COLUMNS,
         "figures": {"occlusion-random": charts.curve(frame, charts.Encoding(x="information_loss", y="top1"))},
         "galleries": [Gallery(tuple(models), (Example("half dropped", png()),))],
     }  # fmt: skip
@@ -320,7 +322,7 @@ def test_any_name_becomes_a_path_component(name):
 
 
 def test_latex_has_levels_side_by_side_and_escapes_names():
-    text = to_latex(table(["net_a&b", "c%"], 3))
+    text = to_latex(table(["net_a&b", "c%"], 3), COLUMNS)
     lines = [line for line in text.splitlines() if line.endswith(r"\\")]
     assert lines[0] == r"model & mode & 0\% & 33\% & 67\% \\" or lines[0] == r"model & 0\% & 33\% & 67\% \\"
     assert lines[1].startswith(r"net\_a\&b & ") and "$80.0_{78.0}^{82.0}$" in lines[1]

@@ -13,7 +13,7 @@ import ipvit
 from ipvit.analysis.aggregate import paired_differences
 from ipvit.experiments.registry import BUILT_IN, make_experiment
 from ipvit.report import Section, write_report
-from ipvit.report.findings import POINTS, findings, for_page, headline
+from ipvit.report.findings import findings, for_page, headline, unit_of
 from ipvit.report.pictures import Album
 from test_report import manifest
 
@@ -95,15 +95,25 @@ def test_twenty_models_and_every_experiment_open_soon_and_are_not_large(tmp_path
     unlike, album, shown = differences(), Album(), pictures(tmp_path / "pictures")
     sections = []
     for name, run in measured(tmp_path / "runs").items():
-        experiment = run.experiments[name]
+        analysis = run.analyses[name]
+        unit = unit_of(analysis)
         tables = {key: multiplied(table) for key, table in run.tables_of(name).items()}
         sections.append(
             Section(
-                name, experiment.title, experiment.reproduces, experiment.question, headline(unlike, POINTS),
-                experiment.summary(tables), findings(unlike, POINTS), tables, experiment.figures(tables),
-                album.galleries(shown), for_page(unlike, POINTS),
+                name,
+                analysis.title,
+                analysis.reproduces,
+                analysis.question,
+                headline=headline(unlike, unit),
+                summary=analysis.summary(tables),
+                findings=findings(unlike, unit),
+                tables=tables,
+                columns=analysis.columns,
+                figures=analysis.figures(tables),
+                galleries=album.galleries(shown),
+                differences=for_page(unlike, unit),
             )
-        )  # fmt: skip
+        )
     path = write_report(tmp_path / "report.html", title="Twenty", manifest=manifest(MODELS), sections=sections)
     assert len(sections) == len(BUILT_IN)
     assert path.stat().st_size < 15e6

@@ -14,21 +14,31 @@ from conftest import tiny_model
 from ipvit.engine.examples import read_examples
 from ipvit.engine.store import Store
 from ipvit.experiments.base import ExampleImage
+from ipvit.experiments.shuffle.measurement import ShuffleMeasurement
 from ipvit.report import Gallery
 from ipvit.report.pictures import Album
 from ipvit.results import Run
 from test_sweep import photos, small_occlusion
 
 
-class Pointed(ipvit.Shuffle):
+class PointedMeasurement(ShuffleMeasurement):
     """Pictures and captions that depend on the model."""
-
-    shade: float = 1.0
 
     def examples(self, model, batch):
         """Yield one picture that all models share and one of the model's own."""
+        shade = self.experiment.shade * (0.25 if model.name == "a" else 0.75)
         yield ExampleImage(f"{model.name} sees this", batch.images[0])
-        yield ExampleImage("its own", torch.full((3, 16, 16), self.shade * (0.25 if model.name == "a" else 0.75)))
+        yield ExampleImage("its own", torch.full((3, 16, 16), shade))
+
+
+class Pointed(ipvit.Shuffle):
+    """An experiment that brings a measurement of its own."""
+
+    shade: float = 1.0
+
+    def bind(self, models, data, context):
+        """Return the measurement."""
+        return PointedMeasurement(self, models)
 
 
 def run_of(experiment, out, *names: str) -> Run:
@@ -41,16 +51,16 @@ def test_records_are_read_once_for_a_whole_report(tmp_path, monkeypatch):
     reads: list[tuple[str, object]] = []
     plain = Store.select
 
-    def counted(self, experiment, where, columns=None):
+    def counted(self, experiment, where, columns=None, *, of=""):
         reads.append((experiment, columns))
-        return plain(self, experiment, where, columns)
+        return plain(self, experiment, where, columns, of=of)
 
     monkeypatch.setattr(Store, "select", counted)
     run = Run(tmp_path)
     assert run.tables and run.figures and run.differences
     run.report()
     run.compare()
-    assert [name for name, _ in reads] == ["occlusion", "shuffle"]
+    assert [name for name, _ in reads] == ["occlusion", "occlusion", "shuffle", "shuffle"]  # each of two models once
     assert all("confidence" not in columns for _, columns in reads)
 
 
@@ -58,20 +68,24 @@ def test_a_subclass_gets_all_columns(tmp_path):
     class Sure(ipvit.Shuffle):
         """Looks at a column that its parent does not."""
 
-        def tables(self, records):
-            """Return the mean confidence."""
-            return {"shuffle": records.group_by("model").agg(pl.col("confidence").mean())}
-
-        def figures(self, tables):
-            """Return none."""
-            return {}
-
-        def summary(self, tables):
-            """Return none."""
-            return []
+        def analysis(self):
+            """Return one that averages the confidence."""
+            return ipvit.Analysis.of(self, {"confidence": ipvit.Column(average="mean")})
 
     run = run_of(Sure(grids=("2x2",)), tmp_path, "a")
     assert run.tables["shuffle"]["confidence"].null_count() == 0
+
+
+def test_a_method_that_nobody_would_ask_is_refused(tmp_path):
+    class Deaf(ipvit.Shuffle):
+        """Overrides what belongs to the measurement."""
+
+        def examples(self, model, batch):
+            """Yield nothing."""
+            yield from ()
+
+    with pytest.raises(ipvit.InputError, match="Deaf overrides 'examples', .* in a subclass of ShuffleMeasurement"):
+        run_of(Deaf(grids=("2x2",)), tmp_path, "a")
 
 
 def test_the_differences_of_a_run_are_those_of_its_records(tmp_path):

@@ -17,6 +17,7 @@ from ipvit.core.digests import digest_of
 from ipvit.engine.sweep import Pair
 from ipvit.experiments.base import Batch
 from ipvit.files import path_component, write_atomic
+from ipvit.own_code import OWN_FILE
 from ipvit.perturb.pixels import as_bytes
 
 EXAMPLES = "examples"
@@ -58,9 +59,12 @@ def save_examples(out: Path, pair: Pair, batch: Batch) -> list[str]:
     root = out / EXAMPLES / path_component(pair.experiment.name)
     path = root / path_component(pair.model.name, mark=pair.model.digest[:8]) / _CAPTIONS
     conditions = [condition.key for condition in pair.conditions]  # they know the text of the user's own functions
-    key = _digest(f"{pair.experiment.version} {pair.experiment.model_dump_json()} {conditions}".encode())
+    made_with = f"{pair.experiment.version} {pair.experiment.model_dump_json()}"
+    key = _digest(f"{made_with} {conditions}".encode())
+    # version 0.1.0 did not look at the conditions, which matter where the text of somebody's file does
+    known = {key} if OWN_FILE in made_with else {key, _digest(made_with.encode())}
     earlier, damage = first_whole([path], LISTING.read)
-    if earlier is not None and earlier.key == key:
+    if earlier is not None and earlier.key in known:
         lost = [entry.file for entry in earlier.pictures if not _is_whole(root / entry.file)]
         if not lost:
             return []

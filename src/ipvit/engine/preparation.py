@@ -19,7 +19,7 @@ from ipvit.engine.store import Store
 from ipvit.engine.sweep import Pair, batches_of_images, default_batch, lacks, prepare_pair
 from ipvit.engine.types import Selected
 from ipvit.errors import InputError
-from ipvit.experiments.base import BindContext, Experiment
+from ipvit.experiments.base import BindContext, Experiment, Measurement
 from ipvit.models.backend import COMPUTES, check_backend
 from ipvit.models.model import Model
 from ipvit.models.openvino_model import with_backend
@@ -106,10 +106,29 @@ def _pairs(
                 computed.setdefault(model.name, with_backend(model, settings.backend, settings.precision))
             found = [computed[model.name] for model in found]
         measurement = experiment.bind(found, data, context)
+        _check_overrides(experiment, measurement)
         items = measurement.items(data, settings.limit)
         pairs += [prepare_pair(experiment, measurement, model, items, settings) for model in found]
     order = list(dict.fromkeys(model.name for _, found in able for model in found))
     return sorted(pairs, key=lambda pair: order.index(pair.model.name))
+
+
+def _check_overrides(experiment: Experiment, measurement: Measurement) -> None:
+    """Refuse a subclass whose methods would never be called, since its measurement is another object.
+
+    Raises:
+        InputError: it overrides one.
+    """
+    if measurement is experiment:
+        return
+    kind = type(experiment)
+    asked = [name for name in vars(Measurement) if not name.startswith("_") and name != "view"]
+    for name in asked:
+        if getattr(kind, name) is not getattr(Measurement, name):
+            raise InputError(
+                f"{experiment.name}: {kind.__name__} overrides {name!r}, which is asked of what bind returns; override "
+                f"bind, and {name!r} in a subclass of {type(measurement).__name__}"
+            )
 
 
 def by_torch(pairs: Sequence[Pair], settings: RunConfig) -> list[str]:

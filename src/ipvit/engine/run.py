@@ -104,9 +104,10 @@ def execute(
         try:
             if team.leads:
                 _keep_study(out, study_yaml)
+            write("running", outcome)
+            if team.leads:
                 for experiment in experiments:
                     keep_analysis(out, experiment.analysis())
-            write("running", outcome)
             missing = sum(count_missing(work.pairs, work.data, work.settings) for work in works)
             with progress_bar("measuring", missing, shown=settings.progress and team.leads) as advance:
                 for work in works:
