@@ -257,7 +257,7 @@ def test_a_saved_patch_attacks_another_network_as_it_did_in_the_matrix(finished,
 
 def test_images_of_another_split_train_and_all_images_are_measured(tmp_path, monkeypatch):
     others = photos(30, seed=9)
-    monkeypatch.setattr("ipvit.api.load_dataset", lambda name: others)
+    monkeypatch.setattr("ipvit.api.load_dataset", lambda source: others if source == "another split" else source)
     experiment = small(attacks=("patch",), patch_data="another split", patch_images=20, runs=1, patch_areas=(0.2,))
     records = measured(experiment, network(), photos(), tmp_path)
     assert records.filter(attack="patch")["image"].n_unique() == 40

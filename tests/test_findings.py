@@ -5,10 +5,12 @@ import polars as pl
 import pytest
 
 from helpers.analysis import differences
+from ipvit.analysis.columns import COMMON, Column
 from ipvit.metrics import holm, mcnemar, paired_proportions
 from ipvit.report.findings import Unit, findings, for_page, headline
 
-POINTS, PLAIN = Unit(1, " points"), Unit(3, "")
+COLUMNS = {**COMMON, "information_loss": Column(unit="share", level=True)}
+POINTS, PLAIN = Unit(1, " points", COLUMNS), Unit(3, "", COLUMNS)
 
 
 def records(right: dict[tuple[str, float], np.ndarray], runs: int = 1) -> pl.DataFrame:

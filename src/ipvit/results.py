@@ -23,7 +23,6 @@ from ipvit.engine.study import read_study
 from ipvit.errors import InputError
 from ipvit.experiments.base import Experiment
 from ipvit.experiments.registry import experiment_class, experiment_names
-from ipvit.own_code import OWN_FILE
 from ipvit.report.paper import reference
 
 if TYPE_CHECKING:
@@ -40,11 +39,12 @@ class Analysed:
 
 
 def _registered(study: Path) -> list[Experiment]:
-    """Return the experiments of a run folder's study, without those of somebody's own file: reading runs no code."""
+    """Return the experiments of a run folder's study that are known here: reading it runs nobody's own file."""
     if not study.is_file():
         return []
     found = read_study(study, check=False)
-    entries = [entry for entry in found.experiments if OWN_FILE not in entry.name]
+    known = experiment_names()
+    entries = [entry for entry in found.experiments if entry.name in known]
     return [made.experiment for made in found.model_copy(update={"experiments": entries}).make_experiments()]
 
 
