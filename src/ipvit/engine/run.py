@@ -102,9 +102,10 @@ def execute(
         try:
             if group.is_main_process:
                 _keep_study(out, study_yaml)
+            write("running", outcome)
+            if group.is_main_process:
                 for experiment in experiments:
                     keep_analysis(out, experiment.analysis())
-            write("running", outcome)
             missing = sum(plan.count_missing() for plan in plans)
             with progress_bar("measuring", missing, shown=config.progress and group.is_main_process) as advance:
                 for plan in plans:
