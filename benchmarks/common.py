@@ -24,8 +24,7 @@ import ipvit
 from ipvit.core.run_config import RunConfig
 from ipvit.data.decode import apply_view
 from ipvit.data.subset import subset_indices
-from ipvit.engine.device import keeping_memory, numerics
-from ipvit.engine.preparation import placed
+from ipvit.engine.device import models_on_device, numerics, pooled_allocator
 from ipvit.models.openvino_model import with_backend
 
 
@@ -112,7 +111,7 @@ def as_in_a_run(model: ipvit.Model, backend: str, precision: str) -> Iterator[ip
     """Give a model as a run with these settings has it; a backend converts it when it is first called."""
     device = torch.device("cpu")
     with contextlib.ExitStack() as stack:
-        stack.enter_context(placed([model], device, RunConfig(backend=backend, precision=precision)))
+        stack.enter_context(models_on_device([model], device, RunConfig(backend=backend, precision=precision)))
         stack.enter_context(numerics(device, precision))
         stack.enter_context(torch.inference_mode())
         yield with_backend(model, backend, precision)
@@ -188,7 +187,7 @@ def matrix_rate(precision: str = "fp32", backend: str = "torch") -> float:
 
 def _best_rate(function: Callable[[], object], multiplications: int) -> float:
     seconds = []
-    with torch.inference_mode(), keeping_memory(torch.device("cpu")):
+    with torch.inference_mode(), pooled_allocator(torch.device("cpu")):
         function()
         for _ in range(10):
             started = time.process_time()

@@ -28,7 +28,7 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
-from ipvit.engine.device import keeping_memory
+from ipvit.engine.device import pooled_allocator
 from ipvit.perturb.corruptions import CORRUPTIONS, EXTRA, SEVERITIES, corrupt, jpeg85
 from ipvit.perturb.corruptions.frost_textures import textures
 
@@ -240,7 +240,7 @@ def share(images: list[np.ndarray], batch: int = 16) -> None:
     pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float().div(255)
     pixels = pixels.repeat(-(-batch // len(images)), 1, 1, 1)[:batch].contiguous()
     times = []
-    with torch.inference_mode(), keeping_memory(torch.device("cpu")):  # as in a run
+    with torch.inference_mode(), pooled_allocator(torch.device("cpu")):  # as in a run
         network(pixels)
         for _ in range(5):
             started = time.process_time()

@@ -20,8 +20,9 @@ from torch import nn
 import ipvit
 from ipvit.api import bind_context
 from ipvit.core.run_config import RunConfig
-from ipvit.engine.distributed import Team
-from ipvit.engine.preparation import checked, placed
+from ipvit.engine.device import models_on_device
+from ipvit.engine.distributed import ProcessGroup
+from ipvit.engine.preparation import checked
 from ipvit.engine.types import Selected
 from ipvit.models.backend import check_backend
 from ipvit.models.openvino_model import ConversionError, OpenVinoGraph, OpenVinoModel, with_backend
@@ -152,8 +153,8 @@ def test_an_experiment_goes_one_way_for_all_of_its_models():
     with_heads = wrapped(VisionTransformerDistilled(**sizes).eval(), name="with heads")
     for models, accuracy in (([plain], "fp32 openvino"), ([plain, with_heads], "fp32")):
         selected = [Selected(experiment) for experiment in experiments]
-        _, pairs, _ = checked(selected, models, photos(4), settings, Team(), bind_context())
-        found = {(pair.experiment.name, pair.identity.precision) for pair in pairs}
+        _, tasks, _ = checked(selected, models, photos(4), settings, ProcessGroup(), bind_context())
+        found = {(task.experiment.name, task.identity.precision) for task in tasks}
         assert found == {("accuracy", accuracy), ("occlusion", "fp32 openvino")}
 
 
@@ -300,12 +301,12 @@ def test_in_16_bits_convolutions_lie_channels_last_where_the_network_stands_it(n
     model, device = network(), torch.device("cpu")
     kernel = next(p for p in model.backbone.parameters() if p.dim() == 4 and p.shape[1] > 1)
     digest = model.digest
-    with placed([model], device, RunConfig(precision="bf16")):
+    with models_on_device([model], device, RunConfig(precision="bf16")):
         assert kernel.is_contiguous(memory_format=torch.channels_last) == last
         model.forget_digest()
         assert model.digest == digest
     assert kernel.is_contiguous()
-    with placed([model], device, RunConfig()):
+    with models_on_device([model], device, RunConfig()):
         assert kernel.is_contiguous()
 
 
@@ -315,6 +316,6 @@ def test_where_a_backend_answers_for_a_network_everywhere_its_layout_is_left_alo
     by_backend, by_torch = (
         SimpleNamespace(model=SimpleNamespace(name=model.name, backend=backend)) for backend in ("openvino", "torch")
     )
-    for pairs, last in (([by_backend], False), ([by_backend, by_torch], True)):
-        with placed([model], device, RunConfig(precision="bf16"), pairs):
+    for tasks, last in (([by_backend], False), ([by_backend, by_torch], True)):
+        with models_on_device([model], device, RunConfig(precision="bf16"), tasks):
             assert kernel.is_contiguous(memory_format=torch.channels_last) == last

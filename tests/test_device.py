@@ -7,13 +7,13 @@ import sys
 import pytest
 import torch
 
-from ipvit.engine.device import keeping_memory
+from ipvit.engine.device import pooled_allocator
 
 glibc = sys.platform == "linux" and hasattr(ctypes.CDLL(None), "mallopt")
 
 PAGES_GIVEN = """
 import contextlib, resource, torch
-from ipvit.engine.device import keeping_memory
+from ipvit.engine.device import pooled_allocator
 
 def pages_of(tensors):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -26,7 +26,7 @@ def held():
         return int(numbers.read().split()[1])
 
 plain, before = pages_of(8), held()
-with keeping_memory(torch.device("cpu")):
+with pooled_allocator(torch.device("cpu")):
     pages_of(30)  # blocks must lie at multiples of 64: some are taken before one fits into another's place
     kept, during = pages_of(8), held()
 print(plain, kept, during - before, held() - before)
@@ -43,5 +43,5 @@ def test_the_memory_of_large_tensors_is_taken_from_the_system_once_and_given_bac
 
 def test_elsewhere_nothing_is_done(monkeypatch):
     monkeypatch.setattr("ctypes.CDLL", lambda _: object())
-    with keeping_memory(torch.device("cpu")), keeping_memory(torch.device("meta")):
+    with pooled_allocator(torch.device("cpu")), pooled_allocator(torch.device("meta")):
         assert torch.zeros(3).sum() == 0

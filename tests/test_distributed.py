@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from conftest import write_images
-from ipvit.engine.distributed import ProcessLost, Team, launched
+from ipvit.engine.distributed import ProcessGroup, ProcessLostError, launched
 from ipvit.engine.manifest import read_manifest
 from ipvit.engine.store import Store
 from test_crash import STUDY, wait_for
@@ -187,9 +187,9 @@ def test_the_command_line_runs_on_several_processes_and_one_of_them_talks(tmp_pa
 
 def test_alone_there_is_nobody_to_wait_for(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    with launched() as team:
-        assert team.leads and team.size == 1 and team.collect(3) == [3]
-        assert team.in_turn(lambda: "done") == "done"
-        team.agree("anything", 1)
-    assert isinstance(ProcessLost(), OSError) and "\n" not in str(ProcessLost())
-    assert Team().share.of([1, 2]) == [1, 2]
+    with launched() as group:
+        assert group.is_main_process and group.size == 1 and group.collect(3) == [3]
+        assert group.main_process_first(lambda: "done") == "done"
+        group.assert_same_on_all_ranks("anything", 1)
+    assert isinstance(ProcessLostError(), OSError) and "\n" not in str(ProcessLostError())
+    assert ProcessGroup().shard.of([1, 2]) == [1, 2]

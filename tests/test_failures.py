@@ -102,7 +102,7 @@ def test_little_shared_memory_is_noticed_and_pictures_go_by_pipe(tmp_path, monke
     monkeypatch.setattr(loader.shutil, "disk_usage", lambda path: usage(1000, 0, 1000))
     sent = []
     with_ = loader._with
-    monkeypatch.setattr(loader, "_with", lambda chunk, change: sent.append(change) or with_(chunk, change))
+    monkeypatch.setattr(loader, "_with", lambda batch, change: sent.append(change) or with_(batch, change))
     by_pipe = run(small_occlusion(), tmp_path / "b", workers=2, data=data)
     (note,) = by_pipe.manifest.notes
     assert note.startswith("/dev/shm has 0 MB free, 2 workers want 0: pictures go by pipe") and not plain.manifest.notes
@@ -114,7 +114,7 @@ def test_masks_and_several_views_go_by_pipe_too():
     views = [tiny_model(size=size).preprocessing.view for size in (8, 16)]
     options = {"workers": 1, "masks": True}
     plain, piped = (
-        list(loader.read_chunks(data, [np.arange(3), np.arange(3, 5)], views, through_pipes=pipes, **options))
+        list(loader.read_batches(data, [np.arange(3), np.arange(3, 5)], views, through_pipes=pipes, **options))
         for pipes in (False, True)
     )
     for a, b in zip(plain, piped, strict=True):

@@ -71,7 +71,7 @@ def read(tmp_path, content: dict) -> Manifest | None:
 
 def test_what_an_earlier_version_wrote_is_read_and_written_again_unchanged(tmp_path):
     found = read(tmp_path, WRITTEN)
-    assert found.model_dump(mode="json") == WRITTEN | {"merged": []}
+    assert found.model_dump(mode="json", by_alias=True) == WRITTEN | {"merged": []}
     write_manifest(tmp_path, found)
     assert json.loads((tmp_path / MANIFEST).read_text()) == WRITTEN | {"merged": []}
     assert read_manifest(tmp_path) == found
@@ -79,7 +79,7 @@ def test_what_an_earlier_version_wrote_is_read_and_written_again_unchanged(tmp_p
 
 def test_what_a_manifest_lacks_has_a_stated_default(tmp_path):
     found = read(tmp_path, {key: value for key, value in WRITTEN.items() if key not in OPTIONAL})
-    assert found.model_dump(mode="json") == WRITTEN | OPTIONAL | {"merged": []}
+    assert found.model_dump(mode="json", by_alias=True) == WRITTEN | OPTIONAL | {"merged": []}
 
 
 @pytest.mark.parametrize("key", sorted(WRITTEN.keys() - OPTIONAL.keys()))

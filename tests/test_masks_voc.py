@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 import ipvit
-from ipvit.data.loader import read_chunks
+from ipvit.data.loader import read_batches
 from ipvit.preprocessing import View
 
 SQUARE = np.zeros((12, 16), np.uint8)
@@ -74,9 +74,9 @@ def test_a_missing_mask_or_folder_is_named(tmp_path):
 def test_an_unreadable_mask_leaves_its_image_out(tmp_path):
     data = write_pair(tmp_path, Image.fromarray(SQUARE))
     (tmp_path / "masks" / "a.png").write_bytes(b"not a picture")
-    (chunk,) = read_chunks(data, [np.array([0])], [View((12, 12))], workers=0, masks=True)
-    assert len(chunk.indices) == 0
-    assert "a.png" in chunk.unreadable[0][1]
+    (batch,) = read_batches(data, [np.array([0])], [View((12, 12))], workers=0, masks=True)
+    assert len(batch.indices) == 0
+    assert "a.png" in batch.unreadable[0][1]
 
 
 def write_voc(root: Path) -> Path:
@@ -119,11 +119,11 @@ def test_voc_numbers_classes_and_instances_and_keeps_void(tmp_path):
 def test_the_loader_keeps_numbers_whole_when_it_resizes(tmp_path):
     data = ipvit.load_dataset(f"voc2012:{write_voc(tmp_path)}")
     view = View((40, 40), crop_pct=1.0, crop_mode="squash")
-    (chunk,) = read_chunks(data, [np.arange(2)], [view], workers=0, masks=True)
-    assert chunk.masks[view].shape == (2, 2, 40, 40)
-    assert chunk.masks[view][:, 0].unique().tolist() == [0, 1, 3, 255]
+    (batch,) = read_batches(data, [np.arange(2)], [view], workers=0, masks=True)
+    assert batch.masks[view].shape == (2, 2, 40, 40)
+    assert batch.masks[view][:, 0].unique().tolist() == [0, 1, 3, 255]
     expected = np.asarray(Image.fromarray(data.read_mask(0)[0].numpy()).resize((40, 40), Image.Resampling.NEAREST))
-    assert np.array_equal(chunk.masks[view][0, 0].numpy(), expected)
+    assert np.array_equal(batch.masks[view][0, 0].numpy(), expected)
 
 
 def test_in_other_data_255_is_foreground_and_not_void(tmp_path):
@@ -131,8 +131,8 @@ def test_in_other_data_255_is_foreground_and_not_void(tmp_path):
     mask[:, 2:4] = 255
     data = ipvit.MemoryDataset(torch.zeros(1, 3, 8, 8), masks=mask)
     view = View((8, 8), crop_pct=1.0)
-    (chunk,) = read_chunks(data, [np.array([0])], [view], workers=0, masks=True)
-    assert torch.equal(chunk.masks[view][0, 0] == 254, mask[0] == 255)
+    (batch,) = read_batches(data, [np.array([0])], [view], workers=0, masks=True)
+    assert torch.equal(batch.masks[view][0, 0] == 254, mask[0] == 255)
 
 
 def test_what_is_not_voc_is_refused_in_one_line(tmp_path):

@@ -11,7 +11,7 @@ import ipvit
 from conftest import tiny_model
 from ipvit.commands.options import NOT_OFFERED, RunOptions
 from ipvit.core.run_config import OF_ONE_CALL, RunConfig
-from ipvit.core.share import Share
+from ipvit.core.shard import Shard
 from ipvit.engine.study import make_study, read_study
 from test_sweep import photos, small_occlusion
 
@@ -45,7 +45,7 @@ def test_run_hands_every_option_on(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, **given)
     assert found == [RunConfig(**given)] and found[0].model_fields_set == RunConfig.model_fields.keys()
-    assert found[0].shard == Share(1, 3)
+    assert found[0].shard == Shard(1, 3)
 
 
 def test_the_command_line_has_every_option_with_its_description_and_no_default():
@@ -103,7 +103,7 @@ def test_an_unknown_key_is_answered_with_the_keys_of_a_study():
 def test_options_that_are_given_replace_those_of_the_study_and_others_stay():
     study = make_study(STUDY | {"limit": 5, "seed": 4, "strict": True})
     found = study.with_options(RunOptions(limit=3, shard="1/2", json=True).config())
-    assert (found.limit, found.seed, found.strict, found.share) == (3, 4, True, Share(0, 2))
+    assert (found.limit, found.seed, found.strict, found.effective_shard) == (3, 4, True, Shard(0, 2))
     assert not found.progress and study.limit == 5 and found.models == study.models
     assert study.with_options(RunOptions(seed=0).config()).seed == 0, "0 is given too"
 

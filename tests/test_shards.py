@@ -9,7 +9,7 @@ import pytest
 import ipvit
 from conftest import tiny_model
 from ipvit.cli import main
-from ipvit.core.share import Share
+from ipvit.core.shard import Shard
 from ipvit.data.dataset import MemoryDataset
 from ipvit.engine.merge import merge
 from ipvit.engine.store import Store
@@ -36,16 +36,16 @@ def records(folder, experiment="occlusion"):
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
 @pytest.mark.parametrize("contiguous", [False, True])
-def test_shares_are_disjoint_whole_and_of_equal_size(count, contiguous):
-    shares = [Share(index, count).of(range(13), contiguous=contiguous) for index in range(count)]
-    assert sorted(item for share in shares for item in share) == list(range(13))
-    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+def test_shards_are_disjoint_whole_and_of_equal_size(count, contiguous):
+    shards = [Shard(index, count).of(range(13), contiguous=contiguous) for index in range(count)]
+    assert sorted(item for shard in shards for item in shard) == list(range(13))
+    assert max(map(len, shards)) - min(map(len, shards)) <= 1
 
 
 @pytest.mark.parametrize("text", ["0/3", "4/3", "3", "a/b", "1/0", "-1/3", "1/3/5", ""])
 def test_a_shard_that_is_none_is_refused(text):
     with pytest.raises(ipvit.InputError, match="a shard is NUMBER/COUNT from 1/8 to 8/8"):
-        Share.parse(text)
+        Shard.parse(text)
 
 
 @pytest.mark.parametrize("count", [2, 3])

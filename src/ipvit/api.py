@@ -96,10 +96,10 @@ def run(
     )
     names = "-".join(experiment.name for experiment in chosen)
     whole = Path(out) if out is not None else Path("runs") / path_component(names, most=LONGEST)
-    folder, known = shard_folder(whole, config.share)
-    with launched() as team:
-        images = team.in_turn(lambda: load_dataset(data))
-        networks = team.in_turn(lambda: [load_model(m) if isinstance(m, str) else m for m in listed])
+    folder, reused = shard_folder(whole, config.effective_shard)
+    with launched() as group:
+        images = group.main_process_first(lambda: load_dataset(data))
+        networks = group.main_process_first(lambda: [load_model(m) if isinstance(m, str) else m for m in listed])
         text = study_text(
             [ModelEntry(name=model.name) for model in networks],
             DataEntry(name=images.name),
@@ -114,8 +114,8 @@ def run(
             config,
             context=bind_context(),
             study_yaml=text,
-            team=team,
-            known=known,
+            group=group,
+            reused_runs=reused,
         )
     return Run(folder, chosen, manifest)
 
@@ -124,10 +124,10 @@ def run_study(study: Study, out: str | Path) -> Run:
     """Run a study read by :func:`ipvit.engine.study.read_study`; see :func:`run`."""
     selected = study.make_experiments()
     experiments = [entry.experiment for entry in selected]
-    folder, known = shard_folder(Path(out), study.share)
+    folder, reused = shard_folder(Path(out), study.effective_shard)
     text = study_text(study.models, study.data, zip(study.experiments, experiments, strict=True), study)
-    with launched() as team:
-        data, models = team.in_turn(lambda: load_study(study))
+    with launched() as group:
+        data, models = group.main_process_first(lambda: load_study(study))
         manifest = execute(
             selected,
             models,
@@ -136,8 +136,8 @@ def run_study(study: Study, out: str | Path) -> Run:
             study,
             context=bind_context(study.data),
             study_yaml=text,
-            team=team,
-            known=known,
+            group=group,
+            reused_runs=reused,
         )
     return Run(folder, experiments, manifest)
 

@@ -15,7 +15,7 @@ from ipvit.errors import InputError
 from ipvit.terminal import Terminal, print_json
 
 if TYPE_CHECKING:
-    from ipvit.core.share import Share
+    from ipvit.core.shard import Shard
     from ipvit.engine.estimate import Estimate
 
 
@@ -67,15 +67,19 @@ def check(study: Path, /, *, options: RunOptions | None = None) -> int:
     data, models = load_study(loaded)
     found = estimate(loaded.make_experiments(), models, data, loaded, out, bind_context(loaded.data))
     if options.json:
-        content = dataclasses.asdict(found) | {"seconds": found.seconds, "disk": found.disk, "shard": str(loaded.share)}
+        content = dataclasses.asdict(found) | {
+            "seconds": found.seconds,
+            "disk": found.disk,
+            "shard": str(loaded.effective_shard),
+        }
         print_json(content)
     else:
-        _print_estimate(found, len(models), loaded.share)
+        _print_estimate(found, len(models), loaded.effective_shard)
     failing = any(part.error for part in found.parts) or found.disk > found.disk_free
     return 1 if failing else 0
 
 
-def _print_estimate(found: Estimate, models: int, share: Share) -> None:
+def _print_estimate(found: Estimate, models: int, shard: Shard) -> None:
     console = Terminal(highlight=False, soft_wrap=True)
     table = Table("experiment", box=box.SIMPLE_HEAD, padding=(0, 1))
     table.add_column("model", overflow="fold")
@@ -92,8 +96,8 @@ def _print_estimate(found: Estimate, models: int, share: Share) -> None:
         f"expected: {_duration(found.seconds)} on this machine, {_size(found.memory)} of memory, "
         f"{_size(found.disk)} of {_size(found.disk_free)} free on disk"
     )
-    if share.count > 1:
-        console.print(f"in {share.count} shards: about {_duration(found.seconds / share.count)} each")
+    if shard.count > 1:
+        console.print(f"in {shard.count} shards: about {_duration(found.seconds / shard.count)} each")
     if any(part.seconds is None and not part.error for part in found.parts):
         console.print("what trains first is not in the expected time: how long that takes shows only in doing it")
     if found.disk > found.disk_free:

@@ -1,7 +1,7 @@
 """``Manifest``: what was run, on what, with which versions, and what went wrong; ``manifest.json`` holds it.
 
-The keys of the file are the fields. A key that a file lacks has the default given here; one that is not known here is
-not read.
+The keys of the file are the fields, or their alias. A key that a file lacks has the default given here; one that is not
+known here is not read.
 """
 
 from __future__ import annotations
@@ -187,7 +187,7 @@ class Manifest(RunSummary, frozen=True):
     """Part files, below the run folder, that were damaged, put aside and measured again."""
     processes: Count = 1
     """Number of processes that measured together."""
-    rests_on: tuple[str, ...] = ()
+    reused_runs: tuple[str, ...] = Field(default=(), alias="rests_on")
     """Other run folders that hold results of this study, which were not measured again."""
     merged: tuple[str, ...] = ()
     """The shards that were joined into this folder."""

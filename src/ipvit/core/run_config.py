@@ -7,14 +7,14 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from ipvit.core.fields import Count, Int64, Positive
-from ipvit.core.share import Share
+from ipvit.core.shard import Shard
 
 Precision = Literal["fp32", "bf16", "fp16"]
 Backend = Literal["torch", "openvino"]
 
 
-def _share(value: object) -> Share:
-    return value if isinstance(value, Share) else Share.parse(str(value))
+def _shard(value: object) -> Shard:
+    return value if isinstance(value, Shard) else Shard.parse(str(value))
 
 
 class RunConfig(BaseModel):
@@ -44,7 +44,7 @@ class RunConfig(BaseModel):
     """Run the networks through torch.compile."""
     strict: bool = False
     """Make an unreadable image an error."""
-    shard: Annotated[Share, BeforeValidator(_share)] | None = Field(default=None, exclude=True)
+    shard: Annotated[Shard, BeforeValidator(_shard)] | None = Field(default=None, exclude=True)
     """Measure one share of the images, for example 2/8; ipvit merge joins the shards."""
     fresh: bool = Field(default=False, exclude=True)
     """Put an earlier run folder aside and start over."""
@@ -54,9 +54,9 @@ class RunConfig(BaseModel):
     """Results are written at least this often: how much work, in seconds, a killed run may lose."""
 
     @property
-    def share(self) -> Share:
-        """The share of the images that is measured; all of them where there are no shards."""
-        return self.shard or Share()
+    def effective_shard(self) -> Shard:
+        """The shard that is measured: the whole where none was asked for."""
+        return self.shard or Shard()
 
 
 OF_ONE_CALL = frozenset(name for name, field in RunConfig.model_fields.items() if field.exclude)

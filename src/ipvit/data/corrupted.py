@@ -22,7 +22,7 @@ DRAWN = "drawn"
 
 @dataclasses.dataclass(frozen=True)
 class Corruption:
-    """One corruption at one severity, an :class:`ipvit.data.loader.Alteration`.
+    """One corruption at one severity, an :class:`ipvit.data.loader.ImageTransform`.
 
     What is random follows from the image's id and the seed: wherever the same picture is corrupted, by an experiment
     or by ``ipvit corrupt``, the same comes out.
@@ -53,7 +53,7 @@ class Corruption:
 
 @dataclasses.dataclass(frozen=True)
 class OwnCorruption:
-    """A corruption of the user's own at one severity, an :class:`ipvit.data.loader.Alteration`.
+    """A corruption of the user's own at one severity, an :class:`ipvit.data.loader.ImageTransform`.
 
     Attributes:
         function: from an image ``(H, W, 3)`` of bytes, a severity and a ``RandomState`` to an image of that size.

@@ -1,4 +1,4 @@
-"""What every data set offers: ids, labels and decoded pictures by position."""
+"""What can be measured one by one: numbered items with ids and labels, and the data sets whose items are pictures."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import hashlib
 import types
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
 
@@ -27,22 +27,19 @@ class UnreadableImage(Exception):
     """One image cannot be used (truncated, empty, not an image, too large); the text says why."""
 
 
-@runtime_checkable
-class Dataset(Protocol):
-    """Pictures with labels, in a fixed order; :class:`BaseDataset` has defaults for most of it.
+class Items(Protocol):
+    """What is measured one by one, in a fixed order: pictures (:class:`Dataset`), or something made of many of them.
+
+    Items have no pixels of their own unless they are a data set: nothing is decoded for them.
 
     Attributes:
         name: what the user asked for, for tables and messages.
-        ids: one unique, stable name per image, for example its path below the data set's root.
-        labels: ``(N,)`` int64, the position of each image's class in ``classes``; -1 where there is none.
-        classes: names of the classes, or None where the data has no labels.
+        ids: one unique, stable name per item, for example an image's path below the data set's root.
+        labels: ``(N,)`` int64, the position of each item's class in ``classes``; -1 where there is none.
+        classes: names of the classes, or None where the items have no labels.
         aliases: a second name per class (same length as ``classes``), or None.
-        fields: further columns per image, for example the texture label of a cue-conflict image.
-        fingerprint: digest of what determines the images and labels.
-        has_masks: whether :meth:`read_mask` works.
-        void: number of the pixels of masks that count for nothing, or None.
-        decoder: how the images are resized, see :mod:`ipvit.data.decode`.
-        sequential: whether the images can only be read from the front to the back, by one process.
+        fields: further columns per item, for example the texture label of a cue-conflict image.
+        fingerprint: digest of what determines the items and their labels.
     """
 
     name: str
@@ -52,14 +49,29 @@ class Dataset(Protocol):
     aliases: tuple[str, ...] | None
     fields: Mapping[str, np.ndarray]
     fingerprint: str
+
+    def __len__(self) -> int:
+        """Return the number of items."""
+        ...
+
+
+@runtime_checkable
+class Dataset(Items, Protocol):
+    """Pictures with labels, in a fixed order; :class:`BaseDataset` has defaults for most of it.
+
+    Attributes:
+        has_masks: whether :meth:`read_mask` works.
+        void: number of the pixels of masks that count for nothing, or None.
+        decoder: how the images are resized, see :mod:`ipvit.data.decode`.
+        sequential: whether the images can only be read from the front to the back, by one process.
+
+    See :class:`Items` for ``name``, ``ids``, ``labels``, ``classes``, ``aliases``, ``fields`` and ``fingerprint``.
+    """
+
     has_masks: bool
     void: int | None
     decoder: Decoder
     sequential: bool
-
-    def __len__(self) -> int:
-        """Return the number of images."""
-        ...
 
     @abstractmethod
     def read(self, index: int) -> Tensor:
@@ -78,12 +90,18 @@ class Dataset(Protocol):
         ...
 
 
+def has_pictures(items: Items) -> TypeGuard[Dataset]:
+    """Tell whether items are pictures that can be read."""
+    return hasattr(items, "read")
+
+
 class BaseDataset(Dataset):
     """A data set with a default for all but the pictures: a subclass writes :meth:`read` and states its labels.
 
     What the images are is stated as attributes of the class, set in a constructor, or given to this one. See
-    :class:`Dataset` for what each attribute means. Defaults: no ``classes``, ``aliases``, ``fields``, masks and
-    ``void`` pixels; ``decoder`` is ``fast``; the images can be read in any order; a limited run chooses by the ids.
+    :class:`Items` and :class:`Dataset` for what each attribute means. Defaults: no ``classes``, ``aliases``,
+    ``fields``, masks and ``void`` pixels; ``decoder`` is ``fast``; the images can be read in any order; a limited run
+    chooses by the ids.
 
     The default ``fingerprint`` is made from name, ids, labels, classes, fields and all pixels, which notices every
     change. It is for at most 256 images: a larger data set, or one that is ``sequential``, states its own, from what
@@ -158,7 +176,7 @@ def lacking(data: object) -> list[str]:
     """Return the attributes and methods of a :class:`Dataset` that an object does not have."""
     if isinstance(data, BaseDataset):
         return [name for name in ("name", "ids", "labels") if not hasattr(data, name)]
-    wanted = (*Dataset.__annotations__, "__len__", "read", "read_mask", "choose")
+    wanted = (*Items.__annotations__, *Dataset.__annotations__, "__len__", "read", "read_mask", "choose")
     return [name for name in wanted if not hasattr(data, name)]
 
 

@@ -9,18 +9,15 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import types
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ipvit.core.digests import digest_of
-from ipvit.data.dataset import BaseDataset, Dataset
+from ipvit.data.dataset import Dataset
 from ipvit.perturb.seeding import generator, keys
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 META_DATASET = "meta-dataset"
 
@@ -182,10 +179,10 @@ class Sampler:
         )
 
 
-class EpisodeList(BaseDataset):
-    """Numbered episodes of a data set, as something to be measured one by one; their pictures are blank.
+class EpisodeList:
+    """Numbered episodes of a data set, as :class:`ipvit.data.dataset.Items`: measured one by one, without pixels.
 
-    An episode's id holds a digest of the images that it may be drawn from.
+    An episode's id holds a digest of the images that it may be drawn from; its fingerprint is that of the data set.
 
     Args:
         images: the data set.
@@ -197,21 +194,22 @@ class EpisodeList(BaseDataset):
         rows: as given.
     """
 
+    classes: tuple[str, ...] | None = None
+    aliases: tuple[str, ...] | None = None
+    fields: Mapping[str, np.ndarray] = types.MappingProxyType({})
+
     def __init__(self, images: Dataset, rows: Rows, count: int) -> None:
         self.images = images
         self.rows = rows
         self.name = images.name
         content = "\0".join(str(images.ids[row]) for row in rows.tolist())
         digest = digest_of(content.encode("utf-8", "surrogatepass"), 12)
-        self.ids = [f"{digest}/{number:05d}" for number in range(count)]
+        self.ids: Sequence[str] = [f"{digest}/{number:05d}" for number in range(count)]
         self.labels = np.full(count, -1, np.int64)
         self.fingerprint = images.fingerprint
 
-    def read(self, index: int) -> Tensor:
-        """Return a blank pixel, ``(3, 1, 1)`` uint8."""
-        import torch
-
-        return torch.zeros(3, 1, 1, dtype=torch.uint8)
+    def __len__(self) -> int:
+        return len(self.ids)
 
 
 def episode_keys(ids: Sequence[str], seed: int, kind: str) -> NDArray[np.uint64]:

@@ -21,7 +21,7 @@ from ipvit.data.decode import apply_view
 from ipvit.preprocessing import View
 
 AHEAD = 2
-"""Chunks that a worker reads ahead."""
+"""Batches that a worker reads ahead."""
 
 SHARED_MEMORY = Path("/dev/shm")
 """Where worker processes on Linux leave what they hand over; a container often has 64 MB of it."""
@@ -30,8 +30,8 @@ VOID = 255
 """Number of the pixels of a mask that belong to neither object nor background."""
 
 
-class Alteration(Hashable, Protocol):
-    """What a worker makes of a picture, next to the decoding; equal ones are made once for all who want them.
+class ImageTransform(Hashable, Protocol):
+    """What a worker process makes of a picture, next to the decoding; equal transforms are applied once for all tasks.
 
     A frozen dataclass that can be pickled.
     """
@@ -41,12 +41,12 @@ class Alteration(Hashable, Protocol):
         ...
 
 
-Wanted = Mapping[tuple[View, Alteration], np.ndarray]
-"""Positions of the images in the data set that are wanted altered, per view and alteration."""
+TransformRequests = Mapping[tuple[View, ImageTransform], np.ndarray]
+"""Positions in the data set of the images of one batch that are to be transformed, per view and transform."""
 
 
 @dataclasses.dataclass
-class Chunk:
+class DecodedBatch:
     """Some images of a data set, decoded.
 
     Attributes:
@@ -57,8 +57,8 @@ class Chunk:
             numbers tell objects apart. K is 2 for data that numbers classes and instances, else 1. Empty unless asked
             for.
         unreadable: position and reason of the images that could not be read.
-        alteration: what was made of the pictures; None for the pictures as they are.
-        failure: the traceback of an alteration that failed; there are no pixels then.
+        transform: what was applied to the pictures; None for the pictures as they are.
+        failure: the traceback of a transform that failed; there are no pixels then.
     """
 
     indices: np.ndarray
@@ -66,71 +66,71 @@ class Chunk:
     pixels: dict[View, Tensor]
     masks: dict[View, Tensor]
     unreadable: list[tuple[int, str]]
-    alteration: Alteration | None = None
+    transform: ImageTransform | None = None
     failure: str = ""
 
 
-class _ChunkReader(IterableDataset[Chunk]):
+class _BatchReader(IterableDataset[DecodedBatch]):
     def __init__(
         self,
         data: Dataset,
-        chunks: Sequence[np.ndarray],
+        batches: Sequence[np.ndarray],
         views: Sequence[View],
         masks: bool,
         decoder: Decoder,
-        altered: Sequence[Wanted],
+        transforms: Sequence[TransformRequests],
         seed: int,
         through_pipes: bool,
     ) -> None:
-        self.data, self.chunks, self.views, self.masks = data, chunks, views, masks
+        self.data, self.batches, self.views, self.masks = data, batches, views, masks
         self.decoder: Decoder = decoder
-        self.altered, self.seed = altered, seed
+        self.transforms, self.seed = transforms, seed
         self.through_pipes = through_pipes
 
-    def __iter__(self) -> Iterator[Chunk]:
+    def __iter__(self) -> Iterator[DecodedBatch]:
         if self.through_pipes:
-            yield from (_with(chunk, Tensor.numpy) for chunk in self._all())
+            yield from (_with(batch, Tensor.numpy) for batch in self._all())
         else:
             yield from self._all()
 
-    def _all(self) -> Iterator[Chunk]:
+    def _all(self) -> Iterator[DecodedBatch]:
         worker = get_worker_info()
         first, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
-        for number in range(first, len(self.chunks), step):
+        for number in range(first, len(self.batches), step):
             plain = self._read(number)
             yield plain
-            if self.altered:
-                yield from self._altered(plain, self.altered[number])
+            if self.transforms:
+                yield from self._transformed(plain, self.transforms[number])
 
-    def _altered(self, plain: Chunk, wanted: Wanted) -> Iterator[Chunk]:
-        """Yield one alteration after the other: all of them at once would fill the memory."""
-        for (view, alteration), indices in wanted.items():
+    def _transformed(self, plain: DecodedBatch, requests: TransformRequests) -> Iterator[DecodedBatch]:
+        """Yield one transform's pictures after the other's: all of them at once would fill the memory."""
+        for (view, transform), indices in requests.items():
             rows = np.flatnonzero(np.isin(plain.indices, indices))
             if len(rows):
-                yield self._alter(plain, view, alteration, rows)
+                yield self._apply(plain, view, transform, rows)
 
-    def _alter(self, plain: Chunk, view: View, alteration: Alteration, rows: np.ndarray) -> Chunk:
+    def _apply(self, plain: DecodedBatch, view: View, transform: ImageTransform, rows: np.ndarray) -> DecodedBatch:
         indices = plain.indices[rows]
         pixels: dict[View, Tensor] = {}
         failure = ""
         try:
             made = [
-                alteration(plain.pixels[view][row], self.data.ids[int(index)], self.seed)
+                transform(plain.pixels[view][row], self.data.ids[int(index)], self.seed)
                 for row, index in zip(rows.tolist(), indices.tolist(), strict=True)
             ]
             pixels = {view: torch.stack(made)}
         except Exception:  # noqa: BLE001 - anything may come out of somebody's function; the rest goes on
             failure = traceback.format_exc()
         masks = {view: plain.masks[view][rows] for view in plain.masks}
-        return Chunk(indices, plain.labels[rows], pixels, masks, [], alteration, failure)
+        return DecodedBatch(indices, plain.labels[rows], pixels, masks, [], transform, failure)
 
-    def _read(self, number: int) -> Chunk:
+    def _read(self, number: int) -> DecodedBatch:
         indices: list[int] = []
         labels: list[int] = []
         pixels: dict[View, list[Tensor]] = {view: [] for view in self.views}
         masks: dict[View, list[Tensor]] = {view: [] for view in self.views if self.masks}
         unreadable: list[tuple[int, str]] = []
-        for index in self.chunks[number].tolist():
+        for index in self.batches[number].tolist():
             try:
                 picture = self.data.read(index)
                 mask = self._read_mask(index) if self.masks else None
@@ -144,7 +144,7 @@ class _ChunkReader(IterableDataset[Chunk]):
             if mask is not None:
                 for view in masks:
                     masks[view].append(apply_view(mask, dataclasses.replace(view, interpolation="nearest")))
-        return Chunk(
+        return DecodedBatch(
             np.array(indices, dtype=np.int64),
             np.array(labels, dtype=np.int64),
             {view: torch.stack(items) for view, items in pixels.items() if items},
@@ -161,39 +161,39 @@ class _ChunkReader(IterableDataset[Chunk]):
         return numbers.masked_fill(numbers == void, VOID)
 
 
-def read_chunks(
+def read_batches(
     data: Dataset,
-    chunks: Sequence[np.ndarray],
+    batches: Sequence[np.ndarray],
     views: Sequence[View],
     *,
     workers: int,
     masks: bool = False,
     decoder: Decoder = "fast",
     pin_memory: bool = False,
-    altered: Sequence[Wanted] = (),
+    transforms: Sequence[TransformRequests] = (),
     seed: int = 0,
     through_pipes: bool = False,
-) -> Iterator[Chunk]:
-    """Yield the chunks in their order, read ahead by worker processes.
+) -> Iterator[DecodedBatch]:
+    """Yield batches of images in their order, read ahead by worker processes.
 
-    Behind every chunk come its altered versions, one by one. With several workers the chunks that they are at take
-    turns.
+    Every batch is followed by its transformed versions, one by one. With several workers the batches that they are at
+    take turns.
 
     Args:
         data: the data set.
-        chunks: positions of the images of each chunk.
+        batches: positions of the images of each batch.
         views: the distinct views the models need.
         workers: worker processes; 0 reads in this process.
         masks: also read foreground masks.
         decoder: how images are resized, see :mod:`ipvit.data.decode`.
         pin_memory: for fast copies to a GPU.
-        altered: per chunk, what is wanted altered; nothing by default.
-        seed: of the study, for the alterations.
+        transforms: per batch, the transforms that are asked for; none by default.
+        seed: of the study, for the transforms.
         through_pipes: hand pictures over without shared memory, a little slower; see :func:`shared_memory_lacking`.
     """
-    reader = _ChunkReader(data, chunks, list(dict.fromkeys(views)), masks, decoder, altered, seed, through_pipes)
-    most = 1 if data.sequential else len(chunks)  # a stream is read from the front by one process
-    workers = min(workers, most, len(chunks))
+    reader = _BatchReader(data, batches, list(dict.fromkeys(views)), masks, decoder, transforms, seed, through_pipes)
+    most = 1 if data.sequential else len(batches)  # a stream is read from the front by one process
+    workers = min(workers, most, len(batches))
     loader = DataLoader(
         reader,
         batch_size=None,
@@ -202,19 +202,19 @@ def read_chunks(
         pin_memory=pin_memory,
         worker_init_fn=one_thread,
     )
-    yield from (_with(chunk, torch.from_numpy) for chunk in loader) if through_pipes else loader
+    yield from (_with(batch, torch.from_numpy) for batch in loader) if through_pipes else loader
 
 
-def shared_memory_lacking(chunks: Sequence[np.ndarray], views: Sequence[View], workers: int, masks: bool) -> str:
+def shared_memory_lacking(batches: Sequence[np.ndarray], views: Sequence[View], workers: int, masks: bool) -> str:
     """Return what to tell the user where the workers' pictures do not fit into shared memory; empty where they do.
 
     A worker that writes beyond it dies without a word, or waits for ever.
     """
-    if not workers or not chunks or not SHARED_MEMORY.is_dir():
+    if not workers or not batches or not SHARED_MEMORY.is_dir():
         return ""
     planes = 5 if masks else 3
-    chunk = max(map(len, chunks)) * sum(planes * view.size[0] * view.size[1] for view in dict.fromkeys(views))
-    wanted, free = workers * (AHEAD + 1) * chunk, shutil.disk_usage(SHARED_MEMORY).free
+    batch = max(map(len, batches)) * sum(planes * view.size[0] * view.size[1] for view in dict.fromkeys(views))
+    wanted, free = workers * (AHEAD + 1) * batch, shutil.disk_usage(SHARED_MEMORY).free
     if wanted <= 0.8 * free:
         return ""
     return (
@@ -223,9 +223,9 @@ def shared_memory_lacking(chunks: Sequence[np.ndarray], views: Sequence[View], w
     )
 
 
-def _with(chunk: Chunk, change: Callable[[Any], Any]) -> Chunk:
-    pixels = {view: change(array) for view, array in chunk.pixels.items()}
-    return dataclasses.replace(chunk, pixels=pixels, masks={view: change(array) for view, array in chunk.masks.items()})
+def _with(batch: DecodedBatch, change: Callable[[Any], Any]) -> DecodedBatch:
+    pixels = {view: change(array) for view, array in batch.pixels.items()}
+    return dataclasses.replace(batch, pixels=pixels, masks={view: change(array) for view, array in batch.masks.items()})
 
 
 def default_workers(device_type: str) -> int:
@@ -237,5 +237,5 @@ def default_workers(device_type: str) -> int:
 def one_thread(_: int) -> None:
     """Let a worker process compute with one thread; the ``worker_init_fn`` of a DataLoader."""
     torch.set_num_threads(1)  # several decoders with several threads each would fight over the cores
-    if (cv2 := sys.modules.get("cv2")) is not None:  # imported where an alteration needs it
+    if (cv2 := sys.modules.get("cv2")) is not None:  # imported where a transform needs it
         cv2.setNumThreads(0)

@@ -5,11 +5,17 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 
+from ipvit.core.run_config import RunConfig
 from ipvit.errors import InputError
+from ipvit.models.model import Model
+
+if TYPE_CHECKING:
+    from ipvit.engine.types import Task
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
 """Names of settings in glibc's ``malloc.h``."""
@@ -62,7 +68,7 @@ def numerics(device: torch.device, precision: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def keeping_memory(device: torch.device) -> Iterator[None]:
+def pooled_allocator(device: torch.device) -> Iterator[None]:
     """Let the process keep the memory of large tensors that are freed, on the CPU under glibc; elsewhere do nothing.
 
     glibc takes blocks above 32 MB from the system one by one and gives them back when they are freed. A network's
@@ -82,3 +88,46 @@ def keeping_memory(device: torch.device) -> Iterator[None]:
         library.mallopt(_M_MMAP_THRESHOLD, 32 * 2**20)
         library.mallopt(_M_TRIM_THRESHOLD, 64 * 2**20)
         library.malloc_trim(0)
+
+
+@contextlib.contextmanager
+def models_on_device(
+    models: Sequence[Model], device: torch.device, config: RunConfig, tasks: Sequence[Task] = ()
+) -> Iterator[None]:
+    """Put the networks on the device, compiled where asked for; afterwards they are where and what they were.
+
+    Args:
+        models: the networks.
+        device: where to.
+        config: the options of the run.
+        tasks: what is to be measured; a network that a backend computes everywhere keeps its layout.
+    """
+    by_torch = {task.model.name for task in tasks if task.model.backend == "torch"}
+    elsewhere = {task.model.name for task in tasks} - by_torch
+    before = [(model, model.device, model.backbone) for model in models]
+    short = config.precision != "fp32" and device.type in ("cpu", "cuda")
+    try:
+        for model in models:
+            model.to(device).eval()
+            if short and model.name not in elsewhere:
+                _put_channels_last(model, device, config.precision)
+            if config.compile and not hasattr(model.backbone, "_orig_mod"):
+                model.backbone = torch.compile(model.backbone)  # pyright: ignore[reportAttributeAccessIssue]
+        with pooled_allocator(device):
+            yield
+    finally:
+        for model, earlier, backbone in before:
+            model.backbone = backbone
+            if short:
+                model.to(memory_format=torch.contiguous_format)
+            model.to(earlier)
+
+
+def _put_channels_last(model: Model, device: torch.device, precision: str) -> None:
+    """Lay convolutions out as their 16-bit kernels want them, unless the network's code does not stand it."""
+    model.to(memory_format=torch.channels_last)
+    try:
+        with torch.inference_mode(), numerics(device, precision):
+            model(torch.zeros(2, 3, *model.image_size, device=device))
+    except RuntimeError:  # for example a view of what is no longer contiguous; what else is wrong shows later
+        model.to(memory_format=torch.contiguous_format)

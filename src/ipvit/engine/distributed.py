@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from ipvit.core.share import Share
+from ipvit.core.shard import Shard
 from ipvit.errors import InputError, error_line
 
 T = TypeVar("T")
@@ -22,7 +22,7 @@ _PATIENCE = datetime.timedelta(days=30)
 """How long a process waits for the others: the slowest has a whole study to measure."""
 
 
-class ProcessLost(ConnectionError):
+class ProcessLostError(ConnectionError):
     """Another process of the run is gone."""
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class ProcessLost(ConnectionError):
         )
 
 
-class Team:
+class ProcessGroup:
     """The processes of one run; by default there is one.
 
     Args:
@@ -50,20 +50,20 @@ class Team:
         self._group = group
 
     @property
-    def leads(self) -> bool:
+    def is_main_process(self) -> bool:
         """Whether this process writes what there is one of: manifest, tables, report."""
         return self.rank == 0
 
     @property
-    def share(self) -> Share:
-        """The share of the work that this process does."""
-        return Share(self.rank, self.size)
+    def shard(self) -> Shard:
+        """The shard of the work that this process does."""
+        return Shard(self.rank, self.size)
 
     def collect(self, value: T) -> list[T]:
         """Return every process's value, in the order of the ranks.
 
         Raises:
-            ProcessLost: one of them is gone.
+            ProcessLostError: one of them is gone.
         """
         if self._group is None:
             return [value]
@@ -74,22 +74,22 @@ class Team:
             dist.all_gather_object(values, value, group=self._group)
         return values
 
-    def in_turn(self, work: Callable[[], T], *, per_machine: bool = True) -> T:
+    def main_process_first(self, work: Callable[[], T], *, per_machine: bool = True) -> T:
         """Do work in one process, per machine or of all, which may leave something for the others; then in those.
 
         Raises:
             InputError: one of them could not; all stop.
-            ProcessLost: one of them is gone.
+            ProcessLostError: one of them is gone.
         """
         if self._group is None:
             return work()
         done: list[T] = []
-        first = self.local_rank == 0 if per_machine else self.leads
+        first = self.local_rank == 0 if per_machine else self.is_main_process
         for turn in (first, not first):
             self._together(lambda: done.append(work()), turn)
         return done[0]
 
-    def agree(self, what: str, value: object) -> None:
+    def assert_same_on_all_ranks(self, what: str, value: object) -> None:
         """Make sure that all processes have the same value.
 
         Raises:
@@ -110,13 +110,13 @@ class Team:
             self._stop(errors[0])
 
     def _stop(self, error: str) -> None:
-        if self.leads:
+        if self.is_main_process:
             raise InputError(error)
         raise SystemExit(2)  # one process says it
 
 
 @contextlib.contextmanager
-def launched() -> Iterator[Team]:
+def launched() -> Iterator[ProcessGroup]:
     """Yield the processes that ``torchrun`` or ``accelerate launch`` started together; one where nobody did.
 
     Raises:
@@ -124,7 +124,7 @@ def launched() -> Iterator[Team]:
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1 or "RANK" not in os.environ:
-        yield Team()
+        yield ProcessGroup()
         return
     import torch.distributed as dist
 
@@ -136,7 +136,7 @@ def launched() -> Iterator[Team]:
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     local_size = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     try:
-        yield Team(dist.get_rank(), dist.get_world_size(), local_rank, local_size, group)
+        yield ProcessGroup(dist.get_rank(), dist.get_world_size(), local_rank, local_size, group)
     finally:
         if ours:
             dist.destroy_process_group()
@@ -149,4 +149,4 @@ def _losses(text: str = "") -> Iterator[None]:
     except RuntimeError as error:
         if text:
             raise ConnectionError(f"{text}: {error_line(error)}") from None
-        raise ProcessLost from None
+        raise ProcessLostError from None

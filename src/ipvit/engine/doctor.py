@@ -11,9 +11,9 @@ from torch import Tensor
 
 from ipvit.data.dataset import Dataset
 from ipvit.data.labels import map_classes
-from ipvit.data.loader import read_chunks
+from ipvit.data.loader import read_batches
 from ipvit.data.subset import subset_indices
-from ipvit.engine.device import keeping_memory
+from ipvit.engine.device import pooled_allocator
 from ipvit.errors import InputError
 from ipvit.metrics.intervals import wilson
 from ipvit.metrics.paired import mcnemar
@@ -78,7 +78,7 @@ def examine(
     Raises:
         InputError: the labels do not map to the network's outputs, or no image can be read.
     """
-    with keeping_memory(device):
+    with pooled_allocator(device):
         return _examine(_Trial(model.to(device).eval(), data, subset_indices(data, limit), device), published)
 
 
@@ -170,12 +170,12 @@ class _Trial:
         yield "channels: blue, green, red instead of red, green, blue", images.flip(1)
 
     def _images(self, views: Sequence[View], chosen: np.ndarray) -> Iterator[tuple[Tensor, np.ndarray]]:
-        chunks = [chosen[start : start + BATCH] for start in range(0, len(chosen), BATCH)]
-        for chunk in read_chunks(self.data, chunks, views, workers=0, decoder=self.data.decoder):
-            rows = np.flatnonzero(chunk.labels >= 0)
+        batches = [chosen[start : start + BATCH] for start in range(0, len(chosen), BATCH)]
+        for batch in read_batches(self.data, batches, views, workers=0, decoder=self.data.decoder):
+            rows = np.flatnonzero(batch.labels >= 0)
             if len(rows):
-                images = as_floats(chunk.pixels[views[0]][rows], self.device)
-                yield images, self.outputs[chunk.labels[rows]]
+                images = as_floats(batch.pixels[views[0]][rows], self.device)
+                yield images, self.outputs[batch.labels[rows]]
 
 
 def _causes(trial: _Trial, predictions: np.ndarray, labels: np.ndarray, expected: float) -> list[str]:

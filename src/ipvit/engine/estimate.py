@@ -17,13 +17,14 @@ import torch
 
 from ipvit.core.run_config import RunConfig
 from ipvit.data.dataset import Dataset
-from ipvit.data.loader import read_chunks
-from ipvit.data.subset import subset_indices
-from ipvit.engine.distributed import Team
-from ipvit.engine.preparation import Work, checked, look_up, of_this_process, placed, works_of
+from ipvit.data.loader import read_batches
+from ipvit.engine.batches import transform_requests
+from ipvit.engine.device import models_on_device
+from ipvit.engine.distributed import ProcessGroup
+from ipvit.engine.preparation import checked, mark_finished, plan_sweeps
 from ipvit.engine.store import Store
-from ipvit.engine.sweep import Outcome, Pair, altered_in, batches_of_images, sweep
-from ipvit.engine.types import Selected
+from ipvit.engine.sweep import sweep
+from ipvit.engine.types import Outcome, Selected, SweepPlan, Task
 from ipvit.experiments.base import BindContext, Measurement
 from ipvit.models.model import Model
 
@@ -45,7 +46,7 @@ class Part:
         conditions: of the experiment.
         results: images x conditions that are not on disk yet.
         seconds: on this machine; None where it cannot be told because the experiment first trains something.
-        reading: seconds that worker processes spend on altering pictures for it.
+        reading: seconds that worker processes spend on transforming pictures for it.
         disk: bytes of records.
         error: what went wrong in the sample.
     """
@@ -67,7 +68,7 @@ class Estimate:
 
     Attributes:
         parts: by experiment and model.
-        left_out: pairs that cannot be measured, in words.
+        left_out: which experiments cannot be measured on which models, in sentences.
         images: of the study.
         decoding: seconds to decode them all, in one process.
         workers: decoding processes.
@@ -100,7 +101,7 @@ def estimate(
     selected: Sequence[Selected],
     models: Sequence[Model],
     data: Dataset,
-    settings: RunConfig,
+    config: RunConfig,
     out: Path,
     context: BindContext,
 ) -> Estimate:
@@ -110,62 +111,61 @@ def estimate(
         selected: the experiments, as for a run.
         models: likewise.
         data: likewise.
-        settings: likewise.
+        config: likewise.
         out: where the run folder is or will be; nothing is written there.
         context: as for a run.
 
     Raises:
         InputError: models, experiments or data cannot be used.
     """
-    device, pairs, left_out = checked(selected, models, data, settings, Team(), context)
-    settings = of_this_process(settings, device, Team())
-    look_up(pairs, Store(out))
+    group = ProcessGroup()
+    device, tasks, left_out = checked(selected, models, data, config, group, context)
+    plans = plan_sweeps(tasks, data, config, device, group)
+    mark_finished(tasks, Store(out))
     parts: list[Part] = []
-    with placed(models, device, settings, pairs), tempfile.TemporaryDirectory() as scratch:
+    with models_on_device(models, device, config, tasks), tempfile.TemporaryDirectory() as scratch:
         decoding = 0.0
-        for work in works_of(pairs, data, settings):
-            if not work.pairs:
+        for plan in plans:
+            if not plan.tasks:
                 continue
-            bench = _Bench(work, device, Path(tempfile.mkdtemp(dir=scratch)))
-            decoding += bench.decoding
-            parts += [bench.measure(pair) for pair in work.pairs]
+            timer = _Timer(plan, Path(tempfile.mkdtemp(dir=scratch)))
+            decoding += timer.decoding
+            parts += [timer.measure(task) for task in plan.tasks]
         memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _largest()
-    images = len(subset_indices(data, settings.limit))
     there = next(place for place in (out, *out.absolute().parents) if place.is_dir())
-    return Estimate(parts, left_out, images, decoding, settings.workers or 0, memory, shutil.disk_usage(there).free)
+    images = plans[0]
+    free = shutil.disk_usage(there).free
+    return Estimate(parts, left_out, len(images.positions), decoding, images.workers, memory, free)
 
 
-class _Bench:
-    """Times single pairs on the first images of a data set."""
+class _Timer:
+    """Times single tasks on the first items of a sweep."""
 
-    def __init__(self, work: Work, device: torch.device, scratch: Path) -> None:
-        self.data, self.device, self.scratch = work.data, device, scratch
-        self.settings = work.settings.model_copy(update={"workers": 0})
-        self.chosen = subset_indices(work.data, work.settings.limit)
-        self.full = batches_of_images(self.chosen, self.settings, device)[0]
-        self.batch = self.full if device.type == "cuda" else self.full[:SMALL_BATCH]
-        self.numbers = 0
-        plain = _timed(lambda: self._read(work.pairs, masks=True))
-        self.per_image = plain / len(self.batch)
-        missing = np.zeros(len(work.data), dtype=bool)
-        for pair in work.pairs:
-            missing |= ~pair.done.all(axis=1)
-        self.decoding = self.per_image * int(missing[self.chosen].sum())
+    def __init__(self, plan: SweepPlan, scratch: Path) -> None:
+        self.plan, self.scratch = dataclasses.replace(plan, workers=0), scratch
+        self.full = plan.batches[0]
+        self.batch = self.full if plan.device.type == "cuda" else self.full[:SMALL_BATCH]
+        self.stores = 0
+        self.per_image = _timed(lambda: self._read(plan.tasks, self.batch, masks=True)) / len(self.batch)
+        missing = np.zeros(len(plan.positions), dtype=bool)
+        for task in plan.tasks:
+            missing |= task.missing(plan.positions).any(axis=1)
+        self.decoding = self.per_image * int(missing.sum())
 
-    def measure(self, pair: Pair) -> Part:
-        results = int((~pair.done[self.chosen]).sum())
-        trains = type(pair.measurement).prepare is not Measurement.prepare
-        named = (pair.experiment.name, pair.model.name, len(self.chosen), len(pair.conditions), results)
+    def measure(self, task: Task) -> Part:
+        results = int(task.missing(self.plan.positions).sum())
+        trains = type(task.measurement).prepare is not Measurement.prepare
+        named = (task.experiment.name, task.model.name, len(self.plan.positions), len(task.conditions), results)
         if trains or not results:
             return Part(*named, None if trains and results else 0.0, 0.0, 0.0)
         outcome = Outcome(0)
-        few, more = (_spread(len(pair.conditions), count) for count in (FEW, MORE))
-        warm = self._sweep(pair, self.full, few, outcome)  # never typical in its time; it shows the memory it takes
-        first = self._sweep(pair, self.batch, few, outcome)
-        second = self._sweep(pair, self.batch, more, outcome)
+        few, more = (_spread(len(task.conditions), count) for count in (FEW, MORE))
+        warm = self._sweep(task, self.full, few, outcome)  # never typical in its time; it shows the memory it takes
+        first = self._sweep(task, self.batch, few, outcome)
+        second = self._sweep(task, self.batch, more, outcome)
         if outcome.failures:
             return Part(*named, None, 0.0, 0.0, outcome.failures[0].error)
-        batches = results / len(pair.conditions) / len(self.batch)
+        batches = results / len(task.conditions) / len(self.batch)
         scale = results / len(self.batch)
         step = max(len(more) - len(few), 1)
         seconds, reading, disk = (
@@ -179,38 +179,46 @@ class _Bench:
         return Part(*named, start * batches + seconds * scale, reading * scale, disk * scale)
 
     def _sweep(
-        self, pair: Pair, batch: np.ndarray, conditions: np.ndarray, outcome: Outcome
+        self, task: Task, batch: np.ndarray, conditions: np.ndarray, outcome: Outcome
     ) -> tuple[float, float, float]:
-        """Return the seconds of the network, the seconds of altering pictures, and the bytes on disk."""
-        done = np.ones_like(pair.done)
-        done[np.ix_(batch, conditions)] = False
-        sample = dataclasses.replace(pair, done=done, failed=False)
-        self.numbers += 1
-        store = Store(self.scratch / str(self.numbers))
+        """Return the seconds of the network, the seconds of transforming pictures, and the bytes on disk."""
+        sample = _sample(task, batch, conditions)
+        self.stores += 1
+        store = Store(self.scratch / str(self.stores))
         plain = self.per_image * len(batch)
-        altered = max(0.0, _timed(lambda: self._read([sample], batch, altered=True)) - plain)
-        seconds = _timed(lambda: sweep([sample], self.data, store, self.settings, self.device, outcome), self.device)
+        transforming = max(0.0, _timed(lambda: self._read([sample], batch, transforms=True)) - plain)
+        plan = dataclasses.replace(self.plan, tasks=[sample])
+        seconds = _timed(lambda: sweep(plan, store, outcome), plan.device)
         size = sum(path.stat().st_size for path in store.root.rglob("*.parquet"))
-        return max(0.0, seconds - plain - altered), altered, float(size)
+        return max(0.0, seconds - plain - transforming), transforming, float(size)
 
-    def _read(
-        self, pairs: Sequence[Pair], batch: np.ndarray | None = None, *, masks: bool = False, altered: bool = False
-    ) -> None:
-        batch = self.batch if batch is None else batch
-        wanted = [altered_in(pairs, batch)] if altered else []
-        if altered and not wanted[0]:
+    def _read(self, tasks: Sequence[Task], batch: np.ndarray, *, masks: bool = False, transforms: bool = False) -> None:
+        data = self.plan.pictures
+        requests = [transform_requests(tasks, batch)] if transforms else []
+        if data is None or (transforms and not requests[0]):
             return
-        for _ in read_chunks(
-            self.data,
+        for _ in read_batches(
+            data,
             [batch],
-            [pair.view for pair in pairs],
+            [task.view for task in tasks],
             workers=0,
-            masks=masks and any(pair.experiment.requirements.masks for pair in pairs),
-            decoder=self.data.decoder,
-            altered=wanted,
-            seed=self.settings.seed,
+            masks=masks and any(task.experiment.requirements.masks for task in tasks),
+            decoder=data.decoder,
+            transforms=requests,
+            seed=self.plan.config.seed,
         ):
             pass
+
+
+def _sample(task: Task, positions: np.ndarray, conditions: np.ndarray) -> Task:
+    """Return a task to be timed: some items under some conditions, also where they would not be measured in the run.
+
+    What is on disk and what is applicable does not matter: it is the time of a full batch that is wanted.
+    """
+    mine = np.zeros((len(task.items), len(task.conditions)), dtype=bool)
+    mine[np.ix_(positions, conditions)] = True
+    anywhere, nowhere = np.ones((1, 1), dtype=bool), np.zeros((1, 1), dtype=bool)
+    return dataclasses.replace(task, applicable=anywhere, on_disk=nowhere, mine=mine, failed=nowhere)
 
 
 def _spread(count: int, wanted: int) -> np.ndarray:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ipvit.core.artifacts import Card, Kind, first_whole, made_again
 from ipvit.core.digests import digest_of
-from ipvit.engine.sweep import Pair
+from ipvit.engine.types import Task
 from ipvit.experiments.base import Batch
 from ipvit.files import path_component, write_atomic
 from ipvit.own_code import OWN_FILE
@@ -48,7 +48,7 @@ class _Listing(Card):
 LISTING = Kind("listing", _Listing, content="pictures", place="folder", hint="the next run makes it", unstated_format=1)
 
 
-def save_examples(out: Path, pair: Pair, batch: Batch) -> list[str]:
+def save_examples(out: Path, task: Task, batch: Batch) -> list[str]:
     """Keep an experiment's pictures for one model; made anew when its conditions, its parameters or the model change.
 
     Equal pictures, of several models or conditions, share a file, whose name is the digest of its content.
@@ -56,10 +56,10 @@ def save_examples(out: Path, pair: Pair, batch: Batch) -> list[str]:
     Returns:
         What was damaged and made again, in sentences.
     """
-    root = out / EXAMPLES / path_component(pair.experiment.name)
-    path = root / path_component(pair.model.name, mark=pair.model.digest[:8]) / _CAPTIONS
-    conditions = [condition.key for condition in pair.conditions]  # they know the text of the user's own functions
-    made_with = f"{pair.experiment.version} {pair.experiment.model_dump_json()}"
+    root = out / EXAMPLES / path_component(task.experiment.name)
+    path = root / path_component(task.model.name, mark=task.model.digest[:8]) / _CAPTIONS
+    conditions = [condition.key for condition in task.conditions]  # they know the text of the user's own functions
+    made_with = f"{task.experiment.version} {task.experiment.model_dump_json()}"
     key = _digest(f"{made_with} {conditions}".encode())
     # version 0.1.0 did not look at the conditions, which matter where the text of somebody's file does
     known = {key} if OWN_FILE in made_with else {key, _digest(made_with.encode())}
@@ -71,14 +71,14 @@ def save_examples(out: Path, pair: Pair, batch: Batch) -> list[str]:
         damage = f"the picture {str(root / lost[0])!r} is missing or damaged"
     entries = []
     with torch.inference_mode():
-        for example in pair.measurement.examples(pair.model, batch):
+        for example in task.measurement.examples(task.model, batch):
             data = _png(example.image)
             picture = root / f"{_digest(data)}.png"
             if not _is_whole(picture):
                 write_atomic(picture, data)
             entries.append(_Entry(file=picture.name, caption=example.caption))
     if entries:
-        LISTING.write(path, _Listing(made_with=key, model=pair.model.name, pictures=entries))
+        LISTING.write(path, _Listing(made_with=key, model=task.model.name, pictures=entries))
     return [made_again(damage, "it was made")] if damage else []
 
 

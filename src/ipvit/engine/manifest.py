@@ -8,7 +8,6 @@ import platform
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from pydantic import ValidationError
 
 from ipvit.core.manifest import (
@@ -21,10 +20,8 @@ from ipvit.core.manifest import (
     UsedModel,
     UsedPreprocessing,
 )
-from ipvit.core.run_config import RunConfig
 from ipvit.core.versions import installed_version
-from ipvit.data.dataset import Dataset
-from ipvit.engine.sweep import Outcome, Pair
+from ipvit.engine.types import Outcome, SweepPlan, Task
 from ipvit.experiments.base import Experiment
 from ipvit.files import write_atomic
 from ipvit.models.model import Model
@@ -37,10 +34,8 @@ _PACKAGES = ("ipvit", "torch", "torchvision", "timm", "numpy", "pillow", "opencv
 def describe(
     experiments: Sequence[Experiment],
     models: Sequence[Model],
-    data: Dataset,
-    settings: RunConfig,
-    device: torch.device,
-    pairs: Sequence[Pair],
+    images: SweepPlan,
+    tasks: Sequence[Task],
     outcome: Outcome,
     *,
     status: Status,
@@ -48,7 +43,7 @@ def describe(
     left_out: Sequence[str] = (),
     damaged: Sequence[str] = (),
     processes: int = 1,
-    rests_on: Sequence[str] = (),
+    reused_runs: Sequence[str] = (),
     earlier: Manifest | None = None,
 ) -> Manifest:
     """Return the manifest of a run.
@@ -56,28 +51,27 @@ def describe(
     Args:
         experiments: what was asked for.
         models: likewise.
-        data: likewise.
-        settings: how it is run.
-        device: where the networks are.
-        pairs: experiments and models that are measured.
+        images: the sweep over the images.
+        tasks: experiments and models that are measured, on the images and on other items.
         outcome: what the run has met so far.
         status: how the run stands.
         seconds: since the call began.
         left_out: see :class:`Manifest`, likewise the next three.
         damaged: part files.
         processes: that measure together.
-        rests_on: run folders.
+        reused_runs: run folders.
         earlier: what the folder's manifest was before; what it names on the same data stays named.
     """
+    data, config = images.items, images.config
     if earlier is not None and earlier.data.fingerprint != data.fingerprint:
         earlier = None
     names = [experiment.name for experiment in experiments]
     used = {model.digest: _model(model) for model in models}
     subjects = {
-        pair.identity.experiment: Subject(
-            name=pair.data.name, fingerprint=pair.identity.data, precision=pair.identity.precision
+        task.identity.experiment: Subject(
+            name=task.items.name, fingerprint=task.identity.data, precision=task.identity.precision
         )
-        for pair in pairs
+        for task in tasks
     }
     skipped = tuple(SkippedImage(image=image, reason=reason) for image, reason in sorted(outcome.unreadable.items()))
     images_used = outcome.selected - len(skipped)
@@ -87,7 +81,7 @@ def describe(
         subjects = {**earlier.subjects, **subjects}
         if status == "running":  # what this call cannot read shows only in time
             skipped = skipped or earlier.skipped
-    packages = _PACKAGES if settings.backend == "torch" else (*_PACKAGES, settings.backend)
+    packages = _PACKAGES if config.backend == "torch" else (*_PACKAGES, config.backend)
     return Manifest(
         status=status,
         finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -107,26 +101,26 @@ def describe(
         failures=tuple(outcome.failures),
         notes=tuple(outcome.notes),
         left_out=tuple(left_out),
-        seed=settings.seed,
-        precision=settings.precision,
-        device=str(device),
+        seed=config.seed,
+        precision=config.precision,
+        device=str(images.device),
         versions={"python": platform.python_version()} | {name: installed_version(name) for name in packages},
         hardware=Hardware(machine=platform.machine(), system=platform.system(), cores=os.cpu_count()),
-        limit=settings.limit,
-        batch_size=settings.batch_size,
-        backend=settings.backend,
-        shard=str(settings.share) if settings.share.count > 1 else None,
+        limit=config.limit,
+        batch_size=images.batch_size,
+        backend=config.backend,
+        shard=str(config.effective_shard) if config.effective_shard.count > 1 else None,
         measured_in_this_call=outcome.measured,
         subjects=subjects,
         damaged=tuple(damaged),
         processes=processes,
-        rests_on=tuple(rests_on),
+        rests_on=tuple(reused_runs),
     )
 
 
 def write_manifest(root: Path, manifest: Manifest) -> None:
     """Write the manifest of a run folder."""
-    write_atomic(root / MANIFEST, manifest.model_dump_json(indent=1).encode())
+    write_atomic(root / MANIFEST, manifest.model_dump_json(indent=1, by_alias=True).encode())
 
 
 def read_manifest(root: Path) -> Manifest | None:

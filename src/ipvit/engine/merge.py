@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from ipvit.core.manifest import Manifest
-from ipvit.core.share import Share
+from ipvit.core.shard import Shard
 from ipvit.engine.examples import EXAMPLES
 from ipvit.engine.lock import FolderLock
 from ipvit.engine.manifest import read_manifest, write_manifest
@@ -164,13 +164,13 @@ def _manifest(sources: Sequence[Source], told: Sequence[str], *, whole: bool) ->
 def _missing(sources: Sequence[Source]) -> list[str]:
     """Say what is missing: nothing where one run, or all shards of one division, ended well."""
     lacking = {
-        count: [f"shard {Share(index, count)} is missing" for index in range(count) if index not in shares]
-        for count, shares in _groups(sources, lambda m: _share(m).index).items()
+        count: [f"shard {Shard(index, count)} is missing" for index in range(count) if index not in indices]
+        for count, indices in _groups(sources, lambda m: _shard(m).index).items()
     }
     for _, manifest in sources:
-        share = _share(manifest)
+        shard = _shard(manifest)
         if manifest.status != "done":
-            lacking[share.count].append(f"shard {share} is {manifest.status}")
+            lacking[shard.count].append(f"shard {shard} is {manifest.status}")
     for count, sizes in _groups(sources, lambda manifest: manifest.batch_size).items():
         known = {size for size in sizes if size is not None}
         if len(known) > 1:
@@ -179,21 +179,21 @@ def _missing(sources: Sequence[Source]) -> list[str]:
             )
     places = {str(folder) for folder, _ in sources}
     for folder, manifest in sources:
-        for place in manifest.rests_on:
+        for place in manifest.reused_runs:
             if place not in places:
-                lacking[_share(manifest).count].append(f"{str(folder)!r} rests on {place!r}, which is not among them")
+                lacking[_shard(manifest).count].append(f"{str(folder)!r} rests on {place!r}, which is not among them")
     return min(lacking.values(), key=len)
 
 
-def _share(manifest: Manifest) -> Share:
-    return Share.parse(manifest.shard or "1/1")
+def _shard(manifest: Manifest) -> Shard:
+    return Shard.parse(manifest.shard or "1/1")
 
 
 def _groups(sources: Sequence[Source], value: Callable[[Manifest], Any]) -> dict[int, list[Any]]:
     """Return a value of every manifest, by the number of shards that the study was divided into."""
     groups: dict[int, list[Any]] = {}
     for _, manifest in sources:
-        groups.setdefault(_share(manifest).count, []).append(value(manifest))
+        groups.setdefault(_shard(manifest).count, []).append(value(manifest))
     return groups
 
 

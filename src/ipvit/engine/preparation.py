@@ -1,25 +1,23 @@
-"""What comes before the first image: do models, experiments and data fit, what is done already, who measures what."""
+"""What comes before the first image: do models, experiments and data fit, what is on disk, who measures what."""
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 
 from ipvit.core.run_config import RunConfig
-from ipvit.data.dataset import Dataset
+from ipvit.data.dataset import Dataset, Items, fingerprint, has_pictures
+from ipvit.data.labels import map_classes
 from ipvit.data.loader import default_workers
 from ipvit.data.subset import subset_indices
-from ipvit.engine.device import keeping_memory, numerics, pick_device
-from ipvit.engine.distributed import Team
-from ipvit.engine.store import Store
-from ipvit.engine.sweep import Pair, batches_of_images, default_batch, lacks, prepare_pair
-from ipvit.engine.types import Selected
+from ipvit.engine.device import pick_device
+from ipvit.engine.distributed import ProcessGroup
+from ipvit.engine.store import Identity, Store
+from ipvit.engine.types import Selected, SweepPlan, Task
 from ipvit.errors import InputError
-from ipvit.experiments.base import BindContext, Experiment, Measurement
+from ipvit.experiments.base import BindContext, Condition, Experiment, Measurement
 from ipvit.models.backend import COMPUTES, check_backend
 from ipvit.models.model import Model
 from ipvit.models.openvino_model import with_backend
@@ -29,11 +27,14 @@ def checked(
     selected: Sequence[Selected],
     models: Sequence[Model],
     data: Dataset,
-    settings: RunConfig,
-    team: Team,
+    config: RunConfig,
+    group: ProcessGroup,
     context: BindContext,
-) -> tuple[torch.device, list[Pair], list[str]]:
+) -> tuple[torch.device, list[Task], list[str]]:
     """Check everything that can be checked before anything is written.
+
+    Returns:
+        The device, the tasks, and in sentences which experiments leave which models out.
 
     Raises:
         InputError: models, experiments, data or device cannot be used.
@@ -47,17 +48,10 @@ def checked(
     for model in models:
         if twins[model.digest] != model.name:
             raise InputError(f"{model.name!r} and {twins[model.digest]!r} are the same network with the same weights")
-    device = pick_device(settings.device, team.local_rank if team.size > 1 else None)
-    check_backend(settings.backend, settings.precision, device.type, compiled=settings.compile)
+    device = pick_device(config.device, group.local_rank if group.size > 1 else None)
+    check_backend(config.backend, config.precision, device.type, compiled=config.compile)
     able, left_out = _able(selected, models)
-    return device, _pairs(able, data, settings, context), left_out
-
-
-def of_this_process(settings: RunConfig, device: torch.device, team: Team) -> RunConfig:
-    """Fill in what is not given; the processes of a machine share its cores."""
-    workers = max(1, default_workers(device.type) // team.local_size) if settings.workers is None else settings.workers
-    size = settings.batch_size or default_batch(device)
-    return settings.model_copy(update={"batch_size": size, "workers": workers})
+    return device, _tasks(able, data, config, context), left_out
 
 
 def _able(
@@ -71,7 +65,7 @@ def _able(
     able, left_out = [], []
     for entry in selected:
         concerned = [model for model in models if entry.concerns(model)]
-        lacking = {model.name: lacks(entry.experiment, model) for model in concerned}
+        lacking = {model.name: _lacking_capabilities(entry.experiment, model) for model in concerned}
         found = [model for model in concerned if not lacking[model.name]]
         if not found:
             raise InputError(lacking[concerned[0].name])
@@ -80,10 +74,21 @@ def _able(
     return able, left_out
 
 
-def _pairs(
-    able: Sequence[tuple[Experiment, list[Model]]], data: Dataset, settings: RunConfig, context: BindContext
-) -> list[Pair]:
-    """Bind the experiments and prepare the pairs, those of one model after the other.
+def _lacking_capabilities(experiment: Experiment, model: Model) -> str:
+    """Return what a model cannot do that an experiment needs, as a sentence; empty where it can do everything."""
+    missing = sorted(experiment.requirements.capabilities - model.capabilities)
+    if not missing:
+        return ""
+    return (
+        f"{experiment.name} needs the capability {', '.join(missing)}, which {model.name} does not offer; "
+        f"it offers {', '.join(sorted(model.capabilities))}"
+    )
+
+
+def _tasks(
+    able: Sequence[tuple[Experiment, list[Model]]], data: Dataset, config: RunConfig, context: BindContext
+) -> list[Task]:
+    """Bind the experiments and make the tasks, those of one model after the other.
 
     An experiment that asks for no more than the backend computes goes through the backend.
 
@@ -91,26 +96,26 @@ def _pairs(
         InputError: something does not fit, or a backend was asked for and no experiment can go through it.
     """
     computed: dict[str, Model] = {}
-    by_backend = settings.backend != "torch"
+    by_backend = config.backend != "torch"
     # all models of an experiment, or none
     through = [
         by_backend and all(experiment.requirements.of(m) <= COMPUTES for m in found) for experiment, found in able
     ]
     if by_backend and not any(through):
         names = ", ".join(dict.fromkeys(experiment.name for experiment, _ in able))
-        raise InputError(f"the backend {settings.backend} computes logits and attention, but {names} read more")
-    pairs = []
+        raise InputError(f"the backend {config.backend} computes logits and attention, but {names} read more")
+    tasks = []
     for (experiment, found), passes in zip(able, through, strict=True):
         if passes:  # each model is converted once for all experiments
             for model in found:
-                computed.setdefault(model.name, with_backend(model, settings.backend, settings.precision))
+                computed.setdefault(model.name, with_backend(model, config.backend, config.precision))
             found = [computed[model.name] for model in found]
         measurement = experiment.bind(found, data, context)
         _check_overrides(experiment, measurement)
-        items = measurement.items(data, settings.limit)
-        pairs += [prepare_pair(experiment, measurement, model, items, settings) for model in found]
+        items = measurement.items(data, config.limit)
+        tasks += [_task(experiment, measurement, model, items, config) for model in found]
     order = list(dict.fromkeys(model.name for _, found in able for model in found))
-    return sorted(pairs, key=lambda pair: order.index(pair.model.name))
+    return sorted(tasks, key=lambda task: order.index(task.model.name))
 
 
 def _check_overrides(experiment: Experiment, measurement: Measurement) -> None:
@@ -131,97 +136,157 @@ def _check_overrides(experiment: Experiment, measurement: Measurement) -> None:
             )
 
 
-def by_torch(pairs: Sequence[Pair], settings: RunConfig) -> list[str]:
+def _task(experiment: Experiment, measurement: Measurement, model: Model, items: Items, config: RunConfig) -> Task:
+    """Return the task of an experiment on a model, of which nothing is on disk yet.
+
+    Raises:
+        InputError: experiment, model and items do not fit together.
+    """
+    if lacking := _lacking_capabilities(experiment, model):
+        raise InputError(lacking)
+    _check_items(experiment, items)
+    classes = _outputs_of_classes(experiment, measurement, model, items)
+    identity = Identity(
+        experiment.name,
+        experiment.version,
+        model.digest,
+        items.fingerprint,
+        config.seed,
+        _numerics_of(config.precision, model),
+        "" if classes is None else fingerprint("labels", classes)[:16],
+    )
+    conditions = tuple(measurement.conditions(model))
+    if not has_pictures(items):
+        _check_no_pixels_needed(experiment, measurement, conditions, items)
+    applicable = _applicable(measurement, conditions, items)
+    return Task(experiment, measurement, model, identity, conditions, classes, items, applicable)
+
+
+def _check_items(experiment: Experiment, items: Items) -> None:
+    """Refuse items without the masks or the columns that an experiment needs.
+
+    Raises:
+        InputError: something is not there.
+    """
+    needs = experiment.requirements
+    if needs.masks and not (has_pictures(items) and items.has_masks):
+        raise InputError(f"{experiment.name} needs foreground masks, which {items.name} does not have")
+    if lacking := [name for name in needs.fields if name not in items.fields]:
+        raise InputError(
+            f"{experiment.name} needs the {' and the '.join(lacking)} of every image; {items.name} has none"
+        )
+
+
+def _check_no_pixels_needed(
+    experiment: Experiment, measurement: Measurement, conditions: Sequence[Condition], items: Items
+) -> None:
+    """Refuse what is done to pixels where the items are no pictures.
+
+    Raises:
+        InputError: the experiment asks for donors or image transforms.
+    """
+    transforms = any(measurement.image_transform(condition) is not None for condition in conditions)
+    for what, asked in (("donors", experiment.requirements.donors > 0), ("image transforms", transforms)):
+        if asked:
+            raise InputError(f"{experiment.name} asks for {what}, but its items on {items.name} are no pictures")
+
+
+def _outputs_of_classes(
+    experiment: Experiment, measurement: Measurement, model: Model, items: Items
+) -> np.ndarray | None:
+    """Return the model's output for every class of the items; None where there is none and none is needed.
+
+    Raises:
+        InputError: the experiment needs labels, and there are none or they do not fit the model.
+    """
+    labels = experiment.requirements.labels
+    if items.classes is None:
+        if labels:
+            raise InputError(f"{experiment.name} needs labels: {items.name} has no class folders")
+        return None
+    try:
+        outputs = measurement.classes(model)
+        return map_classes(items.classes, items.aliases, outputs, data_name=items.name, model_name=model.name)
+    except InputError:
+        if labels:
+            raise
+        return None
+
+
+def _numerics_of(precision: str, model: Model) -> str:
+    """Return what the last digits of a result depend on: the precision, and the backend where it is not torch."""
+    return precision if model.backend == "torch" else f"{precision} {model.backend}"
+
+
+def _applicable(measurement: Measurement, conditions: Sequence[Condition], items: Items) -> np.ndarray:
+    """Return which conditions are measured on which items, see :class:`Task`."""
+    limited = [measurement.applicable_images(condition, items) for condition in conditions]
+    if all(images is None for images in limited):
+        return np.ones((1, 1), dtype=bool)
+    return np.stack([np.ones(len(items), dtype=bool) if images is None else images for images in limited], axis=1)
+
+
+def by_torch(tasks: Sequence[Task], config: RunConfig) -> list[str]:
     """Say, where a backend was asked for, which experiments torch computes all the same."""
-    names = dict.fromkeys(pair.experiment.name for pair in pairs if pair.model.backend == "torch")
-    if settings.backend == "torch" or not names:
+    names = dict.fromkeys(task.experiment.name for task in tasks if task.model.backend == "torch")
+    if config.backend == "torch" or not names:
         return []
-    return [f"{', '.join(names)}: by torch, since {settings.backend} computes no more than logits and attention"]
+    return [f"{', '.join(names)}: by torch, since {config.backend} computes no more than logits and attention"]
 
 
-def look_up(pairs: Sequence[Pair], store: Store) -> bool:
-    """Note what a store holds already; tell whether that is anything."""
+def plan_sweeps(
+    tasks: Sequence[Task], data: Dataset, config: RunConfig, device: torch.device, group: ProcessGroup
+) -> list[SweepPlan]:
+    """Return the sweep over the images first, even where no task is on them, then one for each task on other items.
+
+    What the options leave open is decided here: the batch size, and the decoding processes, for which the processes of
+    a machine share its cores.
+
+    Args:
+        tasks: all tasks of the run.
+        data: the images.
+        config: the options of the run.
+        device: where the models are.
+        group: the processes of the run.
+    """
+    size = config.batch_size or default_batch(device)
+    workers = max(1, default_workers(device.type) // group.local_size) if config.workers is None else config.workers
+    on_images = [task for task in tasks if task.items is data]
+    plans = [SweepPlan(on_images, data, subset_indices(data, config.limit), size, workers, device, config)]
+    for task in tasks:
+        if task.items is not data:  # all of them: the limit was for the images that they are made of
+            everything = np.arange(len(task.items))
+            plans.append(SweepPlan([task], task.items, everything, size, workers, device, config))
+    return plans
+
+
+def default_batch(device: torch.device) -> int:
+    """Return how many images at a time keep a device busy."""
+    return 32 if device.type == "cpu" else 256
+
+
+def mark_finished(tasks: Sequence[Task], store: Store) -> bool:
+    """Note which results a store holds already; tell whether it holds any."""
     found = False
-    for pair in pairs:
-        done = store.done(pair.identity, pair.data.ids, pair.conditions)
-        found |= bool(done.any())
-        pair.done |= done
+    for task in tasks:
+        held = store.done(task.identity, task.items.ids, task.conditions)
+        found |= bool(held.any())
+        task.on_disk = task.on_disk | held
     return found
 
 
-@dataclasses.dataclass(frozen=True)
-class Work:
-    """What one sweep goes over: the images with all pairs on them, or the episodes of one pair."""
-
-    pairs: Sequence[Pair]
-    data: Dataset
-    settings: RunConfig
-
-
-def works_of(pairs: Sequence[Pair], data: Dataset, settings: RunConfig) -> list[Work]:
-    """Return the sweep over the images first, even where no pair is on them."""
-    whole = settings.model_copy(update={"limit": None})  # the limit was for the images that episodes are made of
-    others = [Work([pair], pair.data, whole) for pair in pairs if pair.data is not data]
-    return [Work([pair for pair in pairs if pair.data is data], data, settings), *others]
-
-
-def take_share(work: Work, device: torch.device, team: Team) -> int:
-    """Mark what this process leaves to others as done; return the number of images of the shard.
+def assign_shard(plan: SweepPlan, group: ProcessGroup) -> int:
+    """Decide which results this process measures; return the number of items of the run's shard.
 
     Whole batches are shared out, the same ones that a single process would form: floating-point sums, and with them
     the last digit of a probability, may depend on what else is in a batch.
     """
-    pairs, data, settings = work.pairs, work.data, work.settings
-    batches = settings.share.of(
-        batches_of_images(subset_indices(data, settings.limit), settings, device), contiguous=data.sequential
-    )
-    pending = [number for number, batch in enumerate(batches) if any(not pair.done[batch].all() for pair in pairs)]
-    (pending, *_) = team.collect(pending)  # the first process's: on a network drive others may see an older state
-    mine = np.zeros(len(data), dtype=bool)
-    for number in team.share.of(pending, contiguous=data.sequential):
+    batches = plan.config.effective_shard.of(plan.batches, contiguous=plan.sequential)
+    pending = [number for number, batch in enumerate(batches) if any(task.missing(batch).any() for task in plan.tasks)]
+    (pending, *_) = group.collect(pending)  # the first process's: on a network drive others may see an older state
+    mine = np.zeros((len(plan.items), 1), dtype=bool)
+    for number in group.shard.of(pending, contiguous=plan.sequential):
         mine[batches[number]] = True
-    for pair in pairs:
-        pair.done[~mine] = True
+    for task in plan.tasks:
+        task.mine = mine
     return sum(map(len, batches))
-
-
-@contextlib.contextmanager
-def placed(
-    models: Sequence[Model], device: torch.device, settings: RunConfig, pairs: Sequence[Pair] = ()
-) -> Iterator[None]:
-    """Put the networks on the device, compiled where asked for; afterwards they are where and what they were.
-
-    Args:
-        models: the networks.
-        device: where to.
-        settings: how the study is run.
-        pairs: what is to be measured; a network that a backend computes everywhere keeps its layout.
-    """
-    elsewhere = {pair.model.name for pair in pairs} - {p.model.name for p in pairs if p.model.backend == "torch"}
-    before = [(model, model.device, model.backbone) for model in models]
-    short = settings.precision != "fp32" and device.type in ("cpu", "cuda")
-    try:
-        for model in models:
-            model.to(device).eval()
-            if short and model.name not in elsewhere:
-                _put_channels_last(model, device, settings.precision)
-            if settings.compile and not hasattr(model.backbone, "_orig_mod"):
-                model.backbone = torch.compile(model.backbone)  # pyright: ignore[reportAttributeAccessIssue]
-        with keeping_memory(device):
-            yield
-    finally:
-        for model, earlier, backbone in before:
-            model.backbone = backbone
-            if short:
-                model.to(memory_format=torch.contiguous_format)
-            model.to(earlier)
-
-
-def _put_channels_last(model: Model, device: torch.device, precision: str) -> None:
-    """Lay convolutions out as their 16-bit kernels want them, unless the network's code does not stand it."""
-    model.to(memory_format=torch.channels_last)
-    try:
-        with torch.inference_mode(), numerics(device, precision):
-            model(torch.zeros(2, 3, *model.image_size, device=device))
-    except RuntimeError:  # for example a view of what is no longer contiguous; what else is wrong shows later
-        model.to(memory_format=torch.contiguous_format)

@@ -9,16 +9,17 @@ from pathlib import Path
 
 from ipvit.core.manifest import Manifest, Status
 from ipvit.core.run_config import RunConfig
-from ipvit.core.share import Share
+from ipvit.core.shard import Shard
 from ipvit.data.dataset import Dataset
-from ipvit.engine.distributed import Team
+from ipvit.engine.device import models_on_device
+from ipvit.engine.distributed import ProcessGroup
 from ipvit.engine.examples import save_examples
 from ipvit.engine.lock import FolderLock
 from ipvit.engine.manifest import MANIFEST, describe, read_manifest, write_manifest
-from ipvit.engine.preparation import by_torch, checked, look_up, of_this_process, placed, take_share, works_of
+from ipvit.engine.preparation import assign_shard, by_torch, checked, mark_finished, plan_sweeps
 from ipvit.engine.store import Store, keep_analysis, prepare_folder
-from ipvit.engine.sweep import Outcome, count_missing, sweep
-from ipvit.engine.types import Selected
+from ipvit.engine.sweep import sweep
+from ipvit.engine.types import Outcome, Selected
 from ipvit.errors import InputError
 from ipvit.experiments.base import BindContext, Experiment
 from ipvit.files import clear_unfinished, write_atomic
@@ -36,12 +37,12 @@ def execute(
     models: Sequence[Model],
     data: Dataset,
     out: Path,
-    settings: RunConfig,
+    config: RunConfig,
     *,
     context: BindContext,
     study_yaml: str = "",
-    team: Team | None = None,
-    known: Sequence[Path] = (),
+    group: ProcessGroup | None = None,
+    reused_runs: Sequence[Path] = (),
 ) -> Manifest:
     """Measure what a study asks for and is not in the run folder yet.
 
@@ -50,11 +51,11 @@ def execute(
         models: the networks, with different names.
         data: the images.
         out: the run folder.
-        settings: how to run.
+        config: the options of the run.
         context: what experiments may use to open further data.
         study_yaml: the resolved study, kept in the folder.
-        team: the processes that do this together, all with the same arguments.
-        known: further run folders; what is in them is not measured again.
+        group: the processes that do this together, all with the same arguments.
+        reused_runs: further run folders; what is in them is not measured again.
 
     Returns:
         The manifest.
@@ -62,21 +63,20 @@ def execute(
     Raises:
         InputError: model, data, experiment or folder cannot be used; raised before anything is measured.
     """
-    team = team or Team()
+    group = group or ProcessGroup()
     started = time.monotonic()
     chosen = [entry if isinstance(entry, Selected) else Selected(entry) for entry in experiments]
     experiments = [entry.experiment for entry in chosen]
-    device, pairs, left_out = team.in_turn(lambda: checked(chosen, models, data, settings, team, context))
-    team.agree("data and models", (data.fingerprint, [model.digest for model in models]))
-    settings = of_this_process(settings, device, team)
-    team.agree("batch size", settings.batch_size)
-    with _held(out, settings.fresh, team) as lock, placed(models, device, settings, pairs):
-        store = Store(out, settings.flush_seconds, mend=team.leads)
-        team.in_turn(lambda: look_up(pairs, store), per_machine=False)
-        rests_on = [str(folder.resolve()) for folder in known if look_up(pairs, Store(folder))]
-        works = works_of(pairs, data, settings)
-        (selected, *_) = [take_share(work, device, team) for work in works]
-        outcome = Outcome(selected, notes=by_torch(pairs, settings))
+    device, tasks, left_out = group.main_process_first(lambda: checked(chosen, models, data, config, group, context))
+    group.assert_same_on_all_ranks("data and models", (data.fingerprint, [model.digest for model in models]))
+    plans = plan_sweeps(tasks, data, config, device, group)
+    group.assert_same_on_all_ranks("batch size", plans[0].batch_size)
+    with _held(out, config.fresh, group) as lock, models_on_device(models, device, config, tasks):
+        store = Store(out, config.flush_seconds, mend=group.is_main_process)
+        group.main_process_first(lambda: mark_finished(tasks, store), per_machine=False)
+        reused = [str(folder.resolve()) for folder in reused_runs if mark_finished(tasks, Store(folder))]
+        (selected, *_) = [assign_shard(plan, group) for plan in plans]
+        outcome = Outcome(selected, notes=by_torch(tasks, config))
         if not lock.supported:
             outcome.notes.append("this file system has no locks: never start two runs on one folder")
 
@@ -84,47 +84,42 @@ def execute(
             manifest = describe(
                 experiments,
                 models,
-                data,
-                settings,
-                device,
-                pairs,
+                plans[0],
+                tasks,
                 outcome,
                 status=status,
                 seconds=time.monotonic() - started,
                 left_out=left_out,
                 damaged=[str(path.relative_to(out)) for path in store.damaged],
-                processes=team.size,
-                rests_on=rests_on,
+                processes=group.size,
+                reused_runs=reused,
                 earlier=read_manifest(out),
             )
-            if team.leads:
+            if group.is_main_process:
                 write_manifest(out, manifest)
             return manifest
 
         try:
-            if team.leads:
+            if group.is_main_process:
                 _keep_study(out, study_yaml)
             write("running", outcome)
-            if team.leads:
+            if group.is_main_process:
                 for experiment in experiments:
                     keep_analysis(out, experiment.analysis())
-            missing = sum(count_missing(work.pairs, work.data, work.settings) for work in works)
-            with progress_bar("measuring", missing, shown=settings.progress and team.leads) as advance:
-                for work in works:
+            missing = sum(plan.count_missing() for plan in plans)
+            with progress_bar("measuring", missing, shown=config.progress and group.is_main_process) as advance:
+                for plan in plans:
                     sweep(
-                        work.pairs,
-                        work.data,
+                        plan,
                         store,
-                        work.settings,
-                        device,
                         outcome,
                         advance=advance,
-                        on_first_batch=lambda pair, batch: (
-                            outcome.notes.extend(save_examples(out, pair, batch)) if team.leads else None
+                        on_first_batch=lambda task, batch: (
+                            outcome.notes.extend(save_examples(out, task, batch)) if group.is_main_process else None
                         ),
-                        one_first=lambda task: team.in_turn(task, per_machine=False),
+                        main_process_first=lambda work: group.main_process_first(work, per_machine=False),
                     )
-            outcome = Outcome.joined(team.collect(outcome))
+            outcome = Outcome.joined(group.collect(outcome))
         except BaseException as error:
             with contextlib.suppress(OSError):  # the disk may be full: the first error is the one to tell of
                 write("interrupted", outcome)
@@ -132,17 +127,17 @@ def execute(
                 hint = "what was written before is kept, and the same command goes on from there"
                 raise OSError(error.errno, f"{error.strerror}; {hint}", error.filename) from error
             raise
-        if team.leads:
+        if group.is_main_process:
             store.compact()
             for folder in (out / name for name in OF_THE_RUN):
                 clear_unfinished(folder)
-        manifest = team.collect(write("failed" if outcome.failures else "done", outcome))[0]
+        manifest = group.collect(write("failed" if outcome.failures else "done", outcome))[0]
         if len(outcome.unreadable) == outcome.selected > 0:
             raise InputError(f"none of the {outcome.selected} images of {data.name} could be read")
         return manifest
 
 
-def shard_folder(out: Path, shard: Share) -> tuple[Path, list[Path]]:
+def shard_folder(out: Path, shard: Shard) -> tuple[Path, list[Path]]:
     """Return where a shard of a run is written, and the folder whose results it need not measure again."""
     if shard.count == 1:
         return out, []
@@ -150,21 +145,21 @@ def shard_folder(out: Path, shard: Share) -> tuple[Path, list[Path]]:
 
 
 @contextlib.contextmanager
-def _held(out: Path, fresh: bool, team: Team) -> Iterator[FolderLock]:
+def _held(out: Path, fresh: bool, group: ProcessGroup) -> Iterator[FolderLock]:
     """Make the run folder and hold it, all processes together."""
     with contextlib.ExitStack() as stack:
 
         def hold() -> FolderLock:
-            if team.leads:
+            if group.is_main_process:
                 if fresh:
                     _put_aside(out)
                 prepare_folder(out)
-            lock = stack.enter_context(FolderLock(out, shared=not team.leads))
-            if team.size > 1:
+            lock = stack.enter_context(FolderLock(out, shared=not group.is_main_process))
+            if group.size > 1:
                 lock.share()
             return lock
 
-        yield team.in_turn(hold, per_machine=False)
+        yield group.main_process_first(hold, per_machine=False)
 
 
 def _put_aside(out: Path) -> None:

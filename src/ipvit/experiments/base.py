@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ipvit.analysis.base import Analysis
-    from ipvit.data.dataset import Dataset
-    from ipvit.data.loader import Alteration
+    from ipvit.data.dataset import Dataset, Items
+    from ipvit.data.loader import ImageTransform
     from ipvit.models.model import Model
     from ipvit.preprocessing import View
 
@@ -66,13 +66,14 @@ class Condition:
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """Some images for one model, and what is to be measured on them.
+    """Some images for one model, or other items, and what is to be measured on them.
 
     Attributes:
-        images: ``(B, 3, H, W)`` float in [0, 1], at the model's input size, on the model's device.
+        images: ``(B, 3, H, W)`` float in [0, 1], at the model's input size, on the model's device. ``(B, 0)`` where the
+            items are not pictures: no network takes that.
         labels: ``(B,)`` int64, outputs of the model; -1 where there is none.
-        ids: the images' ids.
-        positions: ``(B,)`` positions of the images in the data set.
+        ids: of the items.
+        positions: ``(B,)`` positions in the data set, or among the other items.
         conditions: the conditions still to be measured.
         seed: of the study.
         masks: ``(B, H, W)`` bool foreground masks, or None.
@@ -145,7 +146,7 @@ class PrepareContext:
 
     Attributes:
         folder: of the run; what is kept below it, under a name made of all that determines it, is there next time.
-        data: the images that will be measured.
+        items: what will be measured, from :meth:`Measurement.items`: the images, unless it is something else.
         seed: of the study.
         precision: of the autocast that is on.
         device: where the model is.
@@ -156,7 +157,7 @@ class PrepareContext:
     """
 
     folder: Path
-    data: Dataset
+    items: Items
     seed: int
     precision: str
     device: torch.device
@@ -197,11 +198,11 @@ class Measurement:
         """Return every condition to measure for a model."""
         raise NotImplementedError
 
-    def applicable_images(self, condition: Any, data: Dataset) -> np.ndarray | None:
-        """Return which images of the data a condition is measured on, ``(len(data),)`` bool; None: on all."""
+    def applicable_images(self, condition: Any, data: Items) -> np.ndarray | None:
+        """Return which images, or other items, a condition is measured on, ``(len(data),)`` bool; None: on all."""
         return None
 
-    def image_transform(self, condition: Any) -> Alteration | None:
+    def image_transform(self, condition: Any) -> ImageTransform | None:
         """Return what a worker process makes of each picture for a condition; None for the picture as it is.
 
         The condition's ``batch.images`` are then the transformed pictures. For work on single images that belongs on
@@ -209,12 +210,14 @@ class Measurement:
         """
         return None
 
-    def items(self, data: Dataset, limit: int | None) -> Dataset:
-        """Return what is measured one by one: the images of the data set, unless it is something made of many images.
+    def items(self, data: Dataset, limit: int | None) -> Items:
+        """Return what is measured one by one: the images of the data set, unless it is something else.
 
-        An experiment on episodes, for example, returns a data set of episodes: with ids of its own that say what
-        determines them, and the fingerprint of the images. It is shared out, stored and resumed as images are, and
-        reaches :meth:`prepare` as ``context.data``.
+        These are the images of another data set, or items that are made of many images and are no pictures themselves,
+        such as episodes: with ids of their own that say what determines them, and the fingerprint of the images. They
+        are shared out, stored and resumed as images are, and reach :meth:`prepare` as ``context.items``. For items
+        that are no pictures nothing is decoded: ``batch.images`` is empty, and masks, donors and image transforms are
+        refused.
 
         Args:
             data: the images.

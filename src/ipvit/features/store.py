@@ -27,7 +27,7 @@ from ipvit.core.artifacts import Card, Kind, first_whole, made_again
 from ipvit.core.digests import digest_of_json
 from ipvit.core.memory import halving
 from ipvit.data.dataset import Dataset
-from ipvit.data.loader import read_chunks
+from ipvit.data.loader import read_batches
 from ipvit.errors import InputError
 from ipvit.features import StoredType
 from ipvit.files import user_path
@@ -184,19 +184,19 @@ class FeatureStore:
         model.eval()
         started = time.monotonic()
         try:
-            chunks = [missing[start : start + batch_size] for start in range(0, len(missing), batch_size)]
-            for chunk in read_chunks(data, chunks, [view], workers=workers, decoder=data.decoder):
-                unreadable |= {data.ids[place]: reason for place, reason in chunk.unreadable}
-                if len(chunk.indices):
-                    images = as_floats(chunk.pixels[view], model.device)
+            batches = [missing[start : start + batch_size] for start in range(0, len(missing), batch_size)]
+            for batch in read_batches(data, batches, [view], workers=workers, decoder=data.decoder):
+                unreadable |= {data.ids[place]: reason for place, reason in batch.unreadable}
+                if len(batch.indices):
+                    images = as_floats(batch.pixels[view], model.device)
                     found = _forward(model, images, lacking, norm) if lacking else {}
                     finite = np.all([np.isfinite(values).all(axis=1) for values in found.values()], axis=0)
-                    finite = np.broadcast_to(finite, len(chunk.indices))  # where nothing but labels was lacking
-                    unreadable |= {data.ids[int(place)]: NOT_FINITE for place in chunk.indices[~finite]}
+                    finite = np.broadcast_to(finite, len(batch.indices))  # where nothing but labels was lacking
+                    unreadable |= {data.ids[int(place)]: NOT_FINITE for place in batch.indices[~finite]}
                     for read, values in found.items():
-                        columns[read].write(chunk.indices[finite], values[finite])
-                    labels.write(chunk.indices[finite], chunk.labels[finite, None])
-                advance(len(chunk.indices) + len(chunk.unreadable))
+                        columns[read].write(batch.indices[finite], values[finite])
+                    labels.write(batch.indices[finite], batch.labels[finite, None])
+                advance(len(batch.indices) + len(batch.unreadable))
                 if time.monotonic() - started >= self.flush_seconds:
                     _commit([*columns.values(), labels])
                     started = time.monotonic()

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ipvit.data.dataset import Dataset, Decoder
+from ipvit.data.dataset import Dataset, Decoder, Items
 from ipvit.data.transfer.folders import SPLIT_NAMES, split_folder
 from ipvit.data.transfer.parts import Files, Part, divide
 from ipvit.data.transfer.places import Absent
@@ -58,7 +58,7 @@ def protocol(data: str) -> tuple[str, str, str] | None:
     return fit, choose, report
 
 
-def in_common(first: Dataset, second: Dataset) -> int:
+def in_common(first: Items, second: Items) -> int:
     """Return how many images two data sets are known to share: the same data, or two parts of one published set.
 
     Copies of a file under another name or in another folder are not noticed.
@@ -69,7 +69,7 @@ def in_common(first: Dataset, second: Dataset) -> int:
     return len(set(first.ids).intersection(second.ids)) if folder and folder == _folder(second) else 0
 
 
-def _folder(data: Dataset) -> Path | None:
+def _folder(data: Items) -> Path | None:
     """Return the folder that a part of a published set lies in, below which its ids are unique."""
     name, _, place = data.name.partition(":")
     return Path(place).parent.absolute() if name in SETS and place else None

@@ -50,7 +50,7 @@ from ipvit.perturb.patch import noise_patch, paste, random_places
 from ipvit.perturb.seeding import keys, random_words
 
 if TYPE_CHECKING:
-    from ipvit.data.dataset import Dataset
+    from ipvit.data.dataset import Dataset, Items
 
 
 class AttackMeasurement(Measurement):
@@ -99,7 +99,7 @@ class AttackMeasurement(Measurement):
         if self._training is not None:
             self._training.digest(model)
 
-    def applicable_images(self, condition: Condition, data: Dataset) -> np.ndarray | None:
+    def applicable_images(self, condition: Condition, data: Items) -> np.ndarray | None:
         """Return the images that no patch was trained on, for patches and their control; all for other attacks."""
         assert isinstance(condition, AttackCondition)
         return self._measured_with_patches(data) if condition.attack in (PATCH, NOISE) else None
@@ -238,7 +238,7 @@ class AttackMeasurement(Measurement):
             for patch in self._files
         ]
 
-    def _measured_with_patches(self, data: Dataset) -> np.ndarray:
+    def _measured_with_patches(self, data: Items) -> np.ndarray:
         """Return which images no patch was trained on."""
         unseen = np.ones(len(data), dtype=bool)
         if self._training is not None and self._training.own:

@@ -14,7 +14,7 @@ from torch import Tensor
 from ipvit.core.artifacts import artifact_path, first_whole, made_again
 from ipvit.core.digests import digest_of_json
 from ipvit.data.labels import map_classes
-from ipvit.data.loader import read_chunks
+from ipvit.data.loader import read_batches
 from ipvit.errors import InputError
 from ipvit.experiments.attack.patch_files import PATCH, Card, Look, Patch, load_patch, save_patch
 from ipvit.experiments.base import PrepareContext
@@ -186,13 +186,13 @@ class Patches:
         name = (data.fingerprint, view)
         if self._images is None or self._images[0] != name:
             positions = training.positions()
-            chunks = [positions[start : start + 64] for start in range(0, len(positions), 64)]
+            batches = [positions[start : start + 64] for start in range(0, len(positions), 64)]
             pixels, labels = [], []
-            for chunk in read_chunks(data, chunks, [view], workers=context.workers, decoder=data.decoder):
-                context.unreadable.update({data.ids[place]: reason for place, reason in chunk.unreadable})
-                if len(chunk.indices):
-                    pixels.append(chunk.pixels[view])
-                    labels.append(torch.from_numpy(chunk.labels))
+            for batch in read_batches(data, batches, [view], workers=context.workers, decoder=data.decoder):
+                context.unreadable.update({data.ids[place]: reason for place, reason in batch.unreadable})
+                if len(batch.indices):
+                    pixels.append(batch.pixels[view])
+                    labels.append(torch.from_numpy(batch.labels))
             if not pixels:
                 raise InputError(f"attack: none of the training images of {data.name} could be read")
             self._images = name, torch.cat(pixels), torch.cat(labels)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ipvit.data.corrupted import Corruption, OwnCorruption, frost_pictures
-from ipvit.data.dataset import Dataset
+from ipvit.data.dataset import Dataset, Items
 from ipvit.data.imagenet_c import CLEAN, ImageNetC
 from ipvit.errors import InputError, did_you_mean
 from ipvit.experiments.base import Batch, ExampleImage, Measurement, Records
@@ -130,7 +130,7 @@ class FileMeasurement(Measurement):
         """Return a single condition: the files as they are."""
         return [FileCondition(self._made)]
 
-    def applicable_images(self, condition: FileCondition, data: Dataset) -> np.ndarray:
+    def applicable_images(self, condition: FileCondition, data: Items) -> np.ndarray:
         """Return the files of the corruptions and severities that are asked for, and the clean photos."""
         wanted = np.isin(self._names[data.fields["corruption"]], self.experiment.corruptions)
         severity = data.fields["severity"]

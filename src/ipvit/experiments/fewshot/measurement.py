@@ -53,7 +53,7 @@ class FewShotMeasurement(Measurement):
     def __init__(self, experiment: FewShot) -> None:
         self.experiment = experiment
 
-    def items(self, data: Dataset, limit: int | None) -> Dataset:
+    def items(self, data: Dataset, limit: int | None) -> EpisodeList:
         """Return the episodes: their pool is the images of the study that have a class.
 
         Raises:
@@ -92,7 +92,7 @@ class FewShotMeasurement(Measurement):
 
     def prepare(self, model: Model, context: PrepareContext) -> Prepared:
         """Extract the features of all images that episodes may be drawn from, once."""
-        episodes = context.data
+        episodes = context.items
         assert isinstance(episodes, EpisodeList)  # from items()
         store = FeatureStore(self.experiment.store or context.folder / FEATURES, dtype=self.experiment.features)
         reads = dict.fromkeys(read for condition in self.conditions(model) for read in _reads(model, condition))

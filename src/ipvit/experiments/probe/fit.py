@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ipvit.core.artifacts import artifact_path, first_whole, made_again
 from ipvit.core.digests import digest_of_json
-from ipvit.data.dataset import Dataset
+from ipvit.data.dataset import Dataset, Items
 from ipvit.data.labels import map_classes
 from ipvit.data.subset import subset_indices
 from ipvit.data.transfer import in_common
@@ -183,9 +183,9 @@ class Fitter:
         if train.classes is None:
             raise InputError(f"probe: the training data {train.name} has no classes")
         self.classes = train.classes
-        _apart(train, context.data, "the data of the run", "heads are not measured on what they saw")
+        _apart(train, context.items, "the data of the run", "heads are not measured on what they saw")
         if val is not None:
-            _apart(val, context.data, "the data of the run", "what is reported must not choose the hyper-parameters")
+            _apart(val, context.items, "the data of the run", "what is reported must not choose the hyper-parameters")
             _apart(val, train, "the training data", "images that a head is fitted on say nothing about its choice")
 
     def heads(self, wanted: Sequence[tuple[ReadSet, FitPlan]]) -> list[FittedHead]:
@@ -417,7 +417,7 @@ def _merit(head: FittedHead) -> tuple[float, int, str]:
     return -head.probe.fit["validation"], len(head.probe.reads), head.file
 
 
-def _apart(data: Dataset, other: Dataset, what: str, why: str) -> None:
+def _apart(data: Dataset, other: Items, what: str, why: str) -> None:
     """Refuse data that have images in common with others."""
     if n := in_common(data, other):
         raise InputError(f"probe: {n:,} images of {data.name} are in {what}, {other.name}, too; {why}")

@@ -1,4 +1,4 @@
-"""``Share``: one of several equal shares of the work."""
+"""``Shard``: one of several equal shares of the work."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
-class Share:
+class Shard:
     """One of several equal shares of the work.
 
     Attributes:
@@ -25,14 +25,14 @@ class Share:
     count: int = 1
 
     @classmethod
-    def parse(cls, text: str) -> Share:
+    def parse(cls, text: str) -> Shard:
         """Read ``2/8``: the second of eight shares.
 
         Raises:
             InputError: it is no such share.
 
-        >>> Share.parse("2/8")
-        Share(index=1, count=8)
+        >>> Shard.parse("2/8")
+        Shard(index=1, count=8)
         """
         match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text.strip())
         number, count = (int(part) for part in match.groups()) if match else (0, 0)
@@ -41,11 +41,11 @@ class Share:
         return cls(number - 1, count)
 
     def of(self, items: Sequence[T], *, contiguous: bool = False) -> list[T]:
-        """Return this share of the items: every ``count``-th, or a contiguous run of them.
+        """Return this shard of the items: every ``count``-th, or a contiguous run of them.
 
-        >>> [Share(i, 3).of("abcde") for i in range(3)]
+        >>> [Shard(i, 3).of("abcde") for i in range(3)]
         [['a', 'd'], ['b', 'e'], ['c']]
-        >>> [Share(i, 3).of("abcde", contiguous=True) for i in range(3)]
+        >>> [Shard(i, 3).of("abcde", contiguous=True) for i in range(3)]
         [['a'], ['b', 'c'], ['d', 'e']]
         """
         if contiguous:

@@ -1,0 +1,152 @@
+"""One batch is measured: halved where memory runs out; what fails is noted, and the rest goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import traceback
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from ipvit.core.manifest import Failure
+from ipvit.core.memory import halving
+from ipvit.data.loader import DecodedBatch
+from ipvit.engine.device import numerics
+from ipvit.engine.store import Store, column_frame
+from ipvit.engine.types import Outcome, SweepPlan, Task
+from ipvit.errors import InputError, error_line
+from ipvit.experiments.base import Batch, Condition, Records
+
+
+def measure_batch(task: Task, batch: Batch, plan: SweepPlan, store: Store, outcome: Outcome) -> None:
+    """Measure a batch; where that fails, try its conditions one by one, and give those up that fail alone.
+
+    Args:
+        task: what is measured.
+        batch: on what.
+        plan: the sweep.
+        store: where the records go.
+        outcome: where failures and the number of results are added.
+    """
+    try:
+        _measure_and_add(task, batch, plan, store, outcome)
+        return
+    except (InputError, OSError):
+        raise
+    except Exception as error:  # noqa: BLE001 - anything may come out of somebody's network
+        errors = {condition.key: error for condition in batch.conditions}
+    for condition in batch.conditions if len(batch.conditions) > 1 else ():
+        try:
+            _measure_and_add(task, dataclasses.replace(batch, conditions=(condition,)), plan, store, outcome)
+            del errors[condition.key]
+        except (InputError, OSError):
+            raise
+        except Exception as error:  # noqa: BLE001 - see above
+            errors[condition.key] = error
+    failing = [condition for condition in batch.conditions if condition.key in errors]
+    for text in dict.fromkeys(map(_text, errors.values())):
+        alike = [condition for condition in failing if _text(errors[condition.key]) == text]
+        details = _traceback(errors[alike[0].key])
+        outcome.failures.append(_failure(task, text, details, _describe(alike, task)))
+    task.give_up([number for number, condition in enumerate(task.conditions) if condition.key in errors])
+
+
+@contextlib.contextmanager
+def recording_failures(task: Task, outcome: Outcome, *, fatal: bool = True) -> Iterator[None]:
+    """Record whatever a network or an experiment raises; when fatal, give the whole task up."""
+    try:
+        yield
+    except (InputError, OSError):  # the user's mistake, or a full disk: not the network's
+        raise
+    except Exception as error:  # noqa: BLE001 - anything may come out of somebody's network
+        outcome.failures.append(_failure(task, _text(error), _traceback(error)))
+        if fatal:
+            task.give_up(range(len(task.conditions)))
+
+
+def note_failed_transform(decoded: DecodedBatch, plan: SweepPlan, outcome: Outcome) -> None:
+    """Record, for all tasks that need it, that a transform failed, and give its conditions up."""
+    error = decoded.failure.strip().splitlines()[-1][:300]
+    for task in plan.tasks:
+        numbers = task.by_transform.get(decoded.transform)
+        if numbers is None or not task.missing(plan.positions)[:, numbers].any():
+            continue
+        which = _describe([task.conditions[number] for number in numbers], task)
+        outcome.failures.append(_failure(task, error, decoded.failure, which))
+        task.give_up(numbers)
+
+
+def _measure_and_add(task: Task, batch: Batch, plan: SweepPlan, store: Store, outcome: Outcome) -> None:
+    measured = [(records.condition, column_frame(_columns(records, batch))) for records in _measure(task, batch, plan)]
+    for condition, frame in measured:
+        store.add(task.identity, task.model.name, batch.ids, condition, frame)
+        outcome.measured += len(batch)
+
+
+def _measure(task: Task, batch: Batch, plan: SweepPlan) -> list[Records]:
+    """Measure a batch; when it does not fit into memory, measure its halves and join them."""
+    gradients = "gradients" in task.experiment.requirements.capabilities
+
+    def measured(part: Batch) -> list[Records]:
+        grad_mode = contextlib.nullcontext() if gradients else torch.inference_mode()
+        with numerics(plan.device, plan.config.precision), grad_mode:
+            return list(task.measurement.measure(task.model, part))
+
+    return halving(measured, batch, _halves, _joined)
+
+
+def _halves(batch: Batch) -> tuple[Batch, Batch]:
+    middle = len(batch) // 2
+    return batch.part(0, middle), batch.part(middle, len(batch))
+
+
+def _joined(first: Sequence[Records], second: Sequence[Records]) -> list[Records]:
+    return [
+        Records(one.condition, {name: _concatenated(one.columns[name], other.columns[name]) for name in one.columns})
+        for one, other in zip(first, second, strict=True)
+    ]
+
+
+def _concatenated(first: Any, second: Any) -> np.ndarray:
+    return np.concatenate([_array(first), _array(second)])
+
+
+def _columns(records: Records, batch: Batch) -> dict[str, np.ndarray]:
+    columns = {"label": _array(batch.labels).astype(np.int32)}
+    columns |= {name: _array(column) for name, column in batch.fields.items()}
+    columns |= {name: _array(values) for name, values in records.columns.items()}
+    for name, values in columns.items():
+        if len(values) != len(batch):
+            raise ValueError(f"the column {name!r} has {len(values)} values for {len(batch)} images")
+    return columns
+
+
+def _array(values: Any) -> np.ndarray:
+    return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
+
+
+def _failure(task: Task, error: str, details: str, condition: str = "") -> Failure:
+    return Failure(
+        experiment=task.experiment.name, model=task.model.name, condition=condition, error=error, details=details
+    )
+
+
+def _traceback(error: Exception) -> str:
+    return "".join(traceback.format_exception(error))
+
+
+def _text(error: Exception) -> str:
+    return error_line(error, 300, named=True)
+
+
+def _describe(conditions: Sequence[Condition], task: Task) -> str:
+    """Return what sets these conditions of a task apart from its others; empty where they are all there are."""
+    if len(conditions) == len(task.conditions):
+        return ""
+    every = [dataclasses.asdict(condition) for condition in task.conditions]
+    varying = [name for name in every[0] if len({repr(fields[name]) for fields in every}) > 1]
+    texts = [" ".join(f"{name}={getattr(condition, name)}" for name in varying) for condition in conditions]
+    return "; ".join(texts[:3]) + (f" and {len(texts) - 3} more" if len(texts) > 3 else "")
