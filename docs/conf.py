@@ -1,19 +1,18 @@
 """Sphinx settings; build with ``sphinx-build -W docs OUT``."""
 
-from importlib.metadata import version as installed_version
 from typing import Any
 
 from sphinx.ext.napoleon.docstring import GoogleDocstring
 
 # autodoc imports what is not there yet as a type checker would, which pydantic's models do not survive
 import ipvit.api
-import ipvit.training  # noqa: F401
+import ipvit.training
 from ipvit.experiments.base import Experiment
 from ipvit.experiments.registry import classes
 
 project = "ipvit"
-copyright = "the ipvit authors"
-release = version = installed_version("ipvit")
+copyright = "The ipvit developers"
+release = version = ipvit.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3

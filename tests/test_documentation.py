@@ -32,7 +32,7 @@ def make():
 """A handful of drawn images, to train on for a moment."""
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SYNSETS = ("n01440764", "n01443537", "n02123045")
 
 
@@ -59,6 +59,16 @@ SHOWN_ONLY = {
     "pip install": "continuous integration does it",
     "sphinx-build": "likewise, warnings being errors",
     "pytest": "this is it",
+    "python3 -m venv": "continuous integration does it",
+    "source .venv": "likewise",
+    "ruff ": "likewise",
+    "basedpyright": "likewise",
+    "lint-imports": "likewise",
+    "python -m build": "likewise",
+    "twine check": "likewise",
+    "pre-commit install": "it changes the repository",
+    "git ": "likewise",
+    "twine upload": "it publishes",
     "torchrun": "several processes are tested in test_distributed.py; what follows -m ipvit is parsed here",
     "accelerate launch": "likewise",
 }

@@ -38,10 +38,6 @@ from ipvit.training import load_recipe
 from test_loading import Payload
 
 
-class Reached(Exception):
-    """The input was accepted: the run would begin."""
-
-
 @pytest.fixture
 def here(tmp_path, monkeypatch) -> Path:
     return offline_folder(tmp_path, monkeypatch)

@@ -1,0 +1,107 @@
+"""What the project says of itself agrees: version, citation, changelog, oldest versions, the links of its pages."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+import ipvit
+
+ROOT = Path(__file__).parents[1]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+CITATION = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+CHANGELOG = (ROOT / "CHANGELOG.md").read_text("utf-8")
+OLDEST = runpy.run_path(str(ROOT / ".ci" / "oldest.py"))["oldest"]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def version_numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in version.split("."))
+
+
+def test_package_pyproject_and_citation_have_one_version():
+    assert PYPROJECT["project"]["dynamic"] == ["version"]
+    read_from = ROOT / PYPROJECT["tool"]["hatch"]["version"]["path"]
+    assert re.findall(r'^__version__ = "(.+)"$', read_from.read_text("utf-8"), flags=re.M) == [ipvit.__version__]
+    assert CITATION["version"] == ipvit.__version__
+
+
+def test_the_version_is_printed_without_importing_torch():
+    code = (
+        "import sys; from ipvit.cli import main; main(['--version']); assert not {'torch', 'timm'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == ipvit.__version__
+
+
+def test_the_citation_names_the_software_and_the_paper():
+    assert CITATION["cff-version"] == "1.2.0"
+    assert {"message", "title", "authors", "license"} <= CITATION.keys()
+    assert CITATION["license"] == PYPROJECT["project"]["license"]
+    assert CITATION["authors"] == PYPROJECT["project"]["authors"]
+    (paper,) = CITATION["references"]
+    assert paper["title"] == "Intriguing Properties of Vision Transformers"
+    families = [author["family-names"] for author in paper["authors"]]
+    assert families == ["Naseer", "Ranasinghe", "Khan", "Hayat", "Khan", "Yang"]
+    assert paper["url"] == PYPROJECT["project"]["urls"]["Paper"]
+
+
+def test_the_changelog_has_one_section_a_release_the_newest_first():
+    unreleased, *released = re.findall(r"^## (.*)$", CHANGELOG, flags=re.M)
+    assert unreleased == "Unreleased"
+    sections = [re.fullmatch(r"(\d+\.\d+\.\d+) \(\d{4}-\d{2}-\d{2}\)", section) for section in released]
+    assert all(sections), f"a section is headed VERSION (YYYY-MM-DD): {released}"
+    versions = [version_numbers(section[1]) for section in sections if section]
+    assert versions == sorted(set(versions), reverse=True)
+    assert all(version <= version_numbers(ipvit.__version__) for version in versions)
+
+
+def test_the_oldest_versions_are_those_of_pyproject():
+    project = {
+        "name": "ours",
+        "dependencies": ["torch>=2.6", "pillow>=10.3,<13"],
+        "optional-dependencies": {
+            "more": ["open-clip_torch>=3.3"],
+            "test": ["ours[more]", "pytest>=8.3"],
+            "dev": ["ruff"],
+        },
+    }
+    assert OLDEST(project) == ["torch==2.6", "pillow==10.3", "open-clip_torch==3.3", "pytest==8.3"]
+
+
+def test_a_dependency_without_a_lower_bound_is_refused():
+    with pytest.raises(ValueError, match="'torch' has no lower bound; write NAME>=VERSION"):
+        OLDEST({"name": "ours", "dependencies": ["torch"], "optional-dependencies": {}})
+    assert OLDEST(PYPROJECT["project"])
+
+
+def test_every_step_and_test_file_that_ci_names_exists():
+    script = (ROOT / ".ci" / "run").read_text("utf-8")
+    defined = set(re.findall(r"^(\w+)\(\)", script, flags=re.M))
+    (steps,) = re.findall(r"^  main (.*)$", script.replace('main "$@"', ""), flags=re.M)
+    assert set(steps.split()) <= defined
+    named = re.findall(r"tests/\w+\.py", script)
+    assert named
+    assert [path for path in named if not (ROOT / path).is_file()] == []
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, made as the documentation and repository sites make them."""
+    headings = re.findall(
+        r"^#+ (.*)$", re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.M | re.S), flags=re.M
+    )
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[page.stem for page in PAGES])
+def test_links_to_headings_find_them(page):
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#([^)]+)\)", page.read_text("utf-8")):
+        linked = page.parent / target if target else page
+        assert anchor in anchors(linked), f"{page.name} links to {target}#{anchor}"
