@@ -78,7 +78,7 @@ def manifest_of(folder: Path) -> dict:
 
 def content(manifest: Manifest) -> dict:
     """Return what a manifest holds, key by key, as JSON has it."""
-    return manifest.model_dump(mode="json")
+    return manifest.model_dump(mode="json", by_alias=True)
 
 
 def test_every_key_that_a_run_writes_into_its_manifest_is_known_to_its_reader(here, finished):

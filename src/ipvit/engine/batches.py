@@ -110,7 +110,7 @@ def batches_of(task: Task, plan: SweepPlan, decoded: DecodedBatch, images: Image
         donors: what the experiment asked for.
     """
     if plan.pictures is None:
-        pixels = torch.empty(len(decoded.indices), 0, device=plan.device)
+        pixels = torch.empty(len(decoded.indices), 0, 0, 0, device=plan.device)
     elif task.view in images:
         pixels = images[task.view]
     else:  # a transform for other tasks, or nothing could be read

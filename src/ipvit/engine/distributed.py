@@ -1,4 +1,4 @@
-"""Several processes on one study: who measures what, and the few words they exchange.
+"""Several processes on one study: which shard each of them measures, and what they tell each other.
 
 Every process measures whole batches, the same ones that a single process would form, so that the records are the same
 bit for bit however many there are. They meet twice, before the first batch and after the last; while they measure,
@@ -75,7 +75,7 @@ class ProcessGroup:
         return values
 
     def main_process_first(self, work: Callable[[], T], *, per_machine: bool = True) -> T:
-        """Do work in one process, per machine or of all, which may leave something for the others; then in those.
+        """Do work in one process, of each machine or of all, then in the others, which find what the first one left.
 
         Raises:
             InputError: one of them could not; all stop.

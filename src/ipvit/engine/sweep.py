@@ -35,8 +35,10 @@ def sweep(
     """
     batches = [batch for batch in plan.batches if any(task.missing(batch).any() for task in plan.tasks)]
     main_process_first(lambda: _prepare(plan, store, outcome))
+    if not batches:
+        return
     decoded_in_turn = decoded_batches(plan, batches, outcome.notes)
-    donors = read_donors(plan) if batches else {}
+    donors = read_donors(plan)
     shown: set[int] = set()
     try:
         for decoded in decoded_in_turn:

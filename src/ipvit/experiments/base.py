@@ -69,8 +69,8 @@ class Batch:
     """Some images for one model, or other items, and what is to be measured on them.
 
     Attributes:
-        images: ``(B, 3, H, W)`` float in [0, 1], at the model's input size, on the model's device. ``(B, 0)`` where the
-            items are not pictures: no network takes that.
+        images: ``(B, 3, H, W)`` float in [0, 1], at the model's input size, on the model's device. ``(B, 0, 0, 0)``
+            where the items are not pictures: no model takes that, and no arithmetic with three channels.
         labels: ``(B,)`` int64, outputs of the model; -1 where there is none.
         ids: of the items.
         positions: ``(B,)`` positions in the data set, or among the other items.
