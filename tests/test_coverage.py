@@ -17,6 +17,7 @@ from helpers.analysis import tables_of
 from ipvit.analysis.aggregate import accuracy_table, paired_differences
 from ipvit.analysis.reduction import values_of
 from ipvit.data.dataset import MemoryDataset
+from ipvit.experiments.shared_masks import with_shared_masks
 from ipvit.metrics import (
     accuracy_interval,
     clustered_interval,
@@ -279,7 +280,7 @@ def shared_mask_records(masks: int, size: int = 16, models: tuple[str, ...] = ("
 
 def compared(records: pl.DataFrame) -> pl.DataFrame:
     parts = records.group_by(["model"], maintain_order=True)
-    found = paired_differences({model: values_of(part, [], "correct") for (model,), part in parts})
+    found = paired_differences({model: values_of(part, [], "correct", proportions=True) for (model,), part in parts})
     assert found is not None
     return found
 
@@ -327,6 +328,7 @@ def test_records_say_which_images_share_a_mask_and_the_report_has_wider_interval
 
 @pytest.mark.parametrize("records", [shared_mask_records(1), shared_mask_records(12, known=False)])
 def test_a_single_mask_or_an_unknown_one_gives_no_interval(records):
+    records = with_shared_masks(records)
     row = accuracy_table(records, ["model"], {"correct": "top1"}).row(0, named=True)
     assert math.isnan(row["top1_low"]) and math.isnan(row["top1_high"]) and 0 < row["top1"] < 100
     (pair,) = compared(records).iter_rows(named=True)

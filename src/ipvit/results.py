@@ -86,7 +86,11 @@ class Run:
         for name in sorted(self._store.experiments(), key=_place):
             with contextlib.suppress(InputError):  # an experiment of somebody's own file, which this call does not name
                 self.experiments[name] = given[name] if name in given else experiment_class(name)()
-            analysis = self.experiments[name].analysis() if name in self.experiments else read_analysis(self.out, name)
+            analysis = kept = read_analysis(self.out, name)
+            if name in self.experiments:
+                analysis = self.experiments[name].analysis()
+                conditions = () if kept is None else kept.conditions
+                analysis = analysis.model_copy(update={"conditions": conditions})
             if analysis is not None:
                 self.analyses[name] = analysis
 
@@ -189,6 +193,11 @@ class Run:
         tables = self.tables_of(name)
         return self.analyses[name].summary(tables) if tables else []
 
+    def answers_of(self, name: str) -> dict[str, str]:
+        """Return for each model what the experiment says of it."""
+        tables = self.tables_of(name)
+        return self.analyses[name].answer(tables) if tables else {}
+
     def differences_of(self, name: str) -> pl.DataFrame | None:
         """Return the paired differences between the models in one experiment, or None with a single model."""
         return self._analysed[name].differences
@@ -208,7 +217,10 @@ class Run:
         if paper is not None and tables:
             tables = tables | {f"{name}{PAPER}": paper}
         differences = analysis.differences(reductions)
-        return Analysed(tables, differences, self._notes(analysis, tables, reductions, others))
+        notes = self._notes(analysis, tables, reductions, others)
+        if differences is None and sum(reduction.values is not None for reduction in reductions) > 1:
+            notes.append("The models are not compared: no condition was measured on both with the same images.")
+        return Analysed(tables, differences, notes)
 
     def _reductions(self, name: str) -> tuple[list[Reduction], int]:
         """Return the reduction of every model, in the manifest's order, and how many other records the folder holds."""
@@ -235,6 +247,8 @@ class Run:
             notes.append(
                 f"{len(self._store.damaged)} damaged part files were left out; run the study again to replace them."
             )
+        if type(analysis) is Analysis and analysis.own_code:
+            notes.append(f"These tables are made without {analysis.own_code}, which makes others of the same records.")
         counts = [
             count
             for key, table in tables.items()

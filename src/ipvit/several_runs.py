@@ -101,6 +101,10 @@ class Runs:
         """Return what a reader must know of an experiment's numbers."""
         return list(dict.fromkeys(self._said("notes", name)))
 
+    def answers_of(self, name: str) -> dict[str, str]:
+        """Return nothing: what is said of a model is in the report of each run."""
+        return {}
+
     def differences_of(self, name: str) -> None:
         """Return None; see :attr:`differences`."""
 

@@ -20,5 +20,5 @@ def tables_of(experiment: ipvit.Experiment, records: pl.DataFrame) -> dict[str, 
 def differences(records: pl.DataFrame, by: Sequence[str], metric: str = "correct") -> pl.DataFrame | None:
     """Return the paired differences between all models of the records."""
     parts = records.group_by(["model"], maintain_order=True)
-    found = {str(model): values_of(part, by, metric) for (model,), part in parts}
+    found = {str(model): values_of(part, by, metric, proportions=metric == "correct") for (model,), part in parts}
     return paired_differences({model: values for model, values in found.items() if values is not None})

@@ -56,9 +56,16 @@ def _interval(per_image: pl.DataFrame, name: str, n_runs: int) -> tuple[float, f
     means = per_image[name].to_numpy()
     if SHARED_MASK not in per_image.columns:
         return accuracy_interval(means, n_runs)
-    if per_image[SHARED_MASK].null_count():
-        return (math.nan, math.nan)
-    return clustered_interval(means, per_image[SHARED_MASK].to_numpy(), n_runs)
+    masks = per_image[SHARED_MASK].to_numpy()
+    return (math.nan, math.nan) if (masks < 0).any() else clustered_interval(means, masks, n_runs)
+
+
+def _mean_interval(per_image: pl.DataFrame, name: str) -> tuple[float, float]:
+    values = per_image[name].cast(pl.Float64).to_numpy()  # NaN where nothing was measured
+    if SHARED_MASK not in per_image.columns:
+        return mean_interval(values[~np.isnan(values)])
+    masks = per_image[SHARED_MASK].to_numpy()
+    return (math.nan, math.nan) if (masks < 0).any() else clustered_mean_interval(values, masks)
 
 
 def mean_table(records: pl.DataFrame, by: Sequence[str], columns: Sequence[str]) -> pl.DataFrame:
@@ -67,19 +74,21 @@ def mean_table(records: pl.DataFrame, by: Sequence[str], columns: Sequence[str])
     Returns:
         The ``by`` columns, ``n_images`` (those with a finite value of the first quantity; others are left out),
         ``n_runs`` and for each quantity its mean, the ends of its 95 % confidence
-        interval (``_low``, ``_high``; Student's t over images) and its standard deviation over images and runs
-        (``_std``).
+        interval (``_low``, ``_high``; Student's t over images, images that share a mask taken together) and its
+        standard deviation over images and runs (``_std``).
     """
     rows = []
     for key, group in records.group_by(by, maintain_order=True):
         n_runs = group[RUN].n_unique() if RUN in group.columns else 1
         group = group.with_columns(pl.when(pl.col(name).is_finite()).then(name).alias(name) for name in columns)
-        per_image = group.group_by("image", maintain_order=True).agg(pl.col(name).mean() for name in columns)
+        per_image = group.group_by("image", maintain_order=True).agg(
+            *(pl.col(name).mean() for name in columns), *shared_masks(group)
+        )
         measured = per_image[columns[0]].drop_nulls().len()
         row = dict(zip(by, key, strict=True)) | {"n_images": measured, "n_runs": n_runs}
         for name in columns:
             values = per_image[name].drop_nulls()
-            low, high = mean_interval(values.to_numpy())
+            low, high = _mean_interval(per_image, name)
             row |= {name: values.mean() if len(values) else math.nan, f"{name}_low": low, f"{name}_high": high}
             row[f"{name}_std"] = group[name].drop_nulls().std()
         rows.append(row)
@@ -151,7 +160,7 @@ def paired_differences(models: Mapping[str, Values], most_models: int = 5) -> pl
                 if clusters is None:
                     rows.append(place | _difference(first, second, len(runs), models[a].proportions))
                 else:
-                    rows.append(place | _difference_of_clusters(first, second, clusters, len(runs)))
+                    rows.append(place | _of_clusters(first, second, clusters, len(runs), models[a].proportions))
     if not rows:
         return None
     frame = pl.DataFrame(rows, infer_schema_length=None)
@@ -196,18 +205,23 @@ def _difference(first: np.ndarray, second: np.ndarray, n_runs: int, proportions:
     }
 
 
-def _difference_of_clusters(first: np.ndarray, second: np.ndarray, masks: np.ndarray, n_runs: int) -> dict[str, float]:
-    """Compare two models' accuracies on images of which some share a mask: those decide together."""
+def _of_clusters(
+    first: np.ndarray, second: np.ndarray, masks: np.ndarray, n_runs: int, proportions: bool
+) -> dict[str, float]:
+    """Compare two models on images of which some share a mask: those decide together."""
     low = high = p = math.nan
     owners, place = np.unique(masks, return_inverse=True)
     if owners[0] >= 0 and len(owners) > 1:
         low, high = clustered_mean_interval(first - second, place)
         one, other = (np.bincount(place, weights=values, minlength=len(owners)) for values in (first, second))
         p = sign_flip_test(one, other, n_runs)
+    if proportions:
+        low, high = max(low, -1.0), min(high, 1.0)
+    factor = 100 if proportions else 1
     return {
         "n_images": len(first),
-        "difference": 100 * float((first - second).mean()),
-        "difference_low": 100 * max(low, -1.0),
-        "difference_high": 100 * min(high, 1.0),
+        "difference": factor * float((first - second).mean()),
+        "difference_low": factor * low,
+        "difference_high": factor * high,
         "p": p,
     }

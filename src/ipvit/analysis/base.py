@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Self
 import polars as pl
 from pydantic import BaseModel, ConfigDict
 
-from ipvit.analysis.aggregate import accuracy_table, mean_table, paired_differences, varying
+from ipvit.analysis.aggregate import paired_differences
 from ipvit.analysis.columns import COMMON, PLAIN, Column
-from ipvit.analysis.record_columns import RESERVED, RUN, SCORES, SHARED_MASK
-from ipvit.analysis.reduction import Reduction, Values, count_missing, joined, values_of
+from ipvit.analysis.defaults import averages, condition_columns, default_figures, default_sentences, default_tables
+from ipvit.analysis.reduction import Reduction, Values, count_missing, values_of, without_flagged
 
 if TYPE_CHECKING:
     from ipvit.analysis.charts import Figure
@@ -45,6 +45,10 @@ class Analysis(BaseModel):
     """Column of the records that two models are compared by."""
     compare_by: tuple[str, ...] | None = None
     """Columns that a comparison keeps apart; by default all fields of the condition but ``run``."""
+    conditions: tuple[str, ...] = ()
+    """The fields of the experiment's conditions, in their order; a run states them when it begins."""
+    own_code: str = ""
+    """The class that makes the tables, where it is not this one: without it, other tables are made of the records."""
     clean: dict[str, Any] = {}
     """Values of the condition's columns in the row of the unperturbed image; empty where there is no such row."""
     record_columns: tuple[str, ...] | None = None
@@ -68,6 +72,7 @@ class Analysis(BaseModel):
             version=experiment.version,
             labels=experiment.requirements.labels,
             columns={**cls.model_fields["columns"].default, **(columns or {})},
+            own_code="" if cls is Analysis else f"{cls.__module__}.{cls.__qualname__}",
             **fields,
         )
 
@@ -92,11 +97,12 @@ class Analysis(BaseModel):
     def reduce(self, records: pl.DataFrame) -> Reduction:
         """Reduce the records of one model, one row per image and condition.
 
-        By default all columns that say how they are averaged are averaged over runs, then over images, per condition.
+        By default all columns that say how they are averaged are averaged over runs, then over images, per condition,
+        without the results that a flag marks as missing.
         """
-        keys = condition_columns(records, self.columns)
-        main = self._averages(records, ["model", *keys])
-        return self.reduced(records, {self.name: main}, keys=keys)
+        sound = without_flagged(records, self.columns)
+        keys = condition_columns(self, records)
+        return self.reduced(records, {self.name: averages(self, sound, ["model", *keys])}, compared=sound, keys=keys)
 
     def reduced(
         self,
@@ -114,9 +120,9 @@ class Analysis(BaseModel):
             compared: the rows that the model is compared by, with the column ``metric``; all by default.
             keys: what a comparison keeps apart where ``compare_by`` does not say it.
         """
-        values = values_of(
-            records if compared is None else compared, keys if self.compare_by is None else self.compare_by, self.metric
-        )
+        by = keys if self.compare_by is None else self.compare_by
+        proportions = self.metric_column.average == "proportion"
+        values = values_of(records if compared is None else compared, by, self.metric, proportions=proportions)
         unlabelled: frozenset[str] = frozenset()
         if self.labels and "label" in records.columns:
             unlabelled = frozenset(records.filter(pl.col("label") < 0)["image"].cast(pl.String).unique())
@@ -128,15 +134,7 @@ class Analysis(BaseModel):
 
         By default one table with the conditions' columns that differ, levels last, and everything that is averaged.
         """
-        main = joined(reductions, self.name)
-        if main.is_empty():
-            return {}
-        keys = main.columns[1 : main.columns.index("n_images")]
-        several = [name for name in keys if main[name].n_unique() > 1 or name in self.levels]
-        main = main.drop(name for name in keys if name not in several)
-        order = sorted(several, key=lambda name: name in self.levels)
-        rest = main.columns[main.columns.index("n_images") :]
-        return {self.name: main.select("model", *order, *rest).sort(order, maintain_order=True)}
+        return default_tables(self, reductions)
 
     @property
     def levels(self) -> list[str]:
@@ -149,8 +147,6 @@ class Analysis(BaseModel):
 
     def figures(self, tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
         """Return the figures; by default the main table's first measure over its level, or as points."""
-        from ipvit.analysis.default_figures import default_figures
-
         return default_figures(self, tables)
 
     def figures_across(self, tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
@@ -164,50 +160,13 @@ class Analysis(BaseModel):
     def sentences(self, tables: dict[str, pl.DataFrame]) -> Iterator[tuple[str, str]]:
         """Yield a model and a sentence about it, from the tables.
 
-        By default: how far the main table's first measure falls from the clean row, and where.
+        By default: the largest change of the main table's first measure from the clean row, and where it is.
         """
-        main = tables.get(self.name, pl.DataFrame())
-        value = first_measure(main)
-        if value is None:
-            return
-        head = self.columns.get(value, PLAIN).head(value)
-        for (model,), rows in main.group_by(["model"], maintain_order=True):
-            lowest = rows.sort(value).row(0, named=True)
-            clean = rows.filter(pl.col(name) == there for name, there in self.clean.items() if name in rows.columns)
-            if not self.clean or clean.is_empty() or clean.height == rows.height:
-                yield str(model), f"{model}: {head} is at least {lowest[value]:.1f}."
-            elif (start := clean[value][0]) <= lowest[value]:
-                yield str(model), f"{model}: {head} stays at {start:.1f} or above."
-            else:
-                where = ", ".join(f"{self.columns[n].head(n)} {lowest[n]:g}" for n in self.levels if n in rows.columns)
-                place = f" at {where}" if where else ""
-                yield str(model), f"{model}: {head} falls from {start:.1f} to {lowest[value]:.1f}{place}."
+        yield from default_sentences(self, tables)
 
     def summary(self, tables: dict[str, pl.DataFrame]) -> list[str]:
         """Return what the numbers show; by default the sentences about each model."""
         return [sentence for _, sentence in self.sentences(tables)]
-
-    def _averages(self, records: pl.DataFrame, by: list[str]) -> pl.DataFrame:
-        wanted = {name: c for name, c in self.columns.items() if c.average and (c.of or name) in records.columns}
-        proportions = {c.of or name: name for name, c in wanted.items() if c.average == "proportion"}
-        means = [name for name, c in wanted.items() if c.average == "mean"]
-        found = None
-        if proportions:
-            found = accuracy_table(records, by, proportions)
-        if means:
-            renamed = records.rename({c.of: name for name, c in wanted.items() if c.of and name in means})
-            table = mean_table(renamed, by, means)
-            found = (
-                table
-                if found is None
-                else found.join(
-                    table.drop("n_images", "n_runs"), on=by, how="left", nulls_equal=True, maintain_order="left"
-                )
-            )
-        if found is None:
-            counts = records.group_by(by, maintain_order=True).agg(n_images=pl.col("image").n_unique())
-            return counts.with_columns(pl.col("n_images").cast(pl.Int64))
-        return found
 
 
 def compared(reductions: Sequence[Reduction]) -> dict[str, Values]:
@@ -221,19 +180,3 @@ def by_model(sentences: Iterable[tuple[str, str]]) -> dict[str, str]:
     for model, sentence in sentences:
         found.setdefault(model, []).append(sentence)
     return {model: " ".join(said) for model, said in found.items()}
-
-
-def condition_columns(records: pl.DataFrame, columns: Mapping[str, Column]) -> list[str]:
-    """Return the columns of the records that are the condition's: the same for all images of a condition.
-
-    ``run`` is none of them: runs are averaged.
-    """
-    measured = {column.of or name for name, column in columns.items() if column.average}
-    others = RESERVED | SCORES | measured | {RUN, SHARED_MASK}
-    names = [name for name in records.columns if name not in others]
-    return [name for name in names if name not in varying(records, names, within=("condition",))]
-
-
-def first_measure(table: pl.DataFrame) -> str | None:
-    """Return the first column of a table that has an interval."""
-    return next((name for name in table.columns if f"{name}_low" in table.columns), None)

@@ -38,6 +38,15 @@ class Column(BaseModel):
         """Return the head of the column for people."""
         return self.title or name.replace("_", " ")
 
+    def number(self, value: float) -> str:
+        """Return a value with as many decimals as the column has."""
+        digits = self.digits if self.digits is not None else 1 if abs(value) >= 10 else 3
+        return f"{value:.{digits}f}"
+
+    def level_text(self, value: object) -> str | None:
+        """Return the value of a level in per cent where it is a share; None for any other."""
+        return f"{value:.0%}" if self.unit == "share" and isinstance(value, int | float) else None
+
 
 Columns = Mapping[str, Column]
 

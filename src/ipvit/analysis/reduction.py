@@ -83,20 +83,21 @@ def labelled(records: pl.DataFrame) -> pl.DataFrame:
     return records
 
 
-def values_of(records: pl.DataFrame, by: Sequence[str], metric: str) -> Values | None:
+def values_of(records: pl.DataFrame, by: Sequence[str], metric: str, *, proportions: bool) -> Values | None:
     """Return what one model is compared by.
 
     Args:
         records: of one model.
         by: columns that tell conditions apart, as far as the records have them; runs are averaged.
-        metric: column of the records; ``correct`` leaves out images without label.
+        metric: column of the records.
+        proportions: whether the metric is true or false for an image; images without label are then left out.
 
     Returns:
         None where the records lack the metric, or no row is left.
     """
     if metric not in records.columns:
         return None
-    if metric == "correct":
+    if proportions:
         records = labelled(records)
     if records.is_empty():
         return None
@@ -119,23 +120,29 @@ def values_of(records: pl.DataFrame, by: Sequence[str], metric: str) -> Values |
         means.append(mean)
         runs.append(frozenset(group[RUN].unique()) if RUN in group.columns else frozenset({0}))
         clusters.append(cluster)
-    return Values(images, names, tuple(keys), np.array(means), tuple(runs), tuple(clusters), metric == "correct")
+    return Values(images, names, tuple(keys), np.array(means), tuple(runs), tuple(clusters), proportions)
 
 
 def shared_masks(group: pl.DataFrame) -> list[pl.Expr]:
-    """Return what says which images share a mask, where some do."""
-    if "mask_scope" not in group.columns or not (group["mask_scope"] == "batch").any():
+    """Return what says which images share a mask, where some do; a number below 0: they do, but not which."""
+    if SHARED_MASK not in group.columns or group[SHARED_MASK].null_count() == group.height:
         return []
-    if SHARED_MASK in group.columns:
-        return [pl.col(SHARED_MASK).first()]
-    return [pl.lit(None, dtype=pl.Int32).first().alias(SHARED_MASK)]  # measured before records said so
+    return [pl.col(SHARED_MASK).first().fill_null(-1)]
+
+
+def without_flagged(records: pl.DataFrame, columns: Columns) -> pl.DataFrame:
+    """Return the records without the results that a flag marks as missing."""
+    flags = [column.of or name for name, column in columns.items() if column.average == "flag"]
+    flags = [name for name in flags if name in records.columns]
+    return records.filter(*(pl.col(name) for name in flags)) if flags else records
 
 
 def count_missing(records: pl.DataFrame, columns: Columns) -> dict[str, int]:
     """Return the number of missing values of each column that says what they mean, where there are any."""
     counts = {}
     for name, column in columns.items():
-        if column.missing and name in records.columns and (count := _missing(records[name], column)):
+        of = column.of or name
+        if column.missing and of in records.columns and (count := _missing(records[of], column)):
             counts[name] = count
     return counts
 

@@ -11,6 +11,7 @@ from cyclopts import App, Parameter
 
 from ipvit.commands.measure import measure
 from ipvit.commands.options import PROTOCOL, RunOptions, Subject, plain_type
+from ipvit.errors import InputError
 from ipvit.experiments.registry import experiment_class, experiment_names
 from ipvit.files import path_component
 
@@ -46,6 +47,8 @@ def command_for(name: str) -> Callable[..., int]:
 def add_from_file(app: App, location: str) -> str:
     """Add the command of an experiment in the user's own file; return the command's name."""
     kind: type[Experiment] = experiment_class(location)
+    if kind.name in app:
+        raise InputError(f"{location!r} is called {kind.name!r}, as a command of ipvit is; give its class another name")
     app.command(command_for(location), name=kind.name)
     return kind.name
 

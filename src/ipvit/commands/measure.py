@@ -80,7 +80,8 @@ def _json_of(results: Run | Runs) -> dict[str, Any]:
     limited = {"limited": results.manifest.limited, "images_used": results.manifest.images_used}
     differences = {name: to_records(table) for name, table in results.differences.items()}
     notes = {name: said for name in results.analyses if (said := results.notes(name))}
-    return {"tables": content, "differences": differences, **limited, "notes": notes}
+    answers = {name: said for name in results.analyses if (said := results.answers_of(name))}
+    return {"tables": content, "differences": differences, "answers": answers, **limited, "notes": notes}
 
 
 def print_tables(results: Run | Runs) -> None:

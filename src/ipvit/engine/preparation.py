@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 
+from ipvit.analysis.base import Analysis
+from ipvit.analysis.record_columns import RESERVED
 from ipvit.core.run_config import RunConfig
 from ipvit.data.dataset import Dataset, Items, fingerprint, has_pictures
 from ipvit.data.labels import map_classes
@@ -16,7 +19,7 @@ from ipvit.engine.device import pick_device
 from ipvit.engine.distributed import ProcessGroup
 from ipvit.engine.store import Identity, Store
 from ipvit.engine.types import Selected, SweepPlan, Task
-from ipvit.errors import InputError
+from ipvit.errors import InputError, did_you_mean
 from ipvit.experiments.base import BindContext, Condition, Experiment, Measurement
 from ipvit.models.backend import COMPUTES, check_backend
 from ipvit.models.model import Model
@@ -113,9 +116,40 @@ def _tasks(
         measurement = experiment.bind(found, data, context)
         _check_overrides(experiment, measurement)
         items = measurement.items(data, config.limit)
-        tasks += [_task(experiment, measurement, model, items, config) for model in found]
+        made = [_task(experiment, measurement, model, items, config) for model in found]
+        _check_analysis(experiment, condition_fields(made, experiment.name))
+        tasks += made
     order = list(dict.fromkeys(model.name for _, found in able for model in found))
     return sorted(tasks, key=lambda task: order.index(task.model.name))
+
+
+def condition_fields(tasks: Sequence[Task], experiment: str) -> list[str]:
+    """Return the names of the fields of an experiment's conditions, in their order."""
+    of_it = [task for task in tasks if task.experiment.name == experiment]
+    kinds = dict.fromkeys(type(condition) for task in of_it for condition in task.conditions)
+    return list(dict.fromkeys(field.name for kind in kinds for field in dataclasses.fields(kind)))
+
+
+def _check_analysis(experiment: Experiment, fields: Sequence[str]) -> None:
+    """Refuse an analysis that speaks of what the conditions do not have.
+
+    Raises:
+        InputError: names the first such word.
+    """
+    analysis = experiment.analysis()
+    if taken := [name for name in fields if name in RESERVED]:
+        raise InputError(
+            f"{experiment.name}: a condition's field may not be called {taken[0]!r}; records have it already"
+        )
+    if type(analysis) is not Analysis:  # a subclass may tell conditions apart by columns of the records
+        return
+    for what, names in (("clean", analysis.clean), ("compare_by", analysis.compare_by or ())):
+        if strange := [name for name in names if name not in fields]:
+            close = did_you_mean(strange[0], fields)
+            raise InputError(
+                f"{experiment.name}: {what} of its analysis names {strange[0]!r}, which is no field of its conditions "
+                f"({', '.join(fields)}).{close}"
+            )
 
 
 def _check_overrides(experiment: Experiment, measurement: Measurement) -> None:

@@ -16,7 +16,7 @@ from ipvit.engine.distributed import ProcessGroup
 from ipvit.engine.examples import save_examples
 from ipvit.engine.lock import FolderLock
 from ipvit.engine.manifest import MANIFEST, describe, read_manifest, write_manifest
-from ipvit.engine.preparation import assign_shard, by_torch, checked, mark_finished, plan_sweeps
+from ipvit.engine.preparation import assign_shard, by_torch, checked, condition_fields, mark_finished, plan_sweeps
 from ipvit.engine.store import Store, keep_analysis, prepare_folder
 from ipvit.engine.sweep import sweep
 from ipvit.engine.types import Outcome, Selected
@@ -105,7 +105,7 @@ def execute(
             write("running", outcome)
             if group.is_main_process:
                 for experiment in experiments:
-                    keep_analysis(out, experiment.analysis())
+                    keep_analysis(out, experiment.analysis(), condition_fields(tasks, experiment.name))
             missing = sum(plan.count_missing() for plan in plans)
             with progress_bar("measuring", missing, shown=config.progress and group.is_main_process) as advance:
                 for plan in plans:

@@ -291,10 +291,19 @@ class Store:
         return path
 
 
-def keep_analysis(root: Path, analysis: Analysis) -> None:
-    """Keep what the columns of an experiment mean beside its records."""
-    text = Analysis.model_validate(analysis.model_dump(include=set(Analysis.model_fields))).model_dump_json(indent=1)
-    path = root / RECORDS / analysis.name / ANALYSIS
+def keep_analysis(root: Path, analysis: Analysis, conditions: Sequence[str]) -> None:
+    """Keep what the columns of an experiment mean beside its records.
+
+    Args:
+        root: the run folder.
+        analysis: of the experiment.
+        conditions: the fields of its conditions; those that were kept before stay.
+    """
+    earlier = read_analysis(root, analysis.name)
+    known = (*(() if earlier is None else earlier.conditions), *conditions)
+    content = analysis.model_dump(include=set(Analysis.model_fields)) | {"conditions": tuple(dict.fromkeys(known))}
+    text = Analysis.model_validate(content).model_dump_json(indent=1)
+    path = root / RECORDS / path_component(analysis.name) / ANALYSIS
     if not path.is_file() or path.read_text("utf-8") != text:
         write_atomic(path, text.encode())
 
@@ -302,7 +311,7 @@ def keep_analysis(root: Path, analysis: Analysis) -> None:
 def read_analysis(root: Path, experiment: str) -> Analysis | None:
     """Return what was kept of an experiment's analysis, or None where there is nothing, or nothing that can be read."""
     try:
-        return Analysis.model_validate_json((root / RECORDS / experiment / ANALYSIS).read_bytes())
+        return Analysis.model_validate_json((root / RECORDS / path_component(experiment) / ANALYSIS).read_bytes())
     except (OSError, ValidationError):
         return None
 

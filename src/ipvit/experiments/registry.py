@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
+import re
 from typing import TYPE_CHECKING, Any
 
 from ipvit.errors import InputError, did_you_mean
@@ -167,4 +168,11 @@ def _checked(found: Any, name: str) -> type[Experiment]:
     if not (isinstance(found, type) and issubclass(found, Experiment)):
         raise InputError(f"{name!r} is not an ipvit.Experiment class")
     refuse_earlier(found, name)
+    for what in ("name", "title"):
+        if not isinstance(getattr(found, what, None), str):
+            raise InputError(f"{name!r} has no {what}; give the class one, for example {what} = 'mine'")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", found.name):
+        raise InputError(
+            f"{name!r} is called {found.name!r}; files are named after an experiment: use letters, digits and . _ -"
+        )
     return found

@@ -214,9 +214,8 @@ def _with_interval(row: dict[str, Any], name: str, columns: Columns) -> str:
     value, low, high = row[name], row[f"{name}_low"], row[f"{name}_high"]
     if value is None or not math.isfinite(value):
         return ""
-    digits = columns.get(name, PLAIN).digits
-    if digits is None:
-        digits = 1 if abs(value) >= 10 else 3
+    column = columns.get(name, PLAIN)
+    digits = column.digits if column.digits is not None else 1 if abs(value) >= 10 else 3
     if low is None or not math.isfinite(low):
         return f"{value:.{digits}f}"
     return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
@@ -253,7 +252,7 @@ def _pivoted(frame: pl.DataFrame, index: Sequence[str], level: str, value: str, 
 
 def level_text(value: Any, name: str, columns: Columns) -> str:
     """Return the value of a level as text; shares in per cent."""
-    return f"{value:.0%}" if columns.get(name, PLAIN).unit == "share" else text(value)
+    return columns.get(name, PLAIN).level_text(value) or text(value)
 
 
 def _rich(heads: Sequence[str], rows: Sequence[Sequence[str]], title: str) -> Table:

@@ -14,6 +14,7 @@ from ipvit.analysis.columns import COMMON, Column
 from ipvit.analysis.record_columns import RUN, SHARED_MASK
 from ipvit.analysis.reduction import Reduction, joined
 from ipvit.experiments.feature_drop.experiment import CLEAN
+from ipvit.experiments.shared_masks import with_shared_masks
 
 if TYPE_CHECKING:
     from ipvit.analysis.charts import Figure
@@ -32,6 +33,7 @@ class FeatureDropAnalysis(Analysis):
 
     def reduce(self, records: pl.DataFrame) -> Reduction:
         """Average per block, rate and scope of the masks."""
+        records = with_shared_masks(records)
         return self.reduced(records, {self.name: accuracy_table(records, ["model", "block", "rate", "mask_scope"])})
 
     def tables(self, reductions: Sequence[Reduction]) -> dict[str, pl.DataFrame]:

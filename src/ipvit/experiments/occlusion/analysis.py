@@ -14,6 +14,7 @@ from ipvit.analysis.columns import COMMON, Column
 from ipvit.analysis.record_columns import RUN, SHARED_MASK
 from ipvit.analysis.reduction import Reduction, joined
 from ipvit.experiments.occlusion.experiment import FILLS, SETTINGS
+from ipvit.experiments.shared_masks import with_shared_masks
 
 if TYPE_CHECKING:
     from ipvit.analysis.charts import Figure
@@ -42,6 +43,7 @@ class OcclusionAnalysis(Analysis):
 
     def reduce(self, records: pl.DataFrame) -> Reduction:
         """Average accuracy, and the share of pixels really dropped, per mode, setting and information loss."""
+        records = with_shared_masks(records)
         by = ["model", "mode", *(name for name in SETTINGS if name in records.columns), "information_loss"]
         table = accuracy_table(records, by)
         dropped = records.group_by(by).agg(pl.col("dropped").cast(pl.Float64).mean())
