@@ -160,3 +160,9 @@ def test_the_clean_image_is_read_also_where_the_patches_do_not_fill_it(tmp_path)
         pixels = normalised(model, pixels_of(data, row["image"]))
         whole = vit_by_hand(model.backbone, pixels)["maps"][row["block"]][row["head"]].numpy()
         assert np.allclose(np.frombuffer(row["map"], np.float16), whole[0, 1:], atol=1e-3)
+
+
+def test_a_scale_that_leaves_nothing_is_refused_where_images_are_shrunk(tmp_path):
+    with pytest.raises(ipvit.InputError, match="attention: a scale of 0.01 leaves nothing of vit's input"):
+        measured(ipvit.Attention(corners=("centre",), scale=0.01), quiet_vit(), photos(2), tmp_path / "refused")
+    measured(ipvit.Attention(scale=0.01), quiet_vit(), photos(2), tmp_path / "not shrunk")

@@ -15,7 +15,7 @@ from ipvit.analysis.base import Analysis
 from ipvit.analysis.columns import COMMON, Column, measured
 from ipvit.analysis.heatmaps import mosaic
 from ipvit.analysis.reduction import Reduction, joined
-from ipvit.experiments.attention.experiment import WHOLE
+from ipvit.experiments.places import WHOLE
 from ipvit.files import path_component
 
 if TYPE_CHECKING:

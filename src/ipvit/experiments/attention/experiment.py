@@ -10,15 +10,13 @@ from pydantic import Field
 
 from ipvit.experiments.base import BindContext, Condition, Experiment, Measurement, Requirements
 from ipvit.experiments.fields import Several
+from ipvit.experiments.places import PAPER_SCALE, Scale
 from ipvit.perturb.choices import Corner
 
 if TYPE_CHECKING:
     from ipvit.data.dataset import Dataset
     from ipvit.experiments.attention.analysis import AttentionAnalysis
     from ipvit.models.model import Model
-
-WHOLE = "whole image"
-"""The place of an image that is not shrunk."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +51,7 @@ class Attention(Experiment):
     """Whose attention, from 0; by default the first two, the middle two and the last two, as in figure 4."""
     corners: tuple[Corner, ...] = ()
     """Also with the image shrunk into these places of a black canvas: top-left, ..., centre, as in figure 26."""
-    scale: Annotated[float, Field(gt=0, lt=1)] = 128 / 224
+    scale: Scale = PAPER_SCALE
     """Side of the shrunk image over the canvas's (the paper: 128 of 224 pixels)."""
 
     @property

@@ -10,13 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ipvit.errors import InputError
-from ipvit.experiments.attention.experiment import WHOLE, Attention, AttentionCondition, PlacedCondition
+from ipvit.experiments.attention.experiment import Attention, AttentionCondition, PlacedCondition
 from ipvit.experiments.base import Batch, ExampleImage, Measurement, Records
 from ipvit.experiments.grids import check_grid
+from ipvit.experiments.places import WHOLE, at_place, check_scale
 from ipvit.metrics.attention import attention_distance
 from ipvit.models.model import Model
 from ipvit.perturb.patchdrop import n_dropped, patchdrop, random_keep
-from ipvit.perturb.place import shrink_into
 from ipvit.perturb.seeding import keys
 
 
@@ -24,7 +24,8 @@ class AttentionMeasurement(Measurement):
     """Attention maps in one run.
 
     Raises:
-        InputError: a model has no class token or no such block, or its patches do not fill the image.
+        InputError: a model has no class token or no such block, its patches do not fill the image, or nothing would be
+            left of the shrunk image.
     """
 
     def __init__(self, experiment: Attention, models: Sequence[Model]) -> None:
@@ -37,6 +38,8 @@ class AttentionMeasurement(Measurement):
             raise InputError(f"attention: {model.name} has no class token")
         if max(self.experiment.levels) > 0:
             check_grid("x".join(map(str, model.adapter.patch_grid(model.image_size))), model)
+        if self.experiment.corners:
+            check_scale(self.experiment.name, self.experiment.scale, model)
         count = model.adapter.n_blocks
         wrong = [block for block in self.experiment.blocks if not 0 <= block < count]
         if wrong:
@@ -101,9 +104,7 @@ class AttentionMeasurement(Measurement):
 
     def _altered(self, images: Tensor, grid: tuple[int, int], level: float, place: str, seed: int) -> Tensor:
         if place != WHOLE:
-            height, width = images.shape[-2:]
-            size = round(height * self.experiment.scale), round(width * self.experiment.scale)
-            return shrink_into(images, size, place)  # pyright: ignore[reportArgumentType]
+            return at_place(images, place, self.experiment.scale)
         if level == 0:
             return images
         key = keys(["every image"], seed, self.experiment.name, level)

@@ -12,7 +12,8 @@ from ipvit.analysis.aggregate import accuracy_table, varying, with_paper
 from ipvit.analysis.base import Analysis
 from ipvit.analysis.columns import COMMON, Column
 from ipvit.analysis.reduction import Reduction, joined
-from ipvit.experiments.position.experiment import ORDER, WHOLE
+from ipvit.experiments.places import WHOLE
+from ipvit.experiments.position.experiment import ORDER
 
 if TYPE_CHECKING:
     from ipvit.analysis.charts import Figure

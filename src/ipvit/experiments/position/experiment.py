@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, ClassVar
-
-from pydantic import Field
+from typing import TYPE_CHECKING, ClassVar
 
 from ipvit.experiments.base import BindContext, Condition, Experiment, Measurement
 from ipvit.experiments.fields import Several
+from ipvit.experiments.places import PAPER_SCALE, Scale
 from ipvit.perturb.choices import Corner
 
 if TYPE_CHECKING:
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from ipvit.experiments.position.analysis import PositionAnalysis
     from ipvit.models.model import Model
 
-WHOLE = "whole image"
 ORDER = ("top-right", "top-left", "bottom-right", "bottom-left", "centre")
 """Order of the places in tables."""
 
@@ -43,7 +41,7 @@ class Position(Experiment):
 
     corners: Several[Corner] = ORDER[:4]
     """Where the shrunk image goes."""
-    scale: Annotated[float, Field(gt=0, lt=1)] = 128 / 224
+    scale: Scale = PAPER_SCALE
     """Side of the shrunk image over the canvas's (the paper: 128 of 224 pixels)."""
 
     def bind(self, models: Sequence[Model], data: Dataset, context: BindContext) -> Measurement:
