@@ -37,7 +37,7 @@ from common import (
 )
 
 import ipvit
-from ipvit.files import path_component
+from ipvit.core.files import path_component
 from ipvit.perturb import n_dropped
 
 LEVELS = tuple(k / 10 for k in range(10))

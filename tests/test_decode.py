@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
+from ipvit.core.preprocessing import View
 from ipvit.data.dataset import UnreadableImage
 from ipvit.data.decode import apply_view, decode
-from ipvit.preprocessing import View
 
 
 def encoded(picture: Image.Image, kind: str, **options) -> bytes:

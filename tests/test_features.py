@@ -13,9 +13,9 @@ import torch
 
 import ipvit
 from conftest import write_images
+from ipvit.core.preprocessing import View
 from ipvit.errors import InputError
 from ipvit.features.store import Features, FeatureStore, Read, _Column, last_blocks, own_token
-from ipvit.preprocessing import View
 from plain_loops import photos, tiny_resnet, tiny_vit, wrapped
 
 

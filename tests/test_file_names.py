@@ -17,12 +17,12 @@ from torch import nn
 import ipvit
 from conftest import write_images
 from ipvit.cli import main
+from ipvit.core.files import LONGEST, path_component, path_parts
+from ipvit.core.preprocessing import View
 from ipvit.data.derived.corrupted import CorruptedCopy
 from ipvit.data.derived.folder import CopyFolder
 from ipvit.engine.store import Identity, Store
 from ipvit.experiments.base import Condition
-from ipvit.files import LONGEST, path_component, path_parts
-from ipvit.preprocessing import View
 
 HOSTILE = [
     *("..", ".", "../x", "../../x/y", "/etc/passwd", "a/../../b", "..\\x", "\\\\host\\share", "C:\\x", "C:x"),

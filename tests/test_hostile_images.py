@@ -16,11 +16,11 @@ from torch import nn
 import ipvit
 from conftest import PatchNet, write_images
 from hostile import answer
+from ipvit.core.preprocessing import View
 from ipvit.data import load_dataset
 from ipvit.data.dataset import MemoryDataset, UnreadableImage
 from ipvit.data.decode import MAX_PIXELS, apply_view, decode
 from ipvit.errors import InputError
-from ipvit.preprocessing import View
 from ipvit.report.tables import to_latex, to_markdown
 from ipvit.results import Run
 from test_cli import NETWORK

@@ -14,13 +14,13 @@ from PIL import Image
 import ipvit
 from conftest import complaint, full_disk, kill_while_it_writes, tiny_model, write_images
 from ipvit.cli import main
+from ipvit.core.preprocessing import View
 from ipvit.data.decode import apply_view
 from ipvit.data.derived.corrupted import is_whole
 from ipvit.data.imagenet_c import ImageNetC
 from ipvit.errors import InputError
 from ipvit.perturb import keys
 from ipvit.perturb.corruptions import CORRUPTIONS, corrupt
-from ipvit.preprocessing import View
 
 NAMES = ("shot_noise", "fog", "pixelate")
 

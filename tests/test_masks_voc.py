@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 import ipvit
+from ipvit.core.preprocessing import View
 from ipvit.data.loader import read_batches
-from ipvit.preprocessing import View
 
 SQUARE = np.zeros((12, 16), np.uint8)
 SQUARE[3:9, 4:12] = 1

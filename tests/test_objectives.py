@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from ipvit.core.preprocessing import View
 from ipvit.data.dataset import MemoryDataset
 from ipvit.data.trifeature import Trifeature
 from ipvit.errors import InputError
@@ -23,7 +24,6 @@ from ipvit.models.checkpoint import read_metadata
 from ipvit.models.loading import load_checkpoint, load_model
 from ipvit.models.micro import build_network
 from ipvit.models.start import start_from
-from ipvit.preprocessing import View
 from ipvit.training.dino import Dino, dino_loss, neighbours
 from ipvit.training.distillation import distillation_loss
 from ipvit.training.dry_run import dry_run

@@ -14,12 +14,12 @@ import torch
 
 import ipvit
 from conftest import complaint
-from ipvit import own_code
 from ipvit.cli import main
+from ipvit.core import plugins
 from ipvit.core.memory import is_out_of_memory
+from ipvit.core.plugins import OwnCodeError, own_function
 from ipvit.data.dataset import MemoryDataset
 from ipvit.experiments.attack.experiment import AttackCondition
-from ipvit.own_code import OwnCodeError, own_function
 from ipvit.perturb.attack import is_right, run_attack
 from ipvit.perturb.budget import LEVELS, Budget
 from ipvit.perturb.distance import distances, random_noise, within
@@ -348,9 +348,9 @@ def package(folder, monkeypatch):
         "[ipvit.fills]\nhalf = theirs.parts:half\n[ipvit.corruptions]\nflip = theirs.parts:flip\n"
     )
     monkeypatch.syspath_prepend(str(site))
-    own_code._registered.cache_clear()
+    plugins._registered.cache_clear()
     yield site
-    own_code._registered.cache_clear()
+    plugins._registered.cache_clear()
     for name in ("theirs", "theirs.parts"):
         sys.modules.pop(name, None)
 

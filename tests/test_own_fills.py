@@ -12,7 +12,7 @@ import pytest
 import ipvit
 from conftest import complaint
 from ipvit.cli import main
-from ipvit.own_code import own_function
+from ipvit.core.plugins import own_function
 from plain_loops import (
     agrees,
     answer,

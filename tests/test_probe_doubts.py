@@ -7,13 +7,13 @@ import ipvit
 from conftest import write_images
 from helpers.analysis import tables_of
 from ipvit.api import bind_context
+from ipvit.core.preprocessing import View
 from ipvit.engine.study import make_study
 from ipvit.experiments.probe import fit as probe_fit
 from ipvit.experiments.probe.fit import FitPlan
 from ipvit.experiments.probe.measurement import ProbeMeasurement
 from ipvit.features.linear_heads import Recipe
 from ipvit.models.probe import read_probe
-from ipvit.preprocessing import View
 from ipvit.report.paper import reference
 from plain_loops import coloured, heads_in, probed
 

@@ -14,8 +14,8 @@ from rich.console import Console
 
 from ipvit.analysis import charts
 from ipvit.analysis.columns import COMMON, Column
+from ipvit.core.files import path_component
 from ipvit.core.manifest import Manifest
-from ipvit.files import path_component
 from ipvit.report import (
     Example,
     Gallery,

@@ -275,7 +275,7 @@ def test_a_cache_folder_that_cannot_be_written_is_no_error(listing, tmp_path, mo
     [("linux", ".cache/ipvit"), ("darwin", "Library/Caches/ipvit"), ("win32", "AppData/Local/ipvit/Cache")],
 )
 def test_the_cache_folder_is_the_operating_systems(platform, expected, tmp_path, monkeypatch):
-    from ipvit.files import cache_folder
+    from ipvit.core.files import cache_folder
 
     monkeypatch.setattr(sys, "platform", platform)
     monkeypatch.setenv("HOME", str(tmp_path))

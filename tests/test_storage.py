@@ -11,7 +11,7 @@ import pytest
 
 import ipvit
 from conftest import tiny_model
-from ipvit import files
+from ipvit.core import files
 from ipvit.engine import store as store_module
 from ipvit.engine.lock import FolderLock
 from ipvit.engine.store import Store

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from ipvit.core.preprocessing import Preprocessing, View
 from ipvit.data.trifeature import Trifeature
 from ipvit.errors import InputError
 from ipvit.perturb import seeding
-from ipvit.preprocessing import Preprocessing, View
 from ipvit.training.augment import Augmentation
 from ipvit.training.images import training_batches, validation_batches
 from ipvit.training.parts import AugmentPart

@@ -6,7 +6,9 @@ import functools
 from collections.abc import Sequence
 from pathlib import Path
 
+from ipvit.core.files import LONGEST, path_component
 from ipvit.core.run_config import Backend, Precision, RunConfig
+from ipvit.core.validation_messages import validated
 from ipvit.data import load_dataset
 from ipvit.data.dataset import Dataset
 from ipvit.engine.distributed import launched
@@ -14,8 +16,6 @@ from ipvit.engine.run import execute, shard_folder
 from ipvit.engine.study import DataEntry, ExperimentEntry, ModelEntry, Study, study_text
 from ipvit.errors import InputError
 from ipvit.experiments.base import BindContext, Experiment
-from ipvit.faults import validated
-from ipvit.files import LONGEST, path_component
 from ipvit.models.loading import load_model
 from ipvit.models.model import Model
 from ipvit.results import Run

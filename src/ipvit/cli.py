@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError
 
 from ipvit import __version__
+from ipvit.core.plugins import OWN_FILE
 from ipvit.errors import InputError, SeveralErrors, did_you_mean, printable, shown
 from ipvit.experiments.registry import BUILT_IN, plugins
-from ipvit.own_code import OWN_FILE
 
 EXPERIMENTS = {name: text for name, (_, text) in BUILT_IN.items()}
 """Our experiments, each with a command of its own, and what the help says of it."""

@@ -24,10 +24,10 @@ from ipvit.commands.paper_studies import (
     parse_pairs,
 )
 from ipvit.core.run_config import RunConfig
+from ipvit.core.terminal import Terminal, print_json
 from ipvit.errors import InputError, SeveralErrors
 from ipvit.models.names import ModelName
 from ipvit.models.paper import paper_name
-from ipvit.terminal import Terminal, print_json
 
 if TYPE_CHECKING:
     import polars as pl

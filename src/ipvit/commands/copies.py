@@ -7,10 +7,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ipvit.core.files import user_path
+from ipvit.core.preprocessing import View
+from ipvit.core.terminal import Terminal, print_json, progress
 from ipvit.errors import InputError
-from ipvit.files import user_path
-from ipvit.preprocessing import View
-from ipvit.terminal import Terminal, print_json, progress
 
 if TYPE_CHECKING:
     from ipvit.data.dataset import Dataset

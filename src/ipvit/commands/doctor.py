@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ipvit.commands.options import Flag
+from ipvit.core.terminal import Terminal, print_json
 from ipvit.core.versions import installed_version
 from ipvit.errors import InputError
-from ipvit.terminal import Terminal, print_json
 
 if TYPE_CHECKING:
     from ipvit.engine.doctor import Finding

@@ -11,9 +11,9 @@ from cyclopts import App, Parameter
 
 from ipvit.commands.measure import measure
 from ipvit.commands.options import PROTOCOL, RunOptions, Subject, plain_type
+from ipvit.core.files import path_component
 from ipvit.errors import InputError
 from ipvit.experiments.registry import experiment_class, experiment_names
-from ipvit.files import path_component
 
 if TYPE_CHECKING:
     from ipvit.experiments.base import Experiment

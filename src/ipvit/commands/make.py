@@ -10,8 +10,8 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from ipvit import training
+from ipvit.core.terminal import Terminal, print_json
 from ipvit.errors import InputError
-from ipvit.terminal import Terminal, print_json
 
 if TYPE_CHECKING:
     from ipvit.training.recipe import Recipe

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ipvit.commands.options import Flag, RunOptions
-from ipvit.terminal import Terminal, print_json
+from ipvit.core.terminal import Terminal, print_json
 
 if TYPE_CHECKING:
     from ipvit.engine.study import Study

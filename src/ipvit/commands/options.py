@@ -11,7 +11,7 @@ from cyclopts import Group, Parameter
 from pydantic.fields import FieldInfo
 
 from ipvit.core.run_config import RunConfig
-from ipvit.faults import validated
+from ipvit.core.validation_messages import validated
 
 SUBJECT = Group("Models and data", sort_key=1)
 PROTOCOL = Group("What is measured", sort_key=2)

@@ -12,9 +12,9 @@ from typing import Any
 import yaml
 
 from ipvit.analysis.data_names import SCHEMES
+from ipvit.core.files import user_path
 from ipvit.data.transfer import SETS
 from ipvit.errors import InputError, did_you_mean
-from ipvit.files import user_path
 from ipvit.models.names import ModelName
 from ipvit.models.paper import NETWORKS, PaperNetwork, paper_name
 

@@ -9,9 +9,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from ipvit.core.terminal import Terminal
 from ipvit.errors import InputError
 from ipvit.models.bundled import demo_models
-from ipvit.terminal import Terminal
 
 FIRST = ("demo:deit_micro", "demo:resnet_micro")
 """The bundled networks that are shown first."""

@@ -11,8 +11,8 @@ from rich.table import Table
 
 from ipvit.commands.measure import complain, tell
 from ipvit.commands.options import Flag, RunOptions
+from ipvit.core.terminal import Terminal, print_json
 from ipvit.errors import InputError
-from ipvit.terminal import Terminal, print_json
 
 if TYPE_CHECKING:
     from ipvit.core.shard import Shard

@@ -15,7 +15,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from ipvit.terminal import Terminal, print_json
+from ipvit.core.terminal import Terminal, print_json
 
 if TYPE_CHECKING:
     from ipvit.models.catalogue import Entry

@@ -18,9 +18,9 @@ from typing import Generic, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ipvit.core.digests import digest_of, digest_of_json
+from ipvit.core.files import write_atomic
+from ipvit.core.validation_messages import explain
 from ipvit.errors import InputError, shown
-from ipvit.faults import explain
-from ipvit.files import write_atomic
 
 CARD_DIGEST = "card_sha256"
 """Where a card states the digest of the rest of it; cards of earlier versions do not."""

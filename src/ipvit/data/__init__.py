@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast, get_args
 
+from ipvit.core.files import user_path
+from ipvit.core.plugins import OWN_FILE, import_own, users_code
 from ipvit.data.dataset import BaseDataset, Dataset, Decoder, MemoryDataset, UnreadableImage, lacking
 from ipvit.errors import InputError, did_you_mean
-from ipvit.files import user_path
-from ipvit.own_code import OWN_FILE, import_own, users_code
 
 __all__ = ["BaseDataset", "Dataset", "MemoryDataset", "UnreadableImage", "load_dataset"]
 

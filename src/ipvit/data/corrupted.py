@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ipvit.core.plugins import OwnFunction, own_function, users_code
 from ipvit.errors import InputError
-from ipvit.own_code import OwnFunction, own_function, users_code
 from ipvit.perturb import seeding
 from ipvit.perturb.corruptions import corrupt, jpeg85, random_state
 from ipvit.perturb.corruptions.frost_textures import read_textures

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ipvit.core.files import user_path
 from ipvit.data.dataset import Decoder, fingerprint
 from ipvit.data.folder import FolderDataset
 from ipvit.errors import InputError
-from ipvit.files import user_path
 
 PREFIX = "cue-conflict:"
 

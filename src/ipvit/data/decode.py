@@ -20,9 +20,9 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
+from ipvit.core.preprocessing import View
 from ipvit.data.dataset import Decoder, UnreadableImage
 from ipvit.errors import printable
-from ipvit.preprocessing import View
 
 try:
     from torchvision.io import decode_jpeg

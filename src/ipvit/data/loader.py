@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from ipvit.core.preprocessing import View
 from ipvit.data.dataset import Dataset, Decoder, UnreadableImage
 from ipvit.data.decode import apply_view
-from ipvit.preprocessing import View
 
 AHEAD = 2
 """Batches that a worker reads ahead."""

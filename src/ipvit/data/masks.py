@@ -11,11 +11,11 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
+from ipvit.core.files import user_path
 from ipvit.data.dataset import Decoder, UnreadableImage, fingerprint
 from ipvit.data.folder import FolderDataset
 from ipvit.data.image_files import readable
 from ipvit.errors import InputError, did_you_mean
-from ipvit.files import user_path
 
 PREFIX = "masks:"
 

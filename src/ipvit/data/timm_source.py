@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ipvit.core.files import user_path
 from ipvit.data.dataset import BaseDataset, Dataset, UnreadableImage, fingerprint
 from ipvit.data.stream import StreamDataset
 from ipvit.errors import FOREIGN_ERRORS, InputError, error_line
-from ipvit.files import user_path
 
 SCHEMES = ("hfds/", "hfids/", "tfds/", "torch/", "wds/")
 

@@ -9,11 +9,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ipvit.core.files import user_path
 from ipvit.data.dataset import BaseDataset, Decoder, UnreadableImage, fingerprint
 from ipvit.data.decode import decode
 from ipvit.data.loader import VOID
 from ipvit.errors import InputError
-from ipvit.files import user_path
 
 PREFIX = "voc2012:"
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ipvit.core.preprocessing import View
 from ipvit.data.loader import (
     VOID,
     DecodedBatch,
@@ -21,7 +22,6 @@ from ipvit.data.subset import select
 from ipvit.engine.types import SweepPlan, Task
 from ipvit.experiments.base import Batch
 from ipvit.perturb.pixels import as_floats
-from ipvit.preprocessing import View
 
 Images = Mapping[View, Tensor]
 """``(B, 3, H, W)`` float in [0, 1] per view."""

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ipvit.core.preprocessing import IMAGENET_MEAN, IMAGENET_STD, View
 from ipvit.data.dataset import Dataset
 from ipvit.data.labels import map_classes
 from ipvit.data.loader import read_batches
@@ -20,7 +21,6 @@ from ipvit.metrics.paired import mcnemar
 from ipvit.models.model import Model
 from ipvit.models.published import Published
 from ipvit.perturb.pixels import as_floats
-from ipvit.preprocessing import IMAGENET_MEAN, IMAGENET_STD, View
 
 PROBED = 250
 """Images on which other set-ups are tried."""

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from ipvit.core.artifacts import Card, Kind, first_whole, made_again
 from ipvit.core.digests import digest_of
+from ipvit.core.files import path_component, write_atomic
+from ipvit.core.plugins import OWN_FILE
 from ipvit.engine.types import Task
 from ipvit.experiments.base import Batch
-from ipvit.files import path_component, write_atomic
-from ipvit.own_code import OWN_FILE
 from ipvit.perturb.pixels import as_bytes
 
 EXAMPLES = "examples"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from ipvit.core.files import write_atomic
 from ipvit.core.manifest import (
     Hardware,
     Manifest,
@@ -23,7 +24,6 @@ from ipvit.core.manifest import (
 from ipvit.core.versions import installed_version
 from ipvit.engine.types import Outcome, SweepPlan, Task
 from ipvit.experiments.base import Experiment
-from ipvit.files import write_atomic
 from ipvit.models.model import Model
 
 MANIFEST = "manifest.json"

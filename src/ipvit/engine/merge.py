@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 
+from ipvit.core.files import write_atomic
 from ipvit.core.manifest import Manifest
 from ipvit.core.shard import Shard
 from ipvit.engine.examples import EXAMPLES
@@ -17,7 +18,6 @@ from ipvit.engine.manifest import read_manifest, write_manifest
 from ipvit.engine.run import SHARDS, STUDY
 from ipvit.engine.store import KEY, Store, each_once, prepare_folder
 from ipvit.errors import InputError
-from ipvit.files import write_atomic
 
 KEPT = ("patches", "probes")
 """Folders with what experiments made before they measured, which the whole keeps too. Features are left where they are:

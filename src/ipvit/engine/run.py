@@ -7,9 +7,11 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from ipvit.core.files import clear_unfinished, write_atomic
 from ipvit.core.manifest import Manifest, Status
 from ipvit.core.run_config import RunConfig
 from ipvit.core.shard import Shard
+from ipvit.core.terminal import progress as progress_bar
 from ipvit.data.dataset import Dataset
 from ipvit.engine.device import models_on_device
 from ipvit.engine.distributed import ProcessGroup
@@ -22,9 +24,7 @@ from ipvit.engine.sweep import sweep
 from ipvit.engine.types import Outcome, Selected
 from ipvit.errors import InputError
 from ipvit.experiments.base import BindContext, Experiment
-from ipvit.files import clear_unfinished, write_atomic
 from ipvit.models.model import Model
-from ipvit.terminal import progress as progress_bar
 
 STUDY = "study.yaml"
 SHARDS = "shards"

@@ -23,9 +23,9 @@ from pydantic import ValidationError
 
 from ipvit.analysis.base import Analysis
 from ipvit.core.digests import digest_of
+from ipvit.core.files import path_component, write_atomic
 from ipvit.errors import InputError
 from ipvit.experiments.base import Condition
-from ipvit.files import path_component, write_atomic
 
 RECORDS = "records"
 ANALYSIS = "analysis.json"

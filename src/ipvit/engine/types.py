@@ -17,10 +17,10 @@ from ipvit.models.model import Model
 if TYPE_CHECKING:
     import torch
 
+    from ipvit.core.preprocessing import View
     from ipvit.core.run_config import RunConfig
     from ipvit.data.loader import ImageTransform
     from ipvit.engine.store import Identity
-    from ipvit.preprocessing import View
 
 
 @dataclasses.dataclass(frozen=True)

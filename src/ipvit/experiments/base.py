@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ipvit.analysis.base import Analysis
+    from ipvit.core.preprocessing import View
     from ipvit.data.dataset import Dataset, Items
     from ipvit.data.loader import ImageTransform
     from ipvit.models.model import Model
-    from ipvit.preprocessing import View
 
 
 AUTHORS_BATCH = 256

@@ -12,8 +12,8 @@ import importlib.util
 import re
 from typing import TYPE_CHECKING, Any
 
+from ipvit.core.plugins import OWN_FILE, import_own
 from ipvit.errors import InputError, did_you_mean
-from ipvit.own_code import OWN_FILE, import_own
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -120,7 +120,7 @@ def make_experiment(name: str, parameters: dict[str, Any] | None = None, where: 
     Raises:
         InputError: an unknown parameter (with close matches) or a value that does not fit.
     """
-    from ipvit.faults import validated
+    from ipvit.core.validation_messages import validated
 
     try:
         kind = experiment_class(name)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ipvit.own_code import OwnCodeError, OwnFunction
+from ipvit.core.plugins import OwnCodeError, OwnFunction
 from ipvit.perturb.budget import Budget
 from ipvit.perturb.distance import ROUNDING, distances, within
 

@@ -25,16 +25,16 @@ from torch import Tensor
 
 from ipvit.core.artifacts import Card, Kind, first_whole, made_again
 from ipvit.core.digests import digest_of_json
+from ipvit.core.files import user_path
 from ipvit.core.memory import halving
+from ipvit.core.preprocessing import View
 from ipvit.data.dataset import Dataset
 from ipvit.data.loader import read_batches
 from ipvit.errors import InputError
 from ipvit.features import StoredType
-from ipvit.files import user_path
 from ipvit.models.model import Model
 from ipvit.models.reads import Read, last_blocks, own_token, read_batch
 from ipvit.perturb.pixels import as_floats
-from ipvit.preprocessing import View
 
 __all__ = ["FeatureStore", "Features", "Read", "StoredType", "last_blocks", "own_token", "read_batch"]
 

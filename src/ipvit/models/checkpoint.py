@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 
+from ipvit.core.files import write_atomic
+from ipvit.core.validation_messages import explain
 from ipvit.errors import InputError
-from ipvit.faults import explain
-from ipvit.files import write_atomic
 
 if TYPE_CHECKING:
     import torch
@@ -74,7 +74,7 @@ def read_metadata(path: str | Path) -> dict[str, Any] | None:
 
 
 class ViewCard(BaseModel):
-    """A :class:`~ipvit.preprocessing.View` as the files of checkpoints and probes state it."""
+    """A :class:`~ipvit.core.preprocessing.View` as the files of checkpoints and probes state it."""
 
     size: tuple[_Pixels, _Pixels]
     crop_pct: Annotated[float, Field(gt=0, le=1)]

@@ -19,9 +19,9 @@ from urllib.parse import unquote, urlparse
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from ipvit.core.digests import digest_of, digest_of_file
+from ipvit.core.files import LONGEST, path_component, write_atomic
+from ipvit.core.terminal import Terminal
 from ipvit.errors import InputError, error_line
-from ipvit.files import LONGEST, path_component, write_atomic
-from ipvit.terminal import Terminal
 
 try:
     import fcntl

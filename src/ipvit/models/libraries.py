@@ -15,7 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import MappingProxyType
 
-from ipvit.files import cache_folder, write_atomic
+from ipvit.core.files import cache_folder, write_atomic
 
 FORMAT = 1
 """Raised whenever the kept lists hold something else for the same version of a library."""

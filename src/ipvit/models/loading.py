@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from ipvit.core.files import user_path
 from ipvit.errors import InputError
-from ipvit.files import user_path
 from ipvit.models.bundled import DEMO_WEIGHTS, bundled_models, demo_models
 from ipvit.models.model import Model
 from ipvit.models.names import ModelName, short_name

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlparse
 
-from ipvit.own_code import OWN_FILE
+from ipvit.core.plugins import OWN_FILE
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,13 +19,13 @@ from torch import Tensor, nn
 
 from ipvit.core.artifacts import ArtifactError, Card, Kind
 from ipvit.core.digests import digest_of, digest_of_file
+from ipvit.core.files import write_atomic
+from ipvit.core.preprocessing import Preprocessing, View
 from ipvit.errors import InputError, error_line
-from ipvit.files import write_atomic
 from ipvit.models.adapters.base import Adapter, BlockTokens
 from ipvit.models.checkpoint import ViewCard
 from ipvit.models.model import Model
 from ipvit.models.reads import Read, blocks_of, side_by_side
-from ipvit.preprocessing import Preprocessing, View
 
 METADATA_KEY = "ipvit-probe"
 

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ipvit.core.files import user_path
 from ipvit.errors import FOREIGN_ERRORS, InputError, error_line, printable
-from ipvit.files import user_path
 from ipvit.models.download import fetch
 
 StateDict = dict[str, Tensor]

@@ -13,12 +13,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ipvit.core.preprocessing import View
 from ipvit.data.dataset import Dataset, UnreadableImage
 from ipvit.data.decode import apply_view, decode
 from ipvit.data.trifeature import SHAPE_NAMES, TEXTURE_NAMES, Trifeature
 from ipvit.errors import InputError
 from ipvit.play.names import readable
-from ipvit.preprocessing import View
 
 MAX_UPLOAD = 10 * 1024 * 1024
 """Bytes of an uploaded file, at most."""

@@ -26,8 +26,8 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ValidationError
 
+from ipvit.core.validation_messages import explain
 from ipvit.errors import InputError, error_line, printable
-from ipvit.faults import explain
 from ipvit.play.coalesce import Superseded
 from ipvit.play.photos import MAX_UPLOAD
 from ipvit.play.playground import Playground

@@ -10,8 +10,8 @@ import polars as pl
 
 from ipvit.analysis.base import Analysis
 from ipvit.analysis.columns import Columns
+from ipvit.core.files import LONGEST, path_component
 from ipvit.core.manifest import RunSummary
-from ipvit.files import LONGEST, path_component
 from ipvit.report import comparison
 from ipvit.report.figures import save_figure
 from ipvit.report.findings import findings, for_page, headline, unit_of

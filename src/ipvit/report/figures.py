@@ -17,8 +17,8 @@ from typing import Any
 
 import vl_convert
 
+from ipvit.core.files import write_atomic
 from ipvit.errors import harmless
-from ipvit.files import write_atomic
 from ipvit.report.tables import json_number
 
 NARROW = 300

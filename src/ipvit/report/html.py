@@ -15,9 +15,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from ipvit.analysis.columns import COMMON, Columns
+from ipvit.core.files import LONGEST, path_component, write_atomic
 from ipvit.core.manifest import RunSummary
 from ipvit.errors import harmless
-from ipvit.files import LONGEST, path_component, write_atomic
 from ipvit.report.figures import inline_svg, is_narrow
 from ipvit.report.pictures import Gallery
 from ipvit.report.tables import for_people, side_by_side

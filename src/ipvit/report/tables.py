@@ -19,8 +19,8 @@ import polars as pl
 from rich.table import Table
 
 from ipvit.analysis.columns import COMMON, PLAIN, Columns
+from ipvit.core.files import write_atomic
 from ipvit.errors import printable
-from ipvit.files import write_atomic
 
 _MOST_LEVELS = 14
 _MODELS_ACROSS = 3

@@ -15,10 +15,10 @@ from timm.data.auto_augment import auto_augment_transform, rand_augment_transfor
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
+from ipvit.core.preprocessing import Preprocessing
 from ipvit.data.decode import apply_view
 from ipvit.errors import InputError
 from ipvit.perturb import seeding
-from ipvit.preprocessing import Preprocessing
 from ipvit.training.parts import AugmentPart
 
 _MODES = {name: F.InterpolationMode(name) for name in ("bicubic", "bilinear", "nearest")}

@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
+from ipvit.core.files import write_atomic
+from ipvit.core.preprocessing import View
 from ipvit.data.dataset import Dataset, UnreadableImage, fingerprint
 from ipvit.data.decode import apply_view
 from ipvit.data.labels import map_classes
 from ipvit.errors import InputError
-from ipvit.files import write_atomic
 from ipvit.models.model import Model
 from ipvit.perturb.pixels import as_floats
-from ipvit.preprocessing import View
 from ipvit.training.augment import Augmentation
 from ipvit.training.objective import Labels, Objective, Trained
 from ipvit.training.parts import AugmentPart, DistillationPart

@@ -19,13 +19,13 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor
 
+from ipvit.core.files import write_atomic
+from ipvit.core.terminal import Terminal
 from ipvit.errors import InputError
-from ipvit.files import write_atomic
 from ipvit.models.checkpoint import save_checkpoint
 from ipvit.models.model import Model
 from ipvit.perturb import seeding
 from ipvit.perturb.pixels import as_floats
-from ipvit.terminal import Terminal
 from ipvit.training.images import ImageBatch, TrainingImages, training_batches, validation_batches
 from ipvit.training.objective import Objective
 from ipvit.training.optimization import fit_for_device, make_optimizer, set_weight_decay

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
+from ipvit.core.preprocessing import View
 from ipvit.perturb import seeding
-from ipvit.preprocessing import View
 from ipvit.training.augment import random_resized_crop
 from ipvit.training.parts import DinoPart
 

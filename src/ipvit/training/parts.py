@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ipvit.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, View
+from ipvit.core.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, View
 
 
 class Part(BaseModel):

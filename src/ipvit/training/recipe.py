@@ -10,8 +10,9 @@ from typing import Literal
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from ipvit.core.validation_messages import fault_text
+from ipvit.core.yaml_files import read_mapping
 from ipvit.errors import InputError, did_you_mean, printable, shown
-from ipvit.faults import fault_text
 from ipvit.training.bundled import RECIPES, recipe_names
 from ipvit.training.parts import (
     AugmentPart,
@@ -25,7 +26,6 @@ from ipvit.training.parts import (
     Part,
     SupervisedPart,
 )
-from ipvit.yaml_files import read_mapping
 
 
 class Recipe(Part):

@@ -7,17 +7,17 @@ from pathlib import Path
 
 from torch import nn
 
+from ipvit.core.files import user_path
+from ipvit.core.preprocessing import View
 from ipvit.data import load_dataset, textures
 from ipvit.data.dataset import Dataset
 from ipvit.data.derived.restyled import Restyled, RestyledFolder
 from ipvit.data.derived.stylized import StatisticsTransfer, Stylization, Transfer
 from ipvit.errors import InputError
-from ipvit.files import user_path
 from ipvit.models.loading import load_model
 from ipvit.models.micro import build_network
 from ipvit.models.model import Model
 from ipvit.models.start import start_from
-from ipvit.preprocessing import View
 from ipvit.training.augment import Augmentation
 from ipvit.training.dino import Dino
 from ipvit.training.distillation import Distillation, Teacher

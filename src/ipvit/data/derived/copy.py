@@ -12,10 +12,10 @@ from typing import ClassVar
 from PIL import Image
 from torch import Tensor
 
+from ipvit.core.preprocessing import View
 from ipvit.data.dataset import Dataset
 from ipvit.data.decode import apply_view
 from ipvit.data.derived.names import class_folders, target_paths
-from ipvit.preprocessing import View
 
 
 @dataclasses.dataclass(frozen=True)

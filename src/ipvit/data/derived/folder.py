@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ipvit.core.files import write_atomic
 from ipvit.core.versions import installed_version
 from ipvit.data.derived.copy import DerivedCopy
 from ipvit.data.derived.names import write_class_list
@@ -15,7 +16,6 @@ from ipvit.data.derived.sheet import CONTACT_SHEET, write_page
 from ipvit.data.derived.writer import make
 from ipvit.data.subset import select
 from ipvit.errors import InputError
-from ipvit.files import write_atomic
 
 
 class CopyFolder:

@@ -6,10 +6,10 @@ import collections
 from collections.abc import Sequence
 from pathlib import Path
 
+from ipvit.core.files import LONGEST, path_component, path_parts, write_atomic
 from ipvit.data.dataset import Dataset
 from ipvit.data.folder import CLASS_LIST, IMAGE_SUFFIXES
 from ipvit.errors import InputError
-from ipvit.files import LONGEST, path_component, path_parts, write_atomic
 
 
 def class_folders(source: Dataset, most: int = LONGEST) -> list[str]:

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from ipvit.files import write_atomic
+from ipvit.core.files import write_atomic
 
 CONTACT_SHEET = "contact-sheet.html"
 """A page and not an image file, which loaders of class folders would take for one of the data set's."""

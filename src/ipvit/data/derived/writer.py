@@ -10,10 +10,10 @@ import torch
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
+from ipvit.core.files import write_atomic
 from ipvit.data.dataset import UnreadableImage
 from ipvit.data.derived.copy import DerivedCopy
 from ipvit.data.loader import one_thread
-from ipvit.files import write_atomic
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from ipvit.core.plugins import check_name
 from ipvit.experiments.base import BindContext, Condition, Experiment, Measurement, Requirements
 from ipvit.experiments.grids import Grid
-from ipvit.own_code import check_name
 from ipvit.perturb.budget import LEVELS, Norm
 from ipvit.perturb.choices import Placement, Shape
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ipvit.core.plugins import OwnCodeError, own_function
 from ipvit.errors import InputError
 from ipvit.experiments.attack.analysis import CONTENT, attack_title
 from ipvit.experiments.attack.experiment import (
@@ -32,7 +33,6 @@ from ipvit.experiments.grids import check_grid
 from ipvit.experiments.returned import check_pixels, into_budget, returned_images
 from ipvit.experiments.scoring import classify, score_logits
 from ipvit.models.model import Model
-from ipvit.own_code import OwnCodeError, own_function
 from ipvit.perturb.attack import (
     Attacked,
     Clean,

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from ipvit.core import artifacts
 from ipvit.core.digests import digest_of
+from ipvit.core.files import user_path, write_atomic
 from ipvit.errors import InputError
 from ipvit.experiments.grids import Grid, rows_and_columns
-from ipvit.files import user_path, write_atomic
 from ipvit.perturb.patch import Form, Placement, Shape
 from ipvit.perturb.pixels import as_bytes, as_floats
 

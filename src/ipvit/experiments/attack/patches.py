@@ -13,19 +13,19 @@ from torch import Tensor
 
 from ipvit.core.artifacts import artifact_path, first_whole, made_again
 from ipvit.core.digests import digest_of_json
+from ipvit.core.files import path_component
 from ipvit.data.labels import map_classes
 from ipvit.data.loader import read_batches
 from ipvit.errors import InputError
 from ipvit.experiments.attack.patch_files import PATCH, Card, Look, Patch, load_patch, save_patch
 from ipvit.experiments.base import PrepareContext
-from ipvit.files import path_component
 from ipvit.models.model import Model
 from ipvit.perturb.patch import train_patch
 from ipvit.perturb.seeding import keys
 
 if TYPE_CHECKING:
+    from ipvit.core.preprocessing import View
     from ipvit.data.dataset import Dataset
-    from ipvit.preprocessing import View
 
 FOLDER = "patches"
 KEY_DIGITS = 12

@@ -15,8 +15,8 @@ from ipvit.analysis.base import Analysis
 from ipvit.analysis.columns import COMMON, Column, measured
 from ipvit.analysis.heatmaps import mosaic
 from ipvit.analysis.reduction import Reduction, joined
+from ipvit.core.files import path_component
 from ipvit.experiments.places import WHOLE
-from ipvit.files import path_component
 
 if TYPE_CHECKING:
     from ipvit.analysis.charts import Figure

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field, field_validator
 
+from ipvit.core.plugins import check_name
 from ipvit.experiments.base import BindContext, Condition, Experiment, Measurement
-from ipvit.own_code import check_name
 from ipvit.perturb.corruptions import CORRUPTIONS, EXTRA
 
 if TYPE_CHECKING:

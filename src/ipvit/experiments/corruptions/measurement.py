@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import torch
 
+from ipvit.core.preprocessing import View
 from ipvit.data.corrupted import Corruption, OwnCorruption, frost_pictures
 from ipvit.data.dataset import Dataset, Items
 from ipvit.data.imagenet_c import CLEAN, ImageNetC
@@ -28,7 +29,6 @@ from ipvit.models.labels import imagenet_classes
 from ipvit.models.model import Model
 from ipvit.perturb.corruptions import CORRUPTIONS, EXTRA, SEVERITIES
 from ipvit.perturb.pixels import as_bytes, as_floats
-from ipvit.preprocessing import View
 
 
 def bound(experiment: Corruptions, models: Sequence[Model], data: Dataset) -> Measurement:

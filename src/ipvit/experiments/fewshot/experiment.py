@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field, field_validator
 
+from ipvit.core.preprocessing import View
 from ipvit.data.episodes import META_DATASET, rules
 from ipvit.experiments.base import BindContext, Condition, Experiment, Measurement, Requirements
 from ipvit.experiments.fields import Several
 from ipvit.features import StoredType
 from ipvit.features.episode_classifiers import Classifier
-from ipvit.preprocessing import View
 
 if TYPE_CHECKING:
     from ipvit.data.dataset import Dataset

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, field_validator
 
+from ipvit.core.plugins import check_name
 from ipvit.experiments.base import BindContext, Condition, Experiment, Measurement, Requirements
 from ipvit.experiments.fields import Several
 from ipvit.experiments.grids import Grid
-from ipvit.own_code import check_name
 
 if TYPE_CHECKING:
     from ipvit.data.dataset import Dataset

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ipvit.core.plugins import OwnCodeError, OwnFunction, own_function
 from ipvit.errors import InputError
 from ipvit.experiments.base import Batch, ExampleImage, Measurement, Records
 from ipvit.experiments.grids import check_grid
@@ -17,7 +18,6 @@ from ipvit.experiments.occlusion.salience import Salience
 from ipvit.experiments.returned import check_pixels, returned_images
 from ipvit.experiments.scoring import classify, score_logits
 from ipvit.models.model import Model
-from ipvit.own_code import OwnCodeError, OwnFunction, own_function
 from ipvit.perturb.patchdrop import fill_content, pixel_mask, replace, shift
 from ipvit.perturb.seeding import keys
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, PlainSerializer, WrapValidator, field_validator, model_validator
 
+from ipvit.core.preprocessing import View
 from ipvit.experiments.base import BindContext, Condition, Experiment, Measurement, Requirements
 from ipvit.experiments.fields import Several
 from ipvit.features import StoredType
-from ipvit.preprocessing import View
 
 if TYPE_CHECKING:
     from ipvit.data.dataset import Dataset

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from ipvit.core.artifacts import artifact_path, first_whole, made_again
 from ipvit.core.digests import digest_of_json
+from ipvit.core.files import path_component, user_path
+from ipvit.core.preprocessing import View
 from ipvit.data.dataset import Dataset, Items
 from ipvit.data.labels import map_classes
 from ipvit.data.subset import subset_indices
@@ -23,12 +25,10 @@ from ipvit.experiments.base import PrepareContext
 from ipvit.features import StoredType
 from ipvit.features.linear_heads import MEMORY, MOST_STEPS, Heads, Inputs, Recipe, fit_by_steps, fit_logistic
 from ipvit.features.store import Features, FeatureStore
-from ipvit.files import path_component, user_path
 from ipvit.models.model import Model
 from ipvit.models.probe import PROBE, ProbeHead, read_probe, save_probe
 from ipvit.models.reads import Read, own_token
 from ipvit.perturb.seeding import keys
-from ipvit.preprocessing import View
 
 HeadKind = Literal["lbfgs", "sgd", "adamw"]
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ipvit.core.files import user_path
 from ipvit.data.dataset import Dataset
 from ipvit.data.labels import map_classes
 from ipvit.data.transfer import SETS
@@ -22,7 +23,6 @@ from ipvit.experiments.probe.fit import FitPlan, FittedHead, Fitter, HeadKind, R
 from ipvit.experiments.scoring import score_logits
 from ipvit.features.linear_heads import Recipe
 from ipvit.features.store import FEATURES
-from ipvit.files import user_path
 from ipvit.models.model import Model
 from ipvit.models.reads import Read, blocks_of, own_token
 

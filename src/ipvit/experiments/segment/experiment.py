@@ -12,10 +12,10 @@ from ipvit.experiments.base import BindContext, Condition, Experiment, Measureme
 from ipvit.experiments.fields import Several
 
 if TYPE_CHECKING:
+    from ipvit.core.preprocessing import View
     from ipvit.data.dataset import Dataset
     from ipvit.experiments.segment.analysis import SegmentAnalysis
     from ipvit.models.model import Model
-    from ipvit.preprocessing import View
 
 BEST, MEAN = "best", "mean"
 """Beside the heads' numbers: the best head for each object, and the mean of all."""

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from ipvit.experiments.base import BindContext, Condition, Experiment, Measurement, Requirements
 
 if TYPE_CHECKING:
+    from ipvit.core.preprocessing import View
     from ipvit.data.dataset import Dataset
     from ipvit.experiments.shape_bias.analysis import ShapeBiasAnalysis
     from ipvit.models.model import Model
-    from ipvit.preprocessing import View
 
 Ties = Literal["first", "last"]
 

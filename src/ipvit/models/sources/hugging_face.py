@@ -12,13 +12,13 @@ from typing import Any
 
 from ipvit.core.digests import digest_of_file
 from ipvit.core.manifest import UNTRAINED
+from ipvit.core.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, View
 from ipvit.errors import FOREIGN_ERRORS, InputError, error_line
 from ipvit.models.model import Model
 from ipvit.models.names import ModelName
 from ipvit.models.sources.common import cannot_fetch, quick_refusal_when_offline, refuse_sources, seeded
 from ipvit.models.sources.timm_source import build_timm
 from ipvit.models.weights import load_strictly, read_state_dict, resolve
-from ipvit.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, View
 
 RESAMPLING = {0: "nearest", 2: "bilinear", 3: "bicubic"}
 """Pillow's numbers in an image processor's ``resample``."""
@@ -43,7 +43,7 @@ def load_transformers(parsed: ModelName, pretrained: bool) -> Model:
 
     Raises:
         InputError: transformers is not installed, there is no such classifier, or its preprocessing is of a kind
-            that :class:`~ipvit.preprocessing.View` does not describe.
+            that :class:`~ipvit.core.preprocessing.View` does not describe.
     """
     if importlib.util.find_spec("transformers") is None:
         raise InputError(f"{parsed.name} needs the package transformers: pip install 'transformers>=4.45'")

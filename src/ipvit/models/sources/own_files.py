@@ -8,9 +8,11 @@ from typing import Any
 from torch import nn
 
 from ipvit.core.digests import digest_of, digest_of_file
+from ipvit.core.files import user_path
 from ipvit.core.manifest import UNTRAINED
+from ipvit.core.plugins import import_own, users_code
+from ipvit.core.preprocessing import Preprocessing, View
 from ipvit.errors import InputError
-from ipvit.files import user_path
 from ipvit.models.bundled import bundled_weights
 from ipvit.models.checkpoint import read_metadata
 from ipvit.models.labels import classes_of_timm
@@ -19,8 +21,6 @@ from ipvit.models.model import Model
 from ipvit.models.names import ModelName
 from ipvit.models.sources.common import seeded
 from ipvit.models.weights import is_safetensors, load_strictly, read_state_dict, resolve
-from ipvit.own_code import import_own, users_code
-from ipvit.preprocessing import Preprocessing, View
 
 
 def load_bundled(parsed: ModelName, pretrained: bool) -> Model:

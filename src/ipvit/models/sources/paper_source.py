@@ -10,6 +10,7 @@ from torch import nn
 
 from ipvit.core.digests import digest_of_file
 from ipvit.core.manifest import UNTRAINED
+from ipvit.core.preprocessing import Preprocessing
 from ipvit.errors import FOREIGN_ERRORS, InputError
 from ipvit.models.labels import imagenet_classes
 from ipvit.models.model import Model
@@ -18,7 +19,6 @@ from ipvit.models.paper import NETWORKS, PaperNetwork, paper_name
 from ipvit.models.sources.common import fitted, refuse_sources, seeded
 from ipvit.models.sources.torchvision_source import undotted
 from ipvit.models.weights import load_strictly, read_state_dict, resolve
-from ipvit.preprocessing import Preprocessing
 
 
 def load_paper(name: str, pretrained: bool = True, weights: str | None = None) -> Model:

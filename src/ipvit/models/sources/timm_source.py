@@ -9,6 +9,7 @@ from torch import nn
 
 from ipvit.core.digests import digest_of_file
 from ipvit.core.manifest import UNTRAINED
+from ipvit.core.preprocessing import Preprocessing, View
 from ipvit.errors import FOREIGN_ERRORS, InputError, did_you_mean, printable, shown
 from ipvit.models.bundled import demo_models
 from ipvit.models.checkpoint import read_metadata
@@ -24,7 +25,6 @@ from ipvit.models.sources.common import (
 )
 from ipvit.models.sources.own_files import stated_preprocessing
 from ipvit.models.weights import is_safetensors, load_strictly, read_state_dict, resolve
-from ipvit.preprocessing import Preprocessing, View
 
 
 def load_timm(parsed: ModelName, pretrained: bool) -> Model:

@@ -9,13 +9,13 @@ from torch import Tensor
 
 from ipvit.core.digests import digest_of_file
 from ipvit.core.manifest import UNTRAINED
+from ipvit.core.preprocessing import Preprocessing, View
 from ipvit.errors import FOREIGN_ERRORS, InputError, did_you_mean
 from ipvit.models.labels import imagenet_classes
 from ipvit.models.model import Model
 from ipvit.models.names import ModelName
 from ipvit.models.sources.common import cannot_fetch, seeded
 from ipvit.models.weights import load_strictly, read_state_dict, resolve
-from ipvit.preprocessing import Preprocessing, View
 
 
 def load_torchvision(parsed: ModelName, pretrained: bool) -> Model:

@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
+from ipvit.core.files import user_path
 from ipvit.errors import InputError, printable, shown
-from ipvit.files import user_path
 
 MOST_BYTES = 4 * 2**20
 MOST_VALUES = 100_000

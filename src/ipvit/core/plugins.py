@@ -15,8 +15,8 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Literal
 
+from ipvit.core.files import user_path
 from ipvit.errors import InputError, did_you_mean
-from ipvit.files import user_path
 
 OWN_FILE = ".py:"
 """What tells such a name from all others."""
