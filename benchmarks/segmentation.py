@@ -34,7 +34,7 @@ from PIL import Image
 import ipvit
 from ipvit.data.decode import apply_view
 from ipvit.data.subset import subset_indices
-from ipvit.models.adapters.taps import changed
+from ipvit.models.adapters.hooks import changed
 
 THRESHOLD = 0.9
 

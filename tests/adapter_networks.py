@@ -36,7 +36,7 @@ def tnt(name: str) -> nn.Module:
 
 
 def t2t() -> nn.Module:
-    from ipvit.models.t2t import T2TViT
+    from ipvit.models.zoo.t2t import T2TViT
 
     return T2TViT(img_size=32, embed_dim=24, depth=3, num_heads=3, num_classes=CLASSES)
 

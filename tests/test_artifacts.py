@@ -25,8 +25,8 @@ from ipvit.experiments.attack.patch_files import load_patch, save_patch
 from ipvit.experiments.base import ExampleImage
 from ipvit.experiments.registry import make_experiment
 from ipvit.features.store import FeatureStore
-from ipvit.models.probe import read_probe, save_probe
-from ipvit.models.reads import Read
+from ipvit.models.io.probe_head import read_probe, save_probe
+from ipvit.models.readout import Read
 
 EARLIER = Path(__file__).parent / "data" / "artifacts"
 PATCH = EARLIER / "patches" / "deit-6da750ab" / "20pct-circle-free-run0-a731bbb44432.json"

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import ipvit
-from ipvit.models.bundled import bundled_weights
-from ipvit.models.checkpoint import read_metadata
+from ipvit.models.io.checkpoint import read_metadata
 from ipvit.models.loading import bundled_models
+from ipvit.models.zoo.bundled import bundled_weights
 from ipvit.training.recipe import Recipe, load_recipe
 
 NAMES = bundled_models("tin50")

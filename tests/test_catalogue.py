@@ -19,8 +19,8 @@ from ipvit.models.catalogue import (
     matching,
     publisher,
 )
-from ipvit.models.paper import NETWORKS
-from ipvit.models.sources.paper_source import build_paper
+from ipvit.models.sources.paper import build_paper
+from ipvit.models.zoo.paper import NETWORKS
 
 
 def test_names_are_unique_and_come_from_all_sources() -> None:

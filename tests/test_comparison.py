@@ -8,7 +8,7 @@ from conftest import tiny_model
 from ipvit.analysis.paper_numbers import targets
 from ipvit.core.manifest import Manifest
 from ipvit.experiments.registry import BUILT_IN, experiment_class, paper_numbers
-from ipvit.models.paper import NETWORKS
+from ipvit.models.zoo.paper import NETWORKS
 from ipvit.report import comparison
 from test_report import manifest as manifest_of_a_page
 from test_sweep import photos, small_occlusion

@@ -24,7 +24,7 @@ from ipvit.experiments.scoring import classify
 from ipvit.metrics import mce, mean_error, relative_mce
 from ipvit.metrics.bootstrap import resampled_means
 from ipvit.metrics.mce import ALEXNET_ERROR
-from ipvit.models.labels import imagenet_classes
+from ipvit.models.label_spaces import imagenet_classes
 from ipvit.perturb import keys
 from ipvit.perturb.corruptions import CORRUPTIONS, EXTRA, corrupt, jpeg85
 from plain_loops import rearranged

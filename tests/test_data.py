@@ -89,7 +89,7 @@ def test_classes_are_mapped_by_name_by_alias_or_by_stated_number():
 
 
 def test_any_subset_of_imagenet_synsets_finds_its_outputs():
-    from ipvit.models.labels import imagenet_classes
+    from ipvit.models.label_spaces import imagenet_classes
 
     synsets = ["n02123045", "n01440764", "n15075141"]
     assert map_classes(synsets, None, imagenet_classes(), data_name="D", model_name="M").tolist() == [281, 0, 999]

@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 import torch
 
+from ipvit.core.digests import stated_hash
 from ipvit.errors import InputError
-from ipvit.models.download import cache_path, fetch, stated_hash
-from ipvit.models.weights import read_state_dict, resolve
+from ipvit.models.io.download import cache_path, fetch
+from ipvit.models.io.state_dict import read_state_dict, resolve
 
 CONTENT = bytes(range(256)) * 4000
 DIGEST = hashlib.sha256(CONTENT).hexdigest()

@@ -375,7 +375,7 @@ def test_features_and_attention_that_are_not_finite_are_left_out_and_told_of(tmp
 
 def test_features_that_are_not_finite_are_not_stored_and_the_images_are_named(tmp_path):
     from ipvit.features.store import FeatureStore
-    from ipvit.models.reads import Read
+    from ipvit.models.readout import Read
 
     found = FeatureStore(tmp_path).extract(transformer(), pictures(), [Read(5, "class")])
     assert list(found.unreadable) == ["00000000", "00000001"] and len(found) == 4

@@ -30,10 +30,10 @@ from ipvit.engine.study import read_study
 from ipvit.errors import InputError
 from ipvit.experiments.attack.patch_files import Card, Look, Patch, load_patch, save_patch
 from ipvit.experiments.registry import BUILT_IN, experiment_class, make_experiment
-from ipvit.models.checkpoint import save_checkpoint
-from ipvit.models.micro import resnet_micro
-from ipvit.models.probe import read_probe
-from ipvit.models.weights import read_state_dict
+from ipvit.models.io.checkpoint import save_checkpoint
+from ipvit.models.io.probe_head import read_probe
+from ipvit.models.io.state_dict import read_state_dict
+from ipvit.models.zoo.micro import resnet_micro
 from ipvit.training import load_recipe
 from test_loading import Payload
 

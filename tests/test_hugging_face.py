@@ -11,8 +11,8 @@ import torch
 
 import ipvit
 from ipvit.errors import InputError
-from ipvit.models.sources import hugging_face
-from ipvit.models.sources.hugging_face import processor_preprocessing
+from ipvit.models.sources import huggingface
+from ipvit.models.sources.huggingface import processor_preprocessing
 
 PROCESSOR = {
     "do_resize": True,
@@ -72,13 +72,13 @@ def test_a_hub_name_is_loaded_with_the_library_that_its_configuration_is_of(
 
     config = tmp_path / "config.json"
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_: str(config))
-    monkeypatch.setattr(hugging_face, "load_transformers", lambda parsed, pretrained: f"transformers {parsed.name}")
-    monkeypatch.setattr(hugging_face, "build_timm", lambda parsed, pretrained: f"timm {parsed.name}")
+    monkeypatch.setattr(huggingface, "load_transformers", lambda parsed, pretrained: f"transformers {parsed.name}")
+    monkeypatch.setattr(huggingface, "build_timm", lambda parsed, pretrained: f"timm {parsed.name}")
     parsed = ipvit.models.loading.ModelName.parse("hf-hub:owner/net")
     config.write_text(json.dumps({"model_type": "vit", "architectures": ["ViTForImageClassification"]}))
-    assert hugging_face.load_hub(parsed, True) == "transformers owner/net"
+    assert huggingface.load_hub(parsed, True) == "transformers owner/net"
     config.write_text(json.dumps({"architecture": "vit_tiny", "pretrained_cfg": {}}))
-    assert hugging_face.load_hub(parsed, True) == "timm hf-hub:owner/net"
+    assert huggingface.load_hub(parsed, True) == "timm hf-hub:owner/net"
 
 
 def test_without_the_package_the_way_to_install_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

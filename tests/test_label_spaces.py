@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ipvit.errors import InputError
-from ipvit.models.labels import CategoryMap, entry_level_synsets, imagenet_classes
+from ipvit.models.label_spaces import CategoryMap, entry_level_synsets, imagenet_classes
 
 COUNTS = {
     "airplane": 1,

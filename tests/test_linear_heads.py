@@ -8,7 +8,7 @@ from torch import nn
 
 from ipvit.features.linear_heads import Heads, Inputs, Recipe, fit_by_steps, fit_logistic
 from ipvit.features.store import Features
-from ipvit.models.reads import Read
+from ipvit.models.readout import Read
 
 CLASS, PATCH = Read(0, "class"), Read(0, "mean_patch")
 

@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 
 import ipvit
 from conftest import PatchNet
+from ipvit.models.io.state_dict import load_strictly, read_state_dict
 from ipvit.models.loading import ModelName
-from ipvit.models.weights import load_strictly, read_state_dict
 
 SMALL = "resnet10t"
 

@@ -20,10 +20,10 @@ from ipvit.core.preprocessing import View
 from ipvit.data.dataset import MemoryDataset
 from ipvit.data.trifeature import Trifeature
 from ipvit.errors import InputError
-from ipvit.models.checkpoint import read_metadata
+from ipvit.models.init_from import start_from
+from ipvit.models.io.checkpoint import read_metadata
 from ipvit.models.loading import load_checkpoint, load_model
-from ipvit.models.micro import build_network
-from ipvit.models.start import start_from
+from ipvit.models.zoo.micro import build_network
 from ipvit.training.dino import Dino, dino_loss, neighbours
 from ipvit.training.distillation import distillation_loss
 from ipvit.training.dry_run import dry_run

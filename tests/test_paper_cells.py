@@ -10,7 +10,7 @@ from helpers.analysis import tables_of
 from ipvit.analysis.paper_numbers import PaperNumber, TableCell
 from ipvit.experiments import registry
 from ipvit.experiments.registry import paper_numbers
-from ipvit.models.paper import NETWORKS
+from ipvit.models.zoo.paper import NETWORKS
 from ipvit.report import comparison
 from ipvit.report.matching import counterpart
 from test_comparison import compared, manifest, occlusion_table

@@ -7,7 +7,7 @@ import ipvit
 from conftest import tiny_model
 from ipvit.analysis.paper_numbers import targets
 from ipvit.experiments.registry import paper_numbers
-from ipvit.models.paper import network_of
+from ipvit.models.zoo.paper import network_of
 from ipvit.report.paper import reference
 from test_sweep import photos, small_occlusion
 

@@ -13,7 +13,7 @@ from ipvit.errors import InputError
 from ipvit.experiments.probe import analysis as probe_tables
 from ipvit.experiments.probe import fit as probe_fit
 from ipvit.experiments.probe.fit import held_out
-from ipvit.models.probe import read_probe, save_probe, with_probe
+from ipvit.models.io.probe_head import read_probe, save_probe, with_probe
 from plain_loops import CLASSES, coloured, heads_in, photos, probed, salience, tiny_resnet, tiny_vit, wrapped
 from plain_loops import quiet_vit as vit
 

@@ -11,7 +11,7 @@ import ipvit
 from conftest import write_images
 from ipvit.cli import main
 from ipvit.errors import InputError
-from ipvit.models.probe import read_probe
+from ipvit.models.io.probe_head import read_probe
 from plain_loops import heads_in, tiny_vit
 
 NETWORKS = "from plain_loops import quiet_vit as vit, tiny_resnet as resnet, salience, plain\n"

@@ -13,7 +13,7 @@ from ipvit.experiments.probe import fit as probe_fit
 from ipvit.experiments.probe.fit import FitPlan
 from ipvit.experiments.probe.measurement import ProbeMeasurement
 from ipvit.features.linear_heads import Recipe
-from ipvit.models.probe import read_probe
+from ipvit.models.io.probe_head import read_probe
 from ipvit.report.paper import reference
 from plain_loops import coloured, heads_in, probed
 

@@ -6,7 +6,7 @@ import torch
 import ipvit
 from ipvit.data.decode import apply_view
 from ipvit.errors import InputError
-from ipvit.models.probe import read_probe, with_probe
+from ipvit.models.io.probe_head import read_probe, with_probe
 from plain_loops import coloured, heads_in, probed
 from plain_loops import quiet_vit as vit
 

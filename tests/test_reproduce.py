@@ -14,8 +14,8 @@ from ipvit.data.transfer import SETS
 from ipvit.engine.study import make_study
 from ipvit.errors import InputError
 from ipvit.experiments.registry import paper_numbers
-from ipvit.models import weights
-from ipvit.models.paper import network_of
+from ipvit.models.io import state_dict
+from ipvit.models.zoo.paper import network_of
 from test_cli import NETWORK
 
 STUDY = """\
@@ -46,7 +46,7 @@ def offline(monkeypatch):
     def refuse(url, **_):
         raise InputError(f"cannot download {url}; save it by hand as 'CACHE/file.pth'")
 
-    monkeypatch.setattr(weights, "fetch", refuse)
+    monkeypatch.setattr(state_dict, "fetch", refuse)
 
 
 @pytest.fixture

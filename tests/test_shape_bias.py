@@ -15,7 +15,7 @@ from ipvit.experiments.base import BindContext
 from ipvit.experiments.shape_bias.analysis import PEOPLE_BY_CATEGORY, PEOPLE_COUNTS
 from ipvit.experiments.shape_bias.measurement import decide
 from ipvit.metrics import shape_bias, shape_bias_by_category, wilson
-from ipvit.models.labels import ENTRY_LEVEL_CATEGORIES, CategoryMap
+from ipvit.models.label_spaces import ENTRY_LEVEL_CATEGORIES, CategoryMap
 
 PUBLISHED = {
     "cnn_resnet50": (162, 572, 0.2207),

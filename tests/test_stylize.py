@@ -18,7 +18,7 @@ from ipvit.data.derived.names import target_paths
 from ipvit.data.folder import FolderDataset
 from ipvit.data.textures import KINDS, Textures
 from ipvit.data.trifeature import Trifeature
-from ipvit.models.style import AdaINTransfer, MagentaTransfer
+from ipvit.models.sources.style import AdaINTransfer, MagentaTransfer
 from ipvit.perturb import keys
 from ipvit.perturb.adain import adain
 from ipvit.perturb.structure import remove_texture

@@ -9,8 +9,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ipvit.models.sources.common import fitted
-from ipvit.models.t2t import VARIANTS, T2TViT, TokenPerformer, TokenTransformer, performer_attention, sinusoid_positions
+from ipvit.models.sources.building import fitted
+from ipvit.models.zoo.t2t import (
+    VARIANTS,
+    T2TViT,
+    TokenPerformer,
+    TokenTransformer,
+    performer_attention,
+    sinusoid_positions,
+)
 
 SMALL = {"embed_dim": 32, "depth": 2, "num_heads": 4, "mlp_ratio": 2.0, "num_classes": 5}
 

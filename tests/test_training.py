@@ -20,9 +20,9 @@ from safetensors.torch import load_file, save_file
 import ipvit
 from ipvit.data.trifeature import Trifeature
 from ipvit.errors import InputError
-from ipvit.models.checkpoint import read_metadata, save_checkpoint
+from ipvit.models.io.checkpoint import read_metadata, save_checkpoint
 from ipvit.models.loading import load_checkpoint, load_model
-from ipvit.models.micro import build_network
+from ipvit.models.zoo.micro import build_network
 from ipvit.training import start
 from ipvit.training.images import validation_batches
 from ipvit.training.loop import Loop
@@ -31,7 +31,7 @@ from ipvit.training.parts import MixupPart
 from ipvit.training.recipe import Recipe, dump_recipe, load_recipe, recipe_names
 from ipvit.training.start import train
 
-WEIGHTS = Path(ipvit.__file__).parent / "models" / "weights"
+WEIGHTS = Path(ipvit.__file__).parent / "models" / "zoo" / "weights"
 BUNDLED = ("deit_micro", "resnet_micro")
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ipvit.errors import InputError
-from ipvit.models.paper import paper_name
+from ipvit.models.zoo.paper import paper_name
 
 Conditions = Mapping[str, Any]
 

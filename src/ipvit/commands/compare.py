@@ -27,7 +27,7 @@ from ipvit.core.run_config import RunConfig
 from ipvit.core.terminal import Terminal, print_json
 from ipvit.errors import InputError, SeveralErrors
 from ipvit.models.names import ModelName
-from ipvit.models.paper import paper_name
+from ipvit.models.zoo.paper import paper_name
 
 if TYPE_CHECKING:
     import polars as pl

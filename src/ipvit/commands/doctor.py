@@ -67,7 +67,7 @@ def doctor(
     json
         Print JSON on standard output, nothing else.
     """
-    from ipvit.models.bundled import demo_models
+    from ipvit.models.zoo.bundled import demo_models
 
     if model is None and (data is not None or expect is not None):
         raise InputError("which network? ipvit doctor MODEL --data DATA")

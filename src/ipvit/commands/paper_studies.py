@@ -16,7 +16,7 @@ from ipvit.core.files import user_path
 from ipvit.data.transfer import SETS
 from ipvit.errors import InputError, did_you_mean
 from ipvit.models.names import ModelName
-from ipvit.models.paper import NETWORKS, PaperNetwork, paper_name
+from ipvit.models.zoo.paper import NETWORKS, PaperNetwork, paper_name
 
 FOLDER = Path(__file__).parents[1] / "studies" / "paper"
 
@@ -157,7 +157,7 @@ def missing_weights(
         models: other models than the paper's.
         fetch: download what can be downloaded; otherwise say only what can not.
     """
-    from ipvit.models.weights import resolve
+    from ipvit.models.io.state_dict import resolve
 
     networks = {network.name: network for part in parts for network in part.networks(models)}
     lines = {}

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from ipvit.core.terminal import Terminal
 from ipvit.errors import InputError
-from ipvit.models.bundled import demo_models
+from ipvit.models.zoo.bundled import demo_models
 
 FIRST = ("demo:deit_micro", "demo:resnet_micro")
 """The bundled networks that are shown first."""

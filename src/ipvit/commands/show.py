@@ -19,7 +19,7 @@ from ipvit.core.terminal import Terminal, print_json
 
 if TYPE_CHECKING:
     from ipvit.models.catalogue import Entry
-    from ipvit.models.paper import PaperNetwork
+    from ipvit.models.zoo.paper import PaperNetwork
 
 Flag = Annotated[bool, Parameter(negative="")]
 

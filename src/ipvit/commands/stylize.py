@@ -123,7 +123,7 @@ def _transfer(
 
         return StatisticsTransfer(alpha, texture_scale)
     from ipvit.engine.device import pick_device
-    from ipvit.models import style
+    from ipvit.models.sources import style
 
     if method == "magenta":
         return style.MagentaTransfer(alpha, pick_device(device))

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
+from urllib.parse import urlparse
 
-__all__ = ["digest_of", "digest_of_file", "digest_of_json"]
+__all__ = ["digest_of", "digest_of_file", "digest_of_json", "stated_hash"]
+
+HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})(?=\.)")
+"""The convention of PyTorch's zoos: ``resnet50-0676ba61.pth`` states the first hex digits of the file's SHA-256."""
 
 
 def digest_of(data: bytes, digits: int = 64) -> str:
@@ -35,3 +40,13 @@ def digest_of_file(path: Path) -> str:
     """
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def stated_hash(url: str) -> str | None:
+    """Return the hex digits of the SHA-256 that a file's name states, or None.
+
+    >>> stated_hash("https://download.pytorch.org/models/resnet50-0676ba61.pth")
+    '0676ba61'
+    """
+    found = HASH_IN_NAME.search(Path(urlparse(url).path).name)
+    return found[1] if found else None

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ipvit.features.store import Features
 from ipvit.metrics.exact import double
-from ipvit.models.reads import Read
+from ipvit.models.readout import Read
 
 MEMORY = 2**30
 """Bytes of features that are kept in memory."""

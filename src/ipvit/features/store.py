@@ -33,7 +33,7 @@ from ipvit.data.loader import read_batches
 from ipvit.errors import InputError
 from ipvit.features import StoredType
 from ipvit.models.model import Model
-from ipvit.models.reads import Read, last_blocks, own_token, read_batch
+from ipvit.models.readout import Read, last_blocks, own_token, read_batch
 from ipvit.perturb.pixels import as_floats
 
 __all__ = ["FeatureStore", "Features", "Read", "StoredType", "last_blocks", "own_token", "read_batch"]

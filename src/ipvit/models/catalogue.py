@@ -10,9 +10,9 @@ from types import MappingProxyType
 from urllib.parse import urlparse
 
 from ipvit.errors import InputError, did_you_mean
-from ipvit.models.bundled import BUNDLED, bundled_models, bundled_weights
 from ipvit.models.libraries import families
-from ipvit.models.paper import NETWORKS, PaperNetwork
+from ipvit.models.zoo.bundled import BUNDLED, bundled_models, bundled_weights
+from ipvit.models.zoo.paper import NETWORKS, PaperNetwork
 
 STAGED = frozenset({"logits", "gradients", "tokens", "feature_drop"})
 """What is possible with networks that work in stages: the features of each can be read and dropped."""
@@ -190,7 +190,7 @@ PUBLISHERS = {
 
 
 def _demo() -> Iterator[Entry]:
-    from ipvit.models.checkpoint import read_metadata  # takes a moment to import
+    from ipvit.models.io.checkpoint import read_metadata  # takes a moment to import
 
     for source in BUNDLED:
         for name in bundled_models(source):

@@ -7,17 +7,17 @@ from pathlib import Path
 
 from ipvit.core.files import user_path
 from ipvit.errors import InputError
-from ipvit.models.bundled import DEMO_WEIGHTS, bundled_models, demo_models
+from ipvit.models.io.probe_head import MARK, load_probed, read_probe
 from ipvit.models.model import Model
 from ipvit.models.names import ModelName, short_name
 from ipvit.models.openvino_model import with_backend
-from ipvit.models.probe import MARK, load_probed, read_probe
-from ipvit.models.sources.common import RANDOM_SEED
-from ipvit.models.sources.hugging_face import load_hub, load_transformers
-from ipvit.models.sources.own_files import load_bundled, load_checkpoint, load_file
-from ipvit.models.sources.paper_source import load_paper, load_paper_name
-from ipvit.models.sources.timm_source import load_timm
-from ipvit.models.sources.torchvision_source import load_torchvision
+from ipvit.models.sources.building import RANDOM_SEED
+from ipvit.models.sources.files import load_bundled, load_checkpoint, load_file
+from ipvit.models.sources.huggingface import load_hub, load_transformers
+from ipvit.models.sources.paper import load_paper, load_paper_name
+from ipvit.models.sources.timm import load_timm
+from ipvit.models.sources.torchvision import load_torchvision
+from ipvit.models.zoo.bundled import DEMO_WEIGHTS, bundled_models, demo_models
 
 __all__ = [
     "DEMO_WEIGHTS",
@@ -106,7 +106,9 @@ def _load_probed(name: str, pretrained: bool, label: str | None) -> Model:
     probe = read_probe(path)
     plain, _, weights = probe.backbone.partition("@")
     if not given and not probe.backbone:
-        raise InputError(f"the probe {place!r} belongs to a network made in Python; use ipvit.models.probe.with_probe")
+        raise InputError(
+            f"the probe {place!r} belongs to a network made in Python; use ipvit.models.io.probe_head.with_probe"
+        )
     if given in ("", plain):
         elsewhere = weights.startswith(("http:", "https:", "file:", MARK[1:]))
         if weights and not elsewhere and not Path(weights).is_file():

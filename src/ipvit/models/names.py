@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlparse
 
 from ipvit.core.plugins import OWN_FILE
+from ipvit.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,3 +52,22 @@ def _value(text: str) -> Any:
         with contextlib.suppress(ValueError):
             return convert(text)
     return text
+
+
+def refuse_sources(options: Iterable[str], name: str) -> None:
+    """Refuse arguments that fetch or read something else than the network's own shape.
+
+    A checkpoint names the arguments of its network; it must not name further files to read, or code to trust.
+
+    Raises:
+        InputError: names the argument.
+    """
+    for option in options:
+        if option in _SOURCES:
+            raise InputError(f"{name} takes no {option!r}: weights are given as NAME@FILE, and no code is fetched")
+
+
+_SOURCES = frozenset(
+    {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir", "scriptable", "no_jit",
+     "exportable", "trust_remote_code", "code_revision"}
+)  # fmt: skip

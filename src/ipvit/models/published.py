@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from ipvit.models.bundled import DEMO_WEIGHTS
-from ipvit.models.checkpoint import read_metadata
+from ipvit.models.io.checkpoint import read_metadata
 from ipvit.models.names import ModelName
-from ipvit.models.paper import NETWORKS
+from ipvit.models.zoo.bundled import DEMO_WEIGHTS
+from ipvit.models.zoo.paper import NETWORKS
 
 IMAGENET = "ImageNet validation"
 

@@ -13,7 +13,7 @@ from ipvit.analysis.data_names import WHOLE_SETS, may_be
 from ipvit.analysis.paper_numbers import PaperNumber
 from ipvit.core.manifest import RunSummary
 from ipvit.experiments.registry import paper_numbers
-from ipvit.models.paper import network_of
+from ipvit.models.zoo.paper import network_of
 from ipvit.report.matching import Found, Tables, counterpart
 from ipvit.report.tables import text
 

@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from ipvit.experiments.registry import paper_numbers
-from ipvit.models.paper import network_of
+from ipvit.models.zoo.paper import network_of
 
 SUFFIX = " (paper)"
 """What the name of a network carries where the numbers are the paper's."""

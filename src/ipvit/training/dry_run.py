@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ipvit.data.dataset import BaseDataset
-from ipvit.models.labels import imagenet_classes
+from ipvit.models.label_spaces import imagenet_classes
 from ipvit.training.recipe import Recipe
 from ipvit.training.start import assemble
 

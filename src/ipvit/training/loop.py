@@ -22,7 +22,7 @@ from torch import Tensor
 from ipvit.core.files import write_atomic
 from ipvit.core.terminal import Terminal
 from ipvit.errors import InputError
-from ipvit.models.checkpoint import save_checkpoint
+from ipvit.models.io.checkpoint import save_checkpoint
 from ipvit.models.model import Model
 from ipvit.perturb import seeding
 from ipvit.perturb.pixels import as_floats

@@ -14,10 +14,10 @@ from ipvit.data.dataset import Dataset
 from ipvit.data.derived.restyled import Restyled, RestyledFolder
 from ipvit.data.derived.stylized import StatisticsTransfer, Stylization, Transfer
 from ipvit.errors import InputError
+from ipvit.models.init_from import start_from
 from ipvit.models.loading import load_model
-from ipvit.models.micro import build_network
 from ipvit.models.model import Model
-from ipvit.models.start import start_from
+from ipvit.models.zoo.micro import build_network
 from ipvit.training.augment import Augmentation
 from ipvit.training.dino import Dino
 from ipvit.training.distillation import Distillation, Teacher
@@ -133,7 +133,7 @@ def _styled(part: StylizePart, data: Dataset, recipe: Recipe) -> Dataset:
     size = recipe.data.size
     transfer: Transfer
     if part.method == "magenta":
-        from ipvit.models.style import MagentaTransfer
+        from ipvit.models.sources.style import MagentaTransfer
 
         transfer = MagentaTransfer(part.alpha)
     else:

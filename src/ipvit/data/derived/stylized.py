@@ -32,7 +32,7 @@ _PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 
 
 class Transfer(Protocol):
-    """What styles one image; a network in :mod:`ipvit.models.style` or :class:`StatisticsTransfer`.
+    """What styles one image; a network in :mod:`ipvit.models.sources.style` or :class:`StatisticsTransfer`.
 
     Attributes:
         settings: what the result depends on, for a manifest.

@@ -25,7 +25,7 @@ from ipvit.experiments.corruptions.experiment import (
     FileCondition,
 )
 from ipvit.experiments.scoring import classify
-from ipvit.models.labels import imagenet_classes
+from ipvit.models.label_spaces import imagenet_classes
 from ipvit.models.model import Model
 from ipvit.perturb.corruptions import CORRUPTIONS, EXTRA, SEVERITIES
 from ipvit.perturb.pixels import as_bytes, as_floats

@@ -18,7 +18,7 @@ from ipvit.features import episode_classifiers as classifiers
 from ipvit.features.episode_classifiers import Floats, Labels
 from ipvit.features.store import FEATURES, Features, FeatureStore
 from ipvit.models.model import Model
-from ipvit.models.reads import Read, last_blocks, own_token
+from ipvit.models.readout import Read, last_blocks, own_token
 
 MEAN_PATCH = "mean_patch"
 

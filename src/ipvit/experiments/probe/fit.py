@@ -25,9 +25,9 @@ from ipvit.experiments.base import PrepareContext
 from ipvit.features import StoredType
 from ipvit.features.linear_heads import MEMORY, MOST_STEPS, Heads, Inputs, Recipe, fit_by_steps, fit_logistic
 from ipvit.features.store import Features, FeatureStore
+from ipvit.models.io.probe_head import PROBE, ProbeHead, read_probe, save_probe
 from ipvit.models.model import Model
-from ipvit.models.probe import PROBE, ProbeHead, read_probe, save_probe
-from ipvit.models.reads import Read, own_token
+from ipvit.models.readout import Read, own_token
 from ipvit.perturb.seeding import keys
 
 HeadKind = Literal["lbfgs", "sgd", "adamw"]

@@ -24,7 +24,7 @@ from ipvit.experiments.scoring import score_logits
 from ipvit.features.linear_heads import Recipe
 from ipvit.features.store import FEATURES
 from ipvit.models.model import Model
-from ipvit.models.reads import Read, blocks_of, own_token
+from ipvit.models.readout import Read, blocks_of, own_token
 
 RATES = {"sgd": (0.01, 0.1, 1.0), "adamw": (1e-4, 1e-3, 1e-2)}
 DECAYS = {"sgd": (0.0, 1e-4), "adamw": (0.0, 0.05)}

@@ -13,7 +13,7 @@ from ipvit.data.subset import Subset, subset_indices
 from ipvit.errors import InputError
 from ipvit.experiments.base import Batch, ExampleImage, Measurement, Records
 from ipvit.experiments.shape_bias.experiment import ShapeBiasCondition, Ties
-from ipvit.models.labels import ENTRY_LEVEL_CATEGORIES, CategoryMap
+from ipvit.models.label_spaces import ENTRY_LEVEL_CATEGORIES, CategoryMap
 from ipvit.models.model import Model
 
 _EXAMPLES = 8

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ipvit.errors import InputError, did_you_mean
-from ipvit.models.adapters.taps import Flow
+from ipvit.models.adapters.hooks import Flow
 from ipvit.models.capabilities import DISTILLATION_NAMES
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ipvit.models.adapters.taps import Flow, Tap
+from ipvit.models.adapters.hooks import Flow, Tap
 from ipvit.models.adapters.transformer import TransformerAdapter, softmax_map
 
 _MODULES = "transformers.models"

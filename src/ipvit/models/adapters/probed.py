@@ -27,7 +27,7 @@ class Probed(Adapter):
     what it was.
     """
 
-    handles = ("ipvit.models.probe.ProbedNetwork",)
+    handles = ("ipvit.models.io.probe_head.ProbedNetwork",)
 
     def __init__(self, network: Any) -> None:
         self.inner: Adapter = network.adapter

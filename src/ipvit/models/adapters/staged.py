@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ipvit.errors import InputError
 from ipvit.models.adapters.base import Adapter, BlockTokens, FeatureState, checked_mask, logits_of
-from ipvit.models.adapters.taps import Flow, Tap, copied, read, replaced, skipped
+from ipvit.models.adapters.hooks import Flow, Tap, copied, read, replaced, skipped
 from ipvit.models.adapters.transformer import check_block
 
 

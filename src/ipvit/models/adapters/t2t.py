@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ipvit.models.adapters.taps import Flow, Tap
+from ipvit.models.adapters.hooks import Flow, Tap
 from ipvit.models.adapters.transformer import TransformerAdapter, softmax_map
 
 
@@ -16,7 +16,7 @@ class T2T(TransformerAdapter):
     A token has seen its neighbours' pixels when it enters the first block, so there is no token removal.
     """
 
-    handles = ("ipvit.models.t2t.T2TViT",)
+    handles = ("ipvit.models.zoo.t2t.T2TViT",)
 
     def __init__(self, network: Any) -> None:
         super().__init__(

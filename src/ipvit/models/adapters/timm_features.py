@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from ipvit.errors import InputError
 from ipvit.models.adapters.base import Adapter, BlockTokens, FeatureState, checked_mask, logits_of
+from ipvit.models.adapters.hooks import Flow, Tap, copied, read, replaced
 from ipvit.models.adapters.staged import positions, without_positions
-from ipvit.models.adapters.taps import Flow, Tap, copied, read, replaced
 from ipvit.models.adapters.transformer import check_block
 
 

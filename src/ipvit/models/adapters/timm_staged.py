@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ipvit.models.adapters.hooks import Tap
 from ipvit.models.adapters.staged import Chain, Stage, StagedAdapter, children
-from ipvit.models.adapters.taps import Tap
 
 
 class TimmResNet(StagedAdapter):

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ipvit.models.adapters.taps import Flow, Tap
+from ipvit.models.adapters.hooks import Flow, Tap
 from ipvit.models.adapters.timm_vit import intermediate_tokens
 from ipvit.models.adapters.transformer import TransformerAdapter
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ipvit.models.adapters.taps import Flow, Tap, changed, replaced, skipped
+from ipvit.models.adapters.hooks import Flow, Tap, changed, replaced, skipped
 from ipvit.models.adapters.transformer import TransformerAdapter, patches_stay_apart
 
 

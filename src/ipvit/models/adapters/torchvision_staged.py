@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import nn
 
+from ipvit.models.adapters.hooks import Tap
 from ipvit.models.adapters.staged import Chain, Stage, StagedAdapter, children
-from ipvit.models.adapters.taps import Tap
 
 _ZOO = "torchvision.models"
 

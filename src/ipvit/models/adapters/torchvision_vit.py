@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ipvit.models.adapters.taps import Flow, Tap, replaced
+from ipvit.models.adapters.hooks import Flow, Tap, replaced
 from ipvit.models.adapters.transformer import TransformerAdapter, patches_stay_apart
 
 

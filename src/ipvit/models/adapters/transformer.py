@@ -19,7 +19,7 @@ from ipvit.models.adapters.base import (
     checked_mask,
     logits_of,
 )
-from ipvit.models.adapters.taps import Flow, Tap, changed, copied, read, replaced, skipped
+from ipvit.models.adapters.hooks import Flow, Tap, changed, copied, read, replaced, skipped
 from ipvit.models.capabilities import DISTILLATION_NAMES
 
 

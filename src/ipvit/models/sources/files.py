@@ -13,14 +13,14 @@ from ipvit.core.manifest import UNTRAINED
 from ipvit.core.plugins import import_own, users_code
 from ipvit.core.preprocessing import Preprocessing, View
 from ipvit.errors import InputError
-from ipvit.models.bundled import bundled_weights
-from ipvit.models.checkpoint import read_metadata
-from ipvit.models.labels import classes_of_timm
-from ipvit.models.micro import build_network
+from ipvit.models.io.checkpoint import read_metadata
+from ipvit.models.io.state_dict import is_safetensors, load_strictly, read_state_dict, resolve
+from ipvit.models.label_spaces import classes_of_timm
 from ipvit.models.model import Model
 from ipvit.models.names import ModelName
-from ipvit.models.sources.common import seeded
-from ipvit.models.weights import is_safetensors, load_strictly, read_state_dict, resolve
+from ipvit.models.sources.building import seeded
+from ipvit.models.zoo.bundled import bundled_weights
+from ipvit.models.zoo.micro import build_network
 
 
 def load_bundled(parsed: ModelName, pretrained: bool) -> Model:
@@ -77,7 +77,7 @@ def load_file(parsed: ModelName, pretrained: bool) -> Model:
     Raises:
         InputError: there is no such file or function, or it returns something else.
     """
-    from ipvit.models.sources.timm_source import timm_preprocessing
+    from ipvit.models.sources.timm import timm_preprocessing
 
     location, _, attribute = parsed.name.rpartition(":")
     factory = import_own(parsed.name)

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from ipvit.errors import InputError
-from ipvit.models.bundled import BUNDLED, bundled_weights
-from ipvit.models.weights import read_state_dict, resolve
+from ipvit.models.io.state_dict import read_state_dict, resolve
+from ipvit.models.zoo.bundled import BUNDLED, bundled_weights
 
 _COPIES = {"head_dist.weight": "head.weight", "head_dist.bias": "head.bias", "dist_token": "cls_token"}
 """What a second head and token start as, where the checkpoint has one of each."""

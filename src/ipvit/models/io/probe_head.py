@@ -23,9 +23,9 @@ from ipvit.core.files import write_atomic
 from ipvit.core.preprocessing import Preprocessing, View
 from ipvit.errors import InputError, error_line
 from ipvit.models.adapters.base import Adapter, BlockTokens
-from ipvit.models.checkpoint import ViewCard
+from ipvit.models.io.checkpoint import ViewCard
 from ipvit.models.model import Model
-from ipvit.models.reads import Read, blocks_of, side_by_side
+from ipvit.models.readout import Read, blocks_of, side_by_side
 
 METADATA_KEY = "ipvit-probe"
 

@@ -11,11 +11,11 @@ from ipvit.core.digests import digest_of_file
 from ipvit.core.manifest import UNTRAINED
 from ipvit.core.preprocessing import Preprocessing, View
 from ipvit.errors import FOREIGN_ERRORS, InputError, did_you_mean
-from ipvit.models.labels import imagenet_classes
+from ipvit.models.io.state_dict import load_strictly, read_state_dict, resolve
+from ipvit.models.label_spaces import imagenet_classes
 from ipvit.models.model import Model
 from ipvit.models.names import ModelName
-from ipvit.models.sources.common import cannot_fetch, seeded
-from ipvit.models.weights import load_strictly, read_state_dict, resolve
+from ipvit.models.sources.building import cannot_fetch, seeded
 
 
 def load_torchvision(parsed: ModelName, pretrained: bool) -> Model:

@@ -31,7 +31,7 @@ def save_checkpoint(
     Args:
         path: the file, ``.safetensors``; replaced in one step, never half written.
         network: whose ``state_dict`` is saved.
-        metadata: ``architecture`` (``name`` and ``kwargs`` for :func:`~ipvit.models.micro.build_network`),
+        metadata: ``architecture`` (``name`` and ``kwargs`` for :func:`~ipvit.models.zoo.micro.build_network`),
             ``classes``, ``preprocessing``, and further ``recipe`` and ``measured``; anything JSON can hold.
         dtype: floating-point tensors are stored in this type; unchanged by default.
     """

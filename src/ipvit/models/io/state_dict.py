@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ipvit.core.files import user_path
 from ipvit.errors import FOREIGN_ERRORS, InputError, error_line, printable
-from ipvit.models.download import fetch
+from ipvit.models.io.download import fetch
 
 StateDict = dict[str, Tensor]
 

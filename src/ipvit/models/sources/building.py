@@ -1,4 +1,4 @@
-"""What all sources share: fixed initialisation, and refusals on one line."""
+"""Building a network as all sources do: fixed initialisation, foreign keys, downloads that fail."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import contextlib
 import importlib
 import os
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from urllib.parse import urlparse
 
 import torch
 from torch import Tensor, nn
 
-from ipvit.errors import FOREIGN_ERRORS, InputError, error_line
+from ipvit.errors import FOREIGN_ERRORS, error_line
 
 RANDOM_SEED = 0
 """Networks without pretrained weights are initialised from this seed, so that their digest is always the same."""
@@ -32,25 +32,6 @@ def fitted(state: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
     except FOREIGN_ERRORS:
         return state  # not a checkpoint of this family: the strict comparison says which keys are wrong
     return converted if isinstance(converted, dict) else state
-
-
-def refuse_sources(options: Iterable[str], name: str) -> None:
-    """Refuse arguments that fetch or read something else than the network's own shape.
-
-    A checkpoint names the arguments of its network; it must not name further files to read, or code to trust.
-
-    Raises:
-        InputError: names the argument.
-    """
-    for option in options:
-        if option in _SOURCES:
-            raise InputError(f"{name} takes no {option!r}: weights are given as NAME@FILE, and no code is fetched")
-
-
-_SOURCES = frozenset(
-    {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir", "scriptable", "no_jit",
-     "exportable", "trust_remote_code", "code_revision"}
-)  # fmt: skip
 
 
 @contextlib.contextmanager

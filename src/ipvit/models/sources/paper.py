@@ -12,20 +12,20 @@ from ipvit.core.digests import digest_of_file
 from ipvit.core.manifest import UNTRAINED
 from ipvit.core.preprocessing import Preprocessing
 from ipvit.errors import FOREIGN_ERRORS, InputError
-from ipvit.models.labels import imagenet_classes
+from ipvit.models.io.state_dict import load_strictly, read_state_dict, resolve
+from ipvit.models.label_spaces import imagenet_classes
 from ipvit.models.model import Model
-from ipvit.models.names import ModelName
-from ipvit.models.paper import NETWORKS, PaperNetwork, paper_name
-from ipvit.models.sources.common import fitted, refuse_sources, seeded
-from ipvit.models.sources.torchvision_source import undotted
-from ipvit.models.weights import load_strictly, read_state_dict, resolve
+from ipvit.models.names import ModelName, refuse_sources
+from ipvit.models.sources.building import fitted, seeded
+from ipvit.models.sources.torchvision import undotted
+from ipvit.models.zoo.paper import NETWORKS, PaperNetwork, paper_name
 
 
 def load_paper(name: str, pretrained: bool = True, weights: str | None = None) -> Model:
     """Load a network of the paper, fed as the authors fed it.
 
     Args:
-        name: ``deit_small``, ``DeiT-S``, ...: see :func:`~ipvit.models.paper.paper_name`.
+        name: ``deit_small``, ``DeiT-S``, ...: see :func:`~ipvit.models.zoo.paper.paper_name`.
         pretrained: fetch the published weights if none are given; otherwise start from a fixed random seed.
         weights: a local file or a URL to use instead.
 
@@ -102,7 +102,7 @@ def _torchvision(name: str, options: dict[str, Any]) -> nn.Module:
 
 
 def _t2t(name: str, options: dict[str, Any]) -> nn.Module:
-    from ipvit.models.t2t import VARIANTS, T2TViT
+    from ipvit.models.zoo.t2t import VARIANTS, T2TViT
 
     return T2TViT(**{**VARIANTS[name], **options})
 

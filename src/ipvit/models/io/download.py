@@ -7,7 +7,6 @@ import dataclasses
 import http.client
 import json
 import os
-import re
 import sys
 import urllib.error
 import urllib.request
@@ -18,7 +17,7 @@ from urllib.parse import unquote, urlparse
 
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from ipvit.core.digests import digest_of, digest_of_file
+from ipvit.core.digests import digest_of, digest_of_file, stated_hash
 from ipvit.core.files import LONGEST, path_component, write_atomic
 from ipvit.core.terminal import Terminal
 from ipvit.errors import InputError, error_line
@@ -33,9 +32,6 @@ TIMEOUT = 30.0
 
 CHUNK = 1 << 20
 """Bytes read at a time."""
-
-HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})(?=\.)")
-"""The convention of PyTorch's zoos: ``resnet50-0676ba61.pth`` states the first hex digits of the file's SHA-256."""
 
 
 class _Interrupted(OSError):
@@ -83,16 +79,6 @@ def cache_path(url: str) -> Path:
 
     folder = Path(torch.hub.get_dir()) / "checkpoints" / "ipvit" / digest_of(url.encode(), 12)
     return folder / path_component(Path(unquote(urlparse(url).path)).name or "weights", plain=False, most=LONGEST)
-
-
-def stated_hash(url: str) -> str | None:
-    """Return the hex digits of the SHA-256 that a file's name states, or None.
-
-    >>> stated_hash("https://download.pytorch.org/models/resnet50-0676ba61.pth")
-    '0676ba61'
-    """
-    found = HASH_IN_NAME.search(Path(urlparse(url).path).name)
-    return found[1] if found else None
 
 
 @dataclasses.dataclass

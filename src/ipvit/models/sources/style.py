@@ -1,4 +1,4 @@
-"""Networks that transfer style: AdaIN's encoder and decoder, and Magenta's arbitrary style transfer.
+"""Transfers of style with their weights: AdaIN's encoder and decoder, and Magenta's arbitrary style transfer.
 
 Each transfer takes one content and one style image, ``(3, H, H)`` uint8, and can be sent to a worker process.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,8 @@ from torch import Tensor, nn
 from ipvit.core.digests import digest_of_file
 from ipvit.core.versions import installed_version
 from ipvit.errors import InputError
-from ipvit.models.weights import StateDict, read_state_dict, resolve
+from ipvit.models.io.state_dict import StateDict, read_state_dict, resolve
+from ipvit.models.zoo.style import make_decoder, make_encoder
 from ipvit.perturb.adain import adain
 from ipvit.perturb.pixels import as_bytes, as_floats
 
@@ -32,34 +32,6 @@ PUBLISHED_DIGESTS = {
     ENCODER_URL: "804ca2835ecf7539f0cd2a7ac3c18ce81e6f8468969ae7117ac0c148d286bb4a",
     DECODER_URL: "379ca41d59f3a37eed3599bbbc2560c19da5c458870a5ffd3a9dd41aa88f9472",
 }
-
-_ENCODER_BLOCKS = ((64, 64), (128, 128), (256, 256, 256, 256), (512,))
-"""Channels of VGG-19's convolutions up to relu4_1; blocks are divided by pooling."""
-
-_DECODER_BLOCKS = ((256,), (256, 256, 256, 128), (128, 64), (64, 3))
-"""The way back; blocks are divided by doubling height and width."""
-
-
-def make_encoder() -> nn.Sequential:
-    """Return VGG-19 up to relu4_1: a 1x1 convolution that normalises colours, reflection padding throughout.
-
-    Images ``(B, 3, H, W)`` in [0, 1] become features ``(B, 512, H / 8, W / 8)``, rounded up.
-    """
-    return nn.Sequential(nn.Conv2d(3, 3, 1), *_blocks(3, _ENCODER_BLOCKS, lambda: nn.MaxPool2d(2, ceil_mode=True)))
-
-
-def make_decoder() -> nn.Sequential:
-    """Return the mirror image of :func:`make_encoder`, from features to images; the last layer has no ReLU."""
-    return nn.Sequential(*list(_blocks(512, _DECODER_BLOCKS, lambda: nn.Upsample(scale_factor=2)))[:-1])
-
-
-def _blocks(channels: int, blocks: tuple[tuple[int, ...], ...], between: Any) -> Iterator[nn.Module]:
-    for number, widths in enumerate(blocks):
-        if number:
-            yield between()
-        for width in widths:
-            yield from (nn.ReflectionPad2d(1), nn.Conv2d(channels, width, 3), nn.ReLU())
-            channels = width
 
 
 class AdaINTransfer:

@@ -11,20 +11,19 @@ from ipvit.core.digests import digest_of_file
 from ipvit.core.manifest import UNTRAINED
 from ipvit.core.preprocessing import Preprocessing, View
 from ipvit.errors import FOREIGN_ERRORS, InputError, did_you_mean, printable, shown
-from ipvit.models.bundled import demo_models
-from ipvit.models.checkpoint import read_metadata
-from ipvit.models.labels import classes_of_timm
+from ipvit.models.io.checkpoint import read_metadata
+from ipvit.models.io.state_dict import is_safetensors, load_strictly, read_state_dict, resolve
+from ipvit.models.label_spaces import classes_of_timm
 from ipvit.models.model import Model
-from ipvit.models.names import ModelName
-from ipvit.models.sources.common import (
+from ipvit.models.names import ModelName, refuse_sources
+from ipvit.models.sources.building import (
     cannot_fetch,
     fitted,
     quick_refusal_when_offline,
-    refuse_sources,
     seeded,
 )
-from ipvit.models.sources.own_files import stated_preprocessing
-from ipvit.models.weights import is_safetensors, load_strictly, read_state_dict, resolve
+from ipvit.models.sources.files import stated_preprocessing
+from ipvit.models.zoo.bundled import demo_models
 
 
 def load_timm(parsed: ModelName, pretrained: bool) -> Model:

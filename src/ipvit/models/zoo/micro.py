@@ -11,7 +11,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from ipvit.errors import FOREIGN_ERRORS, InputError, did_you_mean, printable
-from ipvit.models.sources.common import refuse_sources
+from ipvit.models.names import refuse_sources
 
 
 def deit_micro(

@@ -14,11 +14,11 @@ from ipvit.core.digests import digest_of_file
 from ipvit.core.manifest import UNTRAINED
 from ipvit.core.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, View
 from ipvit.errors import FOREIGN_ERRORS, InputError, error_line
+from ipvit.models.io.state_dict import load_strictly, read_state_dict, resolve
 from ipvit.models.model import Model
-from ipvit.models.names import ModelName
-from ipvit.models.sources.common import cannot_fetch, quick_refusal_when_offline, refuse_sources, seeded
-from ipvit.models.sources.timm_source import build_timm
-from ipvit.models.weights import load_strictly, read_state_dict, resolve
+from ipvit.models.names import ModelName, refuse_sources
+from ipvit.models.sources.building import cannot_fetch, quick_refusal_when_offline, seeded
+from ipvit.models.sources.timm import build_timm
 
 RESAMPLING = {0: "nearest", 2: "bilinear", 3: "bicubic"}
 """Pillow's numbers in an image processor's ``resample``."""

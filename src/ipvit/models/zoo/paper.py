@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from ipvit.core.digests import stated_hash
 from ipvit.core.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, View
 from ipvit.errors import InputError, did_you_mean
 
@@ -70,8 +71,6 @@ class PaperNetwork:
     @property
     def sha256(self) -> str | None:
         """First hex digits of the file's SHA-256, where its name states them."""
-        from ipvit.models.download import stated_hash  # what downloads takes a moment to import
-
         return stated_hash(self.weights) if self.weights else None
 
 

@@ -1,0 +1,1 @@
+"""Weights on disk and from URLs, read without executing anything, and the files this package writes."""
