@@ -18,7 +18,7 @@ import torch
 import ipvit
 import whole_study
 from ipvit.core.artifacts import Card, Kind, artifact_path, first_whole
-from ipvit.data.trifeature import Trifeature
+from ipvit.data.synthetic.trifeature import Trifeature
 from ipvit.engine.examples import read_examples, save_examples
 from ipvit.errors import InputError
 from ipvit.experiments.attack.patch_files import load_patch, save_patch

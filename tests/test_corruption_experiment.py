@@ -15,7 +15,7 @@ from conftest import tiny_model
 from helpers.analysis import tables_of
 from ipvit.cli import main
 from ipvit.data import load_dataset
-from ipvit.data.corrupted import Corruption
+from ipvit.data.corruption import Corruption
 from ipvit.data.dataset import MemoryDataset
 from ipvit.engine.examples import read_examples
 from ipvit.errors import InputError

@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from ipvit.cli import main, make_app
-from ipvit.data.trifeature import Trifeature
+from ipvit.data.synthetic.trifeature import Trifeature
 from ipvit.experiments.registry import BUILT_IN, experiment_class
 
 SQUARES = """

@@ -17,7 +17,7 @@ from ipvit.cli import main
 from ipvit.core.preprocessing import View
 from ipvit.data.decode import apply_view
 from ipvit.data.derived.corrupted import is_whole
-from ipvit.data.imagenet_c import ImageNetC
+from ipvit.data.formats.imagenet_c import ImageNetC
 from ipvit.errors import InputError
 from ipvit.perturb import keys
 from ipvit.perturb.corruptions import CORRUPTIONS, corrupt

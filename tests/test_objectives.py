@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from ipvit.core.preprocessing import View
 from ipvit.data.dataset import MemoryDataset
-from ipvit.data.trifeature import Trifeature
+from ipvit.data.synthetic.trifeature import Trifeature
 from ipvit.errors import InputError
 from ipvit.models.init_from import start_from
 from ipvit.models.io.checkpoint import read_metadata
@@ -343,7 +343,7 @@ def test_two_processes_train_as_one_with_twice_the_batch(tmp_path, made):
     script.write_text(
         "import sys, torch\n"
         "torch.set_num_threads(1)\n"
-        "from ipvit.data.trifeature import Trifeature\n"
+        "from ipvit.data.synthetic.trifeature import Trifeature\n"
         "from ipvit.training import start\n"
         "start.open_data = lambda name, size: "
         "Trifeature('natural', 'train' if name.endswith('train') else 'val', 64, size)\n"

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import nn
 
 import ipvit
-from ipvit.data.corrupted import OwnCorruption
+from ipvit.data.corruption import OwnCorruption
 from ipvit.errors import InputError
 from ipvit.models.adapters import Adapter
 from ipvit.perturb import keys

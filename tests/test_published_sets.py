@@ -14,9 +14,9 @@ import scipy.io
 
 import ipvit
 import published_trees as trees
-from ipvit.data import transfer
-from ipvit.data.transfer.matlab import read_matlab
-from ipvit.data.transfer.parts import HELD_OUT, Pixels, divide
+from ipvit.data import published
+from ipvit.data.published.matlab import read_matlab
+from ipvit.data.published.parts import HELD_OUT, Pixels, divide
 
 LAYOUTS = {
     "aircraft": (trees.aircraft,),
@@ -50,18 +50,18 @@ def load(root, name: str, split: str) -> ipvit.data.Dataset:
 
 
 def test_every_published_set_has_a_tree_to_be_tested_on():
-    assert LAYOUTS.keys() == transfer.SETS.keys()
+    assert LAYOUTS.keys() == published.SETS.keys()
 
 
 @pytest.mark.parametrize(("name", "tree"), CASES, ids=[f"{name}-{tree.__name__}" for name, tree in CASES])
 def test_every_split_can_be_read_and_the_three_of_the_protocol_share_no_image(tmp_path, name, tree):
     tree(tmp_path)
-    for split in transfer.SETS[name].splits:
+    for split in published.SETS[name].splits:
         data = load(tmp_path, name, split)
         assert len(data) and len(set(data.ids)) == len(data) and data.labels.min() >= 0
         assert data.read(0).dtype.is_floating_point is False and data.read(len(data) - 1).shape[0] == 3
         assert data.name == f"{name}:{tmp_path}/{split}"
-    names = transfer.protocol(f"{name}:{tmp_path}")
+    names = published.protocol(f"{name}:{tmp_path}")
     if names is not None:
         parts = [set(ipvit.load_dataset(part).ids) for part in names]
         assert sum(map(len, parts)) == len(set.union(*parts))
@@ -91,7 +91,7 @@ def test_a_set_that_is_not_there_is_named_in_one_line_with_where_to_get_it(tmp_p
     with pytest.raises(ipvit.InputError, match="there is no .* it needs") as empty:
         ipvit.load_dataset(f"{name}:{tmp_path / 'empty'}")
     for error in (missing, empty):
-        assert transfer.SETS[name].source in str(error.value) and "\n" not in str(error.value)
+        assert published.SETS[name].source in str(error.value) and "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -315,7 +315,7 @@ def test_a_character_of_omniglot_is_a_class_and_its_halves_share_none(tmp_path):
 
 
 def test_drawings_are_spread_over_their_file(tmp_path, monkeypatch):
-    monkeypatch.setattr("ipvit.data.transfer.arrays.QUICKDRAW_PER_CLASS", 3)
+    monkeypatch.setattr("ipvit.data.published.arrays.QUICKDRAW_PER_CLASS", 3)
     trees.quickdraw(tmp_path)
     data = ipvit.load_dataset(f"quickdraw:{tmp_path}")
     assert list(data.ids)[:3] == ["The Eiffel Tower/0", "The Eiffel Tower/2", "The Eiffel Tower/4"]

@@ -10,7 +10,7 @@ from conftest import write_images
 from ipvit.cli import main
 from ipvit.commands import paper_studies as studies_of
 from ipvit.commands.paper_studies import OPTIONS, find, paper_studies
-from ipvit.data.transfer import SETS
+from ipvit.data.published import SETS
 from ipvit.engine.study import make_study
 from ipvit.errors import InputError
 from ipvit.experiments.registry import paper_numbers

@@ -15,9 +15,9 @@ import ipvit
 from conftest import complaint, full_disk, kill_while_it_writes, write_images
 from ipvit.cli import main
 from ipvit.data.derived.names import target_paths
-from ipvit.data.folder import FolderDataset
-from ipvit.data.textures import KINDS, Textures
-from ipvit.data.trifeature import Trifeature
+from ipvit.data.formats.folder import FolderDataset
+from ipvit.data.synthetic.textures import KINDS, Textures
+from ipvit.data.synthetic.trifeature import Trifeature
 from ipvit.models.sources.style import AdaINTransfer, MagentaTransfer
 from ipvit.perturb import keys
 from ipvit.perturb.adain import adain

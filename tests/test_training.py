@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import ipvit
-from ipvit.data.trifeature import Trifeature
+from ipvit.data.synthetic.trifeature import Trifeature
 from ipvit.errors import InputError
 from ipvit.models.io.checkpoint import read_metadata, save_checkpoint
 from ipvit.models.loading import load_checkpoint, load_model
@@ -165,7 +165,7 @@ KILLED = """
 import sys, time
 import torch
 torch.set_num_threads(1)
-from ipvit.data.trifeature import Trifeature
+from ipvit.data.synthetic.trifeature import Trifeature
 from ipvit.training import loop, start
 from ipvit.training.recipe import load_recipe
 start.open_data = lambda name, size: Trifeature("natural", "train" if name.endswith("train") else "val", 64, size)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ipvit.core.preprocessing import Preprocessing, View
-from ipvit.data.trifeature import Trifeature
+from ipvit.data.synthetic.trifeature import Trifeature
 from ipvit.errors import InputError
 from ipvit.perturb import seeding
 from ipvit.training.augment import Augmentation

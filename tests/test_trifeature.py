@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from ipvit.data import trifeature_drawing as drawing
 from ipvit.data.dataset import Dataset
-from ipvit.data.trifeature import COLOUR_NAMES, SHAPE_NAMES, TEXTURE_NAMES, Trifeature, parse
+from ipvit.data.synthetic import trifeature_drawing as drawing
+from ipvit.data.synthetic.trifeature import COLOUR_NAMES, SHAPE_NAMES, TEXTURE_NAMES, Trifeature, parse
 from ipvit.errors import InputError
 
 SPLITS = ("natural", "texture-random", "cue-conflict")

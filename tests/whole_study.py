@@ -18,7 +18,7 @@ import torch
 
 import ipvit
 from ipvit.api import bind_context
-from ipvit.data.trifeature import Trifeature
+from ipvit.data.synthetic.trifeature import Trifeature
 from ipvit.experiments.registry import make_experiment
 from ipvit.report.tables import write_table
 

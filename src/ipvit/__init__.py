@@ -25,7 +25,7 @@ _WHERE = {
     "load_checkpoint": "ipvit.models.loading",
     "Model": "ipvit.models.model",
     "wrap": "ipvit.models.model",
-    "load_dataset": "ipvit.data",
+    "load_dataset": "ipvit.data.loading",
     "BaseDataset": "ipvit.data.dataset",
     "MemoryDataset": "ipvit.data.dataset",
     "Experiment": "ipvit.experiments.base",
@@ -52,8 +52,8 @@ if TYPE_CHECKING:
     from ipvit.analysis.base import Analysis
     from ipvit.analysis.columns import Column
     from ipvit.api import run
-    from ipvit.data import load_dataset
     from ipvit.data.dataset import BaseDataset, MemoryDataset
+    from ipvit.data.loading import load_dataset
     from ipvit.errors import InputError
     from ipvit.experiments.accuracy.experiment import Accuracy
     from ipvit.experiments.attack.experiment import Attack

@@ -9,8 +9,8 @@ from pathlib import Path
 from ipvit.core.files import LONGEST, path_component
 from ipvit.core.run_config import Backend, Precision, RunConfig
 from ipvit.core.validation_messages import validated
-from ipvit.data import load_dataset
 from ipvit.data.dataset import Dataset
+from ipvit.data.loading import load_dataset
 from ipvit.engine.distributed import launched
 from ipvit.engine.run import execute, shard_folder
 from ipvit.engine.study import DataEntry, ExperimentEntry, ModelEntry, Study, study_text

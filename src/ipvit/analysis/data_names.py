@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import PurePath
 
-from ipvit.data.transfer import SPLIT_NAMES
+from ipvit.data.published import SPLIT_NAMES
 
 PAPER_NAMES = {
     "omniglot": "Omniglot",

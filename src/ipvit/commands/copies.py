@@ -45,7 +45,8 @@ def shortest_side(source: str, size: int, resize: int | None) -> int:
 
 def open_source(name: str, size: int) -> Dataset:
     """Open the images to copy; drawn ones are drawn ``size`` pixels wide."""
-    from ipvit.data import load_dataset, trifeature
+    from ipvit.data.loading import load_dataset
+    from ipvit.data.synthetic import trifeature
 
     return trifeature.parse(name, size) if name.startswith("demo:") else load_dataset(name)
 

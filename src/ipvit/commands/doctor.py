@@ -116,7 +116,7 @@ def _examined(
     name: str, data: str | None, root: str | None, split: str, limit: int | None, expect: float | None, device: str
 ) -> Finding | str:
     """Return what was found, or why there is nothing to measure."""
-    from ipvit.data import load_dataset
+    from ipvit.data.loading import load_dataset
     from ipvit.engine.device import pick_device
     from ipvit.engine.doctor import examine
     from ipvit.models.loading import load_model

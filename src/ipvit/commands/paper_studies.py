@@ -13,7 +13,7 @@ import yaml
 
 from ipvit.analysis.data_names import SCHEMES
 from ipvit.core.files import user_path
-from ipvit.data.transfer import SETS
+from ipvit.data.published import SETS
 from ipvit.errors import InputError, did_you_mean
 from ipvit.models.names import ModelName
 from ipvit.models.zoo.paper import NETWORKS, PaperNetwork, paper_name

@@ -43,7 +43,7 @@ def play(
     browser
         Open the page.
     """
-    from ipvit.data import load_dataset
+    from ipvit.data.loading import load_dataset
     from ipvit.engine.device import pick_device
     from ipvit.models import load_model
     from ipvit.play import Playground, PlayServer, Shelf

@@ -150,7 +150,7 @@ def datasets(*, json: Flag = False) -> int:
         "hfds/OWNER/NAME": "Hugging Face data sets through timm (needs the package datasets)",
         "tfds/NAME": "TensorFlow data sets through timm (needs the package tensorflow-datasets)",
     }
-    from ipvit.data.transfer import SETS
+    from ipvit.data.published import SETS
 
     if json:
         published = [{"name": f"{entry.name}:PATH/SPLIT", **entry.summary()} for entry in SETS.values()]

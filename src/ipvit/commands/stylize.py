@@ -104,7 +104,8 @@ def _check(alpha: float, texture_scale: float) -> None:
 
 
 def _open_styles(name: str, size: int) -> Dataset:
-    from ipvit.data import load_dataset, textures
+    from ipvit.data.loading import load_dataset
+    from ipvit.data.synthetic import textures
 
     if name == textures.NAME:
         return textures.Textures(size=size)

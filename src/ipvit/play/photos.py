@@ -16,7 +16,7 @@ from torch import Tensor
 from ipvit.core.preprocessing import View
 from ipvit.data.dataset import Dataset, UnreadableImage
 from ipvit.data.decode import apply_view, decode
-from ipvit.data.trifeature import SHAPE_NAMES, TEXTURE_NAMES, Trifeature
+from ipvit.data.synthetic.trifeature import SHAPE_NAMES, TEXTURE_NAMES, Trifeature
 from ipvit.errors import InputError
 from ipvit.play.names import readable
 

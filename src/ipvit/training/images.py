@@ -11,8 +11,9 @@ import torch
 import torch.utils.data
 from torch import Tensor
 
-from ipvit.data import load_dataset, trifeature
 from ipvit.data.dataset import Dataset, UnreadableImage
+from ipvit.data.loading import load_dataset
+from ipvit.data.synthetic import trifeature
 from ipvit.errors import InputError
 from ipvit.perturb import seeding
 

@@ -9,10 +9,11 @@ from torch import nn
 
 from ipvit.core.files import user_path
 from ipvit.core.preprocessing import View
-from ipvit.data import load_dataset, textures
 from ipvit.data.dataset import Dataset
 from ipvit.data.derived.restyled import Restyled, RestyledFolder
 from ipvit.data.derived.stylized import StatisticsTransfer, Stylization, Transfer
+from ipvit.data.loading import load_dataset
+from ipvit.data.synthetic import textures
 from ipvit.errors import InputError
 from ipvit.models.init_from import start_from
 from ipvit.models.loading import load_model

@@ -1,7 +1,7 @@
 """Making images whose shape and texture disagree from a user's own classes, as Geirhos et al. 2019 made theirs.
 
 Their stimuli have 16 categories of ImageNet. A network with other classes needs its own: every image is styled by an
-image of another class, and named as :mod:`ipvit.data.cue_conflict` reads it.
+image of another class, and named as :mod:`ipvit.data.formats.cue_conflict` reads it.
 """
 
 from __future__ import annotations

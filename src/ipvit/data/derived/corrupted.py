@@ -10,11 +10,11 @@ from typing import ClassVar
 
 from PIL import Image
 
-from ipvit.data.corrupted import Corruption, frost_pictures
+from ipvit.data.corruption import Corruption, frost_pictures
 from ipvit.data.decode import decode
 from ipvit.data.derived.copy import DerivedCopy, File, Renderer
 from ipvit.data.derived.sheet import Grid, draw
-from ipvit.data.imagenet_c import KNOWN, MANIFEST
+from ipvit.data.formats.imagenet_c import KNOWN, MANIFEST
 from ipvit.perturb.corruptions import SEVERITIES
 
 _START, _END = b"\xff\xd8", b"\xff\xd9"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ipvit.core.files import LONGEST, path_component, path_parts, write_atomic
 from ipvit.data.dataset import Dataset
-from ipvit.data.folder import CLASS_LIST, IMAGE_SUFFIXES
+from ipvit.data.formats.folder import CLASS_LIST, IMAGE_SUFFIXES
 from ipvit.errors import InputError
 
 

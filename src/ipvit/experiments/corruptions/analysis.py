@@ -11,7 +11,7 @@ from ipvit.analysis.aggregate import accuracy_table
 from ipvit.analysis.base import Analysis
 from ipvit.analysis.columns import COMMON, Column
 from ipvit.analysis.reduction import Reduction, joined
-from ipvit.data.imagenet_c import CLEAN
+from ipvit.data.formats.imagenet_c import CLEAN
 from ipvit.experiments.corruptions.charts import draw
 from ipvit.experiments.corruptions.errors import error_tables
 from ipvit.experiments.corruptions.experiment import COPY, FILES

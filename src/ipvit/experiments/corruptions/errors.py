@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from ipvit.analysis.reduction import Reduction, Values
-from ipvit.data.imagenet_c import CLEAN
+from ipvit.data.formats.imagenet_c import CLEAN
 from ipvit.experiments.corruptions.experiment import ALEXNET
 from ipvit.experiments.corruptions.variants import FAMILY, OWN_FAMILY, Variant, corruption_place
 from ipvit.metrics.bootstrap import corrected_interval, resampled_means

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from ipvit.core.preprocessing import View
-from ipvit.data.corrupted import Corruption, OwnCorruption, frost_pictures
+from ipvit.data.corruption import Corruption, OwnCorruption, frost_pictures
 from ipvit.data.dataset import Dataset, Items
-from ipvit.data.imagenet_c import CLEAN, ImageNetC
+from ipvit.data.formats.imagenet_c import CLEAN, ImageNetC
 from ipvit.errors import InputError, did_you_mean
 from ipvit.experiments.base import Batch, ExampleImage, Measurement, Records
 from ipvit.experiments.corruptions.experiment import (
@@ -58,7 +58,7 @@ class CorruptionMeasurement(Measurement):
 
     Args:
         experiment: the parameters.
-        pictures: what tells the frost pictures apart, see :func:`ipvit.data.corrupted.frost_pictures`.
+        pictures: what tells the frost pictures apart, see :func:`ipvit.data.corruption.frost_pictures`.
     """
 
     def __init__(self, experiment: Corruptions, pictures: str) -> None:

@@ -6,8 +6,8 @@ import dataclasses
 
 import polars as pl
 
-from ipvit.data.corrupted import DRAWN
-from ipvit.data.imagenet_c import CLEAN, KNOWN
+from ipvit.data.corruption import DRAWN
+from ipvit.data.formats.imagenet_c import CLEAN, KNOWN
 from ipvit.perturb.corruptions import FAMILIES
 
 FAMILY = {name: family for family, names in FAMILIES.items() for name in names}

@@ -18,8 +18,8 @@ from ipvit.core.files import path_component, user_path
 from ipvit.core.preprocessing import View
 from ipvit.data.dataset import Dataset, Items
 from ipvit.data.labels import map_classes
+from ipvit.data.published import in_common
 from ipvit.data.subset import subset_indices
-from ipvit.data.transfer import in_common
 from ipvit.errors import InputError
 from ipvit.experiments.base import PrepareContext
 from ipvit.features import StoredType

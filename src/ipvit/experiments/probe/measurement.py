@@ -14,8 +14,8 @@ from torch import Tensor
 from ipvit.core.files import user_path
 from ipvit.data.dataset import Dataset
 from ipvit.data.labels import map_classes
-from ipvit.data.transfer import SETS
-from ipvit.data.transfer import protocol as published_splits
+from ipvit.data.published import SETS
+from ipvit.data.published import protocol as published_splits
 from ipvit.errors import InputError
 from ipvit.experiments.base import Batch, BindContext, Measurement, PrepareContext, Records
 from ipvit.experiments.probe.experiment import OWN, DataSource, Probe, ProbeCondition

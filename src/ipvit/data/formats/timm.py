@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ipvit.core.files import user_path
 from ipvit.data.dataset import BaseDataset, Dataset, UnreadableImage, fingerprint
-from ipvit.data.stream import StreamDataset
+from ipvit.data.formats.stream import StreamDataset
 from ipvit.errors import FOREIGN_ERRORS, InputError, error_line
 
 SCHEMES = ("hfds/", "hfids/", "tfds/", "torch/", "wds/")

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
-from ipvit.data.transfer import annotated, arrays, folders, lists
-from ipvit.data.transfer.parts import Part
+from ipvit.data.published import annotated, arrays, folders, lists
+from ipvit.data.published.parts import Part
 
 Share = Literal["all", "most", "held out"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from ipvit.data.transfer.matlab import read_matlab
-from ipvit.data.transfer.parts import Files, number
-from ipvit.data.transfer.places import Absent, below, class_folders, first, lines, rows
+from ipvit.data.published.layouts import Absent, below, class_folders, first, lines, rows
+from ipvit.data.published.matlab import read_matlab
+from ipvit.data.published.parts import Files, number
 from ipvit.errors import InputError
 
 SPLIT_FOLDERS = {

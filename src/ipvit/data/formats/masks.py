@@ -13,8 +13,8 @@ from torchvision.transforms.v2 import functional as F
 
 from ipvit.core.files import user_path
 from ipvit.data.dataset import Decoder, UnreadableImage, fingerprint
-from ipvit.data.folder import FolderDataset
-from ipvit.data.image_files import readable
+from ipvit.data.formats.folder import FolderDataset
+from ipvit.data.formats.image_files import readable
 from ipvit.errors import InputError, did_you_mean
 
 PREFIX = "masks:"

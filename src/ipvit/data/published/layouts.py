@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ipvit.data.image_files import image_files
-from ipvit.data.transfer.parts import Files
+from ipvit.data.formats.image_files import image_files
+from ipvit.data.published.parts import Files
 from ipvit.errors import InputError
 
 

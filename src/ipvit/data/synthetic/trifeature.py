@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ipvit.data.dataset import BaseDataset, fingerprint
-from ipvit.data.trifeature_drawing import COLOURS, SHAPES, TEXTURES, Scene, draw, draw_mask, random_scene
+from ipvit.data.synthetic.trifeature_drawing import COLOURS, SHAPES, TEXTURES, Scene, draw, draw_mask, random_scene
 from ipvit.errors import InputError, did_you_mean
 from ipvit.perturb import seeding
 

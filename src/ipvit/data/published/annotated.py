@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ipvit.data.transfer.parts import Files, number
-from ipvit.data.transfer.places import Absent, below, coco_lists, first
+from ipvit.data.published.layouts import Absent, below, coco_lists, first
+from ipvit.data.published.parts import Files, number
 from ipvit.errors import InputError
 
 COCO_MARGIN = 0.2

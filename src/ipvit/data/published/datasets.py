@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ipvit.data.dataset import BaseDataset, Decoder, UnreadableImage, fingerprint
 from ipvit.data.decode import decode
-from ipvit.data.image_files import checksum, readable
-from ipvit.data.transfer.parts import Box
+from ipvit.data.formats.image_files import checksum, readable
+from ipvit.data.published.parts import Box
 from ipvit.errors import InputError
 
 

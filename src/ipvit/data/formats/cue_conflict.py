@@ -14,7 +14,7 @@ import numpy as np
 
 from ipvit.core.files import user_path
 from ipvit.data.dataset import Decoder, fingerprint
-from ipvit.data.folder import FolderDataset
+from ipvit.data.formats.folder import FolderDataset
 from ipvit.errors import InputError
 
 PREFIX = "cue-conflict:"

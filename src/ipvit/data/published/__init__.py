@@ -15,10 +15,10 @@ from typing import Any
 
 from ipvit.core.files import user_path
 from ipvit.data.dataset import Dataset, Decoder, Items
-from ipvit.data.transfer.folders import SPLIT_NAMES, split_folder
-from ipvit.data.transfer.parts import Files, Part, divide
-from ipvit.data.transfer.places import Absent
-from ipvit.data.transfer.table import SETS, THREE, TWO, Piece, PublishedSet, Share, Splits
+from ipvit.data.published.folders import SPLIT_NAMES, split_folder
+from ipvit.data.published.layouts import Absent
+from ipvit.data.published.parts import Files, Part, divide
+from ipvit.data.published.table import SETS, THREE, TWO, Piece, PublishedSet, Share, Splits
 from ipvit.errors import InputError, did_you_mean
 
 __all__ = ["SETS", "SPLIT_NAMES", "PublishedSet", "in_common", "open_set", "protocol"]

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ipvit.data.transfer.matlab import read_matlab
-from ipvit.data.transfer.parts import Files, number
-from ipvit.data.transfer.places import Absent, below, first, lines, pairs
+from ipvit.data.published.layouts import Absent, below, first, lines, pairs
+from ipvit.data.published.matlab import read_matlab
+from ipvit.data.published.parts import Files, number
 from ipvit.errors import InputError
 
 

@@ -17,7 +17,7 @@ from ipvit.core.files import user_path
 from ipvit.core.preprocessing import View
 from ipvit.data.dataset import BaseDataset, Decoder, UnreadableImage, fingerprint
 from ipvit.data.decode import apply_view, decode
-from ipvit.data.image_files import CLASS_LIST, checksum, class_names, image_files, readable
+from ipvit.data.formats.image_files import CLASS_LIST, checksum, class_names, image_files, readable
 from ipvit.data.subset import select
 from ipvit.errors import InputError, did_you_mean
 from ipvit.perturb.corruptions import CORRUPTIONS, EXTRA, SEVERITIES

@@ -75,7 +75,7 @@ class Files:
 
     def dataset(self, name: str, decoder: Decoder) -> Dataset:
         """Return the images as a data set."""
-        from ipvit.data.transfer.datasets import FileDataset
+        from ipvit.data.published.datasets import FileDataset
 
         return FileDataset(
             name, self.root, self.paths, self.labels, self.classes, ids=self.ids, boxes=self.boxes, decoder=decoder
@@ -114,7 +114,7 @@ class Pixels:
 
     def dataset(self, name: str, decoder: Decoder) -> Dataset:
         """Return the images as a data set."""
-        from ipvit.data.transfer.datasets import ArrayDataset
+        from ipvit.data.published.datasets import ArrayDataset
 
         return ArrayDataset(name, self.images, self.labels, self.classes, self.ids)
 

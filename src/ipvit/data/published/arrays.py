@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from ipvit.data.transfer.parts import Pixels
-from ipvit.data.transfer.places import Absent, below, first, lines
+from ipvit.data.published.layouts import Absent, below, first, lines
+from ipvit.data.published.parts import Pixels
 from ipvit.errors import InputError
 
 _SIDE = 32

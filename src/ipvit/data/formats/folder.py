@@ -13,7 +13,15 @@ from torch import Tensor
 from ipvit.core.files import user_path
 from ipvit.data.dataset import BaseDataset, Decoder, UnreadableImage, fingerprint
 from ipvit.data.decode import decode
-from ipvit.data.image_files import CLASS_LIST, IMAGE_SUFFIXES, SAMPLE, checksum, class_names, image_files, readable
+from ipvit.data.formats.image_files import (
+    CLASS_LIST,
+    IMAGE_SUFFIXES,
+    SAMPLE,
+    checksum,
+    class_names,
+    image_files,
+    readable,
+)
 from ipvit.errors import InputError
 
 
