@@ -10,7 +10,7 @@ from torch import nn
 import ipvit
 from ipvit.cli import main
 from ipvit.data.dataset import MemoryDataset
-from ipvit.engine.doctor import examine
+from ipvit.engine.diagnosis import examine
 from ipvit.models.loading import demo_models
 from ipvit.models.published import Published, published
 

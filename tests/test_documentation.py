@@ -209,7 +209,7 @@ def in_small(line: str, folder: Path) -> list[str]:
     if tokens[0] == "demo":
         tokens += ["--limit", "8", "--workers", "0"]
     if tokens[:2] == ["train", "resnet_micro"]:
-        recipe = yaml.safe_load((ROOT / "src" / "ipvit" / "recipes" / "resnet_micro.yaml").read_text())
+        recipe = yaml.safe_load((ROOT / "src" / "ipvit" / "training" / "recipes" / "resnet_micro.yaml").read_text())
         recipe |= {"epochs": 1, "warmup_epochs": 0, "batch_size": 4}
         recipe["data"] |= {"train": "squares.py:make", "val": "squares.py:make"}
         (folder / "resnet_micro.yaml").write_text(yaml.safe_dump(recipe))

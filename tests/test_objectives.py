@@ -24,13 +24,13 @@ from ipvit.models.init_from import start_from
 from ipvit.models.io.checkpoint import read_metadata
 from ipvit.models.loading import load_checkpoint, load_model
 from ipvit.models.zoo.micro import build_network
+from ipvit.training.config import DinoPart
 from ipvit.training.dino import Dino, dino_loss, neighbours
 from ipvit.training.distillation import distillation_loss
 from ipvit.training.dry_run import dry_run
 from ipvit.training.loop import Loop
 from ipvit.training.multicrop import MultiCrop
 from ipvit.training.optimization import cosine
-from ipvit.training.parts import DinoPart
 from ipvit.training.recipe import Recipe, dump_recipe, load_recipe, recipe_names
 from ipvit.training.start import assemble
 

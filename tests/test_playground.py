@@ -15,7 +15,7 @@ import ipvit
 from conftest import tiny_model
 from ipvit.data.dataset import MemoryDataset
 from ipvit.play import Playground, Shelf
-from ipvit.play.coalesce import LatestWins, Superseded
+from ipvit.play.debounce import LatestWins, Superseded
 from ipvit.play.names import readable
 from ipvit.play.photos import upright
 from ipvit.play.playground import salience_model

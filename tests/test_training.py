@@ -24,10 +24,10 @@ from ipvit.models.io.checkpoint import read_metadata, save_checkpoint
 from ipvit.models.loading import load_checkpoint, load_model
 from ipvit.models.zoo.micro import build_network
 from ipvit.training import start
+from ipvit.training.config import MixupPart
 from ipvit.training.images import validation_batches
 from ipvit.training.loop import Loop
 from ipvit.training.objective import Labels
-from ipvit.training.parts import MixupPart
 from ipvit.training.recipe import Recipe, dump_recipe, load_recipe, recipe_names
 from ipvit.training.start import train
 

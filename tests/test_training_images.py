@@ -11,8 +11,8 @@ from ipvit.data.synthetic.trifeature import Trifeature
 from ipvit.errors import InputError
 from ipvit.perturb import seeding
 from ipvit.training.augment import Augmentation
+from ipvit.training.config import AugmentPart
 from ipvit.training.images import training_batches, validation_batches
-from ipvit.training.parts import AugmentPart
 
 
 def test_an_epochs_batches_share_out_the_images_between_processes_without_overlap():

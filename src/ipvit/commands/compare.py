@@ -50,7 +50,7 @@ def compare(folder: Path, /, *, all: Flag = False, json: Flag = False) -> int:  
     json
         Print JSON on standard output, nothing else.
     """
-    from ipvit.several_runs import runs_in
+    from ipvit.run_collection import runs_in
 
     runs = runs_in(folder)
     table, notes = _together(runs)
@@ -127,7 +127,7 @@ def reproduce(
     table = table.filter(table["target"].is_in(wanted))
     _write(table, out)
     if len(parts) > 1:
-        from ipvit.several_runs import Runs
+        from ipvit.run_collection import Runs
 
         Runs(out, runs).report()
     _show(table, [*left_out, *notes], everything=False, json=options.json)

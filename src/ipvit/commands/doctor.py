@@ -16,7 +16,7 @@ from ipvit.core.versions import installed_version
 from ipvit.errors import InputError
 
 if TYPE_CHECKING:
-    from ipvit.engine.doctor import Finding
+    from ipvit.engine.diagnosis import Finding
     from ipvit.models.published import Published
 
 PACKAGES = ("ipvit", "torch", "torchvision", "timm", "numpy", "pillow", "opencv-python-headless", "polars")
@@ -118,7 +118,7 @@ def _examined(
     """Return what was found, or why there is nothing to measure."""
     from ipvit.data.loading import load_dataset
     from ipvit.engine.device import pick_device
-    from ipvit.engine.doctor import examine
+    from ipvit.engine.diagnosis import examine
     from ipvit.models.loading import load_model
 
     loaded = load_model(name)

@@ -13,9 +13,9 @@ from ipvit.core.terminal import Terminal, print_json
 if TYPE_CHECKING:
     from ipvit.engine.study import Study
     from ipvit.results import Run
-    from ipvit.several_runs import Runs
+    from ipvit.run_collection import Runs
 
-DEMO = Path(__file__).parents[1] / "studies" / "demo.yaml"
+DEMO = Path(__file__).with_name("studies") / "demo.yaml"
 
 
 def run(study: Path, /, *, options: RunOptions | None = None) -> int:

@@ -18,7 +18,7 @@ from ipvit.errors import InputError, did_you_mean
 from ipvit.models.names import ModelName
 from ipvit.models.zoo.paper import NETWORKS, PaperNetwork, paper_name
 
-FOLDER = Path(__file__).parents[1] / "studies" / "paper"
+FOLDER = Path(__file__).with_name("studies") / "paper"
 
 SALIENCE = "paper:dino_vits16"
 """The network that tells salient patches from others."""

@@ -35,7 +35,7 @@ def report(folder: Path, /, *, json: Flag = False) -> int:
         Print the tables as JSON on standard output, nothing else.
     """
     from ipvit.commands.measure import tell
-    from ipvit.several_runs import Runs, runs_in
+    from ipvit.run_collection import Runs, runs_in
 
     runs = runs_in(folder)
     tell(runs[0] if runs[0].out == folder else Runs(folder, runs), json=json)

@@ -26,7 +26,7 @@ from ipvit.perturb.salience import non_salient_keep, salient_keep
 from ipvit.perturb.seeding import keys
 from ipvit.perturb.shuffle import shuffle, shuffle_order
 from ipvit.play import reading
-from ipvit.play.coalesce import LatestWins
+from ipvit.play.debounce import LatestWins
 from ipvit.play.photos import MAX_UPLOAD, Photo, Shelf
 from ipvit.play.settings import MOST_CELLS_A_SIDE, MOST_EPSILON, Cells, Inside, Look, View
 

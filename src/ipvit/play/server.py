@@ -28,7 +28,7 @@ from pydantic import BaseModel, ValidationError
 
 from ipvit.core.validation_messages import explain
 from ipvit.errors import InputError, error_line, printable
-from ipvit.play.coalesce import Superseded
+from ipvit.play.debounce import Superseded
 from ipvit.play.photos import MAX_UPLOAD
 from ipvit.play.playground import Playground
 from ipvit.play.settings import Cells, Look, More, View

@@ -19,7 +19,7 @@ from ipvit.core.preprocessing import Preprocessing
 from ipvit.data.decode import apply_view
 from ipvit.errors import InputError
 from ipvit.perturb import seeding
-from ipvit.training.parts import AugmentPart
+from ipvit.training.config import AugmentPart
 
 _MODES = {name: F.InterpolationMode(name) for name in ("bicubic", "bilinear", "nearest")}
 

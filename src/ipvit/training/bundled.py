@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-RECIPES = Path(__file__).parent.parent / "recipes"
+RECIPES = Path(__file__).with_name("recipes")
 
 
 def recipe_names() -> list[str]:

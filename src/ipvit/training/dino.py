@@ -19,11 +19,11 @@ from torch.nn.utils.parametrizations import weight_norm
 from ipvit.errors import InputError
 from ipvit.models.model import Model
 from ipvit.perturb.pixels import as_floats
+from ipvit.training.config import DinoPart
 from ipvit.training.images import TrainingImages, validation_batches
 from ipvit.training.multicrop import MultiCrop
 from ipvit.training.objective import Batches, Objective, undecayed
 from ipvit.training.optimization import cosine
-from ipvit.training.parts import DinoPart
 from ipvit.training.recipe import Recipe
 
 _NEIGHBOURS, _TEMPERATURE = 20, 0.07

@@ -22,8 +22,8 @@ from ipvit.errors import InputError
 from ipvit.models.model import Model
 from ipvit.perturb.pixels import as_floats
 from ipvit.training.augment import Augmentation
+from ipvit.training.config import AugmentPart, DistillationPart
 from ipvit.training.objective import Labels, Objective, Trained
-from ipvit.training.parts import AugmentPart, DistillationPart
 
 
 def distillation_loss(student: Tensor, teacher: Tensor, target: str, tau: float = 1.0) -> Tensor:

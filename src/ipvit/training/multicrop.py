@@ -10,7 +10,7 @@ from torchvision.transforms.v2 import functional as F
 from ipvit.core.preprocessing import View
 from ipvit.perturb import seeding
 from ipvit.training.augment import random_resized_crop
-from ipvit.training.parts import DinoPart
+from ipvit.training.config import DinoPart
 
 _RATIO = (3 / 4, 4 / 3)
 _BLUR = (1.0, 0.1, 0.5)

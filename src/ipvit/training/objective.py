@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from ipvit.models.model import Model
 from ipvit.perturb.pixels import as_floats
 from ipvit.training.augment import Augmentation, global_seeds
+from ipvit.training.config import AugmentPart, MixupPart
 from ipvit.training.images import ImageBatch, Pipeline
-from ipvit.training.parts import AugmentPart, MixupPart
 
 Batches = Callable[[], Iterable[ImageBatch]]
 """Gives the batches of a data set, unchanged, that fall to this process."""

@@ -14,7 +14,7 @@ from ipvit.core.validation_messages import fault_text
 from ipvit.core.yaml_files import read_mapping
 from ipvit.errors import InputError, did_you_mean, printable, shown
 from ipvit.training.bundled import RECIPES, recipe_names
-from ipvit.training.parts import (
+from ipvit.training.config import (
     AugmentPart,
     DataPart,
     DinoPart,

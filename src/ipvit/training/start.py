@@ -20,13 +20,13 @@ from ipvit.models.loading import load_model
 from ipvit.models.model import Model
 from ipvit.models.zoo.micro import build_network
 from ipvit.training.augment import Augmentation
+from ipvit.training.config import AugmentPart, DinoPart, DistillationPart, StylizePart
 from ipvit.training.dino import Dino
 from ipvit.training.distillation import Distillation, Teacher
 from ipvit.training.images import TrainingImages, open_data
 from ipvit.training.loop import Loop, seeded
 from ipvit.training.objective import Labels, Objective, Supervised
 from ipvit.training.optimization import make_accelerator
-from ipvit.training.parts import AugmentPart, DinoPart, DistillationPart, StylizePart
 from ipvit.training.recipe import Recipe, load_recipe
 
 
