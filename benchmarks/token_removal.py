@@ -48,10 +48,10 @@ def main() -> None:
                         model.without_patches(part, kept)
                     seconds[share].append(time.process_time() - started)
         whole = statistics.median(seconds[0.0])
-        prefix = len(model.adapter.prefix)
-        all_tokens = grid[0] * grid[1] + prefix
+        prefix_tokens = len(model.adapter.prefix_tokens)
+        all_tokens = grid[0] * grid[1] + prefix_tokens
         for share in SHARES:
-            tokens = int(keeping(1, grid, share).sum()) + prefix
+            tokens = int(keeping(1, grid, share).sum()) + prefix_tokens
             taken = statistics.median(seconds[share])
             print(f"{name:28}{share:9.0%}{tokens:8}{1000 * taken / len(images):13.2f}{taken / whole:13.1%}"
                   f"{tokens / all_tokens:15.1%}")  # fmt: skip

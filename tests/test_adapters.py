@@ -95,7 +95,7 @@ def test_tokens_of_many_blocks_from_one_pass_are_those_of_each_block(name: str) 
             close(tokens.patches, alone.patches)
             close(tokens.pooled, alone.pooled)
             assert tokens.patches.shape[1] == tokens.grid[0] * tokens.grid[1]
-            assert tuple(tokens.prefix) == adapter.prefix
+            assert tuple(tokens.prefix_tokens) == adapter.prefix_tokens
             close(tokens.vector("mean_patch"), tokens.patches.mean(dim=1))
 
 
@@ -105,10 +105,12 @@ def test_what_leaves_a_block_is_what_enters_the_next(name: str) -> None:
     with torch.no_grad():
         tokens = adapter.tokens(images, range(adapter.n_blocks), norm=False)
         for block in range(1, adapter.n_blocks):
-            before, state = tokens[block - 1], adapter.until(images, block)
-            entering = state.flow.args[getattr(adapter, "token_argument", 0)]
+            before, state = tokens[block - 1], adapter.run_to_block(images, block)
+            entering = state.block_input.args[getattr(adapter, "token_argument", 0)]
             if entering.dim() == 3:
-                close(entering, torch.cat([*(t[:, None] for t in before.prefix.values()), before.patches], dim=1))
+                close(
+                    entering, torch.cat([*(t[:, None] for t in before.prefix_tokens.values()), before.patches], dim=1)
+                )
                 assert state.grid == before.grid
             elif adapter.block_names[block] != "pool":
                 assert entering.flatten(1).shape[1] == before.patches.flatten(1).shape[1]
@@ -121,10 +123,10 @@ def test_resuming_from_any_block_gives_the_plain_logits(name: str) -> None:
     with torch.no_grad():
         plain = logits(adapter, images)
         for block in range(adapter.n_blocks):
-            state = adapter.until(images, block)
-            close(adapter.resume(state, block), plain)
+            state = adapter.run_to_block(images, block)
+            close(adapter.run_from_block(state, block), plain)
             # The state carries everything: other images in its place change nothing, and resuming does not use it up.
-            close(adapter.resume(dataclasses.replace(state, images=torch.randn_like(images)), block), plain)
+            close(adapter.run_from_block(dataclasses.replace(state, images=torch.randn_like(images)), block), plain)
 
 
 @pytest.mark.parametrize("name", ["timm vit", "timm tnt", "torchvision vit", "timm resnet", "timm swin"])
@@ -136,10 +138,10 @@ def test_resuming_does_not_compute_the_earlier_blocks_again(name: str) -> None:
         if part is not blocks[0]:
             part.register_forward_hook(lambda module, *_: computed.append(module))
     with torch.no_grad():
-        state = adapter.until(images, 1)
+        state = adapter.run_to_block(images, 1)
         assert computed
         computed.clear()
-        adapter.resume(state)
+        adapter.run_from_block(state)
     assert not computed
 
 
@@ -150,10 +152,10 @@ def test_a_stage_that_works_in_place_does_not_use_up_the_state() -> None:
     adapter = find_adapter(adapter.network)
     with torch.no_grad():
         adapter.network.layer1[1].bias.fill_(-1.0)
-        state = adapter.until(images, 1)
-        before = state.flow.args[0].clone()
-        adapter.resume(state)
-        assert (before < 0).any() and torch.equal(state.flow.args[0], before)
+        state = adapter.run_to_block(images, 1)
+        before = state.block_input.args[0].clone()
+        adapter.run_from_block(state)
+        assert (before < 0).any() and torch.equal(state.block_input.args[0], before)
 
 
 @pytest.mark.parametrize("name", make_all_with("feature_drop"))
@@ -162,15 +164,15 @@ def test_dropping_nothing_changes_nothing_and_dropping_something_does(name: str)
     with torch.no_grad():
         plain = logits(adapter, images)
         for block in range(adapter.n_blocks):
-            state = adapter.until(images, block)
+            state = adapter.run_to_block(images, block)
             rows, columns = state.grid
             assert torch.equal(
-                adapter.resume(adapter.drop(state, torch.ones(2, rows, columns, dtype=torch.bool))), plain
+                adapter.run_from_block(adapter.drop(state, torch.ones(2, rows, columns, dtype=torch.bool))), plain
             )
             half = torch.arange(rows * columns).expand(2, -1) % 2 == 1
-            dropped = adapter.resume(adapter.drop(state, half))
-            close(dropped, adapter.resume(adapter.drop(state, half[:1].reshape(1, rows, columns))))
-            reads_class_only = block == adapter.n_blocks - 1 and adapter.prefix and rows * columns > 1
+            dropped = adapter.run_from_block(adapter.drop(state, half))
+            close(dropped, adapter.run_from_block(adapter.drop(state, half[:1].reshape(1, rows, columns))))
+            reads_class_only = block == adapter.n_blocks - 1 and adapter.prefix_tokens and rows * columns > 1
             if not reads_class_only:
                 assert not torch.allclose(dropped, plain, atol=1e-5)
 
@@ -178,11 +180,11 @@ def test_dropping_nothing_changes_nothing_and_dropping_something_does(name: str)
 @pytest.mark.parametrize("name", make_all_with("feature_drop"))
 def test_without_any_place_nothing_of_the_image_is_left(name: str) -> None:
     adapter, images = make(name)
-    blocks = [0] if adapter.prefix else range(adapter.n_blocks)
+    blocks = [0] if adapter.prefix_tokens else range(adapter.n_blocks)
     with torch.no_grad():
         for block in blocks:
-            state = adapter.until(images, block)
-            bare = adapter.resume(adapter.drop(state, torch.zeros(1, *state.grid, dtype=torch.bool)))
+            state = adapter.run_to_block(images, block)
+            bare = adapter.run_from_block(adapter.drop(state, torch.zeros(1, *state.grid, dtype=torch.bool)))
             close(bare[0], bare[1])
 
 
@@ -192,7 +194,7 @@ def test_attention_maps_are_distributions_over_all_tokens(name: str) -> None:
     with torch.no_grad():
         maps = adapter.attention(images, range(adapter.n_blocks))
     rows, columns = adapter.patch_grid((images.shape[-2], images.shape[-1]))
-    count = rows * columns + len(adapter.prefix)
+    count = rows * columns + len(adapter.prefix_tokens)
     for attention in maps.values():
         assert attention.shape == (2, 3, count, count)
         assert (attention >= 0).all()
@@ -203,7 +205,7 @@ def test_attention_maps_are_distributions_over_all_tokens(name: str) -> None:
 @pytest.mark.parametrize("name", make_all_with("attention"))
 def test_the_rows_of_the_prefix_tokens_are_those_of_the_whole_map(name: str) -> None:
     adapter, images = make(name)
-    count = len(adapter.prefix)
+    count = len(adapter.prefix_tokens)
     with torch.no_grad():
         for block, whole in adapter.attention(images, range(adapter.n_blocks)).items():
             assert adapter.n_heads(block) == whole.shape[1]
@@ -259,9 +261,9 @@ def uses(adapter: Adapter, images: Tensor) -> dict[str, Callable[[], object]]:
     every_use: dict[str, Callable[[], object]] = {}
     if "tokens" in adapter.capabilities:
         every_use["tokens"] = lambda: adapter.tokens(images, everywhere, norm=True)
-        every_use["until"] = lambda: adapter.until(images, adapter.n_blocks - 1)
-        state = adapter.until(images, 1)
-        every_use["resume"] = lambda: adapter.resume(state)
+        every_use["until"] = lambda: adapter.run_to_block(images, adapter.n_blocks - 1)
+        state = adapter.run_to_block(images, 1)
+        every_use["resume"] = lambda: adapter.run_from_block(state)
     if "attention" in adapter.capabilities:
         every_use["attention"] = lambda: adapter.attention(images, everywhere)
     if "token_removal" in adapter.capabilities:
@@ -340,13 +342,13 @@ def test_wrong_blocks_masks_and_tokens_are_refused_in_one_line() -> None:
     adapter, images = make("timm vit")
     with pytest.raises(InputError, match="blocks 0 to 2; asked for \\[3\\]"):
         adapter.tokens(images, [0, 3], norm=True)
-    state = adapter.until(images, 1)
+    state = adapter.run_to_block(images, 1)
     with pytest.raises(InputError, match="must be bool of shape \\(2, 4, 4\\)"):
         adapter.drop(state, torch.ones(2, 4, 5, dtype=torch.bool))
     with pytest.raises(InputError, match="must be bool"):
         adapter.drop(state, torch.ones(2, 4, 4))
     with pytest.raises(InputError, match="cannot be resumed at block 2"):
-        adapter.resume(state, 2)
+        adapter.run_from_block(state, 2)
     with pytest.raises(InputError, match="no token 'shape'; it has class, mean_patch, pooled"):
         adapter.tokens(images, [0], norm=True)[0].vector("shape")
 
@@ -370,10 +372,10 @@ def test_a_model_takes_images_in_0_1_and_normalises_them() -> None:
         close(model.tokens(images)[2].pooled, adapter.tokens(normalised, [2], norm=True)[2].pooled)
         close(model.attention(images, [1])[1], adapter.attention(normalised, [1])[1])
         keep = torch.rand(2, 4, 4) > 0.4
-        state = model.until(images, 1)
+        state = model.run_to_block(images, 1)
         close(
-            model.resume(model.drop(state, keep), 1),
-            adapter.resume(adapter.drop(adapter.until(normalised, 1), keep)),
+            model.run_from_block(model.drop(state, keep), 1),
+            adapter.run_from_block(adapter.drop(adapter.run_to_block(normalised, 1), keep)),
         )
         kept = torch.arange(16).reshape(1, 4, 4).expand(2, 4, 4) < 5
         close(model.without_patches(images, kept), adapter.token_removal(normalised, kept))
@@ -388,7 +390,7 @@ def test_a_second_token_that_was_taught_shape_is_called_shape() -> None:
     images = torch.rand(2, 3, 32, 32)
     with torch.no_grad():
         tokens = model.tokens(images, [2])[2]
-        assert model.adapter.prefix == ("class", "shape")
+        assert model.adapter.prefix_tokens == ("class", "shape")
         assert list(model.logits_by_token(images)) == ["class", "shape", "mean"]
         close(tokens.vector("shape"), tokens.vector("distillation"))
         close(model.classify(tokens.vector("shape"), "shape"), model.logits_by_token(images)["shape"])

@@ -66,12 +66,12 @@ def embedded(network: VisionTransformer, images: Tensor) -> Tensor:
     tile = weight.shape[-1]
     cut = images.unfold(2, tile, tile).unfold(3, tile, tile).permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
     patches = cut @ weight.flatten(1).T + network.patch_embed.proj.bias
-    prefix = [
+    prefix_tokens = [
         token.expand(len(images), -1, -1) for token in (network.cls_token, network.reg_token) if token is not None
     ]
     if network.no_embed_class:
-        return torch.cat([*prefix, patches + network.pos_embed], dim=1)
-    return torch.cat([*prefix, patches], dim=1) + network.pos_embed
+        return torch.cat([*prefix_tokens, patches + network.pos_embed], dim=1)
+    return torch.cat([*prefix_tokens, patches], dim=1) + network.pos_embed
 
 
 PLAIN = ["timm vit", "timm vit, registers", "timm vit, no class token", "timm vit, average pooling"]
@@ -80,7 +80,7 @@ PLAIN = ["timm vit", "timm vit, registers", "timm vit, no class token", "timm vi
 @pytest.mark.parametrize("name", PLAIN)
 def test_dropping_features_of_a_transformer_zeroes_whole_patch_tokens(name: str) -> None:
     adapter, images = make(name)
-    network, prefix = adapter.network, len(adapter.prefix)
+    network, prefix_tokens = adapter.network, len(adapter.prefix_tokens)
     keep = torch.rand(2, 4, 4) > 0.5
     with torch.no_grad():
         close(by_hand(network, embedded(network, images)), network(images))
@@ -91,29 +91,29 @@ def test_dropping_features_of_a_transformer_zeroes_whole_patch_tokens(name: str)
             for image in range(2):
                 for place in range(16):
                     if not keep[image, place // 4, place % 4]:
-                        tokens[image, prefix + place] = 0
-            dropped = adapter.resume(adapter.drop(adapter.until(images, block), keep), block)
+                        tokens[image, prefix_tokens + place] = 0
+            dropped = adapter.run_from_block(adapter.drop(adapter.run_to_block(images, block), keep), block)
             close(dropped, by_hand(network, tokens, block))
 
 
 @pytest.mark.parametrize("name", PLAIN)
 def test_a_removed_patch_never_enters_the_blocks_and_the_others_keep_their_positions(name: str) -> None:
     adapter, images = make(name)
-    network, prefix = adapter.network, len(adapter.prefix)
+    network, prefix_tokens = adapter.network, len(adapter.prefix_tokens)
     keep = torch.zeros(2, 16, dtype=torch.bool)
     keep[0, [1, 2, 7, 11, 15]] = True
     keep[1, [0, 4, 5, 6, 13]] = True
     with torch.no_grad():
         tokens = embedded(network, images)
         fewer = torch.stack(
-            [tokens[i, [*range(prefix), *(keep[i].nonzero()[:, 0] + prefix).tolist()]] for i in range(2)]
+            [tokens[i, [*range(prefix_tokens), *(keep[i].nonzero()[:, 0] + prefix_tokens).tolist()]] for i in range(2)]
         )
-        assert fewer.shape[1] == prefix + 5
+        assert fewer.shape[1] == prefix_tokens + 5
         close(adapter.token_removal(images, keep.reshape(2, 4, 4)), by_hand(network, fewer))
 
 
 def entering(adapter: TransformerAdapter, images: Tensor, block: int) -> Tensor:
-    return adapter.until(images, block).flow.args[adapter.token_argument]
+    return adapter.run_to_block(images, block).block_input.args[adapter.token_argument]
 
 
 @pytest.mark.parametrize("name", ["timm vit", "timm vit, distilled", "timm vit, registers", "t2t"])
@@ -174,8 +174,8 @@ def test_hugging_faces_attention_and_tokens_are_its_own(kind: str, config: str) 
         own = network(images, output_attentions=True, output_hidden_states=True)
     for block in range(3):
         close(maps[block], own.attentions[block])
-        prefix = torch.stack(list(tokens[block].prefix.values()), dim=1)
-        close(torch.cat([prefix, tokens[block].patches], dim=1), own.hidden_states[block + 1])
+        prefix_tokens = torch.stack(list(tokens[block].prefix_tokens.values()), dim=1)
+        close(torch.cat([prefix_tokens, tokens[block].patches], dim=1), own.hidden_states[block + 1])
 
 
 def test_dropping_a_patch_of_tnt_takes_its_pixels_along() -> None:
@@ -183,13 +183,13 @@ def test_dropping_a_patch_of_tnt_takes_its_pixels_along() -> None:
     network = adapter.network
     keep = torch.rand(2, 16) > 0.5
     with torch.no_grad():
-        pixels, tokens = (arg.clone() for arg in adapter.until(images, 1).flow.args)
+        pixels, tokens = (arg.clone() for arg in adapter.run_to_block(images, 1).block_input.args)
         pixels.reshape(2, 16, *pixels.shape[1:])[~keep] = 0
         tokens[:, 1:][~keep] = 0
         for block in list(network.blocks)[1:]:
             pixels, tokens = block(pixels, tokens)
         expected = network.head(network.norm(tokens)[:, 0])
-        close(adapter.resume(adapter.drop(adapter.until(images, 1), keep)), expected)
+        close(adapter.run_from_block(adapter.drop(adapter.run_to_block(images, 1), keep)), expected)
 
 
 def test_removing_a_patch_of_tnt_takes_its_pixels_along() -> None:
@@ -199,7 +199,7 @@ def test_removing_a_patch_of_tnt_takes_its_pixels_along() -> None:
     keep = torch.zeros(2, 16, dtype=torch.bool)
     keep[:, index] = True
     with torch.no_grad():
-        pixels, tokens = adapter.until(images, 0).flow.args
+        pixels, tokens = adapter.run_to_block(images, 0).block_input.args
         pixels = pixels.reshape(2, 16, *pixels.shape[1:])[:, index].flatten(0, 1)
         tokens = torch.cat([tokens[:, :1], tokens[:, 1:][:, index]], dim=1)
         for block in network.blocks:
@@ -219,7 +219,7 @@ def test_dropping_features_of_a_resnet_zeroes_positions_of_a_layers_input(name: 
             keep = torch.rand(2, x.shape[2], x.shape[3]) > 0.5
             x = nn.Sequential(*layers[block:])(x * keep[:, None])
             expected = network.fc(x.mean(dim=(2, 3)))
-            close(adapter.resume(adapter.drop(adapter.until(images, block), keep), block), expected)
+            close(adapter.run_from_block(adapter.drop(adapter.run_to_block(images, block), keep), block), expected)
 
 
 def test_norm_puts_tokens_of_every_block_through_the_last_norm() -> None:
@@ -266,7 +266,10 @@ def test_a_network_for_any_size_resamples_its_positions_in_every_reading() -> No
     with torch.no_grad():
         close(flexible(images), fixed(images))
         close(one.tokens(images, [1], norm=True)[1].patches, other.tokens(images, [1], norm=True)[1].patches)
-        close(one.resume(one.drop(one.until(images, 1), keep)), other.resume(other.drop(other.until(images, 1), keep)))
+        close(
+            one.run_from_block(one.drop(one.run_to_block(images, 1), keep)),
+            other.run_from_block(other.drop(other.run_to_block(images, 1), keep)),
+        )
         keep = keep.expand(2, -1, -1)
         close(one.token_removal(images, keep), other.token_removal(images, keep))
 

@@ -17,7 +17,7 @@ import torch
 
 import ipvit
 import whole_study
-from ipvit.core.artifacts import Card, Kind, artifact_path, first_whole
+from ipvit.core.artifacts import Kind, Metadata, artifact_path, first_whole
 from ipvit.data.synthetic.trifeature import Trifeature
 from ipvit.engine.examples import read_examples, save_examples
 from ipvit.errors import InputError
@@ -26,15 +26,15 @@ from ipvit.experiments.base import ExampleImage
 from ipvit.experiments.registry import make_experiment
 from ipvit.features.store import FeatureStore
 from ipvit.models.io.probe_head import read_probe, save_probe
-from ipvit.models.readout import Read
+from ipvit.models.readout import FeatureSpec
 
 EARLIER = Path(__file__).parent / "data" / "artifacts"
 PATCH = EARLIER / "patches" / "deit-6da750ab" / "20pct-circle-free-run0-a731bbb44432.json"
 PROBE = EARLIER / "probes" / "deit-6da750ab" / "0-class-lbfgs-bff5220c.safetensors"
-READ = Read(0, "class")
+READ = FeatureSpec(0, "class")
 
 
-class ToolCard(Card):
+class ToolCard(Metadata):
     name: str
     sizes: tuple[float, ...] = ()
 
@@ -162,7 +162,7 @@ def test_features_of_an_earlier_version_are_found_again(earlier, monkeypatch):
     for name, head in kept.items():
         (path,) = earlier.glob(f"probes/*/{name}")
         again = read_probe(path)
-        assert torch.allclose(again.weight, head.weight, atol=1e-4) and again.reads == head.reads
+        assert torch.allclose(again.weight, head.weight, atol=1e-4) and again.specs == head.specs
         assert again.key == path.stem.rpartition("-")[2] and head.key == ""
 
 
@@ -255,7 +255,7 @@ def test_whatever_byte_of_a_probe_file_is_changed_no_other_head_comes_out_of_it(
             assert "\n" not in str(error)
         else:  # blanks of the header
             assert torch.equal(found.weight, head.weight) and torch.equal(found.bias, head.bias)
-            assert (found.reads, found.classes, found.fit) == (head.reads, head.classes, head.fit)
+            assert (found.specs, found.classes, found.fit) == (head.specs, head.classes, head.fit)
     assert refused > 190
 
 
@@ -269,7 +269,7 @@ def test_a_damaged_or_foreign_head_of_a_run_is_fitted_again_and_the_run_says_so(
     assert first.name in one and "is not a whole probe file" in one and one.endswith("; it was fitted again")
     assert other.endswith(f"{second.name}' describes another probe than its name says; it was fitted again")
     assert torch.allclose(read_probe(first).weight, read_probe(PROBE).weight, atol=1e-4)
-    assert read_probe(second).reads == (Read(5, "class"),)
+    assert read_probe(second).specs == (FeatureSpec(5, "class"),)
 
 
 def test_a_damaged_description_of_features_is_written_again_and_the_features_stay(earlier, monkeypatch):

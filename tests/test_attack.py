@@ -11,7 +11,7 @@ from torch import nn
 
 import ipvit
 from conftest import PatchNet
-from ipvit.perturb.attack import ball, clean_pass, excess, fgsm, is_right, pgd, random_starts
+from ipvit.perturb.attack import clean_pass, fgsm, is_right, linf_bounds, margin_loss, pgd, random_starts
 from ipvit.perturb.seeding import keys
 
 SIZE = (3, 6, 6)
@@ -119,7 +119,7 @@ def test_every_adversarial_image_is_within_epsilon_and_the_pixel_range_exactly(e
 def test_the_bounds_are_the_largest_that_keep_within_epsilon():
     images = (torch.arange(256).float() / 255).view(1, 1, 16, 16)
     for epsilon in (0.25, 1.0, 2.0, 8.0, 100.0):
-        low, high = ball(images, epsilon)
+        low, high = linf_bounds(images, epsilon)
         exact = images.double()
         assert (high.double() - exact).max() <= epsilon / 255 and (exact - low.double()).max() <= epsilon / 255
         wider = torch.nextafter(high, torch.full_like(high, 2.0)).double()
@@ -192,7 +192,7 @@ def test_a_network_so_sure_that_cross_entropy_has_no_gradient_is_still_attacked(
 def test_the_loss_is_cross_entropy_on_another_scale():
     logits, labels = torch.randn(50, 7) * 3, torch.randint(0, 7, (50,))
     expected = nn.functional.cross_entropy(logits, labels, reduction="none")
-    assert torch.allclose(nn.functional.softplus(excess(logits, labels)), expected, atol=1e-5)
+    assert torch.allclose(nn.functional.softplus(margin_loss(logits, labels)), expected, atol=1e-5)
 
 
 def test_gradients_flow_through_the_normalisation():
@@ -204,7 +204,7 @@ def test_gradients_flow_through_the_normalisation():
     labels = right_labels(model, images)
     mean, std = torch.tensor([0.2, 0.5, 0.9]).view(3, 1, 1), torch.tensor([0.1, 0.3, 0.05]).view(3, 1, 1)
     leaf = ((images - mean) / std).requires_grad_()
-    excess(inner(leaf), labels).sum().backward()
+    margin_loss(inner(leaf), labels).sum().backward()
     assert torch.allclose(clean_pass(model, images, labels).gradient, leaf.grad / std, rtol=1e-4, atol=1e-7)
     found = pgd(model, images, labels, 8.0, starts=starts_of(6, (3, 16, 16)))
     assert within(found.images, images, 8.0) and (found.images != images).any()

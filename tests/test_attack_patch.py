@@ -17,7 +17,7 @@ from ipvit.errors import InputError
 from ipvit.experiments.attack.patch_files import Card, Look, Patch, load_patch, save_patch
 from ipvit.experiments.attack.patches import training_positions
 from ipvit.perturb.attack import is_right
-from ipvit.perturb.patch import Form, noise_patch, paste, quantised, random_places, train_patch
+from ipvit.perturb.patch import PatchGeometry, noise_patch, paste, quantised, random_places, train_patch
 
 
 def draws(n: int, seed: int = 0) -> np.ndarray:
@@ -40,7 +40,7 @@ def numbered(side: int) -> torch.Tensor:
 def test_a_patch_lies_wholly_in_the_image_and_covers_its_share(shape, area, height, wider, seed):
     size = (height, height + wider)
     try:
-        form = Form(shape, size, area)
+        form = PatchGeometry(shape, size, area)
     except ValueError:
         return
     places = random_places(form, draws(5, seed))
@@ -56,7 +56,7 @@ def test_a_patch_lies_wholly_in_the_image_and_covers_its_share(shape, area, heig
 
 def test_random_numbers_at_the_ends_of_their_range_stay_inside():
     for shape in ("square", "circle"):
-        form = Form(shape, (32, 32), 0.2)
+        form = PatchGeometry(shape, (32, 32), 0.2)
         for value in (0.0, math.nextafter(1.0, 0.0)):
             places = random_places(form, np.full((1, 4), value))
             _, inside = paste(torch.zeros(1, 3, 32, 32), noise_patch(0, form.resolution), places, shape)
@@ -64,7 +64,7 @@ def test_random_numbers_at_the_ends_of_their_range_stay_inside():
 
 
 def test_a_square_is_pasted_pixel_by_pixel_in_quarter_turns():
-    form, patch = Form("square", (32, 32), 0.1), numbered(10)
+    form, patch = PatchGeometry("square", (32, 32), 0.1), numbered(10)
     assert form.side == 10
     turned = set()
     for row in draws(40):
@@ -79,7 +79,7 @@ def test_a_square_is_pasted_pixel_by_pixel_in_quarter_turns():
 
 
 def test_places_and_rotations_are_spread_over_the_whole_image():
-    places = random_places(Form("circle", (100, 100), 0.05), draws(4000))
+    places = random_places(PatchGeometry("circle", (100, 100), 0.05), draws(4000))
     radius = float(places.side[0]) / 2
     for axis in (0, 1):
         spread = (places.centre[:, axis] - radius) / (100 - 2 * radius)
@@ -88,7 +88,7 @@ def test_places_and_rotations_are_spread_over_the_whole_image():
 
 
 def test_a_random_scale_changes_the_size():
-    form = Form("circle", (64, 64), 0.1, scale=(0.5, 1.5))
+    form = PatchGeometry("circle", (64, 64), 0.1, scale=(0.5, 1.5))
     sides = random_places(form, draws(2000)).side / form.side
     assert 0.5 <= sides.min() < 0.51 and 1.49 < sides.max() <= 1.5
 
@@ -96,7 +96,7 @@ def test_a_random_scale_changes_the_size():
 @pytest.mark.parametrize(("placement", "cells"), [("grid", 4), ("off_grid", 9)])
 def test_on_the_grid_a_patch_touches_as_few_cells_as_it_can_and_off_it_more(placement, cells):
     """Two by two cells of 8 pixels; half a cell off, three by three are touched."""
-    form = Form("square", (64, 64), 0.06, placement, (8, 8))
+    form = PatchGeometry("square", (64, 64), 0.06, placement, (8, 8))
     assert form.side == 16
     _, inside = paste(torch.zeros(50, 3, 64, 64), noise_patch(0, 16), random_places(form, draws(50)), "square")
     touched = torch.nn.functional.max_pool2d(inside.float(), 8).flatten(1).sum(1)
@@ -117,11 +117,11 @@ def test_on_the_grid_a_patch_touches_as_few_cells_as_it_can_and_off_it_more(plac
 )
 def test_a_form_that_cannot_be_is_refused_in_words(arguments, words):
     with pytest.raises(ValueError, match=words):
-        Form(*arguments)
+        PatchGeometry(*arguments)
 
 
 def test_gradients_flow_to_the_patch_as_finite_differences_say():
-    form = Form("circle", (16, 16), 0.2)
+    form = PatchGeometry("circle", (16, 16), 0.2)
     places = random_places(form, draws(2))
     images, weight = torch.rand(2, 3, 16, 16).double(), torch.rand(2, 3, 16, 16).double()
     patch = (0.2 + 0.6 * torch.rand(3, form.resolution, form.resolution)).double().requires_grad_()
@@ -159,7 +159,7 @@ def accuracy(model, images, labels, patch, form, seed=0) -> float:
 
 def test_a_trained_patch_is_worth_more_than_noise_after_a_few_steps():
     model, images, labels = bundled("demo:resnet_micro", 48, "demo:trifeature/natural-train")
-    form = Form("square", (64, 64), 0.12)
+    form = PatchGeometry("square", (64, 64), 0.12)
     patch = train_patch(model, images, labels, form, 3, steps=16, batch=16, rate=0.15)
     noise, trained = (accuracy(model, images, labels, p, form) for p in (noise_patch(3, form.resolution), patch))
     assert trained < noise - 0.15
@@ -172,7 +172,7 @@ def test_a_trained_patch_is_worth_more_than_noise_after_a_few_steps():
 def test_a_patch_trained_on_a_bundled_network_drops_its_accuracy_far_more_than_noise(name, capsys):
     """Trained on one split, evaluated on the other."""
     model, images, labels = bundled(name, 128, "demo:trifeature/natural-train")
-    form = Form("circle", (64, 64), 0.1)
+    form = PatchGeometry("circle", (64, 64), 0.1)
     patch = train_patch(model, images, labels, form, 0, steps=80)
     _, others, theirs = bundled(name, 120)
     noise, trained = (accuracy(model, others, theirs, p, form) for p in (noise_patch(0, form.resolution), patch))
@@ -184,7 +184,7 @@ def test_a_patch_trained_on_a_bundled_network_drops_its_accuracy_far_more_than_n
 @pytest.mark.slow
 def test_a_targeted_patch_makes_images_look_like_its_class():
     model, images, labels = bundled("demo:resnet_micro", 96, "demo:trifeature/natural-train")
-    form = Form("square", (64, 64), 0.2)
+    form = PatchGeometry("square", (64, 64), 0.2)
     patch = train_patch(model, images, labels, form, 0, target=4, steps=60)
     _, others, theirs = bundled("demo:resnet_micro", 60)
     with torch.no_grad():
@@ -196,9 +196,9 @@ def test_a_targeted_patch_makes_images_look_like_its_class():
 def test_training_needs_images_that_the_network_gets_right():
     model, images, labels = bundled("demo:resnet_micro", 4)
     with pytest.raises(ValueError, match="gets them all wrong"):
-        train_patch(model, images, torch.full_like(labels, -1), Form("square", (64, 64), 0.1), 0, steps=1)
+        train_patch(model, images, torch.full_like(labels, -1), PatchGeometry("square", (64, 64), 0.1), 0, steps=1)
     with pytest.raises(ValueError, match="training mode"):
-        train_patch(model.train(), images, labels, Form("square", (64, 64), 0.1), 0, steps=1)
+        train_patch(model.train(), images, labels, PatchGeometry("square", (64, 64), 0.1), 0, steps=1)
     model.eval()
 
 

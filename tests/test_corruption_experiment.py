@@ -287,8 +287,8 @@ def test_intervals_are_those_of_a_bootstrap_over_images_with_one_always_right_an
         for _, group in records.group_by("image", maintain_order=True)
     ]
     rng = np.random.default_rng(5)
-    steadied = [*per_image, 0, sum(5 * w for w in weight.values())]
-    means = [np.mean(rng.choice(steadied, 30)) for _ in range(4000)]
+    with_pseudo_counts = [*per_image, 0, sum(5 * w for w in weight.values())]
+    means = [np.mean(rng.choice(with_pseudo_counts, 30)) for _ in range(4000)]
     low, high = np.quantile(means, (0.025, 0.975))
     assert np.mean(per_image) == pytest.approx(row["mce"])
     assert (row["mce_low"], row["mce_high"]) == pytest.approx((low, high), abs=0.15 * (high - low))

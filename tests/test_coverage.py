@@ -203,12 +203,12 @@ def test_corruption_errors_whose_images_are_drawn_anew(n, skill, spread):
     for seed in range(trials):
         hard = logistic(skill + HARDER + spread * rng.normal(size=(n, 1)))
         wrong = rng.random((n, CELLS)) < hard
-        for steadied in (True, False):
-            means = resampled_means(wrong, 300, seed, steadied=steadied)
+        for with_pseudo_counts in (True, False):
+            means = resampled_means(wrong, 300, seed, with_pseudo_counts=with_pseudo_counts)
             for i, samples in enumerate((means.mean(1), (means / ALEXNET).mean(1), means[:, 7])):
                 low, high = np.quantile(samples, (0.025, 0.975))
-                inside[i] += steadied and low <= truths[i] <= high
-                plain += not steadied and i == 2 and low <= truths[i] <= high
+                inside[i] += with_pseudo_counts and low <= truths[i] <= high
+                plain += not with_pseudo_counts and i == 2 and low <= truths[i] <= high
     assert (inside / trials >= 0.925).all(), inside / trials
     if skill == -5:
         assert plain / trials < 0.85, "a plain bootstrap is too sure"
@@ -229,11 +229,11 @@ def test_corruption_errors_that_are_differences_or_divided_by_another_networks(n
     for seed in range(trials):
         difficulty = rng.normal(size=(n, 1))
         wrong, theirs = (rng.random((n, CELLS + 1)) < logistic(skill + harder + difficulty) for skill in skills)
-        steadied = resampled_means(wrong, 300, seed, steadied=True)
+        with_pseudo_counts = resampled_means(wrong, 300, seed, with_pseudo_counts=True)
         ours, beside = (resampled_means(table, 300, seed)[:, :-1] for table in (wrong, theirs))
         with np.errstate(divide="ignore", invalid="ignore"):
             ratios, ratio = (ours / beside).mean(1), (wrong.mean(0)[:-1] / theirs.mean(0)[:-1]).mean()
-        differences = ((steadied[:, :-1] - steadied[:, -1:]) / added).mean(1)
+        differences = ((with_pseudo_counts[:, :-1] - with_pseudo_counts[:, -1:]) / added).mean(1)
         ends = [tuple(np.quantile(differences, (0.025, 0.975))), corrected_interval(ratios, float(ratio))]
         inside += [low <= truth <= high for (low, high), truth in zip(ends, truths, strict=True)]
         known += [not math.isnan(low) for low, _ in ends]

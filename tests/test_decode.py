@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from ipvit.core.preprocessing import View
-from ipvit.data.dataset import UnreadableImage
+from ipvit.data.dataset import UnreadableImageError
 from ipvit.data.decode import apply_view, decode
 
 
@@ -89,7 +89,7 @@ def test_what_is_not_an_image_is_unreadable(photo, decoder):
         b"\xff\xd8\xff\xe0junk",
         encoded(photo, "PNG")[:200],
     ):
-        with pytest.raises(UnreadableImage):
+        with pytest.raises(UnreadableImageError):
             decode(data, decoder)
 
 
@@ -107,7 +107,7 @@ def test_a_decompression_bomb_is_refused_before_it_is_unpacked():
         + block(b"IDAT", zlib.compress(b"\0" * 1000))
         + block(b"IEND", b"")
     )
-    with pytest.raises(UnreadableImage, match="pixels"):
+    with pytest.raises(UnreadableImageError, match="pixels"):
         decode(bomb)
 
 

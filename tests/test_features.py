@@ -15,7 +15,7 @@ import ipvit
 from conftest import write_images
 from ipvit.core.preprocessing import View
 from ipvit.errors import InputError
-from ipvit.features.store import Features, FeatureStore, Read, _Column, last_blocks, own_token
+from ipvit.features.store import Features, FeatureSpec, FeatureStore, _Column, last_blocks, own_token
 from plain_loops import photos, tiny_resnet, tiny_vit, wrapped
 
 
@@ -45,13 +45,15 @@ def plain_tokens(model: ipvit.Model, data, image: int, block: int) -> torch.Tens
 
 def test_features_are_those_of_a_plain_forward(tmp_path, vit):
     data = photos(7)
-    reads = [Read(block, token) for block in range(3) for token in ("class", "mean_patch")]
-    found = FeatureStore(tmp_path).extract(vit, data, reads, batch_size=3)
+    specs = [FeatureSpec(block, token) for block in range(3) for token in ("class", "mean_patch")]
+    found = FeatureStore(tmp_path).extract(vit, data, specs, batch_size=3)
     for image in range(7):
         for block in range(3):
             tokens = plain_tokens(vit, data, image, block)
-            assert torch.allclose(torch.from_numpy(found.matrix([Read(block, "class")])[image]), tokens[0], atol=1e-5)
-            patches = torch.from_numpy(found.matrix([Read(block, "mean_patch")])[image])
+            assert torch.allclose(
+                torch.from_numpy(found.matrix([FeatureSpec(block, "class")])[image]), tokens[0], atol=1e-5
+            )
+            patches = torch.from_numpy(found.matrix([FeatureSpec(block, "mean_patch")])[image])
             assert torch.allclose(patches, tokens[1:].mean(0), atol=1e-5)
     assert found.labels.tolist() == data.labels.tolist() and found.ids == tuple(data.ids)
 
@@ -65,76 +67,84 @@ def test_stages_of_a_cnn_are_means_over_places_and_the_last_one_enters_its_class
     x = net.maxpool(net.act1(net.bn1(net.conv1(model.normalize(images)))))
     for number, layer in enumerate((net.layer1, net.layer2, net.layer3, net.layer4)):
         x = layer(x)
-        assert np.allclose(found.matrix([Read(number, "pooled")]), x.mean(dim=(2, 3)).detach(), atol=1e-5)
-    logits = net.fc(torch.from_numpy(found.matrix([Read(4, "pooled")])))
+        assert np.allclose(found.matrix([FeatureSpec(number, "pooled")]), x.mean(dim=(2, 3)).detach(), atol=1e-5)
+    logits = net.fc(torch.from_numpy(found.matrix([FeatureSpec(4, "pooled")])))
     assert torch.allclose(logits, model(images), atol=1e-4)
 
 
 def test_columns_stand_in_the_order_of_the_reads(tmp_path, vit):
-    found = FeatureStore(tmp_path).extract(vit, photos(5), [Read(0, "class"), Read(-1, "mean_patch")])
-    both = found.matrix([Read(2, "mean_patch"), Read(0, "class")], rows=np.array([3, 1]))
+    found = FeatureStore(tmp_path).extract(vit, photos(5), [FeatureSpec(0, "class"), FeatureSpec(-1, "mean_patch")])
+    both = found.matrix([FeatureSpec(2, "mean_patch"), FeatureSpec(0, "class")], rows=np.array([3, 1]))
     assert both.shape == (2, 48) and both.dtype == np.float32
-    assert np.array_equal(both[:, 24:], found.matrix([Read(0, "class")])[[3, 1]])
+    assert np.array_equal(both[:, 24:], found.matrix([FeatureSpec(0, "class")])[[3, 1]])
 
 
 def test_nothing_is_computed_twice_and_what_is_new_adds_only_itself(tmp_path, vit):
     data, store, seen = photos(8), FeatureStore(tmp_path), counted(vit)
-    first = store.extract(vit, data, [Read(2, "class")], positions=np.arange(0, 8, 2))
+    first = store.extract(vit, data, [FeatureSpec(2, "class")], positions=np.arange(0, 8, 2))
     assert sum(seen) == 4
-    before = first.matrix([Read(2, "class")]).copy()
-    whole = store.extract(vit, data, [Read(2, "class")])
+    before = first.matrix([FeatureSpec(2, "class")]).copy()
+    whole = store.extract(vit, data, [FeatureSpec(2, "class")])
     assert sum(seen) == 8, "the other half"
-    assert np.array_equal(whole.matrix([Read(2, "class")])[::2], before)
-    store.extract(vit, data, [Read(2, "class")], batch_size=1)
+    assert np.array_equal(whole.matrix([FeatureSpec(2, "class")])[::2], before)
+    store.extract(vit, data, [FeatureSpec(2, "class")], batch_size=1)
     assert sum(seen) == 8, "nothing"
-    store.extract(vit, data, [Read(2, "class"), Read(1, "class")])
+    store.extract(vit, data, [FeatureSpec(2, "class"), FeatureSpec(1, "class")])
     assert sum(seen) == 16, "another block"
-    assert np.array_equal(whole.matrix([Read(2, "class")])[::2], before)
+    assert np.array_equal(whole.matrix([FeatureSpec(2, "class")])[::2], before)
 
 
 def test_another_view_normalisation_precision_type_data_or_weights_are_other_features(tmp_path, vit):
     data, store = photos(3), FeatureStore(tmp_path)
-    reads = [Read(1, "class")]
-    store.extract(vit, data, reads)
+    specs = [FeatureSpec(1, "class")]
+    store.extract(vit, data, specs)
     squashed = View((32, 32), 1.0, "bilinear", "squash")
-    store.extract(vit, data, reads, view=squashed)
-    store.extract(vit, data, reads, norm=False)
-    store.extract(vit, data, reads, precision="bf16")
-    store.extract(vit, photos(3, seed=1), reads)
-    store.extract(wrapped(tiny_vit(seed=1)), data, reads)
-    FeatureStore(tmp_path, dtype="fp16").extract(vit, data, reads)
+    store.extract(vit, data, specs, view=squashed)
+    store.extract(vit, data, specs, norm=False)
+    store.extract(vit, data, specs, precision="bf16")
+    store.extract(vit, photos(3, seed=1), specs)
+    store.extract(wrapped(tiny_vit(seed=1)), data, specs)
+    FeatureStore(tmp_path, dtype="fp16").extract(vit, data, specs)
     assert len(list(tmp_path.iterdir())) == 7
 
 
 def test_half_precision_on_disk_rounds_and_never_overflows(tmp_path, vit):
     data = photos(4)
-    exact = FeatureStore(tmp_path).extract(vit, data, [Read(2, "class")]).matrix([Read(2, "class")])
-    half = FeatureStore(tmp_path, dtype="fp16").extract(vit, data, [Read(2, "class")]).matrix([Read(2, "class")])
+    exact = FeatureStore(tmp_path).extract(vit, data, [FeatureSpec(2, "class")]).matrix([FeatureSpec(2, "class")])
+    half = (
+        FeatureStore(tmp_path, dtype="fp16")
+        .extract(vit, data, [FeatureSpec(2, "class")])
+        .matrix([FeatureSpec(2, "class")])
+    )
     assert not np.array_equal(exact, half) and np.allclose(exact, half, rtol=1e-3, atol=1e-3)
     with torch.no_grad():
         vit.backbone.norm.weight.mul_(1e7)
     vit.forget_digest()
-    large = FeatureStore(tmp_path, dtype="fp16").extract(vit, data, [Read(2, "class")]).matrix([Read(2, "class")])
+    large = (
+        FeatureStore(tmp_path, dtype="fp16")
+        .extract(vit, data, [FeatureSpec(2, "class")])
+        .matrix([FeatureSpec(2, "class")])
+    )
     assert np.isfinite(large).all() and large.max() == 65504
 
 
 def test_unreadable_images_are_left_out_and_named(tmp_path, vit):
     root = write_images(tmp_path / "images", per_class=2)
     (root / "c1" / "000.jpg").write_bytes(b"no image")
-    found = FeatureStore(tmp_path / "store").extract(vit, ipvit.load_dataset(root), [Read(0, "class")])
+    found = FeatureStore(tmp_path / "store").extract(vit, ipvit.load_dataset(root), [FeatureSpec(0, "class")])
     assert list(found.unreadable) == ["c1/000.jpg"] and len(found) == 7 and "c1/000.jpg" not in found.ids
     assert found.labels.tolist() == [0, 0, 1, 2, 2, 3, 3]
 
 
 def test_a_file_that_was_cut_short_is_computed_again(tmp_path, vit):
     data, store = photos(4), FeatureStore(tmp_path)
-    before = store.extract(vit, data, [Read(0, "class")]).matrix([Read(0, "class")]).copy()
+    before = store.extract(vit, data, [FeatureSpec(0, "class")]).matrix([FeatureSpec(0, "class")]).copy()
     (path,) = tmp_path.glob("*/block-00-class.npy")
     path.write_bytes(path.read_bytes()[:100])
-    assert np.array_equal(store.extract(vit, data, [Read(0, "class")]).matrix([Read(0, "class")]), before)
+    assert np.array_equal(store.extract(vit, data, [FeatureSpec(0, "class")]).matrix([FeatureSpec(0, "class")]), before)
 
 
-READ = Read(2, "class")
+READ = FeatureSpec(2, "class")
 
 
 @pytest.mark.parametrize("kind", ["block-02-class.npy", "block-02-class.sums", "labels.npy", "labels.sums"])
@@ -204,9 +214,9 @@ def test_two_processes_that_make_the_same_array_at_once_lose_nothing(tmp_path, m
 
 def test_a_block_that_is_not_there_is_named(tmp_path, vit):
     with pytest.raises(InputError, match="has blocks 0 to 2"):
-        FeatureStore(tmp_path).extract(vit, photos(2), [Read(3, "class")])
+        FeatureStore(tmp_path).extract(vit, photos(2), [FeatureSpec(3, "class")])
     with pytest.raises(InputError, match="no token 'register0'"):
-        FeatureStore(tmp_path).extract(vit, photos(2), [Read(0, "register0")])
+        FeatureStore(tmp_path).extract(vit, photos(2), [FeatureSpec(0, "register0")])
     with pytest.raises(InputError, match="stored as"):
         FeatureStore(tmp_path, dtype="fp8")  # pyright: ignore[reportArgumentType]
 
@@ -233,8 +243,8 @@ def test_a_killed_extraction_goes_on_and_ends_with_the_same_numbers(tmp_path, vi
     )
     assert ended.returncode == -signal.SIGKILL
     data, seen = photos(12), counted(vit)
-    resumed = FeatureStore(tmp_path / "killed").extract(vit, data, [Read(2, "class")], batch_size=2)
+    resumed = FeatureStore(tmp_path / "killed").extract(vit, data, [FeatureSpec(2, "class")], batch_size=2)
     assert 0 < sum(seen) <= 4, "four of the six batches were on disk, the fifth may have been"
-    whole = FeatureStore(tmp_path / "whole").extract(vit, data, [Read(2, "class")], batch_size=2)
+    whole = FeatureStore(tmp_path / "whole").extract(vit, data, [FeatureSpec(2, "class")], batch_size=2)
     assert isinstance(whole, Features)
-    assert np.array_equal(resumed.matrix([Read(2, "class")]), whole.matrix([Read(2, "class")]))
+    assert np.array_equal(resumed.matrix([FeatureSpec(2, "class")]), whole.matrix([FeatureSpec(2, "class")]))

@@ -153,7 +153,9 @@ def test_every_episode_is_answered_as_a_plain_loop_answers_it(run, network):
     with torch.inference_mode():
         n = network.adapter.n_blocks
         tokens = network.tokens(images, list(range(n - 4, n)))
-        features = torch.cat([tokens[block].prefix["class"] for block in range(n - 4, n)], dim=1).double().numpy()
+        features = (
+            torch.cat([tokens[block].prefix_tokens["class"] for block in range(n - 4, n)], dim=1).double().numpy()
+        )
     features /= np.linalg.norm(features, axis=1, keepdims=True)
     sampler = Sampler(data.labels, rules("5-way-5-shot"))
     ids = [str(image) for image in records["image"]]

@@ -18,7 +18,7 @@ from conftest import PatchNet, write_images
 from hostile import answer
 from ipvit.core.preprocessing import View
 from ipvit.data import load_dataset
-from ipvit.data.dataset import MemoryDataset, UnreadableImage
+from ipvit.data.dataset import MemoryDataset, UnreadableImageError
 from ipvit.data.decode import MAX_PIXELS, apply_view, decode
 from ipvit.errors import InputError
 from ipvit.report.tables import to_latex, to_markdown
@@ -175,7 +175,7 @@ def test_resizing_only_the_middle_gives_what_resizing_everything_gives(monkeypat
 
 def test_more_pixels_than_allowed_are_refused_without_a_warning(recwarn):
     side = int(MAX_PIXELS**0.5) + 100
-    with pytest.raises(UnreadableImage, match="pixels"):
+    with pytest.raises(UnreadableImageError, match="pixels"):
         decode(encoded(Image.new("1", (side, side)), "PNG"))
     assert not recwarn.list
 
@@ -189,11 +189,11 @@ def test_whatever_a_decoder_raises_makes_one_image_unreadable(monkeypatch):
         data = encoded(photo(), "PNG")
         with monkeypatch.context() as patch:
             patch.setattr(Image.Image, "convert", fail)
-            with pytest.raises(UnreadableImage):
+            with pytest.raises(UnreadableImageError):
                 decode(data)
         with monkeypatch.context() as patch:
             patch.setattr(Image, "open", fail)
-            with pytest.raises(UnreadableImage):
+            with pytest.raises(UnreadableImageError):
                 decode(data)
 
 

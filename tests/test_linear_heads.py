@@ -6,7 +6,7 @@ import torch
 from scipy.optimize import minimize
 from torch import nn
 
-from ipvit.features.linear_heads import Heads, Inputs, Recipe, fit_by_steps, fit_logistic
+from ipvit.features.linear_heads import HeadRecipe, Heads, Inputs, fit_by_steps, fit_logistic
 from ipvit.features.store import Features
 from ipvit.models.readout import Read
 
@@ -78,7 +78,7 @@ def test_a_fit_that_is_cut_short_says_so_and_one_that_is_not_says_how_long_it_to
     assert whole.steps[0] > whole.steps[1] > 3, "a weak penalty takes longer, and does not hold up the other head"
 
 
-def by_torch(rows: np.ndarray, labels: torch.Tensor, classes: int, rate: float, decay: float, recipe: Recipe):
+def by_torch(rows: np.ndarray, labels: torch.Tensor, classes: int, rate: float, decay: float, recipe: HeadRecipe):
     """A plain training loop with torch's own optimiser and scheduler."""
     head = nn.Linear(rows.shape[1], classes)
     nn.init.zeros_(head.weight)
@@ -108,7 +108,7 @@ def by_torch(rows: np.ndarray, labels: torch.Tensor, classes: int, rate: float, 
 @pytest.mark.parametrize("schedule", ["cosine", "constant"])
 def test_every_head_of_a_grid_is_that_of_a_plain_training_loop(optimiser, schedule):
     features, labels = made_up()
-    recipe = Recipe(optimiser, epochs=3, batch=64, schedule=schedule, seed=5)
+    recipe = HeadRecipe(optimiser, epochs=3, batch=64, schedule=schedule, seed=5)
     pairs = [(0.1, 0.0), (0.01, 0.05), (0.003, 0.5)]
     one, both = Inputs([features], [CLASS]), Inputs([features], [CLASS, PATCH])
     first, second = fit_by_steps([one, both], labels, 4, [pairs, pairs[:2]], recipe)
@@ -121,7 +121,7 @@ def test_every_head_of_a_grid_is_that_of_a_plain_training_loop(optimiser, schedu
 
 def test_heads_trained_together_are_those_trained_alone():
     features, labels = made_up()
-    recipe = Recipe("adamw", epochs=4, batch=50, initial_deviation=0.02)
+    recipe = HeadRecipe("adamw", epochs=4, batch=50, initial_deviation=0.02)
     several = [Inputs([features], [CLASS]), Inputs([features], [PATCH]), Inputs([features], [CLASS, PATCH])]
     pairs = [(1e-2, 0.0), (1e-3, 0.05)]
     together = fit_by_steps(several, labels, 4, [pairs] * 3, recipe)
@@ -176,7 +176,7 @@ def test_separable_clouds_are_told_apart_without_a_mistake():
     features, labels = made_up(apart=8.0)
     inputs = Inputs([features], [CLASS])
     assert accuracy_on_new(fit_logistic(inputs, labels, 4, [1e-3]), inputs, 8.0) == 1.0
-    for recipe, pair in ((Recipe("sgd", batch=64), (0.1, 0.0)), (Recipe("adamw", batch=64), (1e-2, 0.05))):
+    for recipe, pair in ((HeadRecipe("sgd", batch=64), (0.1, 0.0)), (HeadRecipe("adamw", batch=64), (1e-2, 0.05))):
         (heads,) = fit_by_steps([inputs], labels, 4, [[pair]], recipe)
         assert accuracy_on_new(heads, inputs, 8.0) == 1.0
 

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from ipvit.core import manifest as parts
-from ipvit.core.manifest import Failure, Manifest, Subject
+from ipvit.core.manifest import ExperimentData, Failure, Manifest
 from ipvit.engine.manifest import MANIFEST, read_manifest, write_manifest
 
 WRITTEN = {
@@ -95,8 +95,8 @@ def test_keys_that_are_not_known_are_not_read(tmp_path):
 
 def test_an_experiment_was_measured_on_what_the_manifest_says_or_on_the_runs_data(tmp_path):
     found = read(tmp_path, WRITTEN)
-    assert found.subject("fewshot") == Subject(name="episodes", fingerprint="e815", precision="bf16")
-    assert found.subject("accuracy") == Subject(name="demo:trifeature", fingerprint="f20d", precision="bf16")
+    assert found.subject("fewshot") == ExperimentData(name="episodes", fingerprint="e815", precision="bf16")
+    assert found.subject("accuracy") == ExperimentData(name="demo:trifeature", fingerprint="f20d", precision="bf16")
     without = read(tmp_path, WRITTEN | {"subjects": {"fewshot": {"fingerprint": "e815"}}})
     assert without.subject("fewshot").precision == "bf16"
 

@@ -20,11 +20,11 @@ from ipvit.core.preprocessing import View
 from ipvit.data.dataset import MemoryDataset
 from ipvit.data.synthetic.trifeature import Trifeature
 from ipvit.errors import InputError
-from ipvit.models.init_from import start_from
+from ipvit.models.init_from import init_from
 from ipvit.models.io.checkpoint import read_metadata
 from ipvit.models.loading import load_checkpoint, load_model
 from ipvit.models.zoo.micro import build_network
-from ipvit.training.config import DinoPart
+from ipvit.training.config import DinoConfig
 from ipvit.training.dino import Dino, dino_loss, neighbours
 from ipvit.training.distillation import distillation_loss
 from ipvit.training.dry_run import dry_run
@@ -252,7 +252,7 @@ def test_views_of_the_copy_and_of_the_image_can_be_mixed(tmp_path):
 
 def views_of(picture: torch.Tensor, **options: Any) -> list[torch.Tensor]:
     """All views of a picture under twenty keys, uncut."""
-    part = DinoPart(kind="dino", global_scale=(1, 1), local_views=1, local_scale=(1, 1), local_size=32, **options)
+    part = DinoConfig(kind="dino", global_scale=(1, 1), local_views=1, local_scale=(1, 1), local_size=32, **options)
     crop = MultiCrop(part, View((32, 32), 1.0, "bicubic"))
     return [view for key in range(20) for view in crop(picture, None, np.uint64(key))]
 
@@ -366,7 +366,7 @@ def test_two_processes_train_as_one_with_twice_the_batch(tmp_path, made):
 
 def test_a_network_with_a_second_token_continues_one_without():
     network = build_network("deit_micro", 10, distilled=True)
-    left = start_from(network, "demo:deit_micro")
+    left = init_from(network, "demo:deit_micro")
     stored = load_model("demo:deit_micro").backbone.state_dict()
     own = network.state_dict()
     assert left == [] and torch.equal(own["head_dist.weight"], stored["head.weight"])
@@ -376,9 +376,9 @@ def test_a_network_with_a_second_token_continues_one_without():
 
 def test_nothing_to_start_from_is_named():
     with pytest.raises(InputError, match=r"no bundled model 'demo:deit_mikro'.*Did you mean 'demo:deit_micro'"):
-        start_from(build_network("deit_micro", 10), "demo:deit_mikro")
+        init_from(build_network("deit_micro", 10), "demo:deit_mikro")
     with pytest.raises(InputError, match=r"nothing in 'demo:resnet_micro' fits"):
-        start_from(build_network("deit_micro", 10), "demo:resnet_micro")
+        init_from(build_network("deit_micro", 10), "demo:resnet_micro")
 
 
 def test_a_tracker_that_is_not_installed_is_named(tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ import ipvit
 from conftest import tiny_model
 from ipvit.data.dataset import MemoryDataset
 from ipvit.play import Playground, Shelf
-from ipvit.play.debounce import LatestWins, Superseded
+from ipvit.play.debounce import Debouncer, SupersededError
 from ipvit.play.names import readable
 from ipvit.play.photos import upright
 from ipvit.play.playground import salience_model
@@ -81,7 +81,7 @@ def test_a_wordnet_id_is_shown_in_words_and_any_other_name_as_it_is():
 
 
 def test_of_what_waits_only_the_newest_is_done():
-    turn, done, busy, release = LatestWins(), [], threading.Event(), threading.Event()
+    turn, done, busy, release = Debouncer(), [], threading.Event(), threading.Event()
 
     def slow() -> None:
         busy.set()
@@ -90,7 +90,7 @@ def test_of_what_waits_only_the_newest_is_done():
     def ask(number: int) -> None:
         try:
             turn.newest("look", lambda: done.append(number))
-        except Superseded:
+        except SupersededError:
             done.append(-number)
 
     threads = [threading.Thread(target=turn.newest, args=("other", slow))]

@@ -66,7 +66,7 @@ def test_the_networks_own_head_stands_on_every_block_and_on_the_last_one_says_wh
     assert set(records["head"]) == {"own"} and sorted(set(records["block"])) == [0, 1, 2]
     images = torch.stack([data.read(i) for i in range(6)]).float() / 255
     assert records.filter(pl.col("block") == 2)["prediction"].to_list() == model(images).argmax(1).tolist()
-    first = model.backbone.head(model.tokens(images, [0])[0].prefix["class"])
+    first = model.backbone.head(model.tokens(images, [0])[0].prefix_tokens["class"])
     assert records.filter(pl.col("block") == 0)["prediction"].to_list() == first.argmax(1).tolist()
 
 
@@ -193,7 +193,7 @@ def test_the_authors_recipe_squashes_reads_the_last_blocks_patches_and_chooses_n
     assert set(table["head"]) == {"adamw"} and set(table["tokens"]) == {"class", "class+last_patch"}
     assert run.tables["probe-heads"]["validation"].null_count() == table.height
     head = read_probe(heads_in(tmp_path)["1-2-class+last_patch-adamw"])
-    assert [str(read) for read in head.reads] == ["block-01-class", "block-02-class", "block-02-mean_patch"]
+    assert [str(read) for read in head.specs] == ["block-01-class", "block-02-class", "block-02-mean_patch"]
     assert (head.view.crop_mode, head.view.interpolation, head.view.size) == ("squash", "bilinear", (32, 32))
     assert head.fit["settings"] == {"learning_rate": 5e-4, "weight_decay": 0.05} and head.fit["train_images"] == 20
     assert not list(tmp_path.glob("probes/*/best.safetensors"))
@@ -275,14 +275,14 @@ def test_features_that_are_lost_before_a_block_are_missing_from_there_on_and_not
     whole = backbone.tokens(images, range(count))
     assert torch.allclose(model(images), head(whole), atol=1e-5)
     for block in range(count):
-        state = model.until(images, block)
+        state = model.run_to_block(images, block)
         keep = torch.rand(2, *state.grid) > 0.5
-        assert torch.allclose(model.resume(model.drop(state, torch.ones_like(keep))), model(images), atol=1e-5)
-        dropped = backbone.drop(backbone.until(images, block), keep)
+        assert torch.allclose(model.run_from_block(model.drop(state, torch.ones_like(keep))), model(images), atol=1e-5)
+        dropped = backbone.drop(backbone.run_to_block(images, block), keep)
         with backbone.adapter.resumed(dropped) as given:
             after = backbone.adapter.tokens(given, range(block, count), True)
         mixed = {**{b: whole[b] for b in range(block)}, **after}
-        assert torch.allclose(model.resume(model.drop(state, keep)), head(mixed), atol=1e-5)
+        assert torch.allclose(model.run_from_block(model.drop(state, keep)), head(mixed), atol=1e-5)
 
 
 def test_patches_that_never_enter_are_missing_from_the_means(tmp_path):
@@ -314,9 +314,9 @@ def test_of_equally_good_heads_the_summary_names_the_one_in_the_file(tmp_path):
     run = probed(tmp_path, heads=("sgd", "lbfgs"), learning_rates=(0.1,), last=("2", "all"))
     heads = run.tables["probe-heads"].filter(pl.col("validation") == 100)
     (best,) = tmp_path.glob("probes/*/best.safetensors")
-    assert heads.height > 1 and len(read_probe(best).reads) == 1
+    assert heads.height > 1 and len(read_probe(best).specs) == 1
     (sentence,) = (text for text in run.summary_of("probe") if "best.safetensors" in text)
-    read = read_probe(best).reads[0]
+    read = read_probe(best).specs[0]
     assert f"reads {read.token} of block {read.block};" in sentence
 
 

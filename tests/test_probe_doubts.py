@@ -12,7 +12,7 @@ from ipvit.engine.study import make_study
 from ipvit.experiments.probe import fit as probe_fit
 from ipvit.experiments.probe.fit import FitPlan
 from ipvit.experiments.probe.measurement import ProbeMeasurement
-from ipvit.features.linear_heads import Recipe
+from ipvit.features.linear_heads import HeadRecipe
 from ipvit.models.io.probe_head import read_probe
 from ipvit.report.paper import reference
 from plain_loops import coloured, heads_in, probed
@@ -27,7 +27,7 @@ def test_the_ends_of_a_grid_are_its_edges_but_for_zero_and_for_grids_of_two():
     penalties = plan(((0.1,), (1.0,), (10.0,)))
     assert [penalties.at_edge(n) for n in range(3)] == [{"penalty": "lowest"}, {}, {"penalty": "highest"}]
     assert plan(((0.1,), (1.0,))).at_edge(0) == {}, "two values have no middle"
-    steps = plan(tuple((rate, decay) for rate in (0.1, 1.0) for decay in (0.0, 0.1, 0.2)), Recipe())
+    steps = plan(tuple((rate, decay) for rate in (0.1, 1.0) for decay in (0.0, 0.1, 0.2)), HeadRecipe())
     assert [steps.at_edge(n) for n in range(3)] == [{}, {}, {"weight_decay": "highest"}]
 
 

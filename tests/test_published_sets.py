@@ -16,7 +16,7 @@ import ipvit
 import published_trees as trees
 from ipvit.data import published
 from ipvit.data.published.matlab import read_matlab
-from ipvit.data.published.parts import HELD_OUT, Pixels, divide
+from ipvit.data.published.parts import HELD_OUT, ArrayListing, divide
 
 LAYOUTS = {
     "aircraft": (trees.aircraft,),
@@ -350,9 +350,11 @@ def test_split_folders_serve_for_every_set_and_lend_a_val_from_train(tmp_path, n
 
 
 def test_the_held_out_tenth_is_fixed_stratified_and_hardly_moves_when_images_are_added():
-    def part(n: int) -> Pixels:
+    def part(n: int) -> ArrayListing:
         labels = np.arange(n) % 4
-        return Pixels(np.zeros((n, 1, 1, 1), np.uint8), labels, ("a", "b", "c", "d"), tuple(f"{i}" for i in range(n)))
+        return ArrayListing(
+            np.zeros((n, 1, 1, 1), np.uint8), labels, ("a", "b", "c", "d"), tuple(f"{i}" for i in range(n))
+        )
 
     most, held = divide(part(400))
     assert Counter(part(400).labels[held].tolist()) == dict.fromkeys(range(4), round(100 * HELD_OUT))

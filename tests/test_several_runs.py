@@ -40,7 +40,7 @@ def bars(chart) -> pl.DataFrame:
 
 
 def test_the_tables_of_two_data_sets_stand_below_each_other(two_sets):
-    runs = ipvit.Runs(two_sets)
+    runs = ipvit.RunCollection(two_sets)
     table = runs.tables["probe"]
     assert table.columns[0] == "data_set" and set(table["data_set"]) == {"CUB", "photos"}
     for folder, name in (("a", "CUB"), ("b", "photos")):
@@ -50,7 +50,7 @@ def test_the_tables_of_two_data_sets_stand_below_each_other(two_sets):
 
 
 def test_every_bar_is_a_head_on_the_last_blocks_of_a_data_set(two_sets):
-    runs = ipvit.Runs(two_sets)
+    runs = ipvit.RunCollection(two_sets)
     drawn = bars(runs.figures["probe-transfer"])
     assert set(drawn["series"]) == {f"vit, {s}{b}" for s in ("", "class+patch, ") for b in ("last block", "last 2")}
     assert drawn.height == 2 * 4 and drawn.select("series", "data_set").n_unique() == 8
@@ -77,14 +77,14 @@ def test_two_models_that_were_measured_on_one_set_in_two_runs_share_its_group(tm
     other.name = "other"
     measured(tmp_path / "a", data)
     measured(tmp_path / "b", data, model=other)
-    table = ipvit.Runs(tmp_path).tables["probe"]
+    table = ipvit.RunCollection(tmp_path).tables["probe"]
     assert set(table["data_set"]) == {"coloured 1"} and set(table["model"]) == {"vit", "other"}
 
 
 def test_one_model_that_was_measured_twice_on_data_of_one_name_is_told_apart_by_the_folder(tmp_path):
     measured(tmp_path / "a", coloured(12, 1))
     measured(tmp_path / "b", coloured(12, 1), limit=8)
-    table = ipvit.Runs(tmp_path).tables["probe"]
+    table = ipvit.RunCollection(tmp_path).tables["probe"]
     assert set(table["data_set"]) == {"coloured 1 (a)", "coloured 1 (b)"}
     assert table.filter(data_set="coloured 1 (b)")["n_images"].unique().to_list() == [8]
 
@@ -141,6 +141,6 @@ def test_experiments_without_a_figure_over_data_sets_still_have_their_tables(tmp
             ipvit.Shuffle(grids=("2x2",)), models=vit(), data=labelled, out=tmp_path / "runs" / name, workers=0,
             progress=False,
         )  # fmt: skip
-    runs = ipvit.Runs(tmp_path / "runs")
+    runs = ipvit.RunCollection(tmp_path / "runs")
     assert set(runs.tables["shuffle"]["data_set"]) == {"one", "two"} and runs.figures == {}
     assert runs.report().exists()

@@ -24,7 +24,7 @@ from ipvit.models.io.checkpoint import read_metadata, save_checkpoint
 from ipvit.models.loading import load_checkpoint, load_model
 from ipvit.models.zoo.micro import build_network
 from ipvit.training import start
-from ipvit.training.config import MixupPart
+from ipvit.training.config import MixupConfig
 from ipvit.training.images import validation_batches
 from ipvit.training.loop import Loop
 from ipvit.training.objective import Labels
@@ -316,7 +316,7 @@ def test_the_supervised_loss_is_smoothed_cross_entropy():
 
 
 def test_mixup_follows_from_the_steps_key():
-    mixing = Labels(4, mixup=MixupPart())
+    mixing = Labels(4, mixup=MixupConfig())
     images, labels = torch.rand(6, 3, 8, 8), torch.tensor([0, 1, 2, 3, 0, 1])
 
     def loss(key: int) -> float:

@@ -11,7 +11,7 @@ from ipvit.data.synthetic.trifeature import Trifeature
 from ipvit.errors import InputError
 from ipvit.perturb import seeding
 from ipvit.training.augment import Augmentation
-from ipvit.training.config import AugmentPart
+from ipvit.training.config import AugmentConfig
 from ipvit.training.images import training_batches, validation_batches
 
 
@@ -42,16 +42,16 @@ def test_the_images_of_an_update_do_not_depend_on_how_it_is_cut_up(pieces):
         assert np.array_equal(np.concatenate([part[step] for part in parts]), update)
 
 
-def augmented(images: torch.Tensor, part: AugmentPart, epoch: int, ids=None) -> torch.Tensor:
+def augmented(images: torch.Tensor, part: AugmentConfig, epoch: int, ids=None) -> torch.Tensor:
     view = Augmentation(part, Preprocessing(View((images.shape[-2], images.shape[-1]), 1.0, "bicubic")))
     keys = seeding.keys([str(i) for i in (range(len(images)) if ids is None else ids)], "augment", 0, epoch)
     return torch.stack([view(view.prepare(image), None, key)[0] for image, key in zip(images, keys, strict=True)])
 
 
-EVERYTHING = AugmentPart(crop_scale=(0.3, 1.0), hflip=0.5, vflip=0.5, auto="rand-m9-mstd0.5-inc1", erase=0.5)
+EVERYTHING = AugmentConfig(crop_scale=(0.3, 1.0), hflip=0.5, vflip=0.5, auto="rand-m9-mstd0.5-inc1", erase=0.5)
 
 
-@pytest.mark.parametrize("part", [AugmentPart(pad=3, hflip=0.5, vflip=0.5), EVERYTHING], ids=["light", "everything"])
+@pytest.mark.parametrize("part", [AugmentConfig(pad=3, hflip=0.5, vflip=0.5), EVERYTHING], ids=["light", "everything"])
 def test_augmentation_belongs_to_the_image_not_to_the_batch(part):
     data = Trifeature(n=12, size=32)
     images = torch.stack([data.read(index) for index in range(12)])
@@ -66,13 +66,13 @@ def test_augmentation_belongs_to_the_image_not_to_the_batch(part):
 
 def test_a_mirror_image_is_the_image_mirrored():
     images = torch.randint(0, 255, (4, 3, 8, 8), dtype=torch.uint8)
-    assert torch.equal(augmented(images, AugmentPart(hflip=1.0), epoch=0), images.flip(3))
-    assert torch.equal(augmented(images, AugmentPart(vflip=1.0), epoch=0), images.flip(2))
+    assert torch.equal(augmented(images, AugmentConfig(hflip=1.0), epoch=0), images.flip(3))
+    assert torch.equal(augmented(images, AugmentConfig(vflip=1.0), epoch=0), images.flip(2))
 
 
 def test_a_padded_crop_is_a_window_of_the_padded_image():
     images = torch.randint(1, 255, (20, 3, 9, 9), dtype=torch.uint8)
-    out = augmented(images, AugmentPart(pad=2), epoch=0)
+    out = augmented(images, AugmentConfig(pad=2), epoch=0)
     offsets = set()
     for image, cut in zip(images, out, strict=True):
         padded = torch.nn.functional.pad(image, [2] * 4)
@@ -87,7 +87,7 @@ def test_a_random_crop_shows_the_stated_share_of_the_picture():
     size, shares = 96, []
     across = torch.arange(size, dtype=torch.uint8).expand(size, size)
     ramp = torch.stack([across, across.T, across])
-    for crop in augmented(ramp.expand(60, 3, size, size), AugmentPart(crop_scale=(0.25, 0.5)), epoch=0):
+    for crop in augmented(ramp.expand(60, 3, size, size), AugmentConfig(crop_scale=(0.25, 0.5)), epoch=0):
         wide, tall = (int(channel.max()) - int(channel.min()) + 1 for channel in crop[:2])
         shares.append(wide * tall / size**2)
         assert 0.6 < wide / tall < 1.6
@@ -96,16 +96,16 @@ def test_a_random_crop_shows_the_stated_share_of_the_picture():
 
 def test_erasing_replaces_a_rectangle_and_nothing_else():
     images = torch.full((40, 3, 32, 32), 7, dtype=torch.uint8)
-    out = augmented(images, AugmentPart(erase=1.0), epoch=0)
+    out = augmented(images, AugmentConfig(erase=1.0), epoch=0)
     changed = (out != 7).any(dim=1)
     for image in changed:
         rows, columns = image.any(1).nonzero().flatten(), image.any(0).nonzero().flatten()
         box = image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
         assert 0.01 < box.numel() / 1024 < 0.4 and box.float().mean() > 0.95
-    kept = augmented(images, AugmentPart(erase=0.25), epoch=0)
+    kept = augmented(images, AugmentConfig(erase=0.25), epoch=0)
     assert 3 <= int((kept != 7).flatten(1).any(1).sum()) <= 20
 
 
 def test_an_unknown_policy_is_named():
     with pytest.raises(InputError, match=r"timm knows no policy 'random'"):
-        Augmentation(AugmentPart(auto="random"), Preprocessing(View((8, 8), 1.0, "bicubic")))
+        Augmentation(AugmentConfig(auto="random"), Preprocessing(View((8, 8), 1.0, "bicubic")))

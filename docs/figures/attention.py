@@ -40,7 +40,7 @@ def main() -> None:
     for row, file in enumerate(files):
         pixels = apply_view(decode(file.read_bytes()), model.preprocessing.view)
         last = model.adapter.n_blocks - 1
-        maps = model.attention(pixels[None].float() / 255, [last])[last][0, :, 0, len(model.adapter.prefix) :]
+        maps = model.attention(pixels[None].float() / 255, [last])[last][0, :, 0, len(model.adapter.prefix_tokens) :]
         photo = pixels.permute(1, 2, 0).numpy()
         sheet.paste(tile(photo), (0, row * SIDE + 18))
         for head, values in enumerate(maps.view(-1, rows, columns)):

@@ -20,7 +20,7 @@ _PACKAGES = ("analysis", "data", "engine", "experiments", "metrics", "models", "
 _WHERE = {
     "run": "ipvit.api",
     "Run": "ipvit.results",
-    "Runs": "ipvit.run_collection",
+    "RunCollection": "ipvit.run_collection",
     "load_model": "ipvit.models.loading",
     "load_checkpoint": "ipvit.models.loading",
     "Model": "ipvit.models.model",
@@ -74,5 +74,5 @@ if TYPE_CHECKING:
     from ipvit.models.loading import load_checkpoint, load_model
     from ipvit.models.model import Model, wrap
     from ipvit.results import Run
-    from ipvit.run_collection import Runs
+    from ipvit.run_collection import RunCollection
     from ipvit.training.start import train

@@ -15,7 +15,7 @@ from ipvit.analysis.aggregate import PAPER
 from ipvit.analysis.base import Analysis
 from ipvit.analysis.reduction import Reduction
 from ipvit.core.manifest import Manifest
-from ipvit.engine.examples import Picture, read_examples
+from ipvit.engine.examples import StoredExample, read_examples
 from ipvit.engine.manifest import read_manifest
 from ipvit.engine.run import STUDY
 from ipvit.engine.store import Store, read_analysis
@@ -147,7 +147,7 @@ class Run:
         found = {name: self._analysed[name].differences for name in self.analyses}
         return {name: frame for name, frame in found.items() if frame is not None}
 
-    def pictures(self, name: str) -> dict[str, list[Picture]]:
+    def pictures(self, name: str) -> dict[str, list[StoredExample]]:
         """Return the pictures of an experiment's conditions by model, in the models' order."""
         found = read_examples(self.out, name)
         order = [model.name for model in self.manifest.models]

@@ -1,4 +1,4 @@
-"""``Runs``: several run folders seen together, such as one for each data set that heads were fitted on."""
+"""``RunCollection``: several run folders seen together, such as one for each data set that heads were fitted on."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def runs_in(folder: Path) -> list[Run]:
     return [Run(path) for path in below] or [Run(folder)]
 
 
-class Runs:
+class RunCollection:
     """The results in several run folders: their tables below each other, and figures over their data sets.
 
     Args:

@@ -9,7 +9,7 @@ from ipvit.analysis.chart_parts import (
     VALUE_FORMAT,
     Encoding,
     Figure,
-    Look,
+    Theme,
     finish,
     inline,
     numeric_scale,
@@ -35,7 +35,7 @@ def category_chart(
     x, rows, series, measured = encoding.x, encoding.y, encoding.series, encoding.horizontal
     data = prepare(categories, encoding, measured).rows
     whole = overall.select(series, x, f"{x}_low", f"{x}_high").filter(pl.col(x).is_not_null())
-    look = Look(overall, series)
+    look = Theme(overall, series)
     place = alt.X(
         field=x,
         type="quantitative",

@@ -133,7 +133,7 @@ def theme() -> dict[str, Any]:
     }
 
 
-class Look:
+class Theme:
     """Colour, dash, shape and the legend's selection for the values of one column, in order of appearance."""
 
     def __init__(self, frame: pl.DataFrame, series: str) -> None:
@@ -162,7 +162,7 @@ class Look:
         return max(1, min(len(self.names), int(width // (longest * _CHARACTER + 36))))
 
 
-def bands(base: alt.Chart, drawn: Drawn, x: str, value: alt.Y, look: Look) -> list[alt.Chart]:
+def bands(base: alt.Chart, drawn: Drawn, x: str, value: alt.Y, look: Theme) -> list[alt.Chart]:
     """Confidence bands; error bars where a single x value gives a band no width; nothing without an interval."""
     if drawn.ends is None:
         return []
@@ -174,7 +174,7 @@ def bands(base: alt.Chart, drawn: Drawn, x: str, value: alt.Y, look: Look) -> li
 
 
 def error_bars(
-    base: alt.Chart, ends: tuple[str, str] | None, value: alt.X | alt.Y, look: Look, stroke: float
+    base: alt.Chart, ends: tuple[str, str] | None, value: alt.X | alt.Y, look: Theme, stroke: float
 ) -> list[alt.Chart]:
     """Error bars along the measured axis, ``stroke`` pixels wide, in the colours of the series."""
     if ends is None:
@@ -191,7 +191,7 @@ def error_bars(
 def finish(
     layers: list[alt.Chart],
     data: pl.DataFrame,
-    look: Look,
+    look: Theme,
     *,
     title: str | None,
     facet: str | None = None,

@@ -15,7 +15,7 @@ from rich.table import Table
 from ipvit.commands.options import Flag, RunOptions
 from ipvit.commands.paper_studies import (
     OPTIONS,
-    Part,
+    StudyPart,
     data_name,
     find,
     missing_data,
@@ -25,7 +25,7 @@ from ipvit.commands.paper_studies import (
 )
 from ipvit.core.run_config import RunConfig
 from ipvit.core.terminal import Terminal, print_json
-from ipvit.errors import InputError, SeveralErrors
+from ipvit.errors import InputError, InputErrors
 from ipvit.models.names import ModelName
 from ipvit.models.zoo.paper import paper_name
 
@@ -127,9 +127,9 @@ def reproduce(
     table = table.filter(table["target"].is_in(wanted))
     _write(table, out)
     if len(parts) > 1:
-        from ipvit.run_collection import Runs
+        from ipvit.run_collection import RunCollection
 
-        Runs(out, runs).report()
+        RunCollection(out, runs).report()
     _show(table, [*left_out, *notes], everything=False, json=options.json)
     return 1 if failed else 0
 
@@ -147,8 +147,8 @@ def _measure(keys: dict[str, Any], out: Path, config: RunConfig, *, json: bool) 
 
 
 def _ready(
-    parts: Sequence[Part], given: dict[str, str], files: dict[str, str], models: Sequence[str], *, partial: bool
-) -> tuple[list[tuple[Part, dict[str, Any]]], list[str]]:
+    parts: Sequence[StudyPart], given: dict[str, str], files: dict[str, str], models: Sequence[str], *, partial: bool
+) -> tuple[list[tuple[StudyPart, dict[str, Any]]], list[str]]:
     """Return the parts that can be run with their studies, and lines about what is left out.
 
     Raises:
@@ -161,7 +161,7 @@ def _ready(
     lines = [*without_data, *without_weights.values()]
     if lines and not partial:
         more = ["--partial runs what there is"] if len(without_data) < len({part.data for part in parts}) else []
-        raise SeveralErrors([*lines, *more])
+        raise InputErrors([*lines, *more])
     ready = []
     for part in there:
         keys = part.keys(data_name(part.data, given[part.data]), files, models)
@@ -169,7 +169,7 @@ def _ready(
         if keys["models"] and not (part.needs_salience and "dino_vits16" in without_weights):
             ready.append((part, keys))
     if not ready:
-        raise SeveralErrors(lines)
+        raise InputErrors(lines)
     return ready, [f"left out: {line}" for line in lines]
 
 
@@ -182,7 +182,7 @@ def _lacks(entry: Any, without: dict[str, str]) -> bool:
 
 
 def _print_studies(
-    parts: Sequence[Part], given: dict[str, str], files: dict[str, str], models: Sequence[str], config: RunConfig
+    parts: Sequence[StudyPart], given: dict[str, str], files: dict[str, str], models: Sequence[str], config: RunConfig
 ) -> int:
     studies = []
     options = config.model_dump(mode="json", exclude_unset=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_origin
 from cyclopts import App, Parameter
 
 from ipvit.commands.measure import measure
-from ipvit.commands.options import PROTOCOL, RunOptions, Subject, plain_type
+from ipvit.commands.options import PROTOCOL, ModelsAndData, RunOptions, plain_type
 from ipvit.core.files import path_component
 from ipvit.errors import InputError
 from ipvit.experiments.registry import experiment_class, experiment_names
@@ -23,7 +23,7 @@ def command_for(name: str) -> Callable[..., int]:
     """Return the command of an experiment: the common options and one option per field."""
     kind = experiment_class(name)
 
-    def command(subject: Subject, options: RunOptions | None = None, **parameters: Any) -> int:
+    def command(subject: ModelsAndData, options: RunOptions | None = None, **parameters: Any) -> int:
         from ipvit.engine.study import make_study
 
         options = options or RunOptions()
@@ -33,7 +33,7 @@ def command_for(name: str) -> Callable[..., int]:
     command.__doc__ = f"{kind.heading()}.\n\n{kind.question}"
     keyword = inspect.Parameter.KEYWORD_ONLY
     common = [
-        inspect.Parameter("subject", keyword, annotation=Subject),
+        inspect.Parameter("subject", keyword, annotation=ModelsAndData),
         inspect.Parameter("options", keyword, annotation=RunOptions | None, default=None),
     ]
     own = [

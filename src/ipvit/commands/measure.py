@@ -13,7 +13,7 @@ from ipvit.core.terminal import Terminal, print_json
 if TYPE_CHECKING:
     from ipvit.engine.study import Study
     from ipvit.results import Run
-    from ipvit.run_collection import Runs
+    from ipvit.run_collection import RunCollection
 
 DEMO = Path(__file__).with_name("studies") / "demo.yaml"
 
@@ -62,7 +62,7 @@ def measure(study: Study, options: RunOptions, *, default_out: Path) -> int:
     return 1 if complain(results) else 0
 
 
-def tell(results: Run | Runs, *, json: bool) -> None:
+def tell(results: Run | RunCollection, *, json: bool) -> None:
     """Print the tables, then draw figures and report: what was measured is not kept waiting for the drawing."""
     if json:
         print_json(_json_of(results))
@@ -72,7 +72,7 @@ def tell(results: Run | Runs, *, json: bool) -> None:
     Terminal().print(f"report: {results.report()}", soft_wrap=True, highlight=False)
 
 
-def _json_of(results: Run | Runs) -> dict[str, Any]:
+def _json_of(results: Run | RunCollection) -> dict[str, Any]:
     """Return all tables, the paired differences between the models, and what a reader must know of the numbers."""
     from ipvit.report import to_records
 
@@ -84,7 +84,7 @@ def _json_of(results: Run | Runs) -> dict[str, Any]:
     return {"tables": content, "differences": differences, "answers": answers, **limited, "notes": notes}
 
 
-def print_tables(results: Run | Runs) -> None:
+def print_tables(results: Run | RunCollection) -> None:
     """Print the main tables and what they show."""
     from ipvit.report import terminal_tables
     from ipvit.report.findings import headline, unit_of

@@ -87,7 +87,7 @@ class RunOptions(_FromConfig):
 
 @Parameter(name="*", group=SUBJECT)
 @dataclasses.dataclass(kw_only=True)
-class Subject:
+class ModelsAndData:
     """What is measured."""
 
     model: Annotated[list[str], Parameter(name=("--model", "-m"), negative="")]

@@ -33,7 +33,7 @@ OPTIONS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
+class StudyPart:
     """Models and experiments on one data set.
 
     Attributes:
@@ -93,7 +93,7 @@ class PaperStudy:
     title: str
     also: tuple[str, ...]
     targets: tuple[str, ...]
-    parts: tuple[Part, ...]
+    parts: tuple[StudyPart, ...]
 
 
 @functools.cache
@@ -134,7 +134,7 @@ def data_name(kind: str, place: str) -> str:
     return place if place.startswith(prefix) else prefix + place
 
 
-def missing_data(parts: Sequence[Part], given: Mapping[str, str]) -> list[str]:
+def missing_data(parts: Sequence[StudyPart], given: Mapping[str, str]) -> list[str]:
     """Return a line for each kind of data that is not given or not there, and what to do."""
     lines = []
     for kind in dict.fromkeys(part.data for part in parts):
@@ -147,7 +147,7 @@ def missing_data(parts: Sequence[Part], given: Mapping[str, str]) -> list[str]:
 
 
 def missing_weights(
-    parts: Sequence[Part], weights: Mapping[str, str], models: Sequence[str], *, fetch: bool
+    parts: Sequence[StudyPart], weights: Mapping[str, str], models: Sequence[str], *, fetch: bool
 ) -> dict[str, str]:
     """Return, by network, why its weights cannot be had and what to do.
 
@@ -224,7 +224,7 @@ def _filled(node: Any, data: str) -> Any:
 def _read(path: Path) -> PaperStudy:
     content = yaml.safe_load(path.read_text("utf-8"))
     parts = tuple(
-        Part(part.get("name", path.stem), part["data"], tuple(part["models"]), part["experiments"])
+        StudyPart(part.get("name", path.stem), part["data"], tuple(part["models"]), part["experiments"])
         for part in content["parts"]
     )
     return PaperStudy(path.stem, content["title"], tuple(content.get("also", ())), tuple(content["targets"]), parts)

@@ -18,7 +18,7 @@ from rich.text import Text
 from ipvit.core.terminal import Terminal, print_json
 
 if TYPE_CHECKING:
-    from ipvit.models.catalogue import Entry
+    from ipvit.models.catalogue import CatalogueEntry
     from ipvit.models.zoo.paper import PaperNetwork
 
 Flag = Annotated[bool, Parameter(negative="")]
@@ -35,10 +35,10 @@ def report(folder: Path, /, *, json: Flag = False) -> int:
         Print the tables as JSON on standard output, nothing else.
     """
     from ipvit.commands.measure import tell
-    from ipvit.run_collection import Runs, runs_in
+    from ipvit.run_collection import RunCollection, runs_in
 
     runs = runs_in(folder)
-    tell(runs[0] if runs[0].out == folder else Runs(folder, runs), json=json)
+    tell(runs[0] if runs[0].out == folder else RunCollection(folder, runs), json=json)
     return 0
 
 
@@ -86,7 +86,7 @@ def _print_paper_networks(networks: list[PaperNetwork]) -> int:
     return 0
 
 
-def _print_names(entries: list[Entry]) -> int:
+def _print_names(entries: list[CatalogueEntry]) -> int:
     from ipvit.models.catalogue import by_family
 
     console = Terminal()
@@ -99,7 +99,7 @@ def _print_names(entries: list[Entry]) -> int:
     return 0
 
 
-def _print_families(entries: list[Entry]) -> int:
+def _print_families(entries: list[CatalogueEntry]) -> int:
     from ipvit.models.catalogue import by_family
 
     console = Terminal()

@@ -30,7 +30,7 @@ class ArtifactError(InputError):
     """An artifact is damaged, or is something else."""
 
 
-class Card(BaseModel):
+class Metadata(BaseModel):
     """What an artifact says of itself; each kind of artifact adds its own fields.
 
     Attributes:
@@ -43,12 +43,12 @@ class Card(BaseModel):
     key: str = ""
 
 
-AnyCard = TypeVar("AnyCard", bound=Card)
+AnyMetadata = TypeVar("AnyMetadata", bound=Metadata)
 Artifact = TypeVar("Artifact")
 
 
 @dataclasses.dataclass(frozen=True)
-class Kind(Generic[AnyCard]):
+class Kind(Generic[AnyMetadata]):
     """A kind of artifact: how its cards are written and read, and what messages call it.
 
     Attributes:
@@ -63,7 +63,7 @@ class Kind(Generic[AnyCard]):
     """
 
     name: str
-    card: type[AnyCard]
+    card: type[AnyMetadata]
     content: str
     place: str
     hint: str
@@ -71,13 +71,13 @@ class Kind(Generic[AnyCard]):
     unstated_format: int | None = None
     most_bytes: int = 1 << 20
 
-    def dumps(self, card: AnyCard, *, indent: int | None = 1) -> str:
+    def dumps(self, card: AnyMetadata, *, indent: int | None = 1) -> str:
         """Return a card as JSON that includes a digest of itself."""
         empty = {"key"} if not card.key else None
         content = {"format": self.format, **card.model_dump(mode="json", by_alias=True, exclude=empty)}
         return json.dumps(content | {CARD_DIGEST: digest_of_json(content)}, ensure_ascii=False, indent=indent)
 
-    def loads(self, text: str | bytes, path: Path) -> AnyCard:
+    def loads(self, text: str | bytes, path: Path) -> AnyMetadata:
         """Return the card that a JSON text holds.
 
         Args:
@@ -109,11 +109,11 @@ class Kind(Generic[AnyCard]):
             raise self._no_card(path, "it was changed after it was written")
         return card
 
-    def write(self, path: Path, card: AnyCard) -> None:
+    def write(self, path: Path, card: AnyMetadata) -> None:
         """Write a card as a file, once all that it describes is on the disk."""
         write_atomic(path, self.dumps(card).encode())
 
-    def read(self, path: Path) -> AnyCard:
+    def read(self, path: Path) -> AnyMetadata:
         """Return the card that a file holds.
 
         Raises:

@@ -101,7 +101,7 @@ class Failure(_Part, frozen=True):
     """The traceback."""
 
 
-class Subject(_Part, frozen=True):
+class ExperimentData(_Part, frozen=True):
     """What an experiment was measured on; some use other images than the study's, such as episodes made of them."""
 
     name: str = ""
@@ -137,7 +137,7 @@ class RunSummary(_Part, frozen=True):
     models: tuple[UsedModel, ...]
     """What was measured, in this call or in an earlier one on the same data."""
     data: UsedData
-    """What was measured on, unless :class:`Subject` says otherwise."""
+    """What was measured on, unless :class:`ExperimentData` says otherwise."""
     selected: Count = 0
     """Number of images that the study uses: fewer than the data set has where a limit or a shard leaves some out."""
     images_used: Count
@@ -181,7 +181,7 @@ class Manifest(RunSummary, frozen=True):
     """Which share of the images was measured, for example ``2/8``; None where there are no shards."""
     measured_in_this_call: Count = 0
     """Number of results (image x condition x model) that the last call measured; the others were on disk."""
-    subjects: Mapping[str, Subject] = {}
+    subjects: Mapping[str, ExperimentData] = {}
     """By the name of the experiment; see :meth:`subject`."""
     damaged: tuple[str, ...] = ()
     """Part files, below the run folder, that were damaged, put aside and measured again."""
@@ -192,7 +192,7 @@ class Manifest(RunSummary, frozen=True):
     merged: tuple[str, ...] = ()
     """The shards that were joined into this folder."""
 
-    def subject(self, experiment: str) -> Subject:
+    def subject(self, experiment: str) -> ExperimentData:
         """Return what an experiment was measured on: the data of the run where nothing else is stated."""
-        found = self.subjects.get(experiment, Subject(name=self.data.name, fingerprint=self.data.fingerprint))
+        found = self.subjects.get(experiment, ExperimentData(name=self.data.name, fingerprint=self.data.fingerprint))
         return found if found.precision else found.model_copy(update={"precision": self.precision})

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from ipvit.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from ipvit.data.dataset import BaseDataset, Dataset, MemoryDataset, UnreadableImage
+    from ipvit.data.dataset import BaseDataset, Dataset, MemoryDataset, UnreadableImageError
     from ipvit.data.loading import load_dataset
 
-__all__ = ["BaseDataset", "Dataset", "MemoryDataset", "UnreadableImage", "load_dataset"]
+__all__ = ["BaseDataset", "Dataset", "MemoryDataset", "UnreadableImageError", "load_dataset"]
 
 __getattr__, __dir__ = lazy_names(
     __name__,
@@ -18,7 +18,7 @@ __getattr__, __dir__ = lazy_names(
         "BaseDataset": "ipvit.data.dataset",
         "Dataset": "ipvit.data.dataset",
         "MemoryDataset": "ipvit.data.dataset",
-        "UnreadableImage": "ipvit.data.dataset",
+        "UnreadableImageError": "ipvit.data.dataset",
         "load_dataset": "ipvit.data.loading",
     },
 )

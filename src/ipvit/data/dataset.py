@@ -23,7 +23,7 @@ ALL_READ = 256
 """Images of the largest data set whose fingerprint may be made from all of its pixels."""
 
 
-class UnreadableImage(Exception):
+class UnreadableImageError(Exception):
     """One image cannot be used (truncated, empty, not an image, too large); the text says why."""
 
 
@@ -75,7 +75,7 @@ class Dataset(Items, Protocol):
 
     @abstractmethod
     def read(self, index: int) -> Tensor:
-        """Decode one image: ``(3, H, W)`` uint8, its own size; raises :class:`UnreadableImage`."""
+        """Decode one image: ``(3, H, W)`` uint8, its own size; raises :class:`UnreadableImageError`."""
         ...
 
     def read_mask(self, index: int) -> Tensor:
@@ -168,7 +168,7 @@ class BaseDataset(Dataset):
     def _pixels(self, index: int) -> object:
         try:
             return np.ascontiguousarray(self.read(index).numpy())
-        except UnreadableImage as error:
+        except UnreadableImageError as error:
             return str(error)
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from ipvit.core.preprocessing import View
-from ipvit.data.dataset import Decoder, UnreadableImage
+from ipvit.data.dataset import Decoder, UnreadableImageError
 from ipvit.errors import printable
 
 try:
@@ -57,20 +57,20 @@ def decode(data: bytes, decoder: Decoder = "fast") -> Tensor:
     frame counts.
 
     Raises:
-        UnreadableImage: empty, truncated, too large, or not an image.
+        UnreadableImageError: empty, truncated, too large, or not an image.
     """
     if not data:
-        raise UnreadableImage("the file is empty")
+        raise UnreadableImageError("the file is empty")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             picture = Image.open(io.BytesIO(data))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise UnreadableImage(f"more than {MAX_PIXELS:,} pixels") from None
+        raise UnreadableImageError(f"more than {MAX_PIXELS:,} pixels") from None
     except _BROKEN as error:
-        raise UnreadableImage(f"not an image Pillow knows ({type(error).__name__})") from None
+        raise UnreadableImageError(f"not an image Pillow knows ({type(error).__name__})") from None
     if picture.width * picture.height > MAX_PIXELS:
-        raise UnreadableImage(f"{picture.width} x {picture.height} is more than {MAX_PIXELS:,} pixels")
+        raise UnreadableImageError(f"{picture.width} x {picture.height} is more than {MAX_PIXELS:,} pixels")
     if decoder == "fast" and decode_jpeg is not None and picture.format == "JPEG" and picture.mode in ("RGB", "L"):
         try:
             pixels = cast(Tensor, decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8)))
@@ -130,9 +130,9 @@ def _decode_with_pillow(picture: Image.Image) -> Tensor:
             return _to_tensor(Image.fromarray((np.asarray(picture) >> 8).clip(0, 255).astype(np.uint8)).convert("RGB"))
         return _to_tensor(picture.convert("RGB"))
     except Image.DecompressionBombError:
-        raise UnreadableImage(f"more than {MAX_PIXELS:,} pixels") from None
+        raise UnreadableImageError(f"more than {MAX_PIXELS:,} pixels") from None
     except _BROKEN as error:
-        raise UnreadableImage(printable(str(error)) or type(error).__name__) from None
+        raise UnreadableImageError(printable(str(error)) or type(error).__name__) from None
 
 
 def _to_tensor(picture: Image.Image) -> Tensor:

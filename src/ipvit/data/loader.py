@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from ipvit.core.preprocessing import View
-from ipvit.data.dataset import Dataset, Decoder, UnreadableImage
+from ipvit.data.dataset import Dataset, Decoder, UnreadableImageError
 from ipvit.data.decode import apply_view
 
 AHEAD = 2
@@ -134,7 +134,7 @@ class _BatchReader(IterableDataset[DecodedBatch]):
             try:
                 picture = self.data.read(index)
                 mask = self._read_mask(index) if self.masks else None
-            except UnreadableImage as error:
+            except UnreadableImageError as error:
                 unreadable.append((index, str(error)))
                 continue
             indices.append(index)

@@ -36,7 +36,7 @@ SMALL_BATCH = 8
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
+class TaskEstimate:
     """What one experiment on one model will cost.
 
     Attributes:
@@ -76,7 +76,7 @@ class Estimate:
         disk_free: bytes that are free where the run folder will be.
     """
 
-    parts: list[Part]
+    parts: list[TaskEstimate]
     left_out: list[str]
     images: int
     decoding: float
@@ -122,7 +122,7 @@ def estimate(
     device, tasks, left_out = checked(selected, models, data, config, group, context)
     plans = plan_sweeps(tasks, data, config, device, group)
     mark_finished(tasks, Store(out))
-    parts: list[Part] = []
+    parts: list[TaskEstimate] = []
     with models_on_device(models, device, config, tasks), tempfile.TemporaryDirectory() as scratch:
         decoding = 0.0
         for plan in plans:
@@ -152,19 +152,19 @@ class _Timer:
             missing |= task.missing(plan.positions).any(axis=1)
         self.decoding = self.per_image * int(missing.sum())
 
-    def measure(self, task: Task) -> Part:
+    def measure(self, task: Task) -> TaskEstimate:
         results = int(task.missing(self.plan.positions).sum())
         trains = type(task.measurement).prepare is not Measurement.prepare
         named = (task.experiment.name, task.model.name, len(self.plan.positions), len(task.conditions), results)
         if trains or not results:
-            return Part(*named, None if trains and results else 0.0, 0.0, 0.0)
+            return TaskEstimate(*named, None if trains and results else 0.0, 0.0, 0.0)
         outcome = Outcome(0)
         few, more = (_spread(len(task.conditions), count) for count in (FEW, MORE))
         warm = self._sweep(task, self.full, few, outcome)  # never typical in its time; it shows the memory it takes
         first = self._sweep(task, self.batch, few, outcome)
         second = self._sweep(task, self.batch, more, outcome)
         if outcome.failures:
-            return Part(*named, None, 0.0, 0.0, outcome.failures[0].error)
+            return TaskEstimate(*named, None, 0.0, 0.0, outcome.failures[0].error)
         batches = results / len(task.conditions) / len(self.batch)
         scale = results / len(self.batch)
         step = max(len(more) - len(few), 1)
@@ -176,7 +176,7 @@ class _Timer:
             # the fixed size of a file is not paid for every image
             disk = max(0.0, warm[2] - first[2]) / (len(self.full) - len(self.batch)) * len(self.batch)
         start = max(0.0, first[0] - seconds * len(few))
-        return Part(*named, start * batches + seconds * scale, reading * scale, disk * scale)
+        return TaskEstimate(*named, start * batches + seconds * scale, reading * scale, disk * scale)
 
     def _sweep(
         self, task: Task, batch: np.ndarray, conditions: np.ndarray, outcome: Outcome

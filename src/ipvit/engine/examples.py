@@ -12,7 +12,7 @@ from PIL import Image
 from pydantic import BaseModel, Field
 from torch import Tensor
 
-from ipvit.core.artifacts import Card, Kind, first_whole, made_again
+from ipvit.core.artifacts import Kind, Metadata, first_whole, made_again
 from ipvit.core.digests import digest_of
 from ipvit.core.files import path_component, write_atomic
 from ipvit.core.plugins import OWN_FILE
@@ -25,7 +25,7 @@ _CAPTIONS = "captions.json"
 
 
 @dataclasses.dataclass(frozen=True)
-class Picture:
+class StoredExample:
     """A file and what it shows."""
 
     caption: str
@@ -37,7 +37,7 @@ class _Entry(BaseModel):
     caption: str
 
 
-class _Listing(Card):
+class _Listing(Metadata):
     """The pictures of an experiment and model; the key, of what they were made with, is called ``made_with`` here."""
 
     key: str = Field(default="", alias="made_with")
@@ -82,14 +82,14 @@ def save_examples(out: Path, task: Task, batch: Batch) -> list[str]:
     return [made_again(damage, "it was made")] if damage else []
 
 
-def read_examples(out: Path, experiment: str) -> dict[str, list[Picture]]:
+def read_examples(out: Path, experiment: str) -> dict[str, list[StoredExample]]:
     """Return an experiment's pictures by model, without those that are damaged: the next run makes them again."""
     found = {}
     for path in sorted((out / EXAMPLES / path_component(experiment)).glob(f"*/{_CAPTIONS}")):
         listing, _ = first_whole([path], LISTING.read)
         if listing is not None:
             files = [(entry.caption, path.parents[1] / entry.file) for entry in listing.pictures]
-            found[listing.model] = [Picture(caption, file) for caption, file in files if _is_whole(file)]
+            found[listing.model] = [StoredExample(caption, file) for caption, file in files if _is_whole(file)]
     return found
 
 

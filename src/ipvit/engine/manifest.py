@@ -12,11 +12,11 @@ from pydantic import ValidationError
 
 from ipvit.core.files import write_atomic
 from ipvit.core.manifest import (
+    ExperimentData,
     Hardware,
     Manifest,
     SkippedImage,
     Status,
-    Subject,
     UsedData,
     UsedModel,
     UsedPreprocessing,
@@ -68,7 +68,7 @@ def describe(
     names = [experiment.name for experiment in experiments]
     used = {model.digest: _model(model) for model in models}
     subjects = {
-        task.identity.experiment: Subject(
+        task.identity.experiment: ExperimentData(
             name=task.items.name, fingerprint=task.identity.data, precision=task.identity.precision
         )
         for task in tasks

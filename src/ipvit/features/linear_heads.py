@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ipvit.features.store import Features
 from ipvit.metrics.exact import double
-from ipvit.models.readout import Read
+from ipvit.models.readout import FeatureSpec
 
 MEMORY = 2**30
 """Bytes of features that are kept in memory."""
@@ -37,7 +37,7 @@ class Inputs:
 
     Args:
         parts: features of one or several data sets, one after the other.
-        reads: the vectors, in the order of the columns.
+        specs: the vectors, in the order of the columns.
         rows: which images, counted through all parts; all by default.
         like: standardise by the mean and deviation of other inputs; by these inputs' own by default.
         standardise: subtract the mean and divide by the standard deviation of every column.
@@ -48,7 +48,7 @@ class Inputs:
     def __init__(
         self,
         parts: Sequence[Features],
-        reads: Sequence[Read],
+        specs: Sequence[FeatureSpec],
         rows: NDArray[np.integer] | None = None,
         *,
         like: Inputs | None = None,
@@ -59,9 +59,9 @@ class Inputs:
         self._parts = list(parts)
         self._starts = np.cumsum([0, *(len(part) for part in parts)])
         self._rows = np.arange(self._starts[-1]) if rows is None else np.asarray(rows, dtype=np.int64)
-        self.reads = tuple(reads)
+        self.specs = tuple(specs)
         self.device = torch.device(device)
-        self.width = parts[0].width(reads)
+        self.width = parts[0].width(specs)
         self._whole: Tensor | None = None
         if len(self) * self.width * 4 <= memory:
             self._whole = torch.from_numpy(self._read(self._rows)).to(self.device)
@@ -88,7 +88,7 @@ class Inputs:
         part = np.searchsorted(self._starts, rows, side="right") - 1
         for number in np.unique(part):
             here = np.flatnonzero(part == number)
-            found[here] = self._parts[number].matrix(self.reads, rows[here] - self._starts[number])
+            found[here] = self._parts[number].matrix(self.specs, rows[here] - self._starts[number])
         return found
 
     def _moments(self) -> tuple[Tensor, Tensor]:
@@ -194,7 +194,7 @@ def fit_logistic(
 def _fit_group(
     inputs: Inputs, labels: Tensor, classes: int, penalties: Sequence[float], tolerance: float, steps: int, memory: int
 ) -> Heads:
-    objective = _Objective(inputs, labels, classes, torch.tensor(penalties, device=inputs.device))
+    objective = _HeadLoss(inputs, labels, classes, torch.tensor(penalties, device=inputs.device))
     point = torch.zeros(len(penalties), classes * (inputs.width + 1), device=inputs.device)
     everyone = torch.arange(len(penalties))
     loss, gradient = objective(point, everyone)
@@ -234,7 +234,7 @@ def _steepest(gradient: Tensor) -> Tensor:
     return gradient.abs().amax(dim=1).cpu()
 
 
-class _Objective:
+class _HeadLoss:
     """Penalised cross entropy and its gradient, for some of the heads."""
 
     def __init__(self, inputs: Inputs, labels: Tensor, classes: int, penalties: Tensor) -> None:
@@ -311,7 +311,7 @@ class _Curvature:
 
 
 @dataclasses.dataclass(frozen=True)
-class Recipe:
+class HeadRecipe:
     """How heads are trained by gradient steps.
 
     Attributes:
@@ -337,7 +337,7 @@ def fit_by_steps(
     labels: Tensor,
     classes: int,
     settings: Sequence[Sequence[tuple[float, float]]],
-    recipe: Recipe,
+    recipe: HeadRecipe,
 ) -> list[Heads]:
     """Train heads on several inputs in one pass over the images, one head per learning rate and weight decay.
 
@@ -371,7 +371,7 @@ class _Trainer:
     """The heads on one kind of inputs."""
 
     def __init__(
-        self, inputs: Inputs, classes: int, pairs: Sequence[tuple[float, float]], recipe: Recipe, steps: int
+        self, inputs: Inputs, classes: int, pairs: Sequence[tuple[float, float]], recipe: HeadRecipe, steps: int
     ) -> None:
         self.inputs, self.recipe, self.steps = inputs, recipe, steps
         rates = torch.tensor(pairs, device=inputs.device)

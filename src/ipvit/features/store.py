@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ipvit.core.artifacts import Card, Kind, first_whole, made_again
+from ipvit.core.artifacts import Kind, Metadata, first_whole, made_again
 from ipvit.core.digests import digest_of_json
 from ipvit.core.files import user_path
 from ipvit.core.memory import halving
@@ -33,10 +33,10 @@ from ipvit.data.loader import read_batches
 from ipvit.errors import InputError
 from ipvit.features import StoredType
 from ipvit.models.model import Model
-from ipvit.models.readout import Read, last_blocks, own_token, read_batch
+from ipvit.models.readout import FeatureSpec, last_blocks, own_token, read_batch
 from ipvit.perturb.pixels import as_floats
 
-__all__ = ["FeatureStore", "Features", "Read", "StoredType", "last_blocks", "own_token", "read_batch"]
+__all__ = ["FeatureSpec", "FeatureStore", "Features", "StoredType", "last_blocks", "own_token", "read_batch"]
 
 FORMAT = 1
 """Raised whenever the same key would hold other numbers."""
@@ -55,7 +55,7 @@ _ROWS_AT_A_TIME = 4096  # when they are checked: some MB
 _TYPES = {"fp32": np.dtype("<f4"), "fp16": np.dtype("<f2")}
 
 
-class _Card(Card):
+class _Metadata(Metadata):
     """What the rows of a folder are; each row has its own checksum."""
 
     model: str
@@ -70,7 +70,7 @@ class _Card(Card):
 
 
 FEATURE_SET = Kind(
-    "set of features", _Card, "rows", "about.json", hint="they are computed where there are none", format=FORMAT
+    "set of features", _Metadata, "rows", "about.json", hint="they are computed where there are none", format=FORMAT
 )
 
 
@@ -87,7 +87,7 @@ class Features:
 
     def __init__(
         self,
-        arrays: dict[Read, NDArray[np.floating]],
+        arrays: dict[FeatureSpec, NDArray[np.floating]],
         positions: NDArray[np.int64],
         labels: NDArray[np.int64],
         ids: Sequence[str],
@@ -104,19 +104,21 @@ class Features:
     def __len__(self) -> int:
         return len(self.positions)
 
-    def width(self, reads: Sequence[Read]) -> int:
+    def width(self, specs: Sequence[FeatureSpec]) -> int:
         """Return the length of the concatenated vectors."""
-        return sum(self._arrays[read].shape[1] for read in reads)
+        return sum(self._arrays[read].shape[1] for read in specs)
 
-    def matrix(self, reads: Sequence[Read], rows: slice | NDArray[np.integer] | None = None) -> NDArray[np.float32]:
+    def matrix(
+        self, specs: Sequence[FeatureSpec], rows: slice | NDArray[np.integer] | None = None
+    ) -> NDArray[np.float32]:
         """Return ``(N, D)`` float32, the vectors of several reads side by side.
 
         Args:
-            reads: any of those that were extracted, in the order of the columns.
+            specs: any of those that were extracted, in the order of the columns.
             rows: of these images only; all by default.
         """
         positions = self.positions if rows is None else self.positions[rows]
-        return np.concatenate([self._arrays[read][positions] for read in reads], axis=1, dtype=np.float32)
+        return np.concatenate([self._arrays[read][positions] for read in specs], axis=1, dtype=np.float32)
 
 
 class FeatureStore:
@@ -142,7 +144,7 @@ class FeatureStore:
         self,
         model: Model,
         data: Dataset,
-        reads: Sequence[Read],
+        specs: Sequence[FeatureSpec],
         *,
         view: View | None = None,
         norm: bool = True,
@@ -157,7 +159,7 @@ class FeatureStore:
         Args:
             model: the network, in evaluation mode; on its own device.
             data: the images.
-            reads: which blocks and tokens; a negative block counts from the end.
+            specs: which blocks and tokens; a negative block counts from the end.
             view: how pictures become the input; the model's own by default.
             norm: put every token through the network's last normalisation, where it fits.
             precision: of the surrounding autocast, which is the caller's to enter; part of the identity.
@@ -170,10 +172,10 @@ class FeatureStore:
             InputError: the network has no such block or token, or the folder cannot be written.
         """
         view = view or model.preprocessing.view
-        reads = _resolved(model, reads)
+        specs = _resolved(model, specs)
         wanted = np.arange(len(data)) if positions is None else np.unique(np.asarray(positions, dtype=np.int64))
         folder, notes = self._folder(model, data, view, norm, precision)
-        columns = {read: _Column(folder / str(read), len(data), _TYPES[self.dtype]) for read in reads}
+        columns = {read: _Column(folder / str(read), len(data), _TYPES[self.dtype]) for read in specs}
         labels = _Column(folder / LABELS, len(data), np.dtype("<i8"))
         if damaged := sum(column.check(wanted) for column in (*columns.values(), labels)):
             rows = f"{damaged:,} rows of the stored features of {model.name} were damaged"
@@ -234,7 +236,7 @@ class FeatureStore:
         card, damage = first_whole([folder / _CARD], FEATURE_SET.read)
         if card is None:
             names = {"model_name": model.name, "data_name": data.name, "images": len(data)}
-            FEATURE_SET.write(folder / _CARD, _Card(key=key, **determined_by, **names))
+            FEATURE_SET.write(folder / _CARD, _Metadata(key=key, **determined_by, **names))
         return folder, [made_again(damage, "it was written")] if damage else []
 
 
@@ -377,24 +379,26 @@ def _all_done(columns: Sequence[_Column], positions: NDArray[np.int64]) -> NDArr
     return np.logical_and.reduce([column.done[positions] for column in columns])
 
 
-def _resolved(model: Model, reads: Sequence[Read]) -> list[Read]:
+def _resolved(model: Model, specs: Sequence[FeatureSpec]) -> list[FeatureSpec]:
     count = model.adapter.n_blocks
-    wrong = [read.block for read in reads if not -count <= read.block < count]
+    wrong = [read.block for read in specs if not -count <= read.block < count]
     if wrong:
         raise InputError(f"{model.name} has blocks 0 to {count - 1} (or -1 for the last), not {wrong[0]}")
-    return list(dict.fromkeys(Read(read.block % count, read.token) for read in reads))
+    return list(dict.fromkeys(FeatureSpec(read.block % count, read.token) for read in specs))
 
 
-def _forward(model: Model, images: Tensor, reads: Sequence[Read], norm: bool) -> dict[Read, NDArray[np.float32]]:
+def _forward(
+    model: Model, images: Tensor, specs: Sequence[FeatureSpec], norm: bool
+) -> dict[FeatureSpec, NDArray[np.float32]]:
     """Read a batch; when it does not fit into the memory, its halves."""
 
-    def forward(part: Tensor) -> dict[Read, NDArray[np.float32]]:
+    def forward(part: Tensor) -> dict[FeatureSpec, NDArray[np.float32]]:
         with torch.inference_mode():
-            return {read: values.cpu().numpy() for read, values in read_batch(model, part, reads, norm=norm).items()}
+            return {read: values.cpu().numpy() for read, values in read_batch(model, part, specs, norm=norm).items()}
 
     return halving(
         forward,
         images,
         lambda whole: (whole.tensor_split(2)[0], whole.tensor_split(2)[1]),
-        lambda first, second: {read: np.concatenate([first[read], second[read]]) for read in reads},
+        lambda first, second: {read: np.concatenate([first[read], second[read]]) for read in specs},
     )

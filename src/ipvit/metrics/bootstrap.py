@@ -12,7 +12,7 @@ _CHUNK = 4_000_000  # weights held at a time, 16 MB
 
 
 def resampled_means(
-    values: ArrayLike, n_resamples: int = 1000, seed: int = 0, *, steadied: bool = False
+    values: ArrayLike, n_resamples: int = 1000, seed: int = 0, *, with_pseudo_counts: bool = False
 ) -> NDArray[np.float64]:
     """Return the means of columns over bootstrap samples of the rows.
 
@@ -24,7 +24,7 @@ def resampled_means(
         values: ``(N, K)``; NaN is a missing value, left out of its column's mean.
         n_resamples: bootstrap samples.
         seed: of the resampling.
-        steadied: for right or wrong (1 or 0): draw from one row of ones and one of zeros as well. Where only a few
+        with_pseudo_counts: for right or wrong (1 or 0): draw from a row of ones and one of zeros as well. Where few
             images are wrong, a plain bootstrap varies too little: simulated coverage of its 95 % interval at an error
             of 3 % on 50 images is 88 %, steadied 97 %.
 
@@ -42,7 +42,7 @@ def resampled_means(
     if n_resamples < 1:
         raise ValueError(f"n_resamples must be at least 1, not {n_resamples}")
     n = len(table)
-    if steadied:
+    if with_pseudo_counts:
         table = np.concatenate([table, np.zeros((1, table.shape[1])), np.ones((1, table.shape[1]))])
     known = ~np.isnan(table)
     filled, known = np.where(known, table, 0), known.astype(np.float64)

@@ -89,9 +89,9 @@ def accuracy_interval(per_image_mean: ArrayLike, n_runs: int, confidence: float 
     n = len(means)
     if n == 0 or np.isnan(means).any():
         return (math.nan, math.nan)
-    steadied = np.append(means, (0.0, 1.0))
-    p = float(steadied.mean())
-    n_eff = min(max(n * p * (1 - p) / float(steadied.var(ddof=1)), n), n * n_runs)
+    with_pseudo_counts = np.append(means, (0.0, 1.0))
+    p = float(with_pseudo_counts.mean())
+    n_eff = min(max(n * p * (1 - p) / float(with_pseudo_counts.var(ddof=1)), n), n * n_runs)
     return wilson(min(float(means.mean()) * n_eff, n_eff), n_eff, confidence)
 
 

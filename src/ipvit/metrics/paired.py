@@ -185,9 +185,9 @@ def _gain_of_runs(differences: NDArray[np.float64], n_runs: int) -> float:
     """How much less the mean difference varies than that of right or wrong with the same means: 1 .. ``n_runs``."""
     if n_runs == 1:
         return 1.0
-    steadied = np.append(differences, (1.0, -1.0))  # few images may differ at all
-    single = float(np.abs(steadied).mean() - steadied.mean() ** 2)
-    return min(max(single / float(steadied.var(ddof=1)), 1.0), float(n_runs))
+    with_pseudo_counts = np.append(differences, (1.0, -1.0))  # few images may differ at all
+    single = float(np.abs(with_pseudo_counts).mean() - with_pseudo_counts.mean() ** 2)
+    return min(max(single / float(with_pseudo_counts.var(ddof=1)), 1.0), float(n_runs))
 
 
 def _tango(b: float, c: float, n: float, z: float) -> tuple[float, float]:

@@ -64,7 +64,7 @@ TORCHVISION_CAPABILITIES: Mapping[str, frozenset[str]] = MappingProxyType(
 
 
 @dataclasses.dataclass(frozen=True)
-class Entry:
+class CatalogueEntry:
     """One name that ``load_model`` takes.
 
     Attributes:
@@ -86,12 +86,12 @@ class Entry:
 
 
 @cache
-def catalogue() -> tuple[Entry, ...]:
+def catalogue() -> tuple[CatalogueEntry, ...]:
     """Return every name: bundled networks, the paper's, torchvision's, timm's."""
     return tuple(entry for entries in SOURCES.values() for entry in entries())
 
 
-def matching(pattern: str) -> list[Entry]:
+def matching(pattern: str) -> list[CatalogueEntry]:
     """Return the entries whose name, with or without what stands before the colon, fits shell wildcards.
 
     Raises:
@@ -116,13 +116,13 @@ def paper_networks(pattern: str | None = None) -> list[PaperNetwork]:
     return found
 
 
-def _fits(entry: Entry, pattern: str) -> bool:
+def _fits(entry: CatalogueEntry, pattern: str) -> bool:
     return fnmatch.fnmatch(entry.name, pattern) or fnmatch.fnmatch(entry.plain, pattern)
 
 
-def by_family(entries: Iterable[Entry]) -> dict[tuple[str, str], list[Entry]]:
+def by_family(entries: Iterable[CatalogueEntry]) -> dict[tuple[str, str], list[CatalogueEntry]]:
     """Return entries by source and family, in their order."""
-    found: dict[tuple[str, str], list[Entry]] = {}
+    found: dict[tuple[str, str], list[CatalogueEntry]] = {}
     for entry in entries:
         found.setdefault((entry.source, entry.family), []).append(entry)
     return found
@@ -189,7 +189,7 @@ PUBLISHERS = {
 """Who publishes what, by the beginning of the address."""
 
 
-def _demo() -> Iterator[Entry]:
+def _demo() -> Iterator[CatalogueEntry]:
     from ipvit.models.io.checkpoint import read_metadata  # takes a moment to import
 
     for source in BUNDLED:
@@ -199,25 +199,25 @@ def _demo() -> Iterator[Entry]:
             can = STAGED if network["name"].startswith("resnet") else TRANSFORMER
             heads = {"token_heads"} if network["kwargs"].get("distilled") else set()
             none = set() if stated["classes"] else {"logits"}
-            yield Entry(name, source, "bundled", can - none | heads)
+            yield CatalogueEntry(name, source, "bundled", can - none | heads)
 
 
-def _paper() -> Iterator[Entry]:
+def _paper() -> Iterator[CatalogueEntry]:
     for network in NETWORKS.values():
-        yield Entry(f"paper:{network.name}", "paper", network.family, capabilities_of(network))
+        yield CatalogueEntry(f"paper:{network.name}", "paper", network.family, capabilities_of(network))
 
 
-def _torchvision() -> Iterator[Entry]:
+def _torchvision() -> Iterator[CatalogueEntry]:
     for name, family in families("torchvision").items():
-        yield Entry(f"torchvision:{name}", "torchvision", family, TORCHVISION_CAPABILITIES.get(family))
+        yield CatalogueEntry(f"torchvision:{name}", "torchvision", family, TORCHVISION_CAPABILITIES.get(family))
 
 
-def _timm() -> Iterator[Entry]:
+def _timm() -> Iterator[CatalogueEntry]:
     for name, family in sorted(families("timm").items(), key=lambda item: (item[1], item[0])):
-        yield Entry(name, "timm", family, TIMM_CAPABILITIES.get(family))
+        yield CatalogueEntry(name, "timm", family, TIMM_CAPABILITIES.get(family))
 
 
-SOURCES: Mapping[str, Callable[[], Iterator[Entry]]] = MappingProxyType(
+SOURCES: Mapping[str, Callable[[], Iterator[CatalogueEntry]]] = MappingProxyType(
     {"demo": _demo, "paper": _paper, "torchvision": _torchvision, "timm": _timm}
 )
 """What lists the networks of a source; that of the bundled ones lists all of them."""

@@ -13,7 +13,7 @@ _COPIES = {"head_dist.weight": "head.weight", "head_dist.bias": "head.bias", "di
 """What a second head and token start as, where the checkpoint has one of each."""
 
 
-def start_from(network: nn.Module, name: str) -> list[str]:
+def init_from(network: nn.Module, name: str) -> list[str]:
     """Give a network the weights of a checkpoint wherever name and shape agree.
 
     A second head that the checkpoint lacks starts as a copy of its first, and a second token as a copy of its class

@@ -157,21 +157,21 @@ class Model(nn.Module):
                 found = self.prefix_attention(blank, block).shape[1]
         return found
 
-    def until(self, images: Tensor, block: int) -> FeatureState:
-        """Return what enters a block, for images in [0, 1]; see :meth:`Adapter.until`."""
-        return self._able("feature_drop").until(self.normalize(images), block)
+    def run_to_block(self, images: Tensor, block: int) -> FeatureState:
+        """Return what enters a block, for images in [0, 1]; see :meth:`Adapter.run_to_block`."""
+        return self._able("feature_drop").run_to_block(self.normalize(images), block)
 
-    def until_each(self, images: Tensor, blocks: Sequence[int]) -> dict[int, FeatureState]:
-        """Return what enters each of some blocks, from one pass where that can be; see :meth:`Adapter.until_each`."""
-        return self._able("feature_drop").until_each(self.normalize(images), blocks)
+    def run_to_blocks(self, images: Tensor, blocks: Sequence[int]) -> dict[int, FeatureState]:
+        """Return what enters each of some blocks, from one pass where possible; see :meth:`Adapter.run_to_blocks`."""
+        return self._able("feature_drop").run_to_blocks(self.normalize(images), blocks)
 
     def drop(self, state: FeatureState, keep: Tensor) -> FeatureState:
         """Zero the features of the places where ``keep`` is False; see :meth:`Adapter.drop`."""
         return self._able("feature_drop").drop(state, keep)
 
-    def resume(self, state: FeatureState, block: int | None = None) -> Tensor:
-        """Return the logits, float32, from what enters a block; see :meth:`Adapter.resume`."""
-        return self._able("feature_drop").resume(state, block).float()
+    def run_from_block(self, state: FeatureState, block: int | None = None) -> Tensor:
+        """Return the logits, float32, from what enters a block; see :meth:`Adapter.run_from_block`."""
+        return self._able("feature_drop").run_from_block(state, block).float()
 
     def without_patches(self, images: Tensor, keep: Tensor) -> Tensor:
         """Return the logits, float32, when the other patches never enter; see :meth:`Adapter.token_removal`."""

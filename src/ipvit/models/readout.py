@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True, order=True)
-class Read:
+class FeatureSpec:
     """A block (from 0) and a kind of token.
 
     ``token`` is ``class``, ``distillation`` or ``shape``, ``register0``, ``mean_patch``, or ``pooled``: what the
@@ -31,28 +31,30 @@ class Read:
 
 def own_token(model: Model) -> str:
     """Return the kind of token that a network itself classifies by: ``class`` where it has one, else ``pooled``."""
-    return "class" if "class" in model.adapter.prefix else "pooled"
+    return "class" if "class" in model.adapter.prefix_tokens else "pooled"
 
 
-def last_blocks(model: Model, n: int, token: str | None = None) -> tuple[Read, ...]:
+def last_blocks(model: Model, n: int, token: str | None = None) -> tuple[FeatureSpec, ...]:
     """Return where the last ``n`` blocks (all, if there are fewer) are read: the network's own token by default."""
     count = model.adapter.n_blocks
-    return tuple(Read(block, token or own_token(model)) for block in range(max(count - n, 0), count))
+    return tuple(FeatureSpec(block, token or own_token(model)) for block in range(max(count - n, 0), count))
 
 
-def read_batch(model: Model, images: Tensor, reads: Sequence[Read], *, norm: bool = True) -> dict[Read, Tensor]:
+def read_batch(
+    model: Model, images: Tensor, specs: Sequence[FeatureSpec], *, norm: bool = True
+) -> dict[FeatureSpec, Tensor]:
     """Return ``(B, D)`` float32 per read from one forward pass over images ``(B, 3, H, W)`` in [0, 1]."""
-    found = model.tokens(images, blocks_of(reads), norm=norm)
-    return {read: found[read.block].vector(read.token) for read in reads}
+    found = model.tokens(images, blocks_of(specs), norm=norm)
+    return {read: found[read.block].vector(read.token) for read in specs}
 
 
-def blocks_of(reads: Iterable[Read]) -> list[int]:
+def blocks_of(specs: Iterable[FeatureSpec]) -> list[int]:
     """Return the blocks that are read, in their order."""
-    return sorted({read.block for read in reads})
+    return sorted({read.block for read in specs})
 
 
-def side_by_side(tokens: Mapping[int, BlockTokens], reads: Sequence[Read]) -> Tensor:
+def side_by_side(tokens: Mapping[int, BlockTokens], specs: Sequence[FeatureSpec]) -> Tensor:
     """Return the vectors of several reads as one, ``(B, D)``, in float32."""
     import torch
 
-    return torch.cat([tokens[read.block].vector(read.token).float() for read in reads], dim=1)
+    return torch.cat([tokens[read.block].vector(read.token).float() for read in specs], dim=1)

@@ -57,7 +57,7 @@ class Attacked:
     flat: Tensor
 
 
-def ball(images: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+def linf_bounds(images: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
     """Return the smallest and the largest pixel values within ``epsilon / 255`` of images and within [0, 1].
 
     The bounds are rounded inwards, so the true difference of an image between them to the original is at most
@@ -115,7 +115,7 @@ def fgsm(network: Network, images: Tensor, labels: Tensor, epsilon: float, *, cl
     worst = _Worst(images, labels, clean)
     rows = worst.still_right()
     if len(rows) and epsilon > 0:
-        low, high = ball(images[rows], epsilon)
+        low, high = linf_bounds(images[rows], epsilon)
         gradient = clean.gradient[rows]
         worst.note_flat(rows, gradient)
         moved = (images[rows] + epsilon / LEVELS * gradient.sign()).clamp(low, high)
@@ -169,7 +169,7 @@ def pgd(
         rows = worst.still_right()
         if not len(rows):
             break
-        low, high = ball(images[rows], epsilon)
+        low, high = linf_bounds(images[rows], epsilon)
         x, gradient = images[rows], None
         if starts is not None:
             x = (x + radius * starts(restart)[rows].to(x)).clamp(low, high)
@@ -232,7 +232,7 @@ def random_starts(key: np.ndarray, size: tuple[int, ...]) -> Tensor:
     return torch.from_numpy(noise).mul_(2).sub_(1)
 
 
-def excess(logits: Tensor, labels: Tensor) -> Tensor:
+def margin_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Return ``logsumexp`` of the other classes' logits minus the label's, ``(B,)``.
 
     Cross-entropy is ``log(1 + exp(excess))``.
@@ -263,7 +263,7 @@ class _Worst:
         """Keep what is wrong or has a higher loss than before; return which of the rows are still right."""
         labels = self.labels[rows]
         right = is_right(logits, labels)
-        better = ~right | always | (excess(logits, labels) > excess(self.logits[rows], labels))
+        better = ~right | always | (margin_loss(logits, labels) > margin_loss(self.logits[rows], labels))
         self.images[rows[better]] = images[better]
         self.logits[rows[better]] = logits[better]
         return right
@@ -286,7 +286,7 @@ def _logits_and_gradient(network: Network, images: Tensor, labels: Tensor) -> tu
         logits = network(images)
         if not logits.requires_grad:
             raise ValueError("the network's logits have no gradient with respect to its images")
-        (gradient,) = torch.autograd.grad(excess(logits, labels).sum(), images)
+        (gradient,) = torch.autograd.grad(margin_loss(logits, labels).sum(), images)
     return logits.detach(), gradient.nan_to_num(0.0)
 
 

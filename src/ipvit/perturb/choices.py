@@ -14,4 +14,4 @@ Shape = Literal["square", "circle"]
 """Of an adversarial patch."""
 
 Placement = Literal["free", "grid", "off_grid"]
-"""Where an adversarial patch may lie; see :class:`ipvit.perturb.patch.Form`."""
+"""Where an adversarial patch may lie; see :class:`ipvit.perturb.patch.PatchGeometry`."""

@@ -14,14 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ipvit.perturb.attack import Network, _refuse_training, excess, is_right
+from ipvit.perturb.attack import Network, _refuse_training, is_right, margin_loss
 from ipvit.perturb.choices import Placement, Shape
 from ipvit.perturb.pixels import as_bytes, as_floats
 from ipvit.perturb.seeding import generator
 
 
 @dataclasses.dataclass(frozen=True)
-class Form:
+class PatchGeometry:
     """What patches look like on images of one size.
 
     Attributes:
@@ -106,7 +106,7 @@ class Places:
     angle: Tensor
 
 
-def random_places(form: Form, draws: np.ndarray) -> Places:
+def random_places(form: PatchGeometry, draws: np.ndarray) -> Places:
     """Turn random numbers into places.
 
     Args:
@@ -177,7 +177,7 @@ def train_patch(
     network: Network,
     images: Tensor,
     labels: Tensor,
-    form: Form,
+    form: PatchGeometry,
     key: np.uint64 | int,
     *,
     target: int | None = None,
@@ -230,7 +230,7 @@ def train_patch(
             pasted, _ = paste(pixels, patch, places, form.shape)
             logits = network(pasted)
             loss = (
-                F.softplus(-excess(logits, labels[chosen].to(device))).mean()
+                F.softplus(-margin_loss(logits, labels[chosen].to(device))).mean()
                 if target is None
                 else F.cross_entropy(logits, torch.full((len(chosen),), target, device=device))
             )

@@ -9,11 +9,11 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-class Superseded(Exception):
+class SupersededError(Exception):
     """A newer request of the same kind came while this one waited."""
 
 
-class LatestWins:
+class Debouncer:
     """Runs one piece of work at a time; waiting work that a newer one of its kind overtook is not done at all."""
 
     def __init__(self) -> None:
@@ -30,11 +30,11 @@ class LatestWins:
         """Return what ``work`` returns, once nothing else runs, if it is still the newest of its kind then.
 
         Raises:
-            Superseded: it is not.
+            SupersededError: it is not.
         """
         with self._counting:
             mine = self._newest[kind] = self._newest.get(kind, 0) + 1
         with self._busy:
             if self._newest[kind] != mine:
-                raise Superseded
+                raise SupersededError
             return work()

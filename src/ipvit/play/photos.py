@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from ipvit.core.preprocessing import View
-from ipvit.data.dataset import Dataset, UnreadableImage
+from ipvit.data.dataset import Dataset, UnreadableImageError
 from ipvit.data.decode import apply_view, decode
 from ipvit.data.synthetic.trifeature import SHAPE_NAMES, TEXTURE_NAMES, Trifeature
 from ipvit.errors import InputError
@@ -97,7 +97,7 @@ class Shelf:
         for number in range(first, min(first + count, len(self))):
             try:
                 pixels = self._pixels(str(number))
-            except UnreadableImage:
+            except UnreadableImageError:
                 continue
             found.append((self.photo(str(number)), pixels))  # a stream knows the label once it has read the image
         return found
@@ -122,7 +122,7 @@ class Shelf:
         """Return a photo as a network's input square, ``(3, H, W)`` uint8."""
         try:
             return apply_view(self._pixels(photo_id), view)
-        except UnreadableImage as error:
+        except UnreadableImageError as error:
             raise InputError(f"this photo cannot be read: {error}") from None
 
     def _mask(self, photo_id: str, view: View) -> tuple[Tensor, Tensor] | None:
@@ -132,7 +132,7 @@ class Shelf:
         data, index = self._place(photo_id)
         try:
             numbers = data.read_mask(index).to(torch.uint8)
-        except UnreadableImage:
+        except UnreadableImageError:
             return None
         plane = numbers if numbers.dim() == 2 else numbers[0]  # of two, the first numbers classes
         plane = apply_view(plane.unsqueeze(0), dataclasses.replace(view, interpolation="nearest"))[0]
@@ -178,7 +178,7 @@ def decode_upload(data: bytes) -> Tensor:
         raise InputError(f"{width} x {height} pixels are too many; {MAX_PIXELS // 10**6} million are the most")
     try:
         return upright(decode(data), orientation)
-    except UnreadableImage as error:
+    except UnreadableImageError as error:
         raise InputError(f"this photo is damaged: {error}") from None
 
 

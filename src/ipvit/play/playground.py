@@ -26,9 +26,9 @@ from ipvit.perturb.salience import non_salient_keep, salient_keep
 from ipvit.perturb.seeding import keys
 from ipvit.perturb.shuffle import shuffle, shuffle_order
 from ipvit.play import reading
-from ipvit.play.debounce import LatestWins
+from ipvit.play.debounce import Debouncer
 from ipvit.play.photos import MAX_UPLOAD, Photo, Shelf
-from ipvit.play.settings import MOST_CELLS_A_SIDE, MOST_EPSILON, Cells, Inside, Look, View
+from ipvit.play.settings import MOST_CELLS_A_SIDE, MOST_EPSILON, CellsRequest, Inside, PerturbedRequest, PhotoRequest
 
 PAGE = 12
 """Photos at a time."""
@@ -62,7 +62,7 @@ class Playground:
         self.models = [model.to(self.device) for model in models]
         self.shelf = shelf
         self.salience = None if salience is None else salience.to(self.device)
-        self._turn = LatestWins()
+        self._turn = Debouncer()
         self._clean = functools.lru_cache(64)(self._clean_logits)
         self._salient = functools.lru_cache(64)(self._salience)
 
@@ -89,13 +89,13 @@ class Playground:
         """Take a file and return it as a photo; see :meth:`Shelf.add`."""
         return _shown(*self._turn.alone(lambda: self.shelf.add(data)))
 
-    def view(self, asked: View) -> dict[str, Any]:
+    def view(self, asked: PhotoRequest) -> dict[str, Any]:
         """Return a photo as a network gets it, untouched."""
         model = self._model(asked.model)
         square = self._turn.alone(lambda: self.shelf.square(asked.photo, model.preprocessing.view))
         return {"image": _png(square)}
 
-    def cells(self, asked: Cells) -> dict[str, Any]:
+    def cells(self, asked: CellsRequest) -> dict[str, Any]:
         """Return which cells of the grid are dropped, counted row by row."""
         side = (asked.grid, asked.grid)
         if asked.mode == "random":
@@ -107,11 +107,11 @@ class Playground:
             keep = choose(F.interpolate(fine, size=side, mode="area")[:, 0], asked.loss)
         return {"dropped": torch.where(~keep.flatten())[0].tolist()}
 
-    def look(self, asked: Look) -> dict[str, Any]:
+    def look(self, asked: PerturbedRequest) -> dict[str, Any]:
         """Return what a network sees, its likeliest classes, and where it looks."""
         return self._turn.newest(f"look {asked.panel}", lambda: self._look(asked))
 
-    def _look(self, asked: Look) -> dict[str, Any]:
+    def _look(self, asked: PerturbedRequest) -> dict[str, Any]:
         began = time.perf_counter()
         model, photo = self._model(asked.model), self.shelf.photo(asked.photo)
         with numerics(self.device, "fp32"):
@@ -123,7 +123,7 @@ class Playground:
         square = as_bytes(images[0]).cpu()
         return {"image": _png(square), **answer, "inside": inside, "milliseconds": spent}
 
-    def _changed(self, asked: Look, model: Model) -> Tensor:
+    def _changed(self, asked: PerturbedRequest, model: Model) -> Tensor:
         """Return what the network sees, ``(1, 3, H, W)``: corrupted, then dropped, then shuffled, then attacked."""
         square = self.shelf.square(asked.photo, model.preprocessing.view)
         if asked.severity:
@@ -142,14 +142,14 @@ class Playground:
             images = shuffle(images, shuffle_order(keys([asked.photo], asked.seed, "play", "order"), grid), grid)
         return self._attacked(asked, model, images) if asked.epsilon else images
 
-    def _check_grids(self, asked: Look, model: Model) -> None:
+    def _check_grids(self, asked: PerturbedRequest, model: Model) -> None:
         for wanted, side in (("drop patches", asked.grid if asked.dropped else 1), ("shuffle", asked.shuffle)):
             try:
                 cell_size(model.image_size, (side, side))
             except ValueError as error:
                 raise InputError(f"{wanted}: {error}") from None
 
-    def _attacked(self, asked: Look, model: Model, images: Tensor) -> Tensor:
+    def _attacked(self, asked: PerturbedRequest, model: Model, images: Tensor) -> Tensor:
         """Return the image moved away from the network's own answer.
 
         Raises:
@@ -167,7 +167,7 @@ class Playground:
             raise InputError(f"the gradient of {model.name} is zero everywhere on this picture: the attack is blind")
         return found.images
 
-    def _answer(self, asked: Look, model: Model, photo: Photo, images: Tensor) -> dict[str, Any]:
+    def _answer(self, asked: PerturbedRequest, model: Model, photo: Photo, images: Tensor) -> dict[str, Any]:
         if "logits" not in model.capabilities:
             return {"top": [], "before": None}
         before = self._clean(asked.photo, asked.model)
@@ -175,7 +175,9 @@ class Playground:
         best = reading.top(before, before, model, photo.names)[0]
         return {"top": reading.top(logits, before, model, photo.names), "before": best}
 
-    def _inside(self, asked: Look, where: Inside | None, model: Model, images: Tensor) -> dict[str, Any] | None:
+    def _inside(
+        self, asked: PerturbedRequest, where: Inside | None, model: Model, images: Tensor
+    ) -> dict[str, Any] | None:
         if where is None or not reading.tokens(model):
             return None
         found = reading.attend(model, images, where.block, where.head, where.token, where.threshold)

@@ -61,7 +61,7 @@ def tokens(model: Model) -> list[str]:
     """Return whose attention can be shown; nothing for a network without attention over the whole image."""
     if "attention" not in model.capabilities:
         return []
-    found = [name for name in model.adapter.prefix if name in ("class", *DISTILLATION_NAMES)]
+    found = [name for name in model.adapter.prefix_tokens if name in ("class", *DISTILLATION_NAMES)]
     return found or [PATCHES]
 
 
@@ -84,15 +84,15 @@ def attention_to_patches(model: Model, images: Tensor, block: int, token: str) -
         raise InputError(f"{model.name} has no {token} token with attention to the patches")
     if block >= model.adapter.n_blocks:
         raise InputError(f"{model.name} has blocks 0 to {model.adapter.n_blocks - 1}, no block {block}")
-    prefix = model.adapter.prefix
+    prefix_tokens = model.adapter.prefix_tokens
     maps = model.attention(images, [block])[block].cpu().double()  # not every device knows float64
-    seen = maps[:, :, len(prefix) :].mean(dim=2) if token == PATCHES else maps[:, :, prefix.index(token)]
+    seen = maps[:, :, len(prefix_tokens) :].mean(dim=2) if token == PATCHES else maps[:, :, prefix_tokens.index(token)]
     rows, columns = model.adapter.patch_grid((images.shape[-2], images.shape[-1]))
-    return seen[..., len(prefix) :].unflatten(-1, (rows, columns))
+    return seen[..., len(prefix_tokens) :].unflatten(-1, (rows, columns))
 
 
 @dataclasses.dataclass(frozen=True)
-class Attention:
+class AttentionView:
     """One map of attention and the mask made of it.
 
     Attributes:
@@ -115,10 +115,10 @@ class Attention:
         return None if value != value else round(value, 4)
 
 
-def attend(model: Model, images: Tensor, block: int, head: int, token: str, threshold: float) -> Attention:
+def attend(model: Model, images: Tensor, block: int, head: int, token: str, threshold: float) -> AttentionView:
     """Return one head's attention (or the mean of all, :data:`MEAN`) on one image ``(1, 3, H, W)``, and its mask."""
     maps = attention_to_patches(model, images, block, token)[0]
     if head >= len(maps):
         raise InputError(f"block {block} of {model.name} has heads 0 to {len(maps) - 1}, no head {head}")
     weights = maps.mean(dim=0) if head == MEAN else maps[head]
-    return Attention(weights, mass_mask(weights.unsqueeze(0), threshold)[0], len(maps))
+    return AttentionView(weights, mass_mask(weights.unsqueeze(0), threshold)[0], len(maps))

@@ -28,10 +28,10 @@ from pydantic import BaseModel, ValidationError
 
 from ipvit.core.validation_messages import explain
 from ipvit.errors import InputError, error_line, printable
-from ipvit.play.debounce import Superseded
+from ipvit.play.debounce import SupersededError
 from ipvit.play.photos import MAX_UPLOAD
 from ipvit.play.playground import Playground
-from ipvit.play.settings import Cells, Look, More, View
+from ipvit.play.settings import CellsRequest, More, PerturbedRequest, PhotoRequest
 
 HOST = "127.0.0.1"
 KEY_HEADER = "X-Ipvit-Key"
@@ -64,7 +64,7 @@ _PATIENCE = 30.0  # seconds without a byte from the browser
 Request = TypeVar("Request", bound=BaseModel)
 
 
-class Refused(Exception):
+class RequestError(Exception):
     """A request that is not answered: an HTTP status and one line that says why."""
 
     def __init__(self, status: int, text: str) -> None:
@@ -138,7 +138,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             self._check_sender()
             respond()
-        except Refused as refusal:
+        except RequestError as refusal:
             self._say(refusal.status, {"error": refusal.text})
         if self._unread:
             self._discard()
@@ -147,17 +147,17 @@ class _Handler(BaseHTTPRequestHandler):
         """Refuse other host names, which is how a foreign page gets around the same-origin policy, and other pages."""
         hosts = self.headers.get_all("Host") or []
         if len(hosts) != 1 or hosts[0].lower() not in self.server.hosts:
-            raise Refused(403, f"this server answers as {HOST}:{self.server.server_port} only")
+            raise RequestError(403, f"this server answers as {HOST}:{self.server.server_port} only")
         origins = self.headers.get_all("Origin") or []
         if any(origin.lower() != f"http://{hosts[0].lower()}" for origin in origins):
-            raise Refused(403, "requests from other pages are not answered")
+            raise RequestError(403, "requests from other pages are not answered")
         if self.command == "POST" and self.headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":
-            raise Refused(403, "requests from other pages are not answered")
+            raise RequestError(403, "requests from other pages are not answered")
 
     def _file(self) -> None:
         path = urlsplit(self.path).path
         if path not in _FILES:
-            raise Refused(404, "there is nothing at this address")
+            raise RequestError(404, "there is nothing at this address")
         name, kind = _FILES[path]
         self._send(200, (_PAGE / name).read_bytes(), kind)
 
@@ -167,21 +167,21 @@ class _Handler(BaseHTTPRequestHandler):
             "/api/start": playground.start,
             "/api/photos": lambda: playground.photos(self._json(More).first),
             "/api/upload": lambda: playground.upload(self._body(MAX_UPLOAD)),
-            "/api/view": lambda: playground.view(self._json(View)),
-            "/api/cells": lambda: playground.cells(self._json(Cells)),
-            "/api/look": lambda: playground.look(self._json(Look)),
+            "/api/view": lambda: playground.view(self._json(PhotoRequest)),
+            "/api/cells": lambda: playground.cells(self._json(CellsRequest)),
+            "/api/look": lambda: playground.look(self._json(PerturbedRequest)),
         }
         given = self.headers.get(KEY_HEADER, "")
         if not hmac.compare_digest(given.encode(), self.server.key.encode()):
-            raise Refused(401, "open the address that ipvit play printed: it carries the key of this session")
+            raise RequestError(401, "open the address that ipvit play printed: it carries the key of this session")
         path = urlsplit(self.path).path
         if path not in answers:
-            raise Refused(404, "there is nothing at this address")
+            raise RequestError(404, "there is nothing at this address")
         self._say(200, _one_line_for_errors(answers[path]))
 
     def _json(self, kind: type[Request]) -> Request:
         if self.headers.get_content_type() != "application/json":
-            raise Refused(415, "a request must be application/json")
+            raise RequestError(415, "a request must be application/json")
         try:
             return kind.model_validate_json(self._body(_MOST_JSON))
         except ValidationError as error:
@@ -198,10 +198,10 @@ class _Handler(BaseHTTPRequestHandler):
         """Read the body, unless its stated length says that it is too large."""
         length = self._stated_length()
         if length < 0 or "Content-Length" not in self.headers:
-            raise Refused(411, "a request must state its length")
+            raise RequestError(411, "a request must state its length")
         if length > most:
             allowed = f"{most // 2**20} MB" if most >= 2**20 else f"{most // 2**10} KB"
-            raise Refused(413, f"the file is too large: {length / 2**20:.1f} MB, and {allowed} are the most")
+            raise RequestError(413, f"the file is too large: {length / 2**20:.1f} MB, and {allowed} are the most")
         self._unread = 0
         data = self.rfile.read(length)
         if len(data) < length:
@@ -239,13 +239,13 @@ def _one_line_for_errors(answer: Callable[[], dict[str, Any]]) -> dict[str, Any]
     """Return the answer, or refuse with the one line that the page shows."""
     try:
         return answer()
-    except (Refused, ConnectionError, TimeoutError):
+    except (RequestError, ConnectionError, TimeoutError):
         raise
-    except Superseded:
-        raise Refused(409, "overtaken by a newer request") from None
+    except SupersededError:
+        raise RequestError(409, "overtaken by a newer request") from None
     except InputError as error:
-        raise Refused(400, printable(str(error))) from None
+        raise RequestError(400, printable(str(error))) from None
     except Exception as error:  # noqa: BLE001 - anything may come out of somebody's network
         if os.environ.get("IPVIT_TRACEBACK"):
             traceback.print_exc()
-        raise Refused(500, error_line(error, 300, named=True)) from None
+        raise RequestError(500, error_line(error, 300, named=True)) from None

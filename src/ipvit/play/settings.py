@@ -21,26 +21,26 @@ Name = Annotated[str, Field(max_length=40)]
 Number = Annotated[int, Field(ge=0, lt=2**31)]
 
 
-class Asked(BaseModel):
+class Request(BaseModel):
     """A request; unknown keys and wrong types are refused."""
 
     model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
 
 
-class More(Asked):
+class More(Request):
     """The next photos on the shelf."""
 
     first: Number = 0
 
 
-class View(Asked):
+class PhotoRequest(Request):
     """A photo as one network gets it, untouched."""
 
     photo: Name
     model: Number
 
 
-class Cells(Asked):
+class CellsRequest(Request):
     """Which cells of the grid an information loss drops."""
 
     photo: Name
@@ -51,7 +51,7 @@ class Cells(Asked):
     seed: Seed = 0
 
 
-class Inside(Asked):
+class Inside(Request):
     """Where to look inside a network."""
 
     block: Number
@@ -63,7 +63,7 @@ class Inside(Asked):
     """The mask is the fewest patches that hold this share of the attention."""
 
 
-class Look(Asked):
+class PerturbedRequest(Request):
     """What is done to a photo before one network sees it, and what is read from the network."""
 
     panel: Literal["left", "right"]
@@ -92,7 +92,7 @@ class Look(Asked):
         return value
 
     @model_validator(mode="after")
-    def _on_the_grid(self) -> Look:
+    def _on_the_grid(self) -> PerturbedRequest:
         if any(cell >= self.grid**2 for cell in self.dropped):
             raise ValueError(f"a grid of {self.grid}x{self.grid} has cells 0 to {self.grid**2 - 1}")
         return self

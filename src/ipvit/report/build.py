@@ -23,7 +23,7 @@ PAGE = "report.html"
 
 
 class Results(Protocol):
-    """What a report is made of: :class:`ipvit.results.Run`, :class:`ipvit.run_collection.Runs`."""
+    """What a report is made of: :class:`ipvit.results.Run`, :class:`ipvit.run_collection.RunCollection`."""
 
     out: Path
     analyses: dict[str, Analysis]

@@ -27,7 +27,7 @@ class Found:
     experiment: str
 
 
-class Refusal(Exception):
+class NotComparableError(Exception):
     """There is something in a cell's table, but not what the paper measured; the message says why."""
 
 
@@ -54,7 +54,7 @@ def counterpart(
             try:
                 _check(cell, table, experiments.get(cell.experiment))
                 found = _look_up(cell, table.filter(pl.col("model") == model))
-            except Refusal as refusal:
+            except NotComparableError as refusal:
                 reasons[str(refusal)] = None
                 continue
             if found is not None:
@@ -69,7 +69,7 @@ def _name(cell: TableCell) -> str:
 def _check(cell: TableCell, table: pl.DataFrame, experiment: Any) -> None:
     """Raise Refusal unless every condition that the table has no column for is told by the experiment's parameters."""
     if cell.measure not in table.columns:
-        raise Refusal(f"the table {_name(cell)} has no column {cell.measure}")
+        raise NotComparableError(f"the table {_name(cell)} has no column {cell.measure}")
     parameters = () if experiment is None else type(experiment).model_fields
     for name, wanted in {**cell.conditions, **cell.settings}.items():
         if name in table.columns:
@@ -77,9 +77,9 @@ def _check(cell: TableCell, table: pl.DataFrame, experiment: Any) -> None:
         if name in parameters:
             ours = getattr(experiment, name)
             if not _same(ours, wanted):
-                raise Refusal(f"{cell.experiment} was run with {name} {ours}, the paper's is {wanted}")
+                raise NotComparableError(f"{cell.experiment} was run with {name} {ours}, the paper's is {wanted}")
         elif name not in cell.implied or name in cell.settings:
-            raise Refusal(
+            raise NotComparableError(
                 f"neither a column of the table {_name(cell)} nor a parameter of {cell.experiment} says which {name} "
                 f"it is, the paper's is {wanted}"
             )
@@ -99,13 +99,15 @@ def _look_up(cell: TableCell, rows: pl.DataFrame) -> Found | None:
             continue
         left = rows.filter(_is(name, rows.schema[name], wanted[name]))
         if name in cell.settings and left.is_empty() and not rows.is_empty():
-            raise Refusal(f"the table {_name(cell)} has other values of {name} than the paper's, {wanted[name]}")
+            raise NotComparableError(
+                f"the table {_name(cell)} has other values of {name} than the paper's, {wanted[name]}"
+            )
         rows = left
     if cell.along is not None:
         return _between(cell, rows, *cell.along)
     rows = rows.unique(_told(cell, rows), keep="first", maintain_order=True)
     if rows.height > 1:
-        raise Refusal(f"{rows.height} rows of the table {_name(cell)} fit, and differ")
+        raise NotComparableError(f"{rows.height} rows of the table {_name(cell)} fit, and differ")
     if rows.is_empty() or rows[cell.measure][0] is None:
         return None
     return _found(cell, rows.row(0, named=True))
@@ -131,7 +133,7 @@ def _between(cell: TableCell, rows: pl.DataFrame, column: str, at: float) -> Fou
     """Interpolate between the two rows on either side; nothing outside them."""
     ordered = rows.unique([column, *_told(cell, rows)], maintain_order=True).sort(column).to_dicts()
     if any(a[column] == b[column] for a, b in itertools.pairwise(ordered)):
-        raise Refusal(f"several curves of the table {_name(cell)} fit")
+        raise NotComparableError(f"several curves of the table {_name(cell)} fit")
     for left, right in itertools.pairwise(ordered):
         if left[column] - 1e-9 <= at <= right[column] + 1e-9:
             share = (at - left[column]) / (right[column] - left[column])

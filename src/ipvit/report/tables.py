@@ -114,7 +114,7 @@ def to_latex(frame: pl.DataFrame, columns: Columns = COMMON) -> str:
 
 
 @dataclasses.dataclass(frozen=True)
-class Grid:
+class TableGrid:
     """A table as papers print it: models down, levels across.
 
     Attributes:
@@ -134,7 +134,7 @@ class Grid:
     n_images: int | None
 
 
-def side_by_side(frame: pl.DataFrame, columns: Columns = COMMON) -> Grid | None:
+def side_by_side(frame: pl.DataFrame, columns: Columns = COMMON) -> TableGrid | None:
     """Return a table with its levels side by side, or None where it has none, or too many."""
     value = next((name for name in frame.columns if f"{name}_low" in frame.columns), None)
     levels = [name for name in levels_of(frame, columns) if not frame[name].null_count()]
@@ -159,7 +159,7 @@ def side_by_side(frame: pl.DataFrame, columns: Columns = COMMON) -> Grid | None:
     ]
     counts = frame["n_images"].unique().to_list()
     heads = [*(head(name, columns) for name in keys), *(level_text(place, level, columns) for place in places)]
-    return Grid(
+    return TableGrid(
         heads, rows, len(keys), head(value, columns), head(level, columns), counts[0] if len(counts) == 1 else None
     )
 

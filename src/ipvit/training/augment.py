@@ -19,7 +19,7 @@ from ipvit.core.preprocessing import Preprocessing
 from ipvit.data.decode import apply_view
 from ipvit.errors import InputError
 from ipvit.perturb import seeding
-from ipvit.training.config import AugmentPart
+from ipvit.training.config import AugmentConfig
 
 _MODES = {name: F.InterpolationMode(name) for name in ("bicubic", "bilinear", "nearest")}
 
@@ -32,7 +32,7 @@ class Augmentation:
         preprocessing: size of the view, and the mean and spread of the noise that erases.
     """
 
-    def __init__(self, part: AugmentPart, preprocessing: Preprocessing) -> None:
+    def __init__(self, part: AugmentConfig, preprocessing: Preprocessing) -> None:
         self._part, self._preprocessing = part, preprocessing
         if part.auto is not None:
             _policy(part.auto, preprocessing.mean)  # an unknown one is named before anything is read

@@ -9,13 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from ipvit.core.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, View
 
 
-class Part(BaseModel):
+class ConfigSection(BaseModel):
     """A section: an unknown key in it is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
-class ModelPart(Part):
+class ModelConfig(ConfigSection):
     """The network."""
 
     name: str
@@ -26,7 +26,7 @@ class ModelPart(Part):
     """A checkpoint (file or ``demo:NAME``) whose weights are taken where name and shape agree; ``null``: random."""
 
 
-class StylizePart(Part):
+class StylizeConfig(ConfigSection):
     """A copy of the training images in other textures (paper section 3.2).
 
     Each image has one styled copy, as in Stylized-ImageNet, which its id and the recipe's seed determine.
@@ -46,7 +46,7 @@ class StylizePart(Part):
     """Probability that an image is seen in its styled copy; 1 is Stylized-ImageNet, 0.5 trains on both."""
 
 
-class DataPart(Part):
+class DataConfig(ConfigSection):
     """Where images come from and how they become the network's input."""
 
     train: str
@@ -67,7 +67,7 @@ class DataPart(Part):
     """Loader processes; 0 reads in the training process."""
     memory: float = Field(default=2.0, ge=0)
     """A set is kept decoded in memory when it takes at most this many GB; larger ones are read in every epoch."""
-    stylize: StylizePart | None = None
+    stylize: StylizeConfig | None = None
     """Train on stylised copies; validation images stay as they are."""
 
     @property
@@ -77,7 +77,7 @@ class DataPart(Part):
         return Preprocessing(view, self.mean, self.std)
 
 
-class AugmentPart(Part):
+class AugmentConfig(ConfigSection):
     """Changes to each training image, a function of (seed, epoch, image), in this order."""
 
     crop_scale: tuple[float, float] | None = None
@@ -98,7 +98,7 @@ class AugmentPart(Part):
     """Times an image is seen, changed differently, in an epoch of unchanged length (DeiT: 3)."""
 
     @model_validator(mode="after")
-    def _ordered(self) -> AugmentPart:
+    def _ordered(self) -> AugmentConfig:
         for name in ("crop_scale", "crop_ratio"):
             limits = getattr(self, name)
             if limits is not None and not 0 < limits[0] <= limits[1]:
@@ -108,7 +108,7 @@ class AugmentPart(Part):
         return self
 
 
-class MixupPart(Part):
+class MixupConfig(ConfigSection):
     """Mixup and CutMix, as ``timm.data.Mixup`` (one mixture for a whole batch)."""
 
     mixup_alpha: float = Field(default=0.8, ge=0)
@@ -121,7 +121,7 @@ class MixupPart(Part):
     """Probability of CutMix where both are on."""
 
 
-class EmaPart(Part):
+class EmaConfig(ConfigSection):
     """A moving average of the weights, which is then what is measured and saved."""
 
     decay: float = Field(default=0.999, gt=0, lt=1)
@@ -130,13 +130,13 @@ class EmaPart(Part):
     """Let the decay grow towards its value, so that a short training forgets its random start."""
 
 
-class SupervisedPart(Part):
+class SupervisedConfig(ConfigSection):
     """Cross-entropy with the labels."""
 
     kind: Literal["supervised"]
 
 
-class DistillationPart(Part):
+class DistillationConfig(ConfigSection):
     """A teacher beside the labels (section 3.2 with a shape token; Touvron et al. 2021; Hinton et al. 2015).
 
     A network with a second token (``deit_micro`` with ``distilled: true``, timm's ``deit_*_distilled_*``) learns the
@@ -165,7 +165,7 @@ class DistillationPart(Part):
 Amount = Annotated[float, Field(ge=0, le=1)]
 
 
-class DinoPart(Part):
+class DinoConfig(ConfigSection):
     """Self-distillation without labels (Caron et al. 2021), and what the paper's section 4 leaves open.
 
     Values are DINO's own for ViT-S/16; momentum and temperatures follow their schedules.
@@ -212,4 +212,4 @@ class DinoPart(Part):
     """Keep the last layer's rows at unit length."""
 
 
-ObjectivePart = Annotated[SupervisedPart | DistillationPart | DinoPart, Field(discriminator="kind")]
+ObjectivePart = Annotated[SupervisedConfig | DistillationConfig | DinoConfig, Field(discriminator="kind")]

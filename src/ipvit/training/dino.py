@@ -19,7 +19,7 @@ from torch.nn.utils.parametrizations import weight_norm
 from ipvit.errors import InputError
 from ipvit.models.model import Model
 from ipvit.perturb.pixels import as_floats
-from ipvit.training.config import DinoPart
+from ipvit.training.config import DinoConfig
 from ipvit.training.images import TrainingImages, validation_batches
 from ipvit.training.multicrop import MultiCrop
 from ipvit.training.objective import Batches, Objective, undecayed
@@ -41,7 +41,7 @@ class Head(nn.Module):
         part: widths and number of outputs.
     """
 
-    def __init__(self, width: int, part: DinoPart) -> None:
+    def __init__(self, width: int, part: DinoConfig) -> None:
         super().__init__()
         self.mlp = nn.Sequential(
             nn.Linear(width, part.hidden_dim),
@@ -65,7 +65,7 @@ class Head(nn.Module):
         return self.last(F.normalize(self.mlp(features), dim=-1))
 
 
-class Network(nn.Module):
+class DinoNetwork(nn.Module):
     """Backbone and projection; one forward for all views of one size.
 
     Args:
@@ -131,7 +131,7 @@ class Dino(Objective):
 
     score_name = "k-NN top-1"
 
-    def __init__(self, model: Model, part: DinoPart, recipe: Recipe, references: TrainingImages) -> None:
+    def __init__(self, model: Model, part: DinoConfig, recipe: Recipe, references: TrainingImages) -> None:
         width = getattr(model.backbone, "num_features", None)
         if not isinstance(width, int):
             raise InputError(f"objective dino: {recipe.model.name} does not state the width of its features")
@@ -142,7 +142,7 @@ class Dino(Objective):
                 f"objective dino: {recipe.model.name} must take views of {part.local_size} pixels as well; "
                 "set model.kwargs.dynamic_img_size to true"
             )
-        self.module = Network(model, Head(width, part))
+        self.module = DinoNetwork(model, Head(width, part))
         self._teacher = copy.deepcopy(self.module).requires_grad_(False)
         self.model = self._teacher.model
         self.pipeline = MultiCrop(part, recipe.data.preprocessing.view)

@@ -15,14 +15,14 @@ from torch.utils.data import Dataset as TorchDataset
 
 from ipvit.core.files import write_atomic
 from ipvit.core.preprocessing import View
-from ipvit.data.dataset import Dataset, UnreadableImage, fingerprint
+from ipvit.data.dataset import Dataset, UnreadableImageError, fingerprint
 from ipvit.data.decode import apply_view
 from ipvit.data.labels import map_classes
 from ipvit.errors import InputError
 from ipvit.models.model import Model
 from ipvit.perturb.pixels import as_floats
 from ipvit.training.augment import Augmentation
-from ipvit.training.config import AugmentPart, DistillationPart
+from ipvit.training.config import AugmentConfig, DistillationConfig
 from ipvit.training.objective import Labels, Objective, Trained
 
 
@@ -59,7 +59,7 @@ class Distillation(Objective):
     """
 
     def __init__(
-        self, model: Model, labels: Labels, augment: AugmentPart, part: DistillationPart, teacher: Teacher
+        self, model: Model, labels: Labels, augment: AugmentConfig, part: DistillationConfig, teacher: Teacher
     ) -> None:
         self.model = model
         self.module = Trained(model)
@@ -97,7 +97,7 @@ class Teacher:
         InputError: the network does not know the classes.
     """
 
-    def __init__(self, model: Model, data: Dataset, part: DistillationPart, folder: Path, workers: int = 0) -> None:
+    def __init__(self, model: Model, data: Dataset, part: DistillationConfig, folder: Path, workers: int = 0) -> None:
         assert data.classes is not None
         self._outputs = torch.from_numpy(
             map_classes(data.classes, data.aliases, model.classes, data_name=data.name, model_name=model.name)
@@ -155,7 +155,7 @@ class _Views(TorchDataset[Tensor]):
     def __getitem__(self, index: int) -> Tensor:
         try:
             return apply_view(self._data.read(index), self._view)
-        except UnreadableImage as error:
+        except UnreadableImageError as error:
             raise InputError(f"{self._data.name}: cannot read {self._data.ids[index]}: {error}; remove it") from error
 
 

@@ -11,7 +11,7 @@ import torch
 import torch.utils.data
 from torch import Tensor
 
-from ipvit.data.dataset import Dataset, UnreadableImage
+from ipvit.data.dataset import Dataset, UnreadableImageError
 from ipvit.data.loading import load_dataset
 from ipvit.data.synthetic import trifeature
 from ipvit.errors import InputError
@@ -172,7 +172,7 @@ class _Reader(torch.utils.data.Dataset[tuple[Tensor, ...]]):
     def _read(self, data: Dataset, index: int) -> Tensor:
         try:
             return self._pipeline.prepare(data.read(index))
-        except UnreadableImage as error:
+        except UnreadableImageError as error:
             raise InputError(f"{data.name}: cannot read {data.ids[index]}: {error}; remove it") from error
 
 

@@ -10,7 +10,7 @@ from torchvision.transforms.v2 import functional as F
 from ipvit.core.preprocessing import View
 from ipvit.perturb import seeding
 from ipvit.training.augment import random_resized_crop
-from ipvit.training.config import DinoPart
+from ipvit.training.config import DinoConfig
 
 _RATIO = (3 / 4, 4 / 3)
 _BLUR = (1.0, 0.1, 0.5)
@@ -25,7 +25,7 @@ class MultiCrop:
         view: size and interpolation of the global views.
     """
 
-    def __init__(self, part: DinoPart, view: View) -> None:
+    def __init__(self, part: DinoConfig, view: View) -> None:
         self._part, self._view = part, view
 
     def prepare(self, picture: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ipvit.models.model import Model
 from ipvit.perturb.pixels import as_floats
 from ipvit.training.augment import Augmentation, global_seeds
-from ipvit.training.config import AugmentPart, MixupPart
+from ipvit.training.config import AugmentConfig, MixupConfig
 from ipvit.training.images import ImageBatch, Pipeline
 
 Batches = Callable[[], Iterable[ImageBatch]]
@@ -82,7 +82,7 @@ class Labels:
         mixup: Mixup and CutMix, or None.
     """
 
-    def __init__(self, num_classes: int, label_smoothing: float = 0.0, mixup: MixupPart | None = None) -> None:
+    def __init__(self, num_classes: int, label_smoothing: float = 0.0, mixup: MixupConfig | None = None) -> None:
         self._classes, self._smoothing = num_classes, label_smoothing
         self._mixup = mixup and Mixup(
             **mixup.model_dump(), mode="batch", label_smoothing=label_smoothing, num_classes=num_classes
@@ -109,7 +109,7 @@ class Supervised(Objective):
         augment: changes to the images.
     """
 
-    def __init__(self, model: Model, labels: Labels, augment: AugmentPart) -> None:
+    def __init__(self, model: Model, labels: Labels, augment: AugmentConfig) -> None:
         self.model = model
         self.module = Trained(model)
         self.pipeline = Augmentation(augment, model.preprocessing)

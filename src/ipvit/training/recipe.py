@@ -15,27 +15,27 @@ from ipvit.core.yaml_files import read_mapping
 from ipvit.errors import InputError, did_you_mean, printable, shown
 from ipvit.training.bundled import RECIPES, recipe_names
 from ipvit.training.config import (
-    AugmentPart,
-    DataPart,
-    DinoPart,
-    DistillationPart,
-    EmaPart,
-    MixupPart,
-    ModelPart,
+    AugmentConfig,
+    ConfigSection,
+    DataConfig,
+    DinoConfig,
+    DistillationConfig,
+    EmaConfig,
+    MixupConfig,
+    ModelConfig,
     ObjectivePart,
-    Part,
-    SupervisedPart,
+    SupervisedConfig,
 )
 
 
-class Recipe(Part):
+class Recipe(ConfigSection):
     """One training."""
 
-    model: ModelPart
+    model: ModelConfig
     """The network."""
-    data: DataPart
+    data: DataConfig
     """Training and validation images."""
-    objective: ObjectivePart = SupervisedPart(kind="supervised")
+    objective: ObjectivePart = SupervisedConfig(kind="supervised")
     """What is minimised: ``{kind: supervised}``, ``{kind: distillation, teacher: ...}`` or ``{kind: dino}``."""
     epochs: int = Field(ge=1)
     """Passes over the training set."""
@@ -66,11 +66,11 @@ class Recipe(Part):
     """Epochs in which the learning rate rises from near zero to ``lr``."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Share of the target that is spread over all classes."""
-    mixup: MixupPart | None = None
+    mixup: MixupConfig | None = None
     """Mixup and CutMix; off by default."""
-    ema: EmaPart | None = None
+    ema: EmaConfig | None = None
     """Moving average of the weights; off by default."""
-    augment: AugmentPart = AugmentPart()
+    augment: AugmentConfig = AugmentConfig()
     """Random crop and flips; off by default."""
     precision: Literal["no", "bf16", "fp16"] = "no"
     """Mixed precision; ``no`` is float32 throughout."""
@@ -83,7 +83,7 @@ class Recipe(Part):
     def _fitting(self) -> Recipe:
         """Refuse sections that contradict each other."""
         objective, stylize = self.objective, self.data.stylize
-        if isinstance(objective, DinoPart):
+        if isinstance(objective, DinoConfig):
             styled = "stylized" in (objective.global_views_of, objective.local_views_of)
             if styled != (stylize is not None):
                 raise ValueError(
@@ -91,9 +91,9 @@ class Recipe(Part):
                     if styled
                     else "data.stylize needs objective.global_views_of or local_views_of: stylized"
                 )
-            if self.augment != AugmentPart() or self.mixup or self.label_smoothing or self.ema:
+            if self.augment != AugmentConfig() or self.mixup or self.label_smoothing or self.ema:
                 raise ValueError("a dino objective makes its own views and average: no augment, mixup, smoothing, ema")
-        if isinstance(objective, DistillationPart) and objective.sees == "original" and self.mixup is not None:
+        if isinstance(objective, DistillationConfig) and objective.sees == "original" and self.mixup is not None:
             raise ValueError("mixup needs a teacher that sees the mixed images: objective.sees: augmented")
         return self
 
@@ -157,9 +157,9 @@ def _explain(error: ValidationError) -> str:
 
 
 _OBJECTIVES: dict[str, type[BaseModel]] = {
-    "supervised": SupervisedPart,
-    "distillation": DistillationPart,
-    "dino": DinoPart,
+    "supervised": SupervisedConfig,
+    "distillation": DistillationConfig,
+    "dino": DinoConfig,
 }
 
 

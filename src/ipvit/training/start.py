@@ -15,12 +15,12 @@ from ipvit.data.derived.stylized import StatisticsTransfer, Stylization, Transfe
 from ipvit.data.loading import load_dataset
 from ipvit.data.synthetic import textures
 from ipvit.errors import InputError
-from ipvit.models.init_from import start_from
+from ipvit.models.init_from import init_from
 from ipvit.models.loading import load_model
 from ipvit.models.model import Model
 from ipvit.models.zoo.micro import build_network
 from ipvit.training.augment import Augmentation
-from ipvit.training.config import AugmentPart, DinoPart, DistillationPart, StylizePart
+from ipvit.training.config import AugmentConfig, DinoConfig, DistillationConfig, StylizeConfig
 from ipvit.training.dino import Dino
 from ipvit.training.distillation import Distillation, Teacher
 from ipvit.training.images import TrainingImages, open_data
@@ -74,8 +74,8 @@ def assemble(
     """
     accelerator = make_accelerator(recipe.precision, device, recipe.tracker, out)
     shared = {"workers": recipe.data.workers, "memory": recipe.data.memory, "seed": recipe.seed}
-    plain = Augmentation(AugmentPart(), recipe.data.preprocessing)
-    if isinstance(recipe.objective, DinoPart):
+    plain = Augmentation(AugmentConfig(), recipe.data.preprocessing)
+    if isinstance(recipe.objective, DinoConfig):
         references = TrainingImages(train_data, plain, **shared)
         backbone = _model(recipe, ())
         with seeded(recipe.seed, "head"):
@@ -84,7 +84,7 @@ def assemble(
         objective = _objective(recipe, train_data, out, pretrained)
     stylize = recipe.data.stylize
     styled = None if stylize is None else _styled(stylize, train_data, recipe)
-    share = None if isinstance(recipe.objective, DinoPart) or stylize is None else stylize.share
+    share = None if isinstance(recipe.objective, DinoConfig) or stylize is None else stylize.share
     return Loop(
         recipe,
         objective,
@@ -100,7 +100,7 @@ def _objective(recipe: Recipe, data: Dataset, out: Path, pretrained: bool) -> Ob
     assert data.classes is not None
     model = _model(recipe, data.classes)
     labels = Labels(len(data.classes), recipe.label_smoothing, recipe.mixup)
-    if isinstance(part, DistillationPart):
+    if isinstance(part, DistillationConfig):
         stylize = recipe.data.stylize
         if part.sees == "original" and stylize is not None:
             raise InputError("objective.sees: original cannot be combined with data.stylize; use sees: augmented")
@@ -115,7 +115,7 @@ def _model(recipe: Recipe, classes: tuple[str, ...]) -> Model:
         network = build_network(part.name, len(classes), **part.kwargs)
     _check_size(network, recipe)
     if part.start is not None:
-        start_from(network, part.start)
+        init_from(network, part.start)
     return Model(network, name=part.name, preprocessing=recipe.data.preprocessing, classes=classes or None)
 
 
@@ -128,7 +128,7 @@ def _check_size(network: nn.Module, recipe: Recipe) -> None:
         )
 
 
-def _styled(part: StylizePart, data: Dataset, recipe: Recipe) -> Dataset:
+def _styled(part: StylizeConfig, data: Dataset, recipe: Recipe) -> Dataset:
     if part.folder is not None:
         return RestyledFolder(data, user_path(part.folder))
     size = recipe.data.size

@@ -13,7 +13,7 @@ from PIL import Image
 from ipvit.data.corruption import Corruption, frost_pictures
 from ipvit.data.decode import decode
 from ipvit.data.derived.copy import DerivedCopy, File, Renderer
-from ipvit.data.derived.sheet import Grid, draw
+from ipvit.data.derived.sheet import ImageGrid, draw
 from ipvit.data.formats.imagenet_c import KNOWN, MANIFEST
 from ipvit.perturb.corruptions import SEVERITIES
 
@@ -90,7 +90,7 @@ class CorruptedCopy(DerivedCopy):
         for index in chosen:
             clean = self.picture(index)
             rows = [[clean, *(self._stored(out, index, name, s) for s in self.severities)] for name in self.corruptions]
-            sheets.append(draw([Grid(rows, titles, heads)], min(_TILE, self.view.size[0]), _MARGIN))
+            sheets.append(draw([ImageGrid(rows, titles, heads)], min(_TILE, self.view.size[0]), _MARGIN))
         return [("one photo under every corruption", sheet) for sheet in sheets]
 
     def _stored(self, out: Path, index: int, name: str, severity: int):

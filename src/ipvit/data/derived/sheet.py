@@ -22,7 +22,7 @@ _GAP, _HEAD, _FOOT, _CAPTION = 4, 24, 10, 14
 
 
 @dataclasses.dataclass(frozen=True)
-class Grid:
+class ImageGrid:
     """Pictures in rows.
 
     Attributes:
@@ -51,7 +51,7 @@ class Grid:
         return self.above + len(self.rows) * self.step(tile) + (_FOOT if self.captions else 0)
 
 
-def draw(grids: Sequence[Grid], tile: int, margin: int) -> Image.Image:
+def draw(grids: Sequence[ImageGrid], tile: int, margin: int) -> Image.Image:
     """Draw grids below each other.
 
     Args:
@@ -68,7 +68,7 @@ def draw(grids: Sequence[Grid], tile: int, margin: int) -> Image.Image:
     return sheet
 
 
-def _draw_grid(sheet: Image.Image, grid: Grid, top: int, tile: int, margin: int) -> None:
+def _draw_grid(sheet: Image.Image, grid: ImageGrid, top: int, tile: int, margin: int) -> None:
     pen, large, small = ImageDraw.Draw(sheet), ImageFont.load_default(13), ImageFont.load_default(10)
     for column, head in enumerate(grid.heads):
         pen.text((margin + column * (tile + _GAP), top + 4), head, fill="black", font=large)

@@ -14,10 +14,10 @@ import torch
 from PIL import Image, PngImagePlugin
 from torch import Tensor
 
-from ipvit.data.dataset import Dataset, UnreadableImage
+from ipvit.data.dataset import Dataset, UnreadableImageError
 from ipvit.data.decode import apply_view, decode
 from ipvit.data.derived.copy import DerivedCopy, File, Renderer
-from ipvit.data.derived.sheet import Grid, draw
+from ipvit.data.derived.sheet import ImageGrid, draw
 from ipvit.perturb import seeding
 from ipvit.perturb.pixels import as_bytes, as_floats
 from ipvit.perturb.stylize import transfer_statistics
@@ -137,7 +137,7 @@ class Stylization(DerivedCopy):
             columns.append((pictures, (self.source.ids[index], style, self.targets[index])))
         blocks = [columns[start : start + _COLUMNS] for start in range(0, len(columns), _COLUMNS)]
         grids = [
-            Grid(
+            ImageGrid(
                 rows=list(zip(*(pictures for pictures, _ in block), strict=True)),
                 titles=("content", "style", "result"),
                 captions=list(zip(*(names for _, names in block), strict=True)),
@@ -163,14 +163,14 @@ class Painter:
         """Return the painting for an image: its position and its pixels, ``(3, *view.size)`` uint8.
 
         Raises:
-            UnreadableImage: none of those that are tried can be read.
+            UnreadableImageError: none of those that are tried can be read.
         """
         for candidate in self._job.candidates(index):
             try:
                 return candidate, self._read(candidate)
-            except UnreadableImage:
+            except UnreadableImageError:
                 continue
-        raise UnreadableImage(f"none of {TRIES} paintings that were tried for it can be read")
+        raise UnreadableImageError(f"none of {TRIES} paintings that were tried for it can be read")
 
     def _read(self, candidate: int) -> Tensor:
         if candidate not in self._held:
@@ -183,7 +183,7 @@ class Painter:
         """Return an image in its style, ``(3, *view.size)`` uint8, and the position of its painting.
 
         Raises:
-            UnreadableImage: the image cannot be read, or none of the paintings that are tried.
+            UnreadableImageError: the image cannot be read, or none of the paintings that are tried.
         """
         content = self._job.picture(index)
         painting, style = self.of(index)

@@ -11,13 +11,13 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from ipvit.core.files import write_atomic
-from ipvit.data.dataset import UnreadableImage
+from ipvit.data.dataset import UnreadableImageError
 from ipvit.data.derived.copy import DerivedCopy
 from ipvit.data.loader import one_thread
 
 
 @dataclasses.dataclass(frozen=True)
-class Made:
+class CopiedImage:
     """What became of one image.
 
     Attributes:
@@ -37,7 +37,7 @@ class Made:
     failure: OSError | None = None
 
 
-def make(job: DerivedCopy, out: Path, indices: Sequence[int], workers: int) -> Iterator[Made]:
+def make(job: DerivedCopy, out: Path, indices: Sequence[int], workers: int) -> Iterator[CopiedImage]:
     """Write the versions of images that are not there yet; yield what became of each image, in their order.
 
     Args:
@@ -51,7 +51,7 @@ def make(job: DerivedCopy, out: Path, indices: Sequence[int], workers: int) -> I
     """
     workers = min(workers, len(indices))
     loader = DataLoader(
-        _Maker(job, out, indices),
+        _CopyWorker(job, out, indices),
         batch_size=None,
         num_workers=workers,
         prefetch_factor=4 if workers else None,
@@ -70,7 +70,7 @@ def make(job: DerivedCopy, out: Path, indices: Sequence[int], workers: int) -> I
         torch.set_num_threads(threads)
 
 
-class _Maker(TorchDataset[Made]):
+class _CopyWorker(TorchDataset[CopiedImage]):
     def __init__(self, job: DerivedCopy, out: Path, indices: Sequence[int]) -> None:
         self.job, self.out, self.indices = job, out, indices
         self._render = job.renderer()
@@ -78,19 +78,19 @@ class _Maker(TorchDataset[Made]):
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, number: int) -> Made:
+    def __getitem__(self, number: int) -> CopiedImage:
         job, index = self.job, int(self.indices[number])
         notes = {version: job.note(job.place(self.out, index, version)) for version in job.versions}
         missing = [version for version, note in notes.items() if note is None]
         note = next((note for note in notes.values() if note is not None), "")
         if not missing:
-            return Made(index, note, kept=len(notes))
+            return CopiedImage(index, note, kept=len(notes))
         try:
             for file in self._render(index, missing):
                 note = file.note
                 write_atomic(job.place(self.out, index, file.version), file.data)
-        except UnreadableImage as error:
-            return Made(index, reason=str(error))
+        except UnreadableImageError as error:
+            return CopiedImage(index, reason=str(error))
         except OSError as error:
-            return Made(index, failure=error)
-        return Made(index, note, len(missing), len(notes) - len(missing))
+            return CopiedImage(index, failure=error)
+        return CopiedImage(index, note, len(missing), len(notes) - len(missing))

@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from ipvit.core.files import user_path
-from ipvit.data.dataset import BaseDataset, Decoder, UnreadableImage, fingerprint
+from ipvit.data.dataset import BaseDataset, Decoder, UnreadableImageError, fingerprint
 from ipvit.data.decode import decode
 from ipvit.data.formats.image_files import (
     CLASS_LIST,
@@ -66,7 +66,7 @@ class FolderDataset(BaseDataset):
         try:
             data = self._bytes(index)
         except OSError as error:
-            raise UnreadableImage(error.strerror or str(error)) from None
+            raise UnreadableImageError(error.strerror or str(error)) from None
         return decode(data, self.decoder)
 
     def _files(self) -> list[tuple[str, int]]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ipvit.core.files import user_path
 from ipvit.core.preprocessing import View
-from ipvit.data.dataset import BaseDataset, Decoder, UnreadableImage, fingerprint
+from ipvit.data.dataset import BaseDataset, Decoder, UnreadableImageError, fingerprint
 from ipvit.data.decode import apply_view, decode
 from ipvit.data.formats.image_files import CLASS_LIST, checksum, class_names, image_files, readable
 from ipvit.data.subset import select
@@ -115,7 +115,7 @@ class ImageNetC(BaseDataset):
         try:
             data = self._path(index).read_bytes()
         except OSError as error:
-            raise UnreadableImage(error.strerror or str(error)) from None
+            raise UnreadableImageError(error.strerror or str(error)) from None
         picture = decode(data, self.decoder)
         clean = self._places[self._cell[index]][0] == CLEAN
         return apply_view(picture, self.view, self.decoder) if clean else picture

@@ -12,7 +12,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from ipvit.core.files import user_path
-from ipvit.data.dataset import Decoder, UnreadableImage, fingerprint
+from ipvit.data.dataset import Decoder, UnreadableImageError, fingerprint
 from ipvit.data.formats.folder import FolderDataset
 from ipvit.data.formats.image_files import readable
 from ipvit.errors import InputError, did_you_mean
@@ -88,7 +88,7 @@ def _opened(path: Path) -> Image.Image:
     try:
         return Image.open(io.BytesIO(path.read_bytes()))
     except (OSError, ValueError, SyntaxError) as error:
-        raise UnreadableImage(f"{path.name}: {error}") from None
+        raise UnreadableImageError(f"{path.name}: {error}") from None
 
 
 def _foreground(mask: Image.Image) -> np.ndarray:
@@ -96,7 +96,7 @@ def _foreground(mask: Image.Image) -> np.ndarray:
     try:
         values = np.asarray(mask)
     except (OSError, ValueError, SyntaxError) as error:
-        raise UnreadableImage(f"the mask cannot be read: {error}") from None
+        raise UnreadableImageError(f"the mask cannot be read: {error}") from None
     if values.ndim == 3:
         values = values[..., :3].max(axis=2) if values.shape[2] >= 3 else values[..., 0]
     return values > 127 if grey and values.max(initial=0) > 127 else values > 0

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ipvit.data.dataset import BaseDataset, UnreadableImage, fingerprint
+from ipvit.data.dataset import BaseDataset, UnreadableImageError, fingerprint
 from ipvit.errors import InputError
 
 
@@ -58,4 +58,4 @@ class StreamDataset(BaseDataset):
                 self.labels[index] = int(label)
                 return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
         self._next = len(self) + 1
-        raise UnreadableImage("the stream ended before its stated number of images")
+        raise UnreadableImageError("the stream ended before its stated number of images")

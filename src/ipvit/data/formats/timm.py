@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ipvit.core.files import user_path
-from ipvit.data.dataset import BaseDataset, Dataset, UnreadableImage, fingerprint
+from ipvit.data.dataset import BaseDataset, Dataset, UnreadableImageError, fingerprint
 from ipvit.data.formats.stream import StreamDataset
 from ipvit.errors import FOREIGN_ERRORS, InputError, error_line
 
@@ -84,7 +84,7 @@ class TimmDataset(BaseDataset):
             picture, _ = self._source[index]
             return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
         except (OSError, ValueError, SyntaxError) as error:
-            raise UnreadableImage(str(error) or type(error).__name__) from None
+            raise UnreadableImageError(str(error) or type(error).__name__) from None
 
 
 def _labels(source: Any, name: str) -> tuple[np.ndarray, tuple[str, ...] | None]:

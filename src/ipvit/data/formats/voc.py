@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from ipvit.core.files import user_path
-from ipvit.data.dataset import BaseDataset, Decoder, UnreadableImage, fingerprint
+from ipvit.data.dataset import BaseDataset, Decoder, UnreadableImageError, fingerprint
 from ipvit.data.decode import decode
 from ipvit.data.loader import VOID
 from ipvit.errors import InputError
@@ -64,14 +64,14 @@ class VOCSegmentation(BaseDataset):
         try:
             data = self._image(self.ids[index]).read_bytes()
         except OSError as error:
-            raise UnreadableImage(error.strerror or str(error)) from None
+            raise UnreadableImageError(error.strerror or str(error)) from None
         return decode(data, self.decoder)
 
     def read_mask(self, index: int) -> Tensor:
         """Decode classes and instances of image ``index``: ``(2, H, W)`` uint8; 0 is background, 255 void."""
         planes = [_numbers(path) for path in self._maps(self.ids[index])]
         if planes[0].shape != planes[1].shape:
-            raise UnreadableImage("the maps of classes and of instances differ in size")
+            raise UnreadableImageError("the maps of classes and of instances differ in size")
         return torch.from_numpy(np.stack(planes))
 
     def _image(self, name: str) -> Path:
@@ -93,7 +93,7 @@ def _numbers(path: Path) -> np.ndarray:
     try:
         with Image.open(path) as picture:
             if picture.mode not in ("P", "L"):
-                raise UnreadableImage(f"{path.name} holds colours ({picture.mode}), not numbers of classes")
+                raise UnreadableImageError(f"{path.name} holds colours ({picture.mode}), not numbers of classes")
             return np.array(picture)
     except (OSError, ValueError, SyntaxError) as error:
-        raise UnreadableImage(f"{path.name}: {error}") from None
+        raise UnreadableImageError(f"{path.name}: {error}") from None

@@ -16,9 +16,9 @@ from typing import Any
 from ipvit.core.files import user_path
 from ipvit.data.dataset import Dataset, Decoder, Items
 from ipvit.data.published.folders import SPLIT_NAMES, split_folder
-from ipvit.data.published.layouts import Absent
-from ipvit.data.published.parts import Files, Part, divide
-from ipvit.data.published.table import SETS, THREE, TWO, Piece, PublishedSet, Share, Splits
+from ipvit.data.published.layouts import LayoutNotFoundError
+from ipvit.data.published.parts import FileListing, Listing, divide
+from ipvit.data.published.table import SETS, THREE, TWO, PublishedSet, Share, SplitPart, Splits
 from ipvit.errors import InputError, did_you_mean
 
 __all__ = ["SETS", "SPLIT_NAMES", "PublishedSet", "in_common", "open_set", "protocol"]
@@ -88,56 +88,58 @@ def _parted(entry: PublishedSet, place: str, split: str | None) -> tuple[Path, s
     raise InputError(f"{entry.name} has no split {split!r}; it has {known}.{did_you_mean(split, entry.splits)}")
 
 
-def _read(entry: PublishedSet, root: Path, split: str) -> Part:
+def _read(entry: PublishedSet, root: Path, split: str) -> Listing:
     lacking = ""
     try:
         return _assembled(entry, entry.splits[split], functools.partial(entry.read, root))
-    except Absent as error:
+    except LayoutNotFoundError as error:
         lacking = str(error)
     try:
         return _from_folders(entry, root, split)
-    except Absent:
+    except LayoutNotFoundError:
         raise InputError(
             f"{str(root)!r} holds no {entry.title} ({split}): there is no {lacking}; it needs {entry.layout}, or "
             f"train/, val/ and test/ of class folders; to be had from {entry.source}"
         ) from None
 
 
-def _from_folders(entry: PublishedSet, root: Path, split: str) -> Part:
+def _from_folders(entry: PublishedSet, root: Path, split: str) -> Listing:
     """Read ``train/ val/ test/``; where there is no ``val/``, a tenth of ``train/`` is held out."""
     there = {name: found for name in ("train", "val", "test") if (found := split_folder(root, name)) is not None}
     if not there:
-        raise Absent("train/")
+        raise LayoutNotFoundError("train/")
     splits = _splits_of(entry, there)
 
-    def read(name: str) -> Files:
+    def read(name: str) -> FileListing:
         if name not in there:
-            raise Absent(name)
+            raise LayoutNotFoundError(name)
         return there[name]
 
     return _assembled(entry, splits[split], read)
 
 
-def _splits_of(entry: PublishedSet, there: dict[str, Files]) -> Splits:
-    everything = {"all": tuple(Piece(name) for name in there)}
+def _splits_of(entry: PublishedSet, there: dict[str, FileListing]) -> Splits:
+    everything = {"all": tuple(SplitPart(name) for name in there)}
     if entry.splits not in (THREE, TWO):
         return {**entry.splits, **everything}
     if "val" in there:
         return {**THREE, **everything}
-    ours = {name: tuple(Piece("train", piece.share) for piece in TWO[name]) for name in ("train", "val", "trainval")}
+    ours = {
+        name: tuple(SplitPart("train", piece.share) for piece in TWO[name]) for name in ("train", "val", "trainval")
+    }
     return {**TWO, **ours, **everything}
 
 
-def _assembled(entry: PublishedSet, pieces: tuple[Piece, ...], read: Callable[[str], Part]) -> Part:
+def _assembled(entry: PublishedSet, pieces: tuple[SplitPart, ...], read: Callable[[str], Listing]) -> Listing:
     """Put a split together from the publisher's parts."""
     parts: list[Any] = [_share(entry, read(piece.published), piece.share) for piece in pieces]
     return functools.reduce(lambda first, second: first.joined(second), parts)
 
 
-def _share(entry: PublishedSet, part: Part, share: Share) -> Part:
+def _share(entry: PublishedSet, part: Listing, share: Share) -> Listing:
     if share == "all":
         return part
-    if entry.group is not None and isinstance(part, Files):
+    if entry.group is not None and isinstance(part, FileListing):
         part = dataclasses.replace(part, groups=tuple(entry.group(path) for path in part.paths))
     most, held = divide(part)
     return part.take(most if share == "most" else held)

@@ -5,26 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ipvit.data.published.layouts import Absent, below, coco_lists, first
-from ipvit.data.published.parts import Files, number
+from ipvit.data.published.layouts import LayoutNotFoundError, below, coco_lists, first
+from ipvit.data.published.parts import FileListing, number
 from ipvit.errors import InputError
 
 COCO_MARGIN = 0.2
 """Share of its width and height that an object's box is enlarged by, as Meta-Dataset does."""
 
 
-def fungi(root: Path, split: str) -> Files:
+def fungi(root: Path, split: str) -> FileListing:
     """FGVCx Fungi 2018: ``train.json`` and ``val.json``."""
     folders = ("", "train_val_annotations", "fungi_train_val/train_val_annotations", "fungi_train_val")
     return _labelled(below(root, folders, f"{split}.json") / f"{split}.json", root)
 
 
-def inaturalist2019(root: Path, split: str) -> Files:
+def inaturalist2019(root: Path, split: str) -> FileListing:
     """INaturalist 2019: ``train2019.json`` and ``val2019.json``."""
     return _labelled(below(root, ("", "annotations"), f"{split}2019.json") / f"{split}2019.json", root)
 
 
-def coco_crops(root: Path, split: str) -> Files:
+def coco_crops(root: Path, split: str) -> FileListing:
     """Return the objects of COCO 2017, each cut out by its box enlarged by a fifth; crowds are left out."""
     path = below(root, ("annotations", ""), f"instances_{split}2017.json") / f"instances_{split}2017.json"
     content = coco_lists(path, ("images", "annotations", "categories"))
@@ -41,10 +41,12 @@ def coco_crops(root: Path, split: str) -> Files:
     except (KeyError, TypeError, ValueError) as error:
         raise _odd(path, error) from None
     classes = tuple(names.values())
-    return Files(root, paths, number(owners, classes, path), classes, ids=ids, boxes=tuple(box for _, box in objects))
+    return FileListing(
+        root, paths, number(owners, classes, path), classes, ids=ids, boxes=tuple(box for _, box in objects)
+    )
 
 
-def _labelled(path: Path, root: Path) -> Files:
+def _labelled(path: Path, root: Path) -> FileListing:
     """Return images with one annotation each; annotations find their image by its id, in whatever order they stand."""
     content = coco_lists(path, ("images", "annotations", "categories"))
     try:
@@ -55,10 +57,10 @@ def _labelled(path: Path, root: Path) -> Files:
     except (KeyError, TypeError) as error:
         raise _odd(path, error) from None
     if not files:
-        raise Absent(f"{path.name} with images")
+        raise LayoutNotFoundError(f"{path.name} with images")
     base = next((place for place in (root, path.parent, *path.parents[1:2]) if (place / files[0]).exists()), root)
     classes = tuple(names.values())
-    return Files(base, tuple(files), number(named, classes, path), classes)
+    return FileListing(base, tuple(files), number(named, classes, path), classes)
 
 
 def _categories(content: dict[str, list[dict[str, Any]]]) -> dict[Any, str]:

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from ipvit.data.published.layouts import Absent, below, first, lines
-from ipvit.data.published.parts import Pixels
+from ipvit.data.published.layouts import LayoutNotFoundError, below, first, lines
+from ipvit.data.published.parts import ArrayListing
 from ipvit.errors import InputError
 
 _SIDE = 32
@@ -28,14 +28,14 @@ QUICKDRAW_PER_CLASS = 1000
 _IDX_BYTES = 8  # code of unsigned bytes in MNIST's files
 
 
-def cifar10(root: Path, split: str) -> Pixels:
+def cifar10(root: Path, split: str) -> ArrayListing:
     """CIFAR-10: the binary version (``data_batch_1.bin`` ...) or the python version."""
     parts = [f"data_batch_{n}" for n in range(1, 6)] if split == "trainval" else ["test_batch"]
     binary = _Binary("cifar-10-batches-bin", "batches.meta.txt", skip=1)
     return _cifar(root, split, parts, binary, _Python("cifar-10-batches-py", "batches.meta", "labels", "label_names"))
 
 
-def cifar100(root: Path, split: str) -> Pixels:
+def cifar100(root: Path, split: str) -> ArrayListing:
     """CIFAR-100 with its 100 fine classes: the binary version (``train.bin``) or the python version (``train``)."""
     parts = ["train" if split == "trainval" else "test"]
     binary = _Binary("cifar-100-binary", "fine_label_names.txt", skip=2)
@@ -61,10 +61,10 @@ class _Python:
     names: str
 
 
-def _cifar(root: Path, split: str, parts: list[str], binary: _Binary, python: _Python) -> Pixels:
+def _cifar(root: Path, split: str, parts: list[str], binary: _Binary, python: _Python) -> ArrayListing:
     try:
         base = below(root, (binary.folder, ""), f"{parts[0]}.bin")
-    except Absent:
+    except LayoutNotFoundError:
         base = below(root, (python.folder, ""), parts[0])
         loaded = [_pickled(first(base, [part]), python.labels) for part in parts]
         classes = _names(first(base, [python.meta]), python.names)
@@ -138,7 +138,7 @@ def _unpickled(path: Path) -> dict[Any, Any]:
     return content
 
 
-def mnist(root: Path, split: str) -> Pixels:
+def mnist(root: Path, split: str) -> ArrayListing:
     """MNIST: ``train-images-idx3-ubyte`` and the like, packed (``.gz``) or not."""
     stem = "train" if split == "trainval" else "t10k"
     base = root
@@ -155,7 +155,7 @@ def mnist(root: Path, split: str) -> Pixels:
 def _idx(base: Path, pattern: str) -> np.ndarray:
     found = sorted([*base.glob(pattern), *base.glob(f"{pattern}.gz")])
     if not found:
-        raise Absent(pattern.replace("?", "-"))
+        raise LayoutNotFoundError(pattern.replace("?", "-"))
     path = found[0]
     try:
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
@@ -167,11 +167,11 @@ def _idx(base: Path, pattern: str) -> np.ndarray:
         raise InputError(f"{str(path)!r} is not an idx file of bytes: {error}") from None
 
 
-def quickdraw(root: Path, split: str) -> Pixels:
+def quickdraw(root: Path, split: str) -> ArrayListing:
     """Return QuickDraw's bitmaps, ``CLASS.npy`` of ``(N, 784)``: white strokes on black, up to 1,000 of a class."""
     files = sorted(root.glob("*.npy"))
     if not files:
-        raise Absent("CLASS.npy")
+        raise LayoutNotFoundError("CLASS.npy")
     classes = tuple(path.stem.removeprefix("full_numpy_bitmap_") for path in files)
     images, labels, ids = [], [], []
     for label, path in enumerate(files):
@@ -180,7 +180,7 @@ def quickdraw(root: Path, split: str) -> Pixels:
         images.append(np.array(drawings[rows]).reshape(-1, 1, 28, 28))
         labels.append(np.full(len(rows), label))
         ids += [f"{classes[label]}/{row}" for row in rows.tolist()]
-    return Pixels(np.concatenate(images), np.concatenate(labels), classes, tuple(ids))
+    return ArrayListing(np.concatenate(images), np.concatenate(labels), classes, tuple(ids))
 
 
 def _drawings(path: Path) -> np.ndarray:
@@ -193,8 +193,8 @@ def _drawings(path: Path) -> np.ndarray:
     return drawings
 
 
-def _part(images: np.ndarray, labels: np.ndarray, classes: tuple[str, ...], split: str, base: Path) -> Pixels:
+def _part(images: np.ndarray, labels: np.ndarray, classes: tuple[str, ...], split: str, base: Path) -> ArrayListing:
     if not len(labels) or labels.min() < 0 or labels.max() >= len(classes):
         raise InputError(f"{str(base)!r} holds labels beyond its {len(classes)} classes")
     half = "train" if split == "trainval" else "test"
-    return Pixels(images, labels, classes, tuple(f"{half}/{row:05d}" for row in range(len(labels))))
+    return ArrayListing(images, labels, classes, tuple(f"{half}/{row:05d}" for row in range(len(labels))))

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ipvit.data.dataset import BaseDataset, Decoder, UnreadableImage, fingerprint
+from ipvit.data.dataset import BaseDataset, Decoder, UnreadableImageError, fingerprint
 from ipvit.data.decode import decode
 from ipvit.data.formats.image_files import checksum, readable
 from ipvit.data.published.parts import Box
@@ -63,14 +63,14 @@ class FileDataset(BaseDataset):
         try:
             data = (self.root / self._paths[index]).read_bytes()
         except OSError as error:
-            raise UnreadableImage(error.strerror or str(error)) from None
+            raise UnreadableImageError(error.strerror or str(error)) from None
         pixels = decode(data, self.decoder)
         if self._boxes is None:
             return pixels
         left, top, right, bottom = self._boxes[index]
         crop = pixels[:, max(top, 0) : bottom, max(left, 0) : right]
         if crop.numel() == 0:
-            raise UnreadableImage(f"the box {self._boxes[index]} lies outside the image")
+            raise UnreadableImageError(f"the box {self._boxes[index]} lies outside the image")
         return crop
 
     def _state(self) -> tuple[np.ndarray, np.ndarray]:

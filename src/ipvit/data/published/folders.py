@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from ipvit.data.published.layouts import Absent, below, class_folders, first, lines, rows
+from ipvit.data.published.layouts import LayoutNotFoundError, below, class_folders, first, lines, rows
 from ipvit.data.published.matlab import read_matlab
-from ipvit.data.published.parts import Files, number
+from ipvit.data.published.parts import FileListing, number
 from ipvit.errors import InputError
 
 SPLIT_FOLDERS = {
@@ -22,7 +22,7 @@ SPLIT_NAMES = frozenset(name for names in SPLIT_FOLDERS.values() for name in nam
 _TRUTH = "GT-final_test.csv"
 
 
-def split_folder(root: Path, split: str) -> Files | None:
+def split_folder(root: Path, split: str) -> FileListing | None:
     """Return the images of a split in a folder ``train/ val/ test/`` of class folders, or None where it is not there.
 
     The classes are those of all the splits together, so that a class has one number in all of them.
@@ -37,27 +37,29 @@ def split_folder(root: Path, split: str) -> Files | None:
     classes = sorted(name for name in every if not name.startswith("."))
     try:
         return class_folders(root, folder, classes)
-    except Absent:
+    except LayoutNotFoundError:
         return None
 
 
-def imagenet(root: Path, split: str) -> Files:
+def imagenet(root: Path, split: str) -> FileListing:
     """ILSVRC 2012 in synset folders; a flat ``val`` needs its labels: Kaggle's table or the development kit."""
     base = below(root, ("", "ILSVRC/Data/CLS-LOC", "Data/CLS-LOC"), split)
     try:
         return class_folders(base, split)
-    except Absent:
+    except LayoutNotFoundError:
         if split == "train":
             raise
     images = sorted(path.name for path in (base / split).iterdir() if path.suffix.lower() in (".jpeg", ".jpg"))
     owners = _from_kaggle(root) or _from_kit(root, images)
     if not images or not owners:
-        raise Absent("val/SYNSET/IMAGE, or LOC_val_solution.csv or ILSVRC2012_devkit_t12 beside a flat val")
+        raise LayoutNotFoundError(
+            "val/SYNSET/IMAGE, or LOC_val_solution.csv or ILSVRC2012_devkit_t12 beside a flat val"
+        )
     classes = tuple(sorted(set(owners.values())))
     if unknown := [image for image in images if Path(image).stem not in owners]:
         raise InputError(f"imagenet: no label is known for {unknown[0]!r} ({len(unknown)} such images)")
     labels = number([owners[Path(image).stem] for image in images], classes, base / split)
-    return Files(base, tuple(f"{split}/{image}" for image in images), labels, classes)
+    return FileListing(base, tuple(f"{split}/{image}" for image in images), labels, classes)
 
 
 def _from_kaggle(root: Path) -> dict[str, str]:
@@ -84,11 +86,11 @@ def _from_kit(root: Path, images: list[str]) -> dict[str, str]:
     return found
 
 
-def gtsrb(root: Path, split: str) -> Files:
+def gtsrb(root: Path, split: str) -> FileListing:
     """GTSRB: training images in folders by class, and a table of the test images."""
     base = next((place for place in (root / "gtsrb" / "GTSRB", root / "GTSRB", root) if _is_gtsrb(place)), None)
     if base is None:
-        raise Absent("GTSRB/Training or GTSRB/Final_Training/Images or GTSRB/Final_Test/Images")
+        raise LayoutNotFoundError("GTSRB/Training or GTSRB/Final_Training/Images or GTSRB/Final_Test/Images")
     if split == "test":
         return _gtsrb_test(base)
     folder = first(base, ["Final_Training/Images", "Training"]).relative_to(base).as_posix()
@@ -106,28 +108,28 @@ def _is_gtsrb(place: Path) -> bool:
     return any((place / name).is_dir() for name in ("Final_Training/Images", "Training", "Final_Test/Images"))
 
 
-def _gtsrb_test(base: Path) -> Files:
+def _gtsrb_test(base: Path) -> FileListing:
     first(base, ["Final_Test/Images"])
     places = (base, base.parent, base / "Final_Test", base / "Final_Test" / "Images")
     listing = next((place / _TRUTH for place in places if (place / _TRUTH).is_file()), None)
     if listing is None:
-        raise Absent(_TRUTH)
+        raise LayoutNotFoundError(_TRUTH)
     table = rows(listing, ";", ("Filename", "ClassId"))
     classes = tuple(str(n) for n in range(43))
     labels = number([row["ClassId"].strip() for row in table], classes, listing)
-    return Files(base, tuple(f"Final_Test/Images/{row['Filename']}" for row in table), labels, classes)
+    return FileListing(base, tuple(f"Final_Test/Images/{row['Filename']}" for row in table), labels, classes)
 
 
-def omniglot(root: Path, split: str) -> Files:
+def omniglot(root: Path, split: str) -> FileListing:
     """Omniglot: ``images_background`` and ``images_evaluation``; a class is a character, ``ALPHABET/CHARACTER``."""
     folder = {"train": "images_background", "test": "images_evaluation"}[split]
     base = below(root, ("omniglot-py", "python", "omniglot/python", ""), folder)
     found = class_folders(base, folder)
     owners = [path.removeprefix(f"{folder}/").rpartition("/")[0] for path in found.paths]
     classes = tuple(sorted(set(owners)))
-    return Files(base, found.paths, number(owners, classes, base / folder), classes)
+    return FileListing(base, found.paths, number(owners, classes, base / folder), classes)
 
 
-def any_folder(root: Path, split: str) -> Files:
+def any_folder(root: Path, split: str) -> FileListing:
     """Nothing but the folders ``train/ val/ test/`` themselves, which :func:`split_folder` reads."""
-    raise Absent(f"{split}/CLASS/IMAGE")
+    raise LayoutNotFoundError(f"{split}/CLASS/IMAGE")

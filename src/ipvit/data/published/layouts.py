@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from ipvit.data.formats.image_files import image_files
-from ipvit.data.published.parts import Files
+from ipvit.data.published.parts import FileListing
 from ipvit.errors import InputError
 
 
-class Absent(Exception):
+class LayoutNotFoundError(Exception):
     """A set is not in this layout, or a file of it is missing; the text says what was looked for."""
 
 
@@ -23,37 +23,37 @@ def first(root: Path, candidates: Sequence[str]) -> Path:
     """Return the first of the candidates below the root that exists.
 
     Raises:
-        Absent: none does.
+        LayoutNotFoundError: none does.
     """
     for candidate in candidates:
         if (root / candidate).exists():
             return root / candidate
-    raise Absent(" or ".join(candidate or "." for candidate in candidates))
+    raise LayoutNotFoundError(" or ".join(candidate or "." for candidate in candidates))
 
 
 def below(root: Path, folders: Sequence[str], marker: str) -> Path:
     """Return the first of the folders below the root that holds ``marker``.
 
     Raises:
-        Absent: none does.
+        LayoutNotFoundError: none does.
     """
     for folder in folders:
         if (root / folder / marker).exists():
             return root / folder
-    raise Absent(marker)
+    raise LayoutNotFoundError(marker)
 
 
 def lines(path: Path) -> list[str]:
     """Return the lines of a text file that are not empty.
 
     Raises:
-        Absent: there is no such file.
+        LayoutNotFoundError: there is no such file.
         InputError: it is not text.
     """
     try:
         return [line.strip() for line in path.read_text("utf-8").splitlines() if line.strip()]
     except OSError:
-        raise Absent(path.name) from None
+        raise LayoutNotFoundError(path.name) from None
     except UnicodeDecodeError:
         raise InputError(f"{str(path)!r} is not a text file") from None
 
@@ -62,7 +62,7 @@ def pairs(path: Path) -> list[tuple[str, str]]:
     """Return the lines of a text file, each cut at its first space.
 
     Raises:
-        Absent: there is no such file.
+        LayoutNotFoundError: there is no such file.
         InputError: a line has no space.
     """
     cut = [line.split(maxsplit=1) for line in lines(path)]
@@ -76,7 +76,7 @@ def rows(path: Path, delimiter: str, wanted: Sequence[str]) -> list[dict[str, st
     """Return the rows of a table with a header.
 
     Raises:
-        Absent: there is no such file.
+        LayoutNotFoundError: there is no such file.
         InputError: it lacks one of the wanted columns.
     """
     table = list(csv.DictReader(lines(path), delimiter=delimiter, skipinitialspace=True))
@@ -89,13 +89,13 @@ def coco_lists(path: Path, wanted: Sequence[str]) -> dict[str, list[dict[str, An
     """Return annotations in the layout of COCO: lists of images, annotations and categories.
 
     Raises:
-        Absent: there is no such file.
+        LayoutNotFoundError: there is no such file.
         InputError: it is not of this layout.
     """
     try:
         content = json.loads(path.read_text("utf-8"))
     except OSError:
-        raise Absent(path.name) from None
+        raise LayoutNotFoundError(path.name) from None
     except ValueError as error:
         raise InputError(f"{str(path)!r} is not JSON: {error}") from None
     if not isinstance(content, dict) or not all(isinstance(content.get(key), list) for key in wanted):
@@ -103,7 +103,7 @@ def coco_lists(path: Path, wanted: Sequence[str]) -> dict[str, list[dict[str, An
     return content
 
 
-def class_folders(root: Path, folder: str = "", classes: Sequence[str] | None = None) -> Files:
+def class_folders(root: Path, folder: str = "", classes: Sequence[str] | None = None) -> FileListing:
     """Return the images in the class folders of a folder.
 
     Args:
@@ -112,12 +112,12 @@ def class_folders(root: Path, folder: str = "", classes: Sequence[str] | None = 
         classes: names of the classes; the folders in sorted order by default.
 
     Raises:
-        Absent: there is no such folder, or no image in class folders in it.
+        LayoutNotFoundError: there is no such folder, or no image in class folders in it.
     """
     place = root / folder
     found = sorted(path for path, _ in image_files(place) if "/" in path) if place.is_dir() else []
     if not found:
-        raise Absent(f"{folder or place.name}/CLASS/IMAGE")
+        raise LayoutNotFoundError(f"{folder or place.name}/CLASS/IMAGE")
     owners = [path.split("/", 1)[0] for path in found]
     names = tuple(sorted(set(owners))) if classes is None else tuple(classes)
     position = {name: row for row, name in enumerate(names)}
@@ -125,4 +125,4 @@ def class_folders(root: Path, folder: str = "", classes: Sequence[str] | None = 
         raise InputError(f"{str(place)!r}: the folder {unknown[0]!r} is none of the {len(names)} classes")
     prefix = f"{folder}/" if folder else ""
     labels = np.array([position[owner] for owner in owners], dtype=np.int64)
-    return Files(root, tuple(prefix + path for path in found), labels, names)
+    return FileListing(root, tuple(prefix + path for path in found), labels, names)

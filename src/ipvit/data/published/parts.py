@@ -23,7 +23,7 @@ HELD_OUT = 0.1
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Files:
+class FileListing:
     """Images in files.
 
     Attributes:
@@ -49,7 +49,7 @@ class Files:
         names = self.groups or self.ids or [Path(path).stem for path in self.paths]
         return [f"{self.classes[label]}/{name}" for label, name in zip(self.labels.tolist(), names, strict=True)]
 
-    def take(self, rows: np.ndarray) -> Files:
+    def take(self, rows: np.ndarray) -> FileListing:
         """Return the images at these positions."""
         return dataclasses.replace(
             self,
@@ -60,7 +60,7 @@ class Files:
             boxes=self.boxes and _chosen(self.boxes, rows),
         )
 
-    def joined(self, other: Files) -> Files:
+    def joined(self, other: FileListing) -> FileListing:
         """Return these images and then the other's, which have the same root."""
         classes, mine, others = _one_numbering(self, other)
         return dataclasses.replace(
@@ -83,7 +83,7 @@ class Files:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Pixels:
+class ArrayListing:
     """Small images in memory.
 
     Attributes:
@@ -102,15 +102,15 @@ class Pixels:
         """Return the ids."""
         return self.ids
 
-    def take(self, rows: np.ndarray) -> Pixels:
+    def take(self, rows: np.ndarray) -> ArrayListing:
         """Return the images at these positions."""
-        return Pixels(self.images[rows], self.labels[rows], self.classes, _chosen(self.ids, rows))
+        return ArrayListing(self.images[rows], self.labels[rows], self.classes, _chosen(self.ids, rows))
 
-    def joined(self, other: Pixels) -> Pixels:
+    def joined(self, other: ArrayListing) -> ArrayListing:
         """Return these images and then the other's."""
         classes, mine, others = _one_numbering(self, other)
         images = np.concatenate([self.images, other.images])
-        return Pixels(images, np.concatenate([mine, others]), classes, self.ids + other.ids)
+        return ArrayListing(images, np.concatenate([mine, others]), classes, self.ids + other.ids)
 
     def dataset(self, name: str, decoder: Decoder) -> Dataset:
         """Return the images as a data set."""
@@ -119,10 +119,10 @@ class Pixels:
         return ArrayDataset(name, self.images, self.labels, self.classes, self.ids)
 
 
-Part = Files | Pixels
+Listing = FileListing | ArrayListing
 
 
-def divide(part: Part) -> tuple[np.ndarray, np.ndarray]:
+def divide(part: Listing) -> tuple[np.ndarray, np.ndarray]:
     """Return the positions of most of the images and of those held out: a tenth of each class.
 
     The choice is random but fixed: it depends on the classes and the names of the images alone, not on where they lie
@@ -157,7 +157,7 @@ def _chosen(values: tuple[T, ...], rows: np.ndarray) -> tuple[T, ...]:
     return tuple(values[row] for row in rows.tolist())
 
 
-def _one_numbering(first: Part, second: Part) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
+def _one_numbering(first: Listing, second: Listing) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
     """Number the classes of both parts in one list; they mostly are the same."""
     classes = tuple(dict.fromkeys([*first.classes, *second.classes]))
     position = {name: row for row, name in enumerate(classes)}

@@ -8,57 +8,57 @@ from pathlib import Path
 from typing import Literal
 
 from ipvit.data.published import annotated, arrays, folders, lists
-from ipvit.data.published.parts import Part
+from ipvit.data.published.parts import Listing
 
 Share = Literal["all", "most", "held out"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Piece:
+class SplitPart:
     """A share of a part that the publisher has: all of it, or our fixed nine tenths or one tenth of each class."""
 
     published: str
     share: Share = "all"
 
 
-Splits = Mapping[str, tuple[Piece, ...]]
+Splits = Mapping[str, tuple[SplitPart, ...]]
 
 THREE: Splits = {
-    "train": (Piece("train"),),
-    "val": (Piece("val"),),
-    "test": (Piece("test"),),
-    "trainval": (Piece("train"), Piece("val")),
-    "all": (Piece("train"), Piece("val"), Piece("test")),
+    "train": (SplitPart("train"),),
+    "val": (SplitPart("val"),),
+    "test": (SplitPart("test"),),
+    "trainval": (SplitPart("train"), SplitPart("val")),
+    "all": (SplitPart("train"), SplitPart("val"), SplitPart("test")),
 }
 """The publisher has train, val and test."""
 
 TWO: Splits = {
-    "train": (Piece("trainval", "most"),),
-    "val": (Piece("trainval", "held out"),),
-    "test": (Piece("test"),),
-    "trainval": (Piece("trainval"),),
-    "all": (Piece("trainval"), Piece("test")),
+    "train": (SplitPart("trainval", "most"),),
+    "val": (SplitPart("trainval", "held out"),),
+    "test": (SplitPart("test"),),
+    "trainval": (SplitPart("trainval"),),
+    "all": (SplitPart("trainval"), SplitPart("test")),
 }
 """The publisher has a training part, here ``trainval``, and a test part; train and val are ours."""
 
 OPEN: Splits = {
-    "train": (Piece("train"),),
-    "val": (Piece("val"),),
-    "test": (Piece("val"),),
-    "minitrain": (Piece("train", "most"),),
-    "minival": (Piece("train", "held out"),),
-    "all": (Piece("train"), Piece("val")),
+    "train": (SplitPart("train"),),
+    "val": (SplitPart("val"),),
+    "test": (SplitPart("val"),),
+    "minitrain": (SplitPart("train", "most"),),
+    "minival": (SplitPart("train", "held out"),),
+    "all": (SplitPart("train"), SplitPart("val")),
 }
 """The publisher keeps the labels of its test part: one reports on val, and chooses on minival, which is ours."""
 
 CHARACTERS: Splits = {
-    "train": (Piece("train"),),
-    "test": (Piece("test"),),
-    "all": (Piece("train"), Piece("test")),
+    "train": (SplitPart("train"),),
+    "test": (SplitPart("test"),),
+    "all": (SplitPart("train"), SplitPart("test")),
 }
 """The parts have different classes."""
 
-WHOLE: Splits = {"all": (Piece("all"),)}
+WHOLE: Splits = {"all": (SplitPart("all"),)}
 """The publisher does not divide it."""
 
 
@@ -84,7 +84,7 @@ class PublishedSet:
     classes: int
     sizes: Mapping[str, int]
     splits: Splits
-    read: Callable[[Path, str], Part]
+    read: Callable[[Path, str], Listing]
     layout: str
     source: str
     reported: str = "test"
@@ -115,7 +115,7 @@ class PublishedSet:
             "source": self.source,
         }
 
-    def _made_of(self, pieces: tuple[Piece, ...]) -> str:
+    def _made_of(self, pieces: tuple[SplitPart, ...]) -> str:
         if any(piece.published not in self.sizes for piece in pieces):
             return ""
         if pieces[0].share != "all":

@@ -26,8 +26,15 @@ from ipvit.experiments.attack.experiment import (
     AttackCondition,
     BudgetCondition,
 )
-from ipvit.experiments.attack.patch_files import Look, Patch, load_patch
-from ipvit.experiments.attack.patches import Order, Patches, Training, frozen, output_of, training_positions
+from ipvit.experiments.attack.patch_files import Patch, PatchSpec, load_patch
+from ipvit.experiments.attack.patches import (
+    Patches,
+    PatchJob,
+    Training,
+    frozen_parameters,
+    output_of,
+    training_positions,
+)
 from ipvit.experiments.base import Batch, BindContext, Condition, ExampleImage, Measurement, PrepareContext, Records
 from ipvit.experiments.grids import check_grid
 from ipvit.experiments.returned import check_pixels, into_budget, returned_images
@@ -137,7 +144,7 @@ class AttackMeasurement(Measurement):
 
     def measure(self, model: Model, batch: Batch) -> Iterator[Records]:
         """Attack the batch in every way; all attacks within a budget, of all epsilons, share the clean pass."""
-        with frozen(model):
+        with frozen_parameters(model):
             pixel = [condition for condition in batch.conditions if condition.attack not in (PATCH, NOISE)]
             for condition, found in self._attacked(model, batch, pixel):
                 yield Records(condition, score_logits(found.logits, batch.labels) | {"flat": found.flat})
@@ -188,11 +195,11 @@ class AttackMeasurement(Measurement):
             if condition.source == OWN:
                 yield ExampleImage(f"the {words}", pixels)
 
-    def _orders(self) -> list[Order]:
+    def _orders(self) -> list[PatchJob]:
         if self.experiment.patch_files:
-            return list(dict.fromkeys(Order(patch.card.look, patch.card.run) for patch in self._files))
+            return list(dict.fromkeys(PatchJob(patch.card.look, patch.card.run) for patch in self._files))
         looks = [
-            Look(
+            PatchSpec(
                 shape=self.experiment.patch_shape,
                 area=area,
                 placement=placement,
@@ -203,7 +210,7 @@ class AttackMeasurement(Measurement):
             for placement in self.experiment.patch_placements
             for area in sorted(self.experiment.patch_areas)
         ]
-        return [Order(look, run) for look in looks for run in range(self.experiment.runs)]
+        return [PatchJob(look, run) for look in looks for run in range(self.experiment.runs)]
 
     @functools.cached_property
     def _grid(self) -> str:
@@ -231,7 +238,7 @@ class AttackMeasurement(Measurement):
         return [
             _of(
                 PATCH,
-                Order(patch.card.look, patch.card.run),
+                PatchJob(patch.card.look, patch.card.run),
                 OWN if patch.card.weights == model.digest else patch.card.weights[:16],
                 f"{patch.card.training}{CONTENT}{patch.card.sha256[:12]}",
             )
@@ -331,7 +338,7 @@ def _training(experiment: Attack, data: Dataset, context: BindContext) -> Traini
     )
 
 
-def order_of(condition: AttackCondition) -> Order:
+def order_of(condition: AttackCondition) -> PatchJob:
     """Return the patch of a condition."""
     low, high = (float(factor) for factor in condition.scale.split(","))
     look: dict[str, Any] = {
@@ -340,10 +347,10 @@ def order_of(condition: AttackCondition) -> Order:
         "placement": condition.placement,
         "grid": condition.grid,
     }
-    return Order(Look(**look, scale=(low, high), target=condition.target), condition.run)
+    return PatchJob(PatchSpec(**look, scale=(low, high), target=condition.target), condition.run)
 
 
-def _of(attack: str, order: Order, source: str = "", training: str = "") -> AttackCondition:
+def _of(attack: str, order: PatchJob, source: str = "", training: str = "") -> AttackCondition:
     look = order.look
     return AttackCondition(
         attack,

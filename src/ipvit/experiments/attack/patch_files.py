@@ -21,15 +21,15 @@ from ipvit.core.digests import digest_of
 from ipvit.core.files import user_path, write_atomic
 from ipvit.errors import InputError
 from ipvit.experiments.grids import Grid, rows_and_columns
-from ipvit.perturb.patch import Form, Placement, Shape
+from ipvit.perturb.patch import PatchGeometry, Placement, Shape
 from ipvit.perturb.pixels import as_bytes, as_floats
 
 MOST_PIXELS = 4096
 """Height and width of the largest patch that is read."""
 
 
-class Look(BaseModel):
-    """How a patch is put on images of any size; the fields of :class:`ipvit.perturb.patch.Form`."""
+class PatchSpec(BaseModel):
+    """How a patch is put on images of any size; the fields of :class:`ipvit.perturb.patch.PatchGeometry`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -41,22 +41,22 @@ class Look(BaseModel):
     target: str = ""
     """The class that images are to be taken for; empty: any wrong one."""
 
-    def form(self, size: tuple[int, int]) -> Form:
+    def form(self, size: tuple[int, int]) -> PatchGeometry:
         """Return the form on images of a height and width.
 
         Raises:
             ValueError: the patch does not fit there.
         """
         grid = rows_and_columns(self.grid) if self.grid else None
-        return Form(self.shape, size, self.area, self.placement, grid, self.scale)
+        return PatchGeometry(self.shape, size, self.area, self.placement, grid, self.scale)
 
 
-class Card(artifacts.Card):
+class PatchMetadata(artifacts.Metadata):
     """What is known of a patch beside its pixels; the JSON file."""
 
     model_config = ConfigDict(extra="forbid")
 
-    look: Look
+    look: PatchSpec
     run: int
     trained_on: str
     """Name of the network."""
@@ -84,7 +84,7 @@ class Card(artifacts.Card):
 
 PATCH = artifacts.Kind(
     "patch",
-    Card,
+    PatchMetadata,
     content="picture",
     place=".json file",
     hint="a patch is a .png and a .json of one name",
@@ -97,7 +97,7 @@ class Patch:
     """A patch: pixels ``(3, S, S)`` in [0, 1], and what is known of it."""
 
     pixels: Tensor
-    card: Card
+    card: PatchMetadata
 
 
 def save_patch(stem: Path, patch: Patch) -> Path:

@@ -17,7 +17,7 @@ from ipvit.core.files import path_component
 from ipvit.data.labels import map_classes
 from ipvit.data.loader import read_batches
 from ipvit.errors import InputError
-from ipvit.experiments.attack.patch_files import PATCH, Card, Look, Patch, load_patch, save_patch
+from ipvit.experiments.attack.patch_files import PATCH, Patch, PatchMetadata, PatchSpec, load_patch, save_patch
 from ipvit.experiments.base import PrepareContext
 from ipvit.models.model import Model
 from ipvit.perturb.patch import train_patch
@@ -35,10 +35,10 @@ VERSION = 1
 
 
 @dataclasses.dataclass(frozen=True)
-class Order:
+class PatchJob:
     """A patch that is asked for: how it is put on images, and which of several runs."""
 
-    look: Look
+    look: PatchSpec
     run: int
 
 
@@ -93,7 +93,7 @@ class Patches:
         self._reasons: dict[str, str] = {}
         self._images: tuple[tuple[str, View], Tensor, Tensor] | None = None
 
-    def train(self, model: Model, orders: Sequence[Order], training: Training, context: PrepareContext) -> None:
+    def train(self, model: Model, orders: Sequence[PatchJob], training: Training, context: PrepareContext) -> None:
         """Make sure that there are a network's own patches; what cannot be trained is told by :meth:`get`.
 
         One that is damaged is trained again, which the context notes.
@@ -113,7 +113,7 @@ class Patches:
                 context.notes.append(made_again(damaged, "it was trained"))
         self._images = None
 
-    def get(self, digest: str, order: Order, training: str, context: PrepareContext) -> Tensor:
+    def get(self, digest: str, order: PatchJob, training: str, context: PrepareContext) -> Tensor:
         """Return the pixels ``(3, S, S)`` of the patch trained on the network of that digest.
 
         Raises:
@@ -127,11 +127,11 @@ class Patches:
             self._found[key] = pixels
         return self._found[key]
 
-    def _key(self, digest: str, order: Order, training: str, context: PrepareContext) -> str:
+    def _key(self, digest: str, order: PatchJob, training: str, context: PrepareContext) -> str:
         look = order.look.model_dump(mode="json")
         return digest_of_json([digest, look, order.run, training, context.seed, context.precision], KEY_DIGITS)
 
-    def _stored(self, digest: str, order: Order, key: str, context: PrepareContext) -> Tensor | None:
+    def _stored(self, digest: str, order: PatchJob, key: str, context: PrepareContext) -> Tensor | None:
         """Return the pixels of a patch in the run folder; None where there is none, or a damaged one, with a reason."""
 
         def read(path: Path) -> Tensor:
@@ -147,10 +147,10 @@ class Patches:
             self._reasons[key] = damage
         return pixels
 
-    def _trained(self, model: Model, order: Order, key: str, training: Training, context: PrepareContext) -> Patch:
+    def _trained(self, model: Model, order: PatchJob, key: str, training: Training, context: PrepareContext) -> Patch:
         images, labels = self._read(model, training, context)
         (number,) = keys([model.digest], context.seed, "adversarial patch", order.look.model_dump_json(), order.run)
-        with frozen(model):
+        with frozen_parameters(model):
             pixels = train_patch(
                 model,
                 images,
@@ -163,7 +163,7 @@ class Patches:
                 rate=training.rate,
                 device=context.device,
             )
-        card = Card(
+        card = PatchMetadata(
             key=key,
             look=order.look,
             run=order.run,
@@ -201,7 +201,7 @@ class Patches:
         return self._images[1], torch.where(labels < 0, -1, outputs[labels.clamp(min=0)])
 
 
-class frozen:
+class frozen_parameters:
     """A context in which a network's weights ask for no gradients: only the images' are wanted."""
 
     def __init__(self, model: Model) -> None:
@@ -242,10 +242,10 @@ def _listed(classes: Sequence[str]) -> str:
     return f"whose {len(classes)} classes are {', '.join(classes[:3])}, ..."
 
 
-def _place(model: Model, order: Order, key: str, folder: Path) -> Path:
+def _place(model: Model, order: PatchJob, key: str, folder: Path) -> Path:
     return artifact_path(folder / FOLDER / path_component(model.name, mark=model.digest[:8]), _name(order), key)
 
 
-def _name(order: Order) -> str:
+def _name(order: PatchJob) -> str:
     look = order.look
     return f"{100 * look.area:g}pct-{look.shape}-{look.placement}-run{order.run}"

@@ -34,7 +34,7 @@ class AttentionMeasurement(Measurement):
             self._check(model)
 
     def _check(self, model: Model) -> None:
-        if "class" not in model.adapter.prefix:
+        if "class" not in model.adapter.prefix_tokens:
             raise InputError(f"attention: {model.name} has no class token")
         if max(self.experiment.levels) > 0:
             check_grid("x".join(map(str, model.adapter.patch_grid(model.image_size))), model)
@@ -64,8 +64,8 @@ class AttentionMeasurement(Measurement):
             place = condition.place if isinstance(condition, PlacedCondition) else WHOLE
             by_image.setdefault((condition.information_loss, place), []).append(condition)
         grid = model.adapter.patch_grid(model.image_size)
-        prefix = model.adapter.prefix
-        row, first = prefix.index("class"), len(prefix)
+        prefix_tokens = model.adapter.prefix_tokens
+        row, first = prefix_tokens.index("class"), len(prefix_tokens)
         for (level, place), conditions in by_image.items():
             images = self._altered(batch.images, grid, level, place, batch.seed)
             maps = model.attention(images, sorted({condition.block for condition in conditions}))

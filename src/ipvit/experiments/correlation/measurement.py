@@ -34,7 +34,7 @@ class CorrelationMeasurement(Measurement):
     def _check(self, model: Model) -> None:
         check_grid(self.experiment.grid, model)
         _blocks(model, self.experiment.blocks)
-        tokens = {"distillation" if name in DISTILLATION_NAMES else name for name in model.adapter.prefix}
+        tokens = {"distillation" if name in DISTILLATION_NAMES else name for name in model.adapter.prefix_tokens}
         if self.experiment.feature in ("class", "distillation") and self.experiment.feature not in tokens:
             raise InputError(
                 f"correlation: {model.name} has no {self.experiment.feature} token; use auto, mean_patch or pooled"
@@ -67,7 +67,7 @@ class CorrelationMeasurement(Measurement):
     def _feature(self, model: Model) -> str:
         if self.experiment.feature != "auto":
             return self.experiment.feature
-        return "class" if "class" in model.adapter.prefix else "pooled"
+        return "class" if "class" in model.adapter.prefix_tokens else "pooled"
 
     def _vectors(self, model: Model, images: Tensor, blocks: list[int]) -> dict[int, Tensor]:
         kind = self._feature(model)

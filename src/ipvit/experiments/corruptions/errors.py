@@ -25,7 +25,7 @@ Errors = Mapping[str, Mapping[int, float]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Network:
+class ModelErrors:
     """Error rates of one network: by corruption and severity, on all photos and on bootstrap samples of them."""
 
     rates: np.ndarray
@@ -39,7 +39,7 @@ class Network:
     """By corruption, those seen at some severity of it."""
 
     @classmethod
-    def of(cls, errors: np.ndarray, cells: Sequence[tuple[str, int]], *, imagenet: bool) -> Network:
+    def of(cls, errors: np.ndarray, cells: Sequence[tuple[str, int]], *, imagenet: bool) -> ModelErrors:
         """Return a network from its errors.
 
         Args:
@@ -51,7 +51,7 @@ class Network:
         clean = errors[:, cells.index((CLEAN, 0))] if (CLEAN, 0) in cells else np.empty(0)
         return cls(
             np.nanmean(errors, axis=0),
-            resampled_means(errors, _RESAMPLES, steadied=True),
+            resampled_means(errors, _RESAMPLES, with_pseudo_counts=True),
             resampled_means(errors, _RESAMPLES),
             cells,
             imagenet,
@@ -63,7 +63,7 @@ class Network:
             },
         )
 
-    def for_ratios(self) -> Network:
+    def for_ratios(self) -> ModelErrors:
         """Return the network with samples of which ratios to another network on the same photos can be taken."""
         return dataclasses.replace(self, resampled=self.unsteadied)
 
@@ -115,7 +115,9 @@ def error_tables(
     return _frame(by_corruption), _frame(overall)
 
 
-def _networks(reductions: Sequence[Reduction], variant: Variant, imagenet: Mapping[str, bool]) -> dict[str, Network]:
+def _networks(
+    reductions: Sequence[Reduction], variant: Variant, imagenet: Mapping[str, bool]
+) -> dict[str, ModelErrors]:
     """Return the networks on the pictures of a variant, all on one numbering of photos, so that they resample alike."""
     tables = {r.model: table for r in reductions if r.values and (table := _wrong(r.values, variant)) is not None}
     photos = sorted(set().union(*(seen for seen, _, _ in tables.values())))
@@ -124,7 +126,7 @@ def _networks(reductions: Sequence[Reduction], variant: Variant, imagenet: Mappi
     for model, (seen, cells, wrong) in tables.items():
         errors = np.full((len(photos), len(cells)), np.nan)
         errors[seen.cast(number).to_physical().to_numpy()] = wrong
-        networks[model] = Network.of(errors, cells, imagenet=imagenet[model])
+        networks[model] = ModelErrors.of(errors, cells, imagenet=imagenet[model])
     return networks
 
 
@@ -157,18 +159,18 @@ class _Reference:
         return cls(ALEXNET, lambda _: ALEXNET_ERROR, lambda _: ALEXNET_CLEAN_ERROR)
 
     @classmethod
-    def network(cls, name: str, network: Network | None) -> _Reference | None:
+    def network(cls, name: str, network: ModelErrors | None) -> _Reference | None:
         if network is None:
             return None
         network = network.for_ratios()
         return cls(name, lambda sample: network.errors(sample, network.corruptions), network.clean, measured=True)
 
-    def beside(self, network: Network) -> Network:
+    def beside(self, network: ModelErrors) -> ModelErrors:
         """Return a network whose errors can be divided by this reference's."""
         return network.for_ratios() if self.measured else network
 
 
-def _by_corruption(network: Network, reference: _Reference | None) -> Iterator[dict[str, Any]]:
+def _by_corruption(network: ModelErrors, reference: _Reference | None) -> Iterator[dict[str, Any]]:
     rated = network if reference is None else reference.beside(network)
     corrected = reference is not None and reference.measured
     for name in network.corruptions:
@@ -198,7 +200,7 @@ def _same_severities(
     return {name: {s: known[s] for s in severities}} if set(severities) <= set(known) else None
 
 
-def _overall(network: Network, reference: _Reference | None) -> dict[str, Any]:
+def _overall(network: ModelErrors, reference: _Reference | None) -> dict[str, Any]:
     counted = [name for name in network.corruptions if name in CORRUPTIONS]
     severities = sorted({severity for name, severity in network.cells if name in counted})
     complete = set(network.cells) >= {(name, severity) for name in CORRUPTIONS for severity in SEVERITIES}

@@ -48,10 +48,10 @@ class FeatureDropMeasurement(Measurement):
     def measure(self, model: Model, batch: Batch) -> Iterator[Records]:
         """Classify with features lost; one pass gives what enters every block, for all rates and runs."""
         blocks = sorted({condition.block for condition in batch.conditions} - {CLEAN})
-        states = model.until_each(batch.images, blocks) if blocks else {}
+        states = model.run_to_blocks(batch.images, blocks) if blocks else {}
         for condition in batch.conditions:
             if condition.block == CLEAN:  # the pass goes on from the last block that was read
-                logits = model.resume(states[blocks[-1]]) if blocks else model(batch.images)
+                logits = model.run_from_block(states[blocks[-1]]) if blocks else model(batch.images)
             else:
                 logits = self._with_loss(model, batch, states[condition.block], condition)
             shared = batch.mask_columns(shared=condition.mask_scope == "batch")
@@ -62,10 +62,10 @@ class FeatureDropMeasurement(Measurement):
         key = keys(owners, batch.seed, self.experiment.name, condition.block, condition.rate, condition.run)
         rows, columns = state.grid
         keep = random_keep(key, (rows, columns), n_dropped(condition.rate, rows * columns))
-        return model.resume(model.drop(state, torch.from_numpy(keep).to(batch.images.device)))
+        return model.run_from_block(model.drop(state, torch.from_numpy(keep).to(batch.images.device)))
 
     def _blocks(self, model: Model) -> list[int]:
         if self.experiment.blocks:
             return sorted(set(self.experiment.blocks))
-        transformer = "attention" in model.capabilities or bool(model.adapter.prefix)
+        transformer = "attention" in model.capabilities or bool(model.adapter.prefix_tokens)
         return list(range(0, model.adapter.n_blocks, 2 if transformer else 1))

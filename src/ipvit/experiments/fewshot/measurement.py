@@ -18,7 +18,7 @@ from ipvit.features import episode_classifiers as classifiers
 from ipvit.features.episode_classifiers import Floats, Labels
 from ipvit.features.store import FEATURES, Features, FeatureStore
 from ipvit.models.model import Model
-from ipvit.models.readout import Read, last_blocks, own_token
+from ipvit.models.readout import FeatureSpec, last_blocks, own_token
 
 MEAN_PATCH = "mean_patch"
 
@@ -29,7 +29,7 @@ Score = Callable[[Floats, Labels, Floats, int], Floats]
 
 
 @dataclasses.dataclass(frozen=True)
-class Prepared:
+class EpisodeFeatures:
     """What episodes are drawn from and answered with.
 
     Attributes:
@@ -90,16 +90,16 @@ class FewShotMeasurement(Measurement):
             for name in self.experiment.classifiers
         ]
 
-    def prepare(self, model: Model, context: PrepareContext) -> Prepared:
+    def prepare(self, model: Model, context: PrepareContext) -> EpisodeFeatures:
         """Extract the features of all images that episodes may be drawn from, once."""
         episodes = context.items
         assert isinstance(episodes, EpisodeList)  # from items()
         store = FeatureStore(self.experiment.store or context.folder / FEATURES, dtype=self.experiment.features)
-        reads = dict.fromkeys(read for condition in self.conditions(model) for read in _reads(model, condition))
+        specs = dict.fromkeys(read for condition in self.conditions(model) for read in _specs(model, condition))
         features = store.extract(
             model,
             episodes.images,
-            list(reads),
+            list(specs),
             precision=context.precision,
             positions=episodes.rows,
             batch_size=context.batch_size,
@@ -109,23 +109,23 @@ class FewShotMeasurement(Measurement):
         context.notes.extend(features.notes)
         samplers = self._samplers(features.labels, episodes.name)
         pool = episodes.ids[0].split("/")[0]
-        return Prepared(features, samplers, data_set(episodes.name), pool, tuple(episodes.images.classes or ()))
+        return EpisodeFeatures(features, samplers, data_set(episodes.name), pool, tuple(episodes.images.classes or ()))
 
     def measure(self, model: Model, batch: Batch) -> Iterator[Records]:
         """Answer every episode of the batch with every classifier."""
-        prepared: Prepared = batch.prepared
+        prepared: EpisodeFeatures = batch.prepared
         drawn = {
             kind: [prepared.samplers[kind].draw(key) for key in episode_keys(batch.ids, batch.seed, kind)]
             for kind in dict.fromkeys(condition.kind for condition in batch.conditions)
         }
         found: dict[FewShotCondition, list[float]] = {condition: [] for condition in batch.conditions}
         for kind, number in [(kind, number) for kind, episodes in drawn.items() for number in range(len(episodes))]:
-            vectors: dict[tuple[Read, ...], tuple[Floats, Floats]] = {}
+            vectors: dict[tuple[FeatureSpec, ...], tuple[Floats, Floats]] = {}
             for condition in (condition for condition in batch.conditions if condition.kind == kind):
-                reads, episode = _reads(model, condition), drawn[kind][number]
-                if reads not in vectors:
-                    vectors[reads] = _vectors(prepared.features, reads, episode)
-                found[condition].append(_accuracy(_score(condition), *vectors[reads], episode))
+                specs, episode = _specs(model, condition), drawn[kind][number]
+                if specs not in vectors:
+                    vectors[specs] = _vectors(prepared.features, specs, episode)
+                found[condition].append(_accuracy(_score(condition), *vectors[specs], episode))
         for condition, accuracies in found.items():
             about = _about(drawn[condition.kind], condition.kind, prepared)
             yield Records(condition, {"accuracy": np.array(accuracies)} | about)
@@ -143,15 +143,15 @@ class FewShotMeasurement(Measurement):
         return samplers
 
 
-def _reads(model: Model, condition: FewShotCondition) -> tuple[Read, ...]:
+def _specs(model: Model, condition: FewShotCondition) -> tuple[FeatureSpec, ...]:
     last = last_blocks(model, condition.blocks)
-    return (*last, Read(last[-1].block, MEAN_PATCH)) if condition.patches else last
+    return (*last, FeatureSpec(last[-1].block, MEAN_PATCH)) if condition.patches else last
 
 
-def _vectors(features: Features, reads: tuple[Read, ...], episode: Episode) -> tuple[Floats, Floats]:
+def _vectors(features: Features, specs: tuple[FeatureSpec, ...], episode: Episode) -> tuple[Floats, Floats]:
     """Return the vectors of length one of support and query images."""
     rows = np.concatenate([episode.support, episode.query])
-    vectors = classifiers.normalised(features.matrix(reads, rows))
+    vectors = classifiers.normalised(features.matrix(specs, rows))
     return vectors[: len(episode.support)], vectors[len(episode.support) :]
 
 
@@ -168,7 +168,7 @@ def _accuracy(score: Score, support: Floats, query: Floats, episode: Episode) ->
     return 100 * float((scores.argmax(axis=1) == episode.query_labels).mean())
 
 
-def _about(episodes: list[Episode], kind: str, prepared: Prepared) -> dict[str, np.ndarray]:
+def _about(episodes: list[Episode], kind: str, prepared: EpisodeFeatures) -> dict[str, np.ndarray]:
     """Return columns that say what the episodes were."""
     n = len(episodes)
     sampler = prepared.samplers[kind]

@@ -48,7 +48,7 @@ class Salience:
             return
         model = load_model(self.name)
         lacking = {"attention", "tokens"} - model.capabilities
-        if lacking or "class" not in model.adapter.prefix:
+        if lacking or "class" not in model.adapter.prefix_tokens:
             raise InputError(f"salience: {model.name} has no attention from a class token to the patches")
         if not -model.adapter.n_blocks <= self.block < model.adapter.n_blocks:
             raise InputError(f"salience: {model.name} has {model.adapter.n_blocks} blocks, no block {self.block}")
@@ -102,7 +102,7 @@ class Salience:
         if self.borrowed_normalisation and self.evaluated is not None:  # undone by the model's own normalisation
             images = model.denormalize(self.evaluated.normalize(images))
         adapter = model.adapter
-        n_prefix, row = len(adapter.prefix), adapter.prefix.index("class")
+        n_prefix, row = len(adapter.prefix_tokens), adapter.prefix_tokens.index("class")
         blocks = range(adapter.n_blocks) if self.head == "rollout" else [self.block % adapter.n_blocks]
         attention = model.attention(images, list(blocks))
         if self.head == "rollout":

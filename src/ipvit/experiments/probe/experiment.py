@@ -66,7 +66,7 @@ class ProbeCondition(Condition):
 
     Attributes:
         head: ``own``, ``lbfgs``, ``sgd`` or ``adamw``.
-        tokens: see :class:`~ipvit.experiments.probe.fit.ReadSet`.
+        tokens: see :class:`~ipvit.experiments.probe.fit.FeatureSet`.
         blocks: ``5`` or ``8-11``, from 0.
         block: the last of them.
         n_blocks: how many.

@@ -23,11 +23,11 @@ from ipvit.data.subset import subset_indices
 from ipvit.errors import InputError
 from ipvit.experiments.base import PrepareContext
 from ipvit.features import StoredType
-from ipvit.features.linear_heads import MEMORY, MOST_STEPS, Heads, Inputs, Recipe, fit_by_steps, fit_logistic
+from ipvit.features.linear_heads import MEMORY, MOST_STEPS, HeadRecipe, Heads, Inputs, fit_by_steps, fit_logistic
 from ipvit.features.store import Features, FeatureStore
 from ipvit.models.io.probe_head import PROBE, ProbeHead, read_probe, save_probe
 from ipvit.models.model import Model
-from ipvit.models.readout import Read, own_token
+from ipvit.models.readout import FeatureSpec, own_token
 from ipvit.perturb.seeding import keys
 
 HeadKind = Literal["lbfgs", "sgd", "adamw"]
@@ -37,38 +37,38 @@ BEST = "best.safetensors"
 
 
 @dataclasses.dataclass(frozen=True)
-class ReadSet:
+class FeatureSet:
     """The vectors that one head reads.
 
     Attributes:
         blocks: their numbers, from 0.
         tokens: ``class``, ``pooled``, ``patch``, ``class+patch``, or ``class+last_patch``: the mean patch token of the
             last of the blocks only. ``shape`` or ``distillation`` is the second token of a network that has one.
-        reads: the vectors, in the order of the head's columns.
+        specs: the vectors, in the order of the head's columns.
     """
 
     blocks: tuple[int, ...]
     tokens: str
-    reads: tuple[Read, ...]
+    specs: tuple[FeatureSpec, ...]
 
     @classmethod
-    def of(cls, model: Model, blocks: Sequence[int], tokens: str) -> ReadSet | None:
+    def of(cls, model: Model, blocks: Sequence[int], tokens: str) -> FeatureSet | None:
         """Name the vectors; None where the network has no such tokens.
 
         A network without class token has one kind only, its pooled features. ``shape`` is the second token of a
         distilled network, whatever it was taught.
         """
         if own_token(model) == "pooled":
-            return cls(tuple(blocks), "pooled", tuple(Read(block, "pooled") for block in blocks))
-        second = model.distillation_token if model.distillation_token in model.adapter.prefix else None
+            return cls(tuple(blocks), "pooled", tuple(FeatureSpec(block, "pooled") for block in blocks))
+        second = model.distillation_token if model.distillation_token in model.adapter.prefix_tokens else None
         if "shape" in tokens and second is None:
             return None
         tokens = tokens.replace("shape", second or "")
-        reads: list[Read] = []
+        specs: list[FeatureSpec] = []
         for kind in tokens.split("+"):
             read = blocks[-1:] if kind == "last_patch" else blocks
-            reads += [Read(block, "mean_patch" if kind.endswith("patch") else kind) for block in read]
-        return cls(tuple(blocks), tokens, tuple(reads))
+            specs += [FeatureSpec(block, "mean_patch" if kind.endswith("patch") else kind) for block in read]
+        return cls(tuple(blocks), tokens, tuple(specs))
 
     @property
     def label(self) -> str:
@@ -114,7 +114,7 @@ class FitPlan:
 
     kind: HeadKind
     settings: tuple[tuple[float, ...], ...]
-    recipe: Recipe | None
+    recipe: HeadRecipe | None
     standardise: bool
     share: float
     refit: bool
@@ -188,63 +188,63 @@ class Fitter:
             _apart(val, context.items, "the data of the run", "what is reported must not choose the hyper-parameters")
             _apart(val, train, "the training data", "images that a head is fitted on say nothing about its choice")
 
-    def heads(self, wanted: Sequence[tuple[ReadSet, FitPlan]]) -> list[FittedHead]:
+    def heads(self, wanted: Sequence[tuple[FeatureSet, FitPlan]]) -> list[FittedHead]:
         """Return the heads, fitting those that are not in the run folder yet; name the best of them.
 
         One that is damaged is fitted again, which the bench notes.
         """
-        by_plan: dict[FitPlan, list[ReadSet]] = {}
+        by_plan: dict[FitPlan, list[FeatureSet]] = {}
         damages = []
-        for reads, plan in wanted:
-            head, damage = self._stored(reads, plan)
+        for specs, plan in wanted:
+            head, damage = self._stored(specs, plan)
             if head is None:
-                by_plan.setdefault(plan, []).append(reads)
+                by_plan.setdefault(plan, []).append(specs)
             if damage:
                 damages.append(damage)
         if by_plan:
-            images = self._images([reads for sets in by_plan.values() for reads in sets], next(iter(by_plan)))
+            images = self._images([specs for sets in by_plan.values() for specs in sets], next(iter(by_plan)))
             for plan, sets in by_plan.items():
-                for reads, probe in self._fit(images, sets, plan):
-                    save_probe(self._path(reads, plan), probe)
+                for specs, probe in self._fit(images, sets, plan):
+                    save_probe(self._path(specs, plan), probe)
         self.context.notes.extend(made_again(damage, "it was fitted") for damage in damages)
-        paths = [self._path(reads, plan) for reads, plan in wanted]
+        paths = [self._path(specs, plan) for specs, plan in wanted]
         found = [FittedHead(read_probe(path), str(path.relative_to(self.context.folder))) for path in paths]
         self._name_best(found)
         return found
 
-    def _stored(self, reads: ReadSet, plan: FitPlan) -> tuple[ProbeHead | None, str]:
+    def _stored(self, specs: FeatureSet, plan: FitPlan) -> tuple[ProbeHead | None, str]:
         """Return a head of the run folder; None where there is none, or a damaged one, with what is wrong with it."""
-        key = self._key(reads, plan)
+        key = self._key(specs, plan)
 
         def read(path: Path) -> ProbeHead:
             head = read_probe(path)
-            if head.key not in ("", key) or (head.digest, head.reads) != (self.model.digest, reads.reads):
+            if head.key not in ("", key) or (head.digest, head.specs) != (self.model.digest, specs.specs):
                 raise PROBE.another(path)
             return head
 
-        return first_whole([self._path(reads, plan)], read)
+        return first_whole([self._path(specs, plan)], read)
 
-    def _key(self, reads: ReadSet, plan: FitPlan) -> str:
-        determined_by = [self.model.digest, str(reads.reads), plan.key, self.context.seed, self.context.precision]
+    def _key(self, specs: FeatureSet, plan: FitPlan) -> str:
+        determined_by = [self.model.digest, _stated(specs.specs), plan.key, self.context.seed, self.context.precision]
         return digest_of_json(determined_by, 8)
 
-    def _path(self, reads: ReadSet, plan: FitPlan) -> Path:
-        return artifact_path(self.folder, f"{reads.label}-{plan.kind}", self._key(reads, plan), ".safetensors")
+    def _path(self, specs: FeatureSet, plan: FitPlan) -> Path:
+        return artifact_path(self.folder, f"{specs.label}-{plan.kind}", self._key(specs, plan), ".safetensors")
 
     def _name_best(self, heads: Sequence[FittedHead]) -> None:
         chosen = [head for head in heads if "validation" in head.probe.fit]
         if chosen:
             save_probe(self.folder / BEST, min(chosen, key=_merit).probe)
 
-    def _images(self, sets: Sequence[ReadSet], plan: FitPlan) -> _Images:
-        reads = tuple(dict.fromkeys(read for one in sets for read in one.reads))
+    def _images(self, sets: Sequence[FeatureSet], plan: FitPlan) -> _Images:
+        specs = tuple(dict.fromkeys(read for one in sets for read in one.specs))
         store = FeatureStore(self.store, dtype=plan.stored)
         parts, labels = [], []
         for number, data in enumerate([self.train] if self.val is None else [self.train, self.val]):
             found = store.extract(
                 self.model,
                 data,
-                reads,
+                specs,
                 view=plan.view,
                 norm=plan.norm,
                 precision=self.context.precision,
@@ -278,7 +278,9 @@ class Fitter:
         )
         return np.where(labels < 0, -1, where[labels.clip(min=0)])
 
-    def _fit(self, images: _Images, sets: Sequence[ReadSet], plan: FitPlan) -> Iterator[tuple[ReadSet, ProbeHead]]:
+    def _fit(
+        self, images: _Images, sets: Sequence[FeatureSet], plan: FitPlan
+    ) -> Iterator[tuple[FeatureSet, ProbeHead]]:
         """Fit, choose and refit; heads by gradient steps share their passes over the images."""
         together = [[one] for one in sets] if plan.recipe is None else [list(sets)]
         for group in together:
@@ -308,7 +310,7 @@ class Fitter:
                     about["at_edge"] = plan.at_edge(number)
                 name, pretrained = self._origin()
                 yield one, ProbeHead(
-                    weight, bias, one.reads, plan.norm, self.classes, plan.view, name, pretrained, self.model.digest,
+                    weight, bias, one.specs, plan.norm, self.classes, plan.view, name, pretrained, self.model.digest,
                     about, self._key(one, plan),
                 )  # fmt: skip
 
@@ -351,7 +353,7 @@ class _Search:
     """The heads of one plan on one or several sets of vectors."""
 
     def __init__(
-        self, images: _Images, sets: Sequence[ReadSet], plan: FitPlan, classes: int, context: PrepareContext
+        self, images: _Images, sets: Sequence[FeatureSet], plan: FitPlan, classes: int, context: PrepareContext
     ) -> None:
         self.images, self.sets, self.plan, self.classes, self.context = images, sets, plan, classes, context
         if not images.fitting.any() or len(np.unique(images.labels[images.fitting])) < 2:
@@ -366,7 +368,7 @@ class _Search:
         chosen, scores = [], []
         fitted = self._fit(several, self._labels(self.images.fitting), [self.plan.settings] * len(self.sets))
         for inputs, heads in zip(several, fitted, strict=True):
-            others = self._one(inputs.reads, self.images.choosing, like=inputs)
+            others = self._one(inputs.specs, self.images.choosing, like=inputs)
             accuracy, entropy = (values.tolist() for values in heads.evaluate(others, labels))
             best = max(range(len(accuracy)), key=lambda i: (accuracy[i], -entropy[i]))
             chosen.append(best)
@@ -395,12 +397,12 @@ class _Search:
         return fit_by_steps(several, labels, self.classes, pairs, recipe)
 
     def _inputs(self, rows: NDArray[np.bool_]) -> list[Inputs]:
-        return [self._one(one.reads, rows) for one in self.sets]
+        return [self._one(one.specs, rows) for one in self.sets]
 
-    def _one(self, reads: Sequence[Read], rows: NDArray[np.bool_], like: Inputs | None = None) -> Inputs:
+    def _one(self, specs: Sequence[FeatureSpec], rows: NDArray[np.bool_], like: Inputs | None = None) -> Inputs:
         return Inputs(
             self.images.parts,
-            reads,
+            specs,
             np.flatnonzero(rows),
             like=like,
             standardise=self.plan.standardise,
@@ -414,7 +416,13 @@ class _Search:
 
 def _merit(head: FittedHead) -> tuple[float, int, str]:
     """Return what heads are ranked by, the best first; the summary of the tables ranks them alike."""
-    return -head.probe.fit["validation"], len(head.probe.reads), head.file
+    return -head.probe.fit["validation"], len(head.probe.specs), head.file
+
+
+def _stated(specs: Sequence[FeatureSpec]) -> str:
+    """Return the text that stands for the features in a head's key; were it another, heads on disk would be lost."""
+    inside = ", ".join(f"Read(block={spec.block}, token={spec.token!r})" for spec in specs)
+    return f"({inside},)" if len(specs) == 1 else f"({inside})"
 
 
 def _apart(data: Dataset, other: Items, what: str, why: str) -> None:

@@ -19,19 +19,19 @@ from ipvit.data.published import protocol as published_splits
 from ipvit.errors import InputError
 from ipvit.experiments.base import Batch, BindContext, Measurement, PrepareContext, Records
 from ipvit.experiments.probe.experiment import OWN, DataSource, Probe, ProbeCondition
-from ipvit.experiments.probe.fit import FitPlan, FittedHead, Fitter, HeadKind, ReadSet
+from ipvit.experiments.probe.fit import FeatureSet, FitPlan, FittedHead, Fitter, HeadKind
 from ipvit.experiments.scoring import score_logits
-from ipvit.features.linear_heads import Recipe
+from ipvit.features.linear_heads import HeadRecipe
 from ipvit.features.store import FEATURES
 from ipvit.models.model import Model
-from ipvit.models.readout import Read, blocks_of, own_token
+from ipvit.models.readout import FeatureSpec, blocks_of, own_token
 
 RATES = {"sgd": (0.01, 0.1, 1.0), "adamw": (1e-4, 1e-3, 1e-2)}
 DECAYS = {"sgd": (0.0, 1e-4), "adamw": (0.0, 0.05)}
 
 
 @dataclasses.dataclass(frozen=True)
-class Prepared:
+class ProbeHeads:
     """Heads by the key of their condition, and the network's outputs for the classes of the training data."""
 
     heads: dict[str, FittedHead]
@@ -99,36 +99,36 @@ class ProbeMeasurement(Measurement):
 
     def conditions(self, model: Model) -> Sequence[ProbeCondition]:
         """Return head x tokens x blocks."""
-        found = [self._condition(reads, OWN, "") for reads in self._own_sets(model)]
+        found = [self._condition(specs, OWN, "") for specs in self._own_sets(model)]
         for plan in self._plans(model):
-            found += [self._condition(reads, plan.kind, plan.key) for reads in self._fitted_sets(model)]
+            found += [self._condition(specs, plan.kind, plan.key) for specs in self._fitted_sets(model)]
         return found
 
-    def _condition(self, reads: ReadSet, head: str, fit: str) -> ProbeCondition:
+    def _condition(self, specs: FeatureSet, head: str, fit: str) -> ProbeCondition:
         norm = self.experiment.norm
-        return ProbeCondition(head, reads.tokens, reads.span, reads.blocks[-1], len(reads.blocks), norm, fit)
+        return ProbeCondition(head, specs.tokens, specs.span, specs.blocks[-1], len(specs.blocks), norm, fit)
 
-    def prepare(self, model: Model, context: PrepareContext) -> Prepared:
+    def prepare(self, model: Model, context: PrepareContext) -> ProbeHeads:
         """Extract the features of the training data and fit the heads that are not in the run folder yet."""
         outputs = self._own_outputs(model)
-        wanted = [(reads, plan) for plan in self._plans(model) for reads in self._fitted_sets(model)]
+        wanted = [(specs, plan) for plan in self._plans(model) for specs in self._fitted_sets(model)]
         heads = []
         if self.train is not None and wanted:
             store = user_path(self.experiment.store) if self.experiment.store else context.folder / FEATURES
             heads = Fitter(model, context, self.train, self.val, store).heads(wanted)
-        keys = [self._condition(reads, plan.kind, plan.key).key for reads, plan in wanted]
+        keys = [self._condition(specs, plan.kind, plan.key).key for specs, plan in wanted]
         on_device = [FittedHead(head.probe.to(context.device), head.file) for head in heads]
         where = None if outputs is None else torch.from_numpy(outputs).to(context.device)
-        return Prepared(dict(zip(keys, on_device, strict=True)), where)
+        return ProbeHeads(dict(zip(keys, on_device, strict=True)), where)
 
     def measure(self, model: Model, batch: Batch) -> Iterator[Records]:
         """Put the tokens of one forward pass through every head."""
-        prepared: Prepared = batch.prepared
+        prepared: ProbeHeads = batch.prepared
         kind = _own_kind(model)
         heads = {c.key: prepared.heads[c.key] for c in batch.conditions if c.head != OWN}
         own = {condition.block for condition in batch.conditions if condition.head == OWN}
-        reads = [read for head in heads.values() for read in head.probe.reads]
-        tokens = model.tokens(batch.images, sorted({*blocks_of(reads), *own}), norm=self.experiment.norm)
+        specs = [read for head in heads.values() for read in head.probe.specs]
+        tokens = model.tokens(batch.images, sorted({*blocks_of(specs), *own}), norm=self.experiment.norm)
         for condition in batch.conditions:
             if condition.head == OWN:
                 logits = model.classify(tokens[condition.block].vector(kind), kind)
@@ -152,7 +152,7 @@ class ProbeMeasurement(Measurement):
             "protocol": experiment.protocol,
         }
         if experiment.protocol == "authors":
-            recipe = Recipe("adamw", epochs=10, batch=256, schedule="constant", initial_deviation=0.02)
+            recipe = HeadRecipe("adamw", epochs=10, batch=256, schedule="constant", initial_deviation=0.02)
             return [FitPlan("adamw", ((5e-4, 0.05),), recipe, standardise=False, share=0.0, refit=False, **common)]
         share = experiment.validation if self.val is None else 0.0
         common |= {"standardise": True, "share": share, "refit": experiment.refit}
@@ -166,14 +166,14 @@ class ProbeMeasurement(Measurement):
         decays = self.experiment.weight_decays or DECAYS[kind]
         return tuple((rate, decay) for rate in sorted(rates) for decay in sorted(decays))
 
-    def _recipe(self, kind: HeadKind) -> Recipe | None:
-        return None if kind == "lbfgs" else Recipe(kind, epochs=self.experiment.epochs, batch=self.experiment.batch)
+    def _recipe(self, kind: HeadKind) -> HeadRecipe | None:
+        return None if kind == "lbfgs" else HeadRecipe(kind, epochs=self.experiment.epochs, batch=self.experiment.batch)
 
     def _alone(self, model: Model) -> list[int]:
         count = model.adapter.n_blocks
         return sorted({block % count for block in self.experiment.blocks or range(count)} | {count - 1})
 
-    def _fitted_sets(self, model: Model) -> list[ReadSet]:
+    def _fitted_sets(self, model: Model) -> list[FeatureSet]:
         count = model.adapter.n_blocks
         groups = [[block] for block in self._alone(model)]
         for text in self.experiment.last:
@@ -181,10 +181,10 @@ class ProbeMeasurement(Measurement):
             groups.append(list(range(count - n, count)))
         both = "class+last_patch" if self.experiment.protocol == "authors" else "class+patch"
         kinds = [both if tokens == "class+patch" else tokens for tokens in self.experiment.tokens]
-        sets = [ReadSet.of(model, group, tokens) for tokens in kinds for group in groups]
+        sets = [FeatureSet.of(model, group, tokens) for tokens in kinds for group in groups]
         return list(dict.fromkeys(one for one in sets if one is not None))
 
-    def _own_sets(self, model: Model) -> list[ReadSet]:
+    def _own_sets(self, model: Model) -> list[FeatureSet]:
         """Return every block of a transformer, whose tokens the head fits; the last block of other networks."""
         kind = _own_kind(model)
         if OWN not in self.experiment.heads or "logits" not in model.capabilities or not kind:
@@ -192,8 +192,11 @@ class ProbeMeasurement(Measurement):
         if self.train is not None and self._own_outputs(model) is None:
             return []
         last = model.adapter.n_blocks - 1
-        uniform = bool(model.adapter.prefix) or "attention" in model.capabilities
-        return [ReadSet((block,), kind, (Read(block, kind),)) for block in (self._alone(model) if uniform else [last])]
+        uniform = bool(model.adapter.prefix_tokens) or "attention" in model.capabilities
+        return [
+            FeatureSet((block,), kind, (FeatureSpec(block, kind),))
+            for block in (self._alone(model) if uniform else [last])
+        ]
 
     def _own_outputs(self, model: Model) -> np.ndarray | None:
         """Return the network's output for every class of the training data, or None where they are others."""

@@ -144,13 +144,13 @@ class SegmentMeasurement(Measurement):
         adapter = model.adapter
         block = self.experiment.block % adapter.n_blocks
         rows, columns = adapter.patch_grid((images.shape[-2], images.shape[-1]))
-        first = len(adapter.prefix)
+        first = len(adapter.prefix_tokens)
         step = max(1, _MOST_CELLS // (16 * (rows * columns + first) ** 2))
         parts: dict[str, list[Tensor]] = {token: [] for token in _tokens(model)}
         for start in range(0, len(images), step):
             maps = model.prefix_attention(images[start : start + step], block)
             for token, found in parts.items():
-                seen = maps[:, :, adapter.prefix.index(token), first:]
+                seen = maps[:, :, adapter.prefix_tokens.index(token), first:]
                 found.append(seen.unflatten(-1, (rows, columns)).clone())
         return {token: torch.cat(found) for token, found in parts.items()}
 
@@ -170,7 +170,7 @@ def head_masks(attention: Tensor, threshold: float) -> dict[str, Tensor]:
 
 
 def _tokens(model: Model) -> list[str]:
-    return [name for name in model.adapter.prefix if name in ("class", *DISTILLATION_NAMES)]
+    return [name for name in model.adapter.prefix_tokens if name in ("class", *DISTILLATION_NAMES)]
 
 
 def _without_network(images: Tensor) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ipvit.errors import InputError, did_you_mean
-from ipvit.models.adapters.hooks import Flow
+from ipvit.models.adapters.hooks import BlockInput
 from ipvit.models.capabilities import DISTILLATION_NAMES
 
 
@@ -20,14 +20,14 @@ class BlockTokens:
     """What leaves one block.
 
     Attributes:
-        prefix: the tokens that stand for no place in the image, by name, ``(B, D)`` each.
+        prefix_tokens: the tokens that stand for no place in the image, by name, ``(B, D)`` each.
         patches: one vector per place, ``(B, rows * cols, D)``, row by row.
         grid: rows and columns of the places.
         pooled: ``(B, D)``, what the network's own pooling makes of the block. After the last block and with ``norm``
             it is what enters the classifier.
     """
 
-    prefix: Mapping[str, Tensor]
+    prefix_tokens: Mapping[str, Tensor]
     patches: Tensor
     grid: tuple[int, int]
     pooled: Tensor
@@ -48,15 +48,15 @@ class BlockTokens:
             return self.pooled
         names = DISTILLATION_NAMES if kind in DISTILLATION_NAMES else (kind,)
         for name in names:
-            if name in self.prefix:
-                return self.prefix[name]
-        known = [*self.prefix, "mean_patch", "pooled"]
+            if name in self.prefix_tokens:
+                return self.prefix_tokens[name]
+        known = [*self.prefix_tokens, "mean_patch", "pooled"]
         raise InputError(f"the network has no token {kind!r}; it has {', '.join(known)}.{did_you_mean(kind, known)}")
 
     def float(self) -> BlockTokens:
         """Return the same in float32."""
-        prefix = {name: token.float() for name, token in self.prefix.items()}
-        return BlockTokens(prefix, self.patches.float(), self.grid, self.pooled.float())
+        prefix_tokens = {name: token.float() for name, token in self.prefix_tokens.items()}
+        return BlockTokens(prefix_tokens, self.patches.float(), self.grid, self.pooled.float())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,13 +65,13 @@ class FeatureState:
 
     Attributes:
         block: the block's number.
-        flow: the block's arguments.
+        block_input: the block's arguments.
         grid: rows and columns of its places.
         images: the input it came from; later stages of the network look at its shape only.
     """
 
     block: int
-    flow: Flow
+    block_input: BlockInput
     grid: tuple[int, int]
     images: Tensor
 
@@ -115,7 +115,7 @@ class Adapter:
         return len(self.block_names)
 
     @property
-    def prefix(self) -> tuple[str, ...]:
+    def prefix_tokens(self) -> tuple[str, ...]:
         """Names of the tokens that stand for no place in the image, in their order."""
         return ()
 
@@ -152,34 +152,34 @@ class Adapter:
 
         A family computes no others where it can: they are a thousandth of a map of 32 x 32 patches.
         """
-        return self.attention(images, [block])[block][:, :, : len(self.prefix)]
+        return self.attention(images, [block])[block][:, :, : len(self.prefix_tokens)]
 
     def n_heads(self, block: int) -> int | None:
         """Return how many attention maps a block has; None where only :meth:`attention` tells."""
         return None
 
-    def until(self, images: Tensor, block: int) -> FeatureState:
+    def run_to_block(self, images: Tensor, block: int) -> FeatureState:
         """Run the network up to a block and return what enters it (appendix C)."""
         raise self._cannot("feature_drop")
 
-    def until_each(self, images: Tensor, blocks: Sequence[int]) -> dict[int, FeatureState]:
+    def run_to_blocks(self, images: Tensor, blocks: Sequence[int]) -> dict[int, FeatureState]:
         """Return what enters each of some blocks; a family that can reads all of them in one pass."""
-        return {block: self.until(images, block) for block in blocks}
+        return {block: self.run_to_block(images, block) for block in blocks}
 
     def drop(self, state: FeatureState, keep: Tensor) -> FeatureState:
         """Zero all features of some places; prefix tokens are spared.
 
         Args:
-            state: from :meth:`until`.
+            state: from :meth:`run_to_block`.
             keep: bool ``(B, rows, cols)`` or ``(B, rows * cols)``; B may be 1 for one mask for all.
         """
         raise self._cannot("feature_drop")
 
-    def resume(self, state: FeatureState, block: int | None = None) -> Tensor:
+    def run_from_block(self, state: FeatureState, block: int | None = None) -> Tensor:
         """Run the rest of the network and return the logits ``(B, num_classes)``; the state stays as it is.
 
         Args:
-            state: from :meth:`until` or :meth:`drop`.
+            state: from :meth:`run_to_block` or :meth:`drop`.
             block: the state's own block, for whoever wants to be sure.
         """
         raise self._cannot("feature_drop")

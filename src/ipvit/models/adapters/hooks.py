@@ -17,7 +17,7 @@ _ABSENT = object()
 
 
 @dataclasses.dataclass(frozen=True)
-class Tap:
+class HookPoint:
     """A place in a network: what enters or leaves one of its modules."""
 
     module: nn.Module
@@ -25,58 +25,58 @@ class Tap:
 
 
 @dataclasses.dataclass(frozen=True)
-class Flow:
-    """What passed a :class:`Tap`: the arguments of the module, or what it returned as the only one."""
+class BlockInput:
+    """What passed a :class:`HookPoint`: the arguments of the module, or what it returned as the only one."""
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
-class _EverythingRead(Exception):
-    """Raised inside a forward pass once every tap has been passed."""
+class _EverythingReadError(Exception):
+    """Raised inside a forward pass once every hook point has been passed."""
 
 
-def read(network: nn.Module, images: Tensor, taps: Sequence[Tap], *, copy: bool = False) -> list[Flow]:
-    """Run a network until every tap has been passed, and no further.
+def read(network: nn.Module, images: Tensor, points: Sequence[HookPoint], *, copy: bool = False) -> list[BlockInput]:
+    """Run a network until every hook point has been passed, and no further.
 
     Args:
         network: the network.
         images: its input.
-        taps: where to read.
+        points: where to read.
         copy: keep copies, where what works in place further on must not change what was read.
 
     Returns:
-        What passed each tap, in the order of ``taps``.
+        What passed each hook point, in the order of ``points``.
 
     Raises:
-        RuntimeError: a tap is on a module that the forward pass does not call.
+        RuntimeError: a hook point is on a module that the forward pass does not call.
     """
-    found: dict[int, Flow] = {}
+    found: dict[int, BlockInput] = {}
 
-    def keep(position: int, flow: Flow) -> None:
-        found[position] = copied(flow) if copy else flow
-        if len(found) == len(taps):
-            raise _EverythingRead
+    def keep(position: int, block_input: BlockInput) -> None:
+        found[position] = copied(block_input) if copy else block_input
+        if len(found) == len(points):
+            raise _EverythingReadError
 
     with contextlib.ExitStack() as stack:
-        for position, tap in enumerate(taps):
-            stack.enter_context(_watched(tap, lambda flow, position=position: keep(position, flow)))
-        with contextlib.suppress(_EverythingRead):
+        for position, point in enumerate(points):
+            stack.enter_context(_watched(point, lambda block_input, position=position: keep(position, block_input)))
+        with contextlib.suppress(_EverythingReadError):
             network(images)
-    missing = [type(tap.module).__name__ for position, tap in enumerate(taps) if position not in found]
+    missing = [type(point.module).__name__ for position, point in enumerate(points) if position not in found]
     if missing:
         raise RuntimeError(f"{type(network).__name__} does not call {', '.join(missing)}: nothing to read there")
-    return [found[position] for position in range(len(taps))]
+    return [found[position] for position in range(len(points))]
 
 
 @contextlib.contextmanager
-def _watched(tap: Tap, seen: Callable[[Flow], None]) -> Iterator[None]:
-    if tap.side == "input":
-        handle = tap.module.register_forward_pre_hook(
-            lambda _module, args, kwargs: seen(Flow(args, dict(kwargs))), with_kwargs=True
+def _watched(point: HookPoint, seen: Callable[[BlockInput], None]) -> Iterator[None]:
+    if point.side == "input":
+        handle = point.module.register_forward_pre_hook(
+            lambda _module, args, kwargs: seen(BlockInput(args, dict(kwargs))), with_kwargs=True
         )
     else:
-        handle = tap.module.register_forward_hook(lambda _module, _args, output: seen(Flow((output,))))
+        handle = point.module.register_forward_hook(lambda _module, _args, output: seen(BlockInput((output,))))
     try:
         yield
     finally:
@@ -84,22 +84,24 @@ def _watched(tap: Tap, seen: Callable[[Flow], None]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def replaced(tap: Tap, replace: Callable[[Flow], Flow]) -> Iterator[None]:
-    """Let ``replace`` decide what passes a tap.
+def replaced(point: HookPoint, replace: Callable[[BlockInput], BlockInput]) -> Iterator[None]:
+    """Let ``replace`` decide what passes a hook point.
 
     Args:
-        tap: where.
+        point: where.
         replace: takes what would have passed, returns what passes instead.
     """
 
     def enter(_module: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        flow = replace(Flow(args, dict(kwargs)))
-        return flow.args, flow.kwargs
+        block_input = replace(BlockInput(args, dict(kwargs)))
+        return block_input.args, block_input.kwargs
 
-    if tap.side == "input":
-        handle = tap.module.register_forward_pre_hook(enter, with_kwargs=True)
+    if point.side == "input":
+        handle = point.module.register_forward_pre_hook(enter, with_kwargs=True)
     else:
-        handle = tap.module.register_forward_hook(lambda _module, _args, output: replace(Flow((output,))).args[0])
+        handle = point.module.register_forward_hook(
+            lambda _module, _args, output: replace(BlockInput((output,))).args[0]
+        )
     try:
         yield
     finally:
@@ -129,9 +131,11 @@ def changed(owner: Any, name: str, value: Any) -> Iterator[None]:
             setattr(owner, name, before)
 
 
-def copied(flow: Flow) -> Flow:
+def copied(block_input: BlockInput) -> BlockInput:
     """Return a copy, so that what works in place leaves the original alone."""
-    return Flow(tuple(arg.clone() if isinstance(arg, Tensor) else arg for arg in flow.args), flow.kwargs)
+    return BlockInput(
+        tuple(arg.clone() if isinstance(arg, Tensor) else arg for arg in block_input.args), block_input.kwargs
+    )
 
 
 def _pass_through(*args: Any, **_: Any) -> Any:

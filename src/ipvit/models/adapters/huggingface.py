@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ipvit.models.adapters.hooks import Flow, Tap
+from ipvit.models.adapters.hooks import BlockInput, HookPoint
 from ipvit.models.adapters.transformer import TransformerAdapter, softmax_map
 
 _MODULES = "transformers.models"
@@ -33,11 +33,11 @@ class HuggingFaceTransformer(TransformerAdapter):
     def __init__(self, network: Any) -> None:
         body = network.base_model
         embeddings = body.embeddings
-        prefix = ["class"]
+        prefix_tokens = ["class"]
         if hasattr(embeddings, "distillation_token"):
-            prefix.append("distillation")
+            prefix_tokens.append("distillation")
         registers = getattr(embeddings, "register_tokens", None)
-        prefix += [f"register{place}" for place in range(0 if registers is None else registers.shape[1])]
+        prefix_tokens += [f"register{place}" for place in range(0 if registers is None else registers.shape[1])]
         self._reads_patches = "dinov2" in type(network).__module__
         if hasattr(network, "distillation_classifier"):
             heads = {"class": network.cls_classifier, "distillation": network.distillation_classifier}
@@ -51,7 +51,7 @@ class HuggingFaceTransformer(TransformerAdapter):
         super().__init__(
             network,
             blocks=list(getattr(self._owner, self._list_name)),
-            prefix=prefix,
+            prefix_tokens=prefix_tokens,
             final_norm=body.layernorm,
             heads=heads,
             can=("attention", "token_removal"),
@@ -68,12 +68,12 @@ class HuggingFaceTransformer(TransformerAdapter):
             return torch.cat([tokens[:, 0], tokens[:, len(self._prefix) :].mean(dim=1)], dim=1)
         return tokens[:, :2].mean(dim=1) if "distillation" in self._heads else tokens[:, 0]
 
-    def _attention_taps(self, block: Any) -> list[Tap]:
+    def _attention_points(self, block: Any) -> list[HookPoint]:
         queries, keys = _projection(block, ("q_proj", "query")), _projection(block, ("k_proj", "key"))
-        return [Tap(queries, "output"), Tap(keys, "output")]
+        return [HookPoint(queries, "output"), HookPoint(keys, "output")]
 
-    def _attention_map(self, block: Any, flows: list[Flow]) -> Tensor:
-        queries, keys = flows[0].args[0][:, : self._queries], flows[1].args[0]
+    def _attention_map(self, block: Any, block_inputs: list[BlockInput]) -> Tensor:
+        queries, keys = block_inputs[0].args[0][:, : self._queries], block_inputs[1].args[0]
         heads = self.network.config.num_attention_heads
         return softmax_map(queries, keys, heads, (queries.shape[-1] // heads) ** -0.5)
 

@@ -49,9 +49,9 @@ class Probed(Adapter):
         return (self.inner.capabilities - {"token_heads"}) | {"logits"}
 
     @property
-    def prefix(self) -> tuple[str, ...]:
+    def prefix_tokens(self) -> tuple[str, ...]:
         """See :class:`Adapter`."""
-        return self.inner.prefix
+        return self.inner.prefix_tokens
 
     @property
     def head_kinds(self) -> tuple[str, ...]:
@@ -79,18 +79,18 @@ class Probed(Adapter):
         """See :class:`Adapter`."""
         return self.inner.n_heads(block)
 
-    def until(self, images: Tensor, block: int) -> ProbedState:
+    def run_to_block(self, images: Tensor, block: int) -> ProbedState:
         """See :class:`Adapter`."""
-        state = self.inner.until(images, block)
+        state = self.inner.run_to_block(images, block)
         before = [read for read in self.network.blocks if read < block]
         earlier = self.inner.tokens(images, before, self.network.norm) if before else {}
-        return ProbedState(state.block, state.flow, state.grid, state.images, earlier)
+        return ProbedState(state.block, state.block_input, state.grid, state.images, earlier)
 
     def drop(self, state: FeatureState, keep: Tensor) -> FeatureState:
         """See :class:`Adapter`."""
         return self.inner.drop(state, keep)
 
-    def resume(self, state: FeatureState, block: int | None = None) -> Tensor:
+    def run_from_block(self, state: FeatureState, block: int | None = None) -> Tensor:
         """See :class:`Adapter`."""
         check_block(state, block)
         if not isinstance(state, ProbedState):

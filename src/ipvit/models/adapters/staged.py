@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ipvit.errors import InputError
 from ipvit.models.adapters.base import Adapter, BlockTokens, FeatureState, checked_mask, logits_of
-from ipvit.models.adapters.hooks import Flow, Tap, copied, read, replaced, skipped
+from ipvit.models.adapters.hooks import BlockInput, HookPoint, copied, read, replaced, skipped
 from ipvit.models.adapters.transformer import check_block
 
 
@@ -40,7 +40,7 @@ class Chain:
     stem: tuple[nn.Module, ...]
     stages: tuple[Stage, ...]
     tail: tuple[nn.Module, ...]
-    pool: Tap
+    pool: HookPoint
     classifier: nn.Module | None
     channels_last: bool = False
     pool_channels_last: bool = False
@@ -74,42 +74,44 @@ class StagedAdapter(Adapter):
         """See :class:`Adapter`."""
         wanted = self._checked(blocks)
         last = self.n_blocks - 1
-        taps = [self._output(block) for block in wanted]
+        points = [self._output(block) for block in wanted]
         if last in wanted and self.chain.classifier is not None:
-            taps.append(Tap(self.chain.classifier))
-        flows = read(self.network, images, taps)
+            points.append(HookPoint(self.chain.classifier))
+        block_inputs = read(self.network, images, points)
         found = {}
-        for block, flow in zip(wanted, flows, strict=False):
-            features = flow.args[0]
+        for block, block_input in zip(wanted, block_inputs, strict=False):
+            features = block_input.args[0]
             if norm and block == last - 1 and self.chain.final_norm is not None:
                 features = self.chain.final_norm(features)
             patches, grid = positions(features, self._channels_last(block))
             found[block] = BlockTokens({}, patches, grid, patches.mean(dim=1))
-        if len(flows) > len(wanted):
-            entering = flows[-1].args[0]
+        if len(block_inputs) > len(wanted):
+            entering = block_inputs[-1].args[0]
             found[last] = dataclasses.replace(found[last], pooled=entering.reshape(entering.shape[0], -1))
         return found
 
-    def until(self, images: Tensor, block: int) -> FeatureState:
+    def run_to_block(self, images: Tensor, block: int) -> FeatureState:
         """See :class:`Adapter`."""
-        return self.until_each(images, [block])[block]
+        return self.run_to_blocks(images, [block])[block]
 
-    def until_each(self, images: Tensor, blocks: Sequence[int]) -> dict[int, FeatureState]:
+    def run_to_blocks(self, images: Tensor, blocks: Sequence[int]) -> dict[int, FeatureState]:
         """See :class:`Adapter`."""
         wanted = self._checked(blocks)
-        flows = read(self.network, images, [self._entrance(block) for block in wanted], copy=len(wanted) > 1)
+        block_inputs = read(self.network, images, [self._entrance(block) for block in wanted], copy=len(wanted) > 1)
         states = {}
-        for block, flow in zip(wanted, flows, strict=True):
-            _, grid = positions(flow.args[0], self._channels_last(block))
-            states[block] = FeatureState(block, flow, grid, images)
+        for block, block_input in zip(wanted, block_inputs, strict=True):
+            _, grid = positions(block_input.args[0], self._channels_last(block))
+            states[block] = FeatureState(block, block_input, grid, images)
         return states
 
     def drop(self, state: FeatureState, keep: Tensor) -> FeatureState:
         """See :class:`Adapter`."""
-        features = without_positions(state.flow.args[0], keep, state.grid, self._channels_last(state.block))
-        return dataclasses.replace(state, flow=Flow((features, *state.flow.args[1:]), state.flow.kwargs))
+        features = without_positions(state.block_input.args[0], keep, state.grid, self._channels_last(state.block))
+        return dataclasses.replace(
+            state, block_input=BlockInput((features, *state.block_input.args[1:]), state.block_input.kwargs)
+        )
 
-    def resume(self, state: FeatureState, block: int | None = None) -> Tensor:
+    def run_from_block(self, state: FeatureState, block: int | None = None) -> Tensor:
         """See :class:`Adapter`."""
         check_block(state, block)
         with self.resumed(state) as images:
@@ -123,7 +125,7 @@ class StagedAdapter(Adapter):
             before += stage.modules
         if state.block == len(self.chain.stages):
             before += self.chain.tail
-        with skipped(before), replaced(self._entrance(state.block), lambda _: copied(state.flow)):
+        with skipped(before), replaced(self._entrance(state.block), lambda _: copied(state.block_input)):
             yield state.images
 
     def classify(self, vector: Tensor, kind: str = "pooled") -> Tensor:
@@ -132,12 +134,12 @@ class StagedAdapter(Adapter):
             raise InputError(f"no head of {type(self.network).__name__} reads the vector {kind!r}")
         return self.chain.classifier(vector)
 
-    def _entrance(self, block: int) -> Tap:
-        return self.chain.pool if block == len(self.chain.stages) else Tap(self.chain.stages[block].modules[0])
+    def _entrance(self, block: int) -> HookPoint:
+        return self.chain.pool if block == len(self.chain.stages) else HookPoint(self.chain.stages[block].modules[0])
 
-    def _output(self, block: int) -> Tap:
+    def _output(self, block: int) -> HookPoint:
         is_pool = block == len(self.chain.stages)
-        return self.chain.pool if is_pool else Tap(self.chain.stages[block].modules[-1], "output")
+        return self.chain.pool if is_pool else HookPoint(self.chain.stages[block].modules[-1], "output")
 
     def _channels_last(self, block: int) -> bool:
         is_pool = block == len(self.chain.stages)

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ipvit.models.adapters.hooks import Flow, Tap
+from ipvit.models.adapters.hooks import BlockInput, HookPoint
 from ipvit.models.adapters.transformer import TransformerAdapter, softmax_map
 
 
@@ -22,7 +22,7 @@ class T2T(TransformerAdapter):
         super().__init__(
             network,
             blocks=list(network.blocks),
-            prefix=("class",),
+            prefix_tokens=("class",),
             final_norm=network.norm,
             heads={"class": network.head, "pooled": network.head},
             can=("attention",),
@@ -38,9 +38,9 @@ class T2T(TransformerAdapter):
         owner: Any = self.blocks[block]
         return owner.attn.num_heads
 
-    def _attention_taps(self, block: Any) -> list[Tap]:
-        return [Tap(block.attn.qkv, "output")]
+    def _attention_points(self, block: Any) -> list[HookPoint]:
+        return [HookPoint(block.attn.qkv, "output")]
 
-    def _attention_map(self, block: Any, flows: list[Flow]) -> Tensor:
-        queries, keys, _ = flows[0].args[0].chunk(3, dim=-1)
+    def _attention_map(self, block: Any, block_inputs: list[BlockInput]) -> Tensor:
+        queries, keys, _ = block_inputs[0].args[0].chunk(3, dim=-1)
         return softmax_map(queries[:, : self._queries], keys, block.attn.num_heads, block.attn.scale)

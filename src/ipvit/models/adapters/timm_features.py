@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ipvit.errors import InputError
 from ipvit.models.adapters.base import Adapter, BlockTokens, FeatureState, checked_mask, logits_of
-from ipvit.models.adapters.hooks import Flow, Tap, copied, read, replaced
+from ipvit.models.adapters.hooks import BlockInput, HookPoint, copied, read, replaced
 from ipvit.models.adapters.staged import positions, without_positions
 from ipvit.models.adapters.transformer import check_block
 
@@ -75,15 +75,15 @@ class TimmFeatures(Adapter):
             found[last] = dataclasses.replace(found[last], pooled=pooled.reshape(pooled.shape[0], -1))
         return found
 
-    def until(self, images: Tensor, block: int) -> FeatureState:
+    def run_to_block(self, images: Tensor, block: int) -> FeatureState:
         """See :class:`Adapter`."""
         (block,) = self._checked([block])
-        flow = Flow((images,)) if block == 0 else read(self.network, images, [self._entrance(block)])[0]
-        return FeatureState(block, flow, self._grid(flow.args[0], block, images), images)
+        block_input = BlockInput((images,)) if block == 0 else read(self.network, images, [self._entrance(block)])[0]
+        return FeatureState(block, block_input, self._grid(block_input.args[0], block, images), images)
 
     def drop(self, state: FeatureState, keep: Tensor) -> FeatureState:
         """See :class:`Adapter`."""
-        features = state.flow.args[0]
+        features = state.block_input.args[0]
         if features.dim() == 3:
             mask = checked_mask(keep, features.shape[0], state.grid).to(features.device)
             spared = mask.new_ones(mask.shape[0], features.shape[1] - mask.shape[1])
@@ -92,9 +92,9 @@ class TimmFeatures(Adapter):
         else:
             channels_last = self._channels_last(state.block, features)
             dropped = without_positions(features, keep, state.grid, channels_last)
-        return dataclasses.replace(state, flow=Flow((dropped,)))
+        return dataclasses.replace(state, block_input=BlockInput((dropped,)))
 
-    def resume(self, state: FeatureState, block: int | None = None) -> Tensor:
+    def run_from_block(self, state: FeatureState, block: int | None = None) -> Tensor:
         """See :class:`Adapter`."""
         check_block(state, block)
         with self.resumed(state) as images:
@@ -104,9 +104,9 @@ class TimmFeatures(Adapter):
     def resumed(self, state: FeatureState) -> Iterator[Tensor]:
         """See :class:`Adapter`."""
         if state.block == 0:
-            yield state.flow.args[0]
+            yield state.block_input.args[0]
             return
-        with replaced(self._entrance(state.block), lambda _: copied(state.flow)):
+        with replaced(self._entrance(state.block), lambda _: copied(state.block_input)):
             yield state.images
 
     def classify(self, vector: Tensor, kind: str = "pooled") -> Tensor:
@@ -116,8 +116,8 @@ class TimmFeatures(Adapter):
             raise InputError(f"no head of {type(self.network).__name__} reads the vector {kind!r}")
         return head(vector)
 
-    def _entrance(self, block: int) -> Tap:
-        return Tap(self.network.get_submodule(self._levels[block - 1]), "output")
+    def _entrance(self, block: int) -> HookPoint:
+        return HookPoint(self.network.get_submodule(self._levels[block - 1]), "output")
 
     def _grid(self, features: Any, block: int, images: Tensor) -> tuple[int, int]:
         if isinstance(features, Tensor) and features.dim() == 4:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ipvit.models.adapters.hooks import Tap
+from ipvit.models.adapters.hooks import HookPoint
 from ipvit.models.adapters.staged import Chain, Stage, StagedAdapter, children
 
 
@@ -19,7 +19,7 @@ class TimmResNet(StagedAdapter):
             stem=(network.conv1, network.bn1, network.act1, network.maxpool),
             stages=tuple(Stage(name, (getattr(network, name),)) for name in names),
             tail=(),
-            pool=Tap(network.global_pool),
+            pool=HookPoint(network.global_pool),
             classifier=network.get_classifier(),
         )
         super().__init__(network, chain)
@@ -35,7 +35,7 @@ class TimmRegNet(StagedAdapter):
             stem=(network.stem,),
             stages=tuple(Stage(name, (getattr(network, name),)) for name in ("s1", "s2", "s3", "s4")),
             tail=(network.final_conv,),
-            pool=Tap(network.head),
+            pool=HookPoint(network.head),
             classifier=network.get_classifier(),
         )
         super().__init__(network, chain)
@@ -53,7 +53,7 @@ class TimmEfficientNet(StagedAdapter):
             stem=(network.conv_stem, network.bn1),
             stages=tuple(Stage(f"blocks.{name}", (stage,)) for name, stage in network.blocks.named_children()),
             tail=(network.conv_head, network.bn2) if widens_first else (),
-            pool=Tap(network.global_pool),
+            pool=HookPoint(network.global_pool),
             classifier=network.get_classifier(),
         )
         super().__init__(network, chain)
@@ -72,7 +72,7 @@ class TimmSwin(StagedAdapter):
             stem=(network.patch_embed,),
             stages=tuple(Stage(f"stage {place + 1}", (stage,)) for place, stage in enumerate(children(network.layers))),
             tail=(network.norm,),
-            pool=Tap(network.head),
+            pool=HookPoint(network.head),
             classifier=network.get_classifier(),
             channels_last=True,
             pool_channels_last=True,

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ipvit.models.adapters.hooks import Flow, Tap
+from ipvit.models.adapters.hooks import BlockInput, HookPoint
 from ipvit.models.adapters.timm_vit import intermediate_tokens
 from ipvit.models.adapters.transformer import TransformerAdapter
 
@@ -31,7 +31,12 @@ class TimmTNT(TransformerAdapter):
         if not network.pixel_embed.legacy:
             can.append("token_removal")
         super().__init__(
-            network, blocks=list(network.blocks), prefix=("class",), final_norm=network.norm, heads=heads, can=can
+            network,
+            blocks=list(network.blocks),
+            prefix_tokens=("class",),
+            final_norm=network.norm,
+            heads=heads,
+            can=can,
         )
 
     def patch_grid(self, image_size: tuple[int, int]) -> tuple[int, int]:
@@ -50,11 +55,11 @@ class TimmTNT(TransformerAdapter):
         owner: Any = self.blocks[block]
         return owner.attn_out.num_heads
 
-    def _attention_taps(self, block: Any) -> list[Tap]:
-        return [Tap(block.attn_out.attn_drop)]
+    def _attention_points(self, block: Any) -> list[HookPoint]:
+        return [HookPoint(block.attn_out.attn_drop)]
 
-    def _attention_map(self, block: Any, flows: list[Flow]) -> Tensor:
-        return flows[0].args[0]
+    def _attention_map(self, block: Any, block_inputs: list[BlockInput]) -> Tensor:
+        return block_inputs[0].args[0]
 
     def _masked(self, args: tuple[Any, ...], keep: Tensor) -> tuple[Any, ...]:
         pixels, tokens = super()._masked(args, keep)

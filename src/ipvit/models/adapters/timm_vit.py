@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ipvit.models.adapters.hooks import Flow, Tap, changed, replaced, skipped
+from ipvit.models.adapters.hooks import BlockInput, HookPoint, changed, replaced, skipped
 from ipvit.models.adapters.transformer import TransformerAdapter, patches_stay_apart
 
 
@@ -27,12 +27,12 @@ class TimmVisionTransformer(TransformerAdapter):
     removes_tokens = True
 
     def __init__(self, network: Any) -> None:
-        prefix = _prefix(network)
+        prefix_tokens = _prefix(network)
         normalises_later = isinstance(network.norm, nn.Identity)
         heads = {"pooled": network.head}
-        if getattr(network, "global_pool", "") == "token" and "class" in prefix:
+        if getattr(network, "global_pool", "") == "token" and "class" in prefix_tokens:
             heads["class"] = network.head
-        if "distillation" in prefix:
+        if "distillation" in prefix_tokens:
             heads = {"class": network.head, "distillation": network.head_dist}
         can = []
         if all(hasattr(getattr(block, "attn", None), "attn_drop") for block in network.blocks):
@@ -42,7 +42,7 @@ class TimmVisionTransformer(TransformerAdapter):
         super().__init__(
             network,
             blocks=list(network.blocks),
-            prefix=prefix,
+            prefix_tokens=prefix_tokens,
             final_norm=getattr(network, "fc_norm", network.norm) if normalises_later else network.norm,
             heads=heads,
             can=can,
@@ -67,11 +67,11 @@ class TimmVisionTransformer(TransformerAdapter):
         with skipped([self.network.fc_norm]):
             return self.network.forward_head(tokens, pre_logits=True)
 
-    def _attention_taps(self, block: Any) -> list[Tap]:
-        return [Tap(block.attn.attn_drop)]
+    def _attention_points(self, block: Any) -> list[HookPoint]:
+        return [HookPoint(block.attn.attn_drop)]
 
-    def _attention_map(self, block: Any, flows: list[Flow]) -> Tensor:
-        return flows[0].args[0]
+    def _attention_map(self, block: Any, block_inputs: list[BlockInput]) -> Tensor:
+        return block_inputs[0].args[0]
 
     @contextlib.contextmanager
     def _readable(self, block: Any) -> Iterator[None]:
@@ -80,8 +80,10 @@ class TimmVisionTransformer(TransformerAdapter):
             stack.enter_context(changed(block.attn, "fused_attn", False))
             # other kinds of attention add something to every pair of query and key
             if queries is not None and self.removes_tokens and type(block.attn).__name__ == "Attention":
-                place = Tap(block.attn.q_norm, "output")
-                stack.enter_context(replaced(place, lambda flow: Flow((flow.args[0][:, :, :queries],))))
+                place = HookPoint(block.attn.q_norm, "output")
+                stack.enter_context(
+                    replaced(place, lambda block_input: BlockInput((block_input.args[0][:, :, :queries],)))
+                )
             yield
 
     def n_heads(self, block: int) -> int | None:
@@ -113,8 +115,8 @@ def intermediate_tokens(network: Any, images: Tensor, blocks: Sequence[int]) -> 
 def _joined(part: Tensor | tuple[Tensor, Tensor]) -> Tensor:
     if isinstance(part, Tensor):
         return part
-    patches, prefix = part
-    return torch.cat([prefix, patches], dim=1)
+    patches, prefix_tokens = part
+    return torch.cat([prefix_tokens, patches], dim=1)
 
 
 def _prefix(network: Any) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from ipvit.models.adapters.hooks import Tap
+from ipvit.models.adapters.hooks import HookPoint
 from ipvit.models.adapters.staged import Chain, Stage, StagedAdapter, children
 
 _ZOO = "torchvision.models"
@@ -24,7 +24,7 @@ class TorchvisionResNet(StagedAdapter):
             stem=(network.conv1, network.bn1, network.relu, network.maxpool),
             stages=tuple(Stage(name, (getattr(network, name),)) for name in names),
             tail=(),
-            pool=Tap(network.avgpool),
+            pool=HookPoint(network.avgpool),
             classifier=network.fc,
         )
         super().__init__(network, chain)
@@ -40,7 +40,7 @@ class TorchvisionVGG(StagedAdapter):
             stem=(),
             stages=_between_max_pools(children(network.features)),
             tail=(),
-            pool=Tap(network.avgpool),
+            pool=HookPoint(network.avgpool),
             classifier=children(network.classifier)[-1],
         )
         super().__init__(network, chain)
@@ -56,7 +56,7 @@ class TorchvisionSqueezeNet(StagedAdapter):
             stem=(),
             stages=_between_max_pools(children(network.features)),
             tail=(),
-            pool=Tap(network.classifier),
+            pool=HookPoint(network.classifier),
             classifier=None,
         )
         super().__init__(network, chain)
@@ -79,7 +79,7 @@ class TorchvisionDenseNet(StagedAdapter):
             stem=tuple(parts.values())[:first],
             stages=tuple(stages),
             tail=(parts["norm5"],),
-            pool=Tap(parts["norm5"], "output"),
+            pool=HookPoint(parts["norm5"], "output"),
             classifier=network.classifier,
         )
         super().__init__(network, chain)
@@ -98,7 +98,7 @@ class TorchvisionFeatures(StagedAdapter):
     def __init__(self, network: Any) -> None:
         stem, *stages = network.features.named_children()
         # MobileNetV2 pools by a function.
-        pool = Tap(network.avgpool) if hasattr(network, "avgpool") else Tap(stages[-1][1], "output")
+        pool = HookPoint(network.avgpool) if hasattr(network, "avgpool") else HookPoint(stages[-1][1], "output")
         chain = Chain(
             stem=(stem[1],),
             stages=tuple(Stage(f"features.{name}", (stage,)) for name, stage in stages),
@@ -119,7 +119,7 @@ class TorchvisionRegNet(StagedAdapter):
             stem=(network.stem,),
             stages=tuple(Stage(name, (stage,)) for name, stage in network.trunk_output.named_children()),
             tail=(),
-            pool=Tap(network.avgpool),
+            pool=HookPoint(network.avgpool),
             classifier=network.fc,
         )
         super().__init__(network, chain)
@@ -137,7 +137,7 @@ class TorchvisionSwin(StagedAdapter):
             stem=(stem,),
             stages=tuple(Stage(f"stage {place + 1}", group) for place, group in enumerate(groups)),
             tail=(network.norm, network.permute),
-            pool=Tap(network.avgpool),
+            pool=HookPoint(network.avgpool),
             classifier=network.head,
             channels_last=True,
             final_norm=network.norm,

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ipvit.models.adapters.hooks import Flow, Tap, replaced
+from ipvit.models.adapters.hooks import BlockInput, HookPoint, replaced
 from ipvit.models.adapters.transformer import TransformerAdapter, patches_stay_apart
 
 
@@ -21,7 +21,7 @@ class TorchvisionVisionTransformer(TransformerAdapter):
         super().__init__(
             network,
             blocks=list(network.encoder.layers),
-            prefix=("class",),
+            prefix_tokens=("class",),
             final_norm=network.encoder.ln,
             heads={"class": network.heads, "pooled": network.heads},
             can=("attention", "token_removal") if patches_stay_apart(network.conv_proj) else ("attention",),
@@ -36,14 +36,17 @@ class TorchvisionVisionTransformer(TransformerAdapter):
         owner: Any = self.blocks[block]
         return owner.self_attention.num_heads
 
-    def _attention_taps(self, block: Any) -> list[Tap]:
-        return [Tap(block.self_attention, "output")]
+    def _attention_points(self, block: Any) -> list[HookPoint]:
+        return [HookPoint(block.self_attention, "output")]
 
-    def _attention_map(self, block: Any, flows: list[Flow]) -> Tensor:
-        return flows[0].args[0][1]
+    def _attention_map(self, block: Any, block_inputs: list[BlockInput]) -> Tensor:
+        return block_inputs[0].args[0][1]
 
     @contextlib.contextmanager
     def _readable(self, block: Any) -> Iterator[None]:
         asking = {"need_weights": True, "average_attn_weights": False}
-        with replaced(Tap(block.self_attention), lambda flow: Flow(flow.args, flow.kwargs | asking)):
+        with replaced(
+            HookPoint(block.self_attention),
+            lambda block_input: BlockInput(block_input.args, block_input.kwargs | asking),
+        ):
             yield

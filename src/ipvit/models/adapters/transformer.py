@@ -19,7 +19,7 @@ from ipvit.models.adapters.base import (
     checked_mask,
     logits_of,
 )
-from ipvit.models.adapters.hooks import Flow, Tap, changed, copied, read, replaced, skipped
+from ipvit.models.adapters.hooks import BlockInput, HookPoint, changed, copied, read, replaced, skipped
 from ipvit.models.capabilities import DISTILLATION_NAMES
 
 
@@ -31,7 +31,7 @@ class TransformerAdapter(Adapter):
     Args:
         network: the network.
         blocks: its blocks in their order.
-        prefix: names of its prefix tokens; the second one of a distilled network as ``distillation``.
+        prefix_tokens: names of its prefix tokens; the second one of a distilled network as ``distillation``.
         final_norm: what every token goes through before the head.
         heads: by kind of vector, the head that reads it.
         can: further capabilities than tokens and feature drop.
@@ -49,7 +49,7 @@ class TransformerAdapter(Adapter):
         network: nn.Module,
         *,
         blocks: Sequence[nn.Module],
-        prefix: Sequence[str],
+        prefix_tokens: Sequence[str],
         final_norm: nn.Module,
         heads: Mapping[str, nn.Module],
         can: Sequence[str] = (),
@@ -58,7 +58,7 @@ class TransformerAdapter(Adapter):
         self.blocks = tuple(blocks)
         self.block_names = tuple(f"block {number + 1}" for number in range(len(blocks)))
         self.final_norm = final_norm
-        self._prefix = tuple(prefix)
+        self._prefix = tuple(prefix_tokens)
         self._heads = dict(heads)
         self._can = frozenset(can)
 
@@ -69,7 +69,7 @@ class TransformerAdapter(Adapter):
         return super().capabilities | {"tokens", "feature_drop"} | self._can | distilled
 
     @property
-    def prefix(self) -> tuple[str, ...]:
+    def prefix_tokens(self) -> tuple[str, ...]:
         """See :class:`Adapter`."""
         return tuple(self.distillation_token if name == "distillation" else name for name in self._prefix)
 
@@ -99,34 +99,39 @@ class TransformerAdapter(Adapter):
         if "attention" not in self.capabilities:
             raise self._cannot("attention")
         wanted = self._checked(blocks)
-        places = [self._attention_taps(self.blocks[block]) for block in wanted]
+        places = [self._attention_points(self.blocks[block]) for block in wanted]
         with contextlib.ExitStack() as stack:
             for block in wanted:
                 stack.enter_context(self._readable(self.blocks[block]))
-            flows = iter(read(self.network, images, [tap for taps in places for tap in taps]))
+            block_inputs = iter(read(self.network, images, [point for points in places for point in points]))
         return {
-            block: self._attention_map(self.blocks[block], [next(flows) for _ in taps])
-            for block, taps in zip(wanted, places, strict=True)
+            block: self._attention_map(self.blocks[block], [next(block_inputs) for _ in points])
+            for block, points in zip(wanted, places, strict=True)
         }
 
-    def until(self, images: Tensor, block: int) -> FeatureState:
+    def run_to_block(self, images: Tensor, block: int) -> FeatureState:
         """See :class:`Adapter`."""
-        return self.until_each(images, [block])[block]
+        return self.run_to_blocks(images, [block])[block]
 
-    def until_each(self, images: Tensor, blocks: Sequence[int]) -> dict[int, FeatureState]:
+    def run_to_blocks(self, images: Tensor, blocks: Sequence[int]) -> dict[int, FeatureState]:
         """See :class:`Adapter`."""
         wanted = self._checked(blocks)
-        flows = read(self.network, images, [Tap(self.blocks[block]) for block in wanted], copy=len(wanted) > 1)
+        block_inputs = read(
+            self.network, images, [HookPoint(self.blocks[block]) for block in wanted], copy=len(wanted) > 1
+        )
         grid = self.patch_grid(_size(images))
-        return {block: FeatureState(block, flow, grid, images) for block, flow in zip(wanted, flows, strict=True)}
+        return {
+            block: FeatureState(block, block_input, grid, images)
+            for block, block_input in zip(wanted, block_inputs, strict=True)
+        }
 
     def drop(self, state: FeatureState, keep: Tensor) -> FeatureState:
         """See :class:`Adapter`."""
-        batch = state.flow.args[self.token_argument].shape[0]
-        args = self._masked(state.flow.args, checked_mask(keep, batch, state.grid))
-        return dataclasses.replace(state, flow=Flow(args, state.flow.kwargs))
+        batch = state.block_input.args[self.token_argument].shape[0]
+        args = self._masked(state.block_input.args, checked_mask(keep, batch, state.grid))
+        return dataclasses.replace(state, block_input=BlockInput(args, state.block_input.kwargs))
 
-    def resume(self, state: FeatureState, block: int | None = None) -> Tensor:
+    def run_from_block(self, state: FeatureState, block: int | None = None) -> Tensor:
         """See :class:`Adapter`."""
         check_block(state, block)
         with self.resumed(state) as images:
@@ -135,7 +140,10 @@ class TransformerAdapter(Adapter):
     @contextlib.contextmanager
     def resumed(self, state: FeatureState) -> Iterator[Tensor]:
         """See :class:`Adapter`."""
-        with self._without(state.block), replaced(Tap(self.blocks[state.block]), lambda _: copied(state.flow)):
+        with (
+            self._without(state.block),
+            replaced(HookPoint(self.blocks[state.block]), lambda _: copied(state.block_input)),
+        ):
             yield state.images
 
     def token_removal(self, images: Tensor, keep: Tensor) -> Tensor:
@@ -155,7 +163,10 @@ class TransformerAdapter(Adapter):
                 f"every image must keep the same number of patches, at least one; got {counts.min()} to {counts.max()}"
             )
         index = kept.nonzero()[:, 1].reshape(images.shape[0], -1)
-        with replaced(Tap(self.blocks[0]), lambda flow: Flow(self._gathered(flow.args, index), flow.kwargs)):
+        with replaced(
+            HookPoint(self.blocks[0]),
+            lambda block_input: BlockInput(self._gathered(block_input.args, index), block_input.kwargs),
+        ):
             yield
 
     def logits_by_token(self, images: Tensor) -> dict[str, Tensor]:
@@ -163,8 +174,8 @@ class TransformerAdapter(Adapter):
         if "token_heads" not in self.capabilities:
             raise self._cannot("token_heads")
         heads = {name: self._heads[name] for name in ("class", "distillation")}
-        flows = read(self.network, images, [Tap(head, "output") for head in heads.values()])
-        of_class, of_distillation = (flow.args[0] for flow in flows)
+        block_inputs = read(self.network, images, [HookPoint(head, "output") for head in heads.values()])
+        of_class, of_distillation = (block_input.args[0] for block_input in block_inputs)
         return {
             "class": of_class,
             self.distillation_token: of_distillation,
@@ -185,18 +196,20 @@ class TransformerAdapter(Adapter):
 
     def _outputs(self, images: Tensor, blocks: Sequence[int]) -> list[Tensor]:
         """Return what leaves the blocks, ``(B, T, D)`` each."""
-        flows = read(self.network, images, [Tap(self.blocks[block], "output") for block in blocks])
-        return [output[0] if isinstance(output := flow.args[0], tuple) else output for flow in flows]
+        block_inputs = read(self.network, images, [HookPoint(self.blocks[block], "output") for block in blocks])
+        return [
+            output[0] if isinstance(output := block_input.args[0], tuple) else output for block_input in block_inputs
+        ]
 
     def _pooled(self, tokens: Tensor, norm: bool) -> Tensor:
         """Return what the network's pooling makes of ``(B, T, D)`` tokens that did not go through ``final_norm``."""
         return self.final_norm(tokens[:, 0]) if norm else tokens[:, 0]
 
-    def _attention_taps(self, block: Any) -> list[Tap]:
+    def _attention_points(self, block: Any) -> list[HookPoint]:
         """Return where to read so that :meth:`_attention_map` can tell the map."""
         raise NotImplementedError
 
-    def _attention_map(self, block: Any, flows: list[Flow]) -> Tensor:
+    def _attention_map(self, block: Any, block_inputs: list[BlockInput]) -> Tensor:
         raise NotImplementedError
 
     @contextlib.contextmanager
@@ -230,7 +243,7 @@ class TransformerAdapter(Adapter):
         tokens = self.final_norm(output) if norm else output
         count = len(self._prefix)
         return BlockTokens(
-            prefix={name: tokens[:, place] for place, name in enumerate(self.prefix)},
+            prefix_tokens={name: tokens[:, place] for place, name in enumerate(self.prefix_tokens)},
             patches=tokens[:, count:],
             grid=self.patch_grid(_size(images)),
             pooled=self._pooled(output, norm),

@@ -73,7 +73,7 @@ def read_metadata(path: str | Path) -> dict[str, Any] | None:
     return metadata
 
 
-class ViewCard(BaseModel):
+class ViewMetadata(BaseModel):
     """A :class:`~ipvit.core.preprocessing.View` as the files of checkpoints and probes state it."""
 
     size: tuple[_Pixels, _Pixels]
@@ -87,7 +87,7 @@ class _Architecture(BaseModel):
     kwargs: dict[str, Any] = {}
 
 
-class _Preprocessing(ViewCard):
+class _Preprocessing(ViewMetadata):
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 

@@ -34,7 +34,7 @@ CHUNK = 1 << 20
 """Bytes read at a time."""
 
 
-class _Interrupted(OSError):
+class _CutShortError(OSError):
     """The connection ended before the file did; what has come is kept."""
 
 
@@ -149,7 +149,7 @@ class _Download:
             with self.part.open("ab" if resumed else "wb") as file:
                 self._copy(response, file, start, total)
         if total is not None and self._have() != total:
-            raise _Interrupted(f"the connection ended after {self._have():,} of {total:,} bytes")
+            raise _CutShortError(f"the connection ended after {self._have():,} of {total:,} bytes")
 
     def _copy(self, response: Any, file: IO[bytes], start: int, total: int | None) -> None:
         with _progress(self.target.name, start, total) as advance:

@@ -17,15 +17,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from ipvit.core.artifacts import ArtifactError, Card, Kind
+from ipvit.core.artifacts import ArtifactError, Kind, Metadata
 from ipvit.core.digests import digest_of, digest_of_file
 from ipvit.core.files import write_atomic
 from ipvit.core.preprocessing import Preprocessing, View
 from ipvit.errors import InputError, error_line
 from ipvit.models.adapters.base import Adapter, BlockTokens
-from ipvit.models.io.checkpoint import ViewCard
+from ipvit.models.io.checkpoint import ViewMetadata
 from ipvit.models.model import Model
-from ipvit.models.readout import Read, blocks_of, side_by_side
+from ipvit.models.readout import FeatureSpec, blocks_of, side_by_side
 
 METADATA_KEY = "ipvit-probe"
 
@@ -40,7 +40,7 @@ class ProbeHead:
     Attributes:
         weight: ``(C, D)`` float32.
         bias: ``(C,)`` float32.
-        reads: the vectors that make up the D numbers, in their order.
+        specs: the vectors that make up the D numbers, in their order.
         norm: they were put through the backbone's last normalisation.
         classes: names of the C outputs.
         view: how pictures become the input.
@@ -53,7 +53,7 @@ class ProbeHead:
 
     weight: Tensor
     bias: Tensor
-    reads: tuple[Read, ...]
+    specs: tuple[FeatureSpec, ...]
     norm: bool
     classes: tuple[str, ...]
     view: View
@@ -65,7 +65,7 @@ class ProbeHead:
 
     def __call__(self, tokens: Mapping[int, BlockTokens]) -> Tensor:
         """Return the logits ``(B, C)``, float32, from what leaves the blocks."""
-        return linear(side_by_side(tokens, self.reads), self.weight, self.bias)
+        return linear(side_by_side(tokens, self.specs), self.weight, self.bias)
 
     def to(self, device: torch.device) -> ProbeHead:
         """Return the same on a device."""
@@ -84,33 +84,33 @@ class _Backbone(BaseModel):
     digest: str
 
 
-class _Card(Card):
+class _Metadata(Metadata):
     """What a probe file says of itself; older ones do not state the digest of their numbers."""
 
     backbone: _Backbone
     reads: Annotated[list[tuple[Annotated[int, Field(ge=0)], str]], Field(min_length=1)]
     norm: bool
     classes: list[str]
-    view: ViewCard
+    view: ViewMetadata
     fit: dict[str, Any]
     sha256: str = ""
 
 
 _WRITTEN_BY = "ipvit probe writes them to OUT/probes"
 
-PROBE = Kind("probe", _Card, content="head", place="header", hint=_WRITTEN_BY)
+PROBE = Kind("probe", _Metadata, content="head", place="header", hint=_WRITTEN_BY)
 
 
 def save_probe(path: Path, head: ProbeHead) -> None:
     """Write a probe file, whole or not at all."""
     tensors = {"weight": head.weight.cpu().contiguous(), "bias": head.bias.cpu().contiguous()}
-    card = _Card(
+    card = _Metadata(
         key=head.key,
         backbone=_Backbone(name=head.backbone, pretrained=head.pretrained, digest=head.digest),
-        reads=[(read.block, read.token) for read in head.reads],
+        reads=[(spec.block, spec.token) for spec in head.specs],
         norm=head.norm,
         classes=list(head.classes),
-        view=ViewCard.model_validate(dataclasses.asdict(head.view)),
+        view=ViewMetadata.model_validate(dataclasses.asdict(head.view)),
         fit=dict(head.fit),
         sha256=digest_of(_numbers(save(tensors))),
     )
@@ -148,7 +148,7 @@ def read_probe(path: Path) -> ProbeHead:
     return ProbeHead(
         weight=weight,
         bias=bias,
-        reads=tuple(Read(block, token) for block, token in card.reads),
+        specs=tuple(FeatureSpec(block, token) for block, token in card.reads),
         norm=card.norm,
         classes=tuple(card.classes),
         view=View(**card.view.model_dump()),
@@ -178,8 +178,8 @@ class ProbedNetwork(nn.Module):
         super().__init__()
         self.network = network
         self.adapter = adapter
-        self.reads: Sequence[Read] = probe.reads
-        self.blocks = blocks_of(probe.reads)
+        self.specs: Sequence[FeatureSpec] = probe.specs
+        self.blocks = blocks_of(probe.specs)
         self.norm = probe.norm
         self.num_classes = len(probe.classes)
         self.head = nn.Linear(probe.weight.shape[1], probe.weight.shape[0])
@@ -191,7 +191,7 @@ class ProbedNetwork(nn.Module):
 
     def answer(self, tokens: Mapping[int, BlockTokens]) -> Tensor:
         """Return the logits from what leaves the blocks."""
-        return linear(side_by_side(tokens, self.reads), self.head.weight, self.head.bias)
+        return linear(side_by_side(tokens, self.specs), self.head.weight, self.head.bias)
 
 
 def with_probe(backbone: Model, probe: ProbeHead, *, where: str = "the head", name: str | None = None) -> Model:
@@ -217,7 +217,7 @@ def with_probe(backbone: Model, probe: ProbeHead, *, where: str = "the head", na
         name=name or f"{backbone.name}+probe",
         preprocessing=Preprocessing(probe.view, before.mean, before.std),
         classes=probe.classes,
-        architecture=f"probe {[str(read) for read in probe.reads]} norm={probe.norm}\n{backbone.architecture}",
+        architecture=f"probe {[str(spec) for spec in probe.specs]} norm={probe.norm}\n{backbone.architecture}",
         source=f"{backbone.source}, {where}",
     )
     model.distillation_token = backbone.distillation_token
