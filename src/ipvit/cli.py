@@ -12,7 +12,7 @@ from cyclopts import App, CycloptsError
 
 from ipvit import __version__
 from ipvit.core.plugins import OWN_FILE
-from ipvit.errors import InputError, InputErrors, did_you_mean, printable, shown
+from ipvit.errors import InputError, CombinedInputError, did_you_mean, printable, shown
 from ipvit.experiments.registry import BUILT_IN, plugins
 
 EXPERIMENTS = {name: text for name, (_, text) in BUILT_IN.items()}
@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except InputError as error:
-        return _fail(2, *(error.lines if isinstance(error, InputErrors) else (str(error),)))
+        return _fail(2, *(error.lines if isinstance(error, CombinedInputError) else (str(error),)))
     except CycloptsError as error:
         return _fail(2, printable(str(error)) + " See ipvit --help.")
     except KeyboardInterrupt:

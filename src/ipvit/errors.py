@@ -15,7 +15,7 @@ class InputError(ValueError):
     """
 
 
-class InputErrors(InputError):
+class CombinedInputError(InputError):
     """Several things are wrong or missing, one line for each, the first the most telling."""
 
     def __init__(self, lines: Sequence[str]) -> None:

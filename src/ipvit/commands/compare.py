@@ -25,7 +25,7 @@ from ipvit.commands.paper_studies import (
 )
 from ipvit.core.run_config import RunConfig
 from ipvit.core.terminal import Terminal, print_json
-from ipvit.errors import InputError, InputErrors
+from ipvit.errors import InputError, CombinedInputError
 from ipvit.models.names import ModelName
 from ipvit.models.zoo.paper import paper_name
 
@@ -161,7 +161,7 @@ def _ready(
     lines = [*without_data, *without_weights.values()]
     if lines and not partial:
         more = ["--partial runs what there is"] if len(without_data) < len({part.data for part in parts}) else []
-        raise InputErrors([*lines, *more])
+        raise CombinedInputError([*lines, *more])
     ready = []
     for part in there:
         keys = part.keys(data_name(part.data, given[part.data]), files, models)
@@ -169,7 +169,7 @@ def _ready(
         if keys["models"] and not (part.needs_salience and "dino_vits16" in without_weights):
             ready.append((part, keys))
     if not ready:
-        raise InputErrors(lines)
+        raise CombinedInputError(lines)
     return ready, [f"left out: {line}" for line in lines]
 
 

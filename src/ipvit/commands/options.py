@@ -107,13 +107,6 @@ class ModelsAndData:
 
     def study_keys(self) -> dict[str, object]:
         """Return models and data as a study file has them."""
-        data: dict[str, object] = {"name": self.data}
-        for key, value in (
-            ("root", self.data_root),
-            ("split", self.split),
-            ("decoder", self.decoder),
-            ("classes", self.classes),
-        ):
-            if value is not None:
-                data[key] = value
+        more = {"root": self.data_root, "split": self.split, "decoder": self.decoder, "classes": self.classes}
+        data = {"name": self.data, **{key: value for key, value in more.items() if value is not None}}
         return {"models": [{"name": name, "pretrained": self.pretrained} for name in self.model], "data": data}

@@ -125,7 +125,7 @@ def _source(location: str) -> Path:
 
 
 @functools.cache
-def _imported(location: str, digest: str) -> Any:
+def _imported(location: str, _digest: str) -> Any:
     if OWN_FILE in location:
         return import_own(location)  # what it returns is looked at each time
     module = location.partition(":")[0]

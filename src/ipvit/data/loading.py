@@ -108,7 +108,7 @@ def _whole(data: object, what: str) -> Dataset:
     return data
 
 
-def _cue_conflict(place: str, split: str, decoder: Decoder) -> Dataset:
+def _cue_conflict(place: str, _split: str, decoder: Decoder) -> Dataset:
     from ipvit.data.formats.cue_conflict import CueConflictDataset
 
     return CueConflictDataset(place, decoder)
@@ -120,13 +120,13 @@ def _voc(place: str, split: str, decoder: Decoder) -> Dataset:
     return VOCSegmentation(place, split, decoder)
 
 
-def _imagenet_c(place: str, split: str, decoder: Decoder) -> Dataset:
+def _imagenet_c(place: str, _split: str, decoder: Decoder) -> Dataset:
     from ipvit.data.formats.imagenet_c import ImageNetC
 
     return ImageNetC(place, decoder)
 
 
-def _masks(place: str, split: str, decoder: Decoder) -> Dataset:
+def _masks(place: str, _split: str, decoder: Decoder) -> Dataset:
     from ipvit.data.formats import masks
 
     return masks.parse(place, decoder)

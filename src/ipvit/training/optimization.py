@@ -41,7 +41,7 @@ def make_accelerator(precision: str, device: str, tracker: str | None = None, ou
             f"tracker: {tracker} needs a package that is not installed: pip install {packages[tracker][0]}"
         )
     # Accelerate keeps the first device and precision of a process for ever, but a second training may want others.
-    AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
+    AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())  # noqa: SLF001
     accelerator = Accelerator(
         cpu=device == "cpu",
         mixed_precision=precision,

@@ -167,7 +167,7 @@ def _idx(base: Path, pattern: str) -> np.ndarray:
         raise InputError(f"{str(path)!r} is not an idx file of bytes: {error}") from None
 
 
-def quickdraw(root: Path, split: str) -> ArrayListing:
+def quickdraw(root: Path, _split: str) -> ArrayListing:
     """Return QuickDraw's bitmaps, ``CLASS.npy`` of ``(N, 784)``: white strokes on black, up to 1,000 of a class."""
     files = sorted(root.glob("*.npy"))
     if not files:

@@ -130,6 +130,6 @@ def omniglot(root: Path, split: str) -> FileListing:
     return FileListing(base, found.paths, number(owners, classes, base / folder), classes)
 
 
-def any_folder(root: Path, split: str) -> FileListing:
+def any_folder(_root: Path, split: str) -> FileListing:
     """Nothing but the folders ``train/ val/ test/`` themselves, which :func:`split_folder` reads."""
     raise LayoutNotFoundError(f"{split}/CLASS/IMAGE")

@@ -110,33 +110,33 @@ def _band(u: Plane, width: float = 0.5) -> Plane:
     return width / 2 - np.abs(u - np.floor(u) - 0.5)
 
 
-def _stripes(u: Plane, v: Plane, phase: np.ndarray, pixel: float) -> Plane:
+def _stripes(u: Plane, _v: Plane, _phase: np.ndarray, pixel: float) -> Plane:
     return _soft(_band(u), pixel)
 
 
-def _checks(u: Plane, v: Plane, phase: np.ndarray, pixel: float) -> Plane:
+def _checks(u: Plane, v: Plane, _phase: np.ndarray, pixel: float) -> Plane:
     columns, rows = _soft(_band(0.7 * u), 0.7 * pixel), _soft(_band(0.7 * v), 0.7 * pixel)
     return 0.5 + 0.5 * (2 * columns - 1) * (2 * rows - 1)
 
 
-def _dots(u: Plane, v: Plane, phase: np.ndarray, pixel: float) -> Plane:
+def _dots(u: Plane, v: Plane, _phase: np.ndarray, pixel: float) -> Plane:
     row = np.floor(v)
     u = u + 0.5 * (row % 2)
     return _soft(0.33 - np.hypot(u - np.floor(u) - 0.5, v - row - 0.5), pixel)
 
 
-def _zigzag(u: Plane, v: Plane, phase: np.ndarray, pixel: float) -> Plane:
+def _zigzag(u: Plane, v: Plane, _phase: np.ndarray, pixel: float) -> Plane:
     v = 0.6 * v
     return _soft(_band(u + 1.6 * np.abs(v - np.floor(v) - 0.5)), 1.8 * pixel)
 
 
-def _bricks(u: Plane, v: Plane, phase: np.ndarray, pixel: float) -> Plane:
+def _bricks(u: Plane, v: Plane, _phase: np.ndarray, pixel: float) -> Plane:
     v = 1.15 * v
     u = 0.55 * u + 0.5 * (np.floor(v) % 2)
     return np.minimum(_soft(_band(v, 0.74), 1.15 * pixel), _soft(_band(u, 0.87), 0.55 * pixel))
 
 
-def _scales(u: Plane, v: Plane, phase: np.ndarray, pixel: float) -> Plane:
+def _scales(u: Plane, v: Plane, _phase: np.ndarray, _pixel: float) -> Plane:
     # Overlapping discs in staggered rows: the row below shows wherever the upper row's disc does not cover it.
     v = 1.7 * v
     row = np.floor(v)
@@ -147,7 +147,7 @@ def _scales(u: Plane, v: Plane, phase: np.ndarray, pixel: float) -> Plane:
     return np.where(near < 0.52, near, np.minimum(far, 1.0)) ** 2 * 3.0 % 1.0 * 0.9
 
 
-def _honeycomb(u: Plane, v: Plane, phase: np.ndarray, pixel: float) -> Plane:
+def _honeycomb(u: Plane, v: Plane, _phase: np.ndarray, pixel: float) -> Plane:
     # The nearest of two interleaved rectangular lattices is the centre of the hexagon a point lies in.
     tall = math.sqrt(3)
     au, av = u - np.floor(u) - 0.5, v - tall * np.floor(v / tall) - tall / 2
@@ -157,12 +157,12 @@ def _honeycomb(u: Plane, v: Plane, phase: np.ndarray, pixel: float) -> Plane:
     return _soft(0.39 - np.maximum(x, 0.5 * x + 0.866 * y), pixel)
 
 
-def _marble(u: Plane, v: Plane, phase: np.ndarray, pixel: float) -> Plane:
+def _marble(u: Plane, v: Plane, phase: np.ndarray, _pixel: float) -> Plane:
     bent = 0.55 * u + 0.34 * np.sin(2.3 * v + phase[0]) + 0.22 * np.sin(3.4 * u + 1.9 * v + phase[1])
     return 0.5 + 0.5 * np.sin(_TAU * bent + 1.2 * np.sin(1.4 * v - 2.2 * u + phase[2]))
 
 
-def _gingham(u: Plane, v: Plane, phase: np.ndarray, pixel: float) -> Plane:
+def _gingham(u: Plane, v: Plane, _phase: np.ndarray, pixel: float) -> Plane:
     return 0.5 * (_soft(_band(0.8 * u), 0.8 * pixel) + _soft(_band(0.8 * v), 0.8 * pixel))
 
 

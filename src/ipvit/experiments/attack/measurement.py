@@ -128,8 +128,8 @@ class AttackMeasurement(Measurement):
                         self.experiment.random_start,
                     )
                 )
-            for name in (*self._own, RANDOM) if self._own else ():
-                found.append(BudgetCondition(name, epsilon, norm=self.experiment.norm))
+            budgeted = (*self._own, RANDOM) if self._own else ()
+            found += [BudgetCondition(name, epsilon, norm=self.experiment.norm) for name in budgeted]
         if PATCH in self.experiment.attacks:
             found += [_of(NOISE, order) for order in self._orders()]
             found += self._from_files(model) if self.experiment.patch_files else self._from_networks(model)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -201,18 +202,16 @@ class Patches:
         return self._images[1], torch.where(labels < 0, -1, outputs[labels.clamp(min=0)])
 
 
-class frozen_parameters:
-    """A context in which a network's weights ask for no gradients: only the images' are wanted."""
-
-    def __init__(self, model: Model) -> None:
-        self._weights = [weight for weight in model.parameters() if weight.requires_grad]
-
-    def __enter__(self) -> None:
-        for weight in self._weights:
-            weight.requires_grad_(False)
-
-    def __exit__(self, *_: object) -> None:
-        for weight in self._weights:
+@contextlib.contextmanager
+def frozen_parameters(model: Model) -> Iterator[None]:
+    """Let a network's weights ask for no gradients for a while: only the images' are wanted."""
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    for weight in weights:
+        weight.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for weight in weights:
             weight.requires_grad_(True)
 
 

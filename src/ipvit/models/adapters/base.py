@@ -99,7 +99,7 @@ class Adapter:
         self.distillation_token = "distillation"
 
     @classmethod
-    def supports(cls, network: nn.Module) -> bool:
+    def supports(cls, network: nn.Module) -> bool:  # noqa: ARG003
         """Say whether this adapter can do anything with a network of a class it handles."""
         return True
 

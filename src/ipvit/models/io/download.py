@@ -223,7 +223,7 @@ def _alone(target: Path) -> Iterator[None]:
 def _progress(name: str, start: int, total: int | None) -> Iterator[Any]:
     console = Terminal(file=sys.stderr)
     if not console.is_terminal:
-        yield lambda count: None
+        yield lambda _count: None
         return
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=console, transient=True) as progress:

@@ -71,7 +71,7 @@ def stated_preprocessing(stated: dict[str, Any]) -> Preprocessing:
     return Preprocessing(view, tuple(values["mean"]), tuple(values["std"]))
 
 
-def load_file(parsed: ModelName, pretrained: bool) -> Model:
+def load_file(parsed: ModelName, _pretrained: bool) -> Model:
     """Call a factory in a Python file; what it returns is a model, or a network that states its input as timm's do.
 
     Raises:

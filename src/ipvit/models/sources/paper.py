@@ -107,7 +107,7 @@ def _t2t(name: str, options: dict[str, Any]) -> nn.Module:
     return T2TViT(**{**VARIANTS[name], **options})
 
 
-def _vit_small_2020(name: str, options: dict[str, Any]) -> nn.Module:
+def _vit_small_2020(_name: str, options: dict[str, Any]) -> nn.Module:
     """Build the ViT-S that timm had before the AugReg weights: its scores are divided by sqrt(width), not by head."""
     from timm.models.vision_transformer import VisionTransformer
 
