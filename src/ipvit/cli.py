@@ -12,7 +12,7 @@ from cyclopts import App, CycloptsError
 
 from ipvit import __version__
 from ipvit.core.plugins import OWN_FILE
-from ipvit.errors import InputError, CombinedInputError, did_you_mean, printable, shown
+from ipvit.errors import CombinedInputError, InputError, did_you_mean, printable, shown
 from ipvit.experiments.registry import BUILT_IN, plugins
 
 EXPERIMENTS = {name: text for name, (_, text) in BUILT_IN.items()}

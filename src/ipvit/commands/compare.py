@@ -25,7 +25,7 @@ from ipvit.commands.paper_studies import (
 )
 from ipvit.core.run_config import RunConfig
 from ipvit.core.terminal import Terminal, print_json
-from ipvit.errors import InputError, CombinedInputError
+from ipvit.errors import CombinedInputError, InputError
 from ipvit.models.names import ModelName
 from ipvit.models.zoo.paper import paper_name
 
