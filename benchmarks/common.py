@@ -21,6 +21,7 @@ from torch.utils.data import Dataset as TorchDataset
 from torch.utils.flop_counter import FlopCounterMode
 
 import ipvit
+from ipvit.api import bind_context
 from ipvit.core.run_config import RunConfig
 from ipvit.data.decode import apply_view
 from ipvit.data.subset import subset_indices
@@ -144,8 +145,8 @@ def timed_run(
 ) -> tuple[Taken, ipvit.Run]:
     """Return what ``ipvit.run`` takes; networks are loaded and modules imported before the clock starts."""
     data, run = ipvit.load_dataset(arguments.data), ipvit.run
-    experiment.check(model)
-    _ = model.digest, experiment.conditions(model)
+    bound = experiment.bind([model], data, bind_context())
+    _ = model.digest, bound.conditions(model)
     with clock() as taken:
         done = run(
             experiment, models=model, data=data, out=out, limit=arguments.images, batch_size=arguments.batch,

@@ -18,11 +18,13 @@ import json
 import time
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import ipvit
-from ipvit.commands.paper_studies import SALIENCE, Part, paper_studies
+from ipvit.api import bind_context
+from ipvit.commands.paper_studies import SALIENCE, StudyPart, paper_studies
 from ipvit.experiments.base import Experiment
 from ipvit.experiments.registry import make_experiment
 
@@ -47,24 +49,26 @@ def operations(name: str) -> int:
     return counter.get_total_flops()
 
 
+def photo() -> ipvit.MemoryDataset:
+    """Return one black image of an ImageNet class with a mask: what the conditions are asked for."""
+    pixels, masks = torch.zeros(1, 3, 224, 224, dtype=torch.uint8), torch.ones(1, 224, 224, dtype=torch.bool)
+    return ipvit.MemoryDataset(pixels, np.zeros(1, dtype=np.int64), ["n01440764"], masks=masks)
+
+
 def passes(experiment: Experiment, model: ipvit.Model) -> float:
     """Passes per image; an upper bound where an experiment shares the beginning of the network between conditions."""
-    conditions = experiment.conditions(model)
+    if experiment.name in ("segment", "token-similarity", "shape-bias", "accuracy"):
+        return 1
+    conditions = experiment.bind([model], photo(), bind_context()).conditions(model)
     if experiment.name == "attack":
         cost = {"clean": 1, "fgsm": 4, "pgd": 1 + 3 * getattr(experiment, "steps", 1)}
-        return sum(cost.get(condition.attack, 1) for condition in conditions)
+        return sum(cost.get(getattr(condition, "attack", ""), 1) for condition in conditions)
     if experiment.name == "correlation":
-        return len({condition.information_loss for condition in conditions}) + 1
-    if experiment.name in ("segment", "token-similarity"):
-        return 1
-    if experiment.name == "shape-bias":
-        return 1
-    if experiment.name == "accuracy":
-        return 1
+        return len({getattr(condition, "information_loss", 0) for condition in conditions}) + 1
     return len(conditions)
 
 
-def rows(part: Part) -> Iterator[tuple[str, str, int, float, float]]:
+def rows(part: StudyPart) -> Iterator[tuple[str, str, int, float, float]]:
     """Yield experiment, model, images, passes per image and operations in all."""
     if part.data not in IMAGES:
         return

@@ -1,7 +1,7 @@
 """Run folders written by version 0.1.0 stay readable, and give the tables that they gave then, byte for byte.
 
-``data/kept/all-experiments`` is the study of :mod:`whole_study`; ``data/kept/several-studies`` was written by three
-studies, one after the other, with other models, seeds and precisions.
+``kept/runs/all-experiments`` is the study of ``helpers/whole_study.py``; ``kept/runs/several-studies`` was written by
+three studies, one after the other, with other models, seeds and precisions.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ import polars as pl
 import pytest
 
 import ipvit
-import whole_study
+from helpers import whole_study
+from helpers.paths import KEPT as KEPT_FILES
 from ipvit.engine.store import Identity, Store, key_columns
 from ipvit.report.tables import write_table
 
-KEPT = Path(__file__).with_name("data") / "kept"
+KEPT = KEPT_FILES / "runs"
 FOLDERS = ("all-experiments", "several-studies")
 
 

@@ -8,10 +8,10 @@ import polars as pl
 import pytest
 
 import ipvit
+from helpers.plain_loops import coloured
+from helpers.plain_loops import quiet_vit as vit
 from ipvit.cli import main
 from ipvit.report.paper import reference
-from plain_loops import coloured
-from plain_loops import quiet_vit as vit
 
 
 def named(data: Any, name: str) -> Any:

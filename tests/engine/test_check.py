@@ -1,0 +1,113 @@
+"""A study tried in small: what is counted, what is expected, and that nothing is left behind."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+import ipvit
+from helpers.small_runs import Picky, photos, small_occlusion
+from helpers.tiny import tiny_model
+from ipvit.api import bind_context
+from ipvit.cli import main
+from ipvit.core.run_config import RunConfig
+from ipvit.engine.estimate import estimate
+from ipvit.engine.types import Selected
+
+
+def tried(experiments, out, models=None, **settings):
+    selected, settings = [Selected(experiment) for experiment in experiments], RunConfig(workers=0, **settings)
+    return estimate(selected, models or [tiny_model()], photos(), settings, out, bind_context())
+
+
+def test_images_conditions_and_results_are_counted(tmp_path):
+    found = tried([small_occlusion(), ipvit.Shuffle(grids=("2x2", "4x4"))], tmp_path / "run")
+    occlusion, shuffle = found.parts
+    assert (occlusion.images, occlusion.conditions, occlusion.results) == (30, 7, 210)
+    assert (shuffle.images, shuffle.conditions, shuffle.results) == (30, 3, 90)
+    assert found.images == 30 and found.memory > 1e6 and found.disk_free > 0
+    assert not (tmp_path / "run").exists(), "nothing is left behind"
+
+
+def test_what_is_on_disk_is_not_counted_again(tmp_path):
+    ipvit.run(small_occlusion(), models=tiny_model(), data=photos(), out=tmp_path, workers=0, progress=False)
+    (part,) = tried([small_occlusion(runs=3)], tmp_path).parts
+    assert part.results == 30 * 3
+    (part,) = tried([small_occlusion()], tmp_path).parts
+    assert (part.results, part.seconds, part.disk) == (0, 0, 0)
+
+
+def test_time_and_disk_grow_with_the_images(tmp_path):
+    few, many = (tried([small_occlusion()], tmp_path, limit=limit).parts[0] for limit in (10, 30))
+    assert few.results * 3 == many.results
+    assert many.disk == pytest.approx(3 * few.disk, rel=0.2) and many.disk > 0
+
+
+def test_the_expected_disk_is_about_what_a_run_takes(tmp_path):
+    experiment = small_occlusion(runs=40)
+    expected = tried([experiment], tmp_path).disk
+    ipvit.run(experiment, models=tiny_model(), data=photos(), out=tmp_path, workers=0, progress=False)
+    taken = sum(path.stat().st_size for path in tmp_path.rglob("*.parquet"))
+    assert taken / 3 < expected < 3 * taken
+
+
+def test_the_disk_of_one_condition_and_of_a_second_data_set_is_its_own(tmp_path):
+    stimuli = ipvit.ShapeBias(stimuli="demo:trifeature/cue-conflict")
+    model, data = ipvit.load_model("demo:resnet_micro"), ipvit.load_dataset("demo:trifeature")
+    selected = [Selected(ipvit.Accuracy()), Selected(stimuli)]
+    found = estimate(selected, [model], data, RunConfig(workers=0, limit=400), tmp_path, bind_context())
+    assert all(part.conditions == 1 and 5 < part.disk / part.results < 40 for part in found.parts)
+
+
+def test_an_experiment_that_fails_is_told_of(tmp_path):
+    good, bad = tried([small_occlusion(), Picky(bad=(0,))], tmp_path).parts
+    assert not good.error and bad.error == "RuntimeError: number 0 is bad" and bad.seconds is None
+
+
+def test_an_experiment_that_first_trains_something_is_not_timed(tmp_path):
+    class Trained(Picky):
+        name = "trained"
+
+        def prepare(self, model, bench):
+            raise AssertionError("not in a check")
+
+    (part,) = tried([Trained()], tmp_path).parts
+    assert part.seconds is None and part.error == "" and part.results == 150
+
+
+def test_the_command_line_prints_the_plan(here, capsys):
+    study = {"models": "net.py:make", "data": "images", "experiments": {"occlusion": {"grid": "4x4", "runs": 2}}}
+    Path("study.yaml").write_text(yaml.safe_dump(study))
+    assert main(["check", "study.yaml", "--workers", "0"]) == 0
+    printed = capsys.readouterr().out
+    assert "20 x 19" in printed and "20 images, 1 models, 380 results to measure" in printed and "expected: " in printed
+    assert main(["check", "study.yaml", "--workers", "0", "--json", "--shard", "1/4"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["parts"][0]["results"] == 380 and content["seconds"] >= 0 and content["shard"] == "1/4"
+    assert not (here / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"models": "net.py:nothing"}, "has no function 'nothing'"),
+        ({"data": "nowhere"}, "there is no data 'nowhere'"),
+        ({"experiments": {"occlusion": {"grid": "14x14"}}}, "does not divide"),
+        ({"experiments": {"oclusion": {}}}, "oclusion"),
+        ({"precision": "fp8"}, "precision"),
+    ],
+)
+def test_a_wrong_study_is_one_line_and_exit_code_2(here, capsys, change, message):
+    study = {"models": "net.py:make", "data": "images", "experiments": {"occlusion": {"grid": "4x4"}}} | change
+    Path("study.yaml").write_text(yaml.safe_dump(study))
+    assert main(["check", "study.yaml"]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+def test_a_failing_network_makes_the_check_fail(here, capsys):
+    study = {"models": "net.py:broken", "data": "images", "experiments": {"occlusion": {"grid": "4x4"}}}
+    Path("study.yaml").write_text(yaml.safe_dump(study))
+    assert main(["check", "study.yaml", "--workers", "0"]) == 1
+    assert "occlusion fails on" in capsys.readouterr().out

@@ -1,0 +1,117 @@
+"""Whatever decides a result identifies it: nothing old is taken for new."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import ipvit
+from helpers.small_runs import CLASSES, photos, small_occlusion
+from helpers.tiny import PatchNet, tiny_model, write_images
+from ipvit.data.dataset import MemoryDataset
+
+
+def run(out, model=None, data=None, **options):
+    settings = {"workers": 0, "progress": False} | options
+    return ipvit.run(
+        small_occlusion(levels=(0,)),
+        models=model or tiny_model(),
+        data=photos() if data is None else data,
+        out=out,
+        **settings,
+    )
+
+
+def test_another_mapping_of_labels_is_measured_anew(tmp_path):
+    images = write_images(tmp_path / "images")
+    (images / "classes.txt").write_text("c0\tc1\nc1\tc0\nc2\nc3\n")
+    names = ipvit.wrap(PatchNet(), size=16, crop_pct=1.0, classes=["c1", "c0", "c2", "c3"], name="net")
+    run(tmp_path / "out", names, ipvit.load_dataset(images))
+    names.classes = ("c0", "c1", "c2", "c3")
+    again = run(tmp_path / "out", names, ipvit.load_dataset(images))
+    assert again.manifest.measured_in_this_call == 20
+
+
+def test_weights_changed_in_place_are_other_weights(tmp_path):
+    model = tiny_model()
+    run(tmp_path, model)
+    with torch.no_grad():
+        model.backbone.head.bias[0] += 100
+    assert run(tmp_path, model).manifest.measured_in_this_call == 30
+
+
+class Scaled(nn.Module):
+    def __init__(self, scale):
+        super().__init__()
+        self.net, self.scale = PatchNet(), scale
+
+    def forward(self, x):
+        return self.scale * self.net(x)
+
+
+def test_plain_values_of_a_network_count_as_its_architecture():
+    torch.manual_seed(0)
+    first = ipvit.wrap(Scaled(1.0), size=16)
+    torch.manual_seed(0)
+    assert ipvit.wrap(Scaled(-9.0), size=16).digest != first.digest
+
+
+def test_the_same_network_twice_is_refused(tmp_path):
+    with pytest.raises(ipvit.InputError, match="the same network with the same weights"):
+        run(tmp_path, [tiny_model(0, name="one"), tiny_model(0, name="two")])
+
+
+def test_a_file_rewritten_at_the_same_size_is_another_file(tmp_path):
+    images = write_images(tmp_path / "images")
+    before = ipvit.load_dataset(images).fingerprint
+    path = images / "c0" / "001.png"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    assert ipvit.load_dataset(images).fingerprint != before
+
+
+def test_images_without_label_are_neither_right_nor_wrong(tmp_path):
+    pixels = torch.stack([photos().read(i) for i in range(8)])
+    labels = np.array([0, 1, 2, 3, -1, -1, -1, -1])
+    results = run(tmp_path, data=MemoryDataset(pixels, labels, CLASSES))
+    assert results.tables["occlusion"]["n_images"].to_list() == [4]
+    assert "4 images have no label" in results.report().read_text()
+
+
+def test_settings_that_differ_between_models_are_columns(tmp_path):
+    ipvit.run(small_occlusion(), models=tiny_model(0, name="a"), data=photos(), out=tmp_path, workers=0, progress=False)
+    other = ipvit.run(
+        small_occlusion(grid="2x2"),
+        models=tiny_model(1, name="b"),
+        data=photos(),
+        out=tmp_path,
+        workers=0,
+        progress=False,
+    )
+    assert "grid" in other.tables["occlusion"].columns
+
+
+def test_a_fresh_start_leaves_alone_what_is_not_a_run(tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(ipvit.InputError, match="--fresh leaves it alone"):
+        run(tmp_path, fresh=True)
+
+
+def test_a_damaged_manifest_stops_neither_a_run_nor_is_it_a_riddle(tmp_path):
+    run(tmp_path)
+    (tmp_path / "manifest.json").write_text('{"models": [')
+    with pytest.raises(ipvit.InputError, match="or a damaged one"):
+        ipvit.Run(tmp_path)
+    assert run(tmp_path).manifest.measured_in_this_call == 0
+    assert json.loads((tmp_path / "manifest.json").read_text())["status"] == "done"
+
+
+def test_a_report_says_that_a_part_is_damaged_and_leaves_it_where_it_is(tmp_path):
+    run(tmp_path)
+    (part,) = tmp_path.glob("records/*/*/part-*.parquet")
+    part.write_bytes(part.read_bytes()[:-1] + b"?")
+    assert ipvit.Run(tmp_path).records("occlusion").is_empty()
+    assert part.exists()

@@ -1,0 +1,372 @@
+"""Recipes, checkpoints and supervised training: mistakes are named, and an interrupted run ends like any other."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+import ipvit
+from helpers.training import tiny_recipe
+from ipvit.data.synthetic.trifeature import Trifeature
+from ipvit.errors import InputError
+from ipvit.models.io.checkpoint import read_metadata, save_checkpoint
+from ipvit.models.loading import load_checkpoint, load_model
+from ipvit.models.zoo.micro import build_network
+from ipvit.training.config import MixupConfig
+from ipvit.training.images import validation_batches
+from ipvit.training.loop import Loop
+from ipvit.training.objective import Labels
+from ipvit.training.recipe import Recipe, dump_recipe, load_recipe, recipe_names
+from ipvit.training.start import train
+
+WEIGHTS = Path(ipvit.__file__).parent / "models" / "zoo" / "weights"
+BUNDLED = ("deit_micro", "resnet_micro")
+
+
+def stop_after(epochs: int, monkeypatch) -> None:
+    """Make the loop die in the middle of the epoch after this many."""
+    update = Loop._update
+
+    def dying(self, batches, epoch, step):
+        if step == epochs * self.steps + 3:
+            raise KeyboardInterrupt
+        return update(self, batches, epoch, step)
+
+    monkeypatch.setattr(Loop, "_update", dying)
+
+
+def logged(out: Path) -> list[dict]:
+    rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in row.items() if key != "images_per_second"} for row in rows]
+
+
+@pytest.mark.parametrize("mixup", [None, {"mixup_alpha": 0.8, "cutmix_alpha": 1.0}], ids=["plain", "mixup"])
+@pytest.mark.parametrize("network", ["transformer", "convolutional"])
+def test_a_resumed_training_ends_bit_for_bit_like_an_uninterrupted_one(
+    tmp_path, monkeypatch, small_sets, mixup, network
+):
+    changes = {"mixup": mixup}
+    if network == "convolutional":
+        changes["model"] = {"name": "resnet_micro", "kwargs": {"drop_rate": 0.2}}
+    recipe = tiny_recipe(**changes)
+    train(recipe, tmp_path / "whole", device="cpu", progress=False)
+    for epochs in (0, 1, 2):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            stop_after(epochs, patch)
+            train(recipe, tmp_path / "parts", device="cpu", progress=False)
+        torch.manual_seed(epochs)
+        np.random.seed(epochs)
+    best = train(recipe, tmp_path / "parts", device="cpu", progress=False)
+    assert best == tmp_path / "parts" / "best.safetensors"
+    assert logged(tmp_path / "whole") == logged(tmp_path / "parts")
+    for name in ("last.safetensors", "best.safetensors"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes()
+
+
+def test_training_leaves_the_callers_random_generators_alone(tmp_path, small_sets):
+    torch.manual_seed(5)
+    np.random.seed(5)
+    expected = torch.rand(3), np.random.rand(3)
+    torch.manual_seed(5)
+    np.random.seed(5)
+    train(tiny_recipe(epochs=1, mixup={}), tmp_path, device="cpu", progress=False)
+    assert torch.equal(torch.rand(3), expected[0])
+    assert np.array_equal(np.random.rand(3), expected[1])
+
+
+def test_another_seed_trains_other_weights(tmp_path, small_sets):
+    for seed in (0, 1):
+        train(tiny_recipe(epochs=1, seed=seed), tmp_path / str(seed), device="cpu", progress=False)
+    first, second = (load_file(tmp_path / seed / "last.safetensors")["head.weight"] for seed in ("0", "1"))
+    assert not torch.equal(first, second)
+
+
+def test_reading_in_every_epoch_gives_the_same_weights_as_holding_the_images_in_memory(tmp_path, small_sets):
+    data = tiny_recipe().data.model_dump()
+    for memory in (0, 1):
+        train(tiny_recipe(data=data | {"memory": memory}), tmp_path / str(memory), device="cpu", progress=False)
+    held, read = (load_file(tmp_path / memory / "last.safetensors") for memory in ("1", "0"))
+    assert all(torch.equal(held[key], read[key]) for key in held)
+
+
+def test_best_is_the_first_epoch_with_the_highest_validation_accuracy(tmp_path, small_sets):
+    train(tiny_recipe(epochs=4), tmp_path, device="cpu", progress=False)
+    accuracies = [row["val_top1"] for row in logged(tmp_path)]
+    measured = (read_metadata(tmp_path / "best.safetensors") or {})["measured"]
+    assert measured["epoch"] == 1 + accuracies.index(max(accuracies))
+    assert measured["top1"] == pytest.approx(max(accuracies), abs=1e-3)
+    assert (measured["data"], measured["n"]) == ("demo:trifeature", 30)
+
+
+def test_a_few_steps_lower_the_loss_and_the_schedule_ends_at_the_minimum(tmp_path, small_sets):
+    model = {"name": "resnet_micro"}
+    recipe = tiny_recipe(model=model, epochs=8, ema=None, augment={}, min_lr=1e-4, lr=2e-3)
+    train(recipe, tmp_path, device="cpu", progress=False)
+    rows = logged(tmp_path)
+    assert rows[-1]["loss"] < 0.85 * rows[0]["loss"]
+    assert rows[-1]["lr"] == pytest.approx(1e-4, rel=0.2)
+
+
+KILLED = """
+import sys, time
+import torch
+torch.set_num_threads(1)
+from ipvit.data.synthetic.trifeature import Trifeature
+from ipvit.training import loop, start
+from ipvit.training.recipe import load_recipe
+start.open_data = lambda name, size: Trifeature("natural", "train" if name.endswith("train") else "val", 64, size)
+update = loop.Loop._update
+def slow(self, batches, epoch, step):
+    time.sleep(float(sys.argv[3]))
+    return update(self, batches, epoch, step)
+loop.Loop._update = slow
+start.train(load_recipe(sys.argv[1]), sys.argv[2], device="cpu", progress=False)
+"""
+
+
+@pytest.mark.slow
+def test_a_training_killed_in_the_middle_of_an_epoch_goes_on_where_it_was(tmp_path):
+    recipe, out = tmp_path / "recipe.yaml", tmp_path / "killed"
+    recipe.write_text(dump_recipe(tiny_recipe()))
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+
+    def command(folder: Path, delay: float) -> list[str]:
+        return [sys.executable, "-c", KILLED, str(recipe), str(folder), str(delay)]
+
+    process = subprocess.Popen(command(out, 0.1), env=env)
+    deadline = time.monotonic() + 120
+    while not (out / "log.jsonl").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.25)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert 1 <= len(logged(out)) < 3
+    subprocess.run(command(out, 0), env=env, check=True)
+    subprocess.run(command(tmp_path / "whole", 0), env=env, check=True)
+    assert logged(out) == logged(tmp_path / "whole")
+    for name in ("last.safetensors", "best.safetensors"):
+        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+# --- what is the user's mistake --------------------------------------------------------------------------------------
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+GOOD = "model: {name: deit_micro}\ndata: {train: a, val: b}\nepochs: 1\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (GOOD + "learning_rat: 1\n", r"unknown key 'learning_rat'"),
+        (GOOD + "label_smoothin: 0.1\n", r"unknown key 'label_smoothin'.*Did you mean 'label_smoothing'\?"),
+        (GOOD + "mixup: {mixup_alfa: 1}\n", r"unknown key 'mixup.mixup_alfa'.*Did you mean 'mixup_alpha'"),
+        (GOOD.replace("val: b", "valid: b"), r"key 'data.val' is missing"),
+        (GOOD + "lr: fast\n", r"lr: .*not 'fast'"),
+        (GOOD + "objective: {kind: distilation}\n", r"objective.kind must be one of.*Did you mean 'distillation'"),
+        (GOOD + "objective: {}\n", r"objective.kind must be one of supervised, distillation, dino$"),
+        (GOOD + "objective: {kind: distillation}\n", r"key 'objective.teacher' is missing"),
+        (
+            GOOD + "objective: {kind: dino, local_crops: 8}\n",
+            r"unknown key 'objective.local_crops'; known here: kind, out",
+        ),
+        (GOOD + "objective: {kind: dino, global_views_of: stylized}\n", r"needs data.stylize"),
+        (GOOD + "objective: {kind: dino}\naugment: {hflip: 0.5}\n", r"makes its own views"),
+        (
+            GOOD + "objective: {kind: distillation, teacher: a, sees: original}\nmixup: {}\n",
+            r"mixup needs a teacher that sees the mixed images",
+        ),
+        (GOOD + "augment: {crop_scale: [0.5, 0.2]}\n", r"crop_scale must be two rising numbers"),
+        (GOOD + "batch_size: 7\nmixup: {}\n", r"mixup needs an even batch_size"),
+        ("- 1\n", r"a recipe is a mapping"),
+        ("a: [1\n", r"not YAML"),
+        ("!!python/object/apply:os.system ['true']\n", r"not YAML"),
+    ],
+)
+def test_a_mistake_in_a_recipe_is_named_in_one_line_with_its_file(tmp_path, text, message):
+    path = write(tmp_path / "mine.yaml", text)
+    with pytest.raises(InputError, match=message) as caught:
+        load_recipe(path)
+    assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
+
+
+def test_bundled_recipes_load_by_name_and_survive_being_written_out(tmp_path):
+    assert set(BUNDLED) <= set(recipe_names())
+    for name in recipe_names():
+        recipe = load_recipe(name)
+        assert load_recipe(write(tmp_path / "again.yaml", dump_recipe(recipe))) == recipe
+    with pytest.raises(InputError, match=r"Did you mean 'deit_micro'"):
+        load_recipe("deit_mico")
+
+
+def test_a_folder_of_another_recipe_is_refused_and_left_as_it_was(tmp_path, small_sets):
+    train(tiny_recipe(epochs=1), tmp_path, device="cpu", progress=False)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(InputError, match="another recipe"):
+        train(tiny_recipe(epochs=2), tmp_path, device="cpu", progress=False)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_damaged_state_is_named(tmp_path, small_sets):
+    train(tiny_recipe(epochs=1), tmp_path, device="cpu", progress=False)
+    (tmp_path / "state.pt").write_bytes((tmp_path / "state.pt").read_bytes()[:1000])
+    with pytest.raises(InputError, match=r"state.pt: not a readable training state"):
+        train(tiny_recipe(epochs=1), tmp_path, device="cpu", progress=False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": {"name": "deit_mircro"}}, r"Did you mean 'deit_micro'"),
+        ({"model": {"name": "deit_micro", "kwargs": {"deph": 2}}}, r"does not take these arguments"),
+        ({"model": {"name": "deit_micro"}}, r"model.kwargs.img_size to 32"),
+        ({"optimizer": "adamv"}, r"Did you mean 'adam'"),
+        ({"batch_size": 100}, r"64 images, fewer than the 100 of one update"),
+    ],
+)
+def test_a_recipe_that_cannot_work_is_refused_before_training(tmp_path, small_sets, changes, message):
+    with pytest.raises(InputError, match=message):
+        train(tiny_recipe(**changes), tmp_path, device="cpu", progress=False)
+
+
+def test_class_folders_are_trained_on_and_broken_pictures_named(tmp_path):
+    data = Trifeature(n=40, size=48)
+    for index in range(40):
+        folder = tmp_path / "pictures" / SHAPE[data.labels[index]]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(data.read(index).permute(1, 2, 0).numpy()).save(folder / f"{index}.png")
+    sets = {"train": str(tmp_path / "pictures"), "val": str(tmp_path / "pictures"), "size": 32}
+    best = train(tiny_recipe(data=sets, epochs=1), tmp_path / "out", device="cpu", progress=False)
+    assert (read_metadata(best) or {})["classes"] == sorted(SHAPE)
+    (tmp_path / "pictures" / "disc" / "broken.png").write_bytes(b"\x89PNG")
+    with pytest.raises(InputError, match=r"broken.png.*remove it"):
+        train(tiny_recipe(data=sets, epochs=1), tmp_path / "out2", device="cpu", progress=False)
+
+
+SHAPE = Trifeature(n=1).classes or ()
+
+
+# --- the parts -------------------------------------------------------------------------------------------------------
+
+
+def test_the_supervised_loss_is_smoothed_cross_entropy():
+    logits = torch.randn(6, 4, dtype=torch.float64)
+    labels = torch.tensor([0, 1, 2, 3, 0, 1])
+    loss = Labels(4, label_smoothing=0.2).loss(logits, labels)
+    target = 0.8 * torch.eye(4, dtype=torch.float64)[labels] + 0.2 / 4
+    assert loss.item() == pytest.approx(-(target * logits.log_softmax(1)).sum(1).mean().item())
+
+
+def test_mixup_follows_from_the_steps_key():
+    mixing = Labels(4, mixup=MixupConfig())
+    images, labels = torch.rand(6, 3, 8, 8), torch.tensor([0, 1, 2, 3, 0, 1])
+
+    def loss(key: int) -> float:
+        mixed, targets = mixing.mix(images, labels, key)
+        return mixing.loss(mixed.mean((2, 3)) @ torch.ones(3, 4).cumsum(1), targets).item()
+
+    kept = images.clone()
+    losses = [loss(key) for key in range(5)]
+    assert losses == [loss(key) for key in range(5)] and len(set(losses)) == 5
+    assert torch.equal(images, kept)
+
+
+def test_any_timm_network_can_be_built_and_micro_networks_are_timms_own_classes():
+    assert isinstance(build_network("deit_micro", 7), timm.models.VisionTransformer)
+    assert isinstance(build_network("resnet_micro", 7), timm.models.ResNet)
+    for name in (*BUNDLED, "test_vit"):
+        network = build_network(name, 7).eval()
+        size = 160 if name == "test_vit" else 64
+        assert network(torch.zeros(1, 3, size, size)).shape == (1, 7)
+
+
+def test_a_checkpoint_gives_the_network_and_its_description_back(tmp_path):
+    network = build_network("resnet_micro", 3, channels=(8, 8, 8, 8)).eval()
+    metadata = {
+        "architecture": {"name": "resnet_micro", "kwargs": {"channels": [8, 8, 8, 8]}},
+        "classes": ["a", "b", "c"],
+        "preprocessing": {"size": [64, 64], "crop_pct": 1.0, "interpolation": "bicubic", "crop_mode": "center"}
+        | {"mean": [0.5] * 3, "std": [0.25] * 3},
+    }
+    path = tmp_path / "net.safetensors"
+    save_checkpoint(path, network, metadata)
+    assert read_metadata(path) == {"format": 1, **metadata}
+    images = torch.rand(2, 3, 64, 64)
+    model = load_checkpoint(path).eval()
+    assert model.classes == ("a", "b", "c") and model.image_size == (64, 64)
+    assert torch.equal(model(images), network((images - 0.5) / 0.25))
+    save_checkpoint(path, network, metadata, dtype=torch.float16)
+    halves = load_file(path)
+    assert halves["fc.weight"].dtype == torch.float16 and halves["bn1.num_batches_tracked"].dtype == torch.int64
+    assert [file.name for file in tmp_path.iterdir()] == ["net.safetensors"]
+
+
+def test_what_training_wrote_is_a_model_by_its_path_alone(tmp_path, small_sets):
+    best = train(tiny_recipe(epochs=1), tmp_path / "mine", device="cpu", progress=False)
+    model = load_model(str(best))
+    assert model.name == "mine/best" and model.classes == Trifeature(n=1).classes and not model.training
+    with pytest.raises(InputError, match=r"there is no file '.*other.safetensors'"):
+        load_model(str(tmp_path / "other.safetensors"))
+
+
+def test_a_file_without_a_description_or_not_safetensors_is_told_apart(tmp_path):
+    save_file({"x": torch.zeros(1)}, tmp_path / "plain.safetensors")
+    assert read_metadata(tmp_path / "plain.safetensors") is None
+    with pytest.raises(InputError, match="does not state its architecture"):
+        load_checkpoint(tmp_path / "plain.safetensors")
+    with pytest.raises(InputError, match="not a readable safetensors file"):
+        read_metadata(write(tmp_path / "text.safetensors", "hello"))
+    with pytest.raises(InputError, match="not a readable safetensors file"):
+        read_metadata(tmp_path / "absent.safetensors")
+
+
+# --- the bundled networks --------------------------------------------------------------------------------------------
+
+
+CLASSIFIERS = sorted(
+    path.stem for path in WEIGHTS.glob("*.safetensors") if "top1" in (read_metadata(path) or {})["measured"]
+)
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_a_bundled_network_is_as_accurate_as_it_says(name):
+    path = WEIGHTS / f"{name}.safetensors"
+    model, metadata = load_model(f"demo:{name}"), read_metadata(path) or {}
+    stated = metadata["measured"]
+    assert path.stat().st_size < 3_000_000
+    assert stated["data"] == "demo:trifeature" and stated["n"] == 1000
+    assert stated["top1"] >= (95 if name in BUNDLED else 30)
+    assert Recipe.model_validate(metadata["recipe"]) == load_recipe(name)
+    assert sum(file.stat().st_size for file in WEIGHTS.glob("*.safetensors")) < 15_000_000
+    data = Trifeature()
+    assert model.classes == data.classes
+    right = 0
+    with torch.no_grad():
+        for batch in validation_batches(len(data), 250):
+            images = torch.stack([data.read(index) for index in batch[:, 0].tolist()]).float() / 255
+            right += int((model(images).argmax(1).numpy() == data.labels[batch[:, 0]]).sum())
+    assert 100 * right / len(data) == pytest.approx(stated["top1"], abs=0.5)
+
+
+@pytest.mark.slow
+def test_a_bundled_network_trained_again_by_its_recipe_is_as_accurate_as_it_says(tmp_path):
+    train(load_recipe("resnet_micro"), tmp_path / "again", device="cpu", progress=False)
+    stated = read_metadata(WEIGHTS / "resnet_micro.safetensors")["measured"]["top1"]
+    last = json.loads((tmp_path / "again" / "log.jsonl").read_text().splitlines()[-1])
+    assert last["val_top1"] == pytest.approx(stated, abs=1.0)  # three seeds lie within 0.5
