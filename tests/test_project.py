@@ -87,7 +87,7 @@ def test_every_step_and_test_file_that_ci_names_exists():
     defined = set(re.findall(r"^(\w+)\(\)", script, flags=re.M))
     (steps,) = re.findall(r"^  main (.*)$", script.replace('main "$@"', ""), flags=re.M)
     assert set(steps.split()) <= defined
-    named = re.findall(r"tests/\w+\.py", script)
+    named = re.findall(r"tests/[\w/]+\.py", script)
     assert named
     assert [path for path in named if not (ROOT / path).is_file()] == []
 
@@ -105,3 +105,38 @@ def test_links_to_headings_find_them(page):
     for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#([^)]+)\)", page.read_text("utf-8")):
         linked = page.parent / target if target else page
         assert anchor in anchors(linked), f"{page.name} links to {target}#{anchor}"
+
+
+def contract(name: str) -> dict:
+    (found,) = [one for one in PYPROJECT["tool"]["importlinter"]["contracts"] if one["name"] == name]
+    return found
+
+
+def test_the_page_on_the_architecture_shows_the_layers_that_are_checked():
+    page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    shown = [re.findall(r"`(\w+)`", row) for row in re.findall(r"^\| \d+ \| (.*?) \|", page, flags=re.M)]
+    layers = contract("Imports point downwards through the packages")["layers"]
+    assert shown == [layer.split(" | ") for layer in layers]
+    packages = {path.stem for path in (ROOT / "src" / "ipvit").iterdir() if not path.name.startswith(("__", "py."))}
+    assert packages == {name for row in shown for name in row}, "every module has its layer"
+    assert all(f"{name}/" in page for name in packages if (ROOT / "src" / "ipvit" / name).is_dir())
+
+
+def test_every_experiment_is_held_apart_from_the_others():
+    experiments = {
+        f"ipvit.experiments.{path.parent.name}" for path in ROOT.glob("src/ipvit/experiments/*/experiment.py")
+    }
+    assert set(contract("No experiment knows another")["modules"]) == experiments
+    apart = contract("The engine, the analysis and the report know no single experiment")
+    assert set(apart["forbidden_modules"]) == experiments
+
+
+def test_no_package_holds_more_than_twenty_files_side_by_side():
+    folders = [path.parent for path in (ROOT / "src" / "ipvit").rglob("__init__.py")]
+    assert {str(path): n for path in folders if (n := len(list(path.glob("*.py"))) - 1) > 20} == {}
+
+
+def test_tests_lie_as_the_packages_do():
+    packages = {path.parent.name for path in (ROOT / "src" / "ipvit").glob("*/__init__.py")}
+    folders = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert folders - {"helpers", "kept"} == packages
