@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 
 import numpy as np
 import polars as pl
@@ -109,18 +108,6 @@ def test_vectors_of_zeros_and_equal_vectors_do_no_harm():
     for vectors in (support, same):
         for classifier in (logistic, ridge, centroid):
             assert np.isfinite(classifier(vectors, labels, vectors, 2)).all()
-
-
-def test_six_hundred_episodes_on_features_take_seconds():
-    labels = np.repeat(np.arange(20), 30)
-    features = normalised(RNG.normal(size=(600, 384)).astype(np.float32))
-    sampler = Sampler(labels, rules("5-way-5-shot"))
-    started = time.process_time()
-    for key in episode_keys([f"{i}" for i in range(600)], 0, "x"):
-        e = sampler.draw(key)
-        for classifier in (logistic, centroid, ridge):
-            classifier(features[e.support], e.support_labels, features[e.query], 5)
-    assert time.process_time() - started < 20
 
 
 def pictures(per_class: int = 20, classes: int = 6) -> ipvit.MemoryDataset:

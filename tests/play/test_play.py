@@ -12,7 +12,6 @@ import struct
 import subprocess
 import sys
 import threading
-import time
 import urllib.request
 import zlib
 from collections.abc import Iterator
@@ -194,10 +193,9 @@ def test_a_wrong_request_is_refused_with_one_line(say, body, words):
 
 
 def test_a_body_is_judged_by_its_stated_size_before_it_is_read(say):
-    before = time.monotonic()
-    answer = say("/api/upload", b"", Content_Length=str(20 * MEGABYTE))
+    answer = say("/api/upload", b"", Content_Length=str(20 * MEGABYTE))  # a server that waits for them times out
     assert answer.status == 413 and "too large: 20.0 MB, and 10 MB are the most" in answer.content["error"]
-    assert answer.headers["Connection"] == "close" and time.monotonic() - before < 2
+    assert answer.headers["Connection"] == "close"
     assert say("/api/look", b"", Content_Length=str(MEGABYTE)).status == 413
 
 
