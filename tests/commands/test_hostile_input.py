@@ -140,7 +140,7 @@ def test_aliases_and_merges_that_mean_something_are_read(here):
     assert [entry.parameters for entry in study.experiments] == [{"grids": ["2x2"]}, {"grids": ["2x2"], "runs": 2}]
 
 
-@at_length(150, 5000)
+@at_length(150, 2000)
 def test_a_study_with_damaged_keys_and_values_is_refused_or_run(here, examples, stop_before_measuring):
     @fuzz(examples, study=mutated(STUDY))
     def _(study):
@@ -148,7 +148,7 @@ def test_a_study_with_damaged_keys_and_values_is_refused_or_run(here, examples, 
         answer(["run", "s.yaml"], allowed=(2, 130))
 
 
-@at_length(60, 3000)
+@at_length(60, 1000)
 def test_a_damaged_study_file_is_refused_or_run(here, examples, stop_before_measuring):
     @fuzz(examples, data=st.one_of(st.binary(max_size=40), damaged(yaml.safe_dump(STUDY).encode())))
     def _(data):
@@ -156,7 +156,7 @@ def test_a_damaged_study_file_is_refused_or_run(here, examples, stop_before_meas
         answer(["run", "s.yaml"], allowed=(2, 130))
 
 
-@at_length(100, 5000)
+@at_length(100, 2000)
 def test_a_recipe_with_damaged_keys_and_values_is_refused_in_our_words(here, examples):
     @fuzz(examples, recipe=mutated(TINY_RECIPE))
     def _(recipe):
@@ -168,7 +168,7 @@ def test_a_recipe_with_damaged_keys_and_values_is_refused_in_our_words(here, exa
 
 
 @pytest.mark.parametrize("name", [name for name in BUILT_IN if experiment_class(name).model_fields])
-@at_length(15, 1000)
+@at_length(15, 400)
 def test_no_value_of_a_parameter_is_more_than_one_line(name, examples):
     kind = experiment_class(name)
 
@@ -210,7 +210,7 @@ VALUES = st.one_of(
 COMMAND_NAMES = [name for name in [*COMMANDS, *EXPERIMENTS] if name not in ("demo", "play", "doctor", "train")]
 
 
-@at_length(120, 4000)
+@at_length(120, 2000)
 def test_no_command_line_ends_in_a_traceback(here, examples, stop_before_measuring):
     words = st.lists(st.one_of(st.sampled_from(OPTIONS), VALUES), max_size=6)
 
@@ -219,7 +219,7 @@ def test_no_command_line_ends_in_a_traceback(here, examples, stop_before_measuri
         answer([command, *words], allowed=(0, 2, 130))
 
 
-@at_length(40, 2000)
+@at_length(40, 800)
 def test_no_model_or_data_name_ends_in_a_traceback(here, examples):
     @fuzz(examples, model=VALUES, data=VALUES)
     def _(model, data):
@@ -238,7 +238,7 @@ def refused_or_read(load, *arguments) -> None:
         assert not any(word in str(error) for word in ("Input should", "Field required")), error
 
 
-@at_length(40, 2000)
+@at_length(40, 800)
 def test_damaged_weights_are_refused_or_read(here, examples):
     save_file(PatchNet().state_dict(), "w.safetensors")
     torch.save({"model": PatchNet().state_dict(), "epoch": 1}, "w.pth")
@@ -250,7 +250,7 @@ def test_damaged_weights_are_refused_or_read(here, examples):
         refused_or_read(read_state_dict, Path(name))
 
 
-@at_length(40, 2000)
+@at_length(40, 800)
 def test_a_damaged_description_of_a_checkpoint_is_refused_or_read(here, examples):
     network = resnet_micro(3, channels=(8, 8, 8, 8), stem_width=8)
     about = {
@@ -283,7 +283,7 @@ def test_a_checkpoint_names_no_further_files_to_read(here, option):
     assert not (here / "executed").exists()
 
 
-@at_length(40, 2000)
+@at_length(40, 800)
 def test_a_damaged_probe_file_is_refused_or_read(here, examples):
     about = {
         "format": 1,
@@ -308,7 +308,7 @@ def test_a_damaged_probe_file_is_refused_or_read(here, examples):
         refused_or_read(read_probe, Path("p.safetensors"))
 
 
-@at_length(40, 2000)
+@at_length(40, 800)
 def test_a_damaged_patch_is_refused_or_read(here, examples):
     card = PatchMetadata(
         look=PatchSpec(shape="circle", area=0.1), run=0, trained_on="a", weights="b", data="c", data_name="d", images=1,
