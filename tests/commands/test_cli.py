@@ -78,6 +78,9 @@ def test_a_study_file_runs_with_several_models_and_continues(here, capsys):
     manifest = json.loads((here / "runs" / "study" / "manifest.json").read_text())
     assert manifest["measured_in_this_call"] == 20 * 2
     assert (here / "runs" / "study" / "study.1.yaml").exists(), "the earlier study is kept"
+    (here / "study.yaml").write_text(yaml.safe_dump(study | {"workers": 1, "batch_size": 3}))
+    assert main(["run", "study.yaml"]) == 0
+    assert not (here / "runs" / "study" / "study.2.yaml").exists(), "how it is computed makes no other study"
     assert "other" in capsys.readouterr().out
 
 

@@ -56,7 +56,9 @@ class Nursery:
         while b"\n" not in self._rest:
             ready, _, _ = select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))
             assert ready, "nothing has happened for too long"
-            self._rest += os.read(pipe, 65536)
+            more = os.read(pipe, 65536)
+            assert more, f"the process that starts runs is over: {self._process.wait(timeout=60)}"
+            self._rest += more
         line, _, self._rest = self._rest.partition(b"\n")
         word, _, what = line.decode().partition(" ")
         return word, what
@@ -101,7 +103,7 @@ def killed_once(nursery: Nursery, out: Path, dice: random.Random, hit: Counter[s
         stage = stage_of(word, path)
         if word == "open" or stage.startswith(".") or stage in ("manifest.json", "study.yaml"):
             continue
-        if stage not in ("joining", "tables") and (ending or hit[stage] > 2):
+        if stage not in ("joining", "tables") and (ending or hit[stage] > 1):
             continue
         seen += 1
         if stage not in hit or seen >= patience:

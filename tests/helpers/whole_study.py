@@ -6,6 +6,7 @@ is sent, so that a run that is killed and goes on costs no imports.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
@@ -114,7 +115,9 @@ def warm_up() -> None:
     """Import what the first run of a process would import; nothing here starts a thread that a fork would lose."""
     networks, data = models(), ipvit.load_dataset("demo:trifeature")
     for experiment in experiments():
-        experiment.bind(networks, data, bind_context())
+        for network in networks:
+            with contextlib.suppress(ipvit.InputError):  # what the network cannot do
+                experiment.bind([network], data, bind_context())
         experiment.analysis()
     for module in ("cv2", "ipvit.api", "polars", "PIL.JpegImagePlugin"):
         importlib.import_module(module)

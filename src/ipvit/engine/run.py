@@ -179,6 +179,7 @@ def _put_aside(out: Path) -> None:
 
 
 def _keep_study(out: Path, text: str) -> None:
+    """Write the study; an earlier one that asked for something else stays beside it, as ``study.N.yaml``."""
     path = out / STUDY
     if not text:
         return
@@ -186,6 +187,12 @@ def _keep_study(out: Path, text: str) -> None:
         earlier = path.read_bytes()
         if earlier == text.encode():
             return
-        number = next(n for n in range(1, 10_000) if not (out / f"study.{n}.yaml").exists())
-        write_atomic(out / f"study.{number}.yaml", earlier)
+        if _asked_for(earlier) != _asked_for(text.encode()):
+            number = next(n for n in range(1, 10_000) if not (out / f"study.{n}.yaml").exists())
+            write_atomic(out / f"study.{number}.yaml", earlier)
     write_atomic(path, text.encode())
+
+
+def _asked_for(study: bytes) -> list[bytes]:
+    """Return the lines of a study but those that only say how it is computed."""
+    return [line for line in study.splitlines() if not line.startswith((b"batch_size:", b"workers:", b"device:"))]
