@@ -310,11 +310,11 @@ def test_a_damaged_probe_file_is_refused_or_read(here, examples):
 
 @at_length(40, 800)
 def test_a_damaged_patch_is_refused_or_read(here, examples):
-    card = PatchMetadata(
+    metadata = PatchMetadata(
         look=PatchSpec(shape="circle", area=0.1), run=0, trained_on="a", weights="b", data="c", data_name="d", images=1,
         steps=1, batch=1, rate=0.1, seed=0, precision="fp32",
     )  # fmt: skip
-    save_patch(here / "p", Patch(torch.rand(3, 8, 8), card))
+    save_patch(here / "p", Patch(torch.rand(3, 8, 8), metadata))
     files = {kind: (here / f"p.{kind}").read_bytes() for kind in ("png", "json")}
     load_patch("p.png")
 

@@ -1,6 +1,6 @@
 """Artifacts beside the records: found again whoever wrote them, and never used once they are damaged.
 
-``kept/artifacts`` holds some of what a run of ``whole_study`` made when cards had no digest of themselves yet.
+``kept/artifacts`` holds some of what a run of ``whole_study`` made when metadata had no digest of themselves yet.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ PROBE = EARLIER / "probes" / "deit-6da750ab" / "0-class-lbfgs-bff5220c.safetenso
 READ = FeatureSpec(0, "class")
 
 
-class ToolCard(Metadata):
+class ToolMetadata(Metadata):
     name: str
     sizes: tuple[float, ...] = ()
 
 
-TOOL = Kind("tool", ToolCard, content="picture", place=".json file", hint="a tool is a .json", format=2)
+TOOL = Kind("tool", ToolMetadata, content="picture", place=".json file", hint="a tool is a .json", format=2)
 
 
-# --- cards ---
+# --- metadata ---
 
 
 def test_a_card_comes_back_however_its_json_is_laid_out(tmp_path):
-    card = ToolCard(key="ab", name="säge", sizes=(0.5, float("inf")))
+    card = ToolMetadata(key="ab", name="säge", sizes=(0.5, float("inf")))
     path = artifact_path(tmp_path, "saw", "ab", ".json")
     TOOL.write(path, card)
     assert path.name == "saw-ab.json" and TOOL.read(path) == card
@@ -59,7 +59,7 @@ def test_a_card_comes_back_however_its_json_is_laid_out(tmp_path):
 
 def test_a_changed_card_is_refused_and_one_without_a_digest_is_read(tmp_path):
     path = tmp_path / "saw.json"
-    TOOL.write(path, ToolCard(name="saw", sizes=(0.5,)))
+    TOOL.write(path, ToolMetadata(name="saw", sizes=(0.5,)))
     content = json.loads(path.read_text()) | {"sizes": [0.6]}
     path.write_text(json.dumps(content))
     with pytest.raises(InputError, match=r"saw\.json' does not describe a tool: it was changed after it was written$"):
@@ -98,8 +98,8 @@ def test_the_first_whole_one_of_several_is_found(tmp_path):
     assert first_whole(paths[:1], TOOL.read) == (None, "")
     found, damage = first_whole(paths, TOOL.read)
     assert found is None and "damaged.json" in damage
-    TOOL.write(paths[2], ToolCard(name="saw"))
-    assert first_whole(paths, TOOL.read) == (ToolCard(name="saw"), "")
+    TOOL.write(paths[2], ToolMetadata(name="saw"))
+    assert first_whole(paths, TOOL.read) == (ToolMetadata(name="saw"), "")
 
 
 # --- what earlier versions wrote ---

@@ -160,8 +160,8 @@ def test_patches_are_kept_as_pictures_that_say_what_they_are(finished):
     names = list(finished.out.glob("patches/*/*.png"))
     assert len(names) == 2 * 2 * 2
     patch = load_patch(next(path for path in names if path.name.startswith("20pct") and "one-" in path.parent.name))
-    assert patch.card.trained_on == "one" and patch.card.images == 20 and patch.card.steps == 6
-    assert patch.card.look.area == 0.2 and patch.pixels.shape[1] == 9  # of a 16 pixel image
+    assert patch.metadata.trained_on == "one" and patch.metadata.images == 20 and patch.metadata.steps == 6
+    assert patch.metadata.look.area == 0.2 and patch.pixels.shape[1] == 9  # of a 16 pixel image
 
 
 def test_a_run_done_in_parts_ends_with_the_same_patches_and_records(finished, tmp_path):
@@ -261,8 +261,8 @@ def test_images_of_another_split_train_and_all_images_are_measured(tmp_path, mon
     experiment = small(attacks=("patch",), patch_data="another split", patch_images=20, runs=1, patch_areas=(0.2,))
     records = measured(experiment, network(), photos(), tmp_path)
     assert records.filter(attack="patch")["image"].n_unique() == 40
-    card = json.loads(next(tmp_path.glob("patches/*/*.json")).read_text())
-    assert card["data"] == others.fingerprint and card["images"] == 20
+    metadata = json.loads(next(tmp_path.glob("patches/*/*.json")).read_text())
+    assert metadata["data"] == others.fingerprint and metadata["images"] == 20
 
 
 def test_a_targeted_patch_reports_how_often_its_class_is_seen(tmp_path):

@@ -209,11 +209,11 @@ def test_training_images_are_a_fixed_choice_that_grows():
 
 
 def a_patch() -> Patch:
-    card = PatchMetadata(
+    metadata = PatchMetadata(
         look=PatchSpec(shape="circle", area=0.1), run=0, trained_on="net", weights="ab" * 16, data="cd" * 16,
         data_name="images", images=5, steps=1, batch=1, rate=0.1, seed=0, precision="fp32",
     )  # fmt: skip
-    return Patch(noise_patch(5, 9), card)
+    return Patch(noise_patch(5, 9), metadata)
 
 
 def test_a_saved_patch_comes_back_bit_for_bit(tmp_path):
@@ -221,11 +221,11 @@ def test_a_saved_patch_comes_back_bit_for_bit(tmp_path):
     for name in (path, path.with_suffix(".json")):
         found = load_patch(name)
         assert torch.equal(found.pixels, a_patch().pixels)
-        assert found.card.look == a_patch().card.look and found.card.trained_on == "net"
+        assert found.metadata.look == a_patch().metadata.look and found.metadata.trained_on == "net"
 
 
 def damage(path, what: str) -> None:
-    card = json.loads(path.with_suffix(".json").read_text())
+    metadata = json.loads(path.with_suffix(".json").read_text())
     if what == "another picture":
         Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(path)
     elif what == "no json":
@@ -235,11 +235,11 @@ def damage(path, what: str) -> None:
     elif what == "not json":
         path.with_suffix(".json").write_text("import os")
     elif what == "unknown field":
-        path.with_suffix(".json").write_text(json.dumps(card | {"run_this": "rm"}))
+        path.with_suffix(".json").write_text(json.dumps(metadata | {"run_this": "rm"}))
     elif what == "area":
-        path.with_suffix(".json").write_text(json.dumps(card | {"look": card["look"] | {"area": 0.9}}))
+        path.with_suffix(".json").write_text(json.dumps(metadata | {"look": metadata["look"] | {"area": 0.9}}))
     elif what == "huge json":
-        path.with_suffix(".json").write_text(json.dumps(card) + " " * 100_000)
+        path.with_suffix(".json").write_text(json.dumps(metadata) + " " * 100_000)
     else:
         replacement = {
             "oblong": Image.new("RGB", (9, 10)),
@@ -250,9 +250,9 @@ def damage(path, what: str) -> None:
             replacement[what].save(path)
         else:
             path.write_bytes(b"not a picture")
-        card["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
-        del card["card_sha256"]  # not damaged: whoever wrote it meant this picture
-        path.with_suffix(".json").write_text(json.dumps(card))
+        metadata["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+        del metadata["card_sha256"]  # not damaged: whoever wrote it meant this picture
+        path.with_suffix(".json").write_text(json.dumps(metadata))
 
 
 @pytest.mark.parametrize(

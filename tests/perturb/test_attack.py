@@ -186,7 +186,7 @@ def test_a_network_so_sure_that_cross_entropy_has_no_gradient_is_still_attacked(
     vanished = (leaf.grad == 0).flatten(1).all(1)
     assert vanished.any()
     found = fgsm(network, images, labels, 60.0)
-    assert wrong(found, labels)[vanished].any() and not found.flat.any()
+    assert wrong(found, labels)[vanished].any() and not found.zero_gradient.any()
 
 
 def test_the_loss_is_cross_entropy_on_another_scale():
@@ -282,7 +282,7 @@ def test_a_network_without_slope_is_reported_as_flat():
         return network((x * 4).round() / 4)
 
     found = pgd(stepped, images, right_labels(stepped, images), 1.0, starts=starts_of(4))
-    assert found.flat.all() and not wrong(found, right_labels(stepped, images)).all()
+    assert found.zero_gradient.all() and not wrong(found, right_labels(stepped, images)).all()
 
 
 def test_no_gradients_are_left_in_the_network():

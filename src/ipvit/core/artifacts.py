@@ -1,10 +1,10 @@
 """What a run makes beside its records, keeps, and finds again: features, patches, probes, pictures.
 
 An artifact is identified by its key, a digest of all that determines it, and lies under ``FOLDER/NAME-KEY.*``. Its
-card, a JSON object beside the content or in its header, states the format, the key, the SHA-256 of the content,
-whatever else describes it, and a digest of the card itself. Files are written whole or not at all, the card last: what
-has a card is complete. Reading verifies the digests. What is damaged, or something else, raises an error of one line;
-the caller passes it on, or makes the artifact again and notes that line.
+metadata, a JSON object beside the content or in its header, states the format, the key, the SHA-256 of the content,
+whatever else describes it, and a digest of the metadata itself. Files are written whole or not at all, the metadata
+last: what has metadata is complete. Reading verifies the digests. What is damaged, or something else, raises an error
+of one line; the caller passes it on, or makes the artifact again and notes that line.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ipvit.core.validation_messages import explain
 from ipvit.errors import InputError, shown
 
 CARD_DIGEST = "card_sha256"
-"""Where a card states the digest of the rest of it; cards of earlier versions do not."""
+"""Where metadata states the digest of the rest of it; metadata of earlier versions does not."""
 
 
 class ArtifactError(InputError):
@@ -34,7 +34,7 @@ class Metadata(BaseModel):
     """What an artifact says of itself; each kind of artifact adds its own fields.
 
     Attributes:
-        key: digest of all that determines the artifact; empty where no run asked for it, and in cards of earlier
+        key: digest of all that determines the artifact; empty where no run asked for it, and in metadata of earlier
             versions.
     """
 
@@ -49,21 +49,21 @@ Artifact = TypeVar("Artifact")
 
 @dataclasses.dataclass(frozen=True)
 class Kind(Generic[AnyMetadata]):
-    """A kind of artifact: how its cards are written and read, and what messages call it.
+    """A kind of artifact: how its metadata is written and read, and what messages call it.
 
     Attributes:
         name: of the artifact, for example ``patch``.
-        card: the model of its cards.
-        content: what lies beside the card, for example ``picture``.
-        place: where the card stands, for example ``.json file``.
+        metadata: the model of its metadata.
+        content: what lies beside the metadata, for example ``picture``.
+        place: where the metadata stands, for example ``.json file``.
         hint: what the files are, or who writes them; for messages about files that are missing.
-        format: of the cards that are written and read.
-        unstated_format: of cards that state none.
-        most_bytes: size of the largest card that is read.
+        format: of the metadata that is written and read.
+        unstated_format: of metadata that states none.
+        most_bytes: size of the largest metadata that is read.
     """
 
     name: str
-    card: type[AnyMetadata]
+    metadata: type[AnyMetadata]
     content: str
     place: str
     hint: str
@@ -71,21 +71,21 @@ class Kind(Generic[AnyMetadata]):
     unstated_format: int | None = None
     most_bytes: int = 1 << 20
 
-    def dumps(self, card: AnyMetadata, *, indent: int | None = 1) -> str:
-        """Return a card as JSON that includes a digest of itself."""
-        empty = {"key"} if not card.key else None
-        content = {"format": self.format, **card.model_dump(mode="json", by_alias=True, exclude=empty)}
+    def dumps(self, metadata: AnyMetadata, *, indent: int | None = 1) -> str:
+        """Return metadata as JSON that includes a digest of itself."""
+        empty = {"key"} if not metadata.key else None
+        content = {"format": self.format, **metadata.model_dump(mode="json", by_alias=True, exclude=empty)}
         return json.dumps(content | {CARD_DIGEST: digest_of_json(content)}, ensure_ascii=False, indent=indent)
 
     def loads(self, text: str | bytes, path: Path) -> AnyMetadata:
-        """Return the card that a JSON text holds.
+        """Return the metadata that a JSON text holds.
 
         Args:
-            text: of the card.
+            text: of the metadata.
             path: the file that it comes from, for messages.
 
         Raises:
-            ArtifactError: it is no such card, is of another format, or was changed after it was written.
+            ArtifactError: it is no such metadata, is of another format, or was changed after it was written.
         """
         try:
             content = json.loads(text)
@@ -93,28 +93,28 @@ class Kind(Generic[AnyMetadata]):
             stated = about.pop(CARD_DIGEST, None)
             changed = stated is not None and stated != digest_of_json(about)
         except (ValueError, RecursionError):
-            raise self._no_card(path, "it is not JSON") from None
+            raise self._no_metadata(path, "it is not JSON") from None
         if not isinstance(content, dict):
-            raise self._no_card(path, "it is not a JSON object")
+            raise self._no_metadata(path, "it is not a JSON object")
         found = about.pop("format", self.unstated_format)
         if found != self.format:
             raise ArtifactError(
                 f"{str(path)!r} is a {self.name} file of format {shown(found)}; this version reads {self.format}"
             )
         try:
-            card = self.card.model_validate(about)
+            metadata = self.metadata.model_validate(about)
         except ValidationError as error:
-            raise self._no_card(path, explain(error, self.card)) from None
+            raise self._no_metadata(path, explain(error, self.metadata)) from None
         if changed:
-            raise self._no_card(path, "it was changed after it was written")
-        return card
+            raise self._no_metadata(path, "it was changed after it was written")
+        return metadata
 
-    def write(self, path: Path, card: AnyMetadata) -> None:
-        """Write a card as a file, once all that it describes is on the disk."""
-        write_atomic(path, self.dumps(card).encode())
+    def write(self, path: Path, metadata: AnyMetadata) -> None:
+        """Write metadata as a file, once all that it describes is on the disk."""
+        write_atomic(path, self.dumps(metadata).encode())
 
     def read(self, path: Path) -> AnyMetadata:
-        """Return the card that a file holds.
+        """Return the metadata that a file holds.
 
         Raises:
             ArtifactError: the file cannot be read; see also :meth:`loads`.
@@ -137,7 +137,7 @@ class Kind(Generic[AnyMetadata]):
             ) from None
 
     def verify(self, content: bytes, sha256: str, path: Path) -> None:
-        """Compare an artifact's content with the digest in its card.
+        """Compare an artifact's content with the digest in its metadata.
 
         Raises:
             ArtifactError: they do not belong together.
@@ -151,7 +151,7 @@ class Kind(Generic[AnyMetadata]):
         """Return the error for an artifact that is whole and not the one that its file name promises."""
         return ArtifactError(f"{str(path)!r} describes another {self.name} than its name says")
 
-    def _no_card(self, path: Path, reason: str) -> ArtifactError:
+    def _no_metadata(self, path: Path, reason: str) -> ArtifactError:
         return ArtifactError(f"{str(path)!r} does not describe a {self.name}: {reason}")
 
 

@@ -56,9 +56,9 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 
 def clear_unfinished(folder: Path) -> None:
-    """Remove what writers that were killed left below a folder; only for whoever alone writes there."""
+    """Remove what writers that were killed left below a folder; only for the one process that writes there."""
     for left in folder.rglob(".*.tmp"):
-        with contextlib.suppress(OSError):  # it is in nobody's way
+        with contextlib.suppress(OSError):  # what is left takes some bytes and does no harm
             left.unlink()
 
 

@@ -29,7 +29,7 @@ from ipvit.models.model import Model
 STUDY = "study.yaml"
 SHARDS = "shards"
 OF_THE_RUN = ("records", "examples", "features", "patches", "probes")
-"""Folders below a run folder that only whoever holds the folder writes to."""
+"""Folders below a run folder that only the process that holds the folder writes to."""
 
 
 def execute(

@@ -86,7 +86,7 @@ class Store:
         root: the run folder.
         flush_seconds: rows are written at least this often, so that a killed run loses at most that much work; by
             default when there are many, or when asked.
-        mend: put damaged parts aside; only for whoever holds the folder's lock.
+        mend: put damaged parts aside; only for the process that holds the folder's lock.
         identity: what a row is identified by.
     """
 
@@ -147,7 +147,7 @@ class Store:
             self._write(folder, _plain(rows))
 
     def compact(self) -> None:
-        """Join the small parts of each experiment and model into one; for whoever alone writes to the folder.
+        """Join the small parts of each experiment and model into one; only for the process that holds the lock.
 
         The joined part is on the disk before the first of its pieces goes. Killed in between, rows are there twice,
         which :meth:`records` and the next call put right. Where there is no room, everything stays as it is.

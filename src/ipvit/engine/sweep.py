@@ -29,7 +29,7 @@ def sweep(
         plan: tasks, items and how they are gone over.
         store: where records go.
         outcome: filled as the sweep goes on, so that it holds even when the sweep is interrupted.
-        advance: told of every finished number of results, for a progress bar.
+        advance: called with the number of results that were finished, for a progress bar.
         on_first_batch: given the first batch of each task, once measured, for example to take pictures.
         main_process_first: calls a function, where there are several processes in one of them before the others.
     """

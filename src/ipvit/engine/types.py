@@ -146,7 +146,7 @@ class SweepPlan:
 
     @property
     def batches(self) -> list[np.ndarray]:
-        """Positions of the items of each batch; the same whatever is on disk already and whoever measures."""
+        """Positions of the items of each batch; the same whatever is on disk already and whichever process measures."""
         starts = range(0, len(self.positions), self.batch_size)
         return [self.positions[start : start + self.batch_size] for start in starts]
 

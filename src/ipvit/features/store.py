@@ -48,7 +48,7 @@ FLUSH_SECONDS = 10.0
 LABELS = "labels"
 NOT_FINITE = "what the network makes of it is not finite"
 
-_CARD = "about.json"
+_METADATA = "about.json"
 _KEY_DIGITS = 24
 _SUM = np.dtype("<u8")
 _ROWS_AT_A_TIME = 4096  # when they are checked: some MB
@@ -166,7 +166,7 @@ class FeatureStore:
             positions: of the images in the data set; all by default.
             batch_size: images at a time; halved where a GPU's memory does not suffice.
             workers: decoding processes.
-            advance: told of every finished number of images.
+            advance: called with the number of images that were finished.
 
         Raises:
             InputError: the network has no such block or token, or the folder cannot be written.
@@ -218,7 +218,7 @@ class FeatureStore:
         )
 
     def _folder(self, model: Model, data: Dataset, view: View, norm: bool, precision: str) -> tuple[Path, list[str]]:
-        """Return the folder of these features, with its card, and what was wrong with the card."""
+        """Return the folder of these features, with its metadata, and what was wrong with the metadata."""
         determined_by = {
             "model": model.digest,
             "data": data.fingerprint,
@@ -233,10 +233,10 @@ class FeatureStore:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"cannot write to the feature store {str(self.root)!r}: {error.strerror}") from None
-        card, damage = first_whole([folder / _CARD], FEATURE_SET.read)
-        if card is None:
+        metadata, damage = first_whole([folder / _METADATA], FEATURE_SET.read)
+        if metadata is None:
             names = {"model_name": model.name, "data_name": data.name, "images": len(data)}
-            FEATURE_SET.write(folder / _CARD, _Metadata(key=key, **determined_by, **names))
+            FEATURE_SET.write(folder / _METADATA, _Metadata(key=key, **determined_by, **names))
         return folder, [made_again(damage, "it was written")] if damage else []
 
 

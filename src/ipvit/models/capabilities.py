@@ -6,4 +6,4 @@ CAPABILITIES = frozenset({"logits", "gradients", "tokens", "attention", "feature
 """Everything an adapter may be able to do."""
 
 DISTILLATION_NAMES = ("distillation", "shape")
-"""The second token of a distilled network goes by either name: whoever trained it decides what it was taught."""
+"""The second token of a distilled network goes by either name: what it was taught depends on the training."""

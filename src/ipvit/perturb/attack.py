@@ -48,13 +48,13 @@ class Attacked:
     Attributes:
         images: ``(B, 3, H, W)``: the first that was taken for something else, otherwise the one of the highest loss.
         logits: ``(B, C)`` of the network for them.
-        flat: ``(B,)`` the gradient was zero everywhere although the image was to be attacked: the attack was blind,
-            and its failure says nothing.
+        zero_gradient: ``(B,)`` the gradient was zero everywhere although the image was to be attacked: the attack
+            was blind, and its failure says nothing.
     """
 
     images: Tensor
     logits: Tensor
-    flat: Tensor
+    zero_gradient: Tensor
 
 
 def linf_bounds(images: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
@@ -117,7 +117,7 @@ def fgsm(network: Network, images: Tensor, labels: Tensor, epsilon: float, *, cl
     if len(rows) and epsilon > 0:
         low, high = linf_bounds(images[rows], epsilon)
         gradient = clean.gradient[rows]
-        worst.note_flat(rows, gradient)
+        worst.note_zero_gradient(rows, gradient)
         moved = (images[rows] + epsilon / LEVELS * gradient.sign()).clamp(low, high)
         worst.take(rows, moved, _logits(network, moved), always=True)
     return worst.found()
@@ -183,7 +183,7 @@ def pgd(
                 if not len(rows):
                     break
             if step == 0:
-                worst.note_flat(rows, gradient)
+                worst.note_zero_gradient(rows, gradient)
             x = (x + step_size * radius * gradient.sign()).clamp(low, high)
             gradient = None
         if len(rows):
@@ -253,7 +253,7 @@ class _Worst:
     def __init__(self, images: Tensor, labels: Tensor, clean: Clean) -> None:
         self.labels = labels
         self.images, self.logits = images.detach().clone(), clean.logits.detach().clone()
-        self.flat = torch.zeros(len(images), dtype=torch.bool, device=images.device)
+        self.zero_gradient = torch.zeros(len(images), dtype=torch.bool, device=images.device)
 
     def still_right(self) -> Tensor:
         """Return the numbers of the images that are to be attacked further."""
@@ -268,11 +268,11 @@ class _Worst:
         self.logits[rows[better]] = logits[better]
         return right
 
-    def note_flat(self, rows: Tensor, gradient: Tensor) -> None:
-        self.flat[rows] |= (gradient == 0).flatten(1).all(dim=1)
+    def note_zero_gradient(self, rows: Tensor, gradient: Tensor) -> None:
+        self.zero_gradient[rows] |= (gradient == 0).flatten(1).all(dim=1)
 
     def found(self) -> Attacked:
-        return Attacked(self.images, self.logits, self.flat)
+        return Attacked(self.images, self.logits, self.zero_gradient)
 
 
 def _logits(network: Network, images: Tensor) -> Tensor:

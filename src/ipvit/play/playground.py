@@ -163,7 +163,7 @@ class Playground:
             found = fgsm(model, images, labels, asked.epsilon)
         else:
             found = pgd(model, images, labels, asked.epsilon, steps=PGD_STEPS)
-        if bool(found.flat.any()):
+        if bool(found.zero_gradient.any()):
             raise InputError(f"the gradient of {model.name} is zero everywhere on this picture: the attack is blind")
         return found.images
 

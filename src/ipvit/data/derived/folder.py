@@ -19,7 +19,7 @@ from ipvit.errors import InputError
 
 
 class CopyFolder:
-    """A copy on disk, for whoever holds the folder's lock; opening it checks that it is new or made in the same way.
+    """A copy on disk, for the process that holds the folder's lock; opening it checks that it is new or made alike.
 
     Args:
         job: what is made.

@@ -64,7 +64,7 @@ def image_files(root: Path) -> list[tuple[str, int]]:
                 path = name if base == "." else f"{base}/{name}"
                 try:
                     state = (Path(folder) / name).stat()
-                except OSError:  # a link to nowhere is told of where it is read
+                except OSError:  # a link to nowhere is reported where it is read
                     found.append((path, 0))
                 else:
                     if stat.S_ISREG(state.st_mode):

@@ -147,7 +147,7 @@ class AttackMeasurement(Measurement):
         with frozen_parameters(model):
             pixel = [condition for condition in batch.conditions if condition.attack not in (PATCH, NOISE)]
             for condition, found in self._attacked(model, batch, pixel):
-                yield Records(condition, score_logits(found.logits, batch.labels) | {"flat": found.flat})
+                yield Records(condition, score_logits(found.logits, batch.labels) | {"flat": found.zero_gradient})
             with torch.no_grad():
                 for condition in batch.conditions:
                     if condition.attack in (PATCH, NOISE):
@@ -197,7 +197,7 @@ class AttackMeasurement(Measurement):
 
     def _orders(self) -> list[PatchJob]:
         if self.experiment.patch_files:
-            return list(dict.fromkeys(PatchJob(patch.card.look, patch.card.run) for patch in self._files))
+            return list(dict.fromkeys(PatchJob(patch.metadata.look, patch.metadata.run) for patch in self._files))
         looks = [
             PatchSpec(
                 shape=self.experiment.patch_shape,
@@ -238,9 +238,9 @@ class AttackMeasurement(Measurement):
         return [
             _of(
                 PATCH,
-                PatchJob(patch.card.look, patch.card.run),
-                OWN if patch.card.weights == model.digest else patch.card.weights[:16],
-                f"{patch.card.training}{CONTENT}{patch.card.sha256[:12]}",
+                PatchJob(patch.metadata.look, patch.metadata.run),
+                OWN if patch.metadata.weights == model.digest else patch.metadata.weights[:16],
+                f"{patch.metadata.training}{CONTENT}{patch.metadata.sha256[:12]}",
             )
             for patch in self._files
         ]
@@ -251,8 +251,8 @@ class AttackMeasurement(Measurement):
         if self._training is not None and self._training.own:
             unseen[self._training.positions()] = False
         for patch in self._files if self.experiment.patch_files else ():
-            if patch.card.data == data.fingerprint:
-                unseen[training_positions(data.ids, patch.card.images)] = False
+            if patch.metadata.data == data.fingerprint:
+                unseen[training_positions(data.ids, patch.metadata.images)] = False
         return unseen
 
     def _attacked(
@@ -295,8 +295,8 @@ class AttackMeasurement(Measurement):
             return noise_patch(key, order.look.form(model.image_size).resolution), ""
         if self.experiment.patch_files:
             content = condition.training.partition(CONTENT)[2]
-            patch = next(patch for patch in self._files if patch.card.sha256.startswith(content))
-            return patch.pixels, patch.card.trained_on
+            patch = next(patch for patch in self._files if patch.metadata.sha256.startswith(content))
+            return patch.pixels, patch.metadata.trained_on
         source = model
         if condition.source != OWN:
             source = next(other for other in self.models if other.digest.startswith(condition.source))

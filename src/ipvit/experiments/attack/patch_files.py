@@ -97,7 +97,7 @@ class Patch:
     """A patch: pixels ``(3, S, S)`` in [0, 1], and what is known of it."""
 
     pixels: Tensor
-    card: PatchMetadata
+    metadata: PatchMetadata
 
 
 def save_patch(stem: Path, patch: Patch) -> Path:
@@ -107,8 +107,8 @@ def save_patch(stem: Path, patch: Patch) -> Path:
     Image.fromarray(pixels).save(buffer, "PNG")
     picture, data = stem.with_name(f"{stem.name}.png"), buffer.getvalue()
     write_atomic(picture, data)
-    card = patch.card.model_copy(update={"sha256": digest_of(data)})
-    PATCH.write(stem.with_name(f"{stem.name}.json"), card)
+    metadata = patch.metadata.model_copy(update={"sha256": digest_of(data)})
+    PATCH.write(stem.with_name(f"{stem.name}.json"), metadata)
     return picture
 
 
@@ -123,9 +123,9 @@ def load_patch(path: str | Path) -> Patch:
     """
     path = user_path(path)
     picture = path.with_suffix(".png")
-    card = PATCH.read(path.with_suffix(".json"))
+    metadata = PATCH.read(path.with_suffix(".json"))
     data = PATCH.read_bytes(picture, 4 * MOST_PIXELS**2)
-    PATCH.verify(data, card.sha256, picture)
+    PATCH.verify(data, metadata.sha256, picture)
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
             if image.mode != "RGB" or image.width != image.height or not 1 <= image.width <= MOST_PIXELS:
@@ -136,4 +136,4 @@ def load_patch(path: str | Path) -> Patch:
             pixels = np.asarray(image)
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
         raise InputError(f"the patch {str(picture)!r} is not a PNG picture: {error}") from None
-    return Patch(as_floats(torch.from_numpy(pixels.copy()).permute(2, 0, 1)), card)
+    return Patch(as_floats(torch.from_numpy(pixels.copy()).permute(2, 0, 1)), metadata)

@@ -137,7 +137,7 @@ class Patches:
 
         def read(path: Path) -> Tensor:
             patch = load_patch(path)
-            about = patch.card
+            about = patch.metadata
             if about.key not in ("", key) or (about.weights, about.look, about.run) != (digest, order.look, order.run):
                 raise PATCH.another(path)
             return patch.pixels
@@ -164,7 +164,7 @@ class Patches:
                 rate=training.rate,
                 device=context.device,
             )
-        card = PatchMetadata(
+        metadata = PatchMetadata(
             key=key,
             look=order.look,
             run=order.run,
@@ -179,7 +179,7 @@ class Patches:
             seed=context.seed,
             precision=context.precision,
         )
-        return Patch(pixels, card)
+        return Patch(pixels, metadata)
 
     def _read(self, model: Model, training: Training, context: PrepareContext) -> tuple[Tensor, Tensor]:
         """Read the training images as the network sees them; kept while one network's patches are trained."""

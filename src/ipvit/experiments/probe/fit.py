@@ -153,7 +153,7 @@ class FitPlan:
 
 @dataclasses.dataclass(frozen=True)
 class FittedHead:
-    """A head, and what is said of it in the tables.
+    """A head, and what the tables state about it.
 
     Attributes:
         probe: the head.

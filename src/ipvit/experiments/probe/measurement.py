@@ -220,7 +220,7 @@ def _translated(labels: Tensor, outputs: Tensor | None) -> Tensor:
 
 
 def _remarks(n: int, head: FittedHead | None) -> dict[str, np.ndarray]:
-    """Return what is said of a head, the same in every row."""
+    """Return what the tables state about a head, the same in every row."""
     fit = {} if head is None else head.probe.fit
     settings = ", ".join(f"{name} {value:g}" for name, value in fit.get("settings", {}).items())
     edges = ", ".join(f"{name} {end}" for name, end in fit.get("at_edge", {}).items())

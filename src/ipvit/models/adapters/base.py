@@ -180,7 +180,7 @@ class Adapter:
 
         Args:
             state: from :meth:`run_to_block` or :meth:`drop`.
-            block: the state's own block, for whoever wants to be sure.
+            block: the state's own block, to be checked.
         """
         raise self._cannot("feature_drop")
 

@@ -104,7 +104,7 @@ PROBE = Kind("probe", _Metadata, content="head", place="header", hint=_WRITTEN_B
 def save_probe(path: Path, head: ProbeHead) -> None:
     """Write a probe file, whole or not at all."""
     tensors = {"weight": head.weight.cpu().contiguous(), "bias": head.bias.cpu().contiguous()}
-    card = _Metadata(
+    metadata = _Metadata(
         key=head.key,
         backbone=_Backbone(name=head.backbone, pretrained=head.pretrained, digest=head.digest),
         reads=[(spec.block, spec.token) for spec in head.specs],
@@ -114,7 +114,7 @@ def save_probe(path: Path, head: ProbeHead) -> None:
         fit=dict(head.fit),
         sha256=digest_of(_numbers(save(tensors))),
     )
-    write_atomic(path, save(tensors, metadata={METADATA_KEY: PROBE.dumps(card, indent=None)}))
+    write_atomic(path, save(tensors, metadata={METADATA_KEY: PROBE.dumps(metadata, indent=None)}))
 
 
 def read_probe(path: Path) -> ProbeHead:
@@ -133,30 +133,30 @@ def read_probe(path: Path) -> ProbeHead:
         raise InputError(f"{str(path)!r} is not a whole probe file: {error_line(error)}") from None
     if text is None or not {"weight", "bias"} <= tensors.keys():
         raise InputError(f"{str(path)!r} is not a probe file: {_WRITTEN_BY}")
-    card = PROBE.loads(text, path)
-    if card.sha256:
-        PROBE.verify(_numbers(path.read_bytes()), card.sha256, path)
+    metadata = PROBE.loads(text, path)
+    if metadata.sha256:
+        PROBE.verify(_numbers(path.read_bytes()), metadata.sha256, path)
     weight, bias = tensors["weight"].float(), tensors["bias"].float()
     shapes = tuple(weight.shape), tuple(bias.shape)
-    if weight.ndim != 2 or shapes != ((len(card.classes), weight.shape[1]), (len(card.classes),)):
+    if weight.ndim != 2 or shapes != ((len(metadata.classes), weight.shape[1]), (len(metadata.classes),)):
         raise ArtifactError(
             f"{str(path)!r} is a damaged probe file: weight {shapes[0]} and bias {shapes[1]} for "
-            f"{len(card.classes)} classes"
+            f"{len(metadata.classes)} classes"
         )
     if not (weight.isfinite().all() and bias.isfinite().all()):
         raise ArtifactError(f"{str(path)!r} is a damaged probe file: not all of its numbers are finite")
     return ProbeHead(
         weight=weight,
         bias=bias,
-        specs=tuple(FeatureSpec(block, token) for block, token in card.reads),
-        norm=card.norm,
-        classes=tuple(card.classes),
-        view=View(**card.view.model_dump()),
-        backbone=card.backbone.name,
-        pretrained=card.backbone.pretrained,
-        digest=card.backbone.digest,
-        fit=card.fit,
-        key=card.key,
+        specs=tuple(FeatureSpec(block, token) for block, token in metadata.reads),
+        norm=metadata.norm,
+        classes=tuple(metadata.classes),
+        view=View(**metadata.view.model_dump()),
+        backbone=metadata.backbone.name,
+        pretrained=metadata.backbone.pretrained,
+        digest=metadata.backbone.digest,
+        fit=metadata.fit,
+        key=metadata.key,
     )
 
 
