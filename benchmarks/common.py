@@ -22,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import ipvit
 from ipvit.api import bind_context
-from ipvit.core.run_config import RunConfig
+from ipvit.core.run_config import Backend, Precision, RunConfig
 from ipvit.data.decode import apply_view
 from ipvit.data.subset import subset_indices
 from ipvit.engine.device import models_on_device, numerics, pooled_allocator
@@ -108,7 +108,7 @@ def clock() -> Iterator[Taken]:
 
 
 @contextlib.contextmanager
-def as_in_a_run(model: ipvit.Model, backend: str, precision: str) -> Iterator[ipvit.Model]:
+def as_in_a_run(model: ipvit.Model, backend: Backend, precision: Precision) -> Iterator[ipvit.Model]:
     """Give a model as a run with these settings has it; a backend converts it when it is first called."""
     device = torch.device("cpu")
     with contextlib.ExitStack() as stack:
@@ -207,8 +207,8 @@ def floor(model: ipvit.Model, passes: int, precision: str = "fp32", backend: str
 
 
 def _openvino_product(left: torch.Tensor, right: torch.Tensor, precision: str) -> Callable[[], object]:
-    import openvino
-    from openvino import opset13
+    import openvino  # pyright: ignore[reportMissingImports] - an extra that need not be installed
+    from openvino import opset13  # pyright: ignore[reportMissingImports]
 
     rows = opset13.parameter(list(left.shape), openvino.Type.f32)
     product = opset13.matmul(rows, opset13.constant(right.numpy()), False, True)

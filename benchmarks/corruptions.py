@@ -43,7 +43,7 @@ def gaussian(x: np.ndarray, sigma: float) -> np.ndarray:
 def glass_blur(x: np.ndarray, s: int) -> np.ndarray:
     """Displace pixel by pixel."""
     sigma, reach, passes = ((0.7, 1, 2), (0.9, 2, 1), (1, 2, 3), (1.1, 3, 2), (1.5, 4, 2))[s]
-    x = np.uint8(gaussian(x / 255, sigma) * 255)
+    x = (gaussian(x / 255, sigma) * 255).astype(np.uint8)
     for _ in range(passes):
         for h in range(x.shape[0] - reach, reach, -1):
             for w in range(x.shape[1] - reach, reach, -1):
@@ -61,7 +61,7 @@ def line(x: np.ndarray, radius: int, sigma: float, angle: float) -> np.ndarray:
         columns = np.arange(x.shape[1]) + math.ceil(i * math.cos(math.radians(angle)) - 0.5)
         total += weight * x[np.clip(rows, 0, len(x) - 1)][:, np.clip(columns, 0, x.shape[1] - 1)]
         weights += weight
-    return np.uint8(total / weights)
+    return (total / weights).astype(np.uint8)
 
 
 def motion_blur(x: np.ndarray, s: int) -> np.ndarray:
@@ -74,7 +74,7 @@ def enlarge(x: np.ndarray, factor: float) -> np.ndarray:
     side = len(x)
     inside = math.ceil(side / factor)
     top = (side - inside) // 2
-    x = ndimage.zoom(x[top : top + inside, top : top + inside], (factor, factor, 1), order=1)
+    x = np.asarray(ndimage.zoom(x[top : top + inside, top : top + inside], (factor, factor, 1), order=1))
     top = (len(x) - side) // 2
     return x[top : top + side, top : top + side]
 
@@ -82,7 +82,7 @@ def enlarge(x: np.ndarray, factor: float) -> np.ndarray:
 def zoom_blur(x: np.ndarray, s: int) -> np.ndarray:
     """Average enlargements."""
     end, step = ((1.11, 0.01), (1.16, 0.01), (1.21, 0.02), (1.26, 0.02), (1.31, 0.03))[s]
-    x, factors = np.float32(x / 255), np.arange(1, end, step)
+    x, factors = (x / 255).astype(np.float32), np.arange(1, end, step)
     total = sum(enlarge(x, factor) for factor in factors)
     return np.clip((x + total) / (len(factors) + 1), 0, 1) * 255
 
@@ -96,10 +96,11 @@ def snow(x: np.ndarray, s: int) -> np.ndarray:
         (0.55, 0.3, 4.5, 0.85, 12, 8, 0.65),
         (0.55, 0.3, 2.5, 0.85, 12, 12, 0.55),
     )[s]
-    x = np.float32(x / 255)
+    x = (x / 255).astype(np.float32)
     flakes = enlarge(np.random.normal(mean, deviation, (*x.shape[:2], 1)), factor)[..., 0]
     flakes[flakes < threshold] = 0
-    flakes = line(np.uint8(np.clip(flakes, 0, 1) * 255), radius, sigma, np.random.uniform(-135, -45))[..., None] / 255
+    flakes = (np.clip(flakes, 0, 1) * 255).astype(np.uint8)
+    flakes = line(flakes, radius, sigma, np.random.uniform(-135, -45))[..., None] / 255
     x = share * x + (1 - share) * np.maximum(x, cv2.cvtColor(x, cv2.COLOR_RGB2GRAY)[..., None] * 1.5 + 0.5)
     return np.clip(x + flakes + np.rot90(flakes, 2), 0, 1) * 255
 
@@ -118,10 +119,10 @@ def elastic_transform(x: np.ndarray, s: int) -> np.ndarray:
     strength, sigma, reach = 244 * np.array(
         ((2, 0.7, 0.1), (2, 0.08, 0.2), (0.05, 0.01, 0.02), (0.07, 0.01, 0.02), (0.12, 0.01, 0.02))[s]
     )
-    x = np.float32(x / 255)
+    x = (x / 255).astype(np.float32)
     height, width = x.shape[:2]
-    middle, arm = np.float32((height // 2, width // 2)), min(height, width) // 3
-    points = np.float32(middle + arm * np.array([[1, 1], [1, -1], [-1, -1]]))
+    middle, arm = np.array((height // 2, width // 2), np.float32), min(height, width) // 3
+    points = (middle + arm * np.array([[1, 1], [1, -1], [-1, -1]])).astype(np.float32)
     moved = points + np.random.uniform(-reach, reach, (3, 2)).astype(np.float32)
     x = cv2.warpAffine(x, cv2.getAffineTransform(points, moved), (width, height), borderMode=cv2.BORDER_REFLECT_101)
     dx, dy = (

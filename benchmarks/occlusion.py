@@ -38,11 +38,12 @@ from common import (
 
 import ipvit
 from ipvit.core.files import path_component
+from ipvit.core.run_config import Backend, Precision
 from ipvit.perturb import n_dropped
 
 LEVELS = tuple(k / 10 for k in range(10))
 
-FASTEST = (("torch", "bf16"), ("openvino", "fp32"), ("openvino", "bf16"))
+FASTEST: tuple[tuple[Backend, Precision], ...] = (("torch", "bf16"), ("openvino", "fp32"), ("openvino", "bf16"))
 
 
 def authors_procedure(model: ipvit.Model, files: Files, runs: int) -> Taken:
@@ -59,7 +60,7 @@ def authors_procedure(model: ipvit.Model, files: Files, runs: int) -> Taken:
     return taken
 
 
-def pure_forward(model: ipvit.Model, files: Files, calls: int, backend: str, precision: str) -> Taken:
+def pure_forward(model: ipvit.Model, files: Files, calls: int, backend: Backend, precision: Precision) -> Taken:
     """Return the time of the network alone, ``calls`` times over the images."""
     images = torch.stack([files[i][0] for i in range(len(files))])
     with as_in_a_run(model, backend, precision) as computed:
@@ -74,7 +75,7 @@ def measure(name: str, arguments: argparse.Namespace, folder: Path) -> None:
     experiment = ipvit.Occlusion(levels=LEVELS, runs=arguments.runs)
     out = folder / path_component(name)
 
-    def alone(ours: Taken, backend: str, precision: str) -> str:
+    def alone(ours: Taken, backend: Backend, precision: Precision) -> str:
         pure = pure_forward(model, files, calls, backend, precision)
         return (
             f"  pure forward {pure.wall:.1f} s wall, {pure.cpu:.1f} s cpu: {baseline.cpu / pure.cpu:.2f} would be its "

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,7 +43,8 @@ THRESHOLD = 0.9
 def authors_procedure(model: ipvit.Model, data: ipvit.Dataset, chosen: np.ndarray) -> Taken:
     """Return the time of the authors' procedure."""
     view = ipvit.Segment().view(model)
-    blocks = model.adapter.blocks
+    adapter: Any = model.adapter  # of a transformer, which has blocks
+    blocks = adapter.blocks
     size, last = model.image_size, len(blocks) - 1
     with contextlib.ExitStack() as stack, torch.no_grad():
         for block in blocks:
@@ -74,7 +76,7 @@ def pass_alone(model: ipvit.Model, data: ipvit.Dataset, chosen: np.ndarray, argu
 
 def pixels_of(mask: torch.Tensor, size: tuple[int, int]) -> np.ndarray:
     """Return a mask, ``(H, W)`` uint8, at the size of the network's input."""
-    return np.asarray(Image.fromarray(mask.numpy()).resize(size[::-1], Image.Resampling.NEAREST))
+    return np.asarray(Image.fromarray(mask.numpy()).resize((size[1], size[0]), Image.Resampling.NEAREST))
 
 
 def made_up(root: Path, n: int) -> str:

@@ -22,7 +22,7 @@ class MeanColour(nn.Module):
 
 torch.manual_seed(0)
 model = ipvit.wrap(
-    MeanColour(len(data.classes)),
+    MeanColour(len(data.classes or ())),
     mean=(0.5, 0.5, 0.5),
     std=(0.5, 0.5, 0.5),
     size=64,

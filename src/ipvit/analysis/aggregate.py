@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
@@ -33,13 +34,13 @@ def accuracy_table(records: pl.DataFrame, by: Sequence[str], columns: dict[str, 
     """
     columns = columns or {"correct": "top1", "correct5": "top5"}
     records = labelled(records)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for key, group in records.group_by(by, maintain_order=True):
         n_runs = group[RUN].n_unique() if RUN in group.columns else 1
         per_image = group.group_by("image", maintain_order=True).agg(
             *(pl.col(name).mean() for name in columns), *shared_masks(group)
         )
-        row = dict(zip(by, key, strict=True)) | {"n_images": per_image.height, "n_runs": n_runs}
+        row: dict[str, Any] = dict(zip(by, key, strict=True)) | {"n_images": per_image.height, "n_runs": n_runs}
         for name, measure in columns.items():
             low, high = _interval(per_image, name, n_runs)
             mean = float(per_image[name].to_numpy().mean())
@@ -77,7 +78,7 @@ def mean_table(records: pl.DataFrame, by: Sequence[str], columns: Sequence[str])
         interval (``_low``, ``_high``; Student's t over images, images that share a mask taken together) and its
         standard deviation over images and runs (``_std``).
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
     for key, group in records.group_by(by, maintain_order=True):
         n_runs = group[RUN].n_unique() if RUN in group.columns else 1
         group = group.with_columns(pl.when(pl.col(name).is_finite()).then(name).alias(name) for name in columns)
@@ -85,7 +86,7 @@ def mean_table(records: pl.DataFrame, by: Sequence[str], columns: Sequence[str])
             *(pl.col(name).mean() for name in columns), *shared_masks(group)
         )
         measured = per_image[columns[0]].drop_nulls().len()
-        row = dict(zip(by, key, strict=True)) | {"n_images": measured, "n_runs": n_runs}
+        row: dict[str, Any] = dict(zip(by, key, strict=True)) | {"n_images": measured, "n_runs": n_runs}
         for name in columns:
             values = per_image[name].drop_nulls()
             low, high = _mean_interval(per_image, name)
@@ -104,7 +105,7 @@ def with_paper(table: pl.DataFrame, tables: dict[str, pl.DataFrame], name: str) 
     return pl.concat([table, paper.select(known)], how="diagonal_relaxed")
 
 
-def _frame(rows: list[dict[str, object]], floats: Sequence[str]) -> pl.DataFrame:
+def _frame(rows: list[dict[str, Any]], floats: Sequence[str]) -> pl.DataFrame:
     """Make a table; a column of spreads is a number even where there is none."""
     return pl.DataFrame(rows, infer_schema_length=None).with_columns(pl.col(name).cast(pl.Float64) for name in floats)
 
@@ -117,7 +118,7 @@ def varying(records: pl.DataFrame, columns: Sequence[str], within: Sequence[str]
     present = [name for name in columns if name in records.columns]
     groups = [name for name in within if name in records.columns]
     counts = records.group_by(groups).agg(pl.col(name).n_unique() for name in present) if present else None
-    return [] if counts is None else [name for name in present if counts[name].max() > 1]  # pyright: ignore[reportOptionalOperand, reportOperatorIssue]
+    return [] if counts is None else [name for name in present if cast("int", counts[name].max()) > 1]
 
 
 def paired_differences(models: Mapping[str, Values], most_models: int = 5) -> pl.DataFrame | None:
@@ -148,9 +149,9 @@ def paired_differences(models: Mapping[str, Values], most_models: int = 5) -> pl
         }
         for model, v in models.items()
     }
-    rows = []
+    rows: list[dict[str, Any]] = []
     for key in dict.fromkeys(key for found in places.values() for key in found):
-        runs = frozenset().union(*(models[m].runs[found[key]] for m, found in places.items() if key in found))
+        runs = frozenset[int]().union(*(models[m].runs[found[key]] for m, found in places.items() if key in found))
         for a, b in pairs:
             if key in places[a] and key in places[b]:
                 first, second, clusters = _side_by_side(models[a], places[a][key], models[b], places[b][key])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import polars as pl
 
@@ -81,7 +81,8 @@ def default_sentences(analysis: Analysis, tables: dict[str, pl.DataFrame]) -> It
         clean = [row for row in rows.to_dicts() if all(row.get(n) == value for n, value in analysis.clean.items())]
         others = [row for row in rows.to_dicts() if row not in clean]
         if not analysis.clean or not clean or not others:
-            ends = dict.fromkeys(column.number(value) for value in (rows[measure].min(), rows[measure].max()))  # pyright: ignore[reportArgumentType]
+            least, most = cast("float", rows[measure].min()), cast("float", rows[measure].max())
+            ends = dict.fromkeys(column.number(value) for value in (least, most))
             yield str(key[0]), f"{who}: {column.head(measure)} is {' to '.join(ends)}."
             continue
         start = clean[0][measure]
@@ -95,7 +96,7 @@ def default_sentences(analysis: Analysis, tables: dict[str, pl.DataFrame]) -> It
 def _place(analysis: Analysis, row: dict[str, Any], levels: Sequence[str]) -> str:
     """Return at which levels, or other values of what tells the clean row, a row is."""
     names = [*levels, *(name for name in analysis.clean if name in row and name not in levels)]
-    parts = []
+    parts: list[str] = []
     for name in names:
         column = analysis.columns.get(name, PLAIN)
         value = row[name]

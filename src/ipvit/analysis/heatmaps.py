@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from typing import Any
 
 import altair as alt
 import numpy as np
@@ -39,11 +40,9 @@ def mosaic(maps: list[tuple[str, str, np.ndarray]], *, title: str, row_title: st
         y=alt.Y("row:N", sort=rows, title=row_title, axis=alt.Axis(domain=False, ticks=False)),
     )
     pictures = base.mark_image(width=_SIDE - 4, height=_SIDE - 4).encode(url="url:N")
-    return (
-        alt.layer(pictures)
-        .properties(title=title, width=_SIDE * len(columns), height=_SIDE * len(rows))
-        .configure(**theme())
-    )
+    chart: Any = alt.layer(pictures)  # Altair's own methods give it no full type
+    chart = chart.properties(title=title, width=_SIDE * len(columns), height=_SIDE * len(rows))
+    return chart.configure(**theme())
 
 
 def _picture(values: np.ndarray) -> str:

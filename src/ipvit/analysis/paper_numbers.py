@@ -48,10 +48,10 @@ class TableCell:
 
     experiment: str
     measure: str
-    conditions: Conditions = dataclasses.field(default_factory=dict)
+    conditions: Conditions = dataclasses.field(default_factory=dict[str, Any])
     table: str = ""
     along: tuple[str, float] | None = None
-    settings: Conditions = dataclasses.field(default_factory=dict)
+    settings: Conditions = dataclasses.field(default_factory=dict[str, Any])
     any_network: bool = False
     implied: tuple[str, ...] = ()
 
@@ -91,7 +91,7 @@ class PaperNumber:
     network: str | None = None
     why_not: str = ""
     row: int = 0
-    drawn: Conditions = dataclasses.field(default_factory=dict)
+    drawn: Conditions = dataclasses.field(default_factory=dict[str, Any])
 
 
 @functools.cache

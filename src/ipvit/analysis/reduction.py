@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from ipvit.analysis.columns import Column, Columns
 from ipvit.analysis.record_columns import RUN, SHARED_MASK
@@ -66,7 +67,7 @@ class Reduction:
     weights: str
     parts: Mapping[str, pl.DataFrame]
     values: Values | None = None
-    missing: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    missing: Mapping[str, int] = dataclasses.field(default_factory=dict[str, int])
     unlabelled: frozenset[str] = frozenset()
 
 
@@ -104,7 +105,10 @@ def values_of(records: pl.DataFrame, by: Sequence[str], metric: str, *, proporti
     names = tuple(name for name in by if name in records.columns)
     images = records["image"].cast(pl.String).unique().sort()
     place = {image: number for number, image in enumerate(images)}
-    keys, means, runs, clusters = [], [], [], []
+    keys: list[tuple[Any, ...]] = []
+    means: list[NDArray[np.float64]] = []
+    runs: list[frozenset[int]] = []
+    clusters: list[NDArray[np.int64] | None] = []
     for key, group in records.group_by(names, maintain_order=True) if names else [((), records)]:
         per_image = group.group_by("image", maintain_order=True).agg(
             pl.col(metric).cast(pl.Float64).fill_nan(None).mean(), *shared_masks(group)
@@ -139,7 +143,7 @@ def without_flagged(records: pl.DataFrame, columns: Columns) -> pl.DataFrame:
 
 def count_missing(records: pl.DataFrame, columns: Columns) -> dict[str, int]:
     """Return the number of missing values of each column that says what they mean, where there are any."""
-    counts = {}
+    counts: dict[str, int] = {}
     for name, column in columns.items():
         of = column.of or name
         if column.missing and of in records.columns and (count := _missing(records[of], column)):
@@ -154,4 +158,4 @@ def _missing(values: pl.Series, column: Column) -> int:
         return int((~values.is_finite()).sum())
     if values.dtype.is_integer():
         return int((values < 0).sum())
-    return int((values == "").sum()) if values.dtype in (pl.String, pl.Categorical) else 0
+    return int((values == "").sum()) if isinstance(values.dtype, pl.String | pl.Categorical) else 0

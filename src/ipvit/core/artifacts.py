@@ -13,7 +13,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -88,8 +88,8 @@ class Kind(Generic[AnyMetadata]):
             ArtifactError: it is no such metadata, is of another format, or was changed after it was written.
         """
         try:
-            content = json.loads(text)
-            about = dict(content) if isinstance(content, dict) else {}
+            content: object = json.loads(text)
+            about = dict(cast("dict[str, Any]", content)) if isinstance(content, dict) else {}
             stated = about.pop(CARD_DIGEST, None)
             changed = stated is not None and stated != digest_of_json(about)
         except (ValueError, RecursionError):

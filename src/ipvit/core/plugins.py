@@ -10,7 +10,7 @@ import importlib
 import importlib.util
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Literal
@@ -164,7 +164,7 @@ def import_own(name: str) -> Any:
 
 
 @contextlib.contextmanager
-def users_code(name: str) -> Iterator[None]:
+def users_code(name: str) -> Generator[None]:
     """Run code of the user's own Python file; what it raises is an InputError that names file and line.
 
     Args:

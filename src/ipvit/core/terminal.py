@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -31,7 +31,7 @@ class Terminal(Console):
 
 
 @contextlib.contextmanager
-def progress(what: str, total: int, *, shown: bool) -> Iterator[Callable[..., None]]:
+def progress(what: str, total: int, *, shown: bool) -> Generator[Callable[..., None]]:
     """Show a bar on standard error where that is a terminal; gives what moves it on, by one or by a given number."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -39,7 +39,11 @@ def progress(what: str, total: int, *, shown: bool) -> Iterator[Callable[..., No
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not shown or not console.is_terminal or total == 0) as bar:
         task = bar.add_task(what, total=total)
-        yield lambda count=1: bar.advance(task, count)
+
+        def move_on(count: int = 1) -> None:
+            bar.advance(task, count)
+
+        yield move_on
 
 
 def print_json(content: object) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
@@ -30,8 +30,8 @@ def read_mapping(path: str | Path, what: str, holds: str) -> dict[str, Any]:
     """
     text = _text(path, what)
     try:
-        loader = yaml.SafeLoader(text)
-        root = loader.get_single_node()
+        loader: Any = yaml.SafeLoader(text)  # what constructs values has no types
+        root: yaml.Node | None = loader.get_single_node()
         _check(root, str(path))
         content = None if root is None else loader.construct_document(root)
     except InputError:
@@ -45,7 +45,7 @@ def read_mapping(path: str | Path, what: str, holds: str) -> dict[str, Any]:
         raise InputError(f"{path}{line}: not YAML: {_problem(error)}") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: a {what} is a mapping with {holds}")
-    return {str(key): value for key, value in content.items()}
+    return {str(key): value for key, value in cast("dict[Any, Any]", content).items()}
 
 
 def _text(path: str | Path, what: str) -> str:

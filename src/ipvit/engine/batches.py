@@ -22,6 +22,7 @@ from ipvit.data.subset import select
 from ipvit.engine.types import SweepPlan, Task
 from ipvit.experiments.base import Batch
 from ipvit.perturb.pixels import as_floats
+from ipvit.perturb.tensors import from_numpy
 
 Images = Mapping[View, Tensor]
 """``(B, 3, H, W)`` float in [0, 1] per view."""
@@ -82,7 +83,7 @@ class Donors:
     """Images whose pixels occlude others: a fixed choice, so that no batch depends on its neighbours."""
 
     ids: tuple[str, ...] = ()
-    images: Images = dataclasses.field(default_factory=dict)
+    images: Images = dataclasses.field(default_factory=dict[View, Tensor])
 
 
 def read_donors(plan: SweepPlan) -> dict[int, Donors]:
@@ -124,7 +125,7 @@ def batches_of(task: Task, plan: SweepPlan, decoded: DecodedBatch, images: Image
         regions = decoded.masks[task.view][rows].to(part.device) if task.view in decoded.masks else None
         yield Batch(
             images=part,
-            labels=torch.from_numpy(labels[rows]).to(part.device),
+            labels=from_numpy(labels[rows]).to(part.device),
             ids=tuple(ids[row] for row in rows),
             positions=decoded.indices[rows],
             conditions=tuple(task.conditions[number] for number in numbers),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import sys
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Generator, Sequence
+from typing import TYPE_CHECKING, cast
 
 import torch
 
@@ -49,13 +49,14 @@ def pick_device(name: str, local_rank: int | None = None) -> torch.device:
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not available.get(device.type, False):
         raise InputError(f"the device {name!r} is not available here; use --device cpu or auto")
-    if device.type == "cuda" and device.index is not None and device.index >= torch.cuda.device_count():
+    index = cast("int | None", device.index)  # None without a number, which torch's types leave out
+    if device.type == "cuda" and index is not None and index >= torch.cuda.device_count():
         raise InputError(f"there are {torch.cuda.device_count()} CUDA devices here, no {name!r}")
     return device
 
 
 @contextlib.contextmanager
-def numerics(device: torch.device, precision: str) -> Iterator[None]:
+def numerics(device: torch.device, precision: str) -> Generator[None]:
     """Compute in a precision: ``fp32`` is full fp32 (no TF32), the others are autocast."""
     dtype = _DTYPES[precision]
     before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
@@ -68,7 +69,7 @@ def numerics(device: torch.device, precision: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def pooled_allocator(device: torch.device) -> Iterator[None]:
+def pooled_allocator(device: torch.device) -> Generator[None]:
     """Let the process keep the memory of large tensors that are freed, on the CPU under glibc; elsewhere do nothing.
 
     glibc takes blocks above 32 MB from the system one by one and gives them back when they are freed. A network's
@@ -93,7 +94,7 @@ def pooled_allocator(device: torch.device) -> Iterator[None]:
 @contextlib.contextmanager
 def models_on_device(
     models: Sequence[Model], device: torch.device, config: RunConfig, tasks: Sequence[Task] = ()
-) -> Iterator[None]:
+) -> Generator[None]:
     """Put the networks on the device, compiled where asked for; afterwards they are where and what they were.
 
     Args:
@@ -112,7 +113,7 @@ def models_on_device(
             if short and model.name not in elsewhere:
                 _put_channels_last(model, device, config.precision)
             if config.compile and not hasattr(model.backbone, "_orig_mod"):
-                model.backbone = torch.compile(model.backbone)  # pyright: ignore[reportAttributeAccessIssue]
+                model.backbone = cast("torch.nn.Module", torch.compile(model.backbone))
         with pooled_allocator(device):
             yield
     finally:

@@ -188,7 +188,8 @@ def _causes(trial: _Trial, predictions: np.ndarray, labels: np.ndarray, expected
     mixup = _label_mixup(predictions, labels, expected, trial.model.classes)
     variants = trial.variants()
     own, truth = variants.pop("")
-    better, best = [], 0.0
+    better: list[tuple[float, str]] = []
+    best = 0.0
     for text, (answers, _) in variants.items():
         accuracy = float((answers == truth).mean())
         gain = 100 * (accuracy - float((own == truth).mean()))
@@ -222,7 +223,8 @@ def _label_mixup(
     if len(classes) < 2 or counts.mean() < PER_CLASS:
         return ""
     # the commonest answer to one half of each class, judged by the other half
-    hits, total, called = 0, 0, set()
+    hits = total = 0
+    called: set[int] = set()
     for number in classes:
         answers = predictions[labels == number]
         values, votes = np.unique(answers[::2], return_counts=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any, TypeVar
 
 from ipvit.core.shard import Shard
@@ -116,7 +116,7 @@ class ProcessGroup:
 
 
 @contextlib.contextmanager
-def launched() -> Iterator[ProcessGroup]:
+def launched() -> Generator[ProcessGroup]:
     """Yield the processes that ``torchrun`` or ``accelerate launch`` started together; one where nobody did.
 
     Raises:
@@ -143,7 +143,7 @@ def launched() -> Iterator[ProcessGroup]:
 
 
 @contextlib.contextmanager
-def _losses(text: str = "") -> Iterator[None]:
+def _losses(text: str = "") -> Generator[None]:
     try:
         yield
     except RuntimeError as error:

@@ -69,7 +69,7 @@ def save_examples(out: Path, task: Task, batch: Batch) -> list[str]:
         if not lost:
             return []
         damage = f"the picture {str(root / lost[0])!r} is missing or damaged"
-    entries = []
+    entries: list[_Entry] = []
     with torch.inference_mode():
         for example in task.measurement.examples(task.model, batch):
             data = _png(example.image)
@@ -84,7 +84,7 @@ def save_examples(out: Path, task: Task, batch: Batch) -> list[str]:
 
 def read_examples(out: Path, experiment: str) -> dict[str, list[StoredExample]]:
     """Return an experiment's pictures by model, without those that are damaged: the next run makes them again."""
-    found = {}
+    found: dict[str, list[StoredExample]] = {}
     for path in sorted((out / EXAMPLES / path_component(experiment)).glob(f"*/{_CAPTIONS}")):
         listing, _ = first_whole([path], LISTING.read)
         if listing is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,7 +55,7 @@ def measure_batch(task: Task, batch: Batch, plan: SweepPlan, store: Store, outco
 
 
 @contextlib.contextmanager
-def recording_failures(task: Task, outcome: Outcome, *, fatal: bool = True) -> Iterator[None]:
+def recording_failures(task: Task, outcome: Outcome, *, fatal: bool = True) -> Generator[None]:
     """Record whatever a network or an experiment raises; when fatal, give the whole task up."""
     try:
         yield
@@ -74,7 +74,7 @@ def note_failed_transform(decoded: DecodedBatch, plan: SweepPlan, outcome: Outco
         numbers = task.by_transform.get(decoded.transform)
         if numbers is None or not task.missing(plan.positions)[:, numbers].any():
             continue
-        which = _describe([task.conditions[number] for number in numbers], task)
+        which = _describe([task.conditions[int(number)] for number in numbers], task)
         outcome.failures.append(_failure(task, error, decoded.failure, which))
         task.give_up(numbers)
 

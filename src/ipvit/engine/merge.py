@@ -109,7 +109,7 @@ def _joined(experiment: str, sources: Sequence[Source]) -> pl.DataFrame:
     Raises:
         InputError: two of them have different values for the same result, or one has a damaged part.
     """
-    frames = []
+    frames: list[pl.DataFrame] = []
     for folder, _ in sources:
         store = Store(folder)
         frame = store.records(experiment)
@@ -214,7 +214,7 @@ def _gather(name: str, sources: Sequence[Source], out: Path) -> list[str]:
     What belongs together differs in its suffix only, and comes from one shard.
     """
     found: dict[Path, dict[str, bytes]] = {}
-    different = set()
+    different: set[Path] = set()
     for folder in (out, *(folder for folder, _ in sources)):
         mine: dict[Path, dict[str, bytes]] = {}
         for path in sorted((folder / name).rglob("[!.]*")):

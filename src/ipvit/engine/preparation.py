@@ -65,7 +65,8 @@ def _able(
     Raises:
         InputError: no model of the study can do an experiment.
     """
-    able, left_out = [], []
+    able: list[tuple[Experiment, list[Model]]] = []
+    left_out: list[str] = []
     for entry in selected:
         concerned = [model for model in models if entry.concerns(model)]
         lacking = {model.name: _lacking_capabilities(entry.experiment, model) for model in concerned}
@@ -107,7 +108,7 @@ def _tasks(
     if by_backend and not any(through):
         names = ", ".join(dict.fromkeys(experiment.name for experiment, _ in able))
         raise InputError(f"the backend {config.backend} computes logits and attention, but {names} read more")
-    tasks = []
+    tasks: list[Task] = []
     for (experiment, found), passes in zip(able, through, strict=True):
         if passes:  # each model is converted once for all experiments
             for model in found:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 from ipvit.core.files import clear_unfinished, write_atomic
@@ -145,7 +145,7 @@ def shard_folder(out: Path, shard: Shard) -> tuple[Path, list[Path]]:
 
 
 @contextlib.contextmanager
-def _held(out: Path, fresh: bool, group: ProcessGroup) -> Iterator[FolderLock]:
+def _held(out: Path, fresh: bool, group: ProcessGroup) -> Generator[FolderLock]:
     """Make the run folder and hold it, all processes together."""
     with contextlib.ExitStack() as stack:
 

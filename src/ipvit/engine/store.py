@@ -237,7 +237,8 @@ class Store:
             a million rows would take 1 GB.
         """
         wanted = None if columns is None else {*columns, *where, *self._key, "model"}
-        frames, others = [], 0
+        frames: list[pl.DataFrame] = []
+        others = 0
         for path in self._parts(experiment, f"*-{of[:8]}" if of else "*"):
             whole = self._read(path, wanted)
             if whole is not None:

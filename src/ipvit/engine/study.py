@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -64,18 +64,28 @@ def _named(value: Any) -> Any:
 def _experiment_entry(value: Any) -> Any:
     if isinstance(value, str):
         return {"name": value}
-    if isinstance(value, dict) and len(value) == 1 and "name" not in value:
-        ((name, parameters),) = value.items()
+    entry = _mapping(value)
+    if entry is not None and len(entry) == 1 and "name" not in entry:
+        ((name, parameters),) = entry.items()
         if parameters is None or isinstance(parameters, dict):
-            rest = dict(parameters or {})
+            rest = dict(_mapping(parameters) or {})
             return {"name": name, "models": rest.pop("models", None), "parameters": rest}
     return value
 
 
-def _listed(value: Any) -> Any:
-    if isinstance(value, dict) and "name" not in value:
-        return [{name: parameters} for name, parameters in value.items()]
-    return value if isinstance(value, list) else [value]
+def _listed(value: Any) -> list[Any]:
+    entries = _mapping(value)
+    if entries is not None and "name" not in entries:
+        return [{name: parameters} for name, parameters in entries.items()]
+    return _one_or_several(value)
+
+
+def _one_or_several(value: Any) -> list[Any]:
+    return cast("list[Any]", value) if isinstance(value, list) else [value]
+
+
+def _mapping(value: Any) -> dict[Any, Any] | None:
+    return cast("dict[Any, Any]", value) if isinstance(value, dict) else None
 
 
 class Study(RunConfig):
@@ -83,7 +93,7 @@ class Study(RunConfig):
 
     models: Annotated[
         list[Annotated[ModelEntry, BeforeValidator(_named)]],
-        BeforeValidator(lambda value: value if isinstance(value, list) else [value]),
+        BeforeValidator(_one_or_several),
         Field(min_length=1),
     ]
     """Model names, or mappings with ``name``, ``label``, ``pretrained``."""
@@ -105,7 +115,7 @@ class Study(RunConfig):
     def make_experiments(self, where: str = "") -> list[Selected]:
         """Make the experiments, each for its models; an unknown parameter is an InputError."""
         known = {name for model in self.models for name in (model.label, model.name) if name is not None}
-        made = []
+        made: list[Selected] = []
         for entry in self.experiments:
             for name in entry.models or ():
                 if name not in known:

@@ -95,7 +95,7 @@ class Batch:
     seed: int
     masks: Tensor | None = None
     regions: Tensor | None = None
-    fields: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    fields: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict[str, np.ndarray])
     donors: Tensor | None = None
     donor_ids: tuple[str, ...] = ()
     classes: tuple[str, ...] | None = None

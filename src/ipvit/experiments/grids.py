@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 from pydantic import BeforeValidator
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def parse_grid(value: Any) -> str:
     """Return the canonical text ``ROWSxCOLUMNS`` of a grid given as ``"14x14"``, ``"14"``, ``14`` or ``[14, 14]``."""
     if isinstance(value, list | tuple):
-        value = "x".join(str(item) for item in value)
+        value = "x".join(map(str, cast("list[Any] | tuple[Any, ...]", value)))
     match = re.fullmatch(r"\s*(\d+)(?:\s*[x×]\s*(\d+))?\s*", str(value))
     if match is None or 0 in (numbers := [int(number) for number in match.groups(match[1])]):
         raise ValueError(f"a grid is written ROWSxCOLUMNS, for example 14x14, not {value!r}")

@@ -47,7 +47,7 @@ def resampled_means(
     known = ~np.isnan(table)
     filled, known = np.where(known, table, 0), known.astype(np.float64)
     rng = np.random.default_rng(seed)
-    parts = []
+    parts: list[NDArray[np.float64]] = []
     for start in range(0, n_resamples, max(1, _CHUNK // n)):
         size = min(max(1, _CHUNK // n), n_resamples - start)
         draws = (rng.integers(len(table), size=n, dtype=np.int32) for _ in range(size))
@@ -75,7 +75,7 @@ def corrected_interval(samples: ArrayLike, value: float, confidence: float = 0.9
     found = np.asarray(samples, dtype=np.float64)
     if not np.isfinite(found).all():
         return (math.nan, math.nan)
-    below = float(np.mean(found < value) + np.mean(found == value) / 2)
+    below = float((found < value).mean() + (found == value).mean() / 2)
     normal, edge = NormalDist(), 1 / len(found)
     bias, z = normal.inv_cdf(min(max(below, edge), 1 - edge)), normal.inv_cdf((1 + confidence) / 2)
     low, high = np.quantile(found, [normal.cdf(2 * bias - z), normal.cdf(2 * bias + z)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ipvit.metrics.exact import double
 
@@ -39,6 +39,7 @@ def cosine(u: Tensor, v: Tensor) -> Tensor:
     """Return the cosine of the angle between ``u`` and ``v``, both ``(B, D)``: ``(B,)``; NaN for a zero vector."""
     import torch
 
-    a, b = double(u), double(v)
+    a: Any = double(u)  # a tensor's norm() has no type
+    b: Any = double(v)
     scale = a.norm(dim=1) * b.norm(dim=1)
     return torch.where(scale > 0, (a * b).sum(dim=1) / scale, torch.nan).clamp(-1, 1).to(u)

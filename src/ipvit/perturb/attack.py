@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ipvit.perturb.budget import LEVELS, Budget
 from ipvit.perturb.seeding import generator
+from ipvit.perturb.tensors import from_numpy
 
 Network = Callable[[Tensor], Tensor]
 """Images ``(B, 3, H, W)`` in [0, 1] to logits ``(B, C)``."""
@@ -90,7 +91,7 @@ def clean_pass(network: Network, images: Tensor, labels: Tensor, *, gradient: bo
     Raises:
         ValueError: the network is in training mode, or has no gradient.
     """
-    _refuse_training(network)
+    refuse_training(network)
     if not gradient:
         return Clean(_logits(network, images))
     return Clean(*_logits_and_gradient(network, images, labels))
@@ -109,7 +110,7 @@ def fgsm(network: Network, images: Tensor, labels: Tensor, epsilon: float, *, cl
     Raises:
         ValueError: the network is in training mode, or has no gradient.
     """
-    _refuse_training(network)
+    refuse_training(network)
     clean = clean if clean is not None and clean.gradient is not None else clean_pass(network, images, labels)
     assert clean.gradient is not None
     worst = _Worst(images, labels, clean)
@@ -159,7 +160,7 @@ def pgd(
         raise ValueError(f"PGD needs at least one step and one restart, not {steps} and {restarts}")
     if restarts > 1 and starts is None:
         raise ValueError("restarts without a random start would all be the same")
-    _refuse_training(network)
+    refuse_training(network)
     clean = clean or clean_pass(network, images, labels, gradient=starts is None)
     worst = _Worst(images, labels, clean)
     if epsilon == 0:
@@ -215,7 +216,7 @@ def run_attack(
     Raises:
         ValueError: the network is in training mode.
     """
-    _refuse_training(network)
+    refuse_training(network)
     clean = clean or clean_pass(network, images, labels, gradient=False)
     worst = _Worst(images, labels, clean)
     rows = worst.still_right()
@@ -229,7 +230,7 @@ def run_attack(
 def random_starts(key: np.ndarray, size: tuple[int, ...]) -> Tensor:
     """Return uniform noise in [-1, 1], ``(B, *size)`` float32: every key's own, whatever the others."""
     noise = np.stack([generator(one).random(size, dtype=np.float32) for one in key])
-    return torch.from_numpy(noise).mul_(2).sub_(1)
+    return from_numpy(noise).mul_(2).sub_(1)
 
 
 def margin_loss(logits: Tensor, labels: Tensor) -> Tensor:
@@ -290,6 +291,7 @@ def _logits_and_gradient(network: Network, images: Tensor, labels: Tensor) -> tu
     return logits.detach(), gradient.nan_to_num(0.0)
 
 
-def _refuse_training(network: Network) -> None:
+def refuse_training(network: Network) -> None:
+    """Raise ValueError for a network in training mode, whose answers depend on the rest of the batch."""
     if isinstance(network, nn.Module) and any(module.training for module in network.modules()):
         raise ValueError("the network is in training mode, where batches change its answers; call eval() first")

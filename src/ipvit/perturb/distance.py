@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ipvit.perturb.budget import Budget, Norm
 from ipvit.perturb.seeding import generator
+from ipvit.perturb.tensors import from_numpy
 
 ROUNDING = 2.0**-24
 """The steps of float32 between 0.5 and 1: so far apart is what float32 makes of the same pixel in two ways."""
@@ -60,7 +61,7 @@ def random_noise(images: Tensor, budget: Budget, key: np.ndarray) -> Tensor:
         key: ``(B,)`` keys from :func:`ipvit.perturb.seeding.keys`.
     """
     drawn = np.stack([_direction(generator(one), budget.norm, tuple(images.shape[1:])) for one in key])
-    direction = torch.from_numpy(drawn)
+    direction = from_numpy(drawn)
     direction /= _norms(direction.abs(), budget.norm).view(-1, 1, 1, 1)
     exact = _exact(images)
     moved = (exact + budget.size * direction.to(exact.device)).clamp(0, 1)

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ipvit.perturb.attack import Network, _refuse_training, is_right, margin_loss
+from ipvit.perturb.attack import Network, is_right, margin_loss, refuse_training
 from ipvit.perturb.choices import Placement, Shape
 from ipvit.perturb.pixels import as_bytes, as_floats
 from ipvit.perturb.seeding import generator
+from ipvit.perturb.tensors import from_numpy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +128,7 @@ def random_places(form: PatchGeometry, draws: np.ndarray) -> Places:
         corner = [offset + form.cell * np.floor(draw * ((length - side - offset) // form.cell + 1))
                   for draw, length in zip((down, right), form.size, strict=True)]  # fmt: skip
     centre = np.stack(corner, axis=1) + side[:, None] / 2
-    return Places(*(torch.from_numpy(np.asarray(a, np.float32)) for a in (centre, side, 2 * math.pi * turn)))
+    return Places(*(from_numpy(np.asarray(a, np.float32)) for a in (centre, side, 2 * math.pi * turn)))
 
 
 def _free(draw: np.ndarray, room: np.ndarray, *, whole: bool) -> np.ndarray:
@@ -165,7 +167,7 @@ def paste(images: Tensor, patch: Tensor, places: Places, shape: Shape) -> tuple[
 def noise_patch(key: np.uint64 | int, resolution: int) -> Tensor:
     """Return a patch of uniform noise, ``(3, S, S)`` of whole grey levels in [0, 1]: the start and the control."""
     noise = generator(key).random((3, resolution, resolution), dtype=np.float32)
-    return quantised(torch.from_numpy(noise))
+    return quantised(from_numpy(noise))
 
 
 def quantised(patch: Tensor) -> Tensor:
@@ -211,14 +213,14 @@ def train_patch(
     Raises:
         ValueError: the network is in training mode, has no gradient, or gets no image right.
     """
-    _refuse_training(network)
+    refuse_training(network)
     rows = _usable(network, images, labels, target, batch, device)
     if not len(rows):
         raise ValueError(f"none of the {len(images)} training images is of use: the network gets them all wrong")
     start = noise_patch(key, form.resolution)
     patch = start.to(device).requires_grad_()
     random = generator(np.uint64(key) ^ np.uint64(1))  # another stream than the noise's
-    optimiser = torch.optim.Adam([patch], lr=rate)
+    optimiser: Any = torch.optim.Adam([patch], lr=rate)  # whose step() has no full type
     queue = rows[:0]
     for step in range(steps):
         while len(queue) < min(batch, len(rows)):
@@ -250,7 +252,7 @@ def _usable(
     network: Network, images: Tensor, labels: Tensor, target: int | None, batch: int, device: torch.device | str
 ) -> np.ndarray:
     """Return the numbers of the images that the network gets right and that are not of the target class."""
-    right = []
+    right: list[Tensor] = []
     with torch.no_grad():
         for start in range(0, len(images), batch):
             chosen = np.arange(start, min(start + batch, len(images)))
@@ -262,4 +264,4 @@ def _usable(
 
 
 def _pixels(images: Tensor, rows: np.ndarray, device: torch.device | str) -> Tensor:
-    return as_floats(images[torch.from_numpy(rows)], device)
+    return as_floats(images[from_numpy(rows)], device)

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ipvit.perturb.tensors import from_numpy
+
 _WORKING_SIZE = 112
 """Side in pixels that patches are compared at; larger pictures are shrunk for it."""
 
@@ -86,7 +88,7 @@ def _domain_transform(image: Tensor, guide: Tensor, sigma: float, rounds: int = 
         lines = _recurse(lines, (feedback**across).T)
         lines = _recurse(lines.transpose(2, 1, 0), feedback**down)
         lines = lines.transpose(2, 1, 0)
-    return torch.from_numpy(np.ascontiguousarray(lines.transpose(1, 2, 0)))
+    return from_numpy(np.ascontiguousarray(lines.transpose(1, 2, 0)))
 
 
 def _recurse(lines: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from ipvit.perturb.seeding import random_order
 from ipvit.perturb.structure import remove_texture
+from ipvit.perturb.tensors import from_numpy
 
 _FINEST = 0.7
 """Standard deviation in pixels of the finest Gaussian; each further one is twice as wide."""
@@ -67,7 +69,8 @@ def bands(image: Tensor) -> list[Tensor]:
 
     Band ``k`` is the difference of two Gaussians, of 0.7 * 2**(k - 1) and 0.7 * 2**k pixels; the last is what remains.
     """
-    rest, found = image, []
+    rest = image
+    found: list[Tensor] = []
     for k in range(_octaves(min(image.shape[-2:]))):
         smooth = _blur(image, _FINEST * 2**k)
         found.append(rest - smooth)
@@ -145,7 +148,10 @@ def _match(plane: Tensor, target: Tensor, ridge: float = 0.0) -> Tensor:
 
 
 def _power(matrix: Tensor, exponent: float) -> Tensor:
-    values, vectors = torch.linalg.eigh(matrix)
+    linalg: Any = torch.linalg  # its functions have no types
+    values: Tensor
+    vectors: Tensor
+    values, vectors = linalg.eigh(matrix)
     return vectors * values.clamp(min=1e-12) ** exponent @ vectors.T
 
 
@@ -164,4 +170,4 @@ def _blur_matrix(n: int, sigma: float) -> Tensor:
     for offset, weight in zip(offsets, weights / weights.sum(), strict=True):
         place = (np.arange(n) + offset) % (2 * n)
         np.add.at(matrix, (np.arange(n), np.where(place < n, place, 2 * n - 1 - place)), weight)
-    return torch.from_numpy(matrix.astype(np.float32))
+    return from_numpy(matrix.astype(np.float32))

@@ -17,7 +17,7 @@ SPLIT_FOLDERS = {
 }
 """Names that the folder of a split may have."""
 
-SPLIT_NAMES = frozenset(name for names in SPLIT_FOLDERS.values() for name in names)
+SPLIT_NAMES: frozenset[str] = frozenset(name for names in SPLIT_FOLDERS.values() for name in names)
 
 _TRUTH = "GT-final_test.csv"
 

@@ -295,9 +295,9 @@ def _matrix(table: pl.DataFrame) -> Figure:
     words = base.mark_text(fontSize=12).encode(text=alt.Text("top1:Q", format=".1f"), color=ink)
     width, height = _CELL * rows["model"].n_unique(), 0.6 * _CELL * rows["trained_on"].n_unique()
     panels = rows["panel"].unique(maintain_order=True).to_list()
+    layers: Any = alt.layer(cells, words)  # Altair's own methods give it no full type
     return (
-        alt.layer(cells, words)
-        .properties(width=width, height=height)
+        layers.properties(width=width, height=height)
         .facet(facet=alt.Facet("panel:N", sort=panels, title=None), columns=3)
         .properties(title="Top-1 accuracy (%) with the patch of another network", data=inline(rows))
         .configure(**theme())

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
-import torch
 from PIL import Image, UnidentifiedImageError
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
@@ -23,6 +22,7 @@ from ipvit.errors import InputError
 from ipvit.experiments.grids import Grid, rows_and_columns
 from ipvit.perturb.patch import PatchGeometry, Placement, Shape
 from ipvit.perturb.pixels import as_bytes, as_floats
+from ipvit.perturb.tensors import from_numpy
 
 MOST_PIXELS = 4096
 """Height and width of the largest patch that is read."""
@@ -136,4 +136,4 @@ def load_patch(path: str | Path) -> Patch:
             pixels = np.asarray(image)
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
         raise InputError(f"the patch {str(picture)!r} is not a PNG picture: {error}") from None
-    return Patch(as_floats(torch.from_numpy(pixels.copy()).permute(2, 0, 1)), metadata)
+    return Patch(as_floats(from_numpy(pixels.copy()).permute(2, 0, 1)), metadata)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ from ipvit.experiments.base import PrepareContext
 from ipvit.models.model import Model
 from ipvit.perturb.patch import train_patch
 from ipvit.perturb.seeding import keys
+from ipvit.perturb.tensors import from_numpy
 
 if TYPE_CHECKING:
     from ipvit.core.preprocessing import View
@@ -188,22 +189,23 @@ class Patches:
         if self._images is None or self._images[0] != name:
             positions = training.positions()
             batches = [positions[start : start + 64] for start in range(0, len(positions), 64)]
-            pixels, labels = [], []
+            pixels: list[Tensor] = []
+            answers: list[Tensor] = []
             for batch in read_batches(data, batches, [view], workers=context.workers, decoder=data.decoder):
                 context.unreadable.update({data.ids[place]: reason for place, reason in batch.unreadable})
                 if len(batch.indices):
                     pixels.append(batch.pixels[view])
-                    labels.append(torch.from_numpy(batch.labels))
+                    answers.append(from_numpy(batch.labels))
             if not pixels:
                 raise InputError(f"attack: none of the training images of {data.name} could be read")
-            self._images = name, torch.cat(pixels), torch.cat(labels)
+            self._images = name, torch.cat(pixels), torch.cat(answers)
         labels = self._images[2]
-        outputs = torch.from_numpy(training.classes(model))
+        outputs = from_numpy(training.classes(model))
         return self._images[1], torch.where(labels < 0, -1, outputs[labels.clamp(min=0)])
 
 
 @contextlib.contextmanager
-def frozen_parameters(model: Model) -> Iterator[None]:
+def frozen_parameters(model: Model) -> Generator[None]:
     """Let a network's weights ask for no gradients for a while: only the images' are wanted."""
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     for weight in weights:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import polars as pl
@@ -71,7 +71,7 @@ class AttentionAnalysis(Analysis):
 
     def figures(self, tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
         """Return the grid of mean maps per model and level, heads by blocks, and the attention distances."""
-        figures = {}
+        figures: dict[str, Figure] = {}
         if (maps := tables.get(f"{self.name}-maps")) is not None:
             for (model, name, seen), frame in _described(maps).group_by(["model", "name", "seen"], maintain_order=True):
                 figures[f"{self.name}-{path_component(str(model))}-{name}"] = mosaic(
@@ -110,7 +110,7 @@ class AttentionAnalysis(Analysis):
             )
         for (model,), frame in placed.group_by(["model"], maintain_order=True):
             deepest = frame.filter(pl.col("block") == pl.col("block").max())
-            inside, area = deepest["inside"].mean(), frame["scale"].mean() ** 2  # pyright: ignore[reportOptionalOperand, reportOperatorIssue]
+            inside, area = deepest["inside"].mean(), cast("float", frame["scale"].mean()) ** 2
             yield (
                 str(model),
                 f"With the image shrunk to {area:.0%} of the canvas, {inside:.0%} of the attention of {model}'s block "
@@ -121,7 +121,7 @@ class AttentionAnalysis(Analysis):
 def _mean_maps(records: pl.DataFrame) -> pl.DataFrame:
     """Return the mean of the finite maps of each head, as a JSON list of cells."""
     by = [*_BY, "rows"]
-    maps = []
+    maps: list[dict[str, Any]] = []
     for key, group in records.group_by(by, maintain_order=True):
         seen = np.stack([np.frombuffer(cell, np.float16) for cell in group["map"]]).astype(np.float64)
         seen = seen[np.isfinite(seen).all(axis=1)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any, cast
 
 import numpy as np
 from torch import Tensor
@@ -54,7 +55,8 @@ class CorrelationMeasurement(Measurement):
         """Correlate; the clean image and each occluded copy go through the network once for all blocks."""
         blocks = sorted({condition.block for condition in batch.conditions})
         clean = self._vectors(model, batch.images, blocks)
-        groups = np.array([superclass_of(model.classes, label) for label in batch.labels.tolist()])
+        labels: list[int] = cast("Any", batch.labels).tolist()  # it has no type of its own
+        groups = np.array([superclass_of(model.classes, label) for label in labels])
         by_mask: dict[tuple[float, int], list[CorrelationCondition]] = {}
         for condition in batch.conditions:
             by_mask.setdefault((condition.information_loss, condition.run), []).append(condition)

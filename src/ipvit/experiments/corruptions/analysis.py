@@ -112,7 +112,7 @@ def _family_rows(corrupted: pl.DataFrame) -> pl.DataFrame:
         pl.col("corruption").replace_strict(FAMILY, default=OWN_FAMILY, return_dtype=pl.String).alias("family"),
         pl.col("corruption").alias("run"),  # several answers on one image, as several runs are
     )
-    parts = []
+    parts: list[pl.DataFrame] = []
     for frost in ["", *sorted(set(rows["frost"]) - {""})]:
         frosted = rows.filter(pl.col("frost") == frost)["family"].unique()
         part = rows.filter(pl.col("frost").is_in(["", frost]), pl.col("family").is_in(frosted.implode()))
@@ -137,7 +137,7 @@ def _families(rows: pl.DataFrame, cells: pl.DataFrame, variants: Sequence[Varian
         cells: accuracies by corruption, of all models and variants.
         variants: the ways in which pictures were made.
     """
-    there = set() if rows.is_empty() else set(rows["family"])
+    there: set[str] = set() if rows.is_empty() else set(rows["family"])
     names = [name for name in (*FAMILIES, OWN_FAMILY) if name in there] or [CLEAN]
     clean = cells.filter(pl.col("corruption") == CLEAN).join(pl.DataFrame({"family": names}), how="cross")
     parts = [clean.select("model", "made", "family", "severity", pl.col("n_images", "^n_runs$", "^top[15].*$"))]

@@ -101,7 +101,8 @@ def error_tables(
         imagenet: by model, whether it answers ImageNet's classes, for which AlexNet's errors are published.
         normaliser: what errors are divided by: ``alexnet`` or a model.
     """
-    by_corruption, overall = [], []
+    by_corruption: list[dict[str, Any]] = []
+    overall: list[dict[str, Any]] = []
     for variant in variants:
         networks = _networks(reductions, variant, imagenet)
         for model, network in networks.items():
@@ -120,9 +121,9 @@ def _networks(
 ) -> dict[str, ModelErrors]:
     """Return the networks on the pictures of a variant, all on one numbering of photos, so that they resample alike."""
     tables = {r.model: table for r in reductions if r.values and (table := _wrong(r.values, variant)) is not None}
-    photos = sorted(set().union(*(seen for seen, _, _ in tables.values())))
+    photos = sorted(set[str]().union(*(seen for seen, _, _ in tables.values())))
     number = pl.Enum(photos)
-    networks = {}
+    networks: dict[str, ModelErrors] = {}
     for model, (seen, cells, wrong) in tables.items():
         errors = np.full((len(photos), len(cells)), np.nan)
         errors[seen.cast(number).to_physical().to_numpy()] = wrong
@@ -196,7 +197,7 @@ def _by_corruption(network: ModelErrors, reference: _Reference | None) -> Iterat
 def _same_severities(
     reference: _Reference | None, sample: int | None, name: str, severities: Sequence[int]
 ) -> Errors | None:
-    known = {} if reference is None else reference.errors(sample).get(name, {})
+    known: Mapping[int, float] = {} if reference is None else reference.errors(sample).get(name, {})
     return {name: {s: known[s] for s in severities}} if set(severities) <= set(known) else None
 
 

@@ -49,7 +49,7 @@ def variants_in(conditions: pl.DataFrame) -> list[Variant]:
     Frost made with several sets of pictures makes several variants, which share what is not frost.
     """
     corrupted = conditions.filter(pl.col("corruption") != CLEAN)
-    found = []
+    found: list[Variant] = []
     for (made,), group in corrupted.group_by(["made"], maintain_order=True):
         pictures = sorted(set(group["frost"]) - {""}, key=lambda name: (name != DRAWN, name))
         found += [Variant(str(made), frost) for frost in pictures or [""]]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import torch
 from torch import Tensor
 
 from ipvit.errors import InputError
@@ -15,6 +14,7 @@ from ipvit.models.adapters.base import FeatureState
 from ipvit.models.model import Model
 from ipvit.perturb.patchdrop import n_dropped, random_keep
 from ipvit.perturb.seeding import keys
+from ipvit.perturb.tensors import from_numpy
 
 
 class FeatureDropMeasurement(Measurement):
@@ -62,7 +62,7 @@ class FeatureDropMeasurement(Measurement):
         key = keys(owners, batch.seed, self.experiment.name, condition.block, condition.rate, condition.run)
         rows, columns = state.grid
         keep = random_keep(key, (rows, columns), n_dropped(condition.rate, rows * columns))
-        return model.run_from_block(model.drop(state, torch.from_numpy(keep).to(batch.images.device)))
+        return model.run_from_block(model.drop(state, from_numpy(keep).to(batch.images.device)))
 
     def _blocks(self, model: Model) -> list[int]:
         if self.experiment.blocks:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import polars as pl
 
@@ -160,7 +160,8 @@ def _episodes(drawn: pl.DataFrame, order: Sequence[str]) -> pl.DataFrame:
 
 def _accuracy(group: pl.DataFrame) -> dict[str, Any]:
     values = group["accuracy"].cast(pl.Float64)
-    low, high = episode_interval(values.to_numpy() / 100, float(group["queries"].cast(pl.Float64).mean()))  # pyright: ignore[reportArgumentType]
+    queries = cast("float", group["queries"].cast(pl.Float64).mean())
+    low, high = episode_interval(values.to_numpy() / 100, queries)
     return {
         "accuracy": values.mean(),
         "accuracy_low": 100 * low,
@@ -178,7 +179,7 @@ def _series() -> pl.Expr:
 
 def _with_settings(column: str, table: pl.DataFrame, settings: Sequence[str]) -> pl.Expr:
     """Return a column with the settings behind its text that vary where it is the same; the paper's rows have none."""
-    parts = []
+    parts: list[pl.Expr] = []
     for name in (name for name in settings if name in table.columns):
         varies = pl.col(name).is_not_null() & (pl.col(name).drop_nulls().n_unique().over(column) > 1)
         value = pl.col(name).cast(pl.String).str.strip_suffix(".0")

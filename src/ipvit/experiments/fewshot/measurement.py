@@ -134,7 +134,7 @@ class FewShotMeasurement(Measurement):
         return {"logistic": self.experiment.strength, "ridge": self.experiment.penalty}.get(classifier, 0.0)
 
     def _samplers(self, labels: Labels, name: str) -> dict[str, Sampler]:
-        samplers = {}
+        samplers: dict[str, Sampler] = {}
         for kind in self.experiment.episodes:
             try:
                 samplers[kind] = Sampler(labels, rules(kind, self.experiment.queries))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -20,6 +21,9 @@ from ipvit.experiments.scoring import classify, score_logits
 from ipvit.models.model import Model
 from ipvit.perturb.patchdrop import fill_content, pixel_mask, replace, shift
 from ipvit.perturb.seeding import keys
+
+if TYPE_CHECKING:
+    from ipvit.perturb.choices import Fill
 
 
 class OcclusionMeasurement(Measurement):
@@ -99,17 +103,22 @@ class OcclusionMeasurement(Measurement):
             shared = batch.mask_columns(shared=condition.mask_scope == "batch")
             yield Records(condition, columns | {"dropped": dropped} | shared)
 
-    def _without_pixels(self, model: Model, batch: Batch, condition: OcclusionCondition) -> tuple[dict, Tensor]:
+    def _without_pixels(
+        self, model: Model, batch: Batch, condition: OcclusionCondition
+    ) -> tuple[dict[str, Tensor], Tensor]:
         images, dropped = self._occlude(model, batch, condition)
         return classify(model, images, batch.labels), dropped
 
-    def _without_tokens(self, model: Model, batch: Batch, condition: OcclusionCondition) -> tuple[dict, Tensor]:
+    def _without_tokens(
+        self, model: Model, batch: Batch, condition: OcclusionCondition
+    ) -> tuple[dict[str, Tensor], Tensor]:
         """Classify without the dropped tokens; images that keep equally many go through the network together."""
         # an empty sequence has no answer
         keep = with_one_left(self._cells(model, batch, condition), batch, condition.grid, self._source)
         left = keep.flatten(1).sum(dim=1)
         logits = None
-        for count in left.unique().tolist():
+        counts: Any = left  # whose unique() and tolist() have no types
+        for count in counts.unique().tolist():
             rows = torch.where(left == count)[0]
             part = model.without_patches(batch.images[rows], keep[rows])
             logits = part.new_empty(len(batch), part.shape[1]) if logits is None else logits
@@ -158,7 +167,8 @@ class OcclusionMeasurement(Measurement):
         own = self._key(batch, condition, shared=False)
         if self._own_fill is not None:
             return _filled(self._own_fill, batch, mask, own), dropped
-        return replace(batch.images, mask, fill_content(batch.images, condition.fill, own)), dropped  # pyright: ignore[reportArgumentType]
+        fill = cast("Fill", condition.fill)  # the other names are those handled above
+        return replace(batch.images, mask, fill_content(batch.images, fill, own)), dropped
 
 
 def _filled(fill: OwnFunction, batch: Batch, mask: Tensor, key: np.ndarray) -> Tensor:

@@ -16,13 +16,14 @@ from ipvit.experiments.occlusion.salience import Salience
 from ipvit.perturb.patchdrop import n_dropped, random_keep
 from ipvit.perturb.salience import non_salient_keep, salient_keep
 from ipvit.perturb.seeding import keys, random_words
+from ipvit.perturb.tensors import from_numpy
 
 
 def kept_cells(batch: Batch, mode: str, level: float, grid: str, key: np.ndarray, salience: Salience) -> Tensor:
     """Return which cells stay, ``(B, rows, columns)`` boolean, for a mode on a grid."""
     size = rows_and_columns(grid)
     if mode == "random":
-        return torch.from_numpy(random_keep(key, size, n_dropped(level, size[0] * size[1]))).to(batch.images.device)
+        return from_numpy(random_keep(key, size, n_dropped(level, size[0] * size[1]))).to(batch.images.device)
     keep = salient_keep if mode == "salient" else non_salient_keep
     return keep(salience.maps(batch, size), level)
 
@@ -84,4 +85,4 @@ def donated(batch: Batch, *words: object) -> Tensor:
     for row, image_id in enumerate(batch.ids):
         if batch.donor_ids[choice[row]] == image_id:
             choice[row] = (choice[row] + 1) % len(batch.donor_ids)
-    return batch.donors[torch.from_numpy(choice)]
+    return batch.donors[from_numpy(choice)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import polars as pl
 
@@ -62,7 +62,7 @@ class PositionAnalysis(Analysis):
             whole = frame.filter(pl.col("place") == WHOLE)["top1"]
             corners = frame.filter(pl.col("place") != WHOLE)["top1"]
             if len(whole) and len(corners):
-                spread = float(corners.max()) - float(corners.min())  # pyright: ignore[reportArgumentType]
+                spread = cast("float", corners.max()) - cast("float", corners.min())
                 yield (
                     str(model),
                     f"{model} keeps {corners.mean():.1f} % top-1 of its {whole[0]:.1f} % when the image is shrunk into "

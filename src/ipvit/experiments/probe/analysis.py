@@ -38,7 +38,7 @@ class ProbeAnalysis(Analysis):
     """Name of the data that heads were fitted on; it decides which of the paper's numbers the figures show beside."""
 
     def reduce(self, records: pl.DataFrame) -> Reduction:
-        """Average per head, compare several blocks with the last one alone, and keep what is stated about every head."""
+        """Average per head, compare several blocks with the last one alone, and keep what every head states."""
         settings = [name for name in _SETTINGS if name in records.columns]
         by = [*_BY, *settings]
         fitted = records.filter(pl.col("head") != OWN)

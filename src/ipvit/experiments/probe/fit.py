@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -29,6 +28,7 @@ from ipvit.models.io.probe_head import PROBE, ProbeHead, read_probe, save_probe
 from ipvit.models.model import Model
 from ipvit.models.readout import FeatureSpec, own_token
 from ipvit.perturb.seeding import keys
+from ipvit.perturb.tensors import from_numpy
 
 HeadKind = Literal["lbfgs", "sgd", "adamw"]
 
@@ -142,7 +142,7 @@ class FitPlan:
 
         A better one may lie beyond. There is nothing below zero, and two values have no middle to prefer.
         """
-        found = {}
+        found: dict[str, str] = {}
         for place, name in enumerate(self.names):
             values = sorted({setting[place] for setting in self.settings})
             value = self.settings[number][place]
@@ -194,7 +194,7 @@ class Fitter:
         One that is damaged is fitted again, which the bench notes.
         """
         by_plan: dict[FitPlan, list[FeatureSet]] = {}
-        damages = []
+        damages: list[str] = []
         for specs, plan in wanted:
             head, damage = self._stored(specs, plan)
             if head is None:
@@ -239,7 +239,8 @@ class Fitter:
     def _images(self, sets: Sequence[FeatureSet], plan: FitPlan) -> _Images:
         specs = tuple(dict.fromkeys(read for one in sets for read in one.specs))
         store = FeatureStore(self.store, dtype=plan.stored)
-        parts, labels = [], []
+        parts: list[Features] = []
+        labels: list[NDArray[np.int64]] = []
         for number, data in enumerate([self.train] if self.val is None else [self.train, self.val]):
             found = store.extract(
                 self.model,
@@ -365,11 +366,15 @@ class _Search:
             raise InputError("probe: no image is left to choose hyper-parameters on; give val, or more training images")
         several = self._inputs(self.images.fitting)
         labels = self._labels(self.images.choosing)
-        chosen, scores = [], []
+        chosen: list[int] = []
+        scores: list[float | None] = []
         fitted = self._fit(several, self._labels(self.images.fitting), [self.plan.settings] * len(self.sets))
         for inputs, heads in zip(several, fitted, strict=True):
             others = self._one(inputs.specs, self.images.choosing, like=inputs)
-            accuracy, entropy = (values.tolist() for values in heads.evaluate(others, labels))
+            of_heads: Any = heads.evaluate(others, labels)  # tensors, whose tolist() has no type
+            accuracy: list[float]
+            entropy: list[float]
+            accuracy, entropy = (values.tolist() for values in of_heads)
             best = max(range(len(accuracy)), key=lambda i: (accuracy[i], -entropy[i]))
             chosen.append(best)
             scores.append(accuracy[best])
@@ -411,7 +416,7 @@ class _Search:
         )
 
     def _labels(self, rows: NDArray[np.bool_]) -> Tensor:
-        return torch.from_numpy(self.images.labels[rows])
+        return from_numpy(self.images.labels[rows])
 
 
 def _merit(head: FittedHead) -> tuple[float, int, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from ipvit.features.linear_heads import HeadRecipe
 from ipvit.features.store import FEATURES
 from ipvit.models.model import Model
 from ipvit.models.readout import FeatureSpec, blocks_of, own_token
+from ipvit.perturb.tensors import from_numpy
 
 RATES = {"sgd": (0.01, 0.1, 1.0), "adamw": (1e-4, 1e-3, 1e-2)}
 DECAYS = {"sgd": (0.0, 1e-4), "adamw": (0.0, 0.05)}
@@ -118,7 +119,7 @@ class ProbeMeasurement(Measurement):
             heads = Fitter(model, context, self.train, self.val, store).heads(wanted)
         keys = [self._condition(specs, plan.kind, plan.key).key for specs, plan in wanted]
         on_device = [FittedHead(head.probe.to(context.device), head.file) for head in heads]
-        where = None if outputs is None else torch.from_numpy(outputs).to(context.device)
+        where = None if outputs is None else from_numpy(outputs).to(context.device)
         return ProbeHeads(dict(zip(keys, on_device, strict=True)), where)
 
     def measure(self, model: Model, batch: Batch) -> Iterator[Records]:
@@ -221,7 +222,7 @@ def _translated(labels: Tensor, outputs: Tensor | None) -> Tensor:
 
 def _remarks(n: int, head: FittedHead | None) -> dict[str, np.ndarray]:
     """Return what the tables state about a head, the same in every row."""
-    fit = {} if head is None else head.probe.fit
+    fit: Mapping[str, Any] = {} if head is None else head.probe.fit
     settings = ", ".join(f"{name} {value:g}" for name, value in fit.get("settings", {}).items())
     edges = ", ".join(f"{name} {end}" for name, end in fit.get("at_edge", {}).items())
     nan = float("nan")

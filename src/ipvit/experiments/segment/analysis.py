@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import polars as pl
 
@@ -112,7 +112,7 @@ class SegmentAnalysis(Analysis):
         usual = _usual(table)
         at = table.filter(pl.col("threshold").is_null() | (pl.col("threshold") == usual))
         heads = _with_series(tables[f"{self.name}-heads"]).filter(pl.col("threshold") == usual)
-        highest = at["jaccard_high"].fill_nan(None).max() or at["jaccard"].max()
+        highest = cast("float", at["jaccard_high"].fill_nan(None).max() or at["jaccard"].max())
         found: dict[str, Figure] = {
             self.name: charts.dots(
                 at,
@@ -122,7 +122,7 @@ class SegmentAnalysis(Analysis):
                     series="mask",
                     x_title="Jaccard index (%)",
                     y_title=" ",
-                    x_domain=(0, min(100, 10 * math.ceil(float(highest) / 10))),  # pyright: ignore[reportArgumentType]
+                    x_domain=(0, min(100, 10 * math.ceil(highest / 10))),
                 ),
                 title=f"Masks that hold {usual:.0%} of the attention",
             ),
@@ -189,12 +189,13 @@ def _means(rows: pl.DataFrame, by: list[str], measures: list[str]) -> pl.DataFra
 def _chosen(numbered: pl.DataFrame, settings: list[str]) -> pl.DataFrame:
     """Keep for every image the head that is best on the images of the other half."""
     half = pl.Series(keys(numbered["image"].to_list(), "halves of segment") % 2 == 1)
-    found = []
+    found: list[pl.DataFrame] = []
     for _, group in numbered.with_columns(half=half).group_by(settings, maintain_order=True):
         sides = [group.filter(pl.col("half") == side) for side in (False, True)]
         if any(side.is_empty() for side in sides):
             continue
-        kept, heads = [], []
+        kept: list[pl.DataFrame] = []
+        heads: list[str] = []
         for side, other in (sides, reversed(sides)):
             means = (
                 other.group_by("head").agg(pl.col("jaccard").mean()).sort("jaccard", "head", descending=[True, False])

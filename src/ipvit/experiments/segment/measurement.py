@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -98,7 +99,8 @@ class SegmentMeasurement(Measurement):
         found = {name: np.full(len(regions), np.nan) for name in (*masks, BEST)}
         heads = [name for name in masks if name.isdecimal()]
         for row, numbers in enumerate(regions):
-            objects = [numbers == i for i in numbers.unique().tolist() if i not in (0, VOID)]
+            plane: Any = numbers  # whose unique() has no type
+            objects = [numbers == i for i in plane.unique().tolist() if i not in (0, VOID)]
             if not objects:
                 continue
             height, width = numbers.shape
@@ -150,7 +152,7 @@ class SegmentMeasurement(Measurement):
         for start in range(0, len(images), step):
             maps = model.prefix_attention(images[start : start + step], block)
             for token, found in parts.items():
-                seen = maps[:, :, adapter.prefix_tokens.index(token), first:]
+                seen: Any = maps[:, :, adapter.prefix_tokens.index(token), first:]  # whose unflatten() has no type
                 found.append(seen.unflatten(-1, (rows, columns)).clone())
         return {token: torch.cat(found) for token, found in parts.items()}
 

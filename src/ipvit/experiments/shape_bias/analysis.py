@@ -64,7 +64,8 @@ class ShapeBiasAnalysis(Analysis):
     def reduce(self, records: pl.DataFrame) -> Reduction:
         """Count decisions per answer of the network, over all images and for each category of shapes."""
         by = ["model", *SETTINGS]
-        overall, categories = [], []
+        overall: list[dict[str, Any]] = []
+        categories: list[dict[str, Any]] = []
         for key, group in records.group_by(by, maintain_order=True):
             columns = [group[name].to_numpy() for name in ("decision", "shape", "texture")]
             place = dict(zip(by, key, strict=True))

@@ -9,9 +9,10 @@ from typing import TypeVar
 
 import cv2
 import numpy as np
-import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from ipvit.perturb.tensors import from_numpy
 
 T = TypeVar("T")
 
@@ -31,7 +32,7 @@ def random_state(key: int | np.uint64, name: str, severity: int) -> np.random.Ra
     return np.random.RandomState(np.frombuffer(digest, dtype="<u4").astype(np.uint32))
 
 
-def level(values: Sequence[T], severity: int) -> T:
+def level(values: Sequence[T], severity: object) -> T:
     """Return the value for a severity, counted from 1; ValueError for a severity that there is not."""
     if not isinstance(severity, int | np.integer) or not 1 <= severity <= len(values):
         raise ValueError(f"severity must be a whole number from 1 to {len(values)}, not {severity!r}")
@@ -107,7 +108,7 @@ def zoom(planes: Tensor, factor: float) -> Tensor:
 
 def to_planes(image: np.ndarray) -> Tensor:
     """Return ``(H, W, C)`` as a contiguous ``(1, C, H, W)`` tensor: interpolation is slow on any other layout."""
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]
+    return from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]
 
 
 def from_planes(planes: Tensor) -> np.ndarray:

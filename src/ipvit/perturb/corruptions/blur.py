@@ -10,6 +10,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ipvit.perturb.corruptions.arrays import (
     from_planes,
@@ -50,7 +51,8 @@ def _disk(radius: int, smooth: float) -> np.ndarray:
     reach, width = (8, 3) if radius <= 8 else (radius, 5)
     offsets = np.arange(-reach, reach + 1)
     disk = (offsets[:, None] ** 2 + offsets**2 <= radius**2).astype(np.float32)
-    return cv2.GaussianBlur(disk / disk.sum(), ksize=(width, width), sigmaX=smooth)
+    weights: NDArray[np.float32] = disk / disk.sum()
+    return cv2.GaussianBlur(weights, ksize=(width, width), sigmaX=smooth)
 
 
 def glass_blur(image: np.ndarray, severity: int, random: np.random.RandomState) -> np.ndarray:
@@ -74,14 +76,15 @@ def glass_blur(image: np.ndarray, severity: int, random: np.random.RandomState) 
     rows, columns = max(0, height - 2 * reach), max(0, width - 2 * reach)
     # the original visits pixels from the last to the first, drawing (dx, dy) for each
     moves = random.randint(-reach, reach, size=(passes, rows, columns, 2))[:, ::-1, ::-1]
-    source = np.arange(height * width)
+    pixels: int = height * width
+    source = np.arange(pixels)
     for move in moves[::-1]:  # what the last pass reads, the passes before it have written
         source = _sources(move, (height, width), reach)[source]
     displaced = blurred.reshape(-1, 3)[source].reshape(image.shape)
     return to_bytes(gaussian(unit(displaced), sigma))
 
 
-def _sources(move: np.ndarray, size: tuple[int, int], reach: int) -> np.ndarray:
+def _sources(move: np.ndarray, size: tuple[int, int], reach: int) -> NDArray[np.int_]:
     """Return for every pixel the pixel whose value it holds after one pass of copying.
 
     A pixel copies from its neighbour, which holds its own value if it comes earlier in the image (it is visited

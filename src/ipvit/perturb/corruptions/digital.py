@@ -7,6 +7,7 @@ from io import BytesIO
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from ipvit.perturb.corruptions.arrays import gaussian_kernel, level, to_bytes, unit
@@ -47,6 +48,8 @@ def elastic_transform(image: np.ndarray, severity: int, random: np.random.Random
     shares = level(
         ((2, 0.7, 0.1), (2, 0.08, 0.2), (0.05, 0.01, 0.02), (0.07, 0.01, 0.02), (0.12, 0.01, 0.02)), severity
     )
+    height: int
+    width: int
     height, width = image.shape[:2]
     shorter = min(height, width)
     strength, sigma, reach = (share * 244 * shorter / 224 for share in shares)
@@ -57,6 +60,8 @@ def elastic_transform(image: np.ndarray, severity: int, random: np.random.Random
     values = cv2.warpAffine(
         values, cv2.getAffineTransform(points, moved), (width, height), borderMode=cv2.BORDER_REFLECT_101
     )
+    across: NDArray[np.float64]
+    down: NDArray[np.float64]
     across, down = (_smooth(random.uniform(-1, 1, size=(height, width)), sigma) * strength for _ in range(2))
     across += np.arange(width)
     down += np.arange(height)[:, None]

@@ -52,7 +52,7 @@ def read_textures(folder: str) -> tuple[np.ndarray, ...]:
     Raises:
         ValueError: when one is missing.
     """
-    pictures = []
+    pictures: list[np.ndarray] = []
     for name in NAMES:
         paths = [path for end in (".png", ".jpg", ".jpeg") if (path := Path(folder, name + end)).is_file()]
         if not paths:

@@ -77,8 +77,9 @@ def frost(
     of_image, of_ice = level(((1, 0.4), (0.8, 0.6), (0.7, 0.7), (0.65, 0.7), (0.6, 0.75)), severity)
     pictures = textures() if folder is None else read_textures(str(folder))
     ice = _cover(pictures[random.randint(len(pictures))], image.shape[:2])
-    top = random.randint(0, ice.shape[0] - image.shape[0])
-    left = random.randint(0, ice.shape[1] - image.shape[1])
+    down: int = ice.shape[0] - image.shape[0]
+    right: int = ice.shape[1] - image.shape[1]
+    top, left = random.randint(0, down), random.randint(0, right)
     ice = ice[top : top + image.shape[0], left : left + image.shape[1]]
     return np.clip(of_image * image + of_ice * ice, 0, 255).astype(np.uint8)
 
