@@ -140,3 +140,12 @@ def test_tests_lie_as_the_packages_do():
     packages = {path.parent.name for path in (ROOT / "src" / "ipvit").glob("*/__init__.py")}
     folders = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir() and path.name != "__pycache__"}
     assert folders - {"helpers", "kept"} == packages
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[page.stem for page in PAGES])
+def test_files_and_folders_that_a_page_names_are_there(page):
+    roots = (ROOT, ROOT / "src", ROOT / "src" / "ipvit")
+    tops = {path.name for root in roots for path in root.iterdir() if path.is_dir() and path.name != "examples"}
+    named = set(re.findall(r"`([\w./-]+/[\w./-]*)`", "" if page.name == "CHANGELOG.md" else page.read_text("utf-8")))
+    ours = [name for name in named if name.split("/")[0] in tops and "NAME" not in name]
+    assert [name for name in ours if not any((root / name).exists() for root in roots)] == []
