@@ -58,3 +58,20 @@ def here(tmp_path, monkeypatch) -> Path:
     write_images(tmp_path / "images")
     (tmp_path / "net.py").write_text(NETWORK)
     return tmp_path
+
+
+@pytest.fixture
+def small_sets(monkeypatch) -> None:
+    """Let the recipes' names mean 64 training and 30 validation images."""
+    from ipvit.data.synthetic.trifeature import Trifeature
+    from ipvit.training import start  # takes a moment to import
+
+    monkeypatch.setattr(
+        start,
+        "open_data",
+        lambda name, size: (
+            Trifeature("natural", "train" if name.endswith("train") else "val", 64, size)
+            if name.endswith("train")
+            else Trifeature("natural", "val", 30, size)
+        ),
+    )

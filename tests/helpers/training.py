@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-import torch
-
-from ipvit.data.synthetic.trifeature import Trifeature
-from ipvit.training import start
 from ipvit.training.recipe import Recipe
 
 
@@ -34,19 +29,4 @@ def tiny_recipe(**changes) -> Recipe:
             "ema": {"decay": 0.9},
         }
         | changes
-    )
-
-
-@pytest.fixture
-def small_sets(monkeypatch):
-    """Let the recipes' names mean 64 training and 30 validation images."""
-    torch.set_num_threads(1)
-    monkeypatch.setattr(
-        start,
-        "open_data",
-        lambda name, size: (
-            Trifeature("natural", "train" if name.endswith("train") else "val", 64, size)
-            if name.endswith("train")
-            else Trifeature("natural", "val", 30, size)
-        ),
     )
