@@ -26,9 +26,9 @@ def test_the_masks_overlap_is_its_jaccard_index_with_the_object():
     masks = torch.zeros(1, 64, 64)
     masks[:, :32] = 1  # the object is the upper half
     playground = Playground([ipvit.load_model("demo:deit_micro")], Shelf(MemoryDataset(images, masks=masks)))
-    from ipvit.play.settings import Inside, Look
+    from ipvit.play.settings import Inside, PerturbedRequest
 
-    answer = playground.look(Look(panel="left", photo="0", model=0, inside=Inside(block=5)))
+    answer = playground.look(PerturbedRequest(panel="left", photo="0", model=0, inside=Inside(block=5)))
     mask = np.array(answer["inside"]["mask"], dtype=bool).reshape(8, 8).repeat(8, 0).repeat(8, 1)
     truth = masks[0].numpy() > 0
     assert answer["inside"]["overlap"] == pytest.approx((mask & truth).sum() / (mask | truth).sum(), abs=1e-4)
@@ -68,10 +68,10 @@ def test_networks_of_any_size_and_without_attention_or_classifier_are_welcome():
 
     assert playground.start()["salience"] == networks[1].name
     assert playground.cells(Cells(photo="0", grid=4, mode="salient", loss=0.5))["dropped"]
-    answer = playground.look(Look(panel="right", photo="0", model=1, inside=Inside(block=0)))
+    answer = playground.look(PerturbedRequest(panel="right", photo="0", model=1, inside=Inside(block=0)))
     assert answer["top"] == [] and answer["inside"]["heads"] == 3
     with pytest.raises(ipvit.InputError, match="no classifier"):
-        playground.look(Look(panel="right", photo="0", model=1, epsilon=1.0))
+        playground.look(PerturbedRequest(panel="right", photo="0", model=1, epsilon=1.0))
 
 
 def test_a_wordnet_id_is_shown_in_words_and_any_other_name_as_it_is():
