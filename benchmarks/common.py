@@ -149,9 +149,17 @@ def timed_run(
     _ = model.digest, bound.conditions(model)
     with clock() as taken:
         done = run(
-            experiment, models=model, data=data, out=out, limit=arguments.images, batch_size=arguments.batch,
-            workers=arguments.workers, device="cpu", progress=False, **settings,
-        )  # fmt: skip
+            experiment,
+            models=model,
+            data=data,
+            out=out,
+            limit=arguments.images,
+            batch_size=arguments.batch,
+            workers=arguments.workers,
+            device="cpu",
+            progress=False,
+            **settings,
+        )
     return taken, done
 
 

@@ -43,8 +43,10 @@ def main() -> None:
     parser = options(__doc__)
     parser.add_argument("--model", default="deit_tiny_patch16_224", help="a ViT of 12 blocks with 14x14 patches")
     arguments = parser.parse_args()
-    print(f"{arguments.images} images, {len(BLOCKS)} blocks x {len(RATES)} rates, batch {arguments.batch}, "
-          f"{torch.get_num_threads()} threads")  # fmt: skip
+    print(
+        f"{arguments.images} images, {len(BLOCKS)} blocks x {len(RATES)} rates, batch {arguments.batch}, "
+        f"{torch.get_num_threads()} threads"
+    )
     model = ipvit.load_model(arguments.model, pretrained=False)
     experiment = ipvit.FeatureDrop(blocks=BLOCKS, rates=RATES)
     with working_folder(arguments) as folder:

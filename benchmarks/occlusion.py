@@ -115,8 +115,10 @@ def memory(name: str, arguments: argparse.Namespace) -> None:
             "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
         )
         peak = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-        print(f"{name:34}{images * arguments.images:5} images, {1 + 9 * runs * arguments.runs:3} conditions: "
-              f"peak {int(peak.split()[-1]) / 1024:.0f} MB")  # fmt: skip
+        print(
+            f"{name:34}{images * arguments.images:5} images, {1 + 9 * runs * arguments.runs:3} conditions: "
+            f"peak {int(peak.split()[-1]) / 1024:.0f} MB"
+        )
 
 
 def main() -> None:
@@ -128,8 +130,10 @@ def main() -> None:
     parser.add_argument("--memory", action="store_true")
     arguments = parser.parse_args()
     names = arguments.model or ["deit_tiny_patch16_224", "torchvision:resnet50"]
-    print(f"{arguments.images} images, 10 levels x {arguments.runs} runs, batch {arguments.batch}, "
-          f"{torch.get_num_threads()} threads")  # fmt: skip
+    print(
+        f"{arguments.images} images, 10 levels x {arguments.runs} runs, batch {arguments.batch}, "
+        f"{torch.get_num_threads()} threads"
+    )
     with working_folder(arguments) as folder:
         if not arguments.memory:
             print(HEADER)

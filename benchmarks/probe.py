@@ -67,8 +67,10 @@ def main() -> None:
     arguments = parser.parse_args()
     model = ipvit.load_model(arguments.model, pretrained=False)
     blocks, images = model.adapter.n_blocks, arguments.images
-    print(f"{images} + {images} images, {blocks} blocks, {EPOCHS} epochs, batch {arguments.batch}, "
-          f"{torch.get_num_threads()} threads")  # fmt: skip
+    print(
+        f"{images} + {images} images, {blocks} blocks, {EPOCHS} epochs, batch {arguments.batch}, "
+        f"{torch.get_num_threads()} threads"
+    )
     with working_folder(arguments) as folder:
         if arguments.train is None:
             arguments.data = two_classes(folder / "test", images)

@@ -43,8 +43,10 @@ def main() -> None:
     parser = options(__doc__)
     parser.add_argument("--model", default="deit_tiny_patch16_224")
     arguments = parser.parse_args()
-    print(f"{arguments.images} images, 2 series x {len(LEVELS)} levels, batch {arguments.batch}, "
-          f"{torch.get_num_threads()} threads")  # fmt: skip
+    print(
+        f"{arguments.images} images, 2 series x {len(LEVELS)} levels, batch {arguments.batch}, "
+        f"{torch.get_num_threads()} threads"
+    )
     model, where = ipvit.load_model(arguments.model, pretrained=False), dino()
     experiment = ipvit.Occlusion(modes=("salient", "non_salient"), levels=LEVELS, salience=f"{__file__}:dino")
     with working_folder(arguments) as folder:

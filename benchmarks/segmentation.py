@@ -111,8 +111,10 @@ def main() -> None:
         alone = pass_alone(model, data, chosen, arguments)
     print(HEADER)
     print(row(f"ViT-S, {arguments.precision} {arguments.backend}", baseline, ours))
-    print(f"passes up to the last block's attention alone {alone.cpu:.1f} s cpu: {baseline.cpu / alone.cpu:.2f} would "
-          f"be their ratio; ipvit takes {ours.cpu - alone.cpu:+.1f} s cpu")  # fmt: skip
+    print(
+        f"passes up to the last block's attention alone {alone.cpu:.1f} s cpu: {baseline.cpu / alone.cpu:.2f} would "
+        f"be their ratio; ipvit takes {ours.cpu - alone.cpu:+.1f} s cpu"
+    )
     print(floor(model, len(chosen), arguments.precision, arguments.backend))
 
 

@@ -53,8 +53,10 @@ def main() -> None:
         for share in SHARES:
             tokens = int(keeping(1, grid, share).sum()) + prefix_tokens
             taken = statistics.median(seconds[share])
-            print(f"{name:28}{share:9.0%}{tokens:8}{1000 * taken / len(images):13.2f}{taken / whole:13.1%}"
-                  f"{tokens / all_tokens:15.1%}")  # fmt: skip
+            print(
+                f"{name:28}{share:9.0%}{tokens:8}{1000 * taken / len(images):13.2f}{taken / whole:13.1%}"
+                f"{tokens / all_tokens:15.1%}"
+            )
 
 
 if __name__ == "__main__":

@@ -168,8 +168,13 @@ WEIGHTS = "efficientnet_lite0.safetensors"
 """A file of the user's that the pages speak of; here with random weights."""
 
 SMALLER = {
-    "--limit": "8", "--train-limit": "60", "--count": "3", "--runs": "1", "--patch-steps": "2", "--patch-images": "8",
-}  # fmt: skip
+    "--limit": "8",
+    "--train-limit": "60",
+    "--count": "3",
+    "--runs": "1",
+    "--patch-steps": "2",
+    "--patch-images": "8",
+}
 LARGE = ("deit_", "torchvision:", "tf_")
 """Networks of 224 pixels: of these, two images are enough to see that a command works."""
 

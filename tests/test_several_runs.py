@@ -22,9 +22,7 @@ def named(data: Any, name: str) -> Any:
 def measured(out: Path, test, model=None, limit: int | None = None) -> ipvit.Run:
     train: Any = coloured()
     experiment = ipvit.Probe(train=train, heads=("lbfgs",), last=("2",), penalties=(0.1,))
-    return ipvit.run(
-        experiment, models=model or vit(), data=test, out=out, workers=0, progress=False, limit=limit
-    )  # fmt: skip
+    return ipvit.run(experiment, models=model or vit(), data=test, out=out, workers=0, progress=False, limit=limit)
 
 
 @pytest.fixture
@@ -100,11 +98,20 @@ def test_a_single_run_is_shown_as_before_and_no_run_is_an_error(two_sets, capsys
 def test_table_5_of_the_paper_stands_beside_its_network_on_its_data():
     rows = [
         {
-            "data_set": name, "model": "deit_small", "head": "adamw", "tokens": tokens, "blocks": blocks, "n_images": 9,
-            "top1": 50.0, "top1_low": 40.0, "top1_high": 60.0,
+            "data_set": name,
+            "model": "deit_small",
+            "head": "adamw",
+            "tokens": tokens,
+            "blocks": blocks,
+            "n_images": 9,
+            "top1": 50.0,
+            "top1_low": 40.0,
+            "top1_high": 60.0,
         }
-        for name in ("CUB", "iNat") for tokens in ("class", "class+last_patch") for blocks in ("11", "8-11", "0-11")
-    ]  # fmt: skip
+        for name in ("CUB", "iNat")
+        for tokens in ("class", "class+last_patch")
+        for blocks in ("11", "8-11", "0-11")
+    ]
     paper = reference("probe", ["deit_small"])
     assert paper is not None
     tables = {"probe": pl.DataFrame(rows), "probe-paper": paper}
@@ -119,11 +126,21 @@ def test_table_5_of_the_paper_stands_beside_its_network_on_its_data():
 def test_few_shot_bars_stand_over_their_sources():
     rows = [
         {
-            "data_set": name, "model": "deit_small", "kind": kind, "classifier": "logistic", "blocks": blocks,
-            "accuracy": 60.0, "accuracy_low": 59.0, "accuracy_high": 61.0, "weight": 1.0, "n_episodes": 600,
+            "data_set": name,
+            "model": "deit_small",
+            "kind": kind,
+            "classifier": "logistic",
+            "blocks": blocks,
+            "accuracy": 60.0,
+            "accuracy_low": 59.0,
+            "accuracy_high": 61.0,
+            "weight": 1.0,
+            "n_episodes": 600,
         }
-        for name in ("Omniglot", "Flowers") for kind in ("meta-dataset", "5-way-1-shot") for blocks in (1, 4)
-    ]  # fmt: skip
+        for name in ("Omniglot", "Flowers")
+        for kind in ("meta-dataset", "5-way-1-shot")
+        for blocks in (1, 4)
+    ]
     paper = reference("fewshot", ["deit_small"])
     assert paper is not None
     tables = {"fewshot": pl.DataFrame(rows), "fewshot-paper": paper}
@@ -138,9 +155,13 @@ def test_experiments_without_a_figure_over_data_sets_still_have_their_tables(tmp
     for number, name in enumerate(("one", "two")):
         labelled = named(coloured(8, number), name)
         ipvit.run(
-            ipvit.Shuffle(grids=("2x2",)), models=vit(), data=labelled, out=tmp_path / "runs" / name, workers=0,
+            ipvit.Shuffle(grids=("2x2",)),
+            models=vit(),
+            data=labelled,
+            out=tmp_path / "runs" / name,
+            workers=0,
             progress=False,
-        )  # fmt: skip
+        )
     runs = ipvit.RunCollection(tmp_path / "runs")
     assert set(runs.tables["shuffle"]["data_set"]) == {"one", "two"} and runs.figures == {}
     assert runs.report().exists()

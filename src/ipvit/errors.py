@@ -24,8 +24,14 @@ class CombinedInputError(InputError):
 
 
 FOREIGN_ERRORS = (
-    TypeError, ValueError, RuntimeError, AssertionError, LookupError, ArithmeticError, AttributeError,
-)  # fmt: skip
+    TypeError,
+    ValueError,
+    RuntimeError,
+    AssertionError,
+    LookupError,
+    ArithmeticError,
+    AttributeError,
+)
 """What other libraries raise on values they cannot use: a name, an option, a file's content.
 
 For ``except`` round one call into such a library, whose arguments a user chose. Faults of the machine are not among

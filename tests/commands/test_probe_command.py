@@ -121,8 +121,27 @@ def test_parts_of_a_published_set_that_share_images_are_refused(here, capsys, tr
     (here / "birds").mkdir()
     for part in ("train", "test"):
         (here / part).rename(here / "birds" / part)
-    code = main(["probe", "-m", "nets.py:vit", "-d", "cub:birds", "--train", train, "--val", val, "--last", "2",
-                 "--tokens", "class", "--out", "out", "--workers", "0"])  # fmt: skip
+    code = main(
+        [
+            "probe",
+            "-m",
+            "nets.py:vit",
+            "-d",
+            "cub:birds",
+            "--train",
+            train,
+            "--val",
+            val,
+            "--last",
+            "2",
+            "--tokens",
+            "class",
+            "--out",
+            "out",
+            "--workers",
+            "0",
+        ]
+    )
     assert wanted in capsys.readouterr().err
     assert code == (2 if wanted else 0)
     if not wanted:  # neither name says a part: heads are fitted on train and chosen on val

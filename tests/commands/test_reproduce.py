@@ -160,8 +160,10 @@ def test_missing_weights_are_said_one_by_one(here, offline, capsys):
     assert main(["reproduce", "table-8", "--imagenet", "images", "--weights", "deit_tiny=tiny.pth"]) == 2
     told = lines(capsys)
     assert [line.partition(":")[2].split(":")[0] for line in told[:3]] == [
-        " the weights of ResNet50", " the weights of DeiT-S", " the weights of DeiT-B",
-    ]  # fmt: skip
+        " the weights of ResNet50",
+        " the weights of DeiT-S",
+        " the weights of DeiT-B",
+    ]
     assert "save it by hand as" in told[0] and told[0].endswith("or give --weights resnet50=FILE")
 
 
@@ -189,8 +191,9 @@ def test_a_study_runs_and_is_compared_with_the_paper(small, capsys):
     assert "This run used 20 images of images" in printed
     rows = json.loads((small / "out" / "paper-comparison.json").read_text())
     assert {(row["network"], row["model"]) for row in rows if row["ours"] is not None} == {
-        ("DeiT-T", "DeiT-T"), ("ResNet50", "ResNet50"),
-    }  # fmt: skip
+        ("DeiT-T", "DeiT-T"),
+        ("ResNet50", "ResNet50"),
+    }
     assert (small / "out" / "report.html").exists() and (small / "out" / "paper-comparison.tex").exists()
 
 

@@ -58,9 +58,19 @@ WRITTEN = {
 """As version 0.1.0 wrote it, which had ``merged`` in the manifests of joined shards only."""
 
 OPTIONAL = {
-    "format": 1, "left_out": [], "selected": 0, "measured_in_this_call": 0, "notes": [], "shard": None,
-    "batch_size": None, "backend": "torch", "subjects": {}, "damaged": [], "processes": 1, "rests_on": [],
-}  # fmt: skip
+    "format": 1,
+    "left_out": [],
+    "selected": 0,
+    "measured_in_this_call": 0,
+    "notes": [],
+    "shard": None,
+    "batch_size": None,
+    "backend": "torch",
+    "subjects": {},
+    "damaged": [],
+    "processes": 1,
+    "rests_on": [],
+}
 """What a manifest may lack, and what that means."""
 
 

@@ -31,10 +31,20 @@ def test_the_signature_of_run_has_the_names_and_defaults_of_the_options():
 
 def test_run_hands_every_option_on(tmp_path, monkeypatch):
     given = {
-        "seed": 3, "limit": 5, "batch_size": 2, "workers": 0, "device": "cpu", "precision": "bf16",
-        "backend": "openvino", "compile": True, "strict": True, "shard": "2/3", "fresh": True, "progress": False,
+        "seed": 3,
+        "limit": 5,
+        "batch_size": 2,
+        "workers": 0,
+        "device": "cpu",
+        "precision": "bf16",
+        "backend": "openvino",
+        "compile": True,
+        "strict": True,
+        "shard": "2/3",
+        "fresh": True,
+        "progress": False,
         "flush_seconds": 1.5,
-    }  # fmt: skip
+    }
     found = []
 
     def stop(experiments, models, data, out, settings, **_):

@@ -111,9 +111,14 @@ def test_a_stream_is_read_in_order_once_and_its_labels_need_a_stated_meaning(tmp
         )
         assert len(data) == 10
         run = ipvit.run(
-            ipvit.Occlusion(**options), models=tiny_model(), data=data, out=tmp_path / f"run{workers}", workers=workers,
-            batch_size=3, progress=False,
-        )  # fmt: skip
+            ipvit.Occlusion(**options),
+            models=tiny_model(),
+            data=data,
+            out=tmp_path / f"run{workers}",
+            workers=workers,
+            batch_size=3,
+            progress=False,
+        )
         records.append(run.records("occlusion"))
     assert records[0].equals(records[1])
     clean = records[0].filter(information_loss=0).sort("image")

@@ -23,8 +23,9 @@ def copied(command: str, source: str, out: Path, *more: str) -> set[str]:
     assert main([command, source, "--out", str(out), "--workers", "0", *COPY[command], *more]) == 0
     folder = out / "fog" / "2" if command == "corrupt" else out
     return {str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.*") if path.suffix != ".html"} - {
-        "stylize", ".lock"
-    }  # fmt: skip
+        "stylize",
+        ".lock",
+    }
 
 
 @pytest.fixture

@@ -65,10 +65,10 @@ GOOD = {
     "20,000 wide.png": lambda: encoded(Image.new("RGB", (20_000, 1), (9, 99, 9)), "PNG"),
     "20,000 high.png": lambda: encoded(Image.new("RGB", (1, 20_000), (9, 99, 9)), "PNG"),
     "another kind.jpg": lambda: encoded(photo(), "BMP"),
-    "it's \"<img src=x onerror=alert(1)>\" 😀 & $5_%.png": lambda: encoded(photo(), "PNG"),
+    'it\'s "<img src=x onerror=alert(1)>" 😀 & $5_%.png': lambda: encoded(photo(), "PNG"),
     "a\nline\x1b[31m.png": lambda: encoded(photo(), "PNG"),
     os.fsdecode(b"caf\xe9.png"): lambda: encoded(photo(), "PNG"),
-}  # fmt: skip
+}
 
 BAD = {
     "empty.jpg": (lambda: b"", "the file is empty"),
@@ -154,8 +154,12 @@ def test_hostile_file_names_are_text_in_the_report(hostile_run):
 @pytest.mark.parametrize("decoder", ["fast", "pil"])
 def test_a_thin_picture_takes_little_memory_and_shows_its_middle(size, decoder):
     picture = Image.new("RGB", size, (10, 20, 30))
-    picture.paste((200, 100, 50), (size[0] // 2 - 20, 0, size[0] // 2 + 20, size[1]) if size[0] > 9 else
-                  (0, size[1] // 2 - 20, size[0], size[1] // 2 + 20))  # fmt: skip
+    picture.paste(
+        (200, 100, 50),
+        (size[0] // 2 - 20, 0, size[0] // 2 + 20, size[1])
+        if size[0] > 9
+        else (0, size[1] // 2 - 20, size[0], size[1] // 2 + 20),
+    )
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     view = apply_view(decode(encoded(picture, "PNG")), View((64, 64)), decoder)
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
@@ -245,9 +249,12 @@ def named_run(tmp_path_factory) -> Run:
     )
     run = ipvit.run(
         ipvit.Occlusion(grid="4x4", levels=(0, 0.5), runs=1, modes=("random",)),
-        models=[named(name, seed) for seed, name in enumerate(NAMES)], data=data,
-        out=tmp_path_factory.mktemp("names"), workers=0, progress=False,
-    )  # fmt: skip
+        models=[named(name, seed) for seed, name in enumerate(NAMES)],
+        data=data,
+        out=tmp_path_factory.mktemp("names"),
+        workers=0,
+        progress=False,
+    )
     run.report()
     return run
 
@@ -358,11 +365,10 @@ def pictures() -> MemoryDataset:
     ("experiment", "words"),
     [
         (ipvit.Correlation(grid="8x8", levels=(0.5,), runs=1), "values of correlation were not finite"),
-        (ipvit.Attention(levels=(0,)),
-         "values of distance were not finite"),
+        (ipvit.Attention(levels=(0,)), "values of distance were not finite"),
         (ipvit.Segment(thresholds=(0.9,)), "results rest on attention that was not finite"),
     ],
-)  # fmt: skip
+)
 def test_features_and_attention_that_are_not_finite_are_left_out_and_told_of(tmp_path, experiment, words):
     run = ipvit.run(experiment, models=transformer(), data=pictures(), out=tmp_path, workers=0, progress=False)
     assert run.manifest.status == "done" and any(words in note for note in run.notes(experiment.name))

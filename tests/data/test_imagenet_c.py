@@ -132,9 +132,13 @@ def test_clean_photos_beside_it_give_the_relative_error(tmp_path):
         path.rename(path.with_name(f"val_{int(path.stem):04d}{path.suffix}"))
     models = [tiny_model(0, size=8, name="one"), tiny_model(1, size=8, name="two")]
     run = ipvit.run(
-        ipvit.Corruptions(normaliser="two"), models=models, data=f"imagenet-c:{everything},{clean}",
-        out=tmp_path / "out", progress=False, workers=0,
-    )  # fmt: skip
+        ipvit.Corruptions(normaliser="two"),
+        models=models,
+        data=f"imagenet-c:{everything},{clean}",
+        out=tmp_path / "out",
+        progress=False,
+        workers=0,
+    )
     table = run.tables["corruptions-mce"]
     assert table["clean_error"].is_not_null().all() and table["mce"].is_not_null().all()
     assert table.filter(model="two")["mce"][0] == pytest.approx(100)
@@ -176,7 +180,7 @@ def test_what_ipvit_corrupt_wrote_is_not_called_imagenet_c(tmp_path):
         (lambda root: tree(root / "c", ("shot_noise", "fog")), "has no images of pixelate; ask for what is there"),
         (lambda root: tree(root / "c", NAMES, (1, 2, 3)), "shot_noise/4, shot_noise/5, fog/4, fog/5"),
     ],
-)  # fmt: skip
+)
 def test_what_is_missing_is_said_in_one_line(tmp_path, monkeypatch, capsys, prepare, words):
     monkeypatch.chdir(tmp_path)
     prepare(tmp_path)
@@ -247,8 +251,13 @@ def test_the_copy_has_imagenet_cs_layout_and_says_how_it_was_made(here, capsys):
     assert manifest["status"] == "whole"
     assert list(manifest["corruptions"].items()) == [("frost", [1, 4]), ("fog", [1, 4])]
     assert manifest["settings"] | {"source": ""} == {
-        "size": 32, "resize": 37, "quality": 85, "frost": "drawn", "seed": 0, "source": "",
-    }  # fmt: skip
+        "size": 32,
+        "resize": 37,
+        "quality": 85,
+        "frost": "drawn",
+        "seed": 0,
+        "source": "",
+    }
     assert manifest["versions"]["opencv-python-headless"]
     assert (here / "out" / "contact-sheet.html").read_text().count("data:image/png") == 2
     one = ipvit.load_dataset(here / "out" / "fog" / "4")

@@ -49,8 +49,14 @@ def small_run(out: Path, shard: str | None = None) -> None:
     data = MemoryDataset(torch.linspace(0, 1, 4 * 3 * 256).view(4, 3, 16, 16), [0, 1, 2, 3], ["c0", "c1", "c2", "c3"])
     ipvit.run(
         ipvit.Occlusion(grid="4x4", levels=(0.5,), runs=1, modes=("random",)),
-        models=tiny_model(), data=data, out=out, workers=0, batch_size=2, shard=shard, progress=False,
-    )  # fmt: skip
+        models=tiny_model(),
+        data=data,
+        out=out,
+        workers=0,
+        batch_size=2,
+        shard=shard,
+        progress=False,
+    )
 
 
 @pytest.fixture

@@ -137,8 +137,11 @@ def test_the_order_of_models_and_experiments_changes_nothing(reference, tmp_path
 
 
 def test_the_order_of_conditions_and_what_was_there_before_change_nothing(reference, tmp_path):
-    one_by_one = [experiment for name in ("occlusion", "corruptions", "shuffle", "feature-drop", "correlation")
-                  for experiment in whole_study.in_pieces(name)]  # fmt: skip
+    one_by_one = [
+        experiment
+        for name in ("occlusion", "corruptions", "shuffle", "feature-drop", "correlation")
+        for experiment in whole_study.in_pieces(name)
+    ]
     for experiment in one_by_one[::-1]:
         whole_study.run(tmp_path, experiments=[experiment])
     exactly_equal(run(tmp_path), reference)

@@ -237,9 +237,14 @@ def test_unreadable_images_are_listed_and_left_out(tmp_path):
     assert run.manifest.images_used == 20 and run.tables["occlusion"]["n_images"].unique().to_list() == [20]
     with pytest.raises(ipvit.InputError, match="unreadable image 'c0/broken.jpg'"):
         ipvit.run(
-            small_occlusion(), models=tiny_model(), data=root, out=tmp_path / "strict", workers=0, strict=True,
+            small_occlusion(),
+            models=tiny_model(),
+            data=root,
+            out=tmp_path / "strict",
+            workers=0,
+            strict=True,
             progress=False,
-        )  # fmt: skip
+        )
 
 
 def test_what_does_not_fit_together_is_refused_before_anything_is_measured(tmp_path):
@@ -270,8 +275,13 @@ def test_a_model_that_cannot_do_an_experiment_is_left_out_or_refused_by_the_name
     data = ipvit.load_dataset("demo:trifeature")
     plain = ipvit.wrap(Broken(), size=64, crop_pct=1.0, classes=data.classes, name="plain")
     run = ipvit.run(
-        ipvit.Attention(), models=[plain, ipvit.load_model("demo:deit_micro")], data=data, out=tmp_path / "b", limit=3,
-        workers=0, progress=False,
-    )  # fmt: skip
+        ipvit.Attention(),
+        models=[plain, ipvit.load_model("demo:deit_micro")],
+        data=data,
+        out=tmp_path / "b",
+        limit=3,
+        workers=0,
+        progress=False,
+    )
     assert run.tables["attention"]["model"].unique().to_list() == ["demo:deit_micro"]
     assert "attention needs the capability attention, which plain does not offer" in run.manifest.left_out[0]

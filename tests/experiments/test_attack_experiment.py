@@ -49,10 +49,16 @@ def photos(n: int = 40, right_for: ipvit.Model | None = None, seed: int = 0) -> 
 def small(**changes) -> ipvit.Attack:
     return ipvit.Attack(
         **{
-            "attacks": ("fgsm", "pgd", "patch"), "epsilons": (1, 4), "patch_areas": (0.06, 0.2), "patch_steps": 6,
-            "patch_batch": 8, "patch_rate": 0.3, "runs": 2,
-        } | changes
-    )  # fmt: skip
+            "attacks": ("fgsm", "pgd", "patch"),
+            "epsilons": (1, 4),
+            "patch_areas": (0.06, 0.2),
+            "patch_steps": 6,
+            "patch_batch": 8,
+            "patch_rate": 0.3,
+            "runs": 2,
+        }
+        | changes
+    )
 
 
 def run(experiment, models, data, out, **options) -> ipvit.Run:
@@ -287,9 +293,13 @@ def test_a_network_that_is_always_wrong_has_no_patch_but_everything_else(tmp_pat
 
 def test_aligned_and_unaligned_patches_are_told_apart(tmp_path):
     experiment = small(
-        attacks=("patch",), patch_shape="square", patch_placements=("grid", "off_grid"), patch_grid="4x4",
-        patch_areas=(0.25,), runs=1,
-    )  # fmt: skip
+        attacks=("patch",),
+        patch_shape="square",
+        patch_placements=("grid", "off_grid"),
+        patch_grid="4x4",
+        patch_areas=(0.25,),
+        runs=1,
+    )
     table = run(experiment, network(), photos(), tmp_path).tables["attack-patch"]
     trained = table.filter(patch="trained")
     assert trained["placement"].to_list() == ["grid", "off_grid"] and trained["covered"].to_list() == [0.25, 0.25]
@@ -316,9 +326,13 @@ def test_the_papers_numbers_stand_beside_those_of_its_networks(tmp_path):
 def test_the_command_line_a_study_and_python_measure_the_same(tmp_path, monkeypatch):
     working_folder(tmp_path, monkeypatch)
     parameters = {
-        "attacks": ["fgsm", "pgd", "patch"], "epsilons": [2.0, 8.0], "patch_areas": [0.2], "patch_steps": 3,
-        "patch_batch": 2, "runs": 1,
-    }  # fmt: skip
+        "attacks": ["fgsm", "pgd", "patch"],
+        "epsilons": [2.0, 8.0],
+        "patch_areas": [0.2],
+        "patch_steps": 3,
+        "patch_batch": 2,
+        "runs": 1,
+    }
     records = same_from_everywhere("attack", parameters)
     assert records["attack"].n_unique() >= 4
 

@@ -210,9 +210,19 @@ def test_training_images_are_a_fixed_choice_that_grows():
 
 def a_patch() -> Patch:
     metadata = PatchMetadata(
-        look=PatchSpec(shape="circle", area=0.1), run=0, trained_on="net", weights="ab" * 16, data="cd" * 16,
-        data_name="images", images=5, steps=1, batch=1, rate=0.1, seed=0, precision="fp32",
-    )  # fmt: skip
+        look=PatchSpec(shape="circle", area=0.1),
+        run=0,
+        trained_on="net",
+        weights="ab" * 16,
+        data="cd" * 16,
+        data_name="images",
+        images=5,
+        steps=1,
+        batch=1,
+        rate=0.1,
+        seed=0,
+        precision="fp32",
+    )
     return Patch(noise_patch(5, 9), metadata)
 
 

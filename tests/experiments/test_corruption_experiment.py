@@ -203,9 +203,13 @@ def test_only_what_is_missing_is_altered(tmp_path):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_alteration_that_fails_is_recorded_and_the_rest_goes_on(tmp_path, workers):
     run = ipvit.run(
-        [Darkened(broken=True), ipvit.Shuffle(grids=("2x2",))], models=tiny_model(), data=photos(), out=tmp_path,
-        progress=False, workers=workers,
-    )  # fmt: skip
+        [Darkened(broken=True), ipvit.Shuffle(grids=("2x2",))],
+        models=tiny_model(),
+        data=photos(),
+        out=tmp_path,
+        progress=False,
+        workers=workers,
+    )
     failures = run.manifest.failures
     assert len(failures) == 2 and {failure.error for failure in failures} == {"RuntimeError: broken on purpose"}
     assert run.records("shuffle").height == 12

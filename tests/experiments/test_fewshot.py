@@ -128,9 +128,13 @@ def network() -> ipvit.Model:
 @pytest.fixture(scope="module")
 def run(network, tmp_path_factory):
     return ipvit.run(
-        ipvit.FewShot(count=12), models=network, data=pictures(), out=tmp_path_factory.mktemp("fewshot"), workers=0,
+        ipvit.FewShot(count=12),
+        models=network,
+        data=pictures(),
+        out=tmp_path_factory.mktemp("fewshot"),
+        workers=0,
         progress=False,
-    )  # fmt: skip
+    )
 
 
 def test_every_episode_is_answered_as_a_plain_loop_answers_it(run, network):
@@ -205,9 +209,14 @@ def test_classes_with_too_few_images_are_counted_and_named(network, tmp_path):
 def test_all_models_and_classifiers_get_the_same_episodes(run, network, tmp_path):
     other = ipvit.load_model("demo:resnet_micro")
     both = ipvit.run(
-        ipvit.FewShot(count=12, episodes=("meta-dataset",), classifiers=("ridge",)), models=[other, network],
-        data=pictures(), out=tmp_path, workers=0, batch_size=5, progress=False,
-    )  # fmt: skip
+        ipvit.FewShot(count=12, episodes=("meta-dataset",), classifiers=("ridge",)),
+        models=[other, network],
+        data=pictures(),
+        out=tmp_path,
+        workers=0,
+        batch_size=5,
+        progress=False,
+    )
     columns = ["image", "ways", "support", "queries"]
     frames = [
         part.sort("image").select(columns) for part in both.records("fewshot").filter(blocks=1).partition_by("model")
@@ -240,9 +249,14 @@ def test_a_limit_and_a_choice_of_classes_make_other_episodes(network, tmp_path):
     parameters = {"count": 3, "episodes": ("5-way-1-shot",), "blocks": (1,), "classifiers": ("centroid",), "queries": 5}
     for limit, only in ((None, ()), (100, ()), (None, tuple(f"colour {i}" for i in range(5)))):
         result = ipvit.run(
-            ipvit.FewShot(**parameters, only=only), models=network, data=pictures(), out=tmp_path, limit=limit,
-            workers=0, progress=False,
-        )  # fmt: skip
+            ipvit.FewShot(**parameters, only=only),
+            models=network,
+            data=pictures(),
+            out=tmp_path,
+            limit=limit,
+            workers=0,
+            progress=False,
+        )
         assert result.manifest.measured_in_this_call == 3
     episodes = result.tables["fewshot-episodes"]
     assert sorted(episodes["n_images"].to_list()) == [100, 100, 120] and episodes["n_episodes"].to_list() == [3, 3, 3]
@@ -252,9 +266,14 @@ def test_a_limit_and_a_choice_of_classes_make_other_episodes(network, tmp_path):
 def test_episodes_and_images_are_measured_in_one_study(network, tmp_path):
     few = ipvit.FewShot(count=3, episodes=("5-way-1-shot",), queries=2, blocks=(1,), classifiers=("ridge",))
     result = ipvit.run(
-        [ipvit.Shuffle(grids=("2x2",)), few], models=network, data="demo:trifeature", out=tmp_path, limit=90, workers=0,
+        [ipvit.Shuffle(grids=("2x2",)), few],
+        models=network,
+        data="demo:trifeature",
+        out=tmp_path,
+        limit=90,
+        workers=0,
         progress=False,
-    )  # fmt: skip
+    )
     assert result.manifest.measured_in_this_call == 90 * 2 + 3 and result.manifest.images_used == 90
     assert set(result.tables) >= {"shuffle", "fewshot"} and result.report().exists()
 
@@ -292,9 +311,16 @@ def test_the_papers_numbers_stand_beside_its_networks_on_its_data():
     assert paper is not None and set(paper["model"]) == {"DeiT-S (paper)"}
     assert paper.filter(data_set="CIFAR-10", blocks=4)["accuracy"].to_list() == [64.2]
     row = {
-        "model": "deit_small_patch16_224", "data_set": "CIFAR-10", "kind": "meta-dataset", "classifier": "logistic",
-        "blocks": 1, "accuracy": 60.0, "accuracy_low": 59.0, "accuracy_high": 61.0, "n_episodes": 600,
-    }  # fmt: skip
+        "model": "deit_small_patch16_224",
+        "data_set": "CIFAR-10",
+        "kind": "meta-dataset",
+        "classifier": "logistic",
+        "blocks": 1,
+        "accuracy": 60.0,
+        "accuracy_low": 59.0,
+        "accuracy_high": 61.0,
+        "n_episodes": 600,
+    }
     tables = {"fewshot": pl.DataFrame([row]), "fewshot-paper": paper}
     chart = ipvit.FewShot().analysis().figures(tables)["fewshot"].to_json()
     assert "DeiT-S (paper), last 4 blocks" in chart and "64.2" in chart and "37.8" not in chart, (
@@ -316,7 +342,12 @@ def test_the_command_runs_from_start_to_end(tmp_path, capsys):
 def test_a_real_network_learns_five_real_classes_from_five_images_each(real, tmp_path):
     few = ipvit.FewShot(count=60, episodes=("5-way-5-shot",), blocks=(1,), classifiers=("logistic", "ridge"))
     result = ipvit.run(
-        few, models=f"tf_efficientnet_lite0@{real / 'efficientnet_lite0.safetensors'}",
-        data=str(real / "cifar10-test.tar"), out=tmp_path, limit=300, workers=0, progress=False,
-    )  # fmt: skip
+        few,
+        models=f"tf_efficientnet_lite0@{real / 'efficientnet_lite0.safetensors'}",
+        data=str(real / "cifar10-test.tar"),
+        out=tmp_path,
+        limit=300,
+        workers=0,
+        progress=False,
+    )
     assert result.tables["fewshot"]["accuracy"].is_between(60, 75).all()

@@ -44,9 +44,13 @@ def photos(n: int = 12, sick: tuple[int, ...] = SICK, seed: int = 0) -> MemoryDa
     masks[:, 8:24, 8:24] = 1
     labels = np.arange(n) % 4
     return MemoryDataset(
-        pixels.to(torch.uint8), labels, CLASSES, ids=[f"{seed}/{i:02d}" for i in range(n)], masks=masks,
+        pixels.to(torch.uint8),
+        labels,
+        CLASSES,
+        ids=[f"{seed}/{i:02d}" for i in range(n)],
+        masks=masks,
         fields={"shape": labels, "texture": (labels + 1) % 4},
-    )  # fmt: skip
+    )
 
 
 def dotted(images: Tensor) -> Tensor:
@@ -101,8 +105,13 @@ def measured(name: str, out: Path, sick: tuple[int, ...] = SICK, where: str = "t
         settings["train"] = photos(24, (3, 10) if sick else (), seed=5)
     return ipvit.run(
         make_experiment(name, settings),
-        models=network(where), data=photos(sick=sick), out=out, workers=0, batch_size=5, progress=False,
-    )  # fmt: skip
+        models=network(where),
+        data=photos(sick=sick),
+        out=out,
+        workers=0,
+        batch_size=5,
+        progress=False,
+    )
 
 
 def told(run: ipvit.Run, name: str) -> str:
@@ -197,7 +206,7 @@ def not_finite_at(step: int, monkeypatch, value: float = math.nan) -> None:
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_training_stops_where_the_loss_is_not_finite_and_keeps_the_epoch_before(
     tmp_path, small_sets, monkeypatch, value
-):  # fmt: skip
+):
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
         not_finite_at(8 + 4, patch, value)

@@ -94,9 +94,13 @@ def test_at_level_0_every_mode_and_fill_shows_the_clean_image(tmp_path, nets):
     for fill in ("black", "mean", "noise", "blur", "other"):
         model = loud()
         experiment = ipvit.Occlusion(
-            modes=("random", "salient", "non_salient", "block", "object"), levels=(0,), grid="4x4", fill=fill,
-            offset=(2, 2), salience=f"{nets}:salience",
-        )  # fmt: skip
+            modes=("random", "salient", "non_salient", "block", "object"),
+            levels=(0,),
+            grid="4x4",
+            fill=fill,
+            offset=(2, 2),
+            salience=f"{nets}:salience",
+        )
         for row, picture in seen_by(model, measured(experiment, model, data, tmp_path / fill), experiment, data):
             assert np.array_equal(picture, pixels_of(data, row["image"])) and row["dropped"] == 0
 
@@ -158,9 +162,13 @@ def least_salient(weights: np.ndarray, mass: float) -> set[int]:
 def test_salient_and_non_salient_patches_follow_attention_written_out_by_hand(tmp_path, nets, head, block):
     levels = (0.0, 0.2, 0.5, 0.9, 1.0)
     experiment = ipvit.Occlusion(
-        modes=("salient", "non_salient"), levels=levels, grid="4x4", salience=f"{nets}:salience", salience_head=head,
+        modes=("salient", "non_salient"),
+        levels=levels,
+        grid="4x4",
+        salience=f"{nets}:salience",
+        salience_head=head,
         salience_block=block,
-    )  # fmt: skip
+    )
     model, data, where = loud(), photos(4), salience()
     for row, picture in seen_by(model, measured(experiment, model, data, tmp_path / "out"), experiment, data):
         image, level = pixels_of(data, row["image"]), row["information_loss"]
@@ -210,8 +218,11 @@ def test_salient_at_a_mass_and_non_salient_at_the_rest_are_complements(tmp_path,
     size, grid, cells = ((32, 40), "4x5", 20) if masks else (32, "4x4", 16)
     everything = np.ones((3, 32, 40), np.uint8) if masks else None
     experiment = ipvit.Occlusion(
-        modes=("salient", "non_salient"), levels=levels, grid=grid, salience="masks" if masks else f"{nets}:salience",
-    )  # fmt: skip
+        modes=("salient", "non_salient"),
+        levels=levels,
+        grid=grid,
+        salience="masks" if masks else f"{nets}:salience",
+    )
     model, data = loud(size), photos(3, size, masks=everything)
     shown = {
         (row["mode"], round(10 * row["information_loss"]), row["image"]): picture
@@ -365,13 +376,17 @@ def test_neither_batch_size_nor_an_interrupted_run_changes_a_record(tmp_path, ne
 def test_taking_tokens_out_does_not_depend_on_the_batch(tmp_path, nets):
     same_for_any_batch_size(
         lambda: ipvit.Occlusion(
-            modes=("random", "salient"), levels=(0, 0.3, 0.8), runs=2, grid="4x4", removal="tokens",
+            modes=("random", "salient"),
+            levels=(0, 0.3, 0.8),
+            runs=2,
+            grid="4x4",
+            removal="tokens",
             salience=f"{nets}:salience",
         ),
         quiet_vit,
         photos(7),
         tmp_path,
-    )  # fmt: skip
+    )
 
 
 def test_a_setting_that_concerns_random_masks_only_does_not_measure_salient_ones_again(tmp_path, nets):
@@ -390,10 +405,17 @@ def test_python_the_command_line_and_a_study_measure_the_same(nets):
     records = same_from_everywhere(
         "occlusion",
         {
-            "modes": ["random", "salient"], "levels": [0.0, 0.5], "runs": 2, "grid": "4x4", "offset": [1, 2],
-            "fill": "mean", "salience": "nets.py:salience", "salience_head": 2, "salience_block": 0,
+            "modes": ["random", "salient"],
+            "levels": [0.0, 0.5],
+            "runs": 2,
+            "grid": "4x4",
+            "offset": [1, 2],
+            "fill": "mean",
+            "salience": "nets.py:salience",
+            "salience_head": 2,
+            "salience_block": 0,
         },
-    )  # fmt: skip
+    )
     assert set(records["offset"]) == {"1,2"} and set(records["fill"]) == {"mean"} and records.height == 8 * (3 + 2)
 
 
@@ -401,9 +423,13 @@ def test_the_list_of_experiments_says_what_each_reproduces(capsys):
     assert main(["experiments", "--json"]) == 0
     listed = {row["name"]: row["reproduces"] for row in json.loads(capsys.readouterr().out)}
     expected = {
-        "occlusion": "Figure 3", "feature-drop": "Tables 6 and 7", "correlation": "Table 1 and Figure 5",
-        "attention": "Figures 4 and 26", "shuffle": "Figures 10 and 11", "position": "Table 8",
-    }  # fmt: skip
+        "occlusion": "Figure 3",
+        "feature-drop": "Tables 6 and 7",
+        "correlation": "Table 1 and Figure 5",
+        "attention": "Figures 4 and 26",
+        "shuffle": "Figures 10 and 11",
+        "position": "Table 8",
+    }
     assert listed.items() >= expected.items()
 
 
@@ -437,9 +463,12 @@ def test_real_photos_lose_more_with_the_object_than_with_the_background(tmp_path
     """At equal shares of the image, a network trained for salience finds the patches that matter."""
     where = f"vit_small_patch14_dinov2?img_size=224@{real / 'dinov2_vits14_saliency.safetensors'}"
     experiment = ipvit.Occlusion(
-        modes=("salient", "non_salient"), levels=tuple(k / 10 for k in range(11)), grid="16x16", salience=where,
+        modes=("salient", "non_salient"),
+        levels=tuple(k / 10 for k in range(11)),
+        grid="16x16",
+        salience=where,
         salience_head="mean",
-    )  # fmt: skip
+    )
     data = ipvit.load_dataset(str(real / "imagenet-sample"))
     assert len(select(data.ids, 40)) == 40
     model = f"tf_efficientnet_lite0@{real / 'efficientnet_lite0.safetensors'}"

@@ -214,7 +214,7 @@ WRONG = [
     ("bright", r"own.py:bright must return pixels from 0 to 1, not 1\.\d+ as for 'photo 1'"),
     ("far", "own.py:far moved 'photo 1' by 0.0316863 in linf, 0.00031 more than the budget of 0.0313725"),
     ("broken", r"own.py:\d+: NameError: name 'missing' is not defined"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("name", "words"), WRONG, ids=[name for name, _ in WRONG])

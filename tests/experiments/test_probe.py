@@ -38,9 +38,17 @@ def test_every_answer_is_that_of_the_saved_head_on_tokens_read_by_hand(tmp_path)
     run = probed(tmp_path, model, data, last=("2",), heads=("lbfgs",))
     images = torch.stack([data.read(i) for i in range(6)]).float() / 255
     with torch.no_grad():
-        tokens = [model.backbone.norm(x) for x in model.backbone.forward_intermediates(
-            model.normalize(images), return_prefix_tokens=True, output_fmt="NLC", intermediates_only=True, norm=False,
-        ) for x in [torch.cat([x[1], x[0]], dim=1)]]  # fmt: skip
+        tokens = [
+            model.backbone.norm(x)
+            for x in model.backbone.forward_intermediates(
+                model.normalize(images),
+                return_prefix_tokens=True,
+                output_fmt="NLC",
+                intermediates_only=True,
+                norm=False,
+            )
+            for x in [torch.cat([x[1], x[0]], dim=1)]
+        ]
     read = {
         "0-class": tokens[0][:, 0],
         "2-class+patch": torch.cat([tokens[2][:, 0], tokens[2][:, 1:].mean(1)], dim=1),
@@ -333,9 +341,13 @@ def test_a_network_that_breaks_while_features_are_read_fails_alone(tmp_path):
         broken.backbone.head.weight.add_(1)
     broken.backbone.blocks[1].register_forward_hook(lambda *_: 1 / 0)
     run = ipvit.run(
-        ipvit.Probe(train=coloured(), last=()), models=[broken, vit()], data=coloured(8, 1), out=tmp_path, workers=0,
+        ipvit.Probe(train=coloured(), last=()),
+        models=[broken, vit()],
+        data=coloured(8, 1),
+        out=tmp_path,
+        workers=0,
         progress=False,
-    )  # fmt: skip
+    )
     assert [failure.model for failure in run.manifest.failures] == ["broken"]
     assert set(run.tables["probe"]["model"]) == {"vit"}
 

@@ -82,11 +82,13 @@ def test_records_of_an_earlier_version_without_these_columns_are_still_shown(tmp
 def test_training_images_are_opened_as_the_study_opens_its_own(tmp_path, decoder):
     for name in ("train", "val", "test"):
         write_images(tmp_path / name, per_class=4, size=(32, 32))
-    study = make_study({
-        "models": ["demo:deit_micro"],
-        "data": {"name": str(tmp_path / "test"), "decoder": decoder},
-        "experiments": {"probe": {"train": str(tmp_path / "train"), "val": str(tmp_path / "val")}},
-    })  # fmt: skip
+    study = make_study(
+        {
+            "models": ["demo:deit_micro"],
+            "data": {"name": str(tmp_path / "test"), "decoder": decoder},
+            "experiments": {"probe": {"train": str(tmp_path / "train"), "val": str(tmp_path / "val")}},
+        }
+    )
     (selected,) = study.make_experiments()
     bound = selected.experiment.bind([], coloured(), bind_context(study.data))
     assert isinstance(bound, ProbeMeasurement)
@@ -98,10 +100,13 @@ def test_class_names_and_root_of_the_study_reach_the_training_data(monkeypatch):
     monkeypatch.setattr("ipvit.api.load_dataset", lambda name, **more: asked.append((name, more)))
     options = {"root": "/data", "classes": "names.txt"}
     for root in (None, "/other"):
-        study = make_study({
-            "models": ["demo:deit_micro"], "data": {"name": "torch/cifar10", **options},
-            "experiments": {"probe": {"train": "torch/cifar10", "train_root": root}},
-        })  # fmt: skip
+        study = make_study(
+            {
+                "models": ["demo:deit_micro"],
+                "data": {"name": "torch/cifar10", **options},
+                "experiments": {"probe": {"train": "torch/cifar10", "train_root": root}},
+            }
+        )
         study.make_experiments()[0].experiment.bind([], coloured(), bind_context(study.data))
     more = {"decoder": "fast", "split": "train", "classes": "names.txt"}
     assert asked == [("torch/cifar10", more | {"root": "/data"}), ("torch/cifar10", more | {"root": "/other"})]

@@ -19,22 +19,34 @@ def two_tokens() -> ipvit.Model:
 def test_the_shape_token_is_read_as_a_plain_forward_gives_it(two_tokens, tmp_path):
     model, data = two_tokens, coloured(10, 1, 64)
     run = probed(
-        tmp_path, model, data, train=coloured(24, 0, 64), heads=("lbfgs",), blocks=(-1,), last=("2",),
+        tmp_path,
+        model,
+        data,
+        train=coloured(24, 0, 64),
+        heads=("lbfgs",),
+        blocks=(-1,),
+        last=("2",),
         tokens=("class", "shape", "class+shape"),
-    )  # fmt: skip
+    )
     images = torch.stack([apply_view(data.read(i), model.preprocessing.view) for i in range(10)]).float() / 255
     with torch.no_grad():
         found = model.backbone.forward_intermediates(
-            model.normalize(images), indices=[4, 5], return_prefix_tokens=True, output_fmt="NLC",
-            intermediates_only=True, norm=True,
-        )  # fmt: skip
+            model.normalize(images),
+            indices=[4, 5],
+            return_prefix_tokens=True,
+            output_fmt="NLC",
+            intermediates_only=True,
+            norm=True,
+        )
     (_, fourth), (_, fifth) = found
     wanted = {
-        ("5", "class"): fifth[:, 0], ("5", "shape"): fifth[:, 1], ("5", "class+shape"): fifth[:, :2].flatten(1),
+        ("5", "class"): fifth[:, 0],
+        ("5", "shape"): fifth[:, 1],
+        ("5", "class+shape"): fifth[:, :2].flatten(1),
         ("4-5", "shape"): torch.cat([fourth[:, 1], fifth[:, 1]], dim=1),
         ("4-5", "class"): torch.cat([fourth[:, 0], fifth[:, 0]], dim=1),
         ("4-5", "class+shape"): torch.cat([fourth[:, 0], fifth[:, 0], fourth[:, 1], fifth[:, 1]], dim=1),
-    }  # fmt: skip
+    }
     assert set(run.tables["probe"].select("blocks", "tokens").rows()) == set(wanted)
     for (blocks, tokens), vectors in wanted.items():
         head = read_probe(heads_in(tmp_path)[f"{blocks}-{tokens}-lbfgs"])

@@ -160,9 +160,14 @@ def test_a_distilled_network_answers_with_each_token_and_with_their_mean(tmp_pat
     data = ipvit.load_dataset("demo:trifeature/cue-conflict")  # 64 pixels: nothing is resized
     model = distilled()
     run = ipvit.run(
-        [ipvit.ShapeBias(), ipvit.TokenSimilarity()], models=model, data=data, out=tmp_path, limit=12, workers=0,
+        [ipvit.ShapeBias(), ipvit.TokenSimilarity()],
+        models=model,
+        data=data,
+        out=tmp_path,
+        limit=12,
+        workers=0,
         progress=False,
-    )  # fmt: skip
+    )
     records = run.records("shape-bias")
     names = records["image"].unique(maintain_order=True).to_list()
     pictures = torch.stack([data.read(data.ids.index(name)) for name in names]).float() / 255

@@ -44,8 +44,13 @@ def by_scipy(rows: np.ndarray, labels: np.ndarray, classes: int, penalty: float)
         probability[np.arange(n), labels] -= 1
         return loss, np.concatenate([(probability.T @ rows / n + penalty * weight).ravel(), probability.mean(axis=0)])
 
-    return minimize(objective, np.zeros(classes * (width + 1)), jac=True, method="L-BFGS-B",
-                    options={"maxiter": 5000, "ftol": 1e-15, "gtol": 1e-9}).x  # fmt: skip
+    return minimize(
+        objective,
+        np.zeros(classes * (width + 1)),
+        jac=True,
+        method="L-BFGS-B",
+        options={"maxiter": 5000, "ftol": 1e-15, "gtol": 1e-9},
+    ).x
 
 
 @pytest.mark.parametrize("penalty", [1.0, 0.01, 1e-3])

@@ -24,12 +24,19 @@ def occlusion_table(model: str, rows: list[tuple[str, float, float, float]]) -> 
     table = pl.DataFrame(
         [
             {
-                "model": model, "mode": mode, "information_loss": level, "n_images": 50_000, "n_runs": 5,
-                "top1": top1, "top1_low": top1 - 0.4, "top1_high": top1 + 0.4, "dropped": dropped,
+                "model": model,
+                "mode": mode,
+                "information_loss": level,
+                "n_images": 50_000,
+                "n_runs": 5,
+                "top1": top1,
+                "top1_low": top1 - 0.4,
+                "top1_high": top1 + 0.4,
+                "dropped": dropped,
             }
             for mode, level, dropped, top1 in rows
         ]
-    )  # fmt: skip
+    )
     return {"occlusion": {"occlusion": table}}
 
 

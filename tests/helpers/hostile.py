@@ -26,11 +26,37 @@ FOREIGN_WORDS = ("Traceback", "Input should", "Field required", "Extra inputs", 
 TEXT = st.one_of(
     st.text(max_size=12),
     st.sampled_from(
-        ["", " ", "~", "~nobody/x", "..", "/", "a\x1b[31mb", "[/bold]", "[red]", "<img src=x onerror=alert(1)>", "😀",
-         "'", '"', "a\nb", "x" * 300, "nan", "1e400", "{}", "%s", "@", ":", "?", "=", ".py:", "x.py:",
-         "\u202e", "\ufeff"]
+        [
+            "",
+            " ",
+            "~",
+            "~nobody/x",
+            "..",
+            "/",
+            "a\x1b[31mb",
+            "[/bold]",
+            "[red]",
+            "<img src=x onerror=alert(1)>",
+            "😀",
+            "'",
+            '"',
+            "a\nb",
+            "x" * 300,
+            "nan",
+            "1e400",
+            "{}",
+            "%s",
+            "@",
+            ":",
+            "?",
+            "=",
+            ".py:",
+            "x.py:",
+            "\u202e",
+            "\ufeff",
+        ]
     ),
-)  # fmt: skip
+)
 """Text, some of it what names should not be."""
 
 NUMBERS = st.one_of(

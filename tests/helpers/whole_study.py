@@ -78,8 +78,11 @@ def in_pieces(name: str) -> list[ipvit.Experiment]:
     settings = SETTINGS[name]
     many = next(key for key in ("modes", "corruptions", "grids", "levels", "rates") if key in settings)
     runs = range(1, settings.get("runs", 1) + 1)
-    return [make_experiment(name, settings | {many: (value,)} | ({"runs": n} if "runs" in settings else {}))
-            for value in settings[many] for n in runs]  # fmt: skip
+    return [
+        make_experiment(name, settings | {many: (value,)} | ({"runs": n} if "runs" in settings else {}))
+        for value in settings[many]
+        for n in runs
+    ]
 
 
 def run(out: Path, **options: Any) -> ipvit.Run:

@@ -268,12 +268,17 @@ def shared_mask_records(masks: int, size: int = 16, models: tuple[str, ...] = ("
     effect = np.repeat(rng.normal(size=masks), size)
     frames = [
         pl.DataFrame(
-            {"image": [f"{i}" for i in range(n)], "label": np.zeros(n, np.int32), "run": np.zeros(n, np.int32),
-             "mask_scope": ["batch"] * n, "correct": rng.random(n) < logistic(skill + effect),
-             "shared_mask": (np.arange(n) // size).astype(np.int32)}
+            {
+                "image": [f"{i}" for i in range(n)],
+                "label": np.zeros(n, np.int32),
+                "run": np.zeros(n, np.int32),
+                "mask_scope": ["batch"] * n,
+                "correct": rng.random(n) < logistic(skill + effect),
+                "shared_mask": (np.arange(n) // size).astype(np.int32),
+            }
         ).with_columns(pl.lit(name).alias("model"))
         for skill, name in zip((0.0, 0.4), models, strict=False)
-    ]  # fmt: skip
+    ]
     whole = pl.concat(frames)
     return whole if known else whole.drop("shared_mask")
 

@@ -189,8 +189,10 @@ def test_more_runs_make_the_interval_narrower_but_not_without_end():
 
 def flipped(differences: np.ndarray) -> float:
     """All ways to flip the signs, one by one."""
-    sums = [abs(sum(s * d for s, d in zip(signs, differences, strict=True))) for signs in
-            itertools.product((1, -1), repeat=len(differences))]  # fmt: skip
+    sums = [
+        abs(sum(s * d for s, d in zip(signs, differences, strict=True)))
+        for signs in itertools.product((1, -1), repeat=len(differences))
+    ]
     return float(np.mean(np.array(sums) >= abs(differences.sum()) - 1e-9))
 
 

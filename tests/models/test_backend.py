@@ -136,8 +136,13 @@ def test_what_reads_more_than_it_computes_stays_with_torch_and_says_so(tmp_path)
     model, data = quiet_vit(), photos(4)
     run = ipvit.run(
         [ipvit.Shuffle(grids=("2x2",)), ipvit.FeatureDrop(blocks=(1,))],
-        models=model, data=data, out=tmp_path, workers=0, backend="openvino", progress=False,
-    )  # fmt: skip
+        models=model,
+        data=data,
+        out=tmp_path,
+        workers=0,
+        backend="openvino",
+        progress=False,
+    )
     assert set(run.records("shuffle")["precision"]) == {"fp32 openvino"}
     assert set(run.records("feature-drop")["precision"]) == {"fp32"}
     assert any(note.startswith("feature-drop: by torch") for note in run.manifest.notes)
@@ -181,9 +186,14 @@ def test_a_network_it_cannot_compute_fails_alone(tmp_path):
 
     models = [wrapped(Strange(), name="strange"), quiet_vit()]
     run = ipvit.run(
-        ipvit.Occlusion(levels=(0.0,), grid="4x4"), models=models, data=photos(4), out=tmp_path, workers=0,
-        backend="openvino", progress=False,
-    )  # fmt: skip
+        ipvit.Occlusion(levels=(0.0,), grid="4x4"),
+        models=models,
+        data=photos(4),
+        out=tmp_path,
+        workers=0,
+        backend="openvino",
+        progress=False,
+    )
     assert {failure.model for failure in run.manifest.failures} == {"strange"}
     assert run.records("occlusion")["model"].n_unique() == 1
 
@@ -229,8 +239,16 @@ def test_16_bits_are_another_result_near_the_first(tmp_path):
     model, data = quiet_vit(), photos(4)
     experiment = ipvit.Occlusion(levels=(0.5,), runs=1, grid="4x4")
     exact = measured(experiment, model, data, tmp_path, backend="openvino").sort("image")
-    run = ipvit.run(experiment, models=model, data=data, out=tmp_path, workers=0, backend="openvino", precision="bf16",
-                    progress=False)  # fmt: skip
+    run = ipvit.run(
+        experiment,
+        models=model,
+        data=data,
+        out=tmp_path,
+        workers=0,
+        backend="openvino",
+        precision="bf16",
+        progress=False,
+    )
     if run.manifest.failures:
         assert "no instructions for bf16" in run.manifest.failures[0].error
         pytest.skip("this processor has no instructions for bf16")
@@ -274,8 +292,17 @@ def test_shards_measured_by_different_programs_are_not_joined(tmp_path):
 
     experiment, data = ipvit.Occlusion(levels=(0.5,), runs=1, grid="4x4"), photos(4)
     for number, name in enumerate(("torch", "openvino"), start=1):
-        ipvit.run(experiment, models=quiet_vit(), data=data, out=tmp_path, batch_size=2, workers=0, backend=name,
-                  shard=f"{number}/2", progress=False)  # fmt: skip
+        ipvit.run(
+            experiment,
+            models=quiet_vit(),
+            data=data,
+            out=tmp_path,
+            batch_size=2,
+            workers=0,
+            backend=name,
+            shard=f"{number}/2",
+            progress=False,
+        )
     with pytest.raises(ipvit.InputError, match="backend: 'torch' and 'openvino'"):
         merge([tmp_path], tmp_path)
 

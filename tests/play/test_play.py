@@ -185,7 +185,7 @@ def test_only_this_computer_is_listened_to(server):
         ({"panel": "left", "photo": "0", "model": 0, "inside": {"block": 0, "head": 3}}, "heads 0 to 2, no head 3"),
         ({"panel": "left", "photo": "0", "model": 0, "inside": {"block": 0, "token": "cls"}}, "no cls token"),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_request_is_refused_with_one_line(say, body, words):
     answer = say("/api/look", body)
     assert answer.status == 400
@@ -234,7 +234,7 @@ def huge_png() -> bytes:
         (photo_file("PPM"), "not a photo"),
     ],
     ids=["text", "empty", "zeros", "svg", "postscript", "cut off", "bomb", "another format"],
-)  # fmt: skip
+)
 def test_what_is_not_a_photo_is_refused_whatever_it_is_called(say, data, words):
     answer = say("/api/upload", data, Content_Type="application/octet-stream")
     assert answer.status == 400 and words in answer.content["error"]

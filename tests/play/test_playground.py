@@ -64,10 +64,10 @@ def test_networks_of_any_size_and_without_attention_or_classifier_are_welcome():
         ipvit.load_model("vit_tiny_patch16_224?num_classes=0&depth=1&img_size=32", pretrained=False),
     ]
     playground = Playground(networks, Shelf(), salience=salience_model(networks))
-    from ipvit.play.settings import Cells, Inside, Look
+    from ipvit.play.settings import CellsRequest, Inside, PerturbedRequest
 
     assert playground.start()["salience"] == networks[1].name
-    assert playground.cells(Cells(photo="0", grid=4, mode="salient", loss=0.5))["dropped"]
+    assert playground.cells(CellsRequest(photo="0", grid=4, mode="salient", loss=0.5))["dropped"]
     answer = playground.look(PerturbedRequest(panel="right", photo="0", model=1, inside=Inside(block=0)))
     assert answer["top"] == [] and answer["inside"]["heads"] == 3
     with pytest.raises(ipvit.InputError, match="no classifier"):
@@ -76,8 +76,11 @@ def test_networks_of_any_size_and_without_attention_or_classifier_are_welcome():
 
 def test_a_wordnet_id_is_shown_in_words_and_any_other_name_as_it_is():
     assert [readable(name) for name in ("n01440764", "n04399382", "n99999999", "disc")] == [
-        "tench", "teddy", "n99999999", "disc",
-    ]  # fmt: skip
+        "tench",
+        "teddy",
+        "n99999999",
+        "disc",
+    ]
 
 
 def test_of_what_waits_only_the_newest_is_done():

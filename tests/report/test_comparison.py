@@ -12,8 +12,21 @@ from ipvit.experiments.registry import BUILT_IN, experiment_class, paper_numbers
 from ipvit.models.zoo.paper import NETWORKS
 from ipvit.report import comparison
 
-NOT_MEASURED = {"src", "tol", "tol_steep", "x", "levels", "cols", "sizes", "eps", "rates", "cells", "note", "shape",
-                "texture"}  # fmt: skip
+NOT_MEASURED = {
+    "src",
+    "tol",
+    "tol_steep",
+    "x",
+    "levels",
+    "cols",
+    "sizes",
+    "eps",
+    "rates",
+    "cells",
+    "note",
+    "shape",
+    "texture",
+}
 
 
 def numbers(node: object, key: str = "") -> list[float]:
@@ -103,10 +116,16 @@ def test_untrained_networks_are_compared_with_the_papers_untrained_ones():
     names = ("DeiT-T-random", "DeiT-T")
     table = pl.DataFrame(
         {
-            "model": names, "token": "class", "threshold": 0.9, "mask": "best head (oracle)", "n_images": 1449,
-            "jaccard": [19.5, 30.0], "jaccard_low": [19.0, 29.5], "jaccard_high": [20.0, 30.5],
+            "model": names,
+            "token": "class",
+            "threshold": 0.9,
+            "mask": "best head (oracle)",
+            "n_images": 1449,
+            "jaccard": [19.5, 30.0],
+            "jaccard_low": [19.0, 29.5],
+            "jaccard_high": [20.0, 30.5],
         }
-    )  # fmt: skip
+    )
     about = manifest(*names, sources=("random initialisation", "file"), data="voc2012:VOC", images=1449)
     rows = comparison.compare({"segment": {"segment": table}}, about, {"segment": ipvit.Segment(protocol="authors")})
     assert dict(rows.select("network", "within").iter_rows()) == {"DeiT-T-random": True, "DeiT-T": False}
@@ -130,9 +149,11 @@ def test_everything_lists_what_is_missing_and_where_it_would_be():
 
 def test_several_runs_are_joined_and_nothing_is_listed_twice():
     a = comparison.compare(
-        occlusion_table("DeiT-B", [("random", 0.5, 0.5, 75.0)]), manifest("DeiT-B"),
-        {"occlusion": ipvit.Occlusion()}, everything=True,
-    )  # fmt: skip
+        occlusion_table("DeiT-B", [("random", 0.5, 0.5, 75.0)]),
+        manifest("DeiT-B"),
+        {"occlusion": ipvit.Occlusion()},
+        everything=True,
+    )
     b = comparison.compare({}, manifest("DeiT-S"), {}, everything=True)
     whole = comparison.joined([b, a])
     assert whole.height == len(paper_numbers())

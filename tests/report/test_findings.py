@@ -17,13 +17,18 @@ def records(right: dict[tuple[str, float], np.ndarray], runs: int = 1) -> pl.Dat
     """One row per model, level, run and image; the arrays are (images, runs) or (images,)."""
     rows = [
         {
-            "model": model, "mode": "random", "information_loss": level, "run": run, "image": f"i{image:03d}",
-            "label": 1, "correct": bool(np.reshape(values, (-1, runs))[image, run]),
+            "model": model,
+            "mode": "random",
+            "information_loss": level,
+            "run": run,
+            "image": f"i{image:03d}",
+            "label": 1,
+            "correct": bool(np.reshape(values, (-1, runs))[image, run]),
         }
         for (model, level), values in right.items()
         for image in range(len(values))
         for run in range(runs)
-    ]  # fmt: skip
+    ]
     return pl.DataFrame(rows)
 
 
@@ -133,9 +138,12 @@ def test_many_models_are_compared_with_the_first_and_sorted_into_groups():
 def test_other_quantities_have_their_own_unit():
     rng = np.random.default_rng(2)
     frame = pl.DataFrame(
-        {"model": ["a"] * 40 + ["b"] * 40, "image": [f"i{i}" for i in range(40)] * 2,
-         "correlation": np.concatenate([rng.normal(0.8, 0.1, 40), rng.normal(0.5, 0.1, 40)])}
-    )  # fmt: skip
+        {
+            "model": ["a"] * 40 + ["b"] * 40,
+            "image": [f"i{i}" for i in range(40)] * 2,
+            "correlation": np.concatenate([rng.normal(0.8, 0.1, 40), rng.normal(0.5, 0.1, 40)]),
+        }
+    )
     found = differences(frame, (), "correlation")
     assert found is not None
     assert findings(found, PLAIN)[0].startswith("a lies significantly above b, by 0.")

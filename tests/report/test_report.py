@@ -37,12 +37,17 @@ EVIL = "net<script>alert(1)</script>&\"'</b>"
 def table(models: list[str], levels: int = 10, mode: str = "random") -> pl.DataFrame:
     rows = [
         {
-            "model": model, "mode": mode, "information_loss": level / levels, "n_images": 1000,
-            "top1": 80.0 - 7 * level - i, "top1_low": 78.0 - 7 * level - i, "top1_high": 82.0 - 7 * level - i,
+            "model": model,
+            "mode": mode,
+            "information_loss": level / levels,
+            "n_images": 1000,
+            "top1": 80.0 - 7 * level - i,
+            "top1_low": 78.0 - 7 * level - i,
+            "top1_high": 82.0 - 7 * level - i,
         }
         for i, model in enumerate(models)
         for level in range(levels)
-    ]  # fmt: skip
+    ]
     return pl.DataFrame(rows)
 
 
@@ -64,11 +69,16 @@ def png() -> bytes:
 def section(models: list[str], **changes: object) -> Section:
     frame = table(models)
     content = {
-        "name": "occlusion", "title": "Occlusion", "reproduces": "Figure 3", "question": "How much can be lost?",
-        "summary": ["It keeps half."], "tables": {"occlusion": frame}, "columns": COLUMNS,
+        "name": "occlusion",
+        "title": "Occlusion",
+        "reproduces": "Figure 3",
+        "question": "How much can be lost?",
+        "summary": ["It keeps half."],
+        "tables": {"occlusion": frame},
+        "columns": COLUMNS,
         "figures": {"occlusion-random": charts.curve(frame, charts.Encoding(x="information_loss", y="top1"))},
         "galleries": [Gallery(tuple(models), (Example("half dropped", png()),))],
-    }  # fmt: skip
+    }
     return Section(**(content | changes))
 
 
@@ -113,12 +123,22 @@ def test_the_page_loads_nothing_from_anywhere(tmp_path):
 
 
 def test_hostile_names_are_only_text(tmp_path):
-    bad = section([EVIL], title=EVIL, question=EVIL, summary=[EVIL], notes=[EVIL], headline=EVIL, findings=[EVIL],
+    bad = section(
+        [EVIL],
+        title=EVIL,
+        question=EVIL,
+        summary=[EVIL],
+        notes=[EVIL],
+        headline=EVIL,
+        findings=[EVIL],
         galleries=[
-            Gallery(("a",), (Example(EVIL, png()),)), Gallery((EVIL,), (Example(EVIL, png()),)), Gallery((EVIL,), ()),
+            Gallery(("a",), (Example(EVIL, png()),)),
+            Gallery((EVIL,), (Example(EVIL, png()),)),
+            Gallery((EVIL,), ()),
         ],
-        differences=pl.DataFrame({EVIL: [EVIL]}), comparison=pl.DataFrame({EVIL: [EVIL]}),
-    )  # fmt: skip
+        differences=pl.DataFrame({EVIL: [EVIL]}),
+        comparison=pl.DataFrame({EVIL: [EVIL]}),
+    )
     faults = {
         "skipped": [{"image": EVIL, "reason": EVIL}],
         "failures": [{"experiment": "occlusion", "model": EVIL, "error": EVIL}],
@@ -140,11 +160,13 @@ def test_a_limited_run_says_so_and_a_whole_one_does_not(tmp_path):
 def test_the_page_names_skipped_images_and_failures(tmp_path):
     text = Elements(
         page_of(
-            tmp_path, ["a"], [section(["a"])],
+            tmp_path,
+            ["a"],
+            [section(["a"])],
             skipped=[{"image": "cat/1.jpg", "reason": "truncated"}],
             failures=[{"experiment": "occlusion", "model": "b", "error": "out of memory"}],
         )
-    ).text  # fmt: skip
+    ).text
     assert "1 unreadable image was left out" in text and "cat/1.jpg" in text and "truncated" in text
     assert "occlusion failed on b:" in text and "out of memory" in text
 

@@ -40,9 +40,14 @@ def measured(tmp_path: Path) -> dict[str, ipvit.Run]:
             network = ipvit.load_model(random, pretrained=False, label="demo:distilled")
         limit = 60 if name == "fewshot" else 8
         runs[name] = ipvit.run(
-            make_experiment(name, SMALL.get(name)), models=[network], data=data, limit=limit,
-            out=tmp_path / name, workers=0, progress=False,
-        )  # fmt: skip
+            make_experiment(name, SMALL.get(name)),
+            models=[network],
+            data=data,
+            limit=limit,
+            out=tmp_path / name,
+            workers=0,
+            progress=False,
+        )
     return runs
 
 
@@ -61,9 +66,11 @@ def multiplied(table: pl.DataFrame) -> pl.DataFrame:
 def differences() -> pl.DataFrame:
     rng = np.random.default_rng(1)
     rows = {
-        "model": np.repeat(MODELS, 10 * 30), "information_loss": np.tile(np.repeat(np.arange(10) / 10, 30), 20),
-        "image": np.tile([f"i{i}" for i in range(30)], 200), "correct": rng.random(6000) < 0.5,
-    }  # fmt: skip
+        "model": np.repeat(MODELS, 10 * 30),
+        "information_loss": np.tile(np.repeat(np.arange(10) / 10, 30), 20),
+        "image": np.tile([f"i{i}" for i in range(30)], 200),
+        "correct": rng.random(6000) < 0.5,
+    }
     found = paired_differences(pl.DataFrame(rows), ("information_loss",))
     assert found is not None and found.height == 190
     return found

@@ -158,8 +158,14 @@ def test_tables_are_printed_before_the_report_is_drawn(tmp_path, capsys, monkeyp
 def test_the_report_names_every_file_beside_it(tmp_path):
     run = run_of(small_occlusion(), tmp_path, "a", "b")
     page = run.report().read_text("utf-8")
-    for path in ("figures/occlusion-random.svg", "figures/occlusion-random.pdf", "tables/occlusion.tex",
-                 "tables/occlusion.csv", "tables/occlusion.md", "tables/occlusion.json"):  # fmt: skip
+    for path in (
+        "figures/occlusion-random.svg",
+        "figures/occlusion-random.pdf",
+        "tables/occlusion.tex",
+        "tables/occlusion.csv",
+        "tables/occlusion.md",
+        "tables/occlusion.json",
+    ):
         assert (tmp_path / path).stat().st_size > 0
     assert re.search(r"Files: figures/occlusion-random\.svg, \.pdf", page)
     assert "lies significantly above" in page or "do not differ significantly" in page

@@ -37,8 +37,13 @@ from ipvit.training.start import assemble
 KWARGS = {"img_size": 32, "embed_dim": 16, "depth": 2, "num_heads": 2}
 DISTILLATION = {"kind": "distillation", "teacher": "demo:resnet_micro"}
 DINO = {
-    "kind": "dino", "out_dim": 32, "hidden_dim": 24, "bottleneck_dim": 8, "local_views": 2, "local_size": 16,
-}  # fmt: skip
+    "kind": "dino",
+    "out_dim": 32,
+    "hidden_dim": 24,
+    "bottleneck_dim": 8,
+    "local_views": 2,
+    "local_size": 16,
+}
 
 
 @pytest.fixture(autouse=True)

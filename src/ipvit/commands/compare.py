@@ -196,12 +196,15 @@ def _print_studies(
 def _list(*, json: bool) -> int:
     rows = [
         {
-            "name": study.name, "title": study.title, "also": [*study.also], "compared": bool(study.targets),
+            "name": study.name,
+            "title": study.title,
+            "also": [*study.also],
+            "compared": bool(study.targets),
             "data": [*dict.fromkeys(part.data for part in study.parts)],
             "experiments": [*dict.fromkeys(name for part in study.parts for name in part.experiments)],
         }
         for study in paper_studies().values()
-    ]  # fmt: skip
+    ]
     if json:
         return print_json(rows)
     table = Table("name", "what", "data", box=box.SIMPLE_HEAD, title="What can be reproduced", title_justify="left")

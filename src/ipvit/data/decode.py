@@ -38,9 +38,20 @@ MOST_RESIZED = 2**26
 _SUPPORT = 8  # pixels beside the middle that interpolation may look at, of the larger of source and result
 
 _BROKEN = (
-    OSError, ValueError, SyntaxError, TypeError, EOFError, RuntimeError, LookupError, ArithmeticError, AttributeError,
-    AssertionError, MemoryError, struct.error, zlib.error,
-)  # fmt: skip
+    OSError,
+    ValueError,
+    SyntaxError,
+    TypeError,
+    EOFError,
+    RuntimeError,
+    LookupError,
+    ArithmeticError,
+    AttributeError,
+    AssertionError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+)
 """What decoders raise on damaged bytes."""
 
 _MODES = {

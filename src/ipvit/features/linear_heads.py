@@ -186,8 +186,10 @@ def fit_logistic(
         memory: pairs of steps and gradients that approximate the curvature.
     """
     most = max(1, MEMORY // (8 * memory * classes * (inputs.width + 1)))  # heads whose pairs fit into memory
-    groups = [_fit_group(inputs, labels, classes, penalties[i : i + most], tolerance, most_steps, memory)
-              for i in range(0, len(penalties), most)]  # fmt: skip
+    groups = [
+        _fit_group(inputs, labels, classes, penalties[i : i + most], tolerance, most_steps, memory)
+        for i in range(0, len(penalties), most)
+    ]
     return Heads(*(torch.cat([getattr(group, field.name) for group in groups]) for field in dataclasses.fields(Heads)))
 
 
@@ -399,9 +401,12 @@ class _Trainer:
     def heads(self) -> Heads:
         n = len(self.weight)
         return Heads(
-            self.weight, self.bias.squeeze(2), torch.ones(n, dtype=torch.bool),
-            steps=torch.full((n,), self.steps), steepest=torch.full((n,), torch.nan),
-        )  # fmt: skip
+            self.weight,
+            self.bias.squeeze(2),
+            torch.ones(n, dtype=torch.bool),
+            steps=torch.full((n,), self.steps),
+            steepest=torch.full((n,), torch.nan),
+        )
 
     def _sgd(self, place: int, value: Tensor, gradient: Tensor, rate: Tensor, decay: Tensor, _: int) -> None:
         momentum = self.moments[0][place]

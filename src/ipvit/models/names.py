@@ -68,6 +68,16 @@ def refuse_sources(options: Iterable[str], name: str) -> None:
 
 
 _SOURCES = frozenset(
-    {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir", "scriptable", "no_jit",
-     "exportable", "trust_remote_code", "code_revision"}
-)  # fmt: skip
+    {
+        "pretrained",
+        "pretrained_cfg",
+        "pretrained_cfg_overlay",
+        "checkpoint_path",
+        "cache_dir",
+        "scriptable",
+        "no_jit",
+        "exportable",
+        "trust_remote_code",
+        "code_revision",
+    }
+)

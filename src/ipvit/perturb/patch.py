@@ -121,12 +121,16 @@ def random_places(form: PatchGeometry, draws: np.ndarray) -> Places:
         side = np.maximum(1, np.round(side))
         turn = np.floor(4 * turn) / 4
     if form.placement == "free":
-        corner = [_free(draw, length - side, whole=form.shape == "square")
-                  for draw, length in zip((down, right), form.size, strict=True)]  # fmt: skip
+        corner = [
+            _free(draw, length - side, whole=form.shape == "square")
+            for draw, length in zip((down, right), form.size, strict=True)
+        ]
     else:
         offset = form.cell // 2 if form.placement == "off_grid" else 0
-        corner = [offset + form.cell * np.floor(draw * ((length - side - offset) // form.cell + 1))
-                  for draw, length in zip((down, right), form.size, strict=True)]  # fmt: skip
+        corner = [
+            offset + form.cell * np.floor(draw * ((length - side - offset) // form.cell + 1))
+            for draw, length in zip((down, right), form.size, strict=True)
+        ]
     centre = np.stack(corner, axis=1) + side[:, None] / 2
     return Places(*(from_numpy(np.asarray(a, np.float32)) for a in (centre, side, 2 * math.pi * turn)))
 

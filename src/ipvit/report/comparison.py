@@ -18,11 +18,23 @@ from ipvit.report.matching import Found, Tables, counterpart
 from ipvit.report.tables import text
 
 SCHEMA = {
-    "where": pl.String, "network": pl.String, "model": pl.String, "what": pl.String, "ours": pl.Float64,
-    "ours_low": pl.Float64, "ours_high": pl.Float64, "paper": pl.Float64, "paper_uncertainty": pl.Float64,
-    "difference": pl.Float64, "within": pl.Boolean, "n_images": pl.Int64, "source": pl.String, "experiment": pl.String,
-    "target": pl.String, "note": pl.String,
-}  # fmt: skip
+    "where": pl.String,
+    "network": pl.String,
+    "model": pl.String,
+    "what": pl.String,
+    "ours": pl.Float64,
+    "ours_low": pl.Float64,
+    "ours_high": pl.Float64,
+    "paper": pl.Float64,
+    "paper_uncertainty": pl.Float64,
+    "difference": pl.Float64,
+    "within": pl.Boolean,
+    "n_images": pl.Int64,
+    "source": pl.String,
+    "experiment": pl.String,
+    "target": pl.String,
+    "note": pl.String,
+}
 """Columns of a comparison. ``within``: our interval and the paper's number, give or take its uncertainty, overlap;
 null where there is nothing of ours, or no interval. ``target``: the entry of ``paper_targets.json``. ``note``: why
 there is nothing of ours."""

@@ -165,9 +165,13 @@ class Loop:
         """Return the sightings of each of this process's batches, ``accumulate`` of them an update."""
         recipe = self.recipe
         updates = training_batches(
-            len(self.train), recipe.batch_size * recipe.accumulate, recipe.seed, epoch, *self._share,
+            len(self.train),
+            recipe.batch_size * recipe.accumulate,
+            recipe.seed,
+            epoch,
+            *self._share,
             repeats=recipe.augment.repeats,
-        )  # fmt: skip
+        )
         return [part for update in updates for part in np.split(update, recipe.accumulate)]
 
     def _update(self, batches: Iterator[ImageBatch], epoch: int, step: int) -> Tensor:

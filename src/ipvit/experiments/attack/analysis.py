@@ -270,17 +270,23 @@ def _matrix(table: pl.DataFrame) -> Figure:
     """The trained-on network down, the attacked one across, one panel per size and other setting."""
     settings = [name for name in (*PATCH_SETTINGS, "training") if name in table.columns]
     panel = pl.concat_str(
-        [(100 * pl.col("area")).round(1).cast(pl.String).str.strip_suffix(".0") + " % of the image",
-         *(pl.col(name).cast(pl.String) for name in settings)],
-        separator=", ", ignore_nulls=True,
-    )  # fmt: skip
+        [
+            (100 * pl.col("area")).round(1).cast(pl.String).str.strip_suffix(".0") + " % of the image",
+            *(pl.col(name).cast(pl.String) for name in settings),
+        ],
+        separator=", ",
+        ignore_nulls=True,
+    )
     rows = table.with_columns(panel.alias("panel"), (pl.col("top1") < 45).alias("dark"))
     names = list(dict.fromkeys([*rows["trained_on"], *rows["model"]]))
     tips = [
-        alt.Tooltip("trained_on:N", title="patch trained on"), alt.Tooltip("model:N", title="attacked"),
-        alt.Tooltip("top1:Q", title="top-1 (%)", format=".1f"), alt.Tooltip("top1_low:Q", format=".1f"),
-        alt.Tooltip("top1_high:Q", format=".1f"), alt.Tooltip("n_images:Q", title="images", format=",d"),
-    ]  # fmt: skip
+        alt.Tooltip("trained_on:N", title="patch trained on"),
+        alt.Tooltip("model:N", title="attacked"),
+        alt.Tooltip("top1:Q", title="top-1 (%)", format=".1f"),
+        alt.Tooltip("top1_low:Q", format=".1f"),
+        alt.Tooltip("top1_high:Q", format=".1f"),
+        alt.Tooltip("n_images:Q", title="images", format=",d"),
+    ]
     base = alt.Chart(inline(rows)).encode(
         x=alt.X(
             "model:N", sort=names, title="Attacked network", axis=alt.Axis(labelAngle=-35, domain=False, ticks=False)

@@ -310,10 +310,22 @@ class Fitter:
                     about |= {"validation": score, "validation_images": int(images.choosing.sum())}
                     about["at_edge"] = plan.at_edge(number)
                 name, pretrained = self._origin()
-                yield one, ProbeHead(
-                    weight, bias, one.specs, plan.norm, self.classes, plan.view, name, pretrained, self.model.digest,
-                    about, self._key(one, plan),
-                )  # fmt: skip
+                yield (
+                    one,
+                    ProbeHead(
+                        weight,
+                        bias,
+                        one.specs,
+                        plan.norm,
+                        self.classes,
+                        plan.view,
+                        name,
+                        pretrained,
+                        self.model.digest,
+                        about,
+                        self._key(one, plan),
+                    ),
+                )
 
     def _origin(self) -> tuple[str, bool]:
         """Return the name that loads the backbone, with paths that hold from any folder."""
