@@ -8,10 +8,10 @@ import polars as pl
 import pytest
 
 import ipvit
+from helpers.comparison import printed
 from helpers.plain_loops import coloured
 from helpers.plain_loops import quiet_vit as vit
 from ipvit.cli import main
-from ipvit.report.paper import reference
 
 
 def named(data: Any, name: str) -> Any:
@@ -112,8 +112,7 @@ def test_table_5_of_the_paper_stands_beside_its_network_on_its_data():
         for tokens in ("class", "class+last_patch")
         for blocks in ("11", "8-11", "0-11")
     ]
-    paper = reference("probe", ["deit_small"])
-    assert paper is not None
+    paper = printed("probe", "deit_small")
     tables = {"probe": pl.DataFrame(rows), "probe-paper": paper}
     drawn = bars(ipvit.Probe().analysis().figures_across(tables)["probe-transfer"])
     theirs = drawn.filter(model="DeiT-S (paper)")
@@ -141,8 +140,7 @@ def test_few_shot_bars_stand_over_their_sources():
         for kind in ("meta-dataset", "5-way-1-shot")
         for blocks in (1, 4)
     ]
-    paper = reference("fewshot", ["deit_small"])
-    assert paper is not None
+    paper = printed("fewshot", "deit_small")
     tables = {"fewshot": pl.DataFrame(rows), "fewshot-paper": paper}
     drawn = bars(ipvit.FewShot().analysis().figures_across(tables)["fewshot-sources"])
     assert set(drawn["panel"]) == {"meta-dataset", "5-way-1-shot"} and drawn.height == 8 + 4

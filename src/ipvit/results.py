@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -213,7 +213,7 @@ class Run:
         if not reductions:
             return Analysed({}, None, self._notes(analysis, {}, reductions, others))
         tables = analysis.tables(reductions)
-        paper = reference(name, self._networks([reduction.model for reduction in reductions]))
+        paper = reference(name, {name: tables}, self.manifest, self.experiments.get(name))
         if paper is not None and tables:
             tables = tables | {f"{name}{PAPER}": paper}
         differences = analysis.differences(reductions)
@@ -233,11 +233,6 @@ class Run:
             records, _ = self._store.select(name, wanted | {"weights": weights}, columns, of=weights)
             reductions.append(analysis.reduce(records.with_columns(pl.lit(label).alias("model"))))
         return reductions, others
-
-    def _networks(self, models: Iterable[str]) -> list[str]:
-        """Leave out models with random weights: under the paper's name they are not the paper's network."""
-        untrained = {model.name for model in self.manifest.models if model.untrained}
-        return [model for model in models if model not in untrained]
 
     def _notes(
         self, analysis: Analysis, tables: dict[str, pl.DataFrame], reductions: Sequence[Reduction], others: int

@@ -16,7 +16,7 @@ from ipvit.engine.study import make_study
 from ipvit.errors import InputError
 from ipvit.experiments.registry import paper_numbers
 from ipvit.models.io import state_dict
-from ipvit.models.zoo.paper import network_of
+from ipvit.models.zoo.paper import loaded_network
 
 STUDY = """\
 title: The image shrunk into a corner, in small
@@ -70,8 +70,7 @@ def test_every_study_is_one_that_could_be_run():
             assert part.data in OPTIONS or part.data in SETS, part.data
             made = make_study(part.keys(f"{part.data}:PATH", {}, []), study.name)
             for model in made.models:
-                name = (model.label or model.name).removesuffix("-random")
-                assert network_of(name) or model.name.startswith("torchvision:")
+                assert loaded_network(model.name)[0]
 
 
 def test_every_number_of_the_paper_has_a_study_that_measures_it():
@@ -79,7 +78,7 @@ def test_every_number_of_the_paper_has_a_study_that_measures_it():
     for study in paper_studies().values():
         for part in study.parts:
             names = [m if isinstance(m, str) else m["name"] for m in part.models]
-            networks = {network_of(name) or name for name in names}
+            networks = {loaded_network(name)[0] for name in names}
             networks |= {"dino_vits16"} if part.needs_salience else set()
             for target in study.targets:
                 measured.setdefault(target, set()).update((n, e) for n in networks for e in part.experiments)

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import ipvit
+from helpers.comparison import printed
 from helpers.plain_loops import same_from_everywhere, same_records, working_folder
 from ipvit.cli import main
 from ipvit.data.dataset import MemoryDataset
@@ -17,7 +18,6 @@ from ipvit.experiments.attack.patch_files import load_patch
 from ipvit.experiments.attack.patches import training_positions
 from ipvit.perturb.attack import is_right, pgd, random_starts
 from ipvit.perturb.seeding import keys
-from ipvit.report.paper import reference
 
 CLASSES = [f"c{i}" for i in range(4)]
 
@@ -313,7 +313,7 @@ def test_a_patch_that_no_image_is_left_for_is_told(finished):
 
 
 def test_the_papers_numbers_stand_beside_those_of_its_networks(tmp_path):
-    rows = reference("attack", ["paper:deit_small", "net"])
+    rows = printed("attack", "deit_small")
     assert rows.filter(attack="pgd", epsilon=2.0)["top1"].to_list() == [8.1]
     assert rows.filter(attack="patch", area=0.25)["top1"].to_list() == [10.8]
     result = run(small(attacks=("fgsm", "patch"), runs=1), network(name="DeiT-S"), photos(), tmp_path)

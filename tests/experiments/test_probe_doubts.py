@@ -5,6 +5,7 @@ import pytest
 
 import ipvit
 from helpers.analysis import tables_of
+from helpers.comparison import printed
 from helpers.plain_loops import coloured, heads_in, probed
 from helpers.tiny import write_images
 from ipvit.api import bind_context
@@ -15,7 +16,6 @@ from ipvit.experiments.probe.fit import FitPlan
 from ipvit.experiments.probe.measurement import ProbeMeasurement
 from ipvit.features.linear_heads import HeadRecipe
 from ipvit.models.io.probe_head import read_probe
-from ipvit.report.paper import reference
 
 
 def plan(settings, recipe=None) -> FitPlan:
@@ -113,8 +113,7 @@ def test_class_names_and_root_of_the_study_reach_the_training_data(monkeypatch):
 
 
 def test_a_number_that_the_paper_prints_and_draws_is_one_bar():
-    paper = reference("probe", ["deit_small"])
-    assert paper is not None
+    paper = printed("probe", "deit_small")
     same = paper.filter(pl.col("data") == "CUB", pl.col("blocks") == "11", pl.col("tokens") == "class")
     assert same.height == 2 and same.filter(pl.col("source") == "P")["top1"].to_list() == [68.16]
     row = {"model": "deit_small", "head": "adamw", "tokens": "class", "blocks": "11", "n_images": 9, "top1": 70.0}

@@ -23,6 +23,7 @@ NOT_MEASURED = {
     "eps",
     "rates",
     "cells",
+    "level",
     "note",
     "shape",
     "texture",
@@ -75,27 +76,31 @@ def test_the_same_number_is_asked_for_once():
     assert len(set(places)) == len(places)
 
 
-def test_a_number_is_within_where_the_interval_and_the_reading_error_meet():
+def test_a_number_is_within_where_the_whole_interval_lies_in_the_margin():
     rows = [("random", 0.0, 0.0, 81.8), ("random", 0.5, 0.5, 70.0), ("random", 0.9, 0.9, 37.2)]
     found = compared(occlusion_table("paper:deit_base", rows), manifest("paper:deit_base"), occlusion=ipvit.Occlusion())
     half = found["Figure 27", "top-1 (%), random PatchDrop, 50 %"]
     assert half["ours"] == 70 and half["paper"] == 75.5 and half["difference"] == pytest.approx(-5.5)
-    assert half["within"] is False and half["source"] == "P" and half["experiment"] == "occlusion"
-    assert found["Figure 27", "top-1 (%), clean"]["within"] is True, "81.4 to 82.2 against 81.65 to 81.75"
-    assert found["Section 3.1", "top-1 (%), random PatchDrop, 90%"]["within"] is True
-    assert found["Figure 3", "top-1 (%), random PatchDrop, 50 % dropped"]["within"] is False
+    assert half["verdict"] == "outside" and half["source"] == "P" and half["experiment"] == "occlusion"
+    assert half["margin"] == pytest.approx(0.05 + (81.7 - 75.5) / 4, abs=5), "of the panel"
+    clean = found["Figure 27", "top-1 (%), clean"]
+    assert clean["verdict"] == "within" and abs(clean["difference"]) + 0.4 < clean["margin"]
+    assert found["Section 3.1", "top-1 (%), random PatchDrop, 90%"]["verdict"] == "within"
 
 
 def test_salient_levels_are_compared_at_the_share_really_dropped():
     rows = [("salient", 0.3, 0.12, 70.0), ("salient", 0.4, 0.18, 60.0), ("salient", 0.5, 0.26, 52.0)]
-    found = compared(occlusion_table("DeiT-S", rows), manifest("DeiT-S"), occlusion=ipvit.Occlusion())
+    found = compared(
+        occlusion_table("paper:deit_small", rows), manifest("paper:deit_small"), occlusion=ipvit.Occlusion()
+    )
     assert found["Figure 3", "top-1 (%), salient PatchDrop, 20 % dropped"]["ours"] == pytest.approx(58.0)
     assert found["Figure 3", "share of patches that hold 50% of head 1's attention"]["ours"] == 0.26
     assert not any("10 %" in what or "30 %" in what for _, what in found), "nothing is extrapolated"
 
 
 def test_other_settings_than_the_papers_are_not_compared():
-    tables, about = occlusion_table("DeiT-S", [("random", 0.5, 0.5, 70.0)]), manifest("DeiT-S")
+    name = "paper:deit_small"
+    tables, about = occlusion_table(name, [("random", 0.5, 0.5, 70.0)]), manifest(name)
     assert compared(tables, about, occlusion=ipvit.Occlusion())
     assert not compared(tables, about, occlusion=ipvit.Occlusion(grid="7x7"))
     assert not compared(tables, about, occlusion=ipvit.Occlusion(fill="mean"))
@@ -109,7 +114,7 @@ def test_only_the_papers_networks_with_their_weights_are_compared():
     assert compared(tables, manifest("paper:deit_small"), **run)
     assert not compared(tables, manifest("paper:deit_small", sources=("random initialisation",)), **run)
     assert not compared(occlusion_table("mine", [("random", 0.5, 0.5, 70.0)]), manifest("mine"), **run)
-    assert comparison.without_counterpart(manifest("mine", "DeiT-S")) == ["mine"]
+    assert comparison.without_counterpart(manifest("mine", "paper:deit_small")) == {"mine": ""}
 
 
 def test_untrained_networks_are_compared_with_the_papers_untrained_ones():
@@ -126,17 +131,29 @@ def test_untrained_networks_are_compared_with_the_papers_untrained_ones():
             "jaccard_high": [20.0, 30.5],
         }
     )
-    about = manifest(*names, sources=("random initialisation", "file"), data="voc2012:VOC", images=1449)
+    about = manifest(
+        *names,
+        sources=("random initialisation", "file"),
+        loaded=("paper:deit_tiny?img_size=512",) * 2,
+        data="voc2012:VOC",
+        images=1449,
+        published="voc",
+        size=512,
+    )
     rows = comparison.compare({"segment": {"segment": table}}, about, {"segment": ipvit.Segment(protocol="authors")})
-    assert dict(rows.select("network", "within").iter_rows()) == {"DeiT-T-random": True, "DeiT-T": False}
+    assert dict(rows.select("network", "ours").iter_rows()) == {"DeiT-T-random": 19.5, "DeiT-T": 30.0}
     assert not compared({"segment": {"segment": table}}, about, segment=ipvit.Segment()), "void counts otherwise"
 
 
 def test_numbers_of_other_data_are_not_compared():
-    row = {"model": "no_pos_deit_t", "n_images": 10, "top1": 68.0, "top1_low": 67.0, "top1_high": 69.0}
+    row = {"model": "paper:no_pos_deit_t", "n_images": 10, "top1": 68.0, "top1_low": 67.0, "top1_high": 69.0}
     tables = {"accuracy": {"accuracy": pl.DataFrame([row])}}
-    assert compared(tables, manifest("no_pos_deit_t"), accuracy=ipvit.Accuracy())
-    assert not compared(tables, manifest("no_pos_deit_t", data="cub:birds/test"), accuracy=ipvit.Accuracy())
+    run, name = {"accuracy": ipvit.Accuracy()}, "paper:no_pos_deit_t"
+    assert compared(tables, manifest(name), **run)
+    assert not compared(tables, manifest(name, data="cub:birds/test", published="cub"), **run)
+    assert not compared(tables, manifest(name, published=""), **run), "any folder"
+    earlier = manifest(name).model_copy(update={"data": manifest(name).data.model_copy(update={"published": None})})
+    assert not compared(tables, earlier, **run)
 
 
 def test_everything_lists_what_is_missing_and_where_it_would_be():
@@ -149,8 +166,8 @@ def test_everything_lists_what_is_missing_and_where_it_would_be():
 
 def test_several_runs_are_joined_and_nothing_is_listed_twice():
     a = comparison.compare(
-        occlusion_table("DeiT-B", [("random", 0.5, 0.5, 75.0)]),
-        manifest("DeiT-B"),
+        occlusion_table("paper:deit_base", [("random", 0.5, 0.5, 75.0)]),
+        manifest("paper:deit_base"),
         {"occlusion": ipvit.Occlusion()},
         everything=True,
     )
@@ -167,9 +184,11 @@ def test_a_part_of_the_data_is_pointed_out():
 
 
 def test_a_run_compares_itself_and_its_report_says_so(tmp_path):
-    models = [tiny_model(0, name="DeiT-S"), tiny_model(1, name="mine")]
-    experiment = ipvit.Shuffle(grids=("2x2", "4x4"))
-    run = ipvit.run(experiment, models=models, data=photos(), out=tmp_path, workers=0, progress=False)
+    models = [tiny_model(0, name="DeiT-S", size=224), tiny_model(1, name="mine")]
+    models[0].origin = ("paper:deit_small", True)
+    experiment, images = ipvit.Shuffle(grids=("2x2", "4x4")), photos()
+    images.ids = [f"n01440764/ILSVRC2012_val_{number:08d}.JPEG" for number in range(1, len(images) + 1)]
+    run = ipvit.run(experiment, models=models, data=images, out=tmp_path, workers=0, progress=False)
     frame = run.compare()
     assert set(frame["model"]) == {"DeiT-S"} and set(frame["where"]) == {"Figure 10"}
     assert frame.filter(pl.col("what") == "top-1 (%), clean")["paper"].to_list() == [79.9]
@@ -188,9 +207,9 @@ def test_without_a_network_of_the_paper_the_report_keeps_silent_about_it(tmp_pat
 
 
 def test_text_for_people_rounds_as_the_paper_prints():
-    tables = occlusion_table("DeiT-B", [("random", 0.5, 0.5, 75.04)])
-    frame = comparison.compare(tables, manifest("DeiT-B"), {"occlusion": ipvit.Occlusion()})
+    tables = occlusion_table("paper:deit_base", [("random", 0.5, 0.5, 75.04)])
+    frame = comparison.compare(tables, manifest("paper:deit_base"), {"occlusion": ipvit.Occlusion()})
     row = comparison.for_people(frame.filter(pl.col("where") == "Figure 27")).to_dicts()[0]
     assert row["ours"] == "75.0 [74.6, 75.4]" and row["paper"] == "75.5" and row["difference"] == "-0.5"
-    assert row["within"] == "no"
-    assert comparison.summary(frame) == "1 of 2 numbers agree with the paper's within both uncertainties."
+    assert row["verdict"] == "within"
+    assert comparison.summary(frame) == "2 of the 2 numbers that could have disagreed agree with the paper's."

@@ -23,6 +23,25 @@ from ipvit.models.zoo.paper import paper_name
 
 Conditions = Mapping[str, Any]
 
+LAST = "the last"
+"""The condition of a column of blocks: the network's last one, where the parameter ``blocks`` asks for it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SetNamed:
+    """The condition of a parameter that names data: they are a split of this published set.
+
+    Attributes:
+        scheme: how the names of the set begin.
+    """
+
+    scheme: str
+
+    def __str__(self) -> str:
+        """Return what a refusal says."""
+        return f"a split of {self.scheme}"
+
+
 _DATA = Path(__file__).with_name("paper_targets.json")
 
 
@@ -32,7 +51,8 @@ class TableCell:
 
     Every condition and setting must be told by the table or by the experiment, else the cell is not read. Where the
     table has the column, the row is chosen by it. Where it has not, the experiment must have been run with a parameter
-    of that name and that value.
+    of that name and that value. All other parameters must have their defaults, which are the paper's protocol, but for
+    those in ``free``.
 
     Attributes:
         experiment: whose table.
@@ -42,8 +62,10 @@ class TableCell:
         along: column and value: the row lies between two of ours, and is interpolated linearly.
         settings: values of parameters, where they are written in another way than in a column or have none.
         any_network: the number does not depend on the network that was measured.
-        implied: conditions that hold where the table lacks their column, without a parameter: the experiment has the
-            column only where some network of the table has several values in it.
+        implied: by column, for conditions that no parameter has the name of: the parameters that must hold where the
+            table lacks the column, as it does where all its rows have one value. Where it has it, they are free.
+        free: parameters that choose which conditions are measured, or that this number does not depend on; None where
+            it depends on none.
     """
 
     experiment: str
@@ -53,7 +75,8 @@ class TableCell:
     along: tuple[str, float] | None = None
     settings: Conditions = dataclasses.field(default_factory=dict[str, Any])
     any_network: bool = False
-    implied: tuple[str, ...] = ()
+    implied: Mapping[str, Conditions] = dataclasses.field(default_factory=dict[str, Conditions])
+    free: frozenset[str] | None = frozenset()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,9 +92,10 @@ class PaperNumber:
         uncertainty: how far it may be off, by rounding or by reading a figure.
         source: tag of the source, see ``paper_targets.json``.
         cells: where ours may stand, the first that exists counts; none where there is nothing to measure.
-        data: on which data it was measured; see :func:`ipvit.analysis.data_names.may_be`.
+        data: on which published set it was measured; see :func:`ipvit.data.recognition.published_set`.
         untrained: the network has random weights.
         network: name of the network: of the paper's zoo, or another source's.
+        size: height and width of its input in pixels; by default those that it was published with.
         why_not: why nothing can be compared, where ``cells`` is empty.
         row: its row in the entry, where several experiments measure what one table prints.
         drawn: columns of the row in which the experiment's figures show it beside ours, except the measure and the
@@ -89,6 +113,7 @@ class PaperNumber:
     data: str = "imagenet"
     untrained: bool = False
     network: str | None = None
+    size: int | None = None
     why_not: str = ""
     row: int = 0
     drawn: Conditions = dataclasses.field(default_factory=dict[str, Any])

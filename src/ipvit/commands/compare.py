@@ -39,7 +39,7 @@ FILE = "paper-comparison"
 
 
 def compare(folder: Path, /, *, all: Flag = False, json: Flag = False) -> int:  # noqa: A002 - the option's name
-    """Put our numbers beside the paper's: the difference, and whether it lies within both uncertainties.
+    """Put our numbers beside the paper's: the difference, and whether they can be the same.
 
     Parameters
     ----------
@@ -226,9 +226,11 @@ def _together(runs: Sequence[Run]) -> tuple[pl.DataFrame, list[str]]:
     notes: list[str] = []
     for run in runs:
         strangers = comparison.without_counterpart(run.manifest)
-        if strangers:
-            known = "is no network" if len(strangers) == 1 else "are no networks"
-            notes.append(f"{', '.join(strangers)} {known} of the paper: nothing to compare with")
+        plain = [name for name, reason in strangers.items() if not reason]
+        if plain:
+            known = "is no network" if len(plain) == 1 else "are no networks"
+            notes.append(f"{', '.join(plain)} {known} of the paper: nothing to compare with")
+        notes += [f"{name} is not compared: {reason}" for name, reason in strangers.items() if reason]
         if len(strangers) < len(run.manifest.models):
             notes += comparison.notes(run.manifest)
     return table, [*dict.fromkeys(notes)]
@@ -266,12 +268,12 @@ def _tables(table: pl.DataFrame) -> Iterator[Table]:
     ).group_by(["where", "network", "measure"], maintain_order=True)
     for (where, network, measured), frame in parts:
         rich = Table(box=box.SIMPLE_HEAD, title=f"{where}, {network}: {measured}", title_justify="left")
-        for column in ("", "ours", "paper", "difference", "within"):
-            rich.add_column(column, justify="left" if column in ("", "within") else "right")
+        for column in ("", "ours", "paper", "difference", "verdict"):
+            rich.add_column(column, justify="left" if column in ("", "verdict") else "right")
         rows = frame.with_columns(what=pl.lit(f"{measured}, ") + pl.col("what"))
         for row in for_people(rows).to_dicts():
             said = row["quantity"].removeprefix(f"{measured}, ")
-            rich.add_row(said, row["ours"], row["paper"], row["difference"], row["within"])
+            rich.add_row(said, row["ours"], row["paper"], row["difference"], row["verdict"])
         yield rich
 
 

@@ -11,7 +11,7 @@ from ipvit.data.published import SETS
 
 IMAGENET, IMAGENET_C, VOC, CUE_CONFLICT = "imagenet", "imagenet-c", "voc", "cue-conflict"
 
-_VALIDATION = re.compile(r"ILSVRC2012_val_000(0[1-9]|[1-4]\d|50)\d{3}")
+_VALIDATION = re.compile(r"ILSVRC2012_val_000(?!00000)([0-4]\d{4}|50000)")
 _VOC = re.compile(r"20(0[7-9]|1[01])_\d{6}")
 _CUES = "airplane|bear|bicycle|bird|boat|bottle|car|cat|chair|clock|dog|elephant|keyboard|knife|oven|truck"
 _STIMULUS = re.compile(rf"({_CUES})\d+-({_CUES})\d+")

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from ipvit.analysis.paper_numbers import PaperNumber, TableCell, network, targets
 
 CLEAN = (
-    TableCell("accuracy", "top1", {"token": "output"}, implied=("token",)),
-    TableCell("occlusion", "top1", {"information_loss": 0.0}),
-    TableCell("shuffle", "top1", {"cells": 1}),
-    TableCell("position", "top1", {"place": "whole image"}),
-    TableCell("feature-drop", "top1", {"block": -1}),
+    TableCell("accuracy", "top1", {"token": "output"}, implied={"token": {}}),
+    TableCell("occlusion", "top1", {"information_loss": 0.0}, free=None),
+    TableCell("shuffle", "top1", {"cells": 1}, free=None),
+    TableCell("position", "top1", {"place": "whole image"}, free=None),
+    TableCell("feature-drop", "top1", {"block": -1}, free=None),
 )
 """Where the accuracy on images as they are stands; the first that there is counts."""
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
 
-from ipvit.analysis.data_names import WHOLE_SETS, may_be
+from ipvit.analysis.data_names import WHOLE_SETS
 from ipvit.analysis.paper_numbers import PaperNumber
 from ipvit.core.manifest import RunSummary
 from ipvit.experiments.registry import paper_numbers
-from ipvit.models.zoo.paper import network_of
+from ipvit.report.identification import PaperModel, identified, is_part, other_data, published_size
 from ipvit.report.matching import Found, Tables, counterpart
 from ipvit.report.tables import text
+
+WITHIN, OUTSIDE, UNCERTAIN = "within", "outside", "too uncertain"
 
 SCHEMA = {
     "where": pl.String,
@@ -28,16 +29,17 @@ SCHEMA = {
     "paper": pl.Float64,
     "paper_uncertainty": pl.Float64,
     "difference": pl.Float64,
-    "within": pl.Boolean,
+    "margin": pl.Float64,
+    "verdict": pl.String,
     "n_images": pl.Int64,
     "source": pl.String,
     "experiment": pl.String,
     "target": pl.String,
     "note": pl.String,
 }
-"""Columns of a comparison. ``within``: our interval and the paper's number, give or take its uncertainty, overlap;
-null where there is nothing of ours, or no interval. ``target``: the entry of ``paper_targets.json``. ``note``: why
-there is nothing of ours."""
+"""Columns of a comparison. ``margin``: see :func:`margins`. ``verdict``: see :func:`verdict`; null where there is
+nothing of ours, or no interval. ``target``: the entry of ``paper_targets.json``. ``note``: why there is nothing of
+ours, or what ours rests on."""
 
 _NOT_COMPARED = "not compared: "
 """How the note begins where a table has something that is not what the paper measured."""
@@ -57,17 +59,76 @@ def compare(
     Returns:
         One row per number of the paper, with the columns of :data:`SCHEMA`.
     """
-    models = _models(manifest)
-    data = manifest.data.name
+    models, strangers = _models(manifest)
+    margin = margins()
     rows = []
     for number in paper_numbers():
-        ours, reason = None, ""
-        if number.network is not None and may_be(data, number.data):
-            names = models.get((number.network, number.untrained), [])
-            ours, reason = counterpart(number, tables, names, experiments)
+        ours, reason, note = None, "", ""
+        if number.network is not None:
+            asked = [
+                model for model in models if (model.network, model.untrained) == (number.network, number.untrained)
+            ]
+            fitting = [model for model in asked if model.size == size_of(number)]
+            names = [model.name for model in fitting]
+            ours, reason = counterpart(number, tables, names, experiments, other_data(manifest, number.data))
+            reason = reason or _why_no_model(number, asked, fitting, strangers)
+            note = next((model.note for model in fitting if ours is not None and model.name == ours.model), "")
         if ours is not None or everything:
-            rows.append(_row(number, ours, reason))
+            part = ours is not None and is_part(manifest, ours.experiment, ours.n_images)
+            rows.append(_row(number, ours, reason, note, margin[number.key, _name(number)], part=part))
     return pl.DataFrame(rows, schema=SCHEMA)
+
+
+def margins() -> Mapping[tuple[str, str], float]:
+    """Return by how much a number of ours may differ from the paper's and still be called the same.
+
+    The margin of a number is the paper's uncertainty and a quarter of the range of the numbers that it is printed or
+    drawn among, which are those of one entry with one measure on one set of data; at least one point, or 0.01 where it
+    is no percentage.
+
+    Returns:
+        By entry and name of the number (``title: what``), in the number's own unit.
+    """
+    panels: dict[tuple[str, str, str], list[PaperNumber]] = {}
+    for number in paper_numbers():
+        measure = number.cells[0].measure if number.cells else number.what
+        panels.setdefault((number.key, measure, number.data), []).append(number)
+    found: dict[tuple[str, str], float] = {}
+    for numbers in panels.values():
+        values = [number.value for number in numbers]
+        for number in numbers:
+            margin = number.uncertainty + (max(values) - min(values)) / 4
+            found[number.key, _name(number)] = max(margin, 1.0 if in_percent(number.what) else 0.01)
+    return found
+
+
+def verdict(low: float | None, high: float | None, number: PaperNumber, margin: float, *, part: bool) -> str | None:
+    """Return what our interval says of a number of the paper.
+
+    Args:
+        low: end of our 95 % interval.
+        high: the other end.
+        number: of the paper.
+        margin: see :func:`margins`.
+        part: ours rests on a part of the data.
+
+    Returns:
+        ``within``: the whole interval of our difference lies within the margin; ``outside``: it excludes zero by more
+        than the paper's uncertainty; else, and always for a part of the data, ``too uncertain``. None without interval.
+    """
+    if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
+        return None
+    low, high = low - number.value, high - number.value
+    if part:
+        return UNCERTAIN
+    if -margin <= low and high <= margin:
+        return WITHIN
+    return OUTSIDE if low > number.uncertainty or high < -number.uncertainty else UNCERTAIN
+
+
+def in_percent(what: str) -> bool:
+    """Tell whether a quantity is a percentage."""
+    return "%" in what.split(",")[0]
 
 
 def joined(comparisons: Sequence[pl.DataFrame]) -> pl.DataFrame:
@@ -84,10 +145,9 @@ def joined(comparisons: Sequence[pl.DataFrame]) -> pl.DataFrame:
     return kept.sort(pl.col("target").replace_strict(order, return_dtype=pl.Int32), maintain_order=True)
 
 
-def without_counterpart(manifest: RunSummary) -> list[str]:
-    """Return the names of the models that are not networks of the paper."""
-    known = {name for names in _models(manifest).values() for name in names}
-    return [model.name for model in manifest.models if model.name not in known]
+def without_counterpart(manifest: RunSummary) -> dict[str, str]:
+    """Return the models that are not networks of the paper, and why, empty where nothing suggests that they are."""
+    return {model.name: reason for model in manifest.models for known, reason in [identified(model)] if known is None}
 
 
 def notes(manifest: RunSummary) -> list[str]:
@@ -112,7 +172,7 @@ def for_people(comparison: pl.DataFrame) -> pl.DataFrame:
             "ours": "" if row["ours"] is None else _number(row["ours"], row) + _ends(row),
             "paper": _number(row["paper"], row) + (f" ± {row['paper_uncertainty']:g}" if row["source"] == "F" else ""),
             "difference": "" if row["difference"] is None else f"{row['difference']:+.{_digits(row)}f}",
-            "within": {True: "yes", False: "no", None: ""}[row["within"]],
+            "verdict": row["verdict"] or "",
             "n": text(row["n_images"]),
             "source": row["source"],
         }
@@ -122,53 +182,73 @@ def for_people(comparison: pl.DataFrame) -> pl.DataFrame:
 
 
 def summary(comparison: pl.DataFrame) -> str:
-    """Return how many of our numbers agree with the paper's, in one sentence."""
+    """Return how many of our numbers agree with the paper's, in one sentence.
+
+    Only those count that could have disagreed: whose interval is narrow enough to be within or outside.
+    """
     measured = comparison.filter(pl.col("ours").is_not_null())
-    judged = measured.filter(pl.col("within").is_not_null())
-    if judged.is_empty():
-        found = f"{measured.height} of our numbers have" if measured.height else "None of our numbers has"
-        return f"{found} a counterpart in the paper."
-    inside = int(judged["within"].sum())
-    return f"{inside} of {judged.height} numbers agree with the paper's within both uncertainties."
+    counts = {name: measured.filter(verdict=name).height for name in (WITHIN, OUTSIDE, UNCERTAIN)}
+    told = counts[WITHIN] + counts[OUTSIDE]
+    if not measured.height:
+        return "None of our numbers has a counterpart in the paper."
+    if not told:
+        few = f"all {counts[UNCERTAIN]}" if counts[UNCERTAIN] else "all"
+        return f"{measured.height} of our numbers have a counterpart in the paper; {few} are too uncertain to disagree."
+    more = f"; {counts[UNCERTAIN]} more are too uncertain to tell" if counts[UNCERTAIN] else ""
+    return f"{counts[WITHIN]} of the {told} numbers that could have disagreed agree with the paper's{more}."
 
 
-def _models(manifest: RunSummary) -> dict[tuple[str, bool], list[str]]:
-    """Return the run's names of the paper's networks, by the network and whether its weights are random."""
-    found: dict[tuple[str, bool], list[str]] = {}
-    for model in manifest.models:
-        untrained, name = model.untrained, model.name
-        known = network_of(re.sub(r"[-_ ,]+random$", "", name) if untrained else name)
-        if known is None and name.startswith("torchvision:"):
-            known = name
-        if known is not None:
-            found.setdefault((known, untrained), []).append(name)
-    return found
+def _models(manifest: RunSummary) -> tuple[list[PaperModel], list[str]]:
+    """Return the run's models that are networks of the paper, and why others are none."""
+    found = [identified(model) for model in manifest.models]
+    return [known for known, _ in found if known is not None], [reason for _, reason in found if reason]
 
 
-def _row(number: PaperNumber, ours: Found | None, reason: str) -> dict[str, Any]:
+def size_of(number: PaperNumber) -> tuple[int, int]:
+    """Return height and width of the input of the network that a number is about."""
+    return (number.size, number.size) if number.size else published_size(str(number.network))
+
+
+def _why_no_model(
+    number: PaperNumber, asked: Sequence[PaperModel], fitting: Sequence[PaperModel], strangers: Sequence[str]
+) -> str:
+    """Say why a model that seems to be the number's network is not, empty where there is none."""
+    if asked and not fitting:
+        (height, width), (wanted, _) = asked[0].size, size_of(number)
+        return f"{asked[0].name} takes {height}x{width} pixels, the paper's takes {wanted}x{wanted}"
+    title = str(number.network).rpartition(":")[2]
+    return next((reason for reason in strangers if not asked and title in reason), "")
+
+
+def _name(number: PaperNumber) -> str:
+    return f"{number.title}: {number.what}"
+
+
+def _row(
+    number: PaperNumber, ours: Found | None, reason: str, note: str, margin: float, *, part: bool
+) -> dict[str, Any]:
     row = {
         "where": number.where,
         "network": number.title,
         "what": number.what,
         "paper": float(number.value),
         "paper_uncertainty": float(number.uncertainty),
+        "margin": margin,
         "source": number.source,
         "target": number.key,
     }
     if ours is None:
         return row | {"experiment": number.cells[0].experiment if number.cells else None, "note": _why(number, reason)}
-    within = None
-    if ours.low is not None and ours.high is not None and math.isfinite(ours.low):
-        within = ours.low <= number.value + number.uncertainty and ours.high >= number.value - number.uncertainty
     return row | {
         "model": ours.model,
         "ours": float(ours.value),
         "ours_low": ours.low,
         "ours_high": ours.high,
         "difference": float(ours.value - number.value),
-        "within": within,
+        "verdict": verdict(ours.low, ours.high, number, margin, part=part),
         "n_images": ours.n_images,
         "experiment": ours.experiment,
+        "note": "; ".join(filter(None, (note, "on a part of the data" if part else ""))) or None,
     }
 
 
@@ -181,7 +261,7 @@ def _why(number: PaperNumber, reason: str) -> str:
 
 
 def _digits(row: Mapping[str, Any]) -> int:
-    if "%" not in row["what"].split(",")[0]:
+    if not in_percent(row["what"]):
         return 3
     return 1 if row["paper_uncertainty"] >= 0.05 else 2
 

@@ -7,24 +7,46 @@ from typing import Any
 
 import polars as pl
 
+from ipvit.analysis.paper_numbers import PaperNumber
+from ipvit.core.manifest import RunSummary
 from ipvit.experiments.registry import paper_numbers
-from ipvit.models.zoo.paper import network_of
+from ipvit.report.comparison import size_of
+from ipvit.report.identification import identified, other_data
+from ipvit.report.matching import Tables, measured_alike
 
 SUFFIX = " (paper)"
 """What the name of a network carries where the numbers are the paper's."""
 
 
-def reference(experiment: str, models: Iterable[str]) -> pl.DataFrame | None:
-    """Return the paper's rows for an experiment and the networks among ``models`` that are the paper's.
+def reference(experiment: str, tables: Tables, manifest: RunSummary, parameters: Any) -> pl.DataFrame | None:
+    """Return the paper's rows for an experiment that was run as the paper did, on its data and its trained networks.
 
     The columns are those of the experiment's own table, as far as the paper gives them; the model's name ends in
     ``(paper)``. Several measures of one entry at one place share a row.
+
+    Args:
+        experiment: its name.
+        tables: of the run, by experiment and by name.
+        manifest: of the run.
+        parameters: the experiment, with its parameters.
     """
-    wanted = {name for model in models if (name := network_of(model)) is not None}
-    rows: dict[tuple[Any, ...], dict[str, Any]] = {}
+    models = [known for model in manifest.models if not model.untrained for known in identified(model)[:1] if known]
+    alike: list[PaperNumber] = []
     for number in paper_numbers():
-        if not number.drawn or number.network not in wanted or number.cells[0].experiment != experiment:
+        if not number.drawn or number.cells[0].experiment != experiment:
             continue
+        names = [model.name for model in models if (model.network, model.size) == (number.network, size_of(number))]
+        if not names or other_data(manifest, number.data)(experiment):
+            continue
+        if measured_alike(number.cells[0], tables, names, parameters, number.drawn):
+            alike.append(number)
+    return drawn_rows(alike)
+
+
+def drawn_rows(numbers: Iterable[PaperNumber]) -> pl.DataFrame | None:
+    """Return numbers of the paper that are drawn as rows of a table; see :func:`reference`."""
+    rows: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for number in numbers:
         place = {"model": number.title, **number.drawn}
         place["model"] += SUFFIX
         row = rows.setdefault((number.key, *place.values()), place)

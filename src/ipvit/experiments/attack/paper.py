@@ -6,6 +6,31 @@ from collections.abc import Iterator
 
 from ipvit.analysis.paper_numbers import PaperNumber, TableCell, network, targets
 
+_PATCH = frozenset(
+    f"patch_{name}"
+    for name in (
+        "areas",
+        "shape",
+        "placements",
+        "grid",
+        "scale",
+        "target",
+        "data",
+        "images",
+        "steps",
+        "batch",
+        "rate",
+        "files",
+    )
+)
+_ALWAYS = frozenset({"attacks", "epsilons", "norm", "runs", "transfer"})
+_FREE = {
+    "fgsm": _ALWAYS | _PATCH | {"steps", "step_size", "restarts", "random_start"},
+    "pgd": _ALWAYS | _PATCH,
+    "patch": _ALWAYS | {"steps", "step_size", "restarts", "random_start", "patch_areas", "patch_grid", "patch_data"},
+}
+"""Parameters that a number of each attack does not depend on."""
+
 
 def paper_numbers() -> Iterator[PaperNumber]:
     """Yield the numbers of the paper that this experiment measures."""
@@ -28,7 +53,7 @@ def _pixels(key: str, attack: str, words: str, left: float, right: float) -> Ite
                 top1,
                 right if title.endswith("SIN") else left,
                 entry["src"],
-                (TableCell("attack", "top1", asked | steps, settings=steps),),
+                (TableCell("attack", "top1", asked | steps, settings=steps, free=_FREE[attack]),),
                 network=network(title),
                 drawn=asked,
             )
@@ -43,10 +68,15 @@ def _patches() -> Iterator[PaperNumber]:
             cell = TableCell(
                 "attack",
                 "top1",
-                {"area": area, "patch": "trained", "target": ""},
+                {"area": area, "patch": "trained", "target": "", "placement": "free", "shape": "circle"},
                 "attack-patch",
                 settings={"patch_target": ""},
-                implied=("target",),
+                implied={
+                    "target": {},
+                    "placement": {"patch_placements": ("free",)},
+                    "shape": {"patch_shape": "circle"},
+                },
+                free=_FREE["patch"],
             )
             yield PaperNumber(
                 key,

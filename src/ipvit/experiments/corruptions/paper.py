@@ -9,6 +9,7 @@ from ipvit.analysis.paper_numbers import Conditions, PaperNumber, TableCell, mea
 
 _FILES: Conditions = MappingProxyType({"made": "ImageNet-C files"})
 _DATA = "imagenet-c"
+_FREE = frozenset({"corruptions", "severities", "jpeg", "frost"})
 
 
 def paper_numbers() -> Iterator[PaperNumber]:
@@ -21,7 +22,7 @@ def paper_numbers() -> Iterator[PaperNumber]:
 def _mce() -> Iterator[PaperNumber]:
     key = "mce"
     entry = targets()[key]
-    cell = TableCell("corruptions", "mce", {**_FILES, "reference": "AlexNet"}, "corruptions-mce")
+    cell = TableCell("corruptions", "mce", {**_FILES, "reference": "AlexNet"}, "corruptions-mce", free=_FREE)
     for title, value in measured(entry).items():
         model = "ResNet50-AugMix" if title == "AugMix-R50" else title
         yield PaperNumber(
@@ -47,7 +48,7 @@ def _resnet50() -> Iterator[PaperNumber]:
             ("mean error (%)", "mean_error", 100 - accuracy),
             ("corruption error (%)", "ce", error),
         ):
-            cell = TableCell("corruptions", measure, {**_FILES, "corruption": corruption}, "corruptions-ce")
+            cell = TableCell("corruptions", measure, {**_FILES, "corruption": corruption}, "corruptions-ce", free=_FREE)
             yield PaperNumber(
                 key,
                 "Rusak et al.",
@@ -67,7 +68,8 @@ def _alexnet() -> Iterator[PaperNumber]:
     entry = targets()[key]
     for corruption, errors in measured(entry).items():
         for severity, error in enumerate(errors, start=1):
-            cell = TableCell("corruptions", "top1", {**_FILES, "corruption": corruption, "severity": severity})
+            place = {**_FILES, "corruption": corruption, "severity": severity}
+            cell = TableCell("corruptions", "top1", place, free=_FREE | {"normaliser"})
             yield PaperNumber(
                 key,
                 "Hendrycks et al.",

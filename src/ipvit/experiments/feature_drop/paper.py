@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 from ipvit.analysis.paper_numbers import PaperNumber, TableCell, measured, network, targets
 
+_FREE = frozenset({"blocks", "rates", "runs", "protocol"})
+
 
 def paper_numbers() -> Iterator[PaperNumber]:
     """Yield the numbers of the paper that this experiment measures."""
@@ -27,7 +29,7 @@ def _rows(key: str, where: str, title: str, blocks: dict[str, list[float]]) -> I
                 top1,
                 0.005,
                 targets()[key]["src"],
-                (TableCell("feature-drop", "top1", place),),
+                (TableCell("feature-drop", "top1", place, free=_FREE),),
                 network=network(title),
                 drawn=place,
             )

@@ -20,6 +20,7 @@ def paper_numbers() -> Iterator[PaperNumber]:
             "accuracy",
             episodes | {"patches": False, "weight": 1.0},
             settings={"patches": False, "strength": 1.0},
+            free=frozenset({"episodes", "count", "queries", "classifiers", "blocks", "penalty", "features", "store"}),
         )
         for printed, share in zip(entry["cols"], values, strict=True):
             data = scheme_of(printed)

@@ -13,6 +13,8 @@ _SETTINGS: Conditions = MappingProxyType(
 )
 """Parameters of the experiment in the paper."""
 _SALIENCE: Conditions = MappingProxyType({**_SETTINGS, "salience": "paper:dino_vits16", "salience_head": "1"})
+_FREE = frozenset({"modes", "levels", "runs", "mask_scope", "protocol"})
+_ABOUT_SALIENCE = frozenset({"salience", "salience_block", "salience_head"})
 _COLUMNS: Conditions = MappingProxyType({**_SETTINGS, "offset": "0,0"})
 
 
@@ -92,6 +94,7 @@ def _salience_network() -> Iterator[PaperNumber]:
             {"mode": "salient", "information_loss": mass, **_COLUMNS},
             settings=_SALIENCE,
             any_network=True,
+            free=_FREE,
         )
         yield PaperNumber(
             key,
@@ -109,14 +112,19 @@ def _salience_network() -> Iterator[PaperNumber]:
 def _at_level(mode: str, level: float) -> TableCell:
     """Return where the accuracy at a level of PatchDrop stands."""
     conditions = {"mode": mode, **_COLUMNS, "information_loss": level}
-    return TableCell("occlusion", "top1", conditions, settings=_settings(mode))
+    return TableCell("occlusion", "top1", conditions, settings=_settings(mode), free=_free(mode))
 
 
 def _at_share(mode: str, dropped: float) -> TableCell:
     """Return where the accuracy stands when a share of the patches is really dropped."""
     conditions = {"mode": mode, **_COLUMNS}
-    return TableCell("occlusion", "top1", conditions, along=("dropped", dropped), settings=_settings(mode))
+    settings, free = _settings(mode), _free(mode)
+    return TableCell("occlusion", "top1", conditions, along=("dropped", dropped), settings=settings, free=free)
 
 
 def _settings(mode: str) -> Conditions:
     return _SETTINGS if mode == "random" else _SALIENCE
+
+
+def _free(mode: str) -> frozenset[str]:
+    return _FREE | _ABOUT_SALIENCE if mode == "random" else _FREE

@@ -13,7 +13,9 @@ def paper_numbers() -> Iterator[PaperNumber]:
     entry = targets()[key]
     for title, values in measured(entry).items():
         for corner, top1 in zip(entry["cols"], values, strict=True):
-            cell = TableCell("position", "top1", {"place": corner}, settings={"scale": 128 / 224})
+            cell = TableCell(
+                "position", "top1", {"place": corner}, settings={"scale": 128 / 224}, free=frozenset({"corners"})
+            )
             what = f"top-1 (%), {corner}"
             yield PaperNumber(
                 key,

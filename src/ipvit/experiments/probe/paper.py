@@ -5,12 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ipvit.analysis.data_names import scheme_of
-from ipvit.analysis.paper_numbers import Conditions, PaperNumber, TableCell, measured, network, targets
+from ipvit.analysis.paper_numbers import Conditions, PaperNumber, SetNamed, TableCell, measured, network, targets
 
 _LAST = 11
 """Number of the last block of the paper's DeiT networks, from 0."""
 _LAST_STAGE = 4
 """The same of ResNet50: its pooled features."""
+
+
+_FREE = frozenset({"train_root", "train_split", "blocks", "last", "tokens", "heads", "features", "store", "val"})
+"""Which heads are fitted and put where, and where their data lie."""
+_ABOUT_FITS = frozenset(
+    {"train", "train_limit", "validation", "penalties", "learning_rates", "weight_decays", "epochs", "batch", "refit"}
+    | {"protocol"}
+)
+_FIXED = _ABOUT_FITS - {"train", "train_limit", "protocol"}
+"""What the authors' protocol fixes."""
 
 
 def paper_numbers() -> Iterator[PaperNumber]:
@@ -34,7 +44,7 @@ def _figure_15() -> Iterator[PaperNumber]:
                 top1,
                 entry["tol"],
                 entry["src"],
-                (TableCell("probe", "top1", reads),),
+                (TableCell("probe", "top1", reads, free=_FREE | _ABOUT_FITS),),
                 network=network(title),
                 drawn=reads | {"data": "ImageNet"},
             )
@@ -58,7 +68,7 @@ def _table_5() -> Iterator[PaperNumber]:
                 top1,
                 0.005,
                 entry["src"],
-                (_as_the_authors_fit(reads),),
+                (_as_the_authors_fit(reads, scheme_of(data)),),
                 scheme_of(data),
                 network="deit_small",
                 drawn={**reads, "data": data},
@@ -82,7 +92,7 @@ def _figure_16() -> Iterator[PaperNumber]:
                 top1,
                 entry["tol"],
                 entry["src"],
-                (_as_the_authors_fit(reads),),
+                (_as_the_authors_fit(reads, scheme_of(data)),),
                 scheme_of(data),
                 network=network(title),
                 drawn={"model": title, **reads, "data": data},
@@ -95,5 +105,6 @@ def _fitted(tokens: str, last: int, n_blocks: int) -> Conditions:
     return {"head": "adamw", "tokens": tokens, "blocks": blocks}
 
 
-def _as_the_authors_fit(reads: Conditions) -> TableCell:
-    return TableCell("probe", "top1", reads, settings={"protocol": "authors"})
+def _as_the_authors_fit(reads: Conditions, scheme: str) -> TableCell:
+    settings = {"protocol": "authors", "train": SetNamed(scheme)}
+    return TableCell("probe", "top1", reads, settings=settings, free=_FREE | _FIXED)

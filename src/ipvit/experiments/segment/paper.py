@@ -20,6 +20,7 @@ def paper_numbers() -> Iterator[PaperNumber]:
             "jaccard",
             {"token": token, "threshold": 0.9, "mask": "best head (oracle)", "protocol": "authors"},
             settings={"protocol": "authors"},
+            free=frozenset({"thresholds"}),
         )
         yield PaperNumber(
             key,
@@ -33,4 +34,5 @@ def paper_numbers() -> Iterator[PaperNumber]:
             "voc",
             untrained=title.endswith("random"),
             network=f"{name}_dist" if "dist" in title else name,
+            size=512,
         )

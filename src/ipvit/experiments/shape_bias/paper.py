@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from ipvit.analysis.paper_numbers import PaperNumber, TableCell, measured, network, targets
 from ipvit.experiments.shared_numbers import table_3
 
-_OUTPUT = TableCell("shape-bias", "shape_bias", {"token": "output"}, implied=("token",))
+_FREE = frozenset({"stimuli"})
+_OUTPUT = TableCell("shape-bias", "shape_bias", {"token": "output"}, implied={"token": {}}, free=_FREE)
 
 
 def paper_numbers() -> Iterator[PaperNumber]:
     """Yield the numbers of the paper that this experiment measures."""
     for row in table_3():
-        cell = TableCell("shape-bias", "shape_bias", {"token": row.token}) if row.distilled else _OUTPUT
+        cell = TableCell("shape-bias", "shape_bias", {"token": row.token}, free=_FREE) if row.distilled else _OUTPUT
         yield row.number("shape bias", row.shape_bias, 0.005, (cell,), "cue-conflict")
     key = "fig6_shape_bias"
     entry = targets()[key]

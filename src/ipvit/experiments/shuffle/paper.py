@@ -37,7 +37,14 @@ def _curve(key: str, where: str, title: str, name: str | None, values: list[floa
             top1,
             entry["tol"],
             entry["src"],
-            (TableCell("shuffle", "top1", {"cells": number_of_cells, "grid": _GRIDS[cells]}),),
+            (
+                TableCell(
+                    "shuffle",
+                    "top1",
+                    {"cells": number_of_cells, "grid": _GRIDS[cells]},
+                    free=frozenset({"grids", "runs"}),
+                ),
+            ),
             network=name,
             drawn={"cells": number_of_cells} if key == "fig10_shuffle" else {},
         )

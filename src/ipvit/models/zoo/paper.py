@@ -17,6 +17,7 @@ from typing import Any
 from ipvit.core.digests import stated_hash
 from ipvit.core.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, View
 from ipvit.errors import InputError, did_you_mean
+from ipvit.models.names import ModelName
 
 VIEW = View((224, 224), 0.875, "bilinear")
 """Resize 256, crop 224, for every network."""
@@ -415,20 +416,60 @@ def paper_name(text: str) -> str:
 
 
 _TIMM = {f"deit_{size}_patch16_224": f"deit_{size}" for size in ("tiny", "small", "base")}
-"""timm's names of networks of the paper, where they differ."""
+"""timm's names of networks of the paper; the weights are the same."""
+
+_FIRST_WEIGHTS = "IMAGENET1K_V1"
+"""torchvision's name of the weights that the paper's convolutional networks have."""
+
+REFERENCES = ("alexnet", "vgg16")
+"""Networks of torchvision beside the paper's: what mean corruption errors and shape biases are compared with."""
 
 
-def network_of(model: str) -> str | None:
-    """Return the paper's name of the network that a model's name says, or None where it is none of the paper's.
+def loaded_network(name: str) -> tuple[str | None, str]:
+    """Return the network of the paper that a name loads, and why it is none.
 
-    >>> network_of("deit_small_patch16_224.fb_in1k"), network_of("torchvision:resnet50"), network_of("mine")
-    ('deit_small', 'resnet50', None)
+    Args:
+        name: as :func:`~ipvit.models.loading.load_model` takes it, never a label.
+
+    Returns:
+        The paper's name, ``torchvision:alexnet`` or ``torchvision:vgg16`` for the two references, and an empty text; or
+        None and the reason, empty where the name has nothing to do with the paper.
+
+    >>> loaded_network("deit_small_patch16_224.fb_in1k")[0], loaded_network("paper:resnet50@mine.pth")[0]
+    ('deit_small', 'resnet50')
+    >>> loaded_network("torchvision:resnet50")
+    (None, 'torchvision:resnet50 has other weights than the paper, which torchvision calls IMAGENET1K_V1')
     """
-    plain = model.removeprefix("torchvision:").split("@")[0].split("?")[0].split(".")[0]
-    try:
-        return paper_name(_TIMM.get(plain, plain))
-    except InputError:
-        return None
+    parsed = ModelName.parse(name)
+    if parsed.weights and parsed.weights.startswith("probe:"):
+        return None, f"{name} has a head of its own"
+    weights = parsed.options.pop("weights", None)
+    known = _known(parsed)
+    if known is None:
+        return None, ""
+    if parsed.scheme == "torchvision" and not parsed.weights:
+        only = known.startswith("torchvision:")  # torchvision has one set of weights of it
+        if weights != _FIRST_WEIGHTS and not (only and weights is None):
+            return None, f"{name} has other weights than the paper, which torchvision calls {_FIRST_WEIGHTS}"
+    if options := [key for key in parsed.options if key != "img_size"]:
+        return None, f"{name} is built in another way: {', '.join(options)}"
+    return known, ""
+
+
+def _known(parsed: ModelName) -> str | None:
+    if parsed.scheme == "paper":
+        return _SPELLINGS.get(_plain(parsed.name))
+    if parsed.scheme == "torchvision":
+        if parsed.name in REFERENCES:
+            return f"torchvision:{parsed.name}"
+        constructor = f"torchvision:{parsed.name}"
+        theirs = [
+            n for n in NETWORKS.values() if n.constructor == constructor and (n.weights or "").startswith(TORCHVISION)
+        ]
+        return theirs[0].name if theirs else None
+    plain = parsed.name.removeprefix("timm/") if parsed.scheme == "hf-hub" else parsed.name
+    architecture, _, tag = plain.partition(".")
+    return _TIMM.get(architecture) if parsed.scheme in ("", "timm", "hf-hub") and tag in ("", "fb_in1k") else None
 
 
 def _plain(text: str) -> str:

@@ -1,0 +1,97 @@
+"""Which of the paper's networks and data a run measured: told by what was loaded, never by a label or folder."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+from ipvit.core.manifest import Manifest, RunSummary, UsedModel
+from ipvit.models.names import ModelName
+from ipvit.models.zoo.paper import NETWORKS, loaded_network
+
+_SIZE = 224
+"""Height and width of the input of the networks that the zoo does not hold."""
+
+_SETS = {
+    "imagenet": "ImageNet's validation images",
+    "imagenet-c": "ImageNet-C",
+    "voc": "PASCAL VOC 2012's validation images",
+    "cue-conflict": "the cue-conflict images of Geirhos et al.",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class PaperModel:
+    """A model of a run that is a network of the paper.
+
+    Attributes:
+        name: in the run's tables.
+        network: of the paper.
+        untrained: its weights are random.
+        size: height and width of its input in pixels.
+        note: what its weights are, where they need not be the published ones.
+    """
+
+    name: str
+    network: str
+    untrained: bool
+    size: tuple[int, int]
+    note: str = ""
+
+
+def identified(model: UsedModel) -> tuple[PaperModel | None, str]:
+    """Return which network of the paper a model is, or None and why it is none, empty where nothing suggests it."""
+    loaded = model.loaded_as
+    if loaded is None:
+        network, reason = loaded_network(model.name)
+        if network is None:
+            words = "an earlier version wrote this folder, which does not state what"
+            return None, reason or f"{words} {model.name} was loaded as"
+    else:
+        network, reason = loaded_network(loaded) if loaded else (None, "")
+        if network is None:
+            return None, reason
+    weights = ModelName.parse(loaded or model.name).weights
+    note = f"weights from {weights}" if weights and not _published(network, model.weights_sha256) else ""
+    return PaperModel(model.name, network, model.untrained, model.preprocessing.size, note), ""
+
+
+def published_size(network: str) -> tuple[int, int]:
+    """Return height and width of the input that a network was published with."""
+    known = NETWORKS.get(network)
+    return known.preprocessing.view.size if known else (_SIZE, _SIZE)
+
+
+def other_data(summary: RunSummary, wanted: str) -> Callable[[str], str]:
+    """Return what says of an experiment why its data are not the published set of a number, empty where they are.
+
+    Args:
+        summary: of a run; of several seen together nothing is known of the data of each.
+        wanted: see :attr:`ipvit.analysis.paper_numbers.PaperNumber.data`.
+    """
+
+    def refusal(experiment: str) -> str:
+        used = summary.subject(experiment) if isinstance(summary, Manifest) else summary.data
+        name = used.name or summary.data.name
+        if used.published is None:
+            return f"an earlier version wrote this folder, which does not state what images {name} are"
+        return "" if used.published == wanted else f"{name} is not {_SETS.get(wanted, wanted)}"
+
+    return refusal
+
+
+def is_part(summary: RunSummary, experiment: str, n_images: int | None) -> bool:
+    """Tell whether a number rests on a part of the published set that the paper used as a whole."""
+    used = summary.subject(experiment) if isinstance(summary, Manifest) else summary.data
+    if used.published == "imagenet-c":  # its versions of one photo are many images
+        return (n_images or 0) < used.published_images
+    if used.fingerprint != summary.data.fingerprint:
+        return summary.limited
+    return summary.images_used < used.published_images
+
+
+def _published(network: str, sha256: str | None) -> bool:
+    """Tell whether a file of weights is the one that was published, by the digest in the published name."""
+    known = NETWORKS.get(network)
+    stated = known.sha256 if known else None
+    return bool(stated and sha256 and sha256.startswith(stated))
