@@ -2,6 +2,7 @@
 
 import copy
 import json
+from typing import Any
 
 import pytest
 
@@ -79,17 +80,31 @@ def read(tmp_path, content: dict) -> Manifest | None:
     return read_manifest(tmp_path)
 
 
+LATER = {"merged": [], "loaded_as": None, "published": None, "published_images": 0}
+"""Keys that the version of the manifest in this file did not have, and what they are where it wrote it."""
+
+
+def without_later_keys(content: Any) -> Any:
+    if isinstance(content, list):
+        return [without_later_keys(part) for part in content]
+    if not isinstance(content, dict):
+        return content
+    for key in LATER.keys() & content.keys():
+        assert content[key] == LATER[key]
+    return {key: without_later_keys(value) for key, value in content.items() if key not in LATER}
+
+
 def test_what_an_earlier_version_wrote_is_read_and_written_again_unchanged(tmp_path):
     found = read(tmp_path, WRITTEN)
-    assert found.model_dump(mode="json", by_alias=True) == WRITTEN | {"merged": []}
+    assert without_later_keys(found.model_dump(mode="json", by_alias=True)) == WRITTEN
     write_manifest(tmp_path, found)
-    assert json.loads((tmp_path / MANIFEST).read_text()) == WRITTEN | {"merged": []}
+    assert without_later_keys(json.loads((tmp_path / MANIFEST).read_text())) == WRITTEN
     assert read_manifest(tmp_path) == found
 
 
 def test_what_a_manifest_lacks_has_a_stated_default(tmp_path):
     found = read(tmp_path, {key: value for key, value in WRITTEN.items() if key not in OPTIONAL})
-    assert found.model_dump(mode="json", by_alias=True) == WRITTEN | OPTIONAL | {"merged": []}
+    assert without_later_keys(found.model_dump(mode="json", by_alias=True)) == WRITTEN | OPTIONAL
 
 
 @pytest.mark.parametrize("key", sorted(WRITTEN.keys() - OPTIONAL.keys()))
