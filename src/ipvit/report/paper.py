@@ -31,16 +31,18 @@ def reference(experiment: str, tables: Tables, manifest: RunSummary, parameters:
         parameters: the experiment, with its parameters.
     """
     models = [known for model in manifest.models if not model.untrained for known in identified(model)[:1] if known]
+    drawn = [number for number in paper_numbers() if number.drawn and number.cells[0].experiment == experiment]
     alike: list[PaperNumber] = []
-    for number in paper_numbers():
-        if not number.drawn or number.cells[0].experiment != experiment:
-            continue
+    for number in drawn:
         names = [model.name for model in models if (model.network, model.size) == (number.network, size_of(number))]
         if not names or other_data(manifest, number.data)(experiment):
             continue
         if measured_alike(number.cells[0], tables, names, parameters, number.drawn):
             alike.append(number)
-    return drawn_rows(alike)
+    found, every = drawn_rows(alike), drawn_rows(drawn)
+    if found is None or every is None:
+        return None
+    return pl.concat([every.clear(), found], how="diagonal_relaxed")  # the same columns whatever was measured
 
 
 def drawn_rows(numbers: Iterable[PaperNumber]) -> pl.DataFrame | None:
