@@ -47,6 +47,9 @@ class UsedModel(_Part, frozen=True):
 
     name: str
     """In tables and figures."""
+    loaded_as: str | None = None
+    """The name that it was loaded by, with its scheme, options and weights; empty for a network made in Python, None
+    where an earlier version wrote this."""
     digest: str
     """Of the weights and the preprocessing; with it the records name the model."""
     source: str
@@ -75,6 +78,11 @@ class UsedData(_Part, frozen=True):
     """Number of images in the whole data set."""
     classes: Count | None = None
     """Number of classes; None where it has none."""
+    published: str | None = None
+    """The published set that the images are of, see :func:`ipvit.data.recognition.published_set`; empty for other
+    images, None where an earlier version wrote this."""
+    published_images: Count = 0
+    """How many images that set has."""
 
 
 class SkippedImage(_Part, frozen=True):
@@ -110,6 +118,10 @@ class ExperimentData(_Part, frozen=True):
     """As in :class:`UsedData`."""
     precision: str = ""
     """As in the records: with the backend where it is not torch; empty where it is the run's."""
+    published: str | None = None
+    """As in :class:`UsedData`."""
+    published_images: Count = 0
+    """As in :class:`UsedData`."""
 
 
 class Hardware(_Part, frozen=True):
@@ -194,5 +206,12 @@ class Manifest(RunSummary, frozen=True):
 
     def subject(self, experiment: str) -> ExperimentData:
         """Return what an experiment was measured on: the data of the run where nothing else is stated."""
-        found = self.subjects.get(experiment, ExperimentData(name=self.data.name, fingerprint=self.data.fingerprint))
+        data = self.data
+        usual = ExperimentData(
+            name=data.name,
+            fingerprint=data.fingerprint,
+            published=data.published,
+            published_images=data.published_images,
+        )
+        found = self.subjects.get(experiment, usual)
         return found if found.precision else found.model_copy(update={"precision": self.precision})

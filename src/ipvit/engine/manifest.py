@@ -22,6 +22,7 @@ from ipvit.core.manifest import (
     UsedPreprocessing,
 )
 from ipvit.core.versions import installed_version
+from ipvit.data.recognition import published_set
 from ipvit.engine.types import Outcome, SweepPlan, Task
 from ipvit.experiments.base import Experiment
 from ipvit.models.model import Model
@@ -65,11 +66,16 @@ def describe(
     data, config = images.items, images.config
     if earlier is not None and earlier.data.fingerprint != data.fingerprint:
         earlier = None
+    sets = {items.fingerprint: published_set(items) for items in (data, *(task.items for task in tasks))}
     names = [experiment.name for experiment in experiments]
     used = {model.digest: _model(model) for model in models}
     subjects = {
         task.identity.experiment: ExperimentData(
-            name=task.items.name, fingerprint=task.identity.data, precision=task.identity.precision
+            name=task.items.name,
+            fingerprint=task.identity.data,
+            precision=task.identity.precision,
+            published=sets[task.items.fingerprint][0],
+            published_images=sets[task.items.fingerprint][1],
         )
         for task in tasks
     }
@@ -93,6 +99,8 @@ def describe(
             fingerprint=data.fingerprint,
             images=len(data),
             classes=None if data.classes is None else len(data.classes),
+            published=sets[data.fingerprint][0],
+            published_images=sets[data.fingerprint][1],
         ),
         selected=outcome.selected,
         images_used=images_used,
@@ -139,6 +147,7 @@ def _model(model: Model) -> UsedModel:
     view = model.preprocessing.view
     return UsedModel(
         name=model.name,
+        loaded_as=model.origin[0] if model.origin else "",
         digest=model.digest,
         source=model.source,
         weights_sha256=model.weights_sha256,
