@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,13 +37,25 @@ def compare_published(runs: Sequence[Run], name: str, folder: Path, *, json: boo
     from ipvit.report.published_comparison import joined
 
     published = published_table(name)
-    found = joined([run.compare_published(name) for run in runs])
+    found = joined([_of_run(run, name, several=len(runs) > 1) for run in runs])
     if found.table.is_empty():
         raise CombinedInputError(
             [f"nothing in {str(folder)!r} can be set beside {published.source}: {line}" for line in found.refused]
         )
     write_table(found.table, folder / f"{name}-comparison")
     return _json(found, published.source) if json else _show(found, published.source)
+
+
+def _of_run(run: Run, name: str, *, several: bool) -> PublishedComparison:
+    """Return what of a run has a counterpart, named after its folder where there are several."""
+    import polars as pl
+
+    found = run.compare_published(name)
+    if not several:
+        return found
+    model = pl.format("{}: {}", pl.lit(run.out.name), "model").alias("model")
+    refused = tuple(f"{run.out.name}: {line}" for line in found.refused)
+    return dataclasses.replace(found, table=found.table.with_columns(model), refused=refused)
 
 
 def _json(found: PublishedComparison, source: str) -> int:
@@ -78,20 +91,32 @@ def _show(found: PublishedComparison, source: str) -> int:
 
 
 def _numbers(frame: pl.DataFrame, model: str) -> Table:
-    """Return a table of one network, narrow enough for a terminal."""
+    """Return a table of one network."""
     first = frame.row(0, named=True)
-    title = f"{model} ({first['weights']}), published as {first['network']}; n = {first['n_images']:,}"
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False, collapse_padding=True)
+    title = f"{model} ({first['weights']}) beside {first['network']}, in %; n = {first['n_images']:,}"
+    table = _narrow(title, 1)
     for column in ("", "ours", "published", "diff.", "verdict"):
         table.add_column(column, justify="left" if column in ("", "verdict") else "right")
     for row in frame.iter_rows(named=True):
-        table.add_row(row["what"], _ours(row), _published(row), f"{row['difference']:+.2f}", row["verdict"])
+        digits = 2 if row["ours_low"] is not None and row["ours_high"] - row["ours_low"] < 1 else 1
+        what = _in_words(row["what"].replace(" (%)", ""))
+        difference = f"{row['difference']:+.{digits}f}"
+        table.add_row(what, _ours(row, digits), _published(row), difference, row["verdict"])
     return table
 
 
-def _ours(row: dict[str, Any]) -> str:
+def _narrow(title: str, space: int) -> Table:
+    """Return a table whose columns stand so close that it fits into 80 characters."""
+    return Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", padding=(0, space, 0, 0), pad_edge=False)
+
+
+def _in_words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _ours(row: dict[str, Any], digits: int) -> str:
     ends = "" if row["ours_low"] is None else f" [{row['ours_low']:.1f}, {row['ours_high']:.1f}]"
-    return f"{row['ours']:.2f}{ends}"
+    return f"{row['ours']:.{digits}f}{ends}"
 
 
 def _published(row: dict[str, Any]) -> str:
@@ -102,14 +127,13 @@ def _published(row: dict[str, Any]) -> str:
 def _grid(frame: pl.DataFrame) -> Table:
     """Return our errors by corruption and severity, each with its difference to the published one."""
     severities = sorted(frame["severity"].unique())
-    title = "Top-1 error (%) by severity: ours, and its difference to the published one"
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False, collapse_padding=True)
+    table = _narrow("Top-1 error by severity, in %: ours, and its difference to the published one", 0)
     table.add_column("")
     for severity in severities:
         table.add_column(str(severity), justify="right")
     for (corruption,), rows in frame.group_by(["corruption"], maintain_order=True):
         cells = dict(_cells(rows))
-        table.add_row(str(corruption), *(cells.get(severity, "") for severity in severities))
+        table.add_row(_in_words(str(corruption)), *(cells.get(severity, "") for severity in severities))
     return table
 
 

@@ -105,6 +105,8 @@ def summary(table: pl.DataFrame) -> str:
     """Return in one sentence how many of our numbers are within, outside, or too uncertain to tell."""
     counts = {name: int((table["verdict"] == name).sum()) for name in ("within", "outside", "too uncertain")}
     told = table.height - counts["too uncertain"]
+    if not told:
+        return f"All {table.height} differences are too uncertain to tell."
     words = f"{counts['within']} of the {told} numbers that can tell are within, {counts['outside']} outside"
     return f"{words}; {counts['too uncertain']} are too uncertain to tell."
 
@@ -221,9 +223,9 @@ def _notes(published: PublishedTable, table: pl.DataFrame, manifest: Manifest) -
     used = manifest.subject(table["experiment"][0])
     if n_images < used.published_images and n_images != published.n_images:
         notes.append(
-            f"This run used {n_images:,} of {used.published_images:,} images: what the others would give, no interval "
-            "says, so all is too uncertain to tell."
+            f"This run used {n_images:,} of {used.published_images:,} images. Intervals say how far a sample of this "
+            "size may be off, not what its images have in common: nothing is judged."
         )
     if others := [name for name in table["weights"].unique(maintain_order=True) if name != "published"]:
-        notes.append(f"{', '.join(others)}: these need not be the published ones.")
+        notes.append(f"{', '.join(others)}: they need not be the published ones.")
     return [*notes, *published.remarks]

@@ -179,7 +179,8 @@ def _numbers(published: CorruptionAccuracies, alexnet: CorruptionAccuracies) -> 
         (TablePlace("corruptions", "corruptions", "top1", clean, complement=True),),
     )
     for name, value in corruption_error(errors).items():
-        place = TablePlace("corruptions", "corruptions-ce", "ce", {**divided, "corruption": name})
+        conditions = {**divided, "corruption": name, "severities": " ".join(map(str, SEVERITIES))}
+        place = TablePlace("corruptions", "corruptions-ce", "ce", conditions)
         yield PublishedNumber(f"CE (%), {name}", round(value, 2), at_most[name], (place,))
     for name in CORRUPTIONS:
         for severity, half in zip(SEVERITIES, halves[name], strict=True):
