@@ -79,9 +79,16 @@ def _show(found: PublishedComparison, source: str) -> int:
     console = Terminal()
     console.print(f"Beside {source}.", highlight=False)
     for (_, model), frame in found.table.group_by(["network", "model"], maintain_order=True):
-        console.print(_numbers(frame.filter(frame["corruption"].is_null()), str(model)))
-        if frame["corruption"].is_not_null().any():
-            console.print(_grid(frame.filter(frame["corruption"].is_not_null())))
+        first, in_grid = frame.row(0, named=True), frame["corruption"].is_not_null()
+        console.print(
+            f"{model} ({first['weights']}) beside {first['network']}; n = {first['n_images']:,}",
+            highlight=False,
+            soft_wrap=True,
+        )
+        if not in_grid.all():
+            console.print(_numbers(frame.filter(~in_grid)))
+        if in_grid.any():
+            console.print(_grid(frame.filter(in_grid)))
     console.print(summary(found.table), highlight=False)
     for note in found.notes:
         console.print(note, highlight=False, soft_wrap=True)
@@ -90,11 +97,9 @@ def _show(found: PublishedComparison, source: str) -> int:
     return 0
 
 
-def _numbers(frame: pl.DataFrame, model: str) -> Table:
-    """Return a table of one network."""
-    first = frame.row(0, named=True)
-    title = f"{model} ({first['weights']}) beside {first['network']}, in %; n = {first['n_images']:,}"
-    table = _narrow(title, 1)
+def _numbers(frame: pl.DataFrame) -> Table:
+    """Return a table of some numbers of one network."""
+    table = _narrow("In %, with 95 % intervals", 1)
     for column in ("", "ours", "published", "diff.", "verdict"):
         table.add_column(column, justify="left" if column in ("", "verdict") else "right")
     for row in frame.iter_rows(named=True):
