@@ -163,7 +163,7 @@ def _numbers(published: CorruptionAccuracies, alexnet: CorruptionAccuracies) -> 
     errors = published.errors
     halves = {name: _half_intervals(by_severity) for name, by_severity in errors.items()}
     # at most: the errors on all versions of a photo may rise and fall together
-    at_most = {name: 100 * sum(halves[name]) / 100 / sum(ALEXNET_ERROR[name].values()) for name in errors}
+    at_most = {name: sum(halves[name]) / sum(ALEXNET_ERROR[name].values()) for name in errors}
     divided = {"made": FILES, "reference": ALEXNET}
     yield PublishedNumber(
         "mCE (%)",
