@@ -27,6 +27,7 @@ from ipvit.report.paper import reference
 
 if TYPE_CHECKING:
     from ipvit.analysis.charts import Figure
+    from ipvit.report.published_comparison import PublishedComparison
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,6 +165,31 @@ class Run:
         from ipvit.report.comparison import compare
 
         return compare(self._tables, self.manifest, self.experiments, everything=everything)
+
+    def compare_published(self, name: str) -> PublishedComparison:
+        """Return our numbers beside those that others published.
+
+        Args:
+            name: ``robustbench`` (corruption errors on ImageNet-C) or ``timm`` (accuracies on ImageNet).
+
+        Raises:
+            InputError: there is no such table.
+        """
+        from ipvit.experiments.registry import published_table
+        from ipvit.report.published_comparison import compare_published
+
+        return compare_published(published_table(name), self._tables, self.manifest, self._image_ids)
+
+    def _image_ids(self, experiment: str, model: str) -> list[str]:
+        """Return the ids of the images that a model was measured on."""
+        wanted = self._wanted(experiment)
+        there, _ = self._store.models(experiment, wanted)
+        found: set[str] = set()
+        for weights, label in self._labels(there).items():
+            if label == model:
+                records, _ = self._store.select(experiment, wanted | {"weights": weights}, ["image"], of=weights)
+                found |= set(records["image"].cast(pl.String).unique())
+        return sorted(found)
 
     def report(self) -> Path:
         """Write tables, figures and ``report.html`` into the run folder; return the path of the report."""

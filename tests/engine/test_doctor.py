@@ -173,13 +173,15 @@ def test_published_values_are_those_of_the_very_weights():
     assert published("torchvision:resnet50?weights=IMAGENET1K_V1").top1 == 76.13
     assert published("torchvision:resnet50").top1 > 80
     assert published("paper:resnet50").top1 == 76.13 and published("paper:deit_small").top1 == 79.9
-    assert published("deit_small_patch16_224").top1 == 79.9
     for unknown in (
         "paper:resnet50@mine.pth",
         "deit_small_patch16_224@x.pth",
         "paper:dino_vits16",
         "a.py:b",
-        "resnet50",
+        "resnet50?num_classes=10",
+        "vit_base_patch16_224?img_size=512",
+        "hf-hub:somebody/resnet50.a1_in1k",
+        "nothing_known",
     ):
         assert published(unknown) is None
     assert published("demo:deit_micro").images == 1000

@@ -7,10 +7,13 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
 import ipvit
+from helpers.analysis import tables_of
+from helpers.published_results import beside
 from ipvit.experiments.base import BindContext
 from ipvit.experiments.shape_bias.analysis import PEOPLE_BY_CATEGORY, PEOPLE_COUNTS
 from ipvit.experiments.shape_bias.measurement import decide
@@ -47,6 +50,36 @@ def test_the_published_trials_give_the_published_shape_bias(real, observer):
     assert found.images == 1200
     if shape is not None:
         assert (found.shape, found.texture) == (shape, texture)
+
+
+ORACLES = {
+    "vit_base_patch16_224.orig_in21k_ft_in1k": (347, 417, 0.454, 3),
+    "ViT_L_14_openai_a_photo_of_a_CLS": (608, 402, 0.602, 3),
+    "tv_resnet50": (180, 628, 0.2228, 4),
+}
+"""Decisions on all 1,280 stimuli that vlm_shapebias publishes: for shape, for texture, shape bias, its digits."""
+
+
+def oracle(path: Path) -> pl.DataFrame:
+    """Published decisions as records; images are named cat1-dog2."""
+    images = pl.read_csv(path).rename({"pred_label": "decision"})
+    cues = pl.col("image").str.replace_all(r"\d", "").str.split("-")
+    return images.select(
+        "image", "decision", shape=cues.list.get(0), texture=cues.list.get(1), model=pl.lit(path.stem)
+    ).with_columns(token=pl.lit("output"), ties=pl.lit("first"), weights=pl.lit("published"))
+
+
+@pytest.mark.parametrize("network", ORACLES)
+def test_decisions_published_for_three_networks_give_their_published_shape_bias(real, network):
+    """Once as a pure function of columns, once as what the experiment makes of its records."""
+    shape, texture, bias, digits = ORACLES[network]
+    records = oracle(beside(real, f"vlm-shapebias/{network}.csv"))
+    found = shape_bias(*(records[name].to_numpy() for name in ("decision", "shape", "texture")))
+    assert (found.images, found.shape, found.texture) == (1200, shape, texture)
+    assert round(found.value, digits) == bias
+    row = tables_of(ipvit.ShapeBias(), records)["shape-bias"].row(0, named=True)
+    assert (row["n_images"], row["shape"], row["texture"]) == (1200, shape, texture)
+    assert round(row["shape_bias"], digits) == bias and row["shape_bias_low"] < bias < row["shape_bias_high"]
 
 
 def test_decisions_are_pooled_not_averaged_over_categories():

@@ -23,9 +23,11 @@ from ipvit.commands.paper_studies import (
     paper_studies,
     parse_pairs,
 )
+from ipvit.commands.published import compare_published
 from ipvit.core.run_config import RunConfig
 from ipvit.core.terminal import Terminal, print_json
 from ipvit.errors import CombinedInputError, InputError
+from ipvit.experiments.registry import published_table
 from ipvit.models.names import ModelName
 from ipvit.models.zoo.paper import paper_name
 
@@ -38,7 +40,14 @@ DATA = Group("Data and weights", sort_key=1)
 FILE = "paper-comparison"
 
 
-def compare(folder: Path, /, *, all: Flag = False, json: Flag = False) -> int:  # noqa: A002 - the option's name
+def compare(
+    folder: Path,
+    /,
+    *,
+    all: Flag = False,  # noqa: A002 - the option's name
+    published: Annotated[str | None, Parameter(name="--with")] = None,
+    json: Flag = False,
+) -> int:
     """Put our numbers beside the paper's: the difference, and whether they can be the same.
 
     Parameters
@@ -47,11 +56,19 @@ def compare(folder: Path, /, *, all: Flag = False, json: Flag = False) -> int:  
         A run folder, or a folder of run folders.
     all
         List also what was not measured here, and where it would be.
+    published
+        Compare with another publication instead: robustbench (corruption errors of twelve networks on ImageNet-C) or
+        timm (accuracies of timm's networks on ImageNet).
     json
         Print JSON on standard output, nothing else.
     """
     from ipvit.run_collection import runs_in
 
+    if published is not None:
+        published_table(published)  # a word that is none is told before a folder is read
+        if all:
+            raise InputError("--all lists the paper's numbers; leave it out with --with")
+        return compare_published(runs_in(folder), published, folder, json=json)
     runs = runs_in(folder)
     table, notes = _together(runs)
     return _show(table, notes, everything=all, json=json)

@@ -17,6 +17,7 @@ from ipvit.errors import InputError
 
 if TYPE_CHECKING:
     from ipvit.engine.diagnosis import Finding
+    from ipvit.models.model import Model
     from ipvit.models.published import Published
 
 PACKAGES = ("ipvit", "torch", "torchvision", "timm", "numpy", "pillow", "opencv-python-headless", "polars")
@@ -127,14 +128,14 @@ def _examined(
     if data is None:
         return "loads; give --data to measure its clean accuracy"
     images = load_dataset(data, root=root, split=split)
-    return examine(loaded, images, pick_device(device), limit=limit, published=_stated(name, expect))
+    return examine(loaded, images, pick_device(device), limit=limit, published=_stated(name, loaded, expect))
 
 
-def _stated(name: str, expect: float | None) -> Published | None:
+def _stated(name: str, loaded: Model, expect: float | None) -> Published | None:
     from ipvit.models.published import Published, published
 
     if expect is None:
-        return published(name)
+        return published(name, loaded.preprocessing.view.size[0])
     if not 0 <= expect <= 100:
         raise InputError(f"--expect is a top-1 accuracy in percent, not {expect:g}")
     return Published(expect, "", 0, "--expect")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
     from ipvit.analysis.paper_numbers import PaperNumber
+    from ipvit.analysis.published_tables import PublishedTable
     from ipvit.experiments.base import Experiment
 
 BUILT_IN: dict[str, tuple[str, str]] = {
@@ -82,6 +83,12 @@ BUILT_IN: dict[str, tuple[str, str]] = {
 }
 """Name -> where the class is (``module:Class``), and what the experiment does in one line. Nothing else lists them."""
 
+PUBLISHED_TABLES = {
+    "robustbench": "ipvit.experiments.corruptions.published:RobustBench",
+    "timm": "ipvit.experiments.accuracy.published:TimmResults",
+}
+"""Tables of others that ours can be set beside, ``ipvit compare --with NAME``, and where their class is."""
+
 GROUP = "ipvit.experiments"
 """Entry points under which installed packages offer experiments of theirs."""
 
@@ -142,6 +149,21 @@ def paper_numbers() -> tuple[PaperNumber, ...]:
     places = [*(path for path, _ in BUILT_IN.values()), *(point.value for point in plugins())]
     modules = dict.fromkeys(place.partition(":")[0] for place in places)
     return in_order([number for module in modules for number in _numbers_beside(module)])
+
+
+def published_table(name: str) -> PublishedTable:
+    """Return a table that others published, by its name in :data:`PUBLISHED_TABLES`.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    if name not in PUBLISHED_TABLES:
+        known = ", ".join(PUBLISHED_TABLES)
+        raise InputError(
+            f"there is no published table {name!r}; there are: {known}.{did_you_mean(name, PUBLISHED_TABLES)}"
+        )
+    module, _, attribute = PUBLISHED_TABLES[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)()
 
 
 def _numbers_beside(module: str) -> Iterable[PaperNumber]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from ipvit.models.io.checkpoint import read_metadata
 from ipvit.models.names import ModelName
+from ipvit.models.published.tables import TimmResult, timm_results
 from ipvit.models.zoo.bundled import DEMO_WEIGHTS
 from ipvit.models.zoo.paper import NETWORKS
 
@@ -23,6 +24,8 @@ class Published:
         images: on how many.
         source: who says so.
         tolerance: percentage points by which a right set-up may differ: other decoders, resizing or devices.
+        size: height and width of the input in pixels where it is stated; another one is another accuracy.
+        top5: in percent, where it is stated.
     """
 
     top1: float
@@ -30,6 +33,8 @@ class Published:
     images: int
     source: str
     tolerance: float = 0.5
+    size: int | None = None
+    top5: float | None = None
 
 
 _DEIT, _SWIN, _T2T, _AUTHORS = "DeiT's README", "Swin's README", "T2T-ViT's README", "the authors' README"
@@ -60,23 +65,26 @@ _PAPER: dict[str, tuple[float, str]] = {
 }
 """Top-1 on ImageNet's validation set. The paper's evaluation resizes another way: see the tolerance."""
 
-_TIMM = {
-    f"deit_{size}{kind}_patch16_224": f"deit_{size}{kind}"
-    for size in ("tiny", "small", "base")
-    for kind in ("", "_distilled")
-}
 
-
-def published(name: str) -> Published | None:
+def published(name: str, size: int | None = None) -> Published | None:
     """Return what a network was published with, by the name that ``load_model`` takes.
 
+    timm's networks have the accuracy of timm's own table of results, see :mod:`ipvit.models.published.tables`.
+
+    Args:
+        name: of the network.
+        size: height and width of its input in pixels, by default what the name asks for or timm loads: the results of
+            many of timm's networks are stated for two.
+
     Returns:
-        None where this package does not know, or the name brings weights of its own.
+        None where this package does not know, or the name brings weights or options of its own.
 
     >>> published("torchvision:resnet50?weights=IMAGENET1K_V1").top1
     76.13
     >>> published("paper:deit_tiny").top1
     72.2
+    >>> published("resnet50.a1_in1k", size=288).top1
+    81.24
     """
     parsed = ModelName.parse(name)
     if parsed.scheme == "demo":
@@ -85,14 +93,31 @@ def published(name: str) -> Published | None:
         return None
     if parsed.scheme == "torchvision":
         return _torchvision(parsed)
-    known = parsed.name if parsed.scheme == "paper" else _TIMM.get(parsed.name.partition(".")[0], "")
-    if parsed.scheme not in ("", "timm", "paper") or known not in _PAPER:
+    if parsed.scheme != "paper":
+        return _timm(parsed, size)
+    known = parsed.name
+    if known not in _PAPER:
         network = NETWORKS.get(known)
         constructor = network.constructor if network else ""
         same_weights = network is not None and network.weights is not None and "download.pytorch.org" in network.weights
         return _torchvision(ModelName.parse(f"{constructor}?weights=IMAGENET1K_V1")) if same_weights else None
     top1, source = _PAPER[known]
     return Published(top1, IMAGENET, 50_000, source, 0.7)
+
+
+def _timm(parsed: ModelName, size: int | None) -> Published | None:
+    results = timm_results(parsed)
+    wanted = parsed.options.get("img_size", size)
+    if not results or set(parsed.options) - {"img_size"}:
+        return None
+    # without more, timm loads a network for the smaller of its sizes
+    found = results[0] if wanted is None else next((result for result in results if result.img_size == wanted), None)
+    return None if found is None else _of_timm(found)
+
+
+def _of_timm(result: TimmResult) -> Published:
+    source = f"timm's results, {result.network} at {result.img_size} pixels"
+    return Published(result.top1, IMAGENET, 50_000, source, size=result.img_size, top5=result.top5)
 
 
 def _torchvision(parsed: ModelName) -> Published | None:

@@ -1,0 +1,189 @@
+"""Tables that others publish, and what must hold for a number of ours to be set beside one of theirs.
+
+An experiment says in a module of its own, in classes derived from :class:`PublishedTable`, which published numbers it
+measures; see :func:`ipvit.experiments.registry.published_table`.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar, Literal
+
+from ipvit.core.manifest import UsedModel
+from ipvit.metrics.intervals import wilson
+from ipvit.models.names import ModelName
+
+Verdict = Literal["within", "outside", "too uncertain"]
+
+MARGIN = 1.0
+"""Points by which the same network may differ on the same images: other decoders, resizing, versions and devices."""
+
+
+class RefusedComparisonError(Exception):
+    """There is something in a run, but not what was published; the message says why."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TablePlace:
+    """Where our counterpart of a number stands.
+
+    Attributes:
+        experiment: whose table.
+        table: its name.
+        measure: column.
+        conditions: values of other columns in its row.
+        complement: the number is 100 less the column: an error where the table has the accuracy.
+        implied: conditions that hold where the table lacks their column.
+    """
+
+    experiment: str
+    table: str
+    measure: str
+    conditions: Mapping[str, Any] = dataclasses.field(default_factory=dict[str, Any])
+    complement: bool = False
+    implied: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class PublishedNumber:
+    """A published number.
+
+    Attributes:
+        what: it measures, with its unit.
+        value: in percent.
+        uncertainty: half the 95 % interval that follows from the number of images it was measured on, where ours are
+            others; 0 where it was measured on all that there are.
+        places: where ours stands; the first that there is counts.
+        cell: row and column, where many numbers are shown as a grid.
+    """
+
+    what: str
+    value: float
+    uncertainty: float
+    places: tuple[TablePlace, ...]
+    cell: tuple[str, int] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class PublishedNetwork:
+    """A published network that a model of ours is, or whose architecture it has.
+
+    Attributes:
+        name: as published.
+        numbers: what is published of it.
+        weights: ``published``, or where else ours are from.
+    """
+
+    name: str
+    numbers: tuple[PublishedNumber, ...]
+    weights: str = "published"
+
+
+class PublishedTable(abc.ABC):
+    """A published table.
+
+    Attributes:
+        name: as in ``ipvit compare --with NAME``.
+        source: who published it, and when.
+        data: the published set that it is on, see :func:`ipvit.data.recognition.published_set`.
+        n_images: on how many of its images the numbers rest.
+        remarks: what to bear in mind, in sentences.
+    """
+
+    name: ClassVar[str]
+    source: ClassVar[str]
+    data: ClassVar[str]
+    n_images: ClassVar[int]
+    remarks: ClassVar[tuple[str, ...]] = ()
+
+    @abc.abstractmethod
+    def check(self, data: str, tables: Mapping[str, Any]) -> None:
+        """Refuse a run that measured something else.
+
+        Args:
+            data: name of its data.
+            tables: by experiment and name.
+
+        Raises:
+            RefusedComparisonError: says what it measured, and what would be right.
+        """
+
+    @abc.abstractmethod
+    def network(self, model: UsedModel) -> PublishedNetwork:
+        """Return the published network that a model is.
+
+        Raises:
+            RefusedComparisonError: it is none of them; says why.
+        """
+
+    def are_same_images(self, n_images: int, images: Callable[[], Iterable[str]]) -> bool:
+        """Tell whether images of the published set are those that the numbers rest on; by default by their number.
+
+        Args:
+            n_images: how many of ours there are.
+            images: returns their ids.
+        """
+        return n_images == self.n_images
+
+
+def trained(model: UsedModel) -> ModelName:
+    """Return the name that a model was loaded by.
+
+    Raises:
+        RefusedComparisonError: it has random weights, or nothing says what it was loaded as.
+    """
+    if model.untrained:
+        raise RefusedComparisonError("random weights; the published ones are trained")
+    if model.loaded_as is None:
+        raise RefusedComparisonError("an earlier version wrote this folder, which does not state what it was loaded as")
+    if not model.loaded_as:
+        raise RefusedComparisonError("it was made in Python, not loaded by a name")
+    return ModelName.parse(model.loaded_as)
+
+
+def from_file(name: ModelName) -> str:
+    """Say where weights are from that stand behind ``@`` in a name.
+
+    >>> from_file(ModelName.parse("torchvision:resnet50@weights/mine.pth"))
+    'weights from mine.pth'
+    """
+    return f"weights from {(name.weights or '').rpartition('/')[2]}"
+
+
+def half_interval(share: float, n: int) -> float:
+    """Return half of Wilson's 95 % interval of a share of n images, in points.
+
+    >>> round(half_interval(0.5, 5000), 2)
+    1.39
+    """
+    low, high = wilson(round(share * n), n)
+    return 50 * (high - low)
+
+
+def verdict(difference: float, low: float | None, high: float | None, uncertainty: float, *, same: bool) -> Verdict:
+    """Judge a difference of ours to a published number, in points.
+
+    *Within*: it is at most :data:`MARGIN` on the same images; on others, its whole interval is within the margin and
+    the uncertainty of the published number. *Outside*: it is more, or its interval excludes zero by more than that
+    uncertainty.
+
+    Args:
+        difference: ours less the published number.
+        low: end of its 95 % interval, None without one.
+        high: the other end.
+        uncertainty: of the published number.
+        same: both rest on the same images.
+
+    >>> verdict(0.4, -2.0, 2.8, 0.0, same=True), verdict(0.4, -2.0, 2.8, 0.0, same=False)
+    ('within', 'too uncertain')
+    """
+    if same:
+        return "within" if abs(difference) <= MARGIN else "outside"
+    if low is None or high is None or not math.isfinite(low) or not math.isfinite(high):
+        return "too uncertain"
+    if max(-low, high) <= MARGIN + uncertainty:
+        return "within"
+    return "outside" if low > uncertainty or high < -uncertainty else "too uncertain"

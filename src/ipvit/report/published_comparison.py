@@ -1,0 +1,231 @@
+"""Our numbers beside a table that others published: what differs, and whether it may be the same number."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from ipvit.analysis.published_tables import (
+    PublishedNetwork,
+    PublishedNumber,
+    PublishedTable,
+    RefusedComparisonError,
+    TablePlace,
+    verdict,
+)
+from ipvit.core.manifest import Manifest, UsedModel
+
+Tables = Mapping[str, Mapping[str, pl.DataFrame]]
+Images = Callable[[str, str], Iterable[str]]
+
+SCHEMA = {
+    "network": pl.String,
+    "model": pl.String,
+    "weights": pl.String,
+    "what": pl.String,
+    "ours": pl.Float64,
+    "ours_low": pl.Float64,
+    "ours_high": pl.Float64,
+    "published": pl.Float64,
+    "published_uncertainty": pl.Float64,
+    "difference": pl.Float64,
+    "verdict": pl.String,
+    "n_images": pl.Int64,
+    "n_published": pl.Int64,
+    "corruption": pl.String,
+    "severity": pl.Int64,
+    "experiment": pl.String,
+    "source": pl.String,
+}
+"""Columns of a comparison, numbers in percent. ``network``: as published; ``model``: in the run's tables; ``weights``:
+``published``, or where else ours are from; ``published_uncertainty``: half the 95 % interval that follows from the
+images it was measured on, 0 where ours are the same; ``verdict``: see
+:func:`ipvit.analysis.published_tables.verdict`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PublishedComparison:
+    """What of a run has a published counterpart.
+
+    Attributes:
+        table: one row a number, with the columns of :data:`SCHEMA`.
+        refused: what was not compared, and why, in sentences.
+        notes: what to bear in mind, in sentences.
+    """
+
+    table: pl.DataFrame
+    refused: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def compare_published(
+    published: PublishedTable, tables: Tables, manifest: Manifest, images: Images
+) -> PublishedComparison:
+    """Put the numbers of a run beside a published table.
+
+    Args:
+        published: the table.
+        tables: of the run, by experiment and name.
+        manifest: of the run.
+        images: returns the ids of the images that a model was measured on, by experiment and name of the model.
+    """
+    empty = pl.DataFrame(schema=SCHEMA)
+    try:
+        published.check(manifest.data.name, tables)
+    except RefusedComparisonError as refusal:
+        return PublishedComparison(empty, (str(refusal),))
+    rows: list[dict[str, Any]] = []
+    refused: list[str] = []
+    names = [model.name for model in manifest.models]
+    for model in manifest.models:
+        try:
+            if names.count(model.name) > 1:
+                raise RefusedComparisonError("two networks of the run are called so")
+            rows += _Side(published, published.network(model), model, tables, manifest, images).rows()
+        except RefusedComparisonError as refusal:
+            refused.append(f"{model.name}: {refusal}")
+    table = pl.DataFrame(rows, schema=SCHEMA) if rows else empty
+    return PublishedComparison(table, tuple(dict.fromkeys(refused)), tuple(_notes(published, table, manifest)))
+
+
+def joined(comparisons: Sequence[PublishedComparison]) -> PublishedComparison:
+    """Join the comparisons of several runs."""
+    return PublishedComparison(
+        pl.concat([comparison.table for comparison in comparisons]),
+        tuple(dict.fromkeys(line for comparison in comparisons for line in comparison.refused)),
+        tuple(dict.fromkeys(line for comparison in comparisons for line in comparison.notes)),
+    )
+
+
+def summary(table: pl.DataFrame) -> str:
+    """Return in one sentence how many of our numbers are within, outside, or too uncertain to tell."""
+    counts = {name: int((table["verdict"] == name).sum()) for name in ("within", "outside", "too uncertain")}
+    told = table.height - counts["too uncertain"]
+    if not told:
+        return f"All {table.height} differences are too uncertain to tell."
+    words = f"{counts['within']} of the {told} numbers that can tell are within, {counts['outside']} outside"
+    return f"{words}; {counts['too uncertain']} are too uncertain to tell."
+
+
+@dataclasses.dataclass(frozen=True)
+class _Side:
+    """One model of a run beside a published network."""
+
+    published: PublishedTable
+    network: PublishedNetwork
+    model: UsedModel
+    tables: Tables
+    manifest: Manifest
+    images: Images
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return a row for each number that was measured.
+
+        Raises:
+            RefusedComparisonError: none was, or on other images.
+        """
+        found: list[dict[str, Any]] = []
+        same: dict[str, bool] = {}
+        for number in self.network.numbers:
+            place, ours = self._ours(number)
+            if place is None or ours is None:
+                continue
+            n_images = int(ours["n_images"])
+            key = f"{place.experiment} {n_images}"
+            if key not in same:
+                self._check_images(place.experiment)
+                same[key] = self._same_images(place.experiment, n_images)
+            found.append(self._row(number, place, ours, same[key]))
+        if not found:
+            raise RefusedComparisonError("none of its published numbers was measured here")
+        return found
+
+    def _ours(self, number: PublishedNumber) -> tuple[TablePlace | None, Mapping[str, Any] | None]:
+        for place in number.places:
+            table = self.tables.get(place.experiment, {}).get(place.table)
+            if table is None or place.measure not in table.columns:
+                continue
+            if any(name not in table.columns for name in place.conditions if name not in place.implied):
+                continue
+            known = [pl.col(name) == value for name, value in place.conditions.items() if name in table.columns]
+            rows = table.filter(pl.col("model") == self.model.name, *known, pl.col(place.measure).is_not_null())
+            if rows.select(place.measure, "n_images").n_unique() == 1:
+                return place, rows.row(0, named=True)
+        return None, None
+
+    def _check_images(self, experiment: str) -> None:
+        used = self.manifest.subject(experiment)
+        name = used.name or self.manifest.data.name
+        if used.published is None:
+            raise RefusedComparisonError(
+                f"an earlier version wrote this folder, which does not state what images {name} are; the same command "
+                "again adds it"
+            )
+        if used.published != self.published.data:
+            raise RefusedComparisonError(
+                f"the images of {name} are not called as those of ImageNet's validation set "
+                "(n01440764/ILSVRC2012_val_00000293.JPEG): they are other data"
+            )
+
+    def _same_images(self, experiment: str, n_images: int) -> bool:
+        return self.published.are_same_images(n_images, lambda: self.images(experiment, self.model.name))
+
+    def _row(self, number: PublishedNumber, place: TablePlace, row: Mapping[str, Any], same: bool) -> dict[str, Any]:
+        ours, low, high = _value(place, row)
+        uncertainty = 0.0 if same else number.uncertainty
+        difference = ours - number.value
+        whole = int(row["n_images"]) == self.manifest.subject(place.experiment).published_images
+        ends = (None, None) if low is None or high is None else (low - number.value, high - number.value)
+        if not same and not whole:
+            ends = (None, None)  # what other images would give, no interval says
+        corruption, severity = number.cell or (None, None)
+        return {
+            "network": self.network.name,
+            "model": self.model.name,
+            "weights": self.network.weights,
+            "what": number.what,
+            "ours": ours,
+            "ours_low": low,
+            "ours_high": high,
+            "published": number.value,
+            "published_uncertainty": uncertainty,
+            "difference": difference,
+            "verdict": verdict(difference, *ends, uncertainty, same=same),
+            "n_images": int(row["n_images"]),
+            "n_published": self.published.n_images,
+            "corruption": corruption,
+            "severity": severity,
+            "experiment": place.experiment,
+            "source": self.published.source,
+        }
+
+
+def _value(place: TablePlace, row: Mapping[str, Any]) -> tuple[float, float | None, float | None]:
+    """Return our number and the ends of its interval."""
+    ours = float(row[place.measure])
+    low, high = (row.get(f"{place.measure}_{end}") for end in ("low", "high"))
+    if low is not None and not math.isfinite(low):
+        low = high = None
+    if not place.complement:
+        return ours, low, high
+    return 100 - ours, None if high is None else 100 - high, None if low is None else 100 - low
+
+
+def _notes(published: PublishedTable, table: pl.DataFrame, manifest: Manifest) -> list[str]:
+    if table.is_empty():
+        return []
+    notes = []
+    n_images = min(table["n_images"].to_list())
+    used = manifest.subject(table["experiment"][0])
+    if n_images < used.published_images and n_images != published.n_images:
+        notes.append(
+            f"This run used {n_images:,} of {used.published_images:,} images. Intervals say how far a sample of this "
+            "size may be off, not what its images have in common: nothing is judged."
+        )
+    if others := [name for name in table["weights"].unique(maintain_order=True) if name != "published"]:
+        notes.append(f"{', '.join(others)}: they need not be the published ones.")
+    return [*notes, *published.remarks]
