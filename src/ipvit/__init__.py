@@ -15,7 +15,18 @@ from ipvit.lazy import lazy_names as _lazy_names
 
 __version__ = "0.1.0"
 
-_PACKAGES = ("analysis", "data", "engine", "experiments", "metrics", "models", "perturb", "report", "training")
+_PACKAGES = (
+    "analysis",
+    "data",
+    "engine",
+    "experiments",
+    "metrics",
+    "models",
+    "perturb",
+    "report",
+    "testing",
+    "training",
+)
 
 _WHERE = {
     "run": "ipvit.api",
@@ -48,7 +59,7 @@ __all__ = [*_WHERE, *_PACKAGES]
 __getattr__, __dir__ = _lazy_names(__name__, _WHERE)
 
 if TYPE_CHECKING:
-    from ipvit import analysis, data, engine, experiments, metrics, models, perturb, report, training
+    from ipvit import analysis, data, engine, experiments, metrics, models, perturb, report, testing, training
     from ipvit.analysis.base import Analysis
     from ipvit.analysis.columns import Column
     from ipvit.api import run

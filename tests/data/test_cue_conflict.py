@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,21 +11,12 @@ from PIL import Image
 from torch import nn
 
 import ipvit
+from helpers.image_trees import CONFLICTS, write_cue_conflict
 from ipvit.cli import main
-
-NAMES = ("cat/cat1-elephant3.png", "cat/cat2-cat1.png", "elephant/elephant10-knife2.png", "elephant/elephant7-cat9.png")
-
-
-def write(root: Path, names: tuple[str, ...] = NAMES, size: int = 224) -> Path:
-    for number, name in enumerate(names):
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        noise = np.random.default_rng(number).integers(0, 256, (size, size, 3), dtype=np.uint8)
-        Image.fromarray(noise).save(root / name)
-    return root
 
 
 def test_shape_is_the_folder_and_texture_the_last_word_of_the_file(tmp_path):
-    data = ipvit.load_dataset(f"cue-conflict:{write(tmp_path)}")
+    data = ipvit.load_dataset(f"cue-conflict:{write_cue_conflict(tmp_path)}")
     assert data.classes == ("cat", "elephant", "knife")
     shapes = [data.classes[i] for i in data.fields["shape"]]
     textures = [data.classes[i] for i in data.fields["texture"]]
@@ -41,21 +31,21 @@ def test_shape_is_the_folder_and_texture_the_last_word_of_the_file(tmp_path):
 
 
 def test_the_benchmarks_own_folder_is_found_from_above(tmp_path):
-    write(tmp_path / "stimuli" / "style-transfer-preprocessed-512")
+    write_cue_conflict(tmp_path / "stimuli" / "style-transfer-preprocessed-512")
     for place in (tmp_path, tmp_path / "stimuli"):
         assert len(ipvit.load_dataset(f"cue-conflict:{place}")) == 4
 
 
 @pytest.mark.parametrize("name", ["cat/dog1-cat1.png", "cat/photo.png", "cat/cat1-dog1-car1.png"])
 def test_a_file_with_another_kind_of_name_is_pointed_out(tmp_path, name):
-    write(tmp_path, (*NAMES, name))
+    write_cue_conflict(tmp_path, (*CONFLICTS, name))
     with pytest.raises(ipvit.InputError, match="is no cue-conflict image"):
         ipvit.load_dataset(f"cue-conflict:{tmp_path}")
 
 
 def test_a_renamed_texture_is_other_data(tmp_path):
-    before = ipvit.load_dataset(f"cue-conflict:{write(tmp_path)}").fingerprint
-    (tmp_path / NAMES[0]).rename(tmp_path / "cat/cat1-knife3.png")
+    before = ipvit.load_dataset(f"cue-conflict:{write_cue_conflict(tmp_path)}").fingerprint
+    (tmp_path / CONFLICTS[0]).rename(tmp_path / "cat/cat1-knife3.png")
     assert ipvit.load_dataset(f"cue-conflict:{tmp_path}").fingerprint != before
 
 
@@ -68,7 +58,7 @@ class Keeper(torch.nn.Module):
 
 
 def test_the_network_sees_the_224_pixels_as_they_are(tmp_path):
-    data = ipvit.load_dataset(f"cue-conflict:{write(tmp_path / 'data')}")
+    data = ipvit.load_dataset(f"cue-conflict:{write_cue_conflict(tmp_path / 'data')}")
     keeper = Keeper()
     model = ipvit.wrap(
         keeper, mean=(0, 0, 0), std=(1, 1, 1), size=224, crop_pct=0.875, classes=["cat", "elephant", "knife"]
@@ -79,7 +69,7 @@ def test_the_network_sees_the_224_pixels_as_they_are(tmp_path):
 
 
 def test_another_input_size_sees_the_whole_picture(tmp_path):
-    data = ipvit.load_dataset(f"cue-conflict:{write(tmp_path / 'data')}")
+    data = ipvit.load_dataset(f"cue-conflict:{write_cue_conflict(tmp_path / 'data')}")
     keeper = Keeper()
     model = ipvit.wrap(
         keeper, mean=(0, 0, 0), std=(1, 1, 1), size=112, crop_pct=0.5, classes=["cat", "elephant", "knife"]

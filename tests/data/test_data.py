@@ -4,12 +4,15 @@ import tarfile
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import ipvit
 from helpers.shards import web_shards
 from helpers.tiny import tiny_model, write_images
+from ipvit.core.preprocessing import View
 from ipvit.data.labels import map_classes
+from ipvit.data.loader import read_batches
 from ipvit.data.subset import select
 
 
@@ -74,6 +77,13 @@ def test_a_limit_picks_the_same_images_and_a_larger_one_adds_to_them():
     assert len(small) == 50 and small < large
     assert 300 < np.mean(list(large)) < 700, "spread over the whole set, not its first classes"
     assert len(select(ids, None)) == len(select(ids, 5000)) == 1000
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_reading_draws_nothing_from_the_users_random_state(images, workers):
+    data, before = ipvit.load_dataset(images), torch.get_rng_state()
+    batches = list(read_batches(data, [np.arange(3), np.arange(3, 5)], [View((8, 8))], workers=workers))
+    assert len(batches) == 2 and torch.equal(torch.get_rng_state(), before)
 
 
 def test_classes_are_mapped_by_name_by_alias_or_by_stated_number():

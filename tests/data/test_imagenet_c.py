@@ -13,6 +13,7 @@ from PIL import Image
 
 import ipvit
 from helpers.command_line import complaint, full_disk, kill_while_it_writes
+from helpers.image_trees import CORRUPTED, write_imagenet_c
 from helpers.tiny import tiny_model, write_images
 from ipvit.cli import main
 from ipvit.core.preprocessing import View
@@ -23,25 +24,9 @@ from ipvit.errors import InputError
 from ipvit.perturb import keys
 from ipvit.perturb.corruptions import CORRUPTIONS, corrupt
 
-NAMES = ("shot_noise", "fog", "pixelate")
-
-
-def tree(root: Path, names=NAMES, severities=(1, 2, 3, 4, 5), classes: int = 2, n: int = 3, side: int = 16) -> Path:
-    """Write a small ImageNet-C of random pictures; the same photo has the same name everywhere."""
-    rng = np.random.default_rng(0)
-    for name in names:
-        for severity in severities:
-            for c in range(classes):
-                folder = root / name / str(severity) / f"c{c}"
-                folder.mkdir(parents=True)
-                for i in range(n):
-                    coarse = Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8))
-                    coarse.resize((side, side), Image.Resampling.BICUBIC).save(folder / f"val_{i:04d}.JPEG", quality=85)
-    return root
-
 
 def run_on(data, out, experiment=None, **options):
-    experiment = experiment or ipvit.Corruptions(corruptions=NAMES)
+    experiment = experiment or ipvit.Corruptions(corruptions=CORRUPTED)
     return ipvit.run(experiment, models=tiny_model(), data=data, out=out, progress=False, workers=0, **options)
 
 
@@ -49,8 +34,8 @@ def run_on(data, out, experiment=None, **options):
 
 
 def test_every_file_knows_its_corruption_severity_and_class(tmp_path):
-    data = ipvit.load_dataset(f"imagenet-c:{tree(tmp_path / 'c')}")
-    assert len(data) == 3 * 5 * 6 and data.classes == ("c0", "c1") and data.corruptions == NAMES
+    data = ipvit.load_dataset(f"imagenet-c:{write_imagenet_c(tmp_path / 'c')}")
+    assert len(data) == 3 * 5 * 6 and data.classes == ("c0", "c1") and data.corruptions == CORRUPTED
     index = list(data.ids).index("fog/4/c1/val_0002.JPEG")
     assert data.corruptions[data.fields["corruption"][index]] == "fog" and data.fields["severity"][index] == 4
     assert data.labels[index] == 1 and data.ids[3:5] == [data.ids[3], data.ids[4]]
@@ -59,7 +44,7 @@ def test_every_file_knows_its_corruption_severity_and_class(tmp_path):
 
 
 def test_the_folders_of_the_published_archives_may_be_kept(tmp_path):
-    plain = ImageNetC(tree(tmp_path / "plain"))
+    plain = ImageNetC(write_imagenet_c(tmp_path / "plain"))
     for archive, name in (("noise", "shot_noise"), ("weather", "fog"), ("digital", "pixelate")):
         (tmp_path / "grouped" / archive).mkdir(parents=True)
         shutil.copytree(tmp_path / "plain" / name, tmp_path / "grouped" / archive / name)
@@ -68,7 +53,7 @@ def test_the_folders_of_the_published_archives_may_be_kept(tmp_path):
 
 
 def test_the_records_name_corruption_and_severity_and_the_files_are_not_cropped(tmp_path):
-    run = run_on(f"imagenet-c:{tree(tmp_path / 'c')}", tmp_path / "out")
+    run = run_on(f"imagenet-c:{write_imagenet_c(tmp_path / 'c')}", tmp_path / "out")
     records = run.records("corruptions")
     assert records.height == 90 and set(records["made"]) == {"ImageNet-C files"}
     model, data = tiny_model(), ImageNetC(tmp_path / "c")
@@ -88,12 +73,17 @@ def test_the_records_name_corruption_and_severity_and_the_files_are_not_cropped(
 
 def test_files_are_scaled_whole_whatever_the_network_crops(tmp_path):
     """They are cropped already; the network's own crop would cut them a second time."""
-    model, data = tiny_model(size=8), ImageNetC(tree(tmp_path / "c"))
+    model, data = tiny_model(size=8), ImageNetC(write_imagenet_c(tmp_path / "c"))
     own = model.preprocessing
     model.preprocessing = dataclasses.replace(own, view=dataclasses.replace(own.view, crop_pct=0.5))
     whole = View((8, 8), 1.0, own.view.interpolation)
     run = ipvit.run(
-        ipvit.Corruptions(corruptions=NAMES), models=model, data=data, out=tmp_path / "out", progress=False, workers=0
+        ipvit.Corruptions(corruptions=CORRUPTED),
+        models=model,
+        data=data,
+        out=tmp_path / "out",
+        progress=False,
+        workers=0,
     )
     answers = dict(run.records("corruptions").select("image", "confidence").iter_rows())
     for view, same in ((whole, True), (model.preprocessing.view, False)):
@@ -104,7 +94,7 @@ def test_files_are_scaled_whole_whatever_the_network_crops(tmp_path):
 
 
 def test_only_the_corruptions_and_severities_asked_for_are_measured(tmp_path):
-    data = f"imagenet-c:{tree(tmp_path / 'c')}"
+    data = f"imagenet-c:{write_imagenet_c(tmp_path / 'c')}"
     run = run_on(data, tmp_path / "out", ipvit.Corruptions(corruptions=("fog",), severities=(2, 5)))
     assert run.manifest.measured_in_this_call == 12
     run = run_on(data, tmp_path / "out", ipvit.Corruptions(corruptions=("fog", "pixelate"), severities=(2, 5)))
@@ -113,7 +103,7 @@ def test_only_the_corruptions_and_severities_asked_for_are_measured(tmp_path):
 
 
 def test_a_limit_counts_photos_and_takes_all_their_versions(tmp_path):
-    data = tree(tmp_path / "c")
+    data = write_imagenet_c(tmp_path / "c")
     run = run_on(f"imagenet-c:{data}", tmp_path / "out", limit=2)
     table = run.tables["corruptions"]
     assert table.height == 15 and set(table["n_images"]) == {2} and run.manifest.limited
@@ -126,7 +116,7 @@ def test_a_limit_counts_photos_and_takes_all_their_versions(tmp_path):
 
 
 def test_clean_photos_beside_it_give_the_relative_error(tmp_path):
-    everything = tree(tmp_path / "c", CORRUPTIONS, classes=2, n=2, side=8)
+    everything = write_imagenet_c(tmp_path / "c", CORRUPTIONS, classes=2, n=2, side=8)
     clean = write_images(tmp_path / "clean", 2, 2)
     for path in clean.rglob("*.*"):
         path.rename(path.with_name(f"val_{int(path.stem):04d}{path.suffix}"))
@@ -174,11 +164,11 @@ def test_what_ipvit_corrupt_wrote_is_not_called_imagenet_c(tmp_path):
     ("prepare", "words"),
     [
         (lambda root: (root / "c").mkdir(), "it has no folder such as gaussian_noise/1/SYNSET"),
-        (lambda root: tree(root / "c" / "fog"), "it has no folder such as"),
+        (lambda root: write_imagenet_c(root / "c" / "fog"), "it has no folder such as"),
         (lambda root: (root / "c" / "gausian_noise").mkdir(parents=True), "Did you mean 'gaussian_noise'?"),
         (lambda root: (root / "c" / "fog" / "1").mkdir(parents=True), "but no image files in them"),
-        (lambda root: tree(root / "c", ("shot_noise", "fog")), "has no images of pixelate; ask for what is there"),
-        (lambda root: tree(root / "c", NAMES, (1, 2, 3)), "shot_noise/4, shot_noise/5, fog/4, fog/5"),
+        (lambda root: write_imagenet_c(root / "c", CORRUPTED[:2]), "has no images of pixelate; ask for what is there"),
+        (lambda root: write_imagenet_c(root / "c", CORRUPTED, (1, 2, 3)), "shot_noise/4, shot_noise/5, fog/4, fog/5"),
     ],
 )
 def test_what_is_missing_is_said_in_one_line(tmp_path, monkeypatch, capsys, prepare, words):
@@ -194,13 +184,13 @@ def test_what_is_missing_is_said_in_one_line(tmp_path, monkeypatch, capsys, prep
         "import torch, ipvit\ndef make():\n    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(768, 2))\n"
         "    return ipvit.wrap(net, size=16, crop_pct=1.0, classes=['c0', 'c1'])\n"
     )
-    arguments = ["corruptions", "-m", "net.py:make", "-d", "imagenet-c:c", "--corruptions", *NAMES]
+    arguments = ["corruptions", "-m", "net.py:make", "-d", "imagenet-c:c", "--corruptions", *CORRUPTED]
     assert main([*arguments, "--workers", "0"]) == 2
     assert words in complaint(capsys)
 
 
 def test_a_folder_of_one_corruption_names_the_folder_to_give(tmp_path):
-    tree(tmp_path / "c")
+    write_imagenet_c(tmp_path / "c")
     with pytest.raises(InputError, match=f"Give the folder above it: imagenet-c:{tmp_path / 'c'}$"):
         ImageNetC(tmp_path / "c" / "fog")
     with pytest.raises(InputError, match="there is no folder"):
@@ -212,7 +202,7 @@ def test_a_folder_of_one_corruption_names_the_folder_to_give(tmp_path):
 
 
 def test_other_content_is_another_fingerprint(tmp_path):
-    before = ImageNetC(tree(tmp_path / "c")).fingerprint
+    before = ImageNetC(write_imagenet_c(tmp_path / "c")).fingerprint
     path = tmp_path / "c" / "fog" / "1" / "c0" / "val_0000.JPEG"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1

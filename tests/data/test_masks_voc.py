@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 import ipvit
+from helpers.image_trees import SQUARE, write_pair, write_voc
 from ipvit.core.preprocessing import View
 from ipvit.data.loader import read_batches
-
-SQUARE = np.zeros((12, 16), np.uint8)
-SQUARE[3:9, 4:12] = 1
-
-
-def write_pair(root: Path, mask: Image.Image, stem: str = "a", suffix: str = "png") -> ipvit.data.Dataset:
-    for folder in ("images", "masks"):
-        (root / folder / stem).parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (16, 12), "grey").save(root / "images" / f"{stem}.jpg")
-    mask.save(root / "masks" / f"{stem}.{suffix}")
-    return ipvit.load_dataset(f"masks:{root / 'images'},{root / 'masks'}")
 
 
 @pytest.mark.parametrize(
@@ -77,28 +65,6 @@ def test_an_unreadable_mask_leaves_its_image_out(tmp_path):
     (batch,) = read_batches(data, [np.array([0])], [View((12, 12))], workers=0, masks=True)
     assert len(batch.indices) == 0
     assert "a.png" in batch.unreadable[0][1]
-
-
-def write_voc(root: Path) -> Path:
-    """Two images; in the first an aeroplane (1) with a ring of void, and two birds (3)."""
-    base = root / "VOCdevkit" / "VOC2012"
-    for folder in ("ImageSets/Segmentation", "JPEGImages", "SegmentationClass", "SegmentationObject"):
-        (base / folder).mkdir(parents=True)
-    (base / "ImageSets/Segmentation/val.txt").write_text("2007_1\n2007_2\n")
-    (base / "ImageSets/Segmentation/train.txt").write_text("2007_2\n")
-    classes = np.zeros((20, 30), np.uint8)
-    classes[2:12, 2:12] = 255
-    classes[3:11, 3:11] = 1
-    classes[2:8, 16:20] = classes[2:8, 24:28] = 3
-    instances = classes.copy()
-    instances[2:8, 16:20], instances[2:8, 24:28] = 2, 3
-    for name in ("2007_1", "2007_2"):
-        Image.new("RGB", (30, 20), "green").save(base / "JPEGImages" / f"{name}.jpg")
-        for folder, numbers in (("SegmentationClass", classes), ("SegmentationObject", instances)):
-            picture = Image.fromarray(numbers).convert("P")
-            picture.putpalette(list(np.random.default_rng(0).integers(0, 256, 768)))
-            picture.save(base / folder / f"{name}.png")
-    return root
 
 
 def test_voc_is_found_at_its_root_and_above(tmp_path):

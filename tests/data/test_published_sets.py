@@ -14,29 +14,10 @@ import scipy.io
 
 import ipvit
 from helpers import published_trees as trees
+from helpers.published_trees import CASES, LAYOUTS
 from ipvit.data import published
 from ipvit.data.published.matlab import read_matlab
 from ipvit.data.published.parts import HELD_OUT, ArrayListing, divide
-
-LAYOUTS = {
-    "aircraft": (trees.aircraft,),
-    "cub": (trees.cub,),
-    "dtd": (trees.dtd,),
-    "flowers102": (trees.flowers102,),
-    "fungi": (trees.fungi,),
-    "gtsrb": (trees.gtsrb, trees.gtsrb_of_torchvision),
-    "inaturalist2019": (trees.inaturalist2019,),
-    "places365": (trees.places365,),
-    "cifar10": (trees.cifar10, trees.cifar10_of_python),
-    "cifar100": (trees.cifar100, trees.cifar100_of_python),
-    "imagenet": (trees.imagenet, trees.imagenet_of_kaggle, trees.imagenet_of_the_kit),
-    "omniglot": (trees.omniglot,),
-    "mnist": (trees.mnist, trees.packed_mnist),
-    "quickdraw": (trees.quickdraw,),
-    "coco-crops": (trees.coco_crops,),
-    "folder": (trees.split_folders,),
-}
-CASES = [(name, tree) for name, kinds in LAYOUTS.items() for tree in kinds]
 
 
 def named(data: ipvit.data.Dataset) -> dict[str, str]:

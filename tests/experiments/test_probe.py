@@ -16,6 +16,7 @@ from ipvit.experiments.probe import analysis as probe_tables
 from ipvit.experiments.probe import fit as probe_fit
 from ipvit.experiments.probe.fit import held_out
 from ipvit.models.io.probe_head import read_probe, save_probe, with_probe
+from ipvit.testing import check_adapter
 
 
 def test_separable_images_are_all_read_right_and_shuffled_labels_are_not(tmp_path):
@@ -269,6 +270,21 @@ def test_a_probed_backbone_without_classifier_is_a_model_for_every_experiment(tm
     run = ipvit.run(experiments, models=model, data=data, out=tmp_path / "all", workers=0, progress=False)
     assert not run.manifest.failures
     assert run.tables["shuffle"].filter(pl.col("cells") == 1)["top1"].to_list() == [100.0]
+
+
+@pytest.mark.parametrize("norm", [True, False])
+def test_a_probed_network_keeps_the_contract_of_adapters(norm, tmp_path):
+    probed(tmp_path, model=vit(), last=("2",), heads=("lbfgs",), penalties=(0.01,), norm=norm)
+    heads = heads_in(tmp_path)
+    for name in ("2-class-lbfgs", "0-class-lbfgs", "1-2-class-lbfgs", "2-class+patch-lbfgs"):
+        model = with_probe(vit(), read_probe(heads[name]))
+        check_adapter(model)
+        alone = norm and name == "2-class-lbfgs"
+        assert model.adapter.head_kinds == (("class",) if alone else ())
+        if not alone:
+            words = "reads block-0.*, not a 'class' alone" if norm else "without normalisation, not a 'class' alone"
+            with pytest.raises(InputError, match=words):
+                model.classify(torch.zeros(1, 24))
 
 
 @pytest.mark.parametrize("make", [vit, tiny_resnet], ids=["vit", "cnn"])

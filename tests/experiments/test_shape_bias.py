@@ -174,7 +174,11 @@ def test_a_category_that_nobody_knows_is_named(tmp_path):
     )
     model = ipvit.wrap(Says(), size=8, classes=["a", "b", "c", "d"])
     with pytest.raises(ipvit.InputError, match="'unicorn' is neither an output"):
-        ipvit.run(ipvit.ShapeBias(), models=model, data=data, out=tmp_path, workers=0, progress=False)
+        ipvit.run(ipvit.ShapeBias(), models=model, data=data, out=tmp_path / "out", workers=0, progress=False)
+    data.classes = None
+    with pytest.raises(ipvit.InputError, match="the data does not name its categories"):
+        ipvit.run(ipvit.ShapeBias(), models=model, data=data, out=tmp_path / "out", workers=0, progress=False)
+    assert not (tmp_path / "out").exists(), "both are said before anything is measured"
 
 
 def distilled() -> ipvit.Model:

@@ -278,3 +278,25 @@ def split_folders(root: Path, splits: tuple[str, ...] = ("train", "val", "test")
             for number in range(n):
                 picture(root / split / name / f"{split}{number}.png")
     picture(root / "train" / "only in train" / "x.png")
+
+
+LAYOUTS = {
+    "aircraft": (aircraft,),
+    "cub": (cub,),
+    "dtd": (dtd,),
+    "flowers102": (flowers102,),
+    "fungi": (fungi,),
+    "gtsrb": (gtsrb, gtsrb_of_torchvision),
+    "inaturalist2019": (inaturalist2019,),
+    "places365": (places365,),
+    "cifar10": (cifar10, cifar10_of_python),
+    "cifar100": (cifar100, cifar100_of_python),
+    "imagenet": (imagenet, imagenet_of_kaggle, imagenet_of_the_kit),
+    "omniglot": (omniglot,),
+    "mnist": (mnist, packed_mnist),
+    "quickdraw": (quickdraw,),
+    "coco-crops": (coco_crops,),
+    "folder": (split_folders,),
+}
+CASES = [(name, tree) for name, kinds in LAYOUTS.items() for tree in kinds]
+"""Every set with a tree for it, in each of its layouts."""

@@ -201,6 +201,7 @@ def read_batches(
         prefetch_factor=AHEAD if workers else None,
         pin_memory=pin_memory,
         worker_init_fn=one_thread,
+        generator=torch.Generator(),  # of its own: the loader draws a seed, and the user's random state is not ours
     )
     yield from (_with(batch, torch.from_numpy) for batch in loader) if through_pipes else loader
 

@@ -86,16 +86,17 @@ def _measure_and_add(task: Task, batch: Batch, plan: SweepPlan, store: Store, ou
         outcome.measured += len(batch)
 
 
+def measure_at_once(task: Task, batch: Batch, plan: SweepPlan) -> list[Records]:
+    """Measure a batch as it is: in the run's precision, with gradients where the experiment requires them."""
+    gradients = "gradients" in task.experiment.requirements.capabilities
+    grad_mode = contextlib.nullcontext() if gradients else torch.inference_mode()
+    with numerics(plan.device, plan.config.precision), grad_mode:
+        return list(task.measurement.measure(task.model, batch))
+
+
 def _measure(task: Task, batch: Batch, plan: SweepPlan) -> list[Records]:
     """Measure a batch; when it does not fit into memory, measure its halves and join them."""
-    gradients = "gradients" in task.experiment.requirements.capabilities
-
-    def measured(part: Batch) -> list[Records]:
-        grad_mode = contextlib.nullcontext() if gradients else torch.inference_mode()
-        with numerics(plan.device, plan.config.precision), grad_mode:
-            return list(task.measurement.measure(task.model, part))
-
-    return halving(measured, batch, _halves, _joined)
+    return halving(lambda part: measure_at_once(task, part, plan), batch, _halves, _joined)
 
 
 def _halves(batch: Batch) -> tuple[Batch, Batch]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from ipvit.data.loader import DecodedBatch
 from ipvit.engine.batches import batches_of, decoded_batches, on_device, read_donors
@@ -59,10 +60,17 @@ def sweep(
         store.flush()
 
 
-def _prepare(plan: SweepPlan, store: Store, outcome: Outcome) -> None:
+def prepare_context(plan: SweepPlan, folder: Path, outcome: Outcome) -> PrepareContext:
+    """Return what the experiments of a sweep may use to get ready.
+
+    Args:
+        plan: the sweep.
+        folder: the run folder.
+        outcome: where unreadable images and notes are added.
+    """
     config = plan.config
-    context = PrepareContext(
-        folder=store.root,
+    return PrepareContext(
+        folder=folder,
         items=plan.items,
         seed=config.seed,
         precision=config.precision,
@@ -72,9 +80,13 @@ def _prepare(plan: SweepPlan, store: Store, outcome: Outcome) -> None:
         unreadable=outcome.unreadable,
         notes=outcome.notes,
     )
+
+
+def _prepare(plan: SweepPlan, store: Store, outcome: Outcome) -> None:
+    context = prepare_context(plan, store.root, outcome)
     for task in plan.tasks:
         if task.missing(plan.positions).any():
-            with recording_failures(task, outcome), numerics(plan.device, config.precision):
+            with recording_failures(task, outcome), numerics(plan.device, plan.config.precision):
                 task.prepared = task.measurement.prepare(task.model, context)
 
 

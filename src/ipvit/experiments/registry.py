@@ -113,10 +113,10 @@ def experiment_class(name: str) -> type[Experiment]:
         module, _, attribute = BUILT_IN[name][0].partition(":")
         return getattr(importlib.import_module(module), attribute)
     if OWN_FILE in name:
-        return _checked(import_own(name), name)
+        return checked_class(import_own(name), name)
     for point in plugins():
         if point.name == name:
-            return _checked(point.load(), name)
+            return checked_class(point.load(), name)
     known = experiment_names()
     raise InputError(f"there is no experiment {name!r}; there are: {', '.join(known)}.{did_you_mean(name, known)}")
 
@@ -183,7 +183,16 @@ def plugins() -> tuple[EntryPoint, ...]:
     return tuple(point for point in entry_points(group=GROUP) if point.name not in BUILT_IN)
 
 
-def _checked(found: Any, name: str) -> type[Experiment]:
+def checked_class(found: Any, name: str) -> type[Experiment]:
+    """Return what was found under a name, if it is a class of an experiment that can be registered.
+
+    Args:
+        found: anything.
+        name: what it was found by, for messages.
+
+    Raises:
+        InputError: it is no subclass of Experiment, is written for an earlier version, or lacks a name or a title.
+    """
     from ipvit.experiments.base import Experiment
     from ipvit.experiments.earlier import refuse_earlier
 

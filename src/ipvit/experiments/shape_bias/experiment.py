@@ -54,10 +54,15 @@ class ShapeBias(Experiment):
         return dataclasses.replace(model.preprocessing.view, crop_pct=1.0, crop_mode="squash")
 
     def bind(self, models: Sequence[Model], data: Dataset, context: BindContext) -> Measurement:
-        """Open the stimuli where they are not the study's images."""
-        from ipvit.experiments.shape_bias.measurement import ShapeBiasMeasurement
+        """Open the stimuli where they are not the study's images, and check that every model knows their categories."""
+        from ipvit.experiments.shape_bias.measurement import ShapeBiasMeasurement, categories_of
 
-        return ShapeBiasMeasurement(self.ties, None if self.stimuli is None else context.open_data(self.stimuli))
+        stimuli = None if self.stimuli is None else context.open_data(self.stimuli)
+        shown = data if stimuli is None else stimuli
+        if shown.fields.keys() >= set(self.requirements.fields):  # else the lack of these is what to tell of
+            for model in models:
+                categories_of(model, shown.classes)
+        return ShapeBiasMeasurement(self.ties, stimuli)
 
     def analysis(self) -> ShapeBiasAnalysis:
         """Return the shape bias over all images and per category."""

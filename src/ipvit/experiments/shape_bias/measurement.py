@@ -45,7 +45,7 @@ class ShapeBiasMeasurement(Measurement):
     def measure(self, model: Model, batch: Batch) -> Iterator[Records]:
         """Decide for a category: softmax over the fine classes, mean within each category, the largest."""
         cues = {cue: _names(batch, cue) for cue in ("shape", "texture")}
-        categories = _categories(model, batch)
+        categories = categories_of(model, batch.classes)
         for condition, logits in self._logits(model, batch):
             decisions = decide(logits, categories, condition.ties)
             yield Records(condition, {**cues, "decision": decisions})
@@ -55,7 +55,7 @@ class ShapeBiasMeasurement(Measurement):
         shapes, textures = _names(batch, "shape"), _names(batch, "texture")
         rows = np.flatnonzero(shapes != textures)
         rows = rows[:: max(1, len(rows) // _EXAMPLES)][:_EXAMPLES]
-        categories = _categories(model, batch)
+        categories = categories_of(model, batch.classes)
         condition, logits = next(self._logits(model, batch))
         decisions = decide(logits, categories, condition.ties)
         for row in rows:
@@ -87,14 +87,23 @@ def decide(logits: Tensor, categories: CategoryMap, ties: str = "first") -> np.n
     return names[torch.where(finite, chosen, len(categories.names)).cpu().numpy()]
 
 
-def _categories(model: Model, batch: Batch) -> CategoryMap:
-    """Return the data's own categories where they are outputs of the model, else the benchmark's 16 of ImageNet."""
-    assert batch.classes is not None
-    if model.classes is not None and set(batch.classes) <= set(model.classes):
-        return CategoryMap.for_classes(model.classes, {name: (name,) for name in batch.classes})
-    if set(batch.classes) <= set(ENTRY_LEVEL_CATEGORIES):
+def categories_of(model: Model, classes: Sequence[str] | None) -> CategoryMap:
+    """Return the data's own categories where they are outputs of the model, else the benchmark's 16 of ImageNet.
+
+    Args:
+        model: whose outputs are pooled.
+        classes: the data's classes.
+
+    Raises:
+        InputError: the data has no classes, or they are neither of the two.
+    """
+    if classes is None:
+        raise InputError("shape-bias: the data does not name its categories")
+    if model.classes is not None and set(classes) <= set(model.classes):
+        return CategoryMap.for_classes(model.classes, {name: (name,) for name in classes})
+    if set(classes) <= set(ENTRY_LEVEL_CATEGORIES):
         return CategoryMap.for_classes(model.classes)
-    strange = sorted(set(batch.classes) - set(ENTRY_LEVEL_CATEGORIES))
+    strange = sorted(set(classes) - set(ENTRY_LEVEL_CATEGORIES))
     raise InputError(
         f"shape-bias: the category {strange[0]!r} is neither an output of {model.name} nor one of the benchmark's: "
         + ", ".join(ENTRY_LEVEL_CATEGORIES)
@@ -102,7 +111,5 @@ def _categories(model: Model, batch: Batch) -> CategoryMap:
 
 
 def _names(batch: Batch, cue: str) -> np.ndarray:
-    if batch.classes is None:
-        raise InputError("shape-bias: the data does not name its categories")
     column = np.asarray(batch.fields[cue])
-    return column.astype(str) if column.dtype.kind in "UO" else np.array(batch.classes)[column]
+    return column.astype(str) if column.dtype.kind in "UO" else np.array(batch.classes or ())[column]

@@ -55,9 +55,10 @@ class Probed(Adapter):
 
     @property
     def head_kinds(self) -> tuple[str, ...]:
-        """See :class:`Adapter`: the token that the head reads, where it is a single one of the last block."""
-        reads = self.network.reads
-        return (reads[0].token,) if len(reads) == 1 and reads[0].block == self.n_blocks - 1 else ()
+        """See :class:`Adapter`: the token that the head reads, where it is a normalised one of the last block alone."""
+        specs = self.network.specs
+        alone = len(specs) == 1 and specs[0].block == self.n_blocks - 1
+        return (specs[0].token,) if alone and self.network.norm else ()
 
     def patch_grid(self, image_size: tuple[int, int]) -> tuple[int, int]:
         """See :class:`Adapter`."""
@@ -110,6 +111,6 @@ class Probed(Adapter):
     def classify(self, vector: Tensor, kind: str = "class") -> Tensor:
         """See :class:`Adapter`."""
         if kind not in self.head_kinds:
-            names = ", ".join(map(str, self.network.reads))
+            names = ", ".join(map(str, self.network.specs)) + ("" if self.network.norm else " without normalisation")
             raise InputError(f"the head of this probed network reads {names}, not a {kind!r} alone")
         return self.network.head(vector)
