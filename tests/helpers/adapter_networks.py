@@ -13,6 +13,7 @@ import torchvision.models as zoo
 from timm.models.convnext import ConvNeXt
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.mlp_mixer import MlpMixer
+from timm.models.regnet import RegNet, RegNetCfg
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.swin_transformer_v2 import SwinTransformerV2
@@ -24,6 +25,9 @@ from ipvit.models.adapters import Adapter, find_adapter
 CLASSES = 5
 VIT: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 3, "num_heads": 3}
 SWIN: dict[str, Any] = {"embed_dim": 12, "depths": (1, 2, 1), "num_heads": (1, 2, 2), "window_size": 4}
+
+REGNET: dict[str, Any] = {"depth": 5, "w0": 16, "wa": 16.0}
+MOBILENET = [[1, 16, 1, 1], [6, 24, 2, 2], [6, 32, 1, 2], [6, 64, 1, 2], [6, 96, 1, 1], [6, 160, 1, 2], [6, 320, 1, 1]]
 
 
 def vit(**kwargs: Any) -> VisionTransformer:
@@ -46,6 +50,11 @@ def hugging_face(kind: str, config: str, **kwargs: Any) -> nn.Module:
     sizes = {"image_size": 32, "patch_size": 8, "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 3}
     settings = sizes | {"intermediate_size": 48, "num_labels": CLASSES} | kwargs
     return getattr(transformers, kind)(getattr(transformers, config)(**settings))
+
+
+def regnet() -> nn.Module:
+    blocks = zoo.regnet.BlockParams.from_init_params(depth=5, w_0=16, w_a=16.0, w_m=1.5, group_width=8)
+    return zoo.RegNet(blocks, num_classes=CLASSES)
 
 
 def vgg() -> nn.Module:
@@ -91,7 +100,7 @@ FACTORIES: dict[str, tuple[int, Callable[[], nn.Module]]] = {
         64,
         lambda: ResNet(Bottleneck, (1, 1, 1, 1), CLASSES, channels=(8, 8, 8, 8), stem_type="deep", avg_down=True),
     ),
-    "timm regnet": (64, lambda: timm.create_model("regnety_002", num_classes=CLASSES)),
+    "timm regnet": (64, lambda: RegNet(RegNetCfg(**REGNET, wm=1.5, group_size=8, se_ratio=0.25), num_classes=CLASSES)),
     "timm efficientnet": (64, lambda: timm.create_model("mobilenetv2_035", num_classes=CLASSES)),
     "timm mobilenet v3": (64, lambda: timm.create_model("mobilenetv3_small_050", num_classes=CLASSES)),
     "timm features: convnext": (
@@ -106,9 +115,9 @@ FACTORIES: dict[str, tuple[int, Callable[[], nn.Module]]] = {
     "torchvision vgg": (64, vgg),
     "torchvision densenet": (64, lambda: zoo.DenseNet(8, (2, 2), 16, num_classes=CLASSES)),
     "torchvision squeezenet": (64, lambda: zoo.squeezenet1_1(num_classes=CLASSES)),
-    "torchvision mobilenet v2": (64, lambda: zoo.mobilenet_v2(width_mult=0.25, num_classes=CLASSES)),
+    "torchvision mobilenet v2": (64, lambda: zoo.MobileNetV2(CLASSES, 0.25, inverted_residual_setting=MOBILENET)),
     "torchvision mobilenet v3": (64, lambda: zoo.mobilenet_v3_small(width_mult=0.5, num_classes=CLASSES)),
-    "torchvision regnet": (64, lambda: zoo.regnet_x_400mf(num_classes=CLASSES)),
+    "torchvision regnet": (64, regnet),
     "any module": (32, lambda: nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(48, CLASSES))),
 }
 

@@ -13,7 +13,6 @@ from ipvit.models.adapters import Adapter, BlockTokens, FeatureState, logits_of
 from ipvit.models.capabilities import CAPABILITIES
 from ipvit.models.model import Model
 from ipvit.testing.contract import (
-    ContractError,
     NetworkState,
     close,
     no_error,
@@ -59,7 +58,7 @@ def check_adapter(adapter: Adapter | Model, images: Tensor | None = None) -> Non
                 else:
                     _check_refused(network, capability)
             found.require_unchanged(network.name)
-            _check_left_as_found_after_failure(network)
+            _check_left_as_found_after_failure(network, found)
 
 
 _CHECKS: dict[str, tuple[Callable[[Network], None], ...]] = {
@@ -189,30 +188,30 @@ def _check_left_as_found(network: Network, found: NetworkState) -> None:
         network.require(alike, f"{name} returns something else when it is called twice")
 
 
-def _check_left_as_found_after_failure(network: Network) -> None:
+def _check_left_as_found_after_failure(network: Network, found: NetworkState) -> None:
     """A pass that fails in the middle, for want of memory, leaves the network as it was, and the error passes."""
     module = _in_the_middle(network)
-    reached: list[str] = []
-
-    def fail(*_: object) -> None:
-        reached.append(name)
-        raise MemoryError("a failure that the check provokes")
-
     for name, use in list(_uses(network)):
+        reached: list[nn.Module] = []
+
+        def fail(module: nn.Module, _: object, reached: list[nn.Module] = reached) -> None:
+            reached.append(module)
+            raise MemoryError("a failure that the check provokes")
+
         handle = module.register_forward_pre_hook(fail)
-        state = NetworkState(network.adapter.network)
         try:
             use()
-            network.require(name not in reached, f"{name} returns something where the network raises a MemoryError")
-        except MemoryError:
-            state.require_unchanged(f"{network.name}.{name}, when a pass fails,")
-        except ContractError:
-            raise
+            raised = None
         except Exception as error:  # noqa: BLE001 - anything may come out of somebody's adapter
-            what = error_line(error, named=True)
-            network.require(False, f"{name} raises {what} where the network raises a MemoryError; let errors pass")
+            raised = error
         finally:
             handle.remove()
+        network.require(raised or not reached, f"{name} returns something where the network raises a MemoryError")
+        network.require(
+            raised is None or isinstance(raised, MemoryError),
+            f"{name} raises {error_line(raised, named=True)} where the network raises a MemoryError; let errors pass",
+        )
+        found.require_unchanged(f"{network.name}.{name}, when a pass fails,")
         network.require(network.same(network.forward()), f"{name} leaves another network behind when it fails")
 
 
