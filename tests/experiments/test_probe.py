@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import ipvit
+from helpers.comparison import printed
 from helpers.plain_loops import CLASSES, coloured, heads_in, photos, probed, salience, tiny_resnet, tiny_vit, wrapped
 from helpers.plain_loops import quiet_vit as vit
 from ipvit.data.dataset import MemoryDataset
@@ -16,6 +17,7 @@ from ipvit.experiments.probe import analysis as probe_tables
 from ipvit.experiments.probe import fit as probe_fit
 from ipvit.experiments.probe.fit import held_out
 from ipvit.models.io.probe_head import read_probe, save_probe, with_probe
+from ipvit.report import comparison
 from ipvit.testing import check_adapter
 
 
@@ -229,14 +231,19 @@ def test_what_several_blocks_gain_is_counted_on_the_same_images(tmp_path):
         assert row["difference_low"] <= difference <= row["difference_high"]
 
 
-def test_the_papers_numbers_stand_beside_those_of_its_own_networks(tmp_path):
-    model = wrapped(tiny_vit(), name="deit_small_patch16_224")
-    run = probed(tmp_path, model, train=coloured(), heads=("own",))
+def test_the_papers_numbers_stand_beside_those_of_its_own_networks(tmp_path, monkeypatch):
+    model, images = wrapped(tiny_vit()), coloured(8, seed=3)
+    model.origin = ("deit_small_patch16_224", True)
+    monkeypatch.setattr(comparison, "published_size", lambda _: model.image_size)
+    run = probed(tmp_path / "photos", model, data=images, heads=("own",))
+    assert "probe-paper" not in run.tables, "other images than the paper's"
+    images.ids = [f"n01440764/ILSVRC2012_val_{number:08d}.JPEG" for number in range(1, len(images) + 1)]
+    run = probed(tmp_path / "validation", model, data=images, heads=("own",))
     paper = run.tables["probe-paper"]
-    assert paper.filter(pl.col("data") == "ImageNet", pl.col("blocks") == "11")["top1"].to_list() == [79.8]
-    birds = paper.filter(pl.col("data") == "CUB", pl.col("source") == "P")
-    assert birds.filter(pl.col("blocks") == "8-11", pl.col("tokens") == "class")["top1"].to_list() == [73.58]
+    assert paper.filter(blocks="11")["top1"].to_list() == [79.8] and set(paper["data"]) == {"ImageNet"}
     assert "(paper)" in json.dumps(run.figures["probe-blocks"].to_dict())
+    birds = printed("probe", "deit_small").filter(pl.col("data") == "CUB", pl.col("source") == "P")
+    assert birds.filter(pl.col("blocks") == "8-11", pl.col("tokens") == "class")["top1"].to_list() == [73.58]
 
 
 @pytest.mark.parametrize(
