@@ -161,20 +161,22 @@ def test_another_block_is_another_measurement(tmp_path):
 
 
 def test_the_chosen_head_is_never_chosen_on_the_images_it_is_measured_on(tmp_path):
-    data = ipvit.MemoryDataset(torch.rand(16, 3, 32, 32), masks=(regions(12).repeat(2, 1, 1)[:16] == 1))
+    images = torch.rand(16, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    data = ipvit.MemoryDataset(images, masks=(regions(12).repeat(2, 1, 1)[:16] == 1))
     run = ipvit.run(ipvit.Segment(), models=vit(), data=data, out=tmp_path, **OURS)
     rows = {row["mask"]: row for row in run.tables["segment"].to_dicts()}
     heads = run.tables["segment-heads"]["jaccard"]
     chosen, oracle = rows["chosen head"], rows["best head (oracle)"]
     assert chosen["n_images"] == 16
-    assert heads.min() <= chosen["jaccard"] <= oracle["jaccard"]
+    assert chosen["jaccard"] <= oracle["jaccard"]
     assert oracle["jaccard"] >= heads.max()
 
 
 def test_a_distilled_network_is_read_at_both_its_tokens(tmp_path):
     name = "deit_tiny_distilled_patch16_224?img_size=32&patch_size=4&depth=2&num_classes=0"
     model = ipvit.load_model(name, pretrained=False, label="distilled")
-    data = ipvit.MemoryDataset(torch.rand(2, 3, 32, 32), masks=regions(2) == 1)
+    images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    data = ipvit.MemoryDataset(images, masks=regions(2) == 1)
     run = ipvit.run(ipvit.Segment(), models=model, data=data, out=tmp_path, **OURS)
     assert set(run.tables["segment"]["token"]) == {"class", "distillation", ""}
     records = run.records("segment").filter(head="0")
