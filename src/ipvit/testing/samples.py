@@ -95,7 +95,7 @@ def sample_cnn() -> Model:
 def plain_model(classes: Sequence[str]) -> Model:
     """Return a network of which nothing is known but its logits and their gradients, for some classes."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.manual_seed(180)  # right about most of the sample images: one that is not cannot be attacked
         network = nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(48, len(classes)))
     return _wrapped(network, "plain network", classes)
 

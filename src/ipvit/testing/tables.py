@@ -77,14 +77,19 @@ def _tables(subject: Subject, analysis: Analysis, reductions: Sequence[Reduction
         tables = analysis.tables(reductions)
     frames = isinstance(tables, dict) and all(isinstance(table, pl.DataFrame) for table in tables.values())
     subject.require(frames, "tables returns no dict of polars frames by name")
-    subject.require(
-        next(iter(tables), None) == analysis.name,
-        f"the first table is called {next(iter(tables), None)!r}; it must be the main one, {analysis.name!r}",
-    )
-    main = tables[analysis.name]
-    whole = main.height > 0 and "model" in main.columns
-    subject.require(whole, f"the table {analysis.name!r} has no rows with a column model")
+    subject.require(tables, "tables returns no table; there are records")
+    _check_names(subject, "table", tables)
+    main = next(iter(tables))
+    whole = tables[main].height > 0 and "model" in tables[main].columns
+    subject.require(whole, f"the first table, {main!r}, has no rows with a column model")
     return tables
+
+
+def _check_names(subject: Subject, what: str, found: Mapping[str, object]) -> None:
+    """Files of several experiments lie side by side: their names begin with the experiment's."""
+    own = subject.experiment.name
+    strange = next((name for name in found if name != own and not str(name).startswith(f"{own}-")), None)
+    subject.require(strange is None, f"the {what} {strange!r} must be called {own!r}, or {own + '-'!r} and more")
 
 
 def _check_each_model_alone(
@@ -143,6 +148,7 @@ def _check_files(subject: Subject, analysis: Analysis, tables: dict[str, pl.Data
     with no_error(f"{subject.name}: the analysis' figures"):
         figures = analysis.figures(tables)
     subject.require(isinstance(figures, dict), f"figures returns {type(figures).__name__}; it must be a dict by name")
+    _check_names(subject, "figure", figures)
     for name, figure in figures.items():
         with no_error(f"{subject.name}: drawing the figure {name!r}"):
             save_figure(figure, subject.folder / "figures" / path_component(name, most=LONGEST), ("svg",))
@@ -156,7 +162,7 @@ def _check_sentences(subject: Subject, analysis: Analysis, tables: dict[str, pl.
         isinstance(summary, list) and all(isinstance(sentence, str) for sentence in summary),
         f"summary returns {summary!r}; it must be a list of sentences",
     )
-    models = set(tables[analysis.name]["model"])
+    models = {model for table in tables.values() if "model" in table.columns for model in table["model"]}
     subject.require(
         isinstance(answer, dict)
         and all(isinstance(key, str) and isinstance(text, str) for key, text in answer.items())
