@@ -162,6 +162,7 @@ def _summary(runs: Sequence[Run], labels: Sequence[str]) -> RunSummary:
     models = {model.digest: model for manifest in all_of for model in manifest.models}
     sets = {label: manifest.data for label, manifest in zip(labels, all_of, strict=True)}
     used = {label: manifest.images_used for label, manifest in zip(labels, all_of, strict=True)}
+    all_published = all(data.published_images for data in sets.values())
     unfinished: list[Status] = [manifest.status for manifest in all_of if manifest.status != "done"]
     return RunSummary(
         status=unfinished[0] if unfinished else "done",
@@ -173,6 +174,7 @@ def _summary(runs: Sequence[Run], labels: Sequence[str]) -> RunSummary:
             name=", ".join(sets),
             fingerprint=fingerprint(*(data.fingerprint for data in sets.values())),
             images=_total(data.images for data in sets.values()),
+            published_images=_total(data.published_images for data in sets.values()) if all_published else 0,
         ),
         selected=_total(used.values()),
         images_used=_total(used.values()),

@@ -8,9 +8,10 @@ import pytest
 import ipvit
 from helpers.comparison import compared, manifest, occlusion_table
 from ipvit.analysis.paper_numbers import LAST, SetNamed, TableCell
+from ipvit.analysis.verdicts import NotComparableError
 from ipvit.experiments.registry import experiment_class, paper_numbers
 from ipvit.report import comparison
-from ipvit.report.matching import NotComparableError, check_protocol
+from ipvit.report.matching import check_protocol
 
 CELLS = {
     f"{cell.experiment} {cell.table} {number.key} {sorted(cell.conditions)}": cell
@@ -81,7 +82,7 @@ def test_only_the_last_block_is_the_one_of_table_1():
     ("changes", "words"),
     [
         ({"size": 112}, "paper:deit_small takes 112x112 pixels, the paper's takes 224x224"),
-        ({"published": ""}, "imagenet/val is not ImageNet's validation images"),
+        ({"published": ""}, "imagenet/val is not ImageNet's validation set"),
         ({"loaded": ("demo:deit_micro",)}, "not measured here"),
         ({"loaded": ("",)}, "not measured here"),
         ({"loaded": ("paper:deit_small?depth=3",)}, "paper:deit_small?depth=3 is built in another way: depth"),

@@ -13,7 +13,7 @@ from PIL import Image
 import ipvit
 from helpers.command_line import complaint
 from helpers.comparison import manifest
-from ipvit.analysis.published_tables import RefusedComparisonError, verdict
+from ipvit.analysis.published_tables import NotComparableError, verdict
 from ipvit.cli import main
 from ipvit.core.manifest import Manifest
 from ipvit.experiments.registry import PUBLISHED_TABLES, published_table
@@ -283,7 +283,7 @@ def test_a_verdict_says_what_the_interval_allows(difference, half, uncertainty, 
 
 @pytest.mark.parametrize("name", PUBLISHED_TABLES)
 def test_a_table_that_is_asked_about_nothing_refuses(name):
-    with pytest.raises(RefusedComparisonError, match="measure"):
+    with pytest.raises(NotComparableError, match="measure"):
         published_table(name).check("imagenet/val", {})
     assert published_table(name).name == name
 

@@ -30,16 +30,6 @@ _PRINTED = {name: scheme for scheme, name in PAPER_NAMES.items()} | {"Flower": "
 SCHEMES = {"voc": "voc2012"}
 """How our names of data begin, where it is not with what the paper's numbers and studies call them."""
 
-OTHER_DATA = {"voc2012", "cue-conflict", "imagenet-c", *PAPER_NAMES}
-"""How the names of data begin that are not ImageNet, which goes by many names."""
-
-WHOLE_SETS = {
-    "imagenet": (50_000, "the 50,000 images of ImageNet's validation set"),
-    "voc": (1_449, "the 1,449 images of PASCAL VOC 2012's validation set"),
-    "cue-conflict": (1_280, "the 1,280 cue-conflict images of Geirhos et al."),
-}
-"""How many images whole data sets have, and in words."""
-
 
 def scheme_of(printed: str) -> str:
     """Return how our names of a data set begin that the paper prints in table 5 or figure 16.
@@ -48,18 +38,6 @@ def scheme_of(printed: str) -> str:
     ('inaturalist2019', 'flowers102')
     """
     return _PRINTED[printed]
-
-
-def may_be(name: str, kind: str) -> bool:
-    """Tell whether data of this name may be what a number of the paper was measured on.
-
-    >>> may_be("imagenet/val", "imagenet"), may_be("cub:birds/test", "imagenet"), may_be("voc2012:VOC", "voc")
-    (True, False, True)
-    """
-    scheme, colon, _ = name.partition(":")
-    if kind == "imagenet":
-        return not colon or scheme not in OTHER_DATA
-    return bool(colon) and scheme == SCHEMES.get(kind, kind)
 
 
 def data_set(name: str) -> str:

@@ -8,22 +8,16 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
-from ipvit.core.manifest import UsedModel
+from ipvit.analysis.verdicts import OUTSIDE, UNCERTAIN, WITHIN, NotComparableError, Verdict, judged
+from ipvit.core.manifest import UNSTATED, UsedModel
 from ipvit.metrics.intervals import wilson
 from ipvit.models.names import ModelName
 
-Verdict = Literal["within", "outside", "too uncertain"]
-
 MARGIN = 1.0
 """Points by which the same network may differ on the same images: other decoders, resizing, versions and devices."""
-
-
-class RefusedComparisonError(Exception):
-    """There is something in a run, but not what was published; the message says why."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +102,7 @@ class PublishedTable(abc.ABC):
             tables: by experiment and name.
 
         Raises:
-            RefusedComparisonError: says what it measured, and what would be right.
+            NotComparableError: says what it measured, and what would be right.
         """
 
     @abc.abstractmethod
@@ -116,7 +110,7 @@ class PublishedTable(abc.ABC):
         """Return the published network that a model is.
 
         Raises:
-            RefusedComparisonError: it is none of them; says why.
+            NotComparableError: it is none of them; says why.
         """
 
     def are_same_images(self, n_images: int, images: Callable[[], Iterable[str]]) -> bool:
@@ -133,24 +127,15 @@ def trained(model: UsedModel) -> ModelName:
     """Return the name that a model was loaded by.
 
     Raises:
-        RefusedComparisonError: it has random weights, or nothing says what it was loaded as.
+        NotComparableError: it has random weights, or nothing says what it was loaded as.
     """
     if model.untrained:
-        raise RefusedComparisonError("random weights; the published ones are trained")
+        raise NotComparableError("random weights; the published ones are trained")
     if model.loaded_as is None:
-        raise RefusedComparisonError("an earlier version wrote this folder, which does not state what it was loaded as")
+        raise NotComparableError(f"{UNSTATED} what it was loaded as")
     if not model.loaded_as:
-        raise RefusedComparisonError("it was made in Python, not loaded by a name")
+        raise NotComparableError("it was made in Python, not loaded by a name")
     return ModelName.parse(model.loaded_as)
-
-
-def from_file(name: ModelName) -> str:
-    """Say where weights are from that stand behind ``@`` in a name.
-
-    >>> from_file(ModelName.parse("torchvision:resnet50@weights/mine.pth"))
-    'weights from mine.pth'
-    """
-    return f"weights from {(name.weights or '').rpartition('/')[2]}"
 
 
 def half_interval(share: float, n: int) -> float:
@@ -181,9 +166,5 @@ def verdict(difference: float, low: float | None, high: float | None, uncertaint
     ('within', 'too uncertain')
     """
     if same:
-        return "within" if abs(difference) <= MARGIN else "outside"
-    if low is None or high is None or not math.isfinite(low) or not math.isfinite(high):
-        return "too uncertain"
-    if max(-low, high) <= MARGIN + uncertainty:
-        return "within"
-    return "outside" if low > uncertainty or high < -uncertainty else "too uncertain"
+        return WITHIN if abs(difference) <= MARGIN else OUTSIDE
+    return judged(low, high, MARGIN + uncertainty, uncertainty) or UNCERTAIN

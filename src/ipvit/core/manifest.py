@@ -19,6 +19,10 @@ UNTRAINED = "random initialisation"
 Status = Literal["running", "interrupted", "failed", "done"]
 
 
+UNSTATED = "an earlier version wrote this folder, which does not state"
+"""How messages begin that miss what manifests did not always say."""
+
+
 class _Part(BaseModel, frozen=True):
     """A part of a manifest; its values are of the stated kinds, never converted."""
 

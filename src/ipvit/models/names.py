@@ -44,6 +44,15 @@ def short_name(name: str) -> str:
     return f"{text}@{Path(urlparse(weights).path).stem}" if weights else text
 
 
+def weights_in_words(name: ModelName) -> str:
+    """Say where weights are from that stand behind ``@`` in a name.
+
+    >>> weights_in_words(ModelName.parse("torchvision:resnet50@weights/mine.pth"))
+    'weights from mine.pth'
+    """
+    return f"weights from {Path(urlparse(name.weights or '').path).name}"
+
+
 def _value(text: str) -> Any:
     lowered = text.lower()
     if lowered in ("true", "false"):

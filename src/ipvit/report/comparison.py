@@ -8,15 +8,13 @@ from typing import Any
 
 import polars as pl
 
-from ipvit.analysis.data_names import WHOLE_SETS
 from ipvit.analysis.paper_numbers import PaperNumber
+from ipvit.analysis.verdicts import OUTSIDE, UNCERTAIN, WITHIN, Verdict, judged
 from ipvit.core.manifest import RunSummary
 from ipvit.experiments.registry import paper_numbers
-from ipvit.report.identification import PaperModel, identified, is_part, other_data, published_size
+from ipvit.report.identification import PaperModel, identified, is_part, other_data, published_size, whole_sets
 from ipvit.report.matching import Found, Tables, counterpart
 from ipvit.report.tables import text
-
-WITHIN, OUTSIDE, UNCERTAIN = "within", "outside", "too uncertain"
 
 SCHEMA = {
     "where": pl.String,
@@ -102,7 +100,7 @@ def margins() -> Mapping[tuple[str, str], float]:
     return found
 
 
-def verdict(low: float | None, high: float | None, number: PaperNumber, margin: float, *, part: bool) -> str | None:
+def verdict(low: float | None, high: float | None, number: PaperNumber, margin: float, *, part: bool) -> Verdict | None:
     """Return what our interval says of a number of the paper.
 
     Args:
@@ -116,14 +114,10 @@ def verdict(low: float | None, high: float | None, number: PaperNumber, margin: 
         ``within``: the whole interval of our difference lies within the margin; ``outside``: it excludes zero by more
         than the paper's uncertainty; else, and always for a part of the data, ``too uncertain``. None without interval.
     """
-    if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
+    if low is None or high is None:
         return None
-    low, high = low - number.value, high - number.value
-    if part:
-        return UNCERTAIN
-    if -margin <= low and high <= margin:
-        return WITHIN
-    return OUTSIDE if low > number.uncertainty or high < -number.uncertainty else UNCERTAIN
+    found = judged(low - number.value, high - number.value, margin, number.uncertainty)
+    return UNCERTAIN if found and part else found
 
 
 def in_percent(what: str) -> bool:
@@ -152,13 +146,12 @@ def without_counterpart(manifest: RunSummary) -> dict[str, str]:
 
 def notes(manifest: RunSummary) -> list[str]:
     """Return what to bear in mind: the paper's numbers are for whole data sets."""
-    used, name = manifest.images_used, manifest.data.name
-    if any(used == size for size, _ in WHOLE_SETS.values()):
+    used, data = manifest.images_used, manifest.data
+    if used == data.published_images:
         return []
-    words = "; ".join(words for _, words in WHOLE_SETS.values())
     return [
-        f"This run used {used:,} images of {name}; the paper's numbers are for whole data sets ({words}). Our "
-        "intervals say how far a sample of this size may be off, not what other images would give."
+        f"This run used {used:,} images of {data.name}; the paper's numbers are for whole data sets ({whole_sets()}). "
+        "Our intervals say how far a sample of this size may be off, not what other images would give."
     ]
 
 

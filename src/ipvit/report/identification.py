@@ -5,18 +5,19 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
-from ipvit.core.manifest import Manifest, RunSummary, UsedModel
-from ipvit.models.names import ModelName
+from ipvit.core.manifest import UNSTATED, Manifest, RunSummary, UsedModel
+from ipvit.data.recognition import CUE_CONFLICT, IMAGENET, IMAGENET_C, SIZES, VOC
+from ipvit.models.names import ModelName, weights_in_words
 from ipvit.models.zoo.paper import NETWORKS, loaded_network
 
 _SIZE = 224
 """Height and width of the input of the networks that the zoo does not hold."""
 
 _SETS = {
-    "imagenet": "ImageNet's validation images",
-    "imagenet-c": "ImageNet-C",
-    "voc": "PASCAL VOC 2012's validation images",
-    "cue-conflict": "the cue-conflict images of Geirhos et al.",
+    IMAGENET: "ImageNet's validation set",
+    IMAGENET_C: "ImageNet-C",
+    VOC: "PASCAL VOC 2012's validation set",
+    CUE_CONFLICT: "the cue-conflict stimuli of Geirhos et al.",
 }
 
 
@@ -41,18 +42,15 @@ class PaperModel:
 
 def identified(model: UsedModel) -> tuple[PaperModel | None, str]:
     """Return which network of the paper a model is, or None and why it is none, empty where nothing suggests it."""
-    loaded = model.loaded_as
-    if loaded is None:
-        network, reason = loaded_network(model.name)
-        if network is None:
-            words = "an earlier version wrote this folder, which does not state what"
-            return None, reason or f"{words} {model.name} was loaded as"
-    else:
-        network, reason = loaded_network(loaded) if loaded else (None, "")
-        if network is None:
-            return None, reason
-    weights = ModelName.parse(loaded or model.name).weights
-    note = f"weights from {weights}" if weights and not _published(network, model.weights_sha256) else ""
+    if model.loaded_as is None:
+        return None, f"{UNSTATED} what {model.name} was loaded as"
+    if not model.loaded_as:
+        return None, ""
+    network, reason = loaded_network(model.loaded_as)
+    if network is None:
+        return None, reason
+    parsed = ModelName.parse(model.loaded_as)
+    note = weights_in_words(parsed) if parsed.weights and not _published(network, model.weights_sha256) else ""
     return PaperModel(model.name, network, model.untrained, model.preprocessing.size, note), ""
 
 
@@ -74,16 +72,21 @@ def other_data(summary: RunSummary, wanted: str) -> Callable[[str], str]:
         used = summary.subject(experiment) if isinstance(summary, Manifest) else summary.data
         name = used.name or summary.data.name
         if used.published is None:
-            return f"an earlier version wrote this folder, which does not state what images {name} are"
+            return f"{UNSTATED} what images {name} are"
         return "" if used.published == wanted else f"{name} is not {_SETS.get(wanted, wanted)}"
 
     return refusal
 
 
+def whole_sets() -> str:
+    """Return in words which whole sets the paper's numbers are for."""
+    return "; ".join(f"{SIZES[name]:,} images of {_SETS[name]}" for name in (IMAGENET, VOC, CUE_CONFLICT))
+
+
 def is_part(summary: RunSummary, experiment: str, n_images: int | None) -> bool:
     """Tell whether a number rests on a part of the published set that the paper used as a whole."""
     used = summary.subject(experiment) if isinstance(summary, Manifest) else summary.data
-    if used.published == "imagenet-c":  # its versions of one photo are many images
+    if used.published == IMAGENET_C:  # its versions of one photo are many images
         return (n_images or 0) < used.published_images
     if used.fingerprint != summary.data.fingerprint:
         return summary.limited

@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 
 from ipvit.analysis.paper_numbers import LAST, PaperNumber, SetNamed, TableCell
+from ipvit.analysis.verdicts import NotComparableError
 
 Tables = Mapping[str, Mapping[str, pl.DataFrame]]
 
@@ -25,10 +26,6 @@ class Found:
     high: float | None
     n_images: int | None
     experiment: str
-
-
-class NotComparableError(Exception):
-    """There is something in a cell's table, but not what the paper measured; the message says why."""
 
 
 def counterpart(

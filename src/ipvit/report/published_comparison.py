@@ -13,11 +13,11 @@ from ipvit.analysis.published_tables import (
     PublishedNetwork,
     PublishedNumber,
     PublishedTable,
-    RefusedComparisonError,
     TablePlace,
     verdict,
 )
-from ipvit.core.manifest import Manifest, UsedModel
+from ipvit.analysis.verdicts import OUTSIDE, UNCERTAIN, WITHIN, NotComparableError
+from ipvit.core.manifest import UNSTATED, Manifest, UsedModel
 
 Tables = Mapping[str, Mapping[str, pl.DataFrame]]
 Images = Callable[[str, str], Iterable[str]]
@@ -76,7 +76,7 @@ def compare_published(
     empty = pl.DataFrame(schema=SCHEMA)
     try:
         published.check(manifest.data.name, tables)
-    except RefusedComparisonError as refusal:
+    except NotComparableError as refusal:
         return PublishedComparison(empty, (str(refusal),))
     rows: list[dict[str, Any]] = []
     refused: list[str] = []
@@ -84,9 +84,9 @@ def compare_published(
     for model in manifest.models:
         try:
             if names.count(model.name) > 1:
-                raise RefusedComparisonError("two networks of the run are called so")
+                raise NotComparableError("two networks of the run are called so")
             rows += _Side(published, published.network(model), model, tables, manifest, images).rows()
-        except RefusedComparisonError as refusal:
+        except NotComparableError as refusal:
             refused.append(f"{model.name}: {refusal}")
     table = pl.DataFrame(rows, schema=SCHEMA) if rows else empty
     return PublishedComparison(table, tuple(dict.fromkeys(refused)), tuple(_notes(published, table, manifest)))
@@ -103,12 +103,12 @@ def joined(comparisons: Sequence[PublishedComparison]) -> PublishedComparison:
 
 def summary(table: pl.DataFrame) -> str:
     """Return in one sentence how many of our numbers are within, outside, or too uncertain to tell."""
-    counts = {name: int((table["verdict"] == name).sum()) for name in ("within", "outside", "too uncertain")}
-    told = table.height - counts["too uncertain"]
+    counts = {name: int((table["verdict"] == name).sum()) for name in (WITHIN, OUTSIDE, UNCERTAIN)}
+    told = table.height - counts[UNCERTAIN]
     if not told:
         return f"All {table.height} differences are too uncertain to tell."
-    words = f"{counts['within']} of the {told} numbers that can tell are within, {counts['outside']} outside"
-    return f"{words}; {counts['too uncertain']} are too uncertain to tell."
+    words = f"{counts[WITHIN]} of the {told} numbers that can tell are within, {counts[OUTSIDE]} outside"
+    return f"{words}; {counts[UNCERTAIN]} are too uncertain to tell."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +126,7 @@ class _Side:
         """Return a row for each number that was measured.
 
         Raises:
-            RefusedComparisonError: none was, or on other images.
+            NotComparableError: none was, or on other images.
         """
         found: list[dict[str, Any]] = []
         same: dict[str, bool] = {}
@@ -141,7 +141,7 @@ class _Side:
                 same[key] = self._same_images(place.experiment, n_images)
             found.append(self._row(number, place, ours, same[key]))
         if not found:
-            raise RefusedComparisonError("none of its published numbers was measured here")
+            raise NotComparableError("none of its published numbers was measured here")
         return found
 
     def _ours(self, number: PublishedNumber) -> tuple[TablePlace | None, Mapping[str, Any] | None]:
@@ -161,12 +161,9 @@ class _Side:
         used = self.manifest.subject(experiment)
         name = used.name or self.manifest.data.name
         if used.published is None:
-            raise RefusedComparisonError(
-                f"an earlier version wrote this folder, which does not state what images {name} are; the same command "
-                "again adds it"
-            )
+            raise NotComparableError(f"{UNSTATED} what images {name} are; the same command again adds it")
         if used.published != self.published.data:
-            raise RefusedComparisonError(
+            raise NotComparableError(
                 f"the images of {name} are not called as those of ImageNet's validation set "
                 "(n01440764/ILSVRC2012_val_00000293.JPEG): they are other data"
             )

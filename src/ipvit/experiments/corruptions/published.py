@@ -12,18 +12,17 @@ from ipvit.analysis.published_tables import (
     PublishedNetwork,
     PublishedNumber,
     PublishedTable,
-    RefusedComparisonError,
     TablePlace,
-    from_file,
     half_interval,
     trained,
 )
+from ipvit.analysis.verdicts import NotComparableError
 from ipvit.core.manifest import UsedModel
 from ipvit.data.formats.imagenet_c import CLEAN, PREFIX
 from ipvit.data.recognition import IMAGENET_C
 from ipvit.experiments.corruptions.experiment import ALEXNET, FILES
 from ipvit.metrics.mce import ALEXNET_ERROR, corruption_error, mce
-from ipvit.models.names import ModelName
+from ipvit.models.names import ModelName, weights_in_words
 from ipvit.models.published.tables import CorruptionAccuracies, robustbench_corruptions
 from ipvit.models.zoo.paper import paper_name
 from ipvit.perturb.corruptions import CORRUPTIONS, SEVERITIES
@@ -91,11 +90,11 @@ class RobustBench(PublishedTable):
         found = tables.get("corruptions", {}).get("corruptions")
         right = f"ipvit corruptions --data {PREFIX}PATH measures the published files"
         if found is None:
-            raise RefusedComparisonError(f"corruptions were not measured; {right}")
+            raise NotComparableError(f"corruptions were not measured; {right}")
         made = found["made"].unique().to_list()
         if FILES not in made:
             others = " and ".join(sorted(f"'{name}'" for name in made))
-            raise RefusedComparisonError(
+            raise NotComparableError(
                 f"the corruptions were made by ipvit ({others}), with other random numbers and frost pictures than "
                 f"ImageNet-C's: not comparable; {right}"
             )
@@ -106,9 +105,9 @@ class RobustBench(PublishedTable):
         name = _robustbench_name(parsed, model.weights_sha256)
         is_published = parsed.weights is None or _has_digest(_NETWORKS[name], model.weights_sha256)
         if (size := model.preprocessing.size) != (224, 224):
-            raise RefusedComparisonError(f"RobustBench fed {name} with 224 pixels, here it is {size[0]}")
+            raise NotComparableError(f"RobustBench fed {name} with 224 pixels, here it is {size[0]}")
         numbers = tuple(_numbers(robustbench_corruptions()[name], robustbench_corruptions()["AlexNet"]))
-        return PublishedNetwork(name, numbers, "published" if is_published else from_file(parsed))
+        return PublishedNetwork(name, numbers, "published" if is_published else weights_in_words(parsed))
 
     def are_same_images(self, n_images: int, images: Callable[[], Iterable[str]]) -> bool:
         """Tell whether images are versions of RobustBench's 5,000 photos."""
@@ -122,18 +121,18 @@ def _robustbench_name(parsed: ModelName, sha256: str | None) -> str:
     """Return what RobustBench calls a network.
 
     Raises:
-        RefusedComparisonError: it has none of that name, or of other weights.
+        NotComparableError: it has none of that name, or of other weights.
     """
     plain = _spelled(parsed)
     architecture = plain.partition(".")[0]
     alike = [name for name, network in _NETWORKS.items() if architecture in network.architectures]
     if not alike:
         known = ", ".join(_NETWORKS)
-        raise RefusedComparisonError(f"RobustBench has no {parsed.name} on ImageNet-C; it has {known}")
+        raise NotComparableError(f"RobustBench has no {parsed.name} on ImageNet-C; it has {known}")
     options = dict(parsed.options)
     weights = options.pop("weights", None)
     if options:
-        raise RefusedComparisonError(f"with {', '.join(options)} it is another network than RobustBench's {alike[0]}")
+        raise NotComparableError(f"with {', '.join(options)} it is another network than RobustBench's {alike[0]}")
     if parsed.weights is not None:
         stem = PurePosixPath(parsed.weights.replace("\\", "/")).name.partition(".")[0]
         by_digest = [name for name in _NETWORKS if _has_digest(_NETWORKS[name], sha256)]
@@ -144,7 +143,7 @@ def _robustbench_name(parsed: ModelName, sha256: str | None) -> str:
             return name
     loads = [other for name in alike for other in _NETWORKS[name].loaded_as]
     right = f"give {' or '.join(loads)}" if loads else f"give {parsed.name}@FILE with those of {alike[0]}"
-    raise RefusedComparisonError(f"these are other weights than those that RobustBench measured; {right}")
+    raise NotComparableError(f"these are other weights than those that RobustBench measured; {right}")
 
 
 def _spelled(parsed: ModelName) -> str:
