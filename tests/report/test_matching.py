@@ -126,3 +126,17 @@ def test_an_interval_that_holds_everything_agrees_with_nothing():
     )
     assert set(frame["verdict"]) == {"too uncertain"}
     assert "all 2 are too uncertain to disagree" in comparison.summary(frame)
+
+
+def test_a_reason_is_told_where_something_was_measured_and_weights_from_a_file_stand_beside_the_network(capsys):
+    name = "paper:deit_small@mine.pth"
+    tables, run = occlusion_table(name, [("random", 0.5, 0.5, 70.0)]), {"occlusion": ipvit.Occlusion()}
+    frame = comparison.compare(tables, manifest(name), run, everything=True)
+    shown = comparison.for_people(frame.filter(pl.col("ours").is_not_null()))
+    assert set(shown["network"]) == {"DeiT-S (weights from mine.pth)"}
+    assert comparison.reasons(frame.filter(pl.col("ours").is_null()), refused=True) == [], (
+        "nothing of the others is here"
+    )
+    other = comparison.compare(tables, manifest(name, published=""), run, everything=True)
+    (line,) = comparison.reasons(other, refused=True)
+    assert line.endswith("Figure 3: not compared: imagenet/val is not ImageNet's validation set")

@@ -267,6 +267,8 @@ def _show(table: pl.DataFrame, notes: Sequence[str], *, everything: bool, json: 
     for note in notes:
         console.print(note, highlight=False, soft_wrap=True)
     missing = table.filter(table["ours"].is_null())
+    for reason in comparison.reasons(missing, refused=not everything):
+        console.print(reason, highlight=False, soft_wrap=True)
     if missing.height and not everything:
         places = ", ".join(missing["where"].unique(maintain_order=True))
         console.print(f"{missing.height} numbers were not measured here, of {places} (--all lists them).", style="dim")
@@ -277,15 +279,16 @@ def _tables(table: pl.DataFrame) -> Iterator[Table]:
     """Yield a table per network and measure, narrow enough for a terminal."""
     import polars as pl
 
-    from ipvit.report.comparison import for_people
+    from ipvit.report.comparison import for_people, title
 
     measure = pl.col("what").str.splitn(", ", 2)
     parts = table.with_columns(
         measure.struct[0].alias("measure"), measure.struct[1].fill_null("").alias("what")
     ).group_by(["where", "network", "measure"], maintain_order=True)
-    for (where, network, measured), frame in parts:
-        rich = Table(box=box.SIMPLE_HEAD, title=f"{where}, {network}: {measured}", title_justify="left")
-        for column in ("", "ours", "paper", "difference", "verdict"):
+    for (where, _, measured), frame in parts:
+        name = title(frame.row(0, named=True))
+        rich = Table(box=box.SIMPLE_HEAD, title=f"{where}, {name}: {measured}", title_justify="left", pad_edge=False)
+        for column in ("", "ours", "paper", "diff.", "verdict"):
             rich.add_column(column, justify="left" if column in ("", "verdict") else "right")
         rows = frame.with_columns(what=pl.lit(f"{measured}, ") + pl.col("what"))
         for row in for_people(rows).to_dicts():

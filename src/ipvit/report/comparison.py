@@ -39,6 +39,8 @@ SCHEMA = {
 nothing of ours, or no interval. ``target``: the entry of ``paper_targets.json``. ``note``: why there is nothing of
 ours, or what ours rests on."""
 
+_PART = "on a part of the data"
+
 _NOT_COMPARED = "not compared: "
 """How the note begins where a table has something that is not what the paper measured."""
 
@@ -69,7 +71,8 @@ def compare(
             fitting = [model for model in asked if model.size == size_of(number)]
             names = [model.name for model in fitting]
             ours, reason = counterpart(number, tables, names, experiments, other_data(manifest, number.data))
-            reason = reason or _why_no_model(number, asked, fitting, strangers)
+            if any(cell.experiment in tables for cell in number.cells):
+                reason = reason or _why_no_model(number, asked, fitting, strangers)
             note = next((model.note for model in fitting if ours is not None and model.name == ours.model), "")
         if ours is not None or everything:
             part = ours is not None and is_part(manifest, ours.experiment, ours.n_images)
@@ -160,7 +163,7 @@ def for_people(comparison: pl.DataFrame) -> pl.DataFrame:
     rows = [
         {
             "where": row["where"],
-            "network": row["network"],
+            "network": title(row),
             "quantity": row["what"],
             "ours": "" if row["ours"] is None else _number(row["ours"], row) + _ends(row),
             "paper": _number(row["paper"], row) + (f" ± {row['paper_uncertainty']:g}" if row["source"] == "F" else ""),
@@ -172,6 +175,27 @@ def for_people(comparison: pl.DataFrame) -> pl.DataFrame:
         for row in comparison.to_dicts()
     ]
     return pl.DataFrame(rows, schema=None if rows else ["where"], infer_schema_length=None)
+
+
+def title(row: Mapping[str, Any]) -> str:
+    """Return the network of a row, with what its weights are where they need not be the published ones."""
+    rests_on = "" if row["ours"] is None else (row["note"] or "").removesuffix(_PART).removesuffix("; ")
+    return f"{row['network']} ({rests_on})" if rests_on else row["network"]
+
+
+def reasons(missing: pl.DataFrame, *, refused: bool) -> list[str]:
+    """Return why there is nothing of ours, each reason once with the number of rows and where they are.
+
+    Args:
+        missing: rows of a comparison without a number of ours.
+        refused: only where a run has something that is not what the paper measured.
+    """
+    if refused:
+        missing = missing.filter(pl.col("note").str.starts_with(_NOT_COMPARED))
+    return [
+        f"{rows.height} of {', '.join(rows['where'].unique(maintain_order=True))}: {note}"
+        for (note,), rows in missing.group_by(["note"], maintain_order=True)
+    ]
 
 
 def summary(comparison: pl.DataFrame) -> str:
@@ -241,7 +265,7 @@ def _row(
         "verdict": verdict(ours.low, ours.high, number, margin, part=part),
         "n_images": ours.n_images,
         "experiment": ours.experiment,
-        "note": "; ".join(filter(None, (note, "on a part of the data" if part else ""))) or None,
+        "note": "; ".join(filter(None, (note, _PART if part else ""))) or None,
     }
 
 
