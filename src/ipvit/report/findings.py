@@ -71,6 +71,8 @@ def headline(differences: pl.DataFrame, unit: Unit) -> str:
     largest = max(significant or rows, key=lambda row: abs(row["difference"]))
     first, second = _ordered(largest)
     what = f"{first} over {second} by {_amount(largest, unit)}{_at(largest, places, unit)}"
+    if not any(_is_tested(row) for row in rows):
+        return f"Largest difference: {what}; no difference between the models could be tested."
     if not significant:
         return f"No significant difference between the models; the largest is {what}."
     share = "" if len(rows) == 1 else f"; {len(significant)} of {len(rows)} comparisons are significant"
@@ -96,7 +98,7 @@ def for_page(differences: pl.DataFrame, unit: Unit) -> pl.DataFrame:
             "A − B": f"{unit.signed(row['difference'])} {_interval(row, unit)}".strip(),
             "p": p_text(row["p"]),
             "p (Holm)": p_text(row["p_holm"]),
-            "significant": "yes" if _is_significant(row) else "no",
+            "significant": "yes" if _is_significant(row) else "no" if _is_tested(row) else "not tested",
         }
         for row in differences.to_dicts()
     ]
@@ -110,6 +112,9 @@ def _pair(a: str, b: str, rows: Sequence[dict[str, Any]], places: Sequence[str],
     ahead = [row for row in rows if _is_significant(row) and row["difference"] > 0]
     behind = [row for row in rows if _is_significant(row) and row["difference"] < 0]
     largest = max(rows, key=lambda row: abs(row["difference"]))
+    if not any(_is_tested(row) for row in rows):
+        most = "by" if len(rows) == 1 else "by at most"
+        return f"{a} and {b} differ {most} {_amount(largest, unit)}{_at(largest, places, unit)}, which was not tested."
     if not ahead and not behind:
         where = "" if len(rows) == 1 else f" in any of the {len(rows)} conditions"
         tail = f"the difference is {_amount(largest, unit)}" if len(rows) == 1 else f"at most {_amount(largest, unit)}"
@@ -132,22 +137,29 @@ def _pair(a: str, b: str, rows: Sequence[dict[str, Any]], places: Sequence[str],
 def _many(pairs: dict[tuple[str, str], list[dict[str, Any]]]) -> list[str]:
     """Sort the models by where they lie beside the one that all are compared with."""
     first = next(iter(pairs))[0]
-    groups: dict[str, list[str]] = {"above": [], "below": [], "both": [], "neither": []}
+    groups: dict[str, list[str]] = {"above": [], "below": [], "both": [], "neither": [], "untested": []}
     for (_, other), rows in pairs.items():
         signs = {row["difference"] < 0 for row in rows if _is_significant(row)}
-        group = "both" if len(signs) == 2 else "neither" if not signs else "above" if signs.pop() else "below"
+        none = "neither" if any(_is_tested(row) for row in rows) else "untested"
+        group = "both" if len(signs) == 2 else none if not signs else "above" if signs.pop() else "below"
         groups[group].append(other)
     words = {
         "above": f"Significantly above {first} in at least one condition, and in none below",
         "below": f"Significantly below {first} in at least one condition, and in none above",
         "both": f"Above {first} in some conditions and below in others, significantly",
         "neither": f"Not significantly different from {first} in any condition",
+        "untested": f"Not tested against {first}",
     }
     return [f"{words[group]}: {', '.join(names)}." for group, names in groups.items() if names]
 
 
 def _is_significant(row: dict[str, Any]) -> bool:
-    return row["p_holm"] is not None and row["p_holm"] < ALPHA
+    return _is_tested(row) and row["p_holm"] < ALPHA
+
+
+def _is_tested(row: dict[str, Any]) -> bool:
+    """Tell whether there is a p-value: none where too few images are independent, as where all share one mask."""
+    return row["p_holm"] is not None and not math.isnan(row["p_holm"])
 
 
 def _ordered(row: dict[str, Any]) -> tuple[str, str]:
@@ -155,9 +167,10 @@ def _ordered(row: dict[str, Any]) -> tuple[str, str]:
 
 
 def _amount(row: dict[str, Any], unit: Unit) -> str:
-    """The size of a difference, its interval and its corrected p-value, the larger model first."""
+    """The size of a difference, and its interval and corrected p-value where it has them, the larger model first."""
+    said = " ".join(filter(None, (unit(row["difference"]), _interval(row, unit, positive=True))))
     p = p_text(row["p_holm"])
-    return f"{unit(row['difference'])} {_interval(row, unit, positive=True)}, p {p if p[0] == '<' else f'= {p}'}"
+    return f"{said}, p {p if p.startswith('<') else f'= {p}'}" if p else said
 
 
 def _interval(row: dict[str, Any], unit: Unit, *, positive: bool = False) -> str:

@@ -11,6 +11,7 @@ from ipvit.analysis import charts
 from ipvit.analysis.aggregate import accuracy_table, varying
 from ipvit.analysis.base import Analysis
 from ipvit.analysis.reduction import Reduction, joined
+from ipvit.analysis.sentences import ends
 from ipvit.experiments.accuracy.experiment import MEAN, OUTPUT
 
 if TYPE_CHECKING:
@@ -51,8 +52,8 @@ class AccuracyAnalysis(Analysis):
         for row in tables[self.name].to_dicts():
             yield (
                 row["model"],
-                f"{row['model']}{_of(row.get('token', OUTPUT))}: {row['top1']:.1f} % top-1 "
-                f"[{row['top1_low']:.1f}, {row['top1_high']:.1f}], {row['top5']:.1f} % top-5.",
+                f"{row['model']}{_of(row.get('token', OUTPUT))}: {row['top1']:.1f} % top-1"
+                f"{ends(row, 'top1', 1)}, {row['top5']:.1f} % top-5.",
             )
 
 

@@ -11,6 +11,7 @@ from ipvit.analysis.aggregate import accuracy_table
 from ipvit.analysis.base import Analysis
 from ipvit.analysis.columns import COMMON, Column
 from ipvit.analysis.reduction import Reduction, joined
+from ipvit.analysis.sentences import ends
 from ipvit.data.formats.imagenet_c import CLEAN
 from ipvit.experiments.corruptions.charts import draw
 from ipvit.experiments.corruptions.errors import error_tables
@@ -181,8 +182,7 @@ def _sentence(row: dict[str, Any], missing: Sequence[str]) -> str:
     said = ", ".join(f"{name} {error:.1f} %" for name, error in errors.items() if error is not None)
     plain = f"{row['model']} ({row['made']}): {said or 'no mean error'}"
     if row["mce"] is not None:
-        ends = "" if row["mce_low"] is None else f" [{row['mce_low']:.1f}, {row['mce_high']:.1f}]"
-        return f"{plain}, mCE {row['mce']:.1f} %{ends} ({row['reference']} is 100)."
+        return f"{plain}, mCE {row['mce']:.1f} %{ends(row, 'mce', 1)} ({row['reference']} is 100)."
     if missing:
         more = ", ..." if len(missing) > 3 else ""
         return f"{plain}; no mCE, which needs all fifteen at all severities: without {', '.join(missing[:3])}{more}."

@@ -12,6 +12,7 @@ from ipvit.analysis.aggregate import varying, with_paper
 from ipvit.analysis.base import Analysis, by_model
 from ipvit.analysis.columns import COMMON, Column
 from ipvit.analysis.reduction import Reduction, joined
+from ipvit.analysis.sentences import ends
 from ipvit.metrics.intervals import episode_interval
 
 if TYPE_CHECKING:
@@ -195,8 +196,8 @@ def _best(rows: pl.DataFrame, *, lone: bool) -> str:
     how = f"reading {_blocks(best['blocks'])} with {_WORDS[best['classifier']]}"
     more = f", the best of {rows.height} ways" if lone and rows.height > 1 else ""
     return (
-        f"{best['data_set']}, {best['kind']}: {best['model']} {verb} {best['accuracy']:.1f} % "
-        f"({best['accuracy_low']:.1f} to {best['accuracy_high']:.1f}), {how}{more}."
+        f"{best['data_set']}, {best['kind']}: {best['model']} {verb} {best['accuracy']:.1f} %"
+        f"{ends(best, 'accuracy', 1)}, {how}{more}."
     )
 
 

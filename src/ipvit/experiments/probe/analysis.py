@@ -13,6 +13,7 @@ from ipvit.analysis.aggregate import PAPER, accuracy_table, varying
 from ipvit.analysis.base import Analysis, by_model
 from ipvit.analysis.chart_parts import COLOURS
 from ipvit.analysis.reduction import Reduction, joined
+from ipvit.analysis.sentences import ends
 from ipvit.experiments.probe.experiment import OWN
 from ipvit.features.linear_heads import TOLERANCE
 from ipvit.metrics.paired import mcnemar, paired_proportions
@@ -276,7 +277,7 @@ def _single_sentence(count: int, best: dict[str, Any], last: dict[str, Any]) -> 
 def _gain_sentence(row: dict[str, Any]) -> str:
     return (
         f"{row['model']}, {row['head']}: {row['tokens']} of {_blocks(row)} against the last block alone: "
-        f"{row['difference']:+.1f} points [{row['difference_low']:+.1f}, {row['difference_high']:+.1f}]."
+        f"{row['difference']:+.1f} points{ends(row, 'difference', 1, signed=True)}."
     )
 
 

@@ -15,6 +15,7 @@ from ipvit.analysis.base import Analysis
 from ipvit.analysis.category_chart import category_chart
 from ipvit.analysis.columns import COMMON, Column
 from ipvit.analysis.reduction import Reduction, joined
+from ipvit.analysis.sentences import ends
 from ipvit.metrics.shape_bias import CueDecisions, shape_bias, shape_bias_by_category
 
 if TYPE_CHECKING:
@@ -145,8 +146,8 @@ class ShapeBiasAnalysis(Analysis):
             yield (
                 row["model"],
                 f"{row['series']} goes by the shape in {row['shape']:,} and by the texture in {row['texture']:,} of "
-                f"{row['n_images']:,} images: a shape bias of {row['shape_bias']:.3f} "
-                f"(95 % interval {row['shape_bias_low']:.3f} to {row['shape_bias_high']:.3f}).",
+                f"{row['n_images']:,} images: a shape bias of {row['shape_bias']:.3f}"
+                f"{ends(row, 'shape_bias', 3)}.",
             )
 
 
