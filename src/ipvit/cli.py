@@ -27,7 +27,7 @@ COMMANDS = {
     "doctor": ("ipvit.commands.doctor:doctor", "Is the set-up right: versions, devices, a network's clean accuracy."),
     "report": ("ipvit.commands.show:report", "Build tables, figures and report.html of a run folder."),
     "compare": ("ipvit.commands.compare:compare", "Our numbers beside the paper's, or beside published tables."),
-    "reproduce": ("ipvit.commands.compare:reproduce", "Run the study behind a table or figure of the paper."),
+    "reproduce": ("ipvit.commands.reproduce:reproduce", "Run the study behind a table or figure of the paper."),
     "train": ("ipvit.commands.make:train", "Train a network by a recipe."),
     "stylize": ("ipvit.commands.stylize:stylize", "Copy images in the textures of paintings (section 3.1)."),
     "corrupt": ("ipvit.commands.corrupt:corrupt", "Copy images with ImageNet-C's corruptions, in its layout."),

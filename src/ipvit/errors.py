@@ -23,6 +23,20 @@ class CombinedInputError(InputError):
         self.lines = tuple(lines)
 
 
+class UnavailableWeightsError(InputError):
+    """The weights of a network cannot be downloaded.
+
+    Args:
+        name: of the network.
+        reason: why not.
+        instead: what to do.
+    """
+
+    def __init__(self, name: str, reason: str, instead: str) -> None:
+        super().__init__(f"cannot download the weights of {name} ({reason}); {instead}")
+        self.reason = reason
+
+
 FOREIGN_ERRORS = (
     TypeError,
     ValueError,

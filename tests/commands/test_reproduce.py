@@ -1,37 +1,25 @@
 """``ipvit reproduce`` and ``ipvit compare``: the studies behind tables and figures, end to end with tiny networks."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import yaml
 
-import ipvit
 from helpers.command_line import NETWORK
-from helpers.tiny import tiny_model, write_images
+from helpers.small_paper import STUDIES, small_paper, write_small_paper
+from helpers.tiny import write_images
 from ipvit.cli import main
-from ipvit.commands import paper_studies as studies_of
 from ipvit.commands.paper_studies import OPTIONS, find, paper_studies
 from ipvit.data.published import SETS
 from ipvit.engine.study import make_study
 from ipvit.errors import InputError
 from ipvit.experiments.registry import paper_numbers
-from ipvit.models import loading
 from ipvit.models.io import state_dict
-from ipvit.models.names import ModelName
 from ipvit.models.zoo.paper import loaded_network
 
-STUDY = """\
-title: The image shrunk into a corner, in small
-also: [figure-99]
-targets: [table8_corner]
-parts:
-  - data: imagenet
-    models:
-      - {name: "paper:deit_tiny@net.py", label: DeiT-T}
-      - {name: "paper:resnet50@net.py", label: ResNet50}
-    experiments: {position: {}}
-"""
+STUDY = STUDIES["table-8"]
 
 
 @pytest.fixture
@@ -52,26 +40,12 @@ def offline(monkeypatch):
     monkeypatch.setattr(state_dict, "fetch", refuse)
 
 
-def tiny_network(parsed: ModelName, pretrained: bool) -> ipvit.Model:
-    """Stand in for a network of the paper: the same input, and weights that are there."""
-    model = tiny_model(len(parsed.name), size=224, name=parsed.name)
-    model.source = str(parsed.weights)
-    return model
-
-
 @pytest.fixture
-def small(here, monkeypatch):
-    """A study of the same form as the real ones, on networks that are there."""
-    folder = here / "studies"
-    folder.mkdir()
-    (folder / "table-8.yaml").write_text(STUDY)
-    monkeypatch.setattr(studies_of, "FOLDER", folder)
-    monkeypatch.setitem(loading.LOADERS, "paper", tiny_network)
-    for number, path in enumerate(sorted((here / "images").rglob("*.*")), start=1):
-        path.rename(path.with_stem(f"ILSVRC2012_val_{number:08d}"))
-    paper_studies.cache_clear()
-    yield here
-    paper_studies.cache_clear()
+def small(here):
+    """Studies of the same form as the real ones, on networks that are there."""
+    shutil.rmtree(here / "images")
+    with small_paper(write_small_paper(here)):
+        yield here
 
 
 def test_every_study_is_one_that_could_be_run():
@@ -171,10 +145,11 @@ def test_missing_weights_are_said_one_by_one(here, offline, capsys):
     (here / "tiny.pth").write_bytes(b"")
     assert main(["reproduce", "table-8", "--imagenet", "images", "--weights", "deit_tiny=tiny.pth"]) == 2
     told = lines(capsys)
-    assert [line.partition(":")[2].split(":")[0] for line in told[:3]] == [
-        " the weights of ResNet50",
-        " the weights of DeiT-S",
-        " the weights of DeiT-B",
+    assert [line.removeprefix("ipvit: ").partition(":")[0] for line in told] == [
+        "the weights of ResNet50",
+        "the weights file 'tiny.pth' is empty",
+        "the weights of DeiT-S",
+        "the weights of DeiT-B",
     ]
     assert "save it by hand as" in told[0] and told[0].endswith("or give --weights resnet50=FILE")
 

@@ -13,15 +13,17 @@ import yaml
 
 from ipvit.analysis.data_names import SCHEMES
 from ipvit.core.files import user_path
-from ipvit.data.published import SETS
 from ipvit.errors import InputError, did_you_mean
 from ipvit.models.names import ModelName
-from ipvit.models.zoo.paper import NETWORKS, PaperNetwork, paper_name
+from ipvit.models.zoo.paper import paper_name
 
 FOLDER = Path(__file__).with_name("studies") / "paper"
 
 SALIENCE = "paper:dino_vits16"
 """The network that tells salient patches from others."""
+
+ALL = "all"
+"""Stands for all studies."""
 
 OPTIONS = {
     "imagenet": ("--imagenet", "ImageNet-1k's validation images, a folder with a folder of images per class"),
@@ -68,14 +70,6 @@ class StudyPart:
         occlusion = self.experiments.get("occlusion") or {}
         return bool({"salient", "non_salient"} & set(occlusion.get("modes", ())))
 
-    def networks(self, models: Sequence[str] = ()) -> list[PaperNetwork]:
-        """Return the networks of the paper whose weights this part needs, also when other models are measured."""
-        entries = [entry if isinstance(entry, dict) else {"name": entry} for entry in models or self.models]
-        names = [entry["name"] for entry in entries if entry.get("pretrained", True) and "@" not in entry["name"]]
-        if self.needs_salience:
-            names.append(SALIENCE)
-        return [NETWORKS[paper_name(ModelName.parse(n).name)] for n in names if n.startswith("paper:")]
-
 
 @dataclasses.dataclass(frozen=True)
 class PaperStudy:
@@ -104,12 +98,14 @@ def paper_studies() -> dict[str, PaperStudy]:
 
 
 def find(name: str) -> list[PaperStudy]:
-    """Return the studies of a name; ``table-4`` is two.
+    """Return the studies of a name; ``table-4`` is two, and ``all`` is every one.
 
     Raises:
         InputError: there is no such table or figure, with close matches.
     """
     kinds = {"fig": "figure-", "tab": "table-"}
+    if name == ALL:
+        return [*paper_studies().values()]
     plain = re.sub(r"^(fig|tab)(ure|le)?[-_. ]*(?=\d)", lambda match: kinds[match[1]], name.lower())
     studies = paper_studies()
     if plain in studies:
@@ -134,48 +130,34 @@ def data_name(kind: str, place: str) -> str:
     return place if place.startswith(prefix) else prefix + place
 
 
-def missing_data(parts: Sequence[StudyPart], given: Mapping[str, str]) -> list[str]:
-    """Return a line for each kind of data that is not given or not there, and what to do."""
-    lines = []
-    for kind in dict.fromkeys(part.data for part in parts):
-        option, words = _option(kind)
-        if kind not in given:
-            lines.append(f"{kind} is missing; give {option}: {words}")
-        elif ":" not in given[kind] and not user_path(given[kind]).exists():
-            lines.append(f"there is no folder {given[kind]!r}; {option} is {words}")
-    return lines
+def weights_key(name: str) -> str:
+    """Return the word that stands for a network in ``--weights``.
 
-
-def missing_weights(
-    parts: Sequence[StudyPart], weights: Mapping[str, str], models: Sequence[str], *, fetch: bool
-) -> dict[str, str]:
-    """Return, by network, why its weights cannot be had and what to do.
-
-    Args:
-        parts: what is to be run.
-        weights: files to take instead of the published ones, by network.
-        models: other models than the paper's.
-        fetch: download what can be downloaded; otherwise say only what can not.
+    >>> weights_key("paper:deit_small"), weights_key("torchvision:alexnet")
+    ('deit_small', 'alexnet')
     """
-    from ipvit.models.io.state_dict import resolve
+    parsed = ModelName.parse(name)
+    return paper_name(parsed.name) if parsed.scheme == "paper" else parsed.name
 
-    networks = {network.name: network for part in parts for network in part.networks(models)}
-    lines = {}
-    for name, network in networks.items():
-        location = weights.get(name) or network.weights
-        if location is None:
-            lines[name] = (
-                f"the weights of {network.title} can only be fetched by a person, from {network.page}; "
-                f"then give --weights {name}=FILE"
-            )
-            continue
-        if not fetch:
-            continue
-        try:
-            resolve(location)
-        except InputError as error:
-            lines[name] = f"the weights of {network.title}: {error}, or give --weights {name}=FILE"
-    return lines
+
+def parse_weights(values: Sequence[str]) -> dict[str, str]:
+    """Return the files of ``--weights NETWORK=FILE`` by :func:`weights_key`.
+
+    Raises:
+        InputError: one has no ``=``, or no study has such a network.
+    """
+    others = {weights_key(name) for name in _names() if not name.startswith("paper:")}
+    found = {}
+    for network, file in parse_pairs(values, "--weights").items():
+        plain = network.removeprefix("torchvision:")
+        found[plain if plain in others else paper_name(network)] = file
+    return found
+
+
+def _names() -> set[str]:
+    """Return the names of all networks of all studies."""
+    entries = (entry for study in paper_studies().values() for part in study.parts for entry in part.models)
+    return {entry["name"] if isinstance(entry, dict) else entry for entry in entries}
 
 
 def parse_pairs(values: Sequence[str], option: str) -> dict[str, str]:
@@ -193,23 +175,16 @@ def parse_pairs(values: Sequence[str], option: str) -> dict[str, str]:
     return pairs
 
 
-def _option(kind: str) -> tuple[str, str]:
-    """How a kind of data is given, and what it is."""
-    if kind in OPTIONS:
-        option, words = OPTIONS[kind]
-        return f"{option} PATH", words
-    entry = SETS[kind]
-    return f"--data {kind}=PATH", f"{entry.title}: {entry.layout}"
-
-
 def _with_weights(entry: Any, weights: Mapping[str, str]) -> Any:
-    name = entry["name"] if isinstance(entry, dict) else entry
-    if not name.startswith("paper:"):
+    """Return an entry of a study's models with the file that is given for it."""
+    keys = entry if isinstance(entry, dict) else {"name": entry}
+    if "@" in keys["name"] or not keys.get("pretrained", True):
         return entry
-    file = weights.get(paper_name(ModelName.parse(name).name))
-    if file is None or (isinstance(entry, dict) and not entry.get("pretrained", True)):
+    file = weights.get(weights_key(keys["name"]))
+    if file is None:
         return entry
-    return {**entry, "name": f"{name}@{file}"} if isinstance(entry, dict) else f"{name}@{file}"
+    name = f"{keys['name']}@{file}"
+    return {**entry, "name": name} if isinstance(entry, dict) else name
 
 
 def _filled(node: Any, data: str) -> Any:

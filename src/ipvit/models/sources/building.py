@@ -12,7 +12,7 @@ from urllib.parse import urlparse
 import torch
 from torch import Tensor, nn
 
-from ipvit.errors import FOREIGN_ERRORS, error_line
+from ipvit.errors import FOREIGN_ERRORS, UnavailableWeightsError, error_line
 
 RANDOM_SEED = 0
 """Networks without pretrained weights are initialised from this seed, so that their digest is always the same."""
@@ -59,12 +59,10 @@ def quick_refusal_when_offline() -> Iterator[None]:
         constants.HF_HUB_OFFLINE = before
 
 
-def cannot_fetch(name: str, error: Exception) -> str:
+def cannot_fetch(name: str, error: Exception) -> UnavailableWeightsError:
     """Return what to tell a user whose weights could not be downloaded."""
-    return (
-        f"cannot download the weights of {name} ({error_line(error, 160)}); give a local file as {name}@FILE, or "
-        "--no-pretrained for random weights"
-    )
+    instead = f"give a local file as {name}@FILE, or --no-pretrained for random weights"
+    return UnavailableWeightsError(name, error_line(error, 160), instead)
 
 
 def _resolves(host: str | None) -> bool:

@@ -71,7 +71,7 @@ def load_transformers(parsed: ModelName, pretrained: bool) -> Model:
             raise InputError(
                 f"{title} is no image classifier that transformers can build: {error_line(error)}"
             ) from None
-        raise InputError(cannot_fetch(title, error)) from None
+        raise cannot_fetch(title, error) from None
     path = resolve(parsed.weights) if parsed.weights else None
     if path is not None:
         load_strictly(network, read_state_dict(path), str(path))

@@ -64,7 +64,7 @@ def build_timm(parsed: ModelName, pretrained: bool) -> Model:
         raise InputError(f"{parsed.name} does not take {shown(options)}: {printable(str(error))[:300]}") from None
     except (OSError, *FOREIGN_ERRORS) as error:
         if fetch:
-            raise InputError(cannot_fetch(parsed.name, error)) from None
+            raise cannot_fetch(parsed.name, error) from None
         text = printable(str(error))[:300]
         raise InputError(f"timm cannot build {parsed.name} with {shown(options)}: {text}") from None
     source = f"timm {timm.__version__}, {'pretrained' if fetch else UNTRAINED}"

@@ -47,7 +47,7 @@ def load_torchvision(parsed: ModelName, pretrained: bool) -> Model:
     except FOREIGN_ERRORS as error:
         raise InputError(f"torchvision:{parsed.name} does not take {options}: {error}") from None
     except OSError as error:
-        raise InputError(cannot_fetch(f"torchvision:{parsed.name}", error)) from None
+        raise cannot_fetch(f"torchvision:{parsed.name}", error) from None
     if path is not None:
         load_strictly(network, undotted(read_state_dict(path)), str(path))
     preset = (entry if wanted or fetch else next(iter(published))).transforms()
