@@ -161,8 +161,12 @@ def _summary(runs: Sequence[Run], labels: Sequence[str]) -> RunSummary:
     all_of = [run.manifest for run in runs]
     models = {model.digest: model for manifest in all_of for model in manifest.models}
     sets = {label: manifest.data for label, manifest in zip(labels, all_of, strict=True)}
-    used = {label: manifest.images_used for label, manifest in zip(labels, all_of, strict=True)}
-    all_published = all(data.published_images for data in sets.values())
+    used: dict[str, int] = {}  # several runs on the same images use these images
+    for manifest in all_of:
+        of_data = manifest.data.fingerprint
+        used[of_data] = max(used.get(of_data, 0), manifest.images_used)
+    distinct = {data.fingerprint: data for data in sets.values()}.values()
+    all_published = all(data.published_images for data in distinct)
     unfinished: list[Status] = [manifest.status for manifest in all_of if manifest.status != "done"]
     return RunSummary(
         status=unfinished[0] if unfinished else "done",
@@ -173,8 +177,8 @@ def _summary(runs: Sequence[Run], labels: Sequence[str]) -> RunSummary:
         data=UsedData(
             name=", ".join(sets),
             fingerprint=fingerprint(*(data.fingerprint for data in sets.values())),
-            images=_total(data.images for data in sets.values()),
-            published_images=_total(data.published_images for data in sets.values()) if all_published else 0,
+            images=_total(data.images for data in distinct),
+            published_images=_total(data.published_images for data in distinct) if all_published else 0,
         ),
         selected=_total(used.values()),
         images_used=_total(used.values()),

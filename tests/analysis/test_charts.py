@@ -47,6 +47,20 @@ def test_every_model_gets_a_look_of_its_own(n_models):
     assert all((f">{name}</text>" in svg) == (n_models > 1) for name in models), "a legend where there are several"
 
 
+def test_series_of_one_model_share_colour_and_marker_and_differ_in_their_dash():
+    frame = pl.concat(
+        accuracies([f"net{i}" for i in range(9)], [0.1, 0.5]).with_columns(
+            series=pl.format("{}, {}", "model", pl.lit(kind))
+        )
+        for kind in ("patch", "noise")
+    )
+    looks = look_of_series(charts.curve(frame, charts.Encoding(x="level", y="top1", series="series", group="model")))
+    assert len(set(looks)) == 18
+    for patch, noise in zip(looks[:9], looks[9:], strict=True):
+        assert patch[:2] == noise[:2] and patch[2] != noise[2]
+    assert len({look[:2] for look in looks}) == 9
+
+
 def test_neighbouring_series_differ_in_more_than_colour():
     looks = look_of_series(curve(accuracies(list("abcdefg"), [0.1, 0.9])))
     for (_, shape, dash), (_, next_shape, next_dash) in itertools.pairwise(looks):

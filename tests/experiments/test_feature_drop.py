@@ -25,6 +25,7 @@ from helpers.plain_loops import (
     vit_by_hand,
     working_folder,
 )
+from ipvit.perturb.seeding import keys, random_words
 
 RATES = (0.25, 0.5, 1.0)
 
@@ -123,21 +124,42 @@ def test_the_authors_protocol_shares_one_mask_and_stands_apart_in_the_table(tmp_
         agrees(row, by_hand["logits"])
     run = ipvit.run(ours, models=model, data=data, out=tmp_path, workers=0, progress=False)
     table = run.tables["feature-drop"]
-    assert table["mask_scope"].to_list() == ["", "batch", "image"]
+    assert table["mask_scope"].to_list() == ["", "batch (authors)", "image"]
     assert table["n_images"].to_list() == [4, 4, 4] and table["n_runs"].to_list() == [1, 1, 1]
     rows = run.records("feature-drop").rows(named=True)
     for row in table.iter_rows(named=True):
         mine = [r["correct"] for r in rows if (r["block"], r["mask_scope"]) == (row["block"], row["mask_scope"])]
         assert row["top1"] == pytest.approx(100 * np.mean(mine))
     drawn = run.figures["feature-drop"].to_json()
-    assert "vit, mask per image" in drawn and "vit, mask per batch" in drawn
+    assert "vit, mask per image" in drawn and "vit, mask per batch (authors)" in drawn
+
+
+def test_the_authors_count_the_class_token_among_the_tokens_of_which_a_share_is_lost(tmp_path):
+    model, data = quiet_vit(), photos(2)
+    drop = ipvit.FeatureDrop(blocks=(1,), rates=(0.3, 1.0), protocol="authors")
+    records = measured(drop, model, data, tmp_path).filter(pl.col("block") == 1)
+    for row in records.iter_rows(named=True):
+        order = order_of(key_of("images 0", 0, "feature-drop", 1, row["rate"], 0), 16)
+        places = order[: int(row["rate"] * 17)]  # of 16 patches and the class token: 5, not int(0.3 * 16) = 4
+        by_hand = vit_by_hand(model.backbone, normalised(model, pixels_of(data, row["image"])), zeroed=(1, places))
+        agrees(row, by_hand["logits"])
+
+
+def test_in_a_convolutional_network_the_authors_lose_every_position_with_a_probability(tmp_path):
+    model, data = tiny_resnet(), photos(2, 64)
+    drop = ipvit.FeatureDrop(blocks=(1,), rates=(0.3,), protocol="authors")
+    for row in measured(drop, model, data, tmp_path).filter(pl.col("block") == 1).iter_rows(named=True):
+        key = keys(["images 0"], 0, "feature-drop", 1, 0.3, 0)
+        places = np.flatnonzero(random_words(key, 256)[0] < 0.3 * 2.0**64).tolist()
+        with torch.no_grad():
+            agrees(row, resnet_by_hand(model.backbone, normalised(model, pixels_of(data, row["image"])), 1, places))
 
 
 def test_python_the_command_line_and_a_study_measure_the_same(tmp_path, monkeypatch):
     working_folder(tmp_path, monkeypatch)
     parameters = {"blocks": [0, 2], "rates": [0.25, 0.5], "runs": 2, "protocol": "authors"}
     records = same_from_everywhere("feature-drop", parameters, "nets.py:vit")
-    assert records.height == 8 * 9 and set(records["mask_scope"]) == {"", "batch"}
+    assert records.height == 8 * 9 and set(records["mask_scope"]) == {"", "batch (authors)"}
 
 
 @pytest.mark.parametrize("block", [3, -1])

@@ -246,6 +246,11 @@ def test_more_episodes_classifiers_or_kinds_add_only_themselves(network, tmp_pat
     assert not calls, "features that are stored are not computed again"
 
 
+def called(name: str, data: ipvit.MemoryDataset) -> ipvit.MemoryDataset:
+    data.name = name
+    return data
+
+
 def test_a_limit_and_a_choice_of_classes_make_other_episodes(network, tmp_path):
     parameters = {"count": 3, "episodes": ("5-way-1-shot",), "blocks": (1,), "classifiers": ("centroid",), "queries": 5}
     for limit, only in ((None, ()), (100, ()), (None, tuple(f"colour {i}" for i in range(5)))):
@@ -262,6 +267,16 @@ def test_a_limit_and_a_choice_of_classes_make_other_episodes(network, tmp_path):
     episodes = result.tables["fewshot-episodes"]
     assert sorted(episodes["n_images"].to_list()) == [100, 100, 120] and episodes["n_episodes"].to_list() == [3, 3, 3]
     assert result.tables["fewshot"]["pool_images"].to_list() == [100, 100, 120]
+
+
+def test_meta_dataset_draws_from_its_test_classes_and_of_other_sets_from_all(network, tmp_path):
+    names = ("banded", "bumpy", "blotchy", "knitted", "lined", "woven", "sprinkled", "stratified")
+    few = ipvit.FewShot(count=2, only=("meta-dataset",), blocks=(1,), classifiers=("centroid",), queries=2)
+    for name, classes in (("dtd:images/all", 6), ("mnist:images", 8)):
+        images = np.random.default_rng(0).integers(0, 256, (80, 3, 8, 8), dtype=np.uint8)
+        data = called(name, ipvit.MemoryDataset(images, np.repeat(np.arange(8), 10), classes=names))
+        result = ipvit.run(few, models=network, data=data, out=tmp_path / name[:3], workers=0, progress=False)
+        assert set(result.records("fewshot")["pool_images"]) == {10 * classes}
 
 
 def test_episodes_and_images_are_measured_in_one_study(network, tmp_path):
@@ -300,6 +315,9 @@ def test_what_does_not_suffice_is_said_in_one_line(network, tmp_path):
         episodes=("7-way-1-shot",),
     )
     fails("no class 'colour 9' to draw from. Did you mean 'colour", only=("colour 9",))
+    fails(
+        "has none of the classes that Meta-Dataset", data=called("dtd:images/all", pictures()), only=("meta-dataset",)
+    )
     fails("needs classes", data=ipvit.MemoryDataset(np.zeros((4, 3, 8, 8), np.uint8)))
     with pytest.raises(ValueError, match="5-way-1-shot"):
         ipvit.FewShot(episodes=("5way",))

@@ -28,7 +28,7 @@ parts:
       - {name: "paper:resnet50@net.py", label: ResNet50}
     experiments: {position: {}}
 """,
-    "figure-10": """\
+    "figure-18": """\
 title: Two grids, whose values cannot be read
 targets: []
 parts:

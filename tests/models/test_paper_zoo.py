@@ -322,3 +322,15 @@ def test_options_change_the_constructor_and_the_input_size() -> None:
         ipvit.load_model("paper:t2t_vit_7?nonsense=1", pretrained=False)
     with pytest.raises(InputError, match="multiple of 16"):
         ipvit.load_model("paper:t2t_vit_7?img_size=100", pretrained=False)
+
+
+def test_positions_are_enlarged_by_the_authors_plain_bicubic_kernel(tmp_path):
+    small = build_paper(NETWORKS["deit_tiny"], {"depth": 1})
+    torch.save({"model": small.state_dict()}, tmp_path / "small.pth")
+    large = ipvit.load_model(f"paper:deit_tiny?depth=1&img_size=320@{tmp_path / 'small.pth'}")
+    grid = small.pos_embed[:, 1:].reshape(1, 14, 14, -1).permute(0, 3, 1, 2)
+    plain = torch.nn.functional.interpolate(grid, size=(20, 20), mode="bicubic", align_corners=False)
+    assert torch.equal(large.backbone.pos_embed[:, 1:], plain.permute(0, 2, 3, 1).reshape(1, 400, -1))
+    assert torch.equal(large.backbone.pos_embed[:, :1], small.pos_embed[:, :1])
+    smooth = torch.nn.functional.interpolate(grid, size=(20, 20), mode="bicubic", antialias=True)
+    assert not torch.allclose(smooth, plain, atol=1e-4), "what timm does"

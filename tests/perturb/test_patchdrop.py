@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ipvit.perturb import fill_content, gaussian_blur, keys, n_dropped, patchdrop, random_keep
+from ipvit.perturb.patchdrop import bernoulli_keep
 
 grids = st.tuples(st.integers(1, 8), st.integers(1, 8))
 
@@ -108,3 +109,13 @@ def test_blur_equals_a_direct_convolution_and_keeps_constants():
     reference = np.stack([gaussian_filter(c, 2.0, mode="nearest", truncate=3.0) for c in image[0].numpy()])
     assert np.allclose(gaussian_blur(image, 2.0)[0].numpy(), reference, atol=1e-5)
     assert torch.allclose(gaussian_blur(torch.full((1, 3, 8, 8), 0.4), 1.5), torch.tensor(0.4))
+
+
+def test_cells_that_are_dropped_with_a_probability_are_nested_and_their_share_is_the_rate():
+    key = keys([f"image {i}" for i in range(200)], 0)
+    kept = [bernoulli_keep(key, (14, 14), rate) for rate in (0.0, 0.25, 0.75, 1.0)]
+    assert kept[0].all() and not kept[3].any() and not (kept[2] & ~kept[1]).any()
+    assert (~kept[1]).mean() == pytest.approx(0.25, abs=0.01)  # 39,200 cells: five standard errors
+    assert len({int(mask.sum()) for mask in kept[1]}) > 10
+    with pytest.raises(ValueError, match="probability"):
+        bernoulli_keep(key, (2, 2), 1.5)

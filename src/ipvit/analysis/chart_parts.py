@@ -48,6 +48,8 @@ class Encoding:
         x: column of the horizontal axis.
         y: column of the vertical axis.
         series: column with one colour, dash and marker per value.
+        group: column whose values hold several series, such as the model of a patch and of noise: the series of one
+            group share colour and marker, and differ in their dash.
         facet: column with one panel per value, for example the PatchDrop mode.
         x_title: title of the axis; the column's name with spaces by default.
         y_title: title of the axis; the column's name with spaces by default.
@@ -63,6 +65,7 @@ class Encoding:
     x: str
     y: str
     series: str = "model"
+    group: str | None = None
     facet: str | None = None
     x_title: str | None = None
     y_title: str | None = None
@@ -136,8 +139,12 @@ def theme() -> dict[str, Any]:
 class Theme:
     """Colour, dash, shape and the legend's selection for the values of one column, in order of appearance."""
 
-    def __init__(self, frame: pl.DataFrame, series: str) -> None:
+    def __init__(self, frame: pl.DataFrame, series: str, group: str | None = None) -> None:
         self.names = frame[series].cast(pl.String).drop_nulls().unique(maintain_order=True).to_list()
+        groups = self._groups(frame, series, group)
+        first = list(dict.fromkeys(groups))
+        of_group = [first.index(name) for name in groups]
+        within = of_group if group is None else [groups[:i].count(name) for i, name in enumerate(groups)]
         self.selection = alt.selection_point(
             name="shown",
             fields=[series],
@@ -145,12 +152,26 @@ class Theme:
             toggle="true",
             value=cast(Any, [{series: name} for name in self.names]),
         )
-        self.colour = alt.Color(field=series, type="nominal", scale=self._scale(COLOURS), sort=self.names, title=None)
-        self.shape = alt.Shape(field=series, type="nominal", scale=self._scale(SHAPES), sort=self.names, title=None)
-        self.dash = alt.StrokeDash(field=series, type="nominal", scale=self._scale(DASHES), sort=self.names, title=None)
+        self.colour = alt.Color(
+            field=series, type="nominal", scale=self._scale(COLOURS, of_group), sort=self.names, title=None
+        )
+        self.shape = alt.Shape(
+            field=series, type="nominal", scale=self._scale(SHAPES, of_group), sort=self.names, title=None
+        )
+        self.dash = alt.StrokeDash(
+            field=series, type="nominal", scale=self._scale(DASHES, within), sort=self.names, title=None
+        )
 
-    def _scale(self, values: Sequence[Any]) -> alt.Scale:
-        return alt.Scale(domain=self.names, range=[values[i % len(values)] for i in range(len(self.names))])
+    def _groups(self, frame: pl.DataFrame, series: str, group: str | None) -> list[str]:
+        """Return the group of every series; a series alone is a group."""
+        if group is None:
+            return self.names
+        pairs = frame.select(pl.col(series).cast(pl.String), pl.col(group).cast(pl.String).alias("_group"))
+        found = dict(pairs.drop_nulls().unique(series, keep="first").iter_rows())
+        return [found.get(name, name) for name in self.names]
+
+    def _scale(self, values: Sequence[Any], places: Sequence[int]) -> alt.Scale:
+        return alt.Scale(domain=self.names, range=[values[place % len(values)] for place in places])
 
     def shown(self, opacity: float) -> Any:
         """The opacity of a series that the legend shows; 0 for a hidden one."""

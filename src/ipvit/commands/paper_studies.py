@@ -43,12 +43,14 @@ class StudyPart:
         data: a key of :data:`OPTIONS`, or the name of a published set.
         models: as in a study file.
         experiments: as in a study file; ``{data}`` in a text stands for the data's name without its split.
+        split: of a published set; the one that numbers are reported on by default.
     """
 
     name: str
     data: str
     models: tuple[Any, ...]
     experiments: Mapping[str, Any]
+    split: str | None = None
 
     def keys(self, data: str, weights: Mapping[str, str], models: Sequence[str]) -> dict[str, Any]:
         """Return the study as a mapping.
@@ -62,7 +64,8 @@ class StudyPart:
         experiments = _filled(self.experiments, data)
         if self.needs_salience:
             experiments["occlusion"]["salience"] = _with_weights(SALIENCE, weights)
-        return {"models": chosen, "data": data, "experiments": experiments}
+        name = f"{data}/{self.split}" if self.split else data
+        return {"models": chosen, "data": name, "experiments": experiments}
 
     @property
     def needs_salience(self) -> bool:
@@ -199,7 +202,9 @@ def _filled(node: Any, data: str) -> Any:
 def _read(path: Path) -> PaperStudy:
     content = yaml.safe_load(path.read_text("utf-8"))
     parts = tuple(
-        StudyPart(part.get("name", path.stem), part["data"], tuple(part["models"]), part["experiments"])
+        StudyPart(
+            part.get("name", path.stem), part["data"], tuple(part["models"]), part["experiments"], part.get("split")
+        )
         for part in content["parts"]
     )
     return PaperStudy(path.stem, content["title"], tuple(content.get("also", ())), tuple(content["targets"]), parts)

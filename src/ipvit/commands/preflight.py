@@ -72,7 +72,7 @@ def ready_parts(
     faults: list[str] = []
     for number in there:
         try:
-            study = _checked(sources.keys(parts[number]), networks, config)
+            study = _checked(parts[number].name, sources.keys(parts[number]), networks, config)
         except InputError as error:
             faults += error.lines if isinstance(error, CombinedInputError) else [str(error)]
         else:
@@ -113,11 +113,12 @@ class _Networks:
         return self._kept[entry]
 
 
-def _checked(keys: dict[str, Any], networks: _Networks, config: RunConfig) -> Study | None:
+def _checked(name: str, keys: dict[str, Any], networks: _Networks, config: RunConfig) -> Study | None:
     """Return the study of a part with the networks that can be had; None where it has too few.
 
     Raises:
-        InputError: its data cannot be opened, or an experiment refuses them or the networks.
+        InputError: its data cannot be opened, or an experiment refuses them or the networks; one that concerns this
+            part alone begins with its name.
     """
     from ipvit.api import bind_context
     from ipvit.data.loading import load_dataset
@@ -125,6 +126,8 @@ def _checked(keys: dict[str, Any], networks: _Networks, config: RunConfig) -> St
     from ipvit.engine.preparation import checked
     from ipvit.engine.study import make_study
 
+    entry = make_study(keys).data
+    data = load_dataset(entry.name, root=entry.root, split=entry.split, decoder=entry.decoder, classes=entry.classes)  # pyright: ignore[reportArgumentType]
     entries = {_entry(model): model for model in keys["models"]}
     salience = keys["experiments"].get("occlusion", {}).get("salience")
     networks.keep([*entries, *([_entry(salience)] if salience else [])])
@@ -133,10 +136,11 @@ def _checked(keys: dict[str, Any], networks: _Networks, config: RunConfig) -> St
         return None
     keys["models"] = [entries[entry] for entry in loaded]
     study = make_study(keys).with_options(config)
-    entry = study.data
-    data = load_dataset(entry.name, root=entry.root, split=entry.split, decoder=entry.decoder, classes=entry.classes)  # pyright: ignore[reportArgumentType]
     models = list(loaded.values())
-    checked(study.make_experiments(), models, data, study, ProcessGroup(), bind_context(study.data))
+    try:
+        checked(study.make_experiments(), models, data, study, ProcessGroup(), bind_context(study.data))
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from None
     return study
 
 

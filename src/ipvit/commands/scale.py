@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from rich.table import Table
 from ipvit.commands.measure import complain, tell
 from ipvit.commands.options import Flag, RunOptions
 from ipvit.core.terminal import Terminal, print_json
-from ipvit.errors import InputError
+from ipvit.errors import CombinedInputError, InputError
 
 if TYPE_CHECKING:
     from ipvit.core.shard import Shard
@@ -25,7 +26,7 @@ def merge(*folders: Path, out: Path | None = None, partial: Flag = False, json: 
     Parameters
     ----------
     folders
-        Run folders of shards, or the one folder that has them below shards/.
+        Run folders of shards, or the one folder that has them below shards/, also for each of several runs.
     out
         The folder of the whole; by default the one that has the shards.
     partial
@@ -38,15 +39,45 @@ def merge(*folders: Path, out: Path | None = None, partial: Flag = False, json: 
     if out is None and len(folders) > 1:
         raise InputError("where to? Give --out with the folder of the whole")
     from ipvit.engine.merge import merge as merge_folders
+    from ipvit.engine.merge import runs_with_shards
     from ipvit.results import Run
 
-    whole = out or next(iter(folders))
+    first = next(iter(folders))
+    if out is None and (runs := runs_with_shards(first)):
+        return _merge_runs(first, runs, partial=partial, json=json)
+    whole = out or first
     manifest = merge_folders(folders, whole, partial=partial)
     results = Run(whole)
     tell(results, json=json)
     if not json:
         Terminal(stderr=True).print(f"ipvit: joined {len(manifest.merged)} shards", highlight=False)
     return 1 if complain(results) or manifest.status != "done" else 0
+
+
+def _merge_runs(folder: Path, runs: Sequence[Path], *, partial: bool, json: bool) -> int:
+    """Join the shards of each of several runs, such as the parts of a reproduction, and show them together.
+
+    Raises:
+        CombinedInputError: the shards of some cannot be joined; those of the others are.
+    """
+    from ipvit.engine.merge import merge as merge_folders
+    from ipvit.run_collection import RunCollection
+
+    joined, errors = [], []
+    for run in runs:
+        try:
+            joined.append(merge_folders([run], run, partial=partial))
+        except InputError as error:
+            errors.append(f"{run.name}: {error}")
+    if errors:
+        raise CombinedInputError(errors)
+    results = RunCollection(folder)
+    failed = [complain(run) for run in results.runs]
+    tell(results, json=json)
+    if not json:
+        shards = sum(len(manifest.merged) for manifest in joined)
+        Terminal(stderr=True).print(f"ipvit: joined {shards} shards of {len(joined)} runs", highlight=False)
+    return 1 if any(failed) or any(manifest.status != "done" for manifest in joined) else 0
 
 
 def check(study: Path, /, *, options: RunOptions | None = None) -> int:

@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 
 from ipvit.core.digests import digest_of
 from ipvit.data.dataset import Dataset
+from ipvit.data.published.meta_dataset import META_DATASET
 from ipvit.perturb.seeding import generator, keys
-
-META_DATASET = "meta-dataset"
 
 Rows = NDArray[np.int64]
 

@@ -14,7 +14,7 @@ from ipvit.core.manifest import Manifest
 from ipvit.core.shard import Shard
 from ipvit.engine.examples import EXAMPLES
 from ipvit.engine.lock import FolderLock
-from ipvit.engine.manifest import read_manifest, write_manifest
+from ipvit.engine.manifest import MANIFEST, read_manifest, write_manifest
 from ipvit.engine.run import SHARDS, STUDY
 from ipvit.engine.store import KEY, Store, each_once, prepare_folder
 from ipvit.errors import InputError
@@ -73,10 +73,17 @@ def merge(folders: Sequence[Path], out: Path, *, partial: bool = False) -> Manif
     return manifest
 
 
+def runs_with_shards(folder: Path) -> list[Path]:
+    """Return the run folders in a folder that have shards to be joined; none where the folder itself is one."""
+    if read_manifest(folder) is not None or [*folder.glob(f"{SHARDS}/*/{MANIFEST}")]:
+        return []
+    return sorted({path.parents[2] for path in folder.glob(f"*/{SHARDS}/*/{MANIFEST}")})
+
+
 def _sources(folders: Sequence[Path], out: Path) -> list[Source]:
     found: dict[Path, Manifest] = {}
     for folder in folders:
-        below = sorted(path.parent for path in folder.glob(f"{SHARDS}/*/manifest.json"))
+        below = sorted(path.parent for path in folder.glob(f"{SHARDS}/*/{MANIFEST}"))
         for place in [folder, *below]:
             manifest = read_manifest(place)
             if manifest is not None:

@@ -52,6 +52,25 @@ def random_keep(key: np.ndarray, grid: tuple[int, int], n_drop: int) -> np.ndarr
     return keep.reshape(-1, rows, columns)
 
 
+def bernoulli_keep(key: np.ndarray, grid: tuple[int, int], rate: float) -> np.ndarray:
+    """Return masks that drop every cell with a probability, one mask per key: how many are lost is chance.
+
+    Args:
+        key: ``(B,)`` keys from :func:`ipvit.perturb.seeding.keys`.
+        grid: rows and columns of the grid.
+        rate: probability in [0, 1] that a cell is dropped; with the same keys a larger one drops the same cells and
+            more.
+
+    Returns:
+        ``(B, rows, columns)`` boolean array, True where a cell is kept.
+    """
+    if not 0 <= rate <= 1:
+        raise ValueError(f"a probability lies in [0, 1], not {rate}")
+    rows, columns = grid
+    uniform = (random_words(key, rows * columns) >> np.uint64(11)) * 2.0**-53  # in [0, 1)
+    return (uniform >= rate).reshape(-1, rows, columns)
+
+
 def cell_size(image_size: tuple[int, int], grid: tuple[int, int]) -> tuple[int, int]:
     """Return height and width of a grid cell in pixels; the grid must divide the image."""
     (height, width), (rows, columns) = image_size, grid

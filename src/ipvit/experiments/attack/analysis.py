@@ -257,6 +257,7 @@ def _over_area(table: pl.DataFrame, paper: pl.DataFrame | None) -> Figure:
             x="area",
             y="top1",
             series="series",
+            group="model",
             x_title="Size of the patch (share of the image)",
             y_title="Top-1 accuracy (%)",
             x_format=".1~%",

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 CLEAN = -1
 """Block number of the condition without any drop."""
 
+AUTHORS = "batch (authors)"
+"""Mask scope of a condition under the authors' protocol; plain ``batch`` in records of earlier versions, which counted
+what is lost as the other protocol does."""
+
 
 @dataclasses.dataclass(frozen=True)
 class FeatureDropCondition(Condition):
@@ -47,7 +51,8 @@ class FeatureDrop(Experiment):
     runs: Annotated[int, Field(ge=1)] = 1
     """Random masks per image, block and rate."""
     protocol: Literal["ours", "authors"] = "ours"
-    """authors: one mask for every 256 images."""
+    """authors: one mask for every 256 images; of a transformer int(rate x all tokens) patches are lost, of a CNN every
+    position with the probability of the rate."""
 
     @property
     def requirements(self) -> Requirements:

@@ -8,11 +8,11 @@ from torch import Tensor
 
 from ipvit.errors import InputError
 from ipvit.experiments.base import Batch, Measurement, Records
-from ipvit.experiments.feature_drop.experiment import CLEAN, FeatureDrop, FeatureDropCondition
+from ipvit.experiments.feature_drop.experiment import AUTHORS, CLEAN, FeatureDrop, FeatureDropCondition
 from ipvit.experiments.scoring import score_logits
 from ipvit.models.adapters.base import FeatureState
 from ipvit.models.model import Model
-from ipvit.perturb.patchdrop import n_dropped, random_keep
+from ipvit.perturb.patchdrop import bernoulli_keep, n_dropped, random_keep
 from ipvit.perturb.seeding import keys
 from ipvit.perturb.tensors import from_numpy
 
@@ -34,7 +34,7 @@ class FeatureDropMeasurement(Measurement):
 
     def conditions(self, model: Model) -> Sequence[FeatureDropCondition]:
         """Return the clean network, then block x rate x run."""
-        scope = "batch" if self.experiment.protocol == "authors" else "image"
+        scope = AUTHORS if self.experiment.protocol == "authors" else "image"
         return [
             FeatureDropCondition(CLEAN, 0.0, 0, ""),
             *(
@@ -54,14 +54,20 @@ class FeatureDropMeasurement(Measurement):
                 logits = model.run_from_block(states[blocks[-1]]) if blocks else model(batch.images)
             else:
                 logits = self._with_loss(model, batch, states[condition.block], condition)
-            shared = batch.mask_columns(shared=condition.mask_scope == "batch")
+            shared = batch.mask_columns(shared=condition.mask_scope == AUTHORS)
             yield Records(condition, score_logits(logits, batch.labels) | shared)
 
     def _with_loss(self, model: Model, batch: Batch, state: FeatureState, condition: FeatureDropCondition) -> Tensor:
-        owners = batch.mask_seeds(shared=condition.mask_scope == "batch")
+        owners = batch.mask_seeds(shared=condition.mask_scope == AUTHORS)
         key = keys(owners, batch.seed, self.experiment.name, condition.block, condition.rate, condition.run)
         rows, columns = state.grid
-        keep = random_keep(key, (rows, columns), n_dropped(condition.rate, rows * columns))
+        if condition.mask_scope == AUTHORS and not model.adapter.prefix_tokens:
+            keep = bernoulli_keep(key, (rows, columns), condition.rate)
+        else:
+            # the authors take the share of all tokens, the class token among them, and drop that many patches
+            extra = 1 if condition.mask_scope == AUTHORS else 0
+            lost = min(n_dropped(condition.rate, rows * columns + extra), rows * columns)
+            keep = random_keep(key, (rows, columns), lost)
         return model.run_from_block(model.drop(state, from_numpy(keep).to(batch.images.device)))
 
     def _blocks(self, model: Model) -> list[int]:

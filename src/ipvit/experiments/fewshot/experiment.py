@@ -70,7 +70,7 @@ class FewShot(Experiment):
     penalty: Annotated[float, Field(gt=0)] = 1.0
     """Penalty of the ridge regression."""
     only: tuple[str, ...] = ()
-    """Draw from these classes only, for example Meta-Dataset's test classes."""
+    """Draw from these classes only; meta-dataset: those of the published set that its test episodes are drawn from."""
     features: StoredType = "fp32"
     """Type of the stored features: fp32 or fp16."""
     store: str | None = None

@@ -10,6 +10,7 @@ import numpy as np
 from ipvit.analysis.data_names import data_set
 from ipvit.data.dataset import Dataset
 from ipvit.data.episodes import META_DATASET, Episode, EpisodeList, Sampler, episode_keys, rules
+from ipvit.data.published.meta_dataset import drawn_from
 from ipvit.data.subset import subset_indices
 from ipvit.errors import InputError, did_you_mean
 from ipvit.experiments.base import Batch, Measurement, PrepareContext, Records
@@ -61,15 +62,28 @@ class FewShotMeasurement(Measurement):
         """
         if data.classes is None:
             raise InputError(f"fewshot needs classes: {data.name} has no class folders")
-        if unknown := [name for name in self.experiment.only if name not in data.classes]:
-            close = did_you_mean(unknown[0], data.classes)
-            raise InputError(f"fewshot: {data.name} has no class {unknown[0]!r} to draw from.{close}")
-        only = set(self.experiment.only or data.classes)
+        only = set(self._only(data.name, tuple(data.classes)))
         wanted = [place for place, name in enumerate(data.classes) if name in only]
         rows = subset_indices(data, limit)
         rows = rows[np.isin(data.labels[rows], wanted)]
         self._samplers(data.labels[rows], data.name)
         return EpisodeList(data, rows, self.experiment.count)
+
+    def _only(self, name: str, classes: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the classes that episodes are drawn from.
+
+        Raises:
+            InputError: one of them is not there.
+        """
+        only = self.experiment.only
+        if only == (META_DATASET,):
+            if not (found := drawn_from(name, classes)):
+                raise InputError(f"fewshot: {name} has none of the classes that Meta-Dataset draws test episodes from")
+            return found
+        if unknown := [other for other in only if other not in classes]:
+            close = did_you_mean(unknown[0], classes)
+            raise InputError(f"fewshot: {name} has no class {unknown[0]!r} to draw from.{close}")
+        return only or classes
 
     def conditions(self, model: Model) -> Sequence[FewShotCondition]:
         """Return kind x blocks x classifier; more blocks than a network has are all of its blocks."""

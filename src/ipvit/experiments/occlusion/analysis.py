@@ -81,6 +81,28 @@ class OcclusionAnalysis(Analysis):
             if mode in measured
         }
 
+    def figures_across(self, tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
+        """Return what is left where half of the image is dropped, over several runs, such as one a grid (figure 22)."""
+        half = tables[self.name].filter((pl.col("information_loss") - 0.5).abs() < 1e-6)
+        if half.is_empty() or half["data_set"].n_unique() < 2:
+            return {}
+        modes = pl.col("mode").cast(pl.String).replace(_TITLES).alias("mode")
+        return {
+            f"{self.name}-half": charts.bars(
+                _with_series(half).with_columns(modes),
+                charts.Encoding(
+                    x="data_set",
+                    y="top1",
+                    series="series",
+                    facet="mode" if half["mode"].n_unique() > 1 else None,
+                    x_title="Run",
+                    y_title="Top-1 accuracy (%)",
+                    y_domain=(0, 100),
+                ),
+                title="Half of the image dropped",
+            )
+        }
+
     def sentences(self, tables: dict[str, pl.DataFrame]) -> Iterator[tuple[str, str]]:
         """Say what is left of each model's accuracy where about half of the patches are dropped, for every mode."""
         table = _with_series(tables[self.name])
