@@ -162,9 +162,13 @@ class Run:
         Args:
             everything: also list what this run did not measure.
         """
+        return self._compared if everything else self._compared.filter(pl.col("ours").is_not_null())
+
+    @functools.cached_property
+    def _compared(self) -> pl.DataFrame:
         from ipvit.report.comparison import compare
 
-        return compare(self._tables, self.manifest, self.experiments, everything=everything)
+        return compare(self._tables, self.manifest, self.experiments, everything=True)
 
     def compare_published(self, name: str) -> PublishedComparison:
         """Return our numbers beside those that others published.

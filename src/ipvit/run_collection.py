@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,8 +33,14 @@ def runs_in(folder: Path) -> list[Run]:
     """
     if (folder / MANIFEST).is_file() or not folder.is_dir():
         return [Run(folder)]
-    below = sorted(path.parent for path in folder.glob(f"*/{MANIFEST}"))
+    below = sorted((path.parent for path in folder.glob(f"*/{MANIFEST}")), key=_by_number)
     return [Run(path) for path in below] or [Run(folder)]
+
+
+def _by_number(path: Path) -> list[tuple[bool, int, str]]:
+    """Sort ``grid-4x4`` before ``grid-14x14``."""
+    parts = re.findall(r"\d{1,9}|\D+|\d+", path.name)
+    return [(part.isdecimal(), int(part) if part.isdecimal() and len(part) < 10 else 0, part) for part in parts]
 
 
 class RunCollection:

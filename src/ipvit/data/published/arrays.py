@@ -65,7 +65,7 @@ def _cifar(root: Path, split: str, parts: list[str], binary: _Binary, python: _P
     try:
         base = below(root, (binary.folder, ""), f"{parts[0]}.bin")
     except LayoutNotFoundError:
-        base = below(root, (python.folder, ""), parts[0])
+        base = below(root, (python.folder, ""), python.meta)  # "train" may be a folder of class folders
         loaded = [_pickled(first(base, [part]), python.labels) for part in parts]
         classes = _names(first(base, [python.meta]), python.names)
     else:
