@@ -43,10 +43,10 @@ def merge(*folders: Path, out: Path | None = None, partial: Flag = False, json: 
     whole = out or next(iter(folders))
     manifest = merge_folders(folders, whole, partial=partial)
     results = Run(whole)
-    tell(results, json=json)
+    told = tell(results, json=json)
     if not json:
         Terminal(stderr=True).print(f"ipvit: joined {len(manifest.merged)} shards", highlight=False)
-    return 1 if complain(results) or manifest.status != "done" else 0
+    return 1 if complain(results) or not told or manifest.status != "done" else 0
 
 
 def check(study: Path, /, *, options: RunOptions | None = None) -> int:

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from ipvit.core.preprocessing import View
 from ipvit.data.dataset import Dataset, Decoder, UnreadableImageError
 from ipvit.data.decode import apply_view
+from ipvit.errors import error_line
 
 AHEAD = 2
 """Batches that a worker reads ahead."""
@@ -132,18 +133,19 @@ class _BatchReader(IterableDataset[DecodedBatch]):
         unreadable: list[tuple[int, str]] = []
         for index in self.batches[number].tolist():
             try:
-                picture = self.data.read(index)
-                mask = self._read_mask(index) if self.masks else None
+                shown, covered = self._seen(index)
             except UnreadableImageError as error:
                 unreadable.append((index, str(error)))
+                continue
+            except Exception as error:  # noqa: BLE001 - somebody's data set may raise anything; the rest goes on
+                unreadable.append((index, error_line(error, named=True)))
                 continue
             indices.append(index)
             labels.append(int(self.data.labels[index]))
             for view in self.views:
-                pixels[view].append(apply_view(picture, view, self.decoder))
-            if mask is not None:
-                for view in masks:
-                    masks[view].append(apply_view(mask, dataclasses.replace(view, interpolation="nearest")))
+                pixels[view].append(shown[view])
+            for view in masks:
+                masks[view].append(covered[view])
         return DecodedBatch(
             np.array(indices, dtype=np.int64),
             np.array(labels, dtype=np.int64),
@@ -151,6 +153,20 @@ class _BatchReader(IterableDataset[DecodedBatch]):
             {view: torch.stack(items) for view, items in masks.items() if items},
             unreadable,
         )
+
+    def _seen(self, index: int) -> tuple[dict[View, Tensor], dict[View, Tensor]]:
+        """Return an image, and its masks where they are asked for, in every view."""
+        picture = self.data.read(index)
+        if picture.dtype != torch.uint8 or picture.ndim != 3 or len(picture) != 3:
+            raise UnreadableImageError(
+                f"its data set gives {tuple(picture.shape)} of {picture.dtype}, not (3, H, W) of torch.uint8"
+            )
+        shown = {view: apply_view(picture, view, self.decoder) for view in self.views}
+        if not self.masks:
+            return shown, {}
+        mask = self._read_mask(index)
+        nearest = {view: dataclasses.replace(view, interpolation="nearest") for view in self.views}
+        return shown, {view: apply_view(mask, nearest[view]) for view in self.views}
 
     def _read_mask(self, index: int) -> Tensor:
         numbers = self.data.read_mask(index).to(torch.uint8)

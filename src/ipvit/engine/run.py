@@ -133,7 +133,8 @@ def execute(
                 clear_unfinished(folder)
         manifest = group.collect(write("failed" if outcome.failures else "done", outcome))[0]
         if len(outcome.unreadable) == outcome.selected > 0:
-            raise InputError(f"none of the {outcome.selected} images of {data.name} could be read")
+            why = next(iter(outcome.unreadable.values()))
+            raise InputError(f"none of the {outcome.selected} images of {data.name} could be read: {why}")
         return manifest
 
 
