@@ -21,7 +21,6 @@ from ipvit.engine.types import Outcome, SweepPlan, Task
 from ipvit.errors import error_line
 from ipvit.experiments.base import Batch, Condition, Records
 
-
 FOREIGN = (Exception, SystemExit)
 """What may come out of somebody's network, experiment or part. It concerns that pair of a network and an experiment:
 also an ``InputError``, as what was wrong with the user's input has been said before the first batch."""

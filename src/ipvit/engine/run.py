@@ -71,7 +71,7 @@ def execute(
     group.assert_same_on_all_ranks("data and models", (data.fingerprint, [model.digest for model in models]))
     plans = plan_sweeps(tasks, data, config, device, group)
     group.assert_same_on_all_ranks("batch size", plans[0].batch_size)
-    with _held(out, config.fresh, group) as lock, models_on_device(models, device, config, tasks):
+    with models_on_device(models, device, config, tasks), _held(out, config.fresh, group) as lock:
         store = Store(out, config.flush_seconds, mend=group.is_main_process)
         group.main_process_first(lambda: mark_finished(tasks, store), per_machine=False)
         reused = [str(folder.resolve()) for folder in reused_runs if mark_finished(tasks, Store(folder))]

@@ -240,6 +240,20 @@ class FeatureStore:
         return folder, [made_again(damage, "it was written")] if damage else []
 
 
+def check_store(root: str | Path) -> None:
+    """Refuse a folder that no store can be written to; nothing is written.
+
+    Raises:
+        InputError: it lies below a file, or may not be written to.
+    """
+    path = user_path(root)
+    there = next(place for place in (path, *path.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise InputError(f"cannot write to the feature store {str(root)!r}: {str(there)!r} is a file")
+    if not os.access(there, os.W_OK):
+        raise InputError(f"cannot write to the feature store {str(root)!r}: {str(there)!r} may not be written to")
+
+
 class _Column:
     """One array on disk, ``(rows, width)``, and a checksum of each of its rows that is filled.
 
