@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import sys
 from collections.abc import Sequence
 
@@ -12,6 +11,7 @@ from cyclopts import App, CycloptsError
 
 from ipvit import __version__
 from ipvit.core.plugins import OWN_FILE
+from ipvit.core.signals import ignore_signals, interrupt_by_signals
 from ipvit.errors import CombinedInputError, InputError, did_you_mean, printable, shown
 from ipvit.experiments.registry import BUILT_IN, plugins
 
@@ -106,9 +106,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def entry_point() -> None:
-    """Run the command line and end the process with its exit code; SIGTERM interrupts as Ctrl-C does."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # Slurm, spot machines, torchrun: keep what is measured
-    sys.exit(main())
+    """Run the command line and end the process with its exit code; what ends a process interrupts as Ctrl-C does."""
+    interrupt_by_signals()
+    try:
+        code = main()
+    except KeyboardInterrupt:  # once more, while the first one was told of
+        code = 130
+    ignore_signals()
+    sys.exit(code)
 
 
 def _fail(code: int, *lines: str) -> int:

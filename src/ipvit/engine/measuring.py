@@ -86,9 +86,11 @@ def note_failed_transform(decoded: DecodedBatch, plan: SweepPlan, outcome: Outco
 
 def _measure_and_add(task: Task, batch: Batch, plan: SweepPlan, store: Store, outcome: Outcome) -> None:
     measured = [(records.condition, column_frame(_columns(records, batch))) for records in _measure(task, batch, plan)]
-    for condition, frame in measured:
-        store.add(task.identity, task.model.name, batch.ids, condition, frame)
-        outcome.measured += len(batch)
+    lacking = {condition.key for condition in batch.conditions} - {condition.key for condition, _ in measured}
+    if lacking:
+        raise ValueError(f"nothing was measured under {len(lacking)} of {len(batch.conditions)} conditions")
+    store.add(task.identity, task.model.name, batch.ids, measured)
+    outcome.measured += len(batch) * len(measured)
 
 
 def measure_at_once(task: Task, batch: Batch, plan: SweepPlan) -> list[Records]:

@@ -304,14 +304,19 @@ def default_batch(device: torch.device) -> int:
     return 32 if device.type == "cpu" else 256
 
 
-def mark_finished(tasks: Sequence[Task], store: Store) -> bool:
-    """Note which results a store holds already; tell whether it holds any."""
-    found = False
+def mark_finished(tasks: Sequence[Task], store: Store) -> int:
+    """Note which results a store holds already; return their number."""
+    found = 0
     for task in tasks:
         held = store.done(task.identity, task.items.ids, task.conditions)
-        found |= bool(held.any())
+        found += int(held.sum())
         task.on_disk = task.on_disk | held
     return found
+
+
+def count_finished(tasks: Sequence[Task], store: Store) -> int:
+    """Return how many results of the tasks a store holds now."""
+    return sum(int(store.done(task.identity, task.items.ids, task.conditions).sum()) for task in tasks)
 
 
 def assign_shard(plan: SweepPlan, group: ProcessGroup) -> int:
