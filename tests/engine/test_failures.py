@@ -12,7 +12,7 @@ import ipvit
 from helpers.small_runs import CLASSES, Picky, photos, small_occlusion
 from helpers.tiny import PatchNet, tiny_model, write_images
 from ipvit.analysis.base import Analysis
-from ipvit.data import loader
+from ipvit.data import loader, workers
 from ipvit.data.dataset import MemoryDataset
 from ipvit.metrics.correlation import correlation, cosine
 from ipvit.metrics.jaccard import jaccard
@@ -156,10 +156,12 @@ def test_little_shared_memory_is_noticed_and_pictures_go_by_pipe(tmp_path, monke
     usage = collections.namedtuple("usage", "total used free")
     data = ipvit.load_dataset(write_images(tmp_path / "images"))
     plain = run(small_occlusion(), tmp_path / "a", workers=2, data=data)
-    monkeypatch.setattr(loader.shutil, "disk_usage", lambda path: usage(1000, 0, 1000))
+    monkeypatch.setattr(workers.shutil, "disk_usage", lambda path: usage(1000, 0, 1000))
     sent = []
-    with_ = loader._with
-    monkeypatch.setattr(loader, "_with", lambda batch, change: sent.append(change) or with_(batch, change))
+    with_ = loader.DecodedBatch.map_tensors
+    monkeypatch.setattr(
+        loader.DecodedBatch, "map_tensors", lambda batch, change: sent.append(change) or with_(batch, change)
+    )
     by_pipe = run(small_occlusion(), tmp_path / "b", workers=2, data=data)
     (note,) = by_pipe.manifest.notes
     assert note.startswith("/dev/shm has 0 MB free, 2 workers want 0: pictures go by pipe") and not plain.manifest.notes

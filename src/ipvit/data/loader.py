@@ -4,28 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shutil
-import sys
 import traceback
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import get_worker_info
 
 from ipvit.core.preprocessing import View
 from ipvit.data.dataset import Dataset, Decoder, UnreadableImageError
 from ipvit.data.decode import apply_view
+from ipvit.data.workers import Stream, open_workers, parcels, pinned, shared_memory_short
 from ipvit.errors import error_line
-
-AHEAD = 2
-"""Batches that a worker reads ahead."""
-
-SHARED_MEMORY = Path("/dev/shm")
-"""Where worker processes on Linux leave what they hand over; a container often has 64 MB of it."""
 
 VOID = 255
 """Number of the pixels of a mask that belong to neither object nor background."""
@@ -70,8 +62,19 @@ class DecodedBatch:
     transform: ImageTransform | None = None
     failure: str = ""
 
+    def map_tensors(self, change: Callable[[Any], Any]) -> Self:
+        """Return the batch with ``change`` applied to its pixels and masks."""
+        pixels = {view: change(array) for view, array in self.pixels.items()}
+        return dataclasses.replace(
+            self, pixels=pixels, masks={view: change(array) for view, array in self.masks.items()}
+        )
 
-class _BatchReader(IterableDataset[DecodedBatch]):
+    def pin_memory(self) -> Self:
+        """Return the batch in memory that a GPU copies from by itself; torch's loader calls it."""
+        return self.map_tensors(pinned)
+
+
+class _BatchReader:
     def __init__(
         self,
         data: Dataset,
@@ -81,20 +84,12 @@ class _BatchReader(IterableDataset[DecodedBatch]):
         decoder: Decoder,
         transforms: Sequence[TransformRequests],
         seed: int,
-        through_pipes: bool,
     ) -> None:
         self.data, self.batches, self.views, self.masks = data, batches, views, masks
         self.decoder: Decoder = decoder
         self.transforms, self.seed = transforms, seed
-        self.through_pipes = through_pipes
 
-    def __iter__(self) -> Iterator[DecodedBatch]:
-        if self.through_pipes:
-            yield from (_with(batch, Tensor.numpy) for batch in self._all())
-        else:
-            yield from self._all()
-
-    def _all(self) -> Iterator[DecodedBatch]:
+    def __call__(self) -> Iterator[DecodedBatch]:
         worker = get_worker_info()
         first, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
         for number in range(first, len(self.batches), step):
@@ -207,19 +202,14 @@ def read_batches(
         seed: of the study, for the transforms.
         through_pipes: hand pictures over without shared memory, a little slower; see :func:`shared_memory_lacking`.
     """
-    reader = _BatchReader(data, batches, list(dict.fromkeys(views)), masks, decoder, transforms, seed, through_pipes)
+    reader = _BatchReader(data, batches, list(dict.fromkeys(views)), masks, decoder, transforms, seed)
     most = 1 if data.sequential else len(batches)  # a stream is read from the front by one process
-    workers = min(workers, most, len(batches))
-    loader = DataLoader(
-        reader,
-        batch_size=None,
-        num_workers=workers,
-        prefetch_factor=AHEAD if workers else None,
-        pin_memory=pin_memory,
-        worker_init_fn=one_thread,
-        generator=torch.Generator(),  # of its own: the loader draws a seed, and the user's random state is not ours
+    loader = open_workers(
+        Stream(reader, through_pipes),
+        workers=min(workers, most, len(batches)),
+        pin_memory=pin_memory and not through_pipes,
     )
-    yield from (_with(batch, torch.from_numpy) for batch in loader) if through_pipes else loader
+    yield from parcels(loader, data.name, through_pipes)
 
 
 def shared_memory_lacking(batches: Sequence[np.ndarray], views: Sequence[View], workers: int, masks: bool) -> str:
@@ -227,32 +217,14 @@ def shared_memory_lacking(batches: Sequence[np.ndarray], views: Sequence[View], 
 
     A worker that writes beyond it dies without a word, or waits for ever.
     """
-    if not workers or not batches or not SHARED_MEMORY.is_dir():
+    if not batches:
         return ""
     planes = 5 if masks else 3
     batch = max(map(len, batches)) * sum(planes * view.size[0] * view.size[1] for view in dict.fromkeys(views))
-    wanted, free = workers * (AHEAD + 1) * batch, shutil.disk_usage(SHARED_MEMORY).free
-    if wanted <= 0.8 * free:
-        return ""
-    return (
-        f"{SHARED_MEMORY} has {free / 1e6:,.0f} MB free, {workers} workers want {wanted / 1e6:,.0f}: pictures go by "
-        "pipe instead, a little slower (docker run --shm-size=8g)"
-    )
-
-
-def _with(batch: DecodedBatch, change: Callable[[Any], Any]) -> DecodedBatch:
-    pixels = {view: change(array) for view, array in batch.pixels.items()}
-    return dataclasses.replace(batch, pixels=pixels, masks={view: change(array) for view, array in batch.masks.items()})
+    return shared_memory_short(batch, workers)
 
 
 def default_workers(device_type: str) -> int:
     """Return how many decoding processes are worth starting: one beside a CPU network, more to feed a GPU."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return 1 if device_type == "cpu" else max(1, min(8, cores - 1))
-
-
-def one_thread(_: int) -> None:
-    """Let a worker process compute with one thread; the ``worker_init_fn`` of a DataLoader."""
-    torch.set_num_threads(1)  # several decoders with several threads each would fight over the cores
-    if (cv2 := sys.modules.get("cv2")) is not None:  # imported where a transform needs it
-        cv2.setNumThreads(0)

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset as TorchDataset
 from ipvit.core.files import write_atomic
 from ipvit.data.dataset import UnreadableImageError
 from ipvit.data.derived.copy import DerivedCopy
-from ipvit.data.loader import one_thread
+from ipvit.data.workers import one_thread
 
 
 @dataclasses.dataclass(frozen=True)
