@@ -15,11 +15,12 @@ import pytest
 
 import ipvit
 from helpers.crashes import STUDY, wait_for
-from helpers.small_runs import Picky, photos, small_occlusion
+from helpers.small_runs import CLASSES, Picky, photos, small_occlusion
 from helpers.tiny import tiny_model, write_images
 from ipvit.cli import main
 from ipvit.core.lock import FolderLock
 from ipvit.core.signals import ENDING, uninterrupted
+from ipvit.data import MemoryDataset
 from ipvit.engine.manifest import read_manifest
 from ipvit.engine.store import Store
 
@@ -120,6 +121,40 @@ def test_a_condition_under_which_nothing_is_measured_is_a_failure(tmp_path):
 
     (failure,) = run(Idle(), tmp_path).manifest.failures
     assert failure.condition == "number=2" and "nothing was measured" in failure.error
+
+
+# --- a worker process is killed --------------------------------------------------------------------------------------
+
+
+class Deadly(MemoryDataset):
+    """Kills the process that reads one of the images, so many times."""
+
+    marks: Path
+    times = 1
+
+    def read(self, index):
+        if index == 17 and (count := len(list(self.marks.glob("killed-*")))) < self.times:
+            (self.marks / f"killed-{count}").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().read(index)
+
+
+def test_a_killed_worker_is_replaced_once_and_then_told_of_with_the_way_on(tmp_path, monkeypatch):
+    plain = run(small_occlusion(), tmp_path / "plain").records("occlusion")
+    data = Deadly(photos()._images, photos().labels, CLASSES, ids=photos().ids)
+    data.marks, data.fingerprint = tmp_path, photos().fingerprint
+    options = {"models": tiny_model(), "workers": 1, "progress": False, "batch_size": 8, "flush_seconds": 0}
+    once = ipvit.run(small_occlusion(), data=data, out=tmp_path / "once", **options)
+    assert once.records("occlusion").equals(plain) and once.manifest.status == "done"
+    assert [note for note in once.manifest.notes if "died (" in note and note.endswith("was replaced")]
+    Deadly.times = 3
+    with pytest.raises(OSError, match=r"died \(.*most likely the memory was full.*the same command goes on from there"):
+        ipvit.run(small_occlusion(), data=data, out=tmp_path / "twice", **options)
+    manifest = read_manifest(tmp_path / "twice")
+    assert manifest is not None and manifest.status == "interrupted" and not manifest.failures
+    Deadly.times = 1
+    again = ipvit.run(small_occlusion(), data=data, out=tmp_path / "twice", **options)
+    assert again.records("occlusion").equals(plain) and 0 < again.manifest.measured_in_this_call < 30 * 7
 
 
 # --- the folder is somebody else's -----------------------------------------------------------------------------------

@@ -16,8 +16,8 @@ from torch.utils.data import get_worker_info
 from ipvit.core.preprocessing import View
 from ipvit.data.dataset import Dataset, Decoder, UnreadableImageError
 from ipvit.data.decode import apply_view
-from ipvit.data.workers import Stream, open_workers, parcels, pinned, shared_memory_short
-from ipvit.errors import error_line
+from ipvit.data.workers import Stream, open_workers, parcels, pinned, replacing, shared_memory_short
+from ipvit.errors import InputError, error_line
 
 VOID = 255
 """Number of the pixels of a mask that belong to neither object nor background."""
@@ -74,6 +74,28 @@ class DecodedBatch:
         return self.map_tensors(pinned)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Step:
+    """One version of a batch.
+
+    Attributes:
+        number: of the batch.
+        versions: that there are of it, itself included.
+        batch: the version.
+    """
+
+    number: int
+    versions: int
+    batch: DecodedBatch
+
+    def map_tensors(self, change: Callable[[Any], Any]) -> Self:
+        """See :class:`DecodedBatch`, likewise the next."""
+        return dataclasses.replace(self, batch=self.batch.map_tensors(change))
+
+    def pin_memory(self) -> Self:
+        return self.map_tensors(pinned)
+
+
 class _BatchReader:
     def __init__(
         self,
@@ -89,21 +111,37 @@ class _BatchReader:
         self.decoder: Decoder = decoder
         self.transforms, self.seed = transforms, seed
 
-    def __call__(self) -> Iterator[DecodedBatch]:
+    def remaining(self, had: Mapping[int, tuple[int, int]]) -> Callable[[], Iterator[_Step]]:
+        """Return what makes, in each of the worker processes, its share of the steps that are still wanted.
+
+        Args:
+            had: by the number of a batch: how many of its versions there were already, and how many there are.
+        """
+        numbers = [
+            number for number in range(len(self.batches)) if number not in had or had[number][0] < had[number][1]
+        ]
+        return lambda: self._steps(numbers, had)
+
+    def _steps(self, numbers: Sequence[int], had: Mapping[int, tuple[int, int]]) -> Iterator[_Step]:
         worker = get_worker_info()
         first, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
-        for number in range(first, len(self.batches), step):
+        for number in numbers[first::step]:
+            skipped, _ = had.get(number, (0, 0))
             plain = self._read(number)
-            yield plain
-            if self.transforms:
-                yield from self._transformed(plain, self.transforms[number])
+            wanted = self._wanted(plain, self.transforms[number] if self.transforms else {})
+            if not skipped:
+                yield _Step(number, 1 + len(wanted), plain)
+            for view, transform, rows in wanted[max(skipped - 1, 0) :]:  # one by one: all at once would fill the memory
+                yield _Step(number, 1 + len(wanted), self._apply(plain, view, transform, rows))
 
-    def _transformed(self, plain: DecodedBatch, requests: TransformRequests) -> Iterator[DecodedBatch]:
-        """Yield one transform's pictures after the other's: all of them at once would fill the memory."""
-        for (view, transform), indices in requests.items():
-            rows = np.flatnonzero(np.isin(plain.indices, indices))
-            if len(rows):
-                yield self._apply(plain, view, transform, rows)
+    def _wanted(
+        self, plain: DecodedBatch, requests: TransformRequests
+    ) -> list[tuple[View, ImageTransform, np.ndarray]]:
+        found = [
+            (view, transform, np.flatnonzero(np.isin(plain.indices, indices)))
+            for (view, transform), indices in requests.items()
+        ]
+        return [(view, transform, rows) for view, transform, rows in found if len(rows)]
 
     def _apply(self, plain: DecodedBatch, view: View, transform: ImageTransform, rows: np.ndarray) -> DecodedBatch:
         indices = plain.indices[rows]
@@ -129,7 +167,7 @@ class _BatchReader:
         for index in self.batches[number].tolist():
             try:
                 shown, covered = self._seen(index)
-            except UnreadableImageError as error:
+            except (UnreadableImageError, InputError) as error:
                 unreadable.append((index, str(error)))
                 continue
             except Exception as error:  # noqa: BLE001 - somebody's data set may raise anything; the rest goes on
@@ -184,6 +222,7 @@ def read_batches(
     transforms: Sequence[TransformRequests] = (),
     seed: int = 0,
     through_pipes: bool = False,
+    notes: list[str] | None = None,
 ) -> Iterator[DecodedBatch]:
     """Yield batches of images in their order, read ahead by worker processes.
 
@@ -201,15 +240,27 @@ def read_batches(
         transforms: per batch, the transforms that are asked for; none by default.
         seed: of the study, for the transforms.
         through_pipes: hand pictures over without shared memory, a little slower; see :func:`shared_memory_lacking`.
+        notes: what the user should know, to be filled.
+
+    Raises:
+        ipvit.data.workers.WorkerError: a worker process was killed for the second time, or hangs.
     """
     reader = _BatchReader(data, batches, list(dict.fromkeys(views)), masks, decoder, transforms, seed)
     most = 1 if data.sequential else len(batches)  # a stream is read from the front by one process
-    loader = open_workers(
-        Stream(reader, through_pipes),
-        workers=min(workers, most, len(batches)),
-        pin_memory=pin_memory and not through_pipes,
-    )
-    yield from parcels(loader, data.name, through_pipes)
+    had: dict[int, tuple[int, int]] = {}
+
+    def begin() -> Iterator[_Step]:
+        loader = open_workers(
+            Stream(reader.remaining(had), through_pipes),
+            workers=min(workers, most, len(batches)),
+            pin_memory=pin_memory and not through_pipes,
+        )
+        return parcels(loader, data.name, through_pipes)
+
+    for step in replacing(begin, notes):
+        count, _ = had.get(step.number, (0, 0))
+        had[step.number] = count + 1, step.versions
+        yield step.batch
 
 
 def shared_memory_lacking(batches: Sequence[np.ndarray], views: Sequence[View], workers: int, masks: bool) -> str:

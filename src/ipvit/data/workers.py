@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 import torch
 import torch.utils.data
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data._utils import signal_handling
 
 from ipvit.errors import InputError
 
@@ -35,6 +39,10 @@ class WorkerError(OSError):
     """A worker process died or hangs; the text is one line."""
 
 
+class WorkerDiedError(WorkerError):
+    """A worker process was killed, or ended by itself."""
+
+
 class Parcel(Protocol):
     """What a worker hands over."""
 
@@ -44,6 +52,7 @@ class Parcel(Protocol):
 
 
 Job = TypeVar("Job")
+Made = TypeVar("Made")
 Result = TypeVar("Result", bound=Parcel)
 
 
@@ -68,19 +77,40 @@ class Loader(Generic[Job, Result]):
         through_pipes: bool = False,
     ) -> None:
         self._name, self._pipes = name, through_pipes
+        self._work, self._workers = _Work(work, through_pipes), workers
+        self._pin = pin_memory and not through_pipes
         self._jobs: list[Job] = []
-        self._loader = open_workers(
-            _Work(work, through_pipes),
-            workers=workers,
-            jobs=self._jobs,
-            pin_memory=pin_memory and not through_pipes,
-            persistent=workers > 0,
-        )
+        self._loader: DataLoader | None = None
 
     def __call__(self, jobs: Sequence[Job]) -> Iterator[Result]:
-        """Yield the parcel of each job, in their order; a list that is given up half-way does no harm."""
-        self._jobs[:] = jobs
-        return parcels(self._loader, self._name, self._pipes)
+        """Yield the parcel of each job, in their order; a list that is given up half-way does no harm.
+
+        Raises:
+            InputError: as it was raised in a worker.
+            WorkerError: a worker was killed for the second time, or hangs.
+        """
+        made, begun = 0, False
+
+        def begin() -> Iterator[Result]:
+            nonlocal begun
+            if begun or self._loader is None:
+                self._loader = self._open()
+            begun = True
+            self._jobs[:] = jobs[made:]
+            return parcels(self._loader, self._name, self._pipes)
+
+        def counted() -> Iterator[Result]:
+            nonlocal made
+            for parcel in replacing(begin):
+                made += 1
+                yield parcel
+
+        return counted()
+
+    def _open(self) -> DataLoader:
+        return open_workers(
+            self._work, workers=self._workers, jobs=self._jobs, pin_memory=self._pin, persistent=self._workers > 0
+        )
 
 
 def open_workers(
@@ -123,10 +153,67 @@ def parcels(loader: DataLoader, name: str, through_pipes: bool) -> Iterator[Any]
         WorkerError: a worker died, or none gave anything for too long.
     """
     with explained(name):
-        for parcel in loader:
+        for parcel in _told_while_waiting(loader) if loader.num_workers else loader:
             if isinstance(parcel, Refusal):
                 raise InputError(parcel.text)
             yield parcel.map_tensors(torch.from_numpy) if through_pipes else parcel
+
+
+def replacing(begin: Callable[[], Iterator[Made]], notes: list[str] | None = None) -> Iterator[Made]:
+    """Yield what is begun; where a worker process is killed, begin again once: with what is still wanted.
+
+    Args:
+        begin: starts worker processes that make what is not made yet.
+        notes: what the user should know, to be filled.
+
+    Raises:
+        WorkerError: a worker was killed for the second time, or hangs.
+    """
+    try:
+        yield from begin()
+        return
+    except WorkerDiedError as error:
+        if notes is not None:
+            notes.append(f"{str(error).partition(':')[0]}, and was replaced")
+    yield from begin()
+
+
+def _told_while_waiting(loader: DataLoader) -> Iterator[Any]:
+    """Yield what a loader yields; the death of a worker is told while this process waits for one, and only then.
+
+    torch's own alarm rings wherever this process is just then: in the middle of a network's forward pass, whose failure
+    it would seem to be.
+    """
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGCHLD"):
+        yield from loader  # there torch has no alarm
+        return
+
+    tell = getattr(signal_handling, "_error_if_any_worker_fails", lambda: None)
+
+    def alarm(_number: int, _frame: FrameType | None) -> None:
+        tell()
+
+    @contextmanager
+    def waiting() -> Iterator[None]:
+        signal.signal(signal.SIGCHLD, alarm)
+        try:
+            tell()  # of one that died before
+            yield
+        finally:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+    before = signal.getsignal(signal.SIGCHLD)
+    try:
+        with waiting():
+            source = iter(loader)
+        while True:
+            with waiting():
+                parcel = next(source, None)
+            if parcel is None:
+                return
+            yield parcel
+    finally:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL if before is None else before)
 
 
 @contextmanager
@@ -134,6 +221,10 @@ def explained(name: str) -> Iterator[None]:
     """Say in one line what became of a worker process; torch notices its death wherever this process is just then."""
     try:
         yield
+    except (ConnectionError, EOFError, FileNotFoundError) as error:  # what a worker made went with it
+        if "in DataLoader worker process" in str(error):
+            raise
+        raise _died(name, "it exited unexpectedly") from error
     except RuntimeError as error:
         said = str(error)
         if "DataLoader timed out" in said:
@@ -142,11 +233,16 @@ def explained(name: str) -> Iterator[None]:
                 "with workers: 0, which reads in this process"
             ) from error
         if "DataLoader worker" in said and ("exited unexpectedly" in said or "killed by signal" in said):
-            raise WorkerError(
-                f"a process that reads {name} died ({' '.join(said.split())[:120]}); where memory ran out, fewer "
-                "workers need less"
-            ) from error
+            raise _died(name, " ".join(said.split())[:120]) from error
         raise
+
+
+def _died(name: str, how: str) -> WorkerDiedError:
+    return WorkerDiedError(
+        f"a process that reads {name} died ({how}): most likely the memory was full; fewer workers, or smaller "
+        "batches, need less, and with 0 workers this process reads; what is finished is kept, and the same command "
+        "goes on from there"
+    )
 
 
 @dataclasses.dataclass(frozen=True)

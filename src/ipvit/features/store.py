@@ -187,7 +187,7 @@ class FeatureStore:
         started = time.monotonic()
         try:
             batches = [missing[start : start + batch_size] for start in range(0, len(missing), batch_size)]
-            for batch in read_batches(data, batches, [view], workers=workers, decoder=data.decoder):
+            for batch in read_batches(data, batches, [view], workers=workers, decoder=data.decoder, notes=notes):
                 unreadable |= {data.ids[place]: reason for place, reason in batch.unreadable}
                 if len(batch.indices):
                     images = as_floats(batch.pixels[view], model.device)
