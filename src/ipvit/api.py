@@ -12,7 +12,8 @@ from ipvit.core.validation_messages import validated
 from ipvit.data.dataset import Dataset
 from ipvit.data.loading import load_dataset
 from ipvit.engine.distributed import launched
-from ipvit.engine.run import execute, shard_folder
+from ipvit.engine.run import execute
+from ipvit.engine.run_folder import shard_folder
 from ipvit.engine.study import DataEntry, ExperimentEntry, ModelEntry, Study, study_text
 from ipvit.errors import InputError
 from ipvit.experiments.base import BindContext, Experiment

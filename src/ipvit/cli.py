@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
-import signal
 import sys
 from collections.abc import Sequence
 
@@ -12,6 +12,7 @@ from cyclopts import App, CycloptsError
 
 from ipvit import __version__
 from ipvit.core.plugins import OWN_FILE
+from ipvit.core.signals import ignore_signals, interrupt_by_signals
 from ipvit.errors import CombinedInputError, InputError, did_you_mean, printable, shown
 from ipvit.experiments.registry import BUILT_IN, plugins
 
@@ -81,19 +82,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if tokens:
             _check_command(app, tokens[0])
         code = app(tokens, exit_on_error=False, print_error=False)
-        sys.stdout.flush()
-        return code if isinstance(code, int) else 0
+        return _told(code if isinstance(code, int) else 0)
     except InputError as error:
         return _fail(2, *(error.lines if isinstance(error, CombinedInputError) else (str(error),)))
     except CycloptsError as error:
         return _fail(2, printable(str(error)) + " See ipvit --help.")
     except KeyboardInterrupt:
         return _fail(130, "interrupted; what is measured is kept, the same command goes on from there")
-    except BrokenPipeError:
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # the reader went away, as in `ipvit models | head`
+    except BrokenPipeError:  # the reader went away, as in `ipvit --help | head`
+        _silence()
         return 0
+    except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):  # as rich ends the process where it prints a help
+            return 0
+        raise
     except OSError as error:
         return _fail(
             2 if error.errno in _WRONG_PATH else 1,
@@ -105,15 +107,43 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(1, f"{type(error).__name__}: {printable(str(error))} (IPVIT_TRACEBACK=1 shows where)")
 
 
+def _told(code: int) -> int:
+    """Bring what was printed to its reader; one who went away changes nothing."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _silence()
+    except OSError as error:  # a full disk
+        _silence()
+        raise OSError(error.errno, error.strerror, "standard output") from None
+    return code
+
+
+def _silence() -> None:
+    from ipvit.core.terminal import silence
+
+    silence(sys.stdout)
+
+
 def entry_point() -> None:
-    """Run the command line and end the process with its exit code; SIGTERM interrupts as Ctrl-C does."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # Slurm, spot machines, torchrun: keep what is measured
-    sys.exit(main())
+    """Run the command line and end the process with its exit code; what ends a process interrupts as Ctrl-C does."""
+    if None in (sys.stdin, sys.stdout, sys.stderr):
+        from ipvit.core.terminal import open_standard_streams
+
+        open_standard_streams()
+    interrupt_by_signals()
+    try:
+        code = main()
+    except KeyboardInterrupt:  # once more, while the first one was told of
+        code = 130
+    ignore_signals()
+    sys.exit(code)
 
 
 def _fail(code: int, *lines: str) -> int:
-    for text in lines:
-        print(f"ipvit: {printable(text)}", file=sys.stderr)  # noqa: T201
+    with contextlib.suppress(OSError):  # nobody reads it
+        for text in lines:
+            print(f"ipvit: {printable(text)}", file=sys.stderr)  # noqa: T201
     return code
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import polars as pl
 
@@ -20,7 +21,7 @@ from ipvit.engine.manifest import read_manifest
 from ipvit.engine.run import STUDY
 from ipvit.engine.store import Store, read_analysis
 from ipvit.engine.study import read_study
-from ipvit.errors import InputError
+from ipvit.errors import InputError, error_line
 from ipvit.experiments.base import Experiment
 from ipvit.experiments.registry import experiment_class, experiment_names
 from ipvit.report.paper import reference
@@ -28,6 +29,9 @@ from ipvit.report.paper import reference
 if TYPE_CHECKING:
     from ipvit.analysis.charts import Figure
     from ipvit.report.published_comparison import PublishedComparison
+
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +70,9 @@ class Run:
         experiments: the experiments with their parameters; by default those of the folder's study.
         manifest: by default the folder's.
 
+    Attributes:
+        faults: by experiment and what could not be made of its records: a sentence that says why.
+
     Raises:
         InputError: the folder holds no run.
     """
@@ -81,6 +88,7 @@ class Run:
         self._store = Store(self.out)
         if experiments is None:
             experiments = _registered(self.out / STUDY)
+        self.faults: dict[tuple[str, str], str] = {}
         given = {experiment.name: experiment for experiment in reversed(experiments)}
         self.experiments: dict[str, Experiment] = {}
         self.analyses: dict[str, Analysis] = {}
@@ -207,7 +215,24 @@ class Run:
 
     def notes(self, name: str) -> list[str]:
         """Return what a reader must know of an experiment's numbers."""
-        return self._analysed[name].notes
+        return self._analysed[name].notes + [text for (whose, _), text in self.faults.items() if whose == name]
+
+    def _made(self, name: str, what: str, make: Callable[[], T], instead: T) -> T:
+        """Return what an experiment's analysis makes; where that fails it is a fault, and the other experiments go on.
+
+        Raises:
+            OSError: the records cannot be read.
+        """
+        try:
+            return make()
+        except OSError:
+            raise
+        except Exception as error:
+            if os.environ.get("IPVIT_TRACEBACK"):
+                raise
+            text = f"The {what} of {name} could not be made: {error_line(error, 300, named=True)}"
+            self.faults[name, what] = f"{text} (IPVIT_TRACEBACK=1 shows where)."
+            return instead
 
     def tables_of(self, name: str) -> dict[str, pl.DataFrame]:
         """Return the tables of one experiment, the main one first, the paper's last."""
@@ -216,17 +241,17 @@ class Run:
     def figures_of(self, name: str) -> dict[str, Figure]:
         """Return the figures of one experiment."""
         tables = self.tables_of(name)
-        return self.analyses[name].figures(tables) if tables else {}
+        return self._made(name, "figures", lambda: self.analyses[name].figures(tables), {}) if tables else {}
 
     def summary_of(self, name: str) -> list[str]:
         """Return sentences that say what the numbers of one experiment show."""
         tables = self.tables_of(name)
-        return self.analyses[name].summary(tables) if tables else []
+        return self._made(name, "summary", lambda: self.analyses[name].summary(tables), []) if tables else []
 
     def answers_of(self, name: str) -> dict[str, str]:
         """Return for each model what the experiment says of it."""
         tables = self.tables_of(name)
-        return self.analyses[name].answer(tables) if tables else {}
+        return self._made(name, "answers", lambda: self.analyses[name].answer(tables), {}) if tables else {}
 
     def differences_of(self, name: str) -> pl.DataFrame | None:
         """Return the paired differences between the models in one experiment, or None with a single model."""
@@ -234,7 +259,10 @@ class Run:
 
     @functools.cached_property
     def _analysed(self) -> dict[str, Analysed]:
-        return {name: self._analyse(name) for name in self.analyses}
+        nothing = Analysed({}, None, [])
+        return {
+            name: self._made(name, "tables", functools.partial(self._analyse, name), nothing) for name in self.analyses
+        }
 
     def _analyse(self, name: str) -> Analysed:
         """Read the records of an experiment, one model after the other, and keep what follows from them."""

@@ -63,6 +63,11 @@ class RunCollection:
         self.labels = _labels(self.runs)
         self.manifest = _summary(self.runs, self.labels)
 
+    @property
+    def faults(self) -> dict[tuple[str, str], str]:
+        """By experiment and what could not be made of its records: a sentence that says why; of all the runs."""
+        return {key: text for run in self.runs for key, text in run.faults.items()}
+
     @functools.cached_property
     def tables(self) -> dict[str, pl.DataFrame]:
         """The tables of all runs, those of one name below each other."""

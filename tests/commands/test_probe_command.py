@@ -1,6 +1,7 @@
 """``ipvit probe``: what it writes, what it loads again, and what it refuses."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,34 @@ def test_mistakes_are_one_line(here, capsys, more, wanted):
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("ipvit")]
     assert len(lines) == 1 and wanted in lines[0]
     assert code == (2 if wanted else 0)
+    assert (here / "out").exists() is not bool(wanted), "what is refused is refused before anything is written"
+
+
+REFUSED = {
+    "heads are not measured on what they saw": {"train": "test"},
+    "what is reported must not choose": {"train": "train", "val": "test"},
+    "cannot map 4 of the 4 classes of": {"train": "train", "val": "other"},
+    "no image is left to choose": {"train": "single"},
+    "cannot write to the feature store": {"train": "train", "store": "nets.py/features"},
+}
+
+
+def test_what_does_not_fit_is_found_by_check_and_moves_no_earlier_run(here, capsys):
+    write_images(here / "single", per_class=1)
+    for number in range(4):
+        (here / "other" / f"x{number}").mkdir(parents=True)
+        shutil.copy(here / "train" / f"c{number}" / "000.jpg", here / "other" / f"x{number}")
+    assert main(["shuffle", "-m", "nets.py:vit", "-d", "test", "--grids", "4x4", "--out", "out", "--workers", "0"]) == 0
+    study = {"models": ["nets.py:vit"], "data": "test", "out": "out", "workers": 0}
+    (here / "study.yaml").touch()
+    before = sorted(here.rglob("*"))
+    for wanted, more in REFUSED.items():
+        (here / "study.yaml").write_text(json.dumps(study | {"experiments": [{"probe": more}]}))
+        for command in (["check"], ["run"], ["run", "--fresh"]):
+            capsys.readouterr()
+            assert main([command[0], "study.yaml", *command[1:]]) == 2
+            assert wanted in capsys.readouterr().err
+    assert sorted(here.rglob("*")) == before
 
 
 @pytest.mark.parametrize(

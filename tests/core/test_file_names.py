@@ -171,7 +171,7 @@ def test_records_that_name_another_experiment_stay_in_the_run_folder(here, name)
     text = name.encode("utf-8", "replace").decode()  # a column holds no half characters
     identity = Identity(text, 1, "/../../w", "data", 0, "fp32", "labels")
     store = Store(here.root / "out")
-    store.add(identity, text, ["i"], Condition(), pl.DataFrame({"correct": [True]}))
+    store.add(identity, text, ["i"], [(Condition(), pl.DataFrame({"correct": [True]}))])
     store.flush()
     store.write(store.records(text))
     assert here.nothing_outside("out") and set(here.root.parent.iterdir()) == {here.root}

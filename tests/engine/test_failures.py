@@ -1,6 +1,7 @@
 """What goes wrong in part of a run, on small machines and on devices with less than everything: the rest goes on."""
 
 import collections
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -9,8 +10,9 @@ from torch import nn
 
 import ipvit
 from helpers.small_runs import CLASSES, Picky, photos, small_occlusion
-from helpers.tiny import tiny_model, write_images
-from ipvit.data import loader
+from helpers.tiny import PatchNet, tiny_model, write_images
+from ipvit.analysis.base import Analysis
+from ipvit.data import loader, workers
 from ipvit.data.dataset import MemoryDataset
 from ipvit.metrics.correlation import correlation, cosine
 from ipvit.metrics.jaccard import jaccard
@@ -57,6 +59,92 @@ def test_a_model_that_fails_everywhere_is_one_failure_and_is_left_alone(tmp_path
     assert len(calls) <= 1 + 7 + 1, "the whole batch, every condition alone, the pictures: no second batch"
 
 
+class Refusing(Picky):
+    """Raises, while it measures, what is raised where the user's input is wrong, and worse."""
+
+    name: ClassVar[str] = "refusing"
+    error: str = "InputError"
+    where: str = "measure"
+
+    def prepare(self, model, context):
+        self.fail("prepare")
+
+    def measure(self, model, batch):
+        self.fail("measure")
+        yield from super().measure(model, batch)
+
+    def examples(self, model, batch):
+        self.fail("examples")
+        yield from ()
+
+    def fail(self, where):
+        kinds = {"InputError": ipvit.InputError, "OSError": PermissionError, "SystemExit": SystemExit}
+        if where == self.where:
+            raise kinds[self.error](13, "not for you") if self.error == "OSError" else kinds[self.error]("not for you")
+
+
+@pytest.mark.parametrize("error", ["InputError", "OSError", "SystemExit"])
+@pytest.mark.parametrize("where", ["prepare", "measure", "examples"])
+def test_whatever_is_raised_after_the_start_is_that_pairs_failure_and_the_rest_goes_on(tmp_path, where, error):
+    results = run([Refusing(error=error, where=where), small_occlusion()], tmp_path)
+    (failure,) = results.manifest.failures
+    assert (failure.experiment, failure.model, failure.condition) == ("refusing", "tiny", "")
+    assert "not for you" in failure.error and results.manifest.status == "failed"
+    assert results.records("occlusion").height == 30 * 7
+    assert results.report().is_file() and (tmp_path / "tables" / "occlusion.csv").is_file()
+
+
+def test_a_network_that_returns_something_else_on_some_image_fails_alone(tmp_path):
+    class Odd(PatchNet):
+        def forward(self, x):
+            return {"scores": super().forward(x)} if len(x) > 2 else super().forward(x)
+
+    odd = ipvit.wrap(Odd(), size=16, crop_pct=1.0, classes=CLASSES, name="odd")
+    results = run(small_occlusion(), tmp_path, [odd, tiny_model()])
+    (failure,) = results.manifest.failures
+    assert (failure.model, failure.condition) == ("odd", "") and "the network returned dict" in failure.error
+    assert results.records("occlusion").height == 30 * 7
+
+
+def test_what_somebodys_data_set_raises_for_an_image_leaves_out_that_image(tmp_path):
+    class Moody(MemoryDataset):
+        def read(self, index):
+            if index == 3:
+                raise KeyError("label")
+            return super().read(index) if index != 5 else torch.zeros(16, 16)
+
+    data = Moody(photos()._images, photos().labels, CLASSES)
+    manifest = run(small_occlusion(), tmp_path, data=data).manifest
+    assert [(entry.image, entry.reason) for entry in manifest.skipped] == [
+        ("00000003", "KeyError: 'label'"),
+        ("00000005", "its data set gives (16, 16) of torch.float32, not (3, H, W) of torch.uint8"),
+    ]
+    assert manifest.status == "done" and manifest.images_used == 28
+
+
+class Unexplained(Picky):
+    name: ClassVar[str] = "unexplained"
+
+    def analysis(self):
+        return Baffled.of(self)
+
+
+class Baffled(Analysis):
+    def tables(self, reductions):
+        raise ZeroDivisionError("no such table")
+
+
+def test_an_analysis_that_fails_leaves_the_tables_and_the_report_of_the_others(tmp_path, capsys):
+    from ipvit.commands.measure import tell
+
+    results = run([Unexplained(), small_occlusion()], tmp_path)
+    assert tell(results, json=False) is False
+    said = capsys.readouterr()
+    assert "The tables of unexplained could not be made: ZeroDivisionError: no such table" in said.err
+    assert "Random PatchDrop" in said.out and (tmp_path / "report.html").is_file()
+    assert list(results.tables) == ["occlusion"] and results.notes("unexplained")
+
+
 def test_the_command_line_names_the_condition(tmp_path, monkeypatch, capsys):
     from ipvit.commands.measure import complain
 
@@ -68,10 +156,12 @@ def test_little_shared_memory_is_noticed_and_pictures_go_by_pipe(tmp_path, monke
     usage = collections.namedtuple("usage", "total used free")
     data = ipvit.load_dataset(write_images(tmp_path / "images"))
     plain = run(small_occlusion(), tmp_path / "a", workers=2, data=data)
-    monkeypatch.setattr(loader.shutil, "disk_usage", lambda path: usage(1000, 0, 1000))
+    monkeypatch.setattr(workers.shutil, "disk_usage", lambda path: usage(1000, 0, 1000))
     sent = []
-    with_ = loader._with
-    monkeypatch.setattr(loader, "_with", lambda batch, change: sent.append(change) or with_(batch, change))
+    with_ = loader.DecodedBatch.map_tensors
+    monkeypatch.setattr(
+        loader.DecodedBatch, "map_tensors", lambda batch, change: sent.append(change) or with_(batch, change)
+    )
     by_pipe = run(small_occlusion(), tmp_path / "b", workers=2, data=data)
     (note,) = by_pipe.manifest.notes
     assert note.startswith("/dev/shm has 0 MB free, 2 workers want 0: pictures go by pipe") and not plain.manifest.notes

@@ -94,10 +94,12 @@ def test_settings_that_differ_between_models_are_columns(tmp_path):
     assert "grid" in other.tables["occlusion"].columns
 
 
-def test_a_fresh_start_leaves_alone_what_is_not_a_run(tmp_path):
+def test_what_is_not_a_run_is_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(ipvit.InputError, match="--fresh leaves it alone"):
-        run(tmp_path, fresh=True)
+    for fresh in (False, True):
+        with pytest.raises(ipvit.InputError, match=r"holds 'thesis.txt' and is not the folder of a run; give a new"):
+            run(tmp_path, fresh=fresh)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
 def test_a_damaged_manifest_stops_neither_a_run_nor_is_it_a_riddle(tmp_path):

@@ -13,8 +13,8 @@ import ipvit
 from helpers.small_runs import photos, small_occlusion
 from helpers.tiny import tiny_model
 from ipvit.core import files
+from ipvit.core.lock import FolderLock
 from ipvit.engine import store as store_module
-from ipvit.engine.lock import FolderLock
 from ipvit.engine.store import Store
 
 
@@ -375,7 +375,7 @@ def test_a_folder_is_held_by_one_run_or_by_the_processes_of_one(tmp_path):
 
 
 def test_a_file_system_without_locks_is_told_of(tmp_path, monkeypatch):
-    from ipvit.engine import lock
+    from ipvit.core import lock
 
     def unsupported(*_):
         raise OSError(errno.ENOLCK, "No locks available")

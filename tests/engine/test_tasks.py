@@ -170,7 +170,7 @@ def coupled(out: Path, **options: Any) -> ipvit.Run:
 
 
 def test_items_that_are_no_pictures_are_measured_stored_and_resumed_without_reading_any(tmp_path, monkeypatch):
-    monkeypatch.setattr("ipvit.data.loader.DataLoader", None)  # no worker is started either
+    monkeypatch.setattr("ipvit.data.workers.DataLoader", None)  # no worker is started either
     assert not has_pictures(Couples(unreadable())) and has_pictures(unreadable())
     run = coupled(tmp_path, workers=2)
     assert not run.manifest.failures and run.manifest.measured_in_this_call == 2 * 6

@@ -80,8 +80,8 @@ def test_records_of_an_earlier_version_without_these_columns_are_still_shown(tmp
 
 @pytest.mark.parametrize("decoder", ["fast", "pil"])
 def test_training_images_are_opened_as_the_study_opens_its_own(tmp_path, decoder):
-    for name in ("train", "val", "test"):
-        write_images(tmp_path / name, per_class=4, size=(32, 32))
+    for number, name in enumerate(("train", "val", "test")):
+        write_images(tmp_path / name, per_class=3 + number, size=(32, 32))
     study = make_study(
         {
             "models": ["demo:deit_micro"],

@@ -141,7 +141,7 @@ def test_a_page_has_room_for_so_many_pictures(tmp_path):
     assert [(gallery.models, len(gallery.examples)) for gallery in galleries] == [(("m0",), 1), (("m1", "m2"), 0)]
 
 
-def test_tables_are_printed_before_the_report_is_drawn(tmp_path, capsys, monkeypatch):
+def test_tables_are_printed_where_there_is_no_room_for_the_report(tmp_path, capsys, monkeypatch):
     from ipvit.commands.measure import tell
 
     run = run_of(small_occlusion(), tmp_path, "a")

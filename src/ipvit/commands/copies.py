@@ -70,9 +70,9 @@ def make(
         limit: how many images of the source; None for all.
         quiet: show no progress bar.
     """
+    from ipvit.core.lock import FolderLock
     from ipvit.data.derived.folder import CopyFolder
     from ipvit.data.subset import subset_indices
-    from ipvit.engine.lock import FolderLock
 
     start = time.monotonic()
     indices = subset_indices(job.source, limit).tolist()

@@ -95,7 +95,7 @@ def environment(device: str = "auto") -> dict[str, Any]:
     """Return versions, devices, threads, disk, shared memory and optional packages."""
     import torch
 
-    from ipvit.data.loader import SHARED_MEMORY
+    from ipvit.data.workers import SHARED_MEMORY
     from ipvit.engine.device import pick_device
 
     cuda = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]

@@ -58,18 +58,34 @@ def measure(study: Study, options: RunOptions, *, default_out: Path) -> int:
     results = run_study(study.with_options(options.config()), out)
     if int(os.environ.get("RANK", "0")) > 0:
         return 0  # one of several processes; the first one tells
-    tell(results, json=options.json)
-    return 1 if complain(results) else 0
+    whole = tell(results, json=options.json)
+    return 1 if complain(results) or not whole else 0
 
 
-def tell(results: Run | RunCollection, *, json: bool) -> None:
-    """Print the tables, then draw figures and report: what was measured is not kept waiting for the drawing."""
+def tell(results: Run | RunCollection, *, json: bool) -> bool:
+    """Write the report, then print the tables: who reads them may go away at any time, as in ``| head``.
+
+    Returns:
+        Whether all that the experiments make of their records could be made; what could not is told.
+    """
+    try:
+        page = results.report()
+    except OSError:  # where the disk is full, the tables are worth seeing all the same
+        _show(results, json)
+        raise
+    _show(results, json)
+    if not json:
+        Terminal().print(f"report: {page}", soft_wrap=True, highlight=False)
+    for text in results.faults.values():
+        Terminal(stderr=True).print(f"ipvit: {text}", style="red", highlight=False, soft_wrap=True)
+    return not results.faults
+
+
+def _show(results: Run | RunCollection, json: bool) -> None:
     if json:
         print_json(_json_of(results))
-        results.report()
-        return
-    print_tables(results)
-    Terminal().print(f"report: {results.report()}", soft_wrap=True, highlight=False)
+    else:
+        print_tables(results)
 
 
 def _json_of(results: Run | RunCollection) -> dict[str, Any]:

@@ -48,10 +48,10 @@ def merge(*folders: Path, out: Path | None = None, partial: Flag = False, json: 
     whole = out or first
     manifest = merge_folders(folders, whole, partial=partial)
     results = Run(whole)
-    tell(results, json=json)
+    told = tell(results, json=json)
     if not json:
         Terminal(stderr=True).print(f"ipvit: joined {len(manifest.merged)} shards", highlight=False)
-    return 1 if complain(results) or manifest.status != "done" else 0
+    return 1 if complain(results) or not told or manifest.status != "done" else 0
 
 
 def _merge_runs(folder: Path, runs: Sequence[Path], *, partial: bool, json: bool) -> int:

@@ -38,8 +38,8 @@ def report(folder: Path, /, *, json: Flag = False) -> int:
     from ipvit.run_collection import RunCollection, runs_in
 
     runs = runs_in(folder)
-    tell(runs[0] if runs[0].out == folder else RunCollection(folder, runs), json=json)
-    return 0
+    told = tell(runs[0] if runs[0].out == folder else RunCollection(folder, runs), json=json)
+    return 0 if told else 1
 
 
 def models(pattern: str | None = None, /, *, paper: Flag = False, json: Flag = False) -> int:

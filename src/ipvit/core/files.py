@@ -17,6 +17,9 @@ from ipvit.errors import InputError, shown
 _PASSING = frozenset({errno.EBUSY, errno.ESTALE, errno.EAGAIN, errno.EINTR, errno.EACCES})
 """Why a rename on a network drive may fail now and succeed a moment later."""
 
+_OF_THE_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO})
+"""Why nothing more can be written, whatever is written next."""
+
 _WAITS = (0.05, 0.2, 0.5)
 
 LONGEST = 233
@@ -53,6 +56,11 @@ def write_atomic(path: Path, data: bytes) -> None:
             temporary.unlink(missing_ok=True)
         raise
     _flush_folder(path.parent)
+
+
+def is_of_the_disk(error: BaseException) -> bool:
+    """Tell whether an error means that the disk takes nothing more: it is full, or fails."""
+    return isinstance(error, OSError) and error.errno in _OF_THE_DISK
 
 
 def clear_unfinished(folder: Path) -> None:

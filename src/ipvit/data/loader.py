@@ -4,27 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shutil
-import sys
 import traceback
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import get_worker_info
 
 from ipvit.core.preprocessing import View
 from ipvit.data.dataset import Dataset, Decoder, UnreadableImageError
 from ipvit.data.decode import apply_view
-
-AHEAD = 2
-"""Batches that a worker reads ahead."""
-
-SHARED_MEMORY = Path("/dev/shm")
-"""Where worker processes on Linux leave what they hand over; a container often has 64 MB of it."""
+from ipvit.data.workers import Stream, open_workers, parcels, pinned, replacing, shared_memory_short
+from ipvit.errors import InputError, error_line
 
 VOID = 255
 """Number of the pixels of a mask that belong to neither object nor background."""
@@ -69,8 +62,41 @@ class DecodedBatch:
     transform: ImageTransform | None = None
     failure: str = ""
 
+    def map_tensors(self, change: Callable[[Any], Any]) -> Self:
+        """Return the batch with ``change`` applied to its pixels and masks."""
+        pixels = {view: change(array) for view, array in self.pixels.items()}
+        return dataclasses.replace(
+            self, pixels=pixels, masks={view: change(array) for view, array in self.masks.items()}
+        )
 
-class _BatchReader(IterableDataset[DecodedBatch]):
+    def pin_memory(self) -> Self:
+        """Return the batch in memory that a GPU copies from by itself; torch's loader calls it."""
+        return self.map_tensors(pinned)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Step:
+    """One version of a batch.
+
+    Attributes:
+        number: of the batch.
+        versions: that there are of it, itself included.
+        batch: the version.
+    """
+
+    number: int
+    versions: int
+    batch: DecodedBatch
+
+    def map_tensors(self, change: Callable[[Any], Any]) -> Self:
+        """See :class:`DecodedBatch`, likewise the next."""
+        return dataclasses.replace(self, batch=self.batch.map_tensors(change))
+
+    def pin_memory(self) -> Self:
+        return self.map_tensors(pinned)
+
+
+class _BatchReader:
     def __init__(
         self,
         data: Dataset,
@@ -80,34 +106,42 @@ class _BatchReader(IterableDataset[DecodedBatch]):
         decoder: Decoder,
         transforms: Sequence[TransformRequests],
         seed: int,
-        through_pipes: bool,
     ) -> None:
         self.data, self.batches, self.views, self.masks = data, batches, views, masks
         self.decoder: Decoder = decoder
         self.transforms, self.seed = transforms, seed
-        self.through_pipes = through_pipes
 
-    def __iter__(self) -> Iterator[DecodedBatch]:
-        if self.through_pipes:
-            yield from (_with(batch, Tensor.numpy) for batch in self._all())
-        else:
-            yield from self._all()
+    def remaining(self, had: Mapping[int, tuple[int, int]]) -> Callable[[], Iterator[_Step]]:
+        """Return what makes, in each of the worker processes, its share of the steps that are still wanted.
 
-    def _all(self) -> Iterator[DecodedBatch]:
+        Args:
+            had: by the number of a batch: how many of its versions there were already, and how many there are.
+        """
+        numbers = [
+            number for number in range(len(self.batches)) if number not in had or had[number][0] < had[number][1]
+        ]
+        return lambda: self._steps(numbers, had)
+
+    def _steps(self, numbers: Sequence[int], had: Mapping[int, tuple[int, int]]) -> Iterator[_Step]:
         worker = get_worker_info()
         first, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
-        for number in range(first, len(self.batches), step):
+        for number in numbers[first::step]:
+            skipped, _ = had.get(number, (0, 0))
             plain = self._read(number)
-            yield plain
-            if self.transforms:
-                yield from self._transformed(plain, self.transforms[number])
+            wanted = self._wanted(plain, self.transforms[number] if self.transforms else {})
+            if not skipped:
+                yield _Step(number, 1 + len(wanted), plain)
+            for view, transform, rows in wanted[max(skipped - 1, 0) :]:  # one by one: all at once would fill the memory
+                yield _Step(number, 1 + len(wanted), self._apply(plain, view, transform, rows))
 
-    def _transformed(self, plain: DecodedBatch, requests: TransformRequests) -> Iterator[DecodedBatch]:
-        """Yield one transform's pictures after the other's: all of them at once would fill the memory."""
-        for (view, transform), indices in requests.items():
-            rows = np.flatnonzero(np.isin(plain.indices, indices))
-            if len(rows):
-                yield self._apply(plain, view, transform, rows)
+    def _wanted(
+        self, plain: DecodedBatch, requests: TransformRequests
+    ) -> list[tuple[View, ImageTransform, np.ndarray]]:
+        found = [
+            (view, transform, np.flatnonzero(np.isin(plain.indices, indices)))
+            for (view, transform), indices in requests.items()
+        ]
+        return [(view, transform, rows) for view, transform, rows in found if len(rows)]
 
     def _apply(self, plain: DecodedBatch, view: View, transform: ImageTransform, rows: np.ndarray) -> DecodedBatch:
         indices = plain.indices[rows]
@@ -132,18 +166,19 @@ class _BatchReader(IterableDataset[DecodedBatch]):
         unreadable: list[tuple[int, str]] = []
         for index in self.batches[number].tolist():
             try:
-                picture = self.data.read(index)
-                mask = self._read_mask(index) if self.masks else None
-            except UnreadableImageError as error:
+                shown, covered = self._seen(index)
+            except (UnreadableImageError, InputError) as error:
                 unreadable.append((index, str(error)))
+                continue
+            except Exception as error:  # noqa: BLE001 - somebody's data set may raise anything; the rest goes on
+                unreadable.append((index, error_line(error, named=True)))
                 continue
             indices.append(index)
             labels.append(int(self.data.labels[index]))
             for view in self.views:
-                pixels[view].append(apply_view(picture, view, self.decoder))
-            if mask is not None:
-                for view in masks:
-                    masks[view].append(apply_view(mask, dataclasses.replace(view, interpolation="nearest")))
+                pixels[view].append(shown[view])
+            for view in masks:
+                masks[view].append(covered[view])
         return DecodedBatch(
             np.array(indices, dtype=np.int64),
             np.array(labels, dtype=np.int64),
@@ -151,6 +186,20 @@ class _BatchReader(IterableDataset[DecodedBatch]):
             {view: torch.stack(items) for view, items in masks.items() if items},
             unreadable,
         )
+
+    def _seen(self, index: int) -> tuple[dict[View, Tensor], dict[View, Tensor]]:
+        """Return an image, and its masks where they are asked for, in every view."""
+        picture = self.data.read(index)
+        if picture.dtype != torch.uint8 or picture.ndim != 3 or len(picture) != 3:
+            raise UnreadableImageError(
+                f"its data set gives {tuple(picture.shape)} of {picture.dtype}, not (3, H, W) of torch.uint8"
+            )
+        shown = {view: apply_view(picture, view, self.decoder) for view in self.views}
+        if not self.masks:
+            return shown, {}
+        mask = self._read_mask(index)
+        nearest = {view: dataclasses.replace(view, interpolation="nearest") for view in self.views}
+        return shown, {view: apply_view(mask, nearest[view]) for view in self.views}
 
     def _read_mask(self, index: int) -> Tensor:
         numbers = self.data.read_mask(index).to(torch.uint8)
@@ -173,6 +222,7 @@ def read_batches(
     transforms: Sequence[TransformRequests] = (),
     seed: int = 0,
     through_pipes: bool = False,
+    notes: list[str] | None = None,
 ) -> Iterator[DecodedBatch]:
     """Yield batches of images in their order, read ahead by worker processes.
 
@@ -190,20 +240,27 @@ def read_batches(
         transforms: per batch, the transforms that are asked for; none by default.
         seed: of the study, for the transforms.
         through_pipes: hand pictures over without shared memory, a little slower; see :func:`shared_memory_lacking`.
+        notes: what the user should know, to be filled.
+
+    Raises:
+        ipvit.data.workers.WorkerError: a worker process was killed for the second time, or hangs.
     """
-    reader = _BatchReader(data, batches, list(dict.fromkeys(views)), masks, decoder, transforms, seed, through_pipes)
+    reader = _BatchReader(data, batches, list(dict.fromkeys(views)), masks, decoder, transforms, seed)
     most = 1 if data.sequential else len(batches)  # a stream is read from the front by one process
-    workers = min(workers, most, len(batches))
-    loader = DataLoader(
-        reader,
-        batch_size=None,
-        num_workers=workers,
-        prefetch_factor=AHEAD if workers else None,
-        pin_memory=pin_memory,
-        worker_init_fn=one_thread,
-        generator=torch.Generator(),  # of its own: the loader draws a seed, and the user's random state is not ours
-    )
-    yield from (_with(batch, torch.from_numpy) for batch in loader) if through_pipes else loader
+    had: dict[int, tuple[int, int]] = {}
+
+    def begin() -> Iterator[_Step]:
+        loader = open_workers(
+            Stream(reader.remaining(had), through_pipes),
+            workers=min(workers, most, len(batches)),
+            pin_memory=pin_memory and not through_pipes,
+        )
+        return parcels(loader, data.name, through_pipes)
+
+    for step in replacing(begin, notes):
+        count, _ = had.get(step.number, (0, 0))
+        had[step.number] = count + 1, step.versions
+        yield step.batch
 
 
 def shared_memory_lacking(batches: Sequence[np.ndarray], views: Sequence[View], workers: int, masks: bool) -> str:
@@ -211,32 +268,14 @@ def shared_memory_lacking(batches: Sequence[np.ndarray], views: Sequence[View], 
 
     A worker that writes beyond it dies without a word, or waits for ever.
     """
-    if not workers or not batches or not SHARED_MEMORY.is_dir():
+    if not batches:
         return ""
     planes = 5 if masks else 3
     batch = max(map(len, batches)) * sum(planes * view.size[0] * view.size[1] for view in dict.fromkeys(views))
-    wanted, free = workers * (AHEAD + 1) * batch, shutil.disk_usage(SHARED_MEMORY).free
-    if wanted <= 0.8 * free:
-        return ""
-    return (
-        f"{SHARED_MEMORY} has {free / 1e6:,.0f} MB free, {workers} workers want {wanted / 1e6:,.0f}: pictures go by "
-        "pipe instead, a little slower (docker run --shm-size=8g)"
-    )
-
-
-def _with(batch: DecodedBatch, change: Callable[[Any], Any]) -> DecodedBatch:
-    pixels = {view: change(array) for view, array in batch.pixels.items()}
-    return dataclasses.replace(batch, pixels=pixels, masks={view: change(array) for view, array in batch.masks.items()})
+    return shared_memory_short(batch, workers)
 
 
 def default_workers(device_type: str) -> int:
     """Return how many decoding processes are worth starting: one beside a CPU network, more to feed a GPU."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return 1 if device_type == "cpu" else max(1, min(8, cores - 1))
-
-
-def one_thread(_: int) -> None:
-    """Let a worker process compute with one thread; the ``worker_init_fn`` of a DataLoader."""
-    torch.set_num_threads(1)  # several decoders with several threads each would fight over the cores
-    if (cv2 := sys.modules.get("cv2")) is not None:  # imported where a transform needs it
-        cv2.setNumThreads(0)

@@ -53,6 +53,7 @@ def decoded_batches(plan: SweepPlan, batches: Sequence[np.ndarray], notes: list[
         transforms=[transform_requests(plan.tasks, batch) for batch in batches],
         seed=plan.config.seed,
         through_pipes=bool(lacking),
+        notes=notes,
     )
 
 

@@ -22,6 +22,7 @@ from ipvit.engine.batches import transform_requests
 from ipvit.engine.device import models_on_device
 from ipvit.engine.distributed import ProcessGroup
 from ipvit.engine.preparation import checked, mark_finished, plan_sweeps
+from ipvit.engine.run_folder import check_folder
 from ipvit.engine.store import Store
 from ipvit.engine.sweep import sweep
 from ipvit.engine.types import Outcome, Selected, SweepPlan, Task
@@ -118,6 +119,7 @@ def estimate(
     Raises:
         InputError: models, experiments or data cannot be used.
     """
+    check_folder(out)
     group = ProcessGroup()
     device, tasks, left_out = checked(selected, models, data, config, group, context)
     plans = plan_sweeps(tasks, data, config, device, group)

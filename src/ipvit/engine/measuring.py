@@ -11,14 +11,19 @@ from typing import Any
 import numpy as np
 import torch
 
+from ipvit.core.files import is_of_the_disk
 from ipvit.core.manifest import Failure
 from ipvit.core.memory import halving
 from ipvit.data.loader import DecodedBatch
 from ipvit.engine.device import numerics
 from ipvit.engine.store import Store, column_frame
 from ipvit.engine.types import Outcome, SweepPlan, Task
-from ipvit.errors import InputError, error_line
+from ipvit.errors import error_line
 from ipvit.experiments.base import Batch, Condition, Records
+
+FOREIGN = (Exception, SystemExit)
+"""What may come out of somebody's network, experiment or part. It concerns that pair of a network and an experiment:
+also an ``InputError``, as what was wrong with the user's input has been said before the first batch."""
 
 
 def measure_batch(task: Task, batch: Batch, plan: SweepPlan, store: Store, outcome: Outcome) -> None:
@@ -34,17 +39,17 @@ def measure_batch(task: Task, batch: Batch, plan: SweepPlan, store: Store, outco
     try:
         _measure_and_add(task, batch, plan, store, outcome)
         return
-    except (InputError, OSError):
-        raise
-    except Exception as error:  # noqa: BLE001 - anything may come out of somebody's network
+    except FOREIGN as error:
+        if is_of_the_disk(error):
+            raise
         errors = {condition.key: error for condition in batch.conditions}
     for condition in batch.conditions if len(batch.conditions) > 1 else ():
         try:
             _measure_and_add(task, dataclasses.replace(batch, conditions=(condition,)), plan, store, outcome)
             del errors[condition.key]
-        except (InputError, OSError):
-            raise
-        except Exception as error:  # noqa: BLE001 - see above
+        except FOREIGN as error:
+            if is_of_the_disk(error):
+                raise
             errors[condition.key] = error
     failing = [condition for condition in batch.conditions if condition.key in errors]
     for text in dict.fromkeys(map(_text, errors.values())):
@@ -59,9 +64,9 @@ def recording_failures(task: Task, outcome: Outcome, *, fatal: bool = True) -> G
     """Record whatever a network or an experiment raises; when fatal, give the whole task up."""
     try:
         yield
-    except (InputError, OSError):  # the user's mistake, or a full disk: not the network's
-        raise
-    except Exception as error:  # noqa: BLE001 - anything may come out of somebody's network
+    except FOREIGN as error:
+        if is_of_the_disk(error):
+            raise
         outcome.failures.append(_failure(task, _text(error), _traceback(error)))
         if fatal:
             task.give_up(range(len(task.conditions)))
@@ -81,9 +86,11 @@ def note_failed_transform(decoded: DecodedBatch, plan: SweepPlan, outcome: Outco
 
 def _measure_and_add(task: Task, batch: Batch, plan: SweepPlan, store: Store, outcome: Outcome) -> None:
     measured = [(records.condition, column_frame(_columns(records, batch))) for records in _measure(task, batch, plan)]
-    for condition, frame in measured:
-        store.add(task.identity, task.model.name, batch.ids, condition, frame)
-        outcome.measured += len(batch)
+    lacking = {condition.key for condition in batch.conditions} - {condition.key for condition, _ in measured}
+    if lacking:
+        raise ValueError(f"nothing was measured under {len(lacking)} of {len(batch.conditions)} conditions")
+    store.add(task.identity, task.model.name, batch.ids, measured)
+    outcome.measured += len(batch) * len(measured)
 
 
 def measure_at_once(task: Task, batch: Batch, plan: SweepPlan) -> list[Records]:
@@ -135,11 +142,11 @@ def _failure(task: Task, error: str, details: str, condition: str = "") -> Failu
     )
 
 
-def _traceback(error: Exception) -> str:
+def _traceback(error: BaseException) -> str:
     return "".join(traceback.format_exception(error))
 
 
-def _text(error: Exception) -> str:
+def _text(error: BaseException) -> str:
     return error_line(error, 300, named=True)
 
 

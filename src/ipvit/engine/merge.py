@@ -10,13 +10,14 @@ from typing import Any
 import polars as pl
 
 from ipvit.core.files import write_atomic
+from ipvit.core.lock import FolderLock
 from ipvit.core.manifest import Manifest
 from ipvit.core.shard import Shard
 from ipvit.engine.examples import EXAMPLES
-from ipvit.engine.lock import FolderLock
 from ipvit.engine.manifest import MANIFEST, read_manifest, write_manifest
-from ipvit.engine.run import SHARDS, STUDY
-from ipvit.engine.store import KEY, Store, each_once, prepare_folder
+from ipvit.engine.run import STUDY
+from ipvit.engine.run_folder import SHARDS, check_folder, prepare_folder
+from ipvit.engine.store import KEY, Store, each_once
 from ipvit.errors import InputError
 
 KEPT = ("patches", "probes")
@@ -52,6 +53,7 @@ def merge(folders: Sequence[Path], out: Path, *, partial: bool = False) -> Manif
         InputError: the shards are not of one study, contradict each other, or do not cover all images; nothing is
             written then.
     """
+    check_folder(out)
     sources = _sources(folders, out)
     _check_agreement(sources)
     records = {name: _joined(name, sources) for name in _experiments(sources)}
@@ -60,8 +62,8 @@ def merge(folders: Sequence[Path], out: Path, *, partial: bool = False) -> Manif
         more = f"; {len(missing) - 9} more" if len(missing) > 9 else ""
         raise InputError(f"{'; '.join(missing[:9])}{more}; run those again, or join what is there with --partial")
     prepare_folder(out)
-    with FolderLock(out):
-        store = Store(out)
+    with FolderLock(out) as lock:
+        store = Store(out, guard=lock.check)
         for frame in records.values():
             store.write(frame)
         store.compact()

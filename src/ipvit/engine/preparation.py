@@ -194,16 +194,20 @@ def _task(experiment: Experiment, measurement: Measurement, model: Model, items:
     if not has_pictures(items):
         _check_no_pixels_needed(experiment, measurement, conditions, items)
     applicable = _applicable(measurement, conditions, items)
-    return Task(experiment, measurement, model, identity, conditions, classes, items, applicable)
+    task = Task(experiment, measurement, model, identity, conditions, classes, items, applicable)
+    _ = task.view, task.by_transform  # what they refuse is refused now, before anything is written
+    return task
 
 
 def _check_items(experiment: Experiment, items: Items) -> None:
-    """Refuse items without the masks or the columns that an experiment needs.
+    """Refuse items without the masks, the columns or the other images that an experiment needs.
 
     Raises:
         InputError: something is not there.
     """
     needs = experiment.requirements
+    if needs.donors and len(items) < 2:
+        raise InputError(f"{experiment.name} fills with other images, but {items.name} has {len(items)}")
     if needs.masks and not (has_pictures(items) and items.has_masks):
         raise InputError(f"{experiment.name} needs foreground masks, which {items.name} does not have")
     if lacking := [name for name in needs.fields if name not in items.fields]:
@@ -300,14 +304,19 @@ def default_batch(device: torch.device) -> int:
     return 32 if device.type == "cpu" else 256
 
 
-def mark_finished(tasks: Sequence[Task], store: Store) -> bool:
-    """Note which results a store holds already; tell whether it holds any."""
-    found = False
+def mark_finished(tasks: Sequence[Task], store: Store) -> int:
+    """Note which results a store holds already; return their number."""
+    found = 0
     for task in tasks:
         held = store.done(task.identity, task.items.ids, task.conditions)
-        found |= bool(held.any())
+        found += int(held.sum())
         task.on_disk = task.on_disk | held
     return found
+
+
+def count_finished(tasks: Sequence[Task], store: Store) -> int:
+    """Return how many results of the tasks a store holds now."""
+    return sum(int(store.done(task.identity, task.items.ids, task.conditions).sum()) for task in tasks)
 
 
 def assign_shard(plan: SweepPlan, group: ProcessGroup) -> int:

@@ -4,30 +4,38 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
 from ipvit.core.files import clear_unfinished, write_atomic
+from ipvit.core.lock import FolderLock
 from ipvit.core.manifest import Manifest, Status
 from ipvit.core.run_config import RunConfig
-from ipvit.core.shard import Shard
+from ipvit.core.signals import uninterrupted
 from ipvit.core.terminal import progress as progress_bar
 from ipvit.data.dataset import Dataset
 from ipvit.engine.device import models_on_device
 from ipvit.engine.distributed import ProcessGroup
 from ipvit.engine.examples import save_examples
-from ipvit.engine.lock import FolderLock
-from ipvit.engine.manifest import MANIFEST, describe, read_manifest, write_manifest
-from ipvit.engine.preparation import assign_shard, by_torch, checked, condition_fields, mark_finished, plan_sweeps
-from ipvit.engine.store import Store, keep_analysis, prepare_folder
+from ipvit.engine.manifest import describe, read_manifest, write_manifest
+from ipvit.engine.preparation import (
+    assign_shard,
+    by_torch,
+    checked,
+    condition_fields,
+    count_finished,
+    mark_finished,
+    plan_sweeps,
+)
+from ipvit.engine.run_folder import check_folder, prepare_folder, put_aside
+from ipvit.engine.store import Store, keep_analysis
 from ipvit.engine.sweep import sweep
-from ipvit.engine.types import Outcome, Selected
+from ipvit.engine.types import Outcome, Selected, SweepPlan, Task
 from ipvit.errors import InputError
-from ipvit.experiments.base import BindContext, Experiment
+from ipvit.experiments.base import Batch, BindContext, Experiment
 from ipvit.models.model import Model
 
 STUDY = "study.yaml"
-SHARDS = "shards"
 OF_THE_RUN = ("records", "examples", "features", "patches", "probes")
 """Folders below a run folder that only the process that holds the folder writes to."""
 
@@ -61,19 +69,21 @@ def execute(
         The manifest.
 
     Raises:
-        InputError: model, data, experiment or folder cannot be used; raised before anything is measured.
+        InputError: model, data, experiment or folder cannot be used; raised before anything is written.
+        OSError: the disk takes nothing more, or what was measured is not on it at the end.
     """
     group = group or ProcessGroup()
     started = time.monotonic()
+    group.main_process_first(lambda: check_folder(out))
     chosen = [entry if isinstance(entry, Selected) else Selected(entry) for entry in experiments]
     experiments = [entry.experiment for entry in chosen]
     device, tasks, left_out = group.main_process_first(lambda: checked(chosen, models, data, config, group, context))
     group.assert_same_on_all_ranks("data and models", (data.fingerprint, [model.digest for model in models]))
     plans = plan_sweeps(tasks, data, config, device, group)
     group.assert_same_on_all_ranks("batch size", plans[0].batch_size)
-    with _held(out, config.fresh, group) as lock, models_on_device(models, device, config, tasks):
-        store = Store(out, config.flush_seconds, mend=group.is_main_process)
-        group.main_process_first(lambda: mark_finished(tasks, store), per_machine=False)
+    with models_on_device(models, device, config, tasks), _held(out, config.fresh, group) as lock:
+        store = Store(out, config.flush_seconds, mend=group.is_main_process, guard=lock.check)
+        earlier = group.main_process_first(lambda: mark_finished(tasks, store), per_machine=False)
         reused = [str(folder.resolve()) for folder in reused_runs if mark_finished(tasks, Store(folder))]
         (selected, *_) = [assign_shard(plan, group) for plan in plans]
         outcome = Outcome(selected, notes=by_torch(tasks, config))
@@ -81,6 +91,7 @@ def execute(
             outcome.notes.append("this file system has no locks: never start two runs on one folder")
 
         def write(status: Status, outcome: Outcome) -> Manifest:
+            lock.check()
             manifest = describe(
                 experiments,
                 models,
@@ -100,48 +111,97 @@ def execute(
             return manifest
 
         try:
-            if group.is_main_process:
-                _keep_study(out, study_yaml)
             write("running", outcome)
             if group.is_main_process:
+                _keep_study(out, study_yaml)
                 for experiment in experiments:
                     keep_analysis(out, experiment.analysis(), condition_fields(tasks, experiment.name))
-            missing = sum(plan.count_missing() for plan in plans)
-            with progress_bar("measuring", missing, shown=config.progress and group.is_main_process) as advance:
-                for plan in plans:
-                    sweep(
-                        plan,
-                        store,
-                        outcome,
-                        advance=advance,
-                        on_first_batch=lambda task, batch: (
-                            outcome.notes.extend(save_examples(out, task, batch)) if group.is_main_process else None
-                        ),
-                        main_process_first=lambda work: group.main_process_first(work, per_machine=False),
-                    )
+            _measure(plans, store, outcome, config, group)
             outcome = Outcome.joined(group.collect(outcome))
+            if group.is_main_process:
+                _tidy(store)
+                _check_kept(tasks, store, earlier, outcome.measured, group)
+            with uninterrupted():
+                manifest = write("failed" if outcome.failures or outcome.nothing_read else "done", outcome)
+            manifest = group.collect(manifest)[0]
         except BaseException as error:
-            with contextlib.suppress(OSError):  # the disk may be full: the first error is the one to tell of
-                write("interrupted", outcome)
+            _in_any_case(lambda: write("interrupted", outcome))
             if isinstance(error, OSError) and error.errno is not None:
                 hint = "what was written before is kept, and the same command goes on from there"
                 raise OSError(error.errno, f"{error.strerror}; {hint}", error.filename) from error
             raise
-        if group.is_main_process:
-            store.compact()
-            for folder in (out / name for name in OF_THE_RUN):
-                clear_unfinished(folder)
-        manifest = group.collect(write("failed" if outcome.failures else "done", outcome))[0]
-        if len(outcome.unreadable) == outcome.selected > 0:
-            raise InputError(f"none of the {outcome.selected} images of {data.name} could be read")
+        if outcome.nothing_read:
+            why = next(iter(outcome.unreadable.values()))
+            raise InputError(f"none of the {outcome.selected} images of {data.name} could be read: {why}")
         return manifest
 
 
-def shard_folder(out: Path, shard: Shard) -> tuple[Path, list[Path]]:
-    """Return where a shard of a run is written, and the folder whose results it need not measure again."""
-    if shard.count == 1:
-        return out, []
-    return out / SHARDS / f"{shard.index + 1}-of-{shard.count}", [out]
+class ResultsLostError(OSError):
+    """Results that were measured and written are not on the disk."""
+
+
+def _measure(
+    plans: Sequence[SweepPlan], store: Store, outcome: Outcome, config: RunConfig, group: ProcessGroup
+) -> None:
+    """Go through all sweeps; pictures for the report are taken on the way."""
+
+    def on_first_batch(task: Task, batch: Batch) -> None:
+        if group.is_main_process:
+            outcome.notes.extend(save_examples(store.root, task, batch))
+
+    missing = sum(plan.count_missing() for plan in plans)
+    with progress_bar("measuring", missing, shown=config.progress and group.is_main_process) as advance:
+        for plan in plans:
+            sweep(
+                plan,
+                store,
+                outcome,
+                advance=advance,
+                on_first_batch=on_first_batch,
+                main_process_first=lambda work: group.main_process_first(work, per_machine=False),
+            )
+
+
+def _tidy(store: Store) -> None:
+    store.compact()
+    for name in OF_THE_RUN:
+        clear_unfinished(store.root / name)
+
+
+def _check_kept(tasks: Sequence[Task], store: Store, earlier: int, measured: int, group: ProcessGroup) -> None:
+    """Count what is on the disk before it is said that the run is done.
+
+    Args:
+        tasks: what was asked for.
+        store: the records.
+        earlier: results that were there before.
+        measured: results that this call has measured.
+        group: the processes that have measured.
+
+    Raises:
+        ResultsLostError: something is missing.
+    """
+    expected, lost = earlier + measured, measured
+    for wait in (0, 1, 5, 15, 40) if group.size > 1 else (0,):  # a network drive shows others' files in a minute
+        time.sleep(wait if lost else 0)
+        lost = expected - count_finished(tasks, store) if measured else 0
+        if lost <= 0:
+            return
+    raise ResultsLostError(
+        f"{lost:,} of {expected:,} results are no longer in {str(store.root)!r}: something has deleted or "
+        "changed its files while the run went on; run the same command again to measure them"
+    )
+
+
+def _in_any_case(write: Callable[[], object]) -> None:
+    """Write what is true of a run that ends early, however often its user is out of patience."""
+    for _ in range(9):
+        try:
+            with uninterrupted(), contextlib.suppress(OSError):  # a full disk: the first error is the one to tell of
+                write()
+        except KeyboardInterrupt:
+            continue
+        return
 
 
 @contextlib.contextmanager
@@ -152,7 +212,7 @@ def _held(out: Path, fresh: bool, group: ProcessGroup) -> Generator[FolderLock]:
         def hold() -> FolderLock:
             if group.is_main_process:
                 if fresh:
-                    _put_aside(out)
+                    put_aside(out)
                 prepare_folder(out)
             lock = stack.enter_context(FolderLock(out, shared=not group.is_main_process))
             if group.size > 1:
@@ -160,22 +220,6 @@ def _held(out: Path, fresh: bool, group: ProcessGroup) -> Generator[FolderLock]:
             return lock
 
         yield group.main_process_first(hold, per_machine=False)
-
-
-def _put_aside(out: Path) -> None:
-    if not out.exists():
-        return
-    if not (out / MANIFEST).exists():
-        if any(out.iterdir()):
-            raise InputError(f"{str(out)!r} holds something else than a run; --fresh leaves it alone")
-        return
-    out = out.resolve()
-    number = next(n for n in range(1, 10_000) if not out.with_name(f"{out.name}.{n}").exists())
-    try:
-        with FolderLock(out):
-            out.rename(out.with_name(f"{out.name}.{number}"))
-    except OSError as error:
-        raise InputError(f"cannot put {str(out)!r} aside: {error.strerror}") from None
 
 
 def _keep_study(out: Path, text: str) -> None:

@@ -11,9 +11,8 @@ import contextlib
 import dataclasses
 import io
 import math
-import os
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,6 @@ from pydantic import ValidationError
 from ipvit.analysis.base import Analysis
 from ipvit.core.digests import digest_of
 from ipvit.core.files import path_component, write_atomic
-from ipvit.errors import InputError
 from ipvit.experiments.base import Condition
 
 RECORDS = "records"
@@ -88,6 +86,7 @@ class Store:
             default when there are many, or when asked.
         mend: put damaged parts aside; only for the process that holds the folder's lock.
         identity: what a row is identified by.
+        guard: called before anything is written, to raise where nothing may be.
     """
 
     def __init__(
@@ -97,8 +96,10 @@ class Store:
         *,
         mend: bool = False,
         identity: type[Identity] = Identity,
+        guard: Callable[[], None] = lambda: None,
     ) -> None:
         self.root = root
+        self._guard = guard
         self._key = key_columns(identity)
         self._later = identity.later()
         self.mend = mend
@@ -109,21 +110,35 @@ class Store:
         self._last_flush = time.monotonic()
 
     def add(
-        self, identity: Identity, model_name: str, ids: Sequence[str], condition: Condition, columns: pl.DataFrame
+        self,
+        identity: Identity,
+        model_name: str,
+        ids: Sequence[str],
+        measured: Sequence[tuple[Condition, pl.DataFrame]],
     ) -> None:
-        """Take in the rows of a batch under one condition; they reach the disk with the next flush."""
-        fixed = {
-            **dataclasses.asdict(condition),
-            "condition": condition.key,
-            "model": model_name,
-            **identity.columns(),
-        }
-        frame = columns.insert_column(0, pl.Series("image", ids, dtype=pl.String)).with_columns(
-            pl.lit(value).alias(name) for name, value in fixed.items()
-        )
-        folder = _folder_name(model_name, identity.weights)
-        self._waiting.setdefault((identity.experiment, folder), []).append(frame)
-        self._rows += frame.height
+        """Take in the rows of a batch under some conditions, all or none; they reach the disk with the next flush.
+
+        Raises:
+            polars.exceptions.PolarsError: they cannot stand in one table, or not in one with those before.
+        """
+        waiting = self._waiting.setdefault((identity.experiment, _folder_name(model_name, identity.weights)), [])
+        frames: list[pl.DataFrame] = []
+        for condition, columns in measured:
+            fixed = {
+                **dataclasses.asdict(condition),
+                "condition": condition.key,
+                "model": model_name,
+                **identity.columns(),
+            }
+            frame = columns.insert_column(0, pl.Series("image", ids, dtype=pl.String)).with_columns(
+                pl.lit(value).alias(name) for name, value in fixed.items()
+            )
+            before = (frames or waiting)[-1:]
+            if before and before[0].schema != frame.schema:
+                pl.concat([before[0].clear(), frame.clear()], how="diagonal_relaxed")
+            frames.append(frame)
+        waiting += frames
+        self._rows += sum(frame.height for frame in frames)
 
     def flush_if_due(self) -> None:
         """Write what is waiting when it is much or has waited long."""
@@ -133,7 +148,8 @@ class Store:
     def flush(self) -> None:
         """Write what is waiting, one part per experiment and model."""
         for (experiment, folder), frames in list(self._waiting.items()):
-            self._write(self._folder(experiment) / folder, pl.concat(frames, how="diagonal_relaxed"))
+            if frames:
+                self._write(self._folder(experiment) / folder, pl.concat(frames, how="diagonal_relaxed"))
             del self._waiting[experiment, folder]
         self._rows = 0
         self._last_flush = time.monotonic()
@@ -287,6 +303,7 @@ class Store:
 
     def _write(self, folder: Path, frame: pl.DataFrame) -> Path:
         data = encode(frame)
+        self._guard()
         path = folder / f"part-{digest_of(data, _DIGITS)}.parquet"
         write_atomic(path, data)
         return path
@@ -340,21 +357,6 @@ def _plain(frame: pl.DataFrame) -> pl.DataFrame:
 
 def _folder_name(model_name: str, weights: str) -> str:
     return path_component(model_name, mark=weights[:8])
-
-
-def prepare_folder(root: Path) -> None:
-    """Make the run folder and make sure that it can be written.
-
-    Raises:
-        InputError: it cannot.
-    """
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        probe = root / f".probe.{os.getpid()}"
-        probe.write_bytes(b"")
-        probe.unlink()
-    except OSError as error:
-        raise InputError(f"cannot write to the output folder {str(root)!r}: {error.strerror or error}") from None
 
 
 def column_frame(columns: dict[str, np.ndarray]) -> pl.DataFrame:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from ipvit.core.signals import uninterrupted
 from ipvit.data.loader import DecodedBatch
 from ipvit.engine.batches import batches_of, decoded_batches, on_device, read_donors
 from ipvit.engine.device import numerics
@@ -56,8 +57,9 @@ def sweep(
                             on_first_batch(task, batch)
                     advance(len(batch) * len(batch.conditions))
                     store.flush_if_due()
-    finally:  # also on Ctrl-C: what is measured is kept
-        store.flush()
+    finally:  # also on Ctrl-C, and where it comes twice: what is measured is kept
+        with uninterrupted():
+            store.flush()
 
 
 def prepare_context(plan: SweepPlan, folder: Path, outcome: Outcome) -> PrepareContext:

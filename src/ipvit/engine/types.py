@@ -173,6 +173,11 @@ class Outcome:
     measured: int = 0
     notes: list[str] = dataclasses.field(default_factory=list)
 
+    @property
+    def nothing_read(self) -> bool:
+        """Whether no image of the study could be read."""
+        return len(self.unreadable) == self.selected > 0
+
     @classmethod
     def joined(cls, parts: Sequence[Outcome]) -> Outcome:
         """Return what several processes met, each on its shard."""

@@ -187,7 +187,7 @@ class FeatureStore:
         started = time.monotonic()
         try:
             batches = [missing[start : start + batch_size] for start in range(0, len(missing), batch_size)]
-            for batch in read_batches(data, batches, [view], workers=workers, decoder=data.decoder):
+            for batch in read_batches(data, batches, [view], workers=workers, decoder=data.decoder, notes=notes):
                 unreadable |= {data.ids[place]: reason for place, reason in batch.unreadable}
                 if len(batch.indices):
                     images = as_floats(batch.pixels[view], model.device)
@@ -238,6 +238,20 @@ class FeatureStore:
             names = {"model_name": model.name, "data_name": data.name, "images": len(data)}
             FEATURE_SET.write(folder / _METADATA, _Metadata(key=key, **determined_by, **names))
         return folder, [made_again(damage, "it was written")] if damage else []
+
+
+def check_store(root: str | Path) -> None:
+    """Refuse a folder that no store can be written to; nothing is written.
+
+    Raises:
+        InputError: it lies below a file, or may not be written to.
+    """
+    path = user_path(root)
+    there = next(place for place in (path, *path.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise InputError(f"cannot write to the feature store {str(root)!r}: {str(there)!r} is a file")
+    if not os.access(there, os.W_OK):
+        raise InputError(f"cannot write to the feature store {str(root)!r}: {str(there)!r} may not be written to")
 
 
 class _Column:

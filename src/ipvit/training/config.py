@@ -84,6 +84,8 @@ class AugmentConfig(ConfigSection):
     """Cut a random part of the picture with this range of its area (``RandomResizedCrop``); off by default."""
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
     """Range of the part's width over height."""
+    simple_crop: bool = False
+    """Instead: resize the shortest side, mirror 4 pixels at each border, cut a random window, as DeiT III."""
     pad: int = Field(default=0, ge=0)
     """Zero-pad by this many pixels on each side and cut a random window of the original size."""
     hflip: float = Field(default=0.0, ge=0, le=1)
@@ -91,9 +93,17 @@ class AugmentConfig(ConfigSection):
     vflip: float = Field(default=0.0, ge=0, le=1)
     """Probability of a mirror image, top to bottom."""
     auto: str | None = None
-    """A policy of ``timm.data.auto_augment``: ``rand-m9-mstd0.5-inc1`` is DeiT's; off by default."""
+    """A policy of ``timm.data.auto_augment``: ``rand-m9-mstd0.5-inc1`` is DeiT's, ``3a`` DeiT III's, ``augmix-m3``
+    AugMix; off by default."""
+    color_jitter: float | None = Field(default=None, gt=0, le=1)
+    """Most that brightness, contrast and saturation change (DeiT III: 0.3); as in timm not beside ``auto``, but for
+    ``3a``."""
     erase: float = Field(default=0.0, ge=0, le=1)
-    """Probability that a random rectangle (2 to 33 % of the area) is replaced by noise, as DeiT does."""
+    """Probability that a random rectangle (2 to 33 % of the area) is erased, by timm's own code (DeiT: 0.25)."""
+    erase_mode: Literal["pixel", "rand", "const"] = "pixel"
+    """Erase with noise in each pixel (DeiT), with one random colour, or with the mean colour; timm's ``remode``."""
+    erase_count: int = Field(default=1, ge=1)
+    """Most rectangles, which share the area; timm's ``recount``."""
     repeats: int = Field(default=1, ge=1)
     """Times an image is seen, changed differently, in an epoch of unchanged length (DeiT: 3)."""
 
@@ -105,11 +115,17 @@ class AugmentConfig(ConfigSection):
                 raise ValueError(f"{name} must be two rising numbers above 0, not {list(limits)}")
         if self.crop_scale is not None and self.crop_scale[1] > 1:
             raise ValueError("crop_scale is a share of the area: at most 1")
+        if self.simple_crop and (self.crop_scale is not None or self.pad):
+            raise ValueError("simple_crop cuts windows itself: no crop_scale, no pad")
+        if self.color_jitter is not None and self.auto is not None and "3a" not in self.auto:
+            raise ValueError(
+                f"timm does not jitter colours beside auto: {self.auto}; leave color_jitter out, or use 3a"
+            )
         return self
 
 
 class MixupConfig(ConfigSection):
-    """Mixup and CutMix, as ``timm.data.Mixup`` (one mixture for a whole batch)."""
+    """Mixup and CutMix, by ``timm.data.Mixup``."""
 
     mixup_alpha: float = Field(default=0.8, ge=0)
     """Mixup's beta distribution; 0 turns it off."""
@@ -119,6 +135,13 @@ class MixupConfig(ConfigSection):
     """Probability that a batch is mixed at all."""
     switch_prob: float = Field(default=0.5, ge=0, le=1)
     """Probability of CutMix where both are on."""
+    mode: Literal["batch", "pair", "elem"] = "batch"
+    """One mixture for a whole batch (DeiT), for each pair, or for each image."""
+    cutmix_minmax: tuple[float, float] | None = None
+    """Range of the sides of CutMix's rectangle, as shares, instead of its beta distribution."""
+
+
+LossKind = Literal["cross_entropy", "bce"]
 
 
 class EmaConfig(ConfigSection):

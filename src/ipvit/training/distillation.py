@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
-from torch.utils.data import Dataset as TorchDataset
 
 from ipvit.core.files import write_atomic
 from ipvit.core.preprocessing import View
 from ipvit.data.dataset import Dataset, UnreadableImageError, fingerprint
 from ipvit.data.decode import apply_view
 from ipvit.data.labels import map_classes
+from ipvit.data.workers import Loader, shared_memory_short
 from ipvit.errors import InputError
 from ipvit.models.model import Model
 from ipvit.perturb.pixels import as_floats
 from ipvit.training.augment import Augmentation
 from ipvit.training.config import AugmentConfig, DistillationConfig
+from ipvit.training.erasing import Erasing
 from ipvit.training.objective import Labels, Objective, Trained
+
+_JUDGED = 64
+"""Unchanged pictures that a teacher judges at a time."""
 
 
 def distillation_loss(student: Tensor, teacher: Tensor, target: str, tau: float = 1.0) -> Tensor:
@@ -65,11 +71,16 @@ class Distillation(Objective):
         self.module = Trained(model)
         self.pipeline = Augmentation(augment, model.preprocessing)
         self._labels, self._part, self._teacher = labels, part, teacher
+        self._erase = Erasing(augment, model.preprocessing)
         model.distillation_token = part.token
 
     def setup(self, accelerator: Accelerator, epochs: int, steps: int) -> None:
         """Put the teacher where the training runs."""
         self._teacher.setup(accelerator)
+
+    def change(self, views: list[Tensor], keys: np.ndarray) -> list[Tensor]:
+        """Return the view with its rectangles erased: the teacher sees what the student sees."""
+        return [self._erase(views[0], keys)]
 
     def loss(
         self, module: nn.Module, views: list[Tensor], labels: Tensor, indices: Tensor, key: int, epoch: int
@@ -135,24 +146,39 @@ class Teacher:
         identity = fingerprint(self._model.digest, self._data.fingerprint, self._view)
         path = self._folder / f"teacher-{identity[:16]}.npy"
         if not path.exists():
-            loader = DataLoader(_Views(self._data, self._view), batch_size=64, num_workers=self._workers)
+            view = self._view.size
+            lacking = shared_memory_short(_JUDGED * 3 * view[0] * view[1], self._workers)
+            load = Loader(
+                _Views(self._data, self._view), self._data.name, workers=self._workers, through_pipes=bool(lacking)
+            )
+            chunks = [range(i, min(i + _JUDGED, len(self._data))) for i in range(0, len(self._data), _JUDGED)]
             with torch.no_grad():
                 parts = [
-                    self._model(as_floats(images, device))[:, self._outputs].to(torch.float16).cpu()
-                    for images in loader
+                    self._model(as_floats(pictures.pixels, device))[:, self._outputs].to(torch.float16).cpu()
+                    for pictures in load(chunks)
                 ]
             write_atomic(path, _npy(torch.cat(parts).numpy()))
         return torch.from_numpy(np.load(path, allow_pickle=False))
 
 
-class _Views(TorchDataset[Tensor]):
+@dataclasses.dataclass(frozen=True)
+class _Pictures:
+    pixels: Tensor
+
+    def map_tensors(self, change: Callable[[Any], Any]) -> _Pictures:
+        return _Pictures(change(self.pixels))
+
+
+class _Views:
+    """Reads unchanged pictures, ``(B, 3, H, W)`` uint8 of some positions."""
+
     def __init__(self, data: Dataset, view: View) -> None:
         self._data, self._view = data, view
 
-    def __len__(self) -> int:
-        return len(self._data)
+    def __call__(self, indices: Sequence[int]) -> _Pictures:
+        return _Pictures(torch.stack([self._read(index) for index in indices]))
 
-    def __getitem__(self, index: int) -> Tensor:
+    def _read(self, index: int) -> Tensor:
         try:
             return apply_view(self._data.read(index), self._view)
         except UnreadableImageError as error:

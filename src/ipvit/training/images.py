@@ -2,47 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
-import torch
-import torch.utils.data
-from torch import Tensor
 
-from ipvit.data.dataset import Dataset, UnreadableImageError
+from ipvit.data.dataset import Dataset
 from ipvit.data.loading import load_dataset
 from ipvit.data.synthetic import trifeature
+from ipvit.data.workers import Loader, shared_memory_short
 from ipvit.errors import InputError
 from ipvit.perturb import seeding
+from ipvit.training.reading import ImageBatch, Job, Pipeline, Reader
 
-
-class Pipeline(Protocol):
-    """How a picture becomes views."""
-
-    def prepare(self, picture: Tensor) -> Tensor:
-        """Return what the views of one picture, ``(3, H, W)`` uint8, are cut from: worth keeping in memory."""
-        ...
-
-    def __call__(self, picture: Tensor, styled: Tensor | None, key: np.uint64) -> tuple[Tensor, ...]:
-        """Return the views, each ``(3, h, w)`` uint8, of a prepared picture and its styled copy where there is one."""
-        ...
-
-
-@dataclasses.dataclass(frozen=True)
-class ImageBatch:
-    """What one step sees.
-
-    Attributes:
-        views: one ``(B, 3, h, w)`` uint8 for each view.
-        labels: ``(B,)`` int64.
-        indices: ``(B,)`` positions in the data set.
-    """
-
-    views: tuple[Tensor, ...]
-    labels: Tensor
-    indices: np.ndarray
+_CHUNK = 256
+"""Pictures that are read at a time to be kept in memory."""
 
 
 def open_data(name: str, size: int) -> Dataset:
@@ -68,9 +42,10 @@ class TrainingImages:
         styled: the same pictures in other textures, or None.
         share: probability that an image is seen in its styled copy where there is one; a pipeline that shows both
             says None.
-        workers: loader processes.
+        workers: loader processes, which stay alive from epoch to epoch.
         memory: in GB; prepared pictures are kept when all of them fit.
         seed: of the training.
+        pin_memory: hand batches over in memory that a GPU copies from by itself.
     """
 
     def __init__(
@@ -83,13 +58,14 @@ class TrainingImages:
         workers: int = 0,
         memory: float = 2.0,
         seed: int = 0,
+        pin_memory: bool = False,
     ) -> None:
         self.data = data
-        self._labels = torch.as_tensor(np.asarray(data.labels), dtype=torch.int64)
-        self._reader = _Reader(data, pipeline, styled, share, seed)
-        self._workers, self._memory = workers, memory * 1e9
-        self._held: list[_Prepared] | None = None
+        self.pin_memory = pin_memory
+        self._reader = Reader(data, pipeline, styled, share, seed)
+        self._workers, self._memory = 0 if data.sequential else workers, memory * 1e9
         self._fits: bool | None = None
+        self._loader: Loader[Job, ImageBatch] | None = None
 
     def __len__(self) -> int:
         return len(self.data)
@@ -99,104 +75,39 @@ class TrainingImages:
 
         Another ``epoch``, or another sighting in it, changes the same image in another way.
         """
-        if self._hold():
-            assert self._held is not None
-            for sightings in chosen:
-                views = [self._reader.views(self._held[i], i, epoch, time) for i, time in sightings.tolist()]
-                yield self._collated(views, sightings)
-            return
-        jobs = [[(index, time, epoch) for index, time in sightings.tolist()] for sightings in chosen]
-        for sightings, views in zip(chosen, self._loader(self._reader, jobs), strict=True):
-            yield self._collated(views, sightings)
+        if not len(chosen):
+            return iter(())
+        self._hold()
+        if self._loader is None:  # now that what is held is there for the workers as well
+            views = self._reader((chosen[0][:1], epoch)).views
+            self._loader = self._open(self._reader, max(map(len, chosen)) * sum(view.nbytes for view in views))
+        return self._loader([(sightings, epoch) for sightings in chosen])
 
-    def _collated(self, views: list[tuple[Tensor, ...]], sightings: np.ndarray) -> ImageBatch:
-        stacked = tuple(torch.stack(view) for view in zip(*views, strict=True))
-        return ImageBatch(stacked, self._labels[sightings[:, 0]], sightings[:, 0])
+    def close(self) -> None:
+        """End the worker processes; the next batches start others."""
+        self._loader = None
 
-    def _hold(self) -> bool:
-        """Read everything once if it fits into memory, judged by a sample, and say whether it is there."""
-        if self._fits is None:
-            sample = range(0, len(self), -(-len(self) // 32))
-            largest = max(sum(part.nbytes for part in self._reader.prepared(i) if part is not None) for i in sample)
-            self._fits = largest * len(self) <= self._memory
-        if self._fits and self._held is None:
-            chunks = [list(range(i, min(i + 256, len(self)))) for i in range(0, len(self), 256)]
-            self._held = [pair for chunk in self._loader(_Preparer(self._reader), chunks) for pair in _packed(chunk)]
-        return self._fits
-
-    def _loader(self, source: torch.utils.data.Dataset, batches: list) -> Iterator[list]:
-        # A generator of its own: the loader draws a seed, which must not come out of the training's numbers.
-        loader = torch.utils.data.DataLoader(
-            source,
-            batch_sampler=batches,
-            num_workers=self._workers,
-            collate_fn=_as_list,
-            generator=torch.Generator(),
+    def _open(self, work: Callable[[Any], Any], batch: int) -> Loader:
+        lacking = shared_memory_short(batch, self._workers)
+        return Loader(
+            work,
+            self.data.name,
+            workers=self._workers,
+            pin_memory=self.pin_memory,
+            through_pipes=bool(lacking),
         )
-        return iter(loader)
 
-
-_Prepared = tuple[Tensor | None, Tensor | None]
-"""A prepared picture and its prepared styled copy; None where it is never shown."""
-
-
-class _Reader(torch.utils.data.Dataset[tuple[Tensor, ...]]):
-    """Reads, prepares and changes single pictures, in a loader process or in this one."""
-
-    def __init__(
-        self, data: Dataset, pipeline: Pipeline, styled: Dataset | None, share: float | None, seed: int
-    ) -> None:
-        self._data, self._pipeline, self._styled, self._share, self._seed = data, pipeline, styled, share, seed
-
-    def __getitem__(self, job: tuple[int, int, int]) -> tuple[Tensor, ...]:
-        index, time, epoch = job
-        return self.views(self.prepared(index), index, epoch, time)
-
-    def prepared(self, index: int) -> _Prepared:
-        """Return the picture and its copy, ready for :meth:`views`."""
-        natural = None if self._styled is not None and self._share == 1 else self._read(self._data, index)
-        return natural, None if self._styled is None else self._read(self._styled, index)
-
-    def views(self, prepared: _Prepared, index: int, epoch: int, time: int) -> tuple[Tensor, ...]:
-        """Return the views of one picture that is seen for the ``time``-th time in its epoch."""
-        words = (epoch,) if time == 0 else (epoch, time)
-        key = seeding.keys([str(index)], "augment", self._seed, *words)[0]
-        natural, styled = prepared
-        if natural is not None and styled is not None and self._share is not None:
-            chosen = seeding.random_words(np.array([key ^ np.uint64(0x57)]), 1)[0, 0] / np.float64(2**64) < self._share
-            natural, styled = (None, styled) if chosen else (natural, None)
-        shown = natural if natural is not None else styled
-        assert shown is not None
-        return self._pipeline(shown, styled, key)
-
-    def _read(self, data: Dataset, index: int) -> Tensor:
-        try:
-            return self._pipeline.prepare(data.read(index))
-        except UnreadableImageError as error:
-            raise InputError(f"{data.name}: cannot read {data.ids[index]}: {error}; remove it") from error
-
-
-class _Preparer(torch.utils.data.Dataset[_Prepared]):
-    def __init__(self, reader: _Reader) -> None:
-        self._reader = reader
-
-    def __getitem__(self, index: int) -> _Prepared:
-        return self._reader.prepared(index)
-
-
-def _as_list(items: list) -> list:
-    return items
-
-
-def _packed(chunk: Sequence[_Prepared]) -> list[_Prepared]:
-    """Move pictures into one block of memory: alone, among much that is soon freed, they would hold on to far more."""
-    parts = [part for pair in chunk for part in pair if part is not None]
-    pieces = iter(torch.cat([part.flatten() for part in parts]).split([part.numel() for part in parts]))
-
-    def moved(part: Tensor | None) -> Tensor | None:
-        return None if part is None else next(pieces).view(part.shape)
-
-    return [(moved(natural), moved(styled)) for natural, styled in chunk]
+    def _hold(self) -> None:
+        """Read everything once if it fits into memory, judged by a sample."""
+        if self._fits is not None:
+            return
+        sample = range(0, len(self), -(-len(self) // 32))
+        sizes = [sum(part.nbytes for part in self._reader.prepared(i) if part is not None) for i in sample]
+        self._fits = max(sizes) * len(self) <= self._memory
+        if self._fits:
+            chunks = [list(range(i, min(i + _CHUNK, len(self)))) for i in range(0, len(self), _CHUNK)]
+            load = self._open(self._reader.pack, _CHUNK * max(sizes))
+            self._reader.held = [pair for pack in load(chunks) for pair in pack.unpacked()]
 
 
 def validation_batches(n: int, batch_size: int, rank: int = 0, world: int = 1) -> list[np.ndarray]:

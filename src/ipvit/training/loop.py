@@ -21,14 +21,16 @@ from torch import Tensor
 
 from ipvit.core.files import write_atomic
 from ipvit.core.terminal import Terminal
+from ipvit.data.workers import explained
 from ipvit.errors import InputError
 from ipvit.models.io.checkpoint import save_checkpoint
 from ipvit.models.model import Model
 from ipvit.perturb import seeding
 from ipvit.perturb.pixels import as_floats
-from ipvit.training.images import ImageBatch, TrainingImages, training_batches, validation_batches
+from ipvit.training.images import TrainingImages, training_batches, validation_batches
 from ipvit.training.objective import Objective
 from ipvit.training.optimization import fit_for_device, make_optimizer, set_weight_decay
+from ipvit.training.reading import ImageBatch
 from ipvit.training.recipe import Recipe, dump_recipe
 
 STATE_FORMAT = 2
@@ -86,7 +88,7 @@ class Loop:
         if self.recipe.tracker is not None:
             self.accelerator.init_trackers("ipvit", config=json.loads(self.recipe.model_dump_json()))
         shown = progress and self.accelerator.is_main_process
-        with _progress(shown) as bar:
+        with _progress(shown) as bar, explained(self.train.data.name):
             whole = bar.add_task("training", total=self.recipe.epochs, completed=len(self.history), loss="", speed="")
             for epoch in range(len(self.history), self.recipe.epochs):
                 task = bar.add_task(f"epoch {epoch + 1}/{self.recipe.epochs}", total=self.steps, loss="", speed="")
@@ -98,6 +100,7 @@ class Loop:
                 bar.update(task, visible=False)
                 score = f"loss {row['loss']:.3f}  {self.objective.score_name} {row[self._chooser]:.1f} %"
                 bar.update(whole, advance=1, loss=score)
+        self.train.close()
         self.accelerator.end_training()
         return self.out / "best.safetensors"
 
@@ -201,9 +204,10 @@ class Loop:
         device = self.accelerator.device
         key = int(seeding.keys([str(number)], "step", self.recipe.seed, self._share[0])[0])
         views = [as_floats(view, device) for view in batch.views]
-        indices = torch.from_numpy(batch.indices)
+        views = self.objective.change(views, batch.keys)
+        indices, labels = torch.from_numpy(batch.indices), batch.labels.to(device, non_blocking=True)
         with self.accelerator.autocast():
-            return self.objective.loss(self.wrapped, views, batch.labels.to(device), indices, key, epoch)
+            return self.objective.loss(self.wrapped, views, labels, indices, key, epoch)
 
     @property
     def _updates(self) -> int:

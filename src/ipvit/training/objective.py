@@ -6,17 +6,21 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from timm.data.mixup import Mixup
+from timm.loss import BinaryCrossEntropy
 from torch import Tensor, nn
 
 from ipvit.models.model import Model
 from ipvit.perturb.pixels import as_floats
-from ipvit.training.augment import Augmentation, global_seeds
-from ipvit.training.config import AugmentConfig, MixupConfig
-from ipvit.training.images import ImageBatch, Pipeline
+from ipvit.training.augment import Augmentation
+from ipvit.training.config import AugmentConfig, LossKind, MixupConfig
+from ipvit.training.erasing import Erasing
+from ipvit.training.policies import global_seeds
+from ipvit.training.reading import ImageBatch, Pipeline
 
 Batches = Callable[[], Iterable[ImageBatch]]
 """Gives the batches of a data set, unchanged, that fall to this process."""
@@ -39,6 +43,15 @@ class Objective(ABC):
 
     def setup(self, accelerator: Accelerator, epochs: int, steps: int) -> None:  # noqa: B027 - most need none
         """Learn where the training runs and how long: ``steps`` updates in each of ``epochs``."""
+
+    def change(self, views: list[Tensor], keys: np.ndarray) -> list[Tensor]:
+        """Return the views, ``(B, 3, h, w)`` each in [0, 1] on the device, with what is changed there.
+
+        Args:
+            views: as the pipeline made them.
+            keys: ``(B,)`` one for each image's sighting.
+        """
+        return views
 
     @abstractmethod
     def loss(
@@ -74,19 +87,27 @@ class Objective(ABC):
 
 
 class Labels:
-    """Cross-entropy with the labels, optionally smoothed and mixed.
+    """The loss of the labels, smoothed and mixed on request: timm's own losses and mixtures.
 
     Args:
         num_classes: number of outputs.
         label_smoothing: share of the target spread over all classes.
         mixup: Mixup and CutMix, or None.
+        kind: ``cross_entropy``, or ``bce`` (each class for itself, as DeiT III).
+        threshold: for ``bce``, targets above it count as 1 and the others as 0; None leaves them.
     """
 
-    def __init__(self, num_classes: int, label_smoothing: float = 0.0, mixup: MixupConfig | None = None) -> None:
-        self._classes, self._smoothing = num_classes, label_smoothing
-        self._mixup = mixup and Mixup(
-            **mixup.model_dump(), mode="batch", label_smoothing=label_smoothing, num_classes=num_classes
-        )
+    def __init__(
+        self,
+        num_classes: int,
+        label_smoothing: float = 0.0,
+        mixup: MixupConfig | None = None,
+        kind: LossKind = "cross_entropy",
+        threshold: float | None = None,
+    ) -> None:
+        self._smoothing = label_smoothing
+        self._bce = BinaryCrossEntropy(label_smoothing, threshold) if kind == "bce" else None
+        self._mixup = mixup and Mixup(**mixup.model_dump(), label_smoothing=label_smoothing, num_classes=num_classes)
 
     def mix(self, images: Tensor, labels: Tensor, key: int) -> tuple[Tensor, Tensor]:
         """Return the mixed images and their targets, ``(B, num_classes)``; or the images and their labels, ``(B,)``."""
@@ -96,7 +117,9 @@ class Labels:
             return self._mixup(images.clone(), labels)
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Return the mean cross-entropy; mixed targets are smoothed already."""
+        """Return the mean loss; mixed targets are smoothed already."""
+        if self._bce is not None:
+            return self._bce(logits, targets)
         return F.cross_entropy(logits, targets, label_smoothing=self._smoothing if targets.ndim == 1 else 0.0)
 
 
@@ -113,7 +136,11 @@ class Supervised(Objective):
         self.model = model
         self.module = Trained(model)
         self.pipeline = Augmentation(augment, model.preprocessing)
-        self._labels = labels
+        self._labels, self._erase = labels, Erasing(augment, model.preprocessing)
+
+    def change(self, views: list[Tensor], keys: np.ndarray) -> list[Tensor]:
+        """Return the view with its rectangles erased."""
+        return [self._erase(views[0], keys)]
 
     def loss(
         self, module: nn.Module, views: list[Tensor], labels: Tensor, indices: Tensor, key: int, epoch: int

@@ -21,6 +21,7 @@ from ipvit.training.config import (
     DinoConfig,
     DistillationConfig,
     EmaConfig,
+    LossKind,
     MixupConfig,
     ModelConfig,
     ObjectivePart,
@@ -66,6 +67,10 @@ class Recipe(ConfigSection):
     """Epochs in which the learning rate rises from near zero to ``lr``."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Share of the target that is spread over all classes."""
+    loss: LossKind = "cross_entropy"
+    """Of the labels; ``bce`` is timm's binary cross-entropy, each class for itself, as DeiT III."""
+    bce_threshold: float | None = Field(default=None, ge=0, lt=1)
+    """Of ``bce``: targets above it count as 1, the others as 0 (timm's ``bce_target_thresh``); ``null`` leaves them."""
     mixup: MixupConfig | None = None
     """Mixup and CutMix; off by default."""
     ema: EmaConfig | None = None
@@ -91,14 +96,18 @@ class Recipe(ConfigSection):
                     if styled
                     else "data.stylize needs objective.global_views_of or local_views_of: stylized"
                 )
-            if self.augment != AugmentConfig() or self.mixup or self.label_smoothing or self.ema:
-                raise ValueError("a dino objective makes its own views and average: no augment, mixup, smoothing, ema")
+            if self.augment != AugmentConfig() or self.mixup or self.label_smoothing or self.ema or self.loss == "bce":
+                raise ValueError(
+                    "a dino objective makes its own views and average: no augment, mixup, smoothing, ema or loss"
+                )
         if isinstance(objective, DistillationConfig) and objective.sees == "original" and self.mixup is not None:
             raise ValueError("mixup needs a teacher that sees the mixed images: objective.sees: augmented")
         return self
 
     @model_validator(mode="after")
     def _mixable(self) -> Recipe:
+        if self.bce_threshold is not None and self.loss != "bce":
+            raise ValueError("bce_threshold is for loss: bce")
         if self.mixup is None:
             return self
         if self.batch_size % 2:

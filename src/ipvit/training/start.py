@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -73,7 +74,8 @@ def assemble(
         pretrained: False gives the teacher random weights: to try out a recipe where they are not at hand.
     """
     accelerator = make_accelerator(recipe.precision, device, recipe.tracker, out)
-    shared = {"workers": recipe.data.workers, "memory": recipe.data.memory, "seed": recipe.seed}
+    shared: dict[str, Any] = {"workers": recipe.data.workers, "memory": recipe.data.memory, "seed": recipe.seed}
+    shared["pin_memory"] = accelerator.device.type == "cuda"
     plain = Augmentation(AugmentConfig(), recipe.data.preprocessing)
     if isinstance(recipe.objective, DinoConfig):
         references = TrainingImages(train_data, plain, **shared)
@@ -99,7 +101,7 @@ def _objective(recipe: Recipe, data: Dataset, out: Path, pretrained: bool) -> Ob
     part = recipe.objective
     assert data.classes is not None
     model = _model(recipe, data.classes)
-    labels = Labels(len(data.classes), recipe.label_smoothing, recipe.mixup)
+    labels = Labels(len(data.classes), recipe.label_smoothing, recipe.mixup, recipe.loss, recipe.bce_threshold)
     if isinstance(part, DistillationConfig):
         stylize = recipe.data.stylize
         if part.sees == "original" and stylize is not None:

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset as TorchDataset
 from ipvit.core.files import write_atomic
 from ipvit.data.dataset import UnreadableImageError
 from ipvit.data.derived.copy import DerivedCopy
-from ipvit.data.loader import one_thread
+from ipvit.data.workers import one_thread, parcels, replacing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,25 +47,32 @@ def make(job: DerivedCopy, out: Path, indices: Sequence[int], workers: int) -> I
         workers: worker processes, each with one thread; 0 works in this process.
 
     Raises:
-        OSError: an image cannot be written.
+        OSError: an image cannot be written, or a worker process was killed for the second time.
     """
-    workers = min(workers, len(indices))
-    loader = DataLoader(
-        _CopyWorker(job, out, indices),
-        batch_size=None,
-        num_workers=workers,
-        prefetch_factor=4 if workers else None,
-        worker_init_fn=one_thread,
-        multiprocessing_context=job.start_method if workers else None,
-    )
+    made = 0
+
+    def begin() -> Iterator[CopiedImage]:
+        left = indices[made:]
+        count = min(workers, len(left))
+        loader = DataLoader(
+            _CopyWorker(job, out, left),
+            batch_size=None,
+            num_workers=count,
+            prefetch_factor=4 if count else None,
+            worker_init_fn=one_thread,
+            multiprocessing_context=job.start_method if count else None,
+        )
+        return parcels(loader, job.source.name, through_pipes=False)
+
     threads = torch.get_num_threads()
     if not workers:
         torch.set_num_threads(1)  # sums of several threads differ in their last bits
     try:
-        for made in loader:
-            if made.failure is not None:
-                raise made.failure
-            yield made
+        for copied in replacing(begin):
+            if copied.failure is not None:
+                raise copied.failure
+            made += 1
+            yield copied
     finally:
         torch.set_num_threads(threads)
 

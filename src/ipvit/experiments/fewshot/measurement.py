@@ -17,7 +17,7 @@ from ipvit.experiments.base import Batch, Measurement, PrepareContext, Records
 from ipvit.experiments.fewshot.experiment import FewShot, FewShotCondition
 from ipvit.features import episode_classifiers as classifiers
 from ipvit.features.episode_classifiers import Floats, Labels
-from ipvit.features.store import FEATURES, Features, FeatureStore
+from ipvit.features.store import FEATURES, Features, FeatureStore, check_store
 from ipvit.models.model import Model
 from ipvit.models.readout import FeatureSpec, last_blocks, own_token
 
@@ -49,10 +49,16 @@ class EpisodeFeatures:
 
 
 class FewShotMeasurement(Measurement):
-    """Few-shot learning in one run: what is measured one by one are episodes."""
+    """Few-shot learning in one run: what is measured one by one are episodes.
+
+    Raises:
+        InputError: the feature store cannot be written to.
+    """
 
     def __init__(self, experiment: FewShot) -> None:
         self.experiment = experiment
+        if experiment.store:
+            check_store(experiment.store)
 
     def items(self, data: Dataset, limit: int | None) -> EpisodeList:
         """Return the episodes: their pool is the images of the study that have a class.

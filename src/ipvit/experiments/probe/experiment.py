@@ -169,7 +169,7 @@ class Probe(Experiment):
         """Open the training and validation data, and check that every model has something to measure on them."""
         from ipvit.experiments.probe.measurement import ProbeMeasurement
 
-        return ProbeMeasurement(self, models, context)
+        return ProbeMeasurement(self, models, data, context)
 
     def analysis(self) -> ProbeAnalysis:
         """Return accuracies by block and head, and what several blocks gain together."""

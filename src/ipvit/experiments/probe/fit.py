@@ -15,19 +15,17 @@ from ipvit.core.artifacts import artifact_path, first_whole, made_again
 from ipvit.core.digests import digest_of_json
 from ipvit.core.files import path_component, user_path
 from ipvit.core.preprocessing import View
-from ipvit.data.dataset import Dataset, Items
-from ipvit.data.labels import map_classes
-from ipvit.data.published import in_common
+from ipvit.data.dataset import Dataset
 from ipvit.data.subset import subset_indices
 from ipvit.errors import InputError
 from ipvit.experiments.base import PrepareContext
+from ipvit.experiments.probe.checks import check_fitted, held_out, val_classes
 from ipvit.features import StoredType
 from ipvit.features.linear_heads import MEMORY, MOST_STEPS, HeadRecipe, Heads, Inputs, fit_by_steps, fit_logistic
 from ipvit.features.store import Features, FeatureStore
 from ipvit.models.io.probe_head import PROBE, ProbeHead, read_probe, save_probe
 from ipvit.models.model import Model
 from ipvit.models.readout import FeatureSpec, own_token
-from ipvit.perturb.seeding import keys
 from ipvit.perturb.tensors import from_numpy
 
 HeadKind = Literal["lbfgs", "sgd", "adamw"]
@@ -183,10 +181,6 @@ class Fitter:
         if train.classes is None:
             raise InputError(f"probe: the training data {train.name} has no classes")
         self.classes = train.classes
-        _apart(train, context.items, "the data of the run", "heads are not measured on what they saw")
-        if val is not None:
-            _apart(val, context.items, "the data of the run", "what is reported must not choose the hyper-parameters")
-            _apart(val, train, "the training data", "images that a head is fitted on say nothing about its choice")
 
     def heads(self, wanted: Sequence[tuple[FeatureSet, FitPlan]]) -> list[FittedHead]:
         """Return the heads, fitting those that are not in the run folder yet; name the best of them.
@@ -268,15 +262,7 @@ class Fitter:
         return _Images(parts, np.concatenate(labels), chooses)
 
     def _in_train_classes(self, labels: NDArray[np.int64], data: Dataset) -> NDArray[np.int64]:
-        if data.classes is None:
-            raise InputError(f"probe: the validation data {data.name} has no classes")
-        where = map_classes(
-            data.classes,
-            data.aliases,
-            self.classes,
-            data_name=data.name,
-            model_name=f"a head fitted on {self.train.name}",
-        )
+        where = val_classes(self.train, data)
         return np.where(labels < 0, -1, where[labels.clip(min=0)])
 
     def _fit(
@@ -369,13 +355,11 @@ class _Search:
         self, images: _Images, sets: Sequence[FeatureSet], plan: FitPlan, classes: int, context: PrepareContext
     ) -> None:
         self.images, self.sets, self.plan, self.classes, self.context = images, sets, plan, classes, context
-        if not images.fitting.any() or len(np.unique(images.labels[images.fitting])) < 2:
-            raise InputError("probe: the training images that are left must be of at least two classes")
+        check_fitted(images.labels[images.fitting], np.ones(1, dtype=bool))
 
     def choose(self) -> tuple[list[int], list[float | None]]:
         """Return for every set the number of the setting that is best on the validation images, and its accuracy."""
-        if not self.images.choosing.any():
-            raise InputError("probe: no image is left to choose hyper-parameters on; give val, or more training images")
+        check_fitted(self.images.labels[self.images.fitting], self.images.choosing)
         several = self._inputs(self.images.fitting)
         labels = self._labels(self.images.choosing)
         chosen: list[int] = []
@@ -440,22 +424,3 @@ def _stated(specs: Sequence[FeatureSpec]) -> str:
     """Return the text that stands for the features in a head's key; were it another, heads on disk would be lost."""
     inside = ", ".join(f"Read(block={spec.block}, token={spec.token!r})" for spec in specs)
     return f"({inside},)" if len(specs) == 1 else f"({inside})"
-
-
-def _apart(data: Dataset, other: Items, what: str, why: str) -> None:
-    """Refuse data that have images in common with others."""
-    if n := in_common(data, other):
-        raise InputError(f"probe: {n:,} images of {data.name} are in {what}, {other.name}, too; {why}")
-
-
-def held_out(ids: Sequence[str], labels: NDArray[np.int64], share: float) -> NDArray[np.bool_]:
-    """Return which images choose hyper-parameters: a share of every class, at least one and never all of them.
-
-    The choice follows from the images' ids alone. A class with a single image keeps it for the fit.
-    """
-    rank = np.argsort(keys(ids, "validation"), kind="stable")
-    chosen = np.zeros(len(labels), dtype=bool)
-    for label in np.unique(labels[labels >= 0]):
-        members = rank[labels[rank] == label]
-        chosen[members[: min(max(1, round(share * len(members))), len(members) - 1)]] = True
-    return chosen

@@ -18,11 +18,12 @@ from ipvit.data.published import SETS
 from ipvit.data.published import protocol as published_splits
 from ipvit.errors import InputError
 from ipvit.experiments.base import Batch, BindContext, Measurement, PrepareContext, Records
+from ipvit.experiments.probe.checks import check_data
 from ipvit.experiments.probe.experiment import OWN, DataSource, Probe, ProbeCondition
 from ipvit.experiments.probe.fit import FeatureSet, FitPlan, FittedHead, Fitter, HeadKind
 from ipvit.experiments.scoring import score_logits
 from ipvit.features.linear_heads import HeadRecipe
-from ipvit.features.store import FEATURES
+from ipvit.features.store import FEATURES, check_store
 from ipvit.models.model import Model
 from ipvit.models.readout import FeatureSpec, blocks_of, own_token
 from ipvit.perturb.tensors import from_numpy
@@ -51,12 +52,18 @@ class ProbeMeasurement(Measurement):
         InputError: the data cannot be used, a model has no such block, or no head at all.
     """
 
-    def __init__(self, experiment: Probe, models: Sequence[Model], context: BindContext) -> None:
+    def __init__(self, experiment: Probe, models: Sequence[Model], data: Dataset, context: BindContext) -> None:
         self.experiment = experiment
         self.train = self._open(experiment.train, context)
         self.val = self._open_val(context)
         for model in models:
             self._check(model)
+        if self.train is not None:
+            plans = [plan for model in models for plan in self._plans(model)]
+            share = max((plan.share for plan in plans), default=None)
+            check_data(self.train, self.val, data, experiment.train_limit, share)
+        if experiment.store:
+            check_store(experiment.store)
 
     def _open(self, source: DataSource, context: BindContext, split: str | None = None) -> Dataset | None:
         if not isinstance(source, str | Path):

@@ -18,6 +18,16 @@ except ImportError:  # Windows
 _HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
 
 
+class FolderLostError(OSError):
+    """The folder of a run was deleted, moved or replaced while it was held."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(
+            f"the folder {str(root)!r} was deleted or replaced while the run went on, and what it held is lost; "
+            "run the same command again"
+        )
+
+
 class FolderLock:
     """Hold a run folder; the operating system lets go of it when the process ends, however it ends.
 
@@ -47,6 +57,21 @@ class FolderLock:
             self._file.flush()
         os.register_at_fork(after_in_child=self._close)  # a worker that outlives us must not hold the folder
         return self
+
+    def check(self) -> None:
+        """Make sure that the folder is still the one that is held.
+
+        Raises:
+            FolderLostError: it is not: another process may hold what has its name now.
+        """
+        if self._file is None:
+            return
+        try:
+            same = os.path.samestat(os.fstat(self._file.fileno()), self.path.stat())
+        except (FileNotFoundError, NotADirectoryError):
+            same = False
+        if not same:
+            raise FolderLostError(self.path.parent)
 
     def share(self) -> None:
         """Let the other processes of this run hold the folder too."""

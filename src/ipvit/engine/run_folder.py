@@ -1,0 +1,90 @@
+"""The folder that a run is written into: what may be there, and making it."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from ipvit.core.lock import FolderLock
+from ipvit.core.shard import Shard
+from ipvit.engine.manifest import read_manifest
+from ipvit.engine.store import ANALYSIS, RECORDS
+from ipvit.errors import InputError
+
+SHARDS = "shards"
+_SHARD = re.compile(r"[0-9]+-of-[0-9]+(\.[0-9]+)?")
+
+
+def shard_folder(out: Path, shard: Shard) -> tuple[Path, list[Path]]:
+    """Return where a shard of a run is written, and the folder whose results it need not measure again."""
+    if shard.count == 1:
+        return out, []
+    return out / SHARDS / f"{shard.index + 1}-of-{shard.count}", [out]
+
+
+def check_folder(root: Path) -> None:
+    """Refuse a folder that cannot be written, or that holds something else than a run; nothing is written.
+
+    Raises:
+        InputError: says which.
+    """
+    there = next(place for place in (root, *root.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise InputError(f"cannot write to the output folder {str(root)!r}: {str(there)!r} is a file")
+    if not os.access(there, os.W_OK):
+        raise InputError(f"cannot write to the output folder {str(root)!r}: {str(there)!r} may not be written to")
+    if there == root and (foreign := _foreign(root)):
+        raise InputError(
+            f"{str(root)!r} holds {foreign!r} and is not the folder of a run; give a new or an empty folder as --out"
+        )
+
+
+def prepare_folder(root: Path) -> None:
+    """Make the run folder and make sure that it can be written.
+
+    Raises:
+        InputError: it cannot.
+    """
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        probe = root / f".probe.{os.getpid()}"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise InputError(f"cannot write to the output folder {str(root)!r}: {error.strerror or error}") from None
+
+
+def put_aside(out: Path) -> None:
+    """Give an earlier run folder another name: the same with a number.
+
+    Raises:
+        InputError: it is in use, or cannot be renamed.
+    """
+    if not out.exists() or not _visible(out):
+        return
+    out = out.resolve()
+    number = next(n for n in range(1, 10_000) if not out.with_name(f"{out.name}.{n}").exists())
+    try:
+        with FolderLock(out):
+            out.rename(out.with_name(f"{out.name}.{number}"))
+    except OSError as error:
+        raise InputError(f"cannot put {str(out)!r} aside: {error.strerror}") from None
+
+
+def _foreign(root: Path) -> str:
+    """Return something in a folder that is not a run's; empty where the folder is empty, or a run's."""
+    names = _visible(root)
+    if not names or read_manifest(root) is not None:
+        return ""
+    records = root / RECORDS  # where the manifest is damaged, or of another version
+    if any(records.glob("*/*/part-*.parquet")) or any(records.glob(f"*/{ANALYSIS}")):
+        return ""
+    if names == [SHARDS] and all(_SHARD.fullmatch(name) for name in _visible(root / SHARDS)):
+        return ""
+    return names[0]
+
+
+def _visible(folder: Path) -> list[str]:
+    """Return the names in a folder but for hidden ones, such as those of a lock and of a file that is being written."""
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith(".")) if folder.is_dir() else []
