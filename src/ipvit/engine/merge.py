@@ -16,7 +16,7 @@ from ipvit.engine.examples import EXAMPLES
 from ipvit.engine.lock import FolderLock
 from ipvit.engine.manifest import read_manifest, write_manifest
 from ipvit.engine.run import SHARDS, STUDY
-from ipvit.engine.store import KEY, Store, each_once, prepare_folder
+from ipvit.engine.store import ANALYSIS, KEY, RECORDS, Store, each_once, prepare_folder
 from ipvit.errors import InputError
 
 KEPT = ("patches", "probes")
@@ -65,7 +65,7 @@ def merge(folders: Sequence[Path], out: Path, *, partial: bool = False) -> Manif
         for frame in records.values():
             store.write(frame)
         store.compact()
-        for name in (EXAMPLES, STUDY):
+        for name in (EXAMPLES, STUDY, *(f"{RECORDS}/{experiment}/{ANALYSIS}" for experiment in records)):
             _copy(name, sources, out)
         told = [note for name in KEPT for note in _gather(name, sources, out)]
         manifest = _manifest(sources, told, whole=not missing)
