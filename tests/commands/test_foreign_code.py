@@ -144,6 +144,24 @@ def test_the_study_of_a_run_folder_is_not_run_where_it_names_code(there, capsys,
     assert not (there / "ran").exists()
 
 
+@pytest.mark.parametrize("place", ["results/near.py", "../near.py", "link.py", "~/near.py"])
+def test_the_study_of_a_run_folder_reaches_code_of_the_working_folder_only(there, capsys, place):
+    (there / "link.py").unlink(missing_ok=True)
+    (there / "link.py").symlink_to("results/near.py")
+    study = (there / "results" / "study.yaml").read_text()
+    (there / "results" / "study.2.yaml").write_text(study.replace(str(there / "planted.py"), place))
+    assert main(["run", "results/study.2.yaml"]) == 2
+    assert f"names code, '{place}:Half'" in complaint(capsys)
+    (there / "link.py").unlink()
+
+
+def test_the_study_of_a_run_folder_is_run_again_with_code_of_the_working_folder(there, capsys):
+    study = (there / "results" / "study.yaml").read_text()
+    (there / "results" / "study.2.yaml").write_text(study.replace(str(there / "planted.py"), "missing.py"))
+    assert main(["run", "results/study.2.yaml"]) == 2
+    assert "there is no file 'missing.py'" in complaint(capsys), "it was looked for"
+
+
 @pytest.mark.parametrize("command", ["run", "check"])
 def test_code_that_a_study_names_is_told_before_it_runs(there, capsys, command):
     text = PLANTED.format(marker=str(there / "ran")) + "\nraise RuntimeError('it ran')\n"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ipvit.core.files import user_path
-from ipvit.core.plugins import named_code
+from ipvit.core.plugins import OWN_FILE, named_code
 from ipvit.core.terminal import Terminal
 from ipvit.errors import InputError, shown
 
@@ -17,16 +17,20 @@ if TYPE_CHECKING:
 def open_study(path: Path) -> Study:
     """Read a study file, say which files of code it names, and import them.
 
+    A study file inside a run folder may be anybody's, and its names are not taken for the user's: it can be run again
+    with code of the working folder, and with no other.
+
     Raises:
-        InputError: it cannot be used; or it names code and lies in a run folder, which may be anybody's.
+        InputError: it cannot be used, or lies in a run folder and names code of elsewhere.
     """
     from ipvit.engine.study import read_study
 
     study = read_study(path, check=False)
     names = named_code(study.model_dump(include={"models", "data", "experiments"}))
-    if names and _is_in_run_folder(path):
+    folder = _run_folder_of(path) if names else None
+    if folder is not None and (foreign := [name for name in names if not _is_at_hand(name, folder)]):
         raise InputError(
-            f"{str(path)!r} lies in a run folder and names code, {shown(names[0])}, which is not run from there; look "
+            f"{str(path)!r} lies in a run folder and names code, {shown(foreign[0])}, which is not run from there; look "
             "at that code, then copy the study out of the folder and run the copy"
         )
     tell(path, names)
@@ -42,15 +46,21 @@ def tell(path: Path, names: list[str]) -> None:
         )
 
 
-def _is_in_run_folder(path: Path) -> bool:
-    """Tell whether a file lies in a run folder, by the way that was given or by where that leads."""
+def _is_at_hand(name: str, folder: Path) -> bool:
+    """Tell whether a name is that of a file in the working folder, and not in a run folder there."""
+    file = Path(name.partition(OWN_FILE)[0] + OWN_FILE.removesuffix(":"))
+    place = file.resolve()
+    return not file.is_absolute() and place.is_relative_to(Path.cwd().resolve()) and not place.is_relative_to(folder)
+
+
+def _run_folder_of(path: Path) -> Path | None:
+    """Return the run folder that a file lies in, by the way that was given or by where that leads; None for none."""
     from ipvit.engine.manifest import MANIFEST, read_manifest
     from ipvit.engine.store import RECORDS
 
     place = user_path(path)
     for folder in (place.absolute().parent, place.resolve().parent):
-        if (folder / MANIFEST).is_file() or any((folder / RECORDS).glob("*/*/part-*.parquet")):
-            return True
-        if any(read_manifest(above) is not None for above in folder.parents):  # of shards/1-of-2, for example
-            return True
-    return False
+        above = [outer for outer in folder.parents if read_manifest(outer) is not None]  # of shards/1-of-2, for example
+        if above or (folder / MANIFEST).is_file() or any((folder / RECORDS).glob("*/*/part-*.parquet")):
+            return (above or [folder])[-1].resolve()
+    return None
