@@ -30,8 +30,8 @@ def open_study(path: Path) -> Study:
     folder = _run_folder_of(path) if names else None
     if folder is not None and (foreign := [name for name in names if not _is_at_hand(name, folder)]):
         raise InputError(
-            f"{str(path)!r} lies in a run folder and names code, {shown(foreign[0])}, which is not run from there; look "
-            "at that code, then copy the study out of the folder and run the copy"
+            f"{str(path)!r} lies in a run folder and names code, {shown(foreign[0])}, which is not run from there; "
+            "look at that code, then copy the study out of the folder and run the copy"
         )
     tell(path, names)
     study.make_experiments(str(path))
@@ -48,7 +48,7 @@ def tell(path: Path, names: list[str]) -> None:
 
 def _is_at_hand(name: str, folder: Path) -> bool:
     """Tell whether a name is that of a file in the working folder, and not in a run folder there."""
-    file = Path(name.partition(OWN_FILE)[0] + OWN_FILE.removesuffix(":"))
+    file = user_path(name.partition(OWN_FILE)[0] + OWN_FILE.removesuffix(":"))
     place = file.resolve()
     return not file.is_absolute() and place.is_relative_to(Path.cwd().resolve()) and not place.is_relative_to(folder)
 

@@ -10,12 +10,13 @@ from typing import Any
 import polars as pl
 
 from ipvit.core.files import write_atomic
+from ipvit.core.links import refuse_links
 from ipvit.core.manifest import Manifest
 from ipvit.core.shard import Shard
 from ipvit.engine.examples import EXAMPLES
 from ipvit.engine.lock import FolderLock
 from ipvit.engine.manifest import read_manifest, write_manifest
-from ipvit.engine.run import SHARDS, STUDY
+from ipvit.engine.run import SHARDS, STUDY, WRITTEN
 from ipvit.engine.store import ANALYSIS, KEY, RECORDS, Store, each_once, prepare_folder
 from ipvit.errors import InputError
 
@@ -59,7 +60,10 @@ def merge(folders: Sequence[Path], out: Path, *, partial: bool = False) -> Manif
     if missing and not partial:
         more = f"; {len(missing) - 9} more" if len(missing) > 9 else ""
         raise InputError(f"{'; '.join(missing[:9])}{more}; run those again, or join what is there with --partial")
+    for folder, _ in sources:
+        refuse_links(folder, (RECORDS, EXAMPLES, STUDY, *KEPT), files=True)  # what they lead to is not theirs to share
     prepare_folder(out)
+    refuse_links(out, WRITTEN)
     with FolderLock(out):
         store = Store(out)
         for frame in records.values():

@@ -8,6 +8,7 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 
 from ipvit.core.files import clear_unfinished, write_atomic
+from ipvit.core.links import refuse_links
 from ipvit.core.manifest import Manifest, Status
 from ipvit.core.run_config import RunConfig
 from ipvit.core.shard import Shard
@@ -30,6 +31,8 @@ STUDY = "study.yaml"
 SHARDS = "shards"
 OF_THE_RUN = ("records", "examples", "features", "patches", "probes")
 """Folders below a run folder that only the process that holds the folder writes to."""
+WRITTEN = (*OF_THE_RUN, "tables", "figures")
+"""All folders below a run folder that are written to, but those of shards."""
 
 
 def execute(
@@ -141,7 +144,10 @@ def shard_folder(out: Path, shard: Shard) -> tuple[Path, list[Path]]:
     """Return where a shard of a run is written, and the folder whose results it need not measure again."""
     if shard.count == 1:
         return out, []
-    return out / SHARDS / f"{shard.index + 1}-of-{shard.count}", [out]
+    folder = out / SHARDS / f"{shard.index + 1}-of-{shard.count}"
+    for place in (out / SHARDS, folder):
+        refuse_links(place.parent, [place.name])
+    return folder, [out]
 
 
 @contextlib.contextmanager
@@ -154,6 +160,8 @@ def _held(out: Path, fresh: bool, group: ProcessGroup) -> Generator[FolderLock]:
                 if fresh:
                     _put_aside(out)
                 prepare_folder(out)
+                refuse_links(out, WRITTEN)
+                refuse_links(out, ("features",), files=True)  # they are written in place
             lock = stack.enter_context(FolderLock(out, shared=not group.is_main_process))
             if group.size > 1:
                 lock.share()
@@ -183,7 +191,7 @@ def _keep_study(out: Path, text: str) -> None:
     path = out / STUDY
     if not text:
         return
-    if path.is_file():
+    if path.is_file() and not path.is_symlink():  # what a link leads to is nobody's earlier study
         earlier = path.read_bytes()
         if earlier == text.encode():
             return

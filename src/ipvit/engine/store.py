@@ -12,6 +12,7 @@ import dataclasses
 import io
 import math
 import os
+import secrets
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -351,8 +352,8 @@ def prepare_folder(root: Path) -> None:
     """
     try:
         root.mkdir(parents=True, exist_ok=True)
-        probe = root / f".probe.{os.getpid()}"
-        probe.write_bytes(b"")
+        probe = root / f".probe.{os.getpid()}-{secrets.token_hex(4)}"
+        probe.open("xb").close()
         probe.unlink()
     except OSError as error:
         raise InputError(f"cannot write to the output folder {str(root)!r}: {error.strerror or error}") from None
