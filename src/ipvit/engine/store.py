@@ -353,7 +353,7 @@ def prepare_folder(root: Path) -> None:
     try:
         root.mkdir(parents=True, exist_ok=True)
         probe = root / f".probe.{os.getpid()}-{secrets.token_hex(4)}"
-        probe.open("xb").close()
+        probe.write_bytes(b"")
         probe.unlink()
     except OSError as error:
         raise InputError(f"cannot write to the output folder {str(root)!r}: {error.strerror or error}") from None
