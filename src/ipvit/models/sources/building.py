@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ipvit.errors import FOREIGN_ERRORS, error_line
+from ipvit.models.io.pickles import refused_type, said_of
 
 RANDOM_SEED = 0
 """Networks without pretrained weights are initialised from this seed, so that their digest is always the same."""
@@ -60,7 +61,10 @@ def quick_refusal_when_offline() -> Iterator[None]:
 
 
 def cannot_fetch(name: str, error: Exception) -> str:
-    """Return what to tell a user whose weights could not be downloaded."""
+    """Return what to tell a user whose weights could not be downloaded, or were and hold code."""
+    kind = refused_type(error)
+    if kind is not None:
+        return f"the weights of {name} are not weights alone: {said_of(kind)}, as {name}@FILE"
     return (
         f"cannot download the weights of {name} ({error_line(error, 160)}); give a local file as {name}@FILE, or "
         "--no-pretrained for random weights"
