@@ -18,6 +18,7 @@ from ipvit.cli import main
 from ipvit.core import links
 from ipvit.core.files import write_atomic
 from ipvit.errors import InputError
+from ipvit.experiments.occlusion.analysis import OcclusionAnalysis
 
 STUDY = {
     "models": "net.py:make",
@@ -72,7 +73,9 @@ IN_A_RUN += ["tables/occlusion.csv", "examples/occlusion", "examples/occlusion/*
 
 
 @pytest.mark.parametrize("name", IN_A_RUN)
-def test_a_run_a_report_and_a_merge_write_through_no_link(there, capsys, name):
+def test_a_run_a_report_and_a_merge_write_through_no_link(there, capsys, monkeypatch, name):
+    monkeypatch.setattr(OcclusionAnalysis, "figures", lambda self, tables: {})  # they take long and look at no folder
+    monkeypatch.setattr("os.fsync", lambda _: None)
     place = next(
         path for path in sorted(Path("run").glob(name)) if path.is_dir() or "*" not in name[-2:] or path.suffix
     )
@@ -89,6 +92,12 @@ def test_a_run_a_report_and_a_merge_write_through_no_link(there, capsys, name):
     assert "Traceback" not in said
     if name == ".lock" or not is_file:
         assert f"'{place}' is a link, and nothing is written through a link" in said
+
+
+def test_a_link_is_found_before_anything_is_measured(there, capsys):
+    linked(Path("run/tables"), there.parent / "theirs")
+    assert main(["check", "study.yaml", "--out", "run"]) == 2
+    assert "'run/tables' is a link" in complaint(capsys)
 
 
 def test_a_link_that_is_the_output_folder_itself_is_what_the_user_asked_for(there):

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ipvit.core.links import refuse_links
 from ipvit.core.run_config import RunConfig
 from ipvit.data.dataset import Dataset
 from ipvit.data.loader import read_batches
@@ -22,6 +23,7 @@ from ipvit.engine.batches import transform_requests
 from ipvit.engine.device import models_on_device
 from ipvit.engine.distributed import ProcessGroup
 from ipvit.engine.preparation import checked, mark_finished, plan_sweeps
+from ipvit.engine.run import WRITTEN
 from ipvit.engine.store import Store
 from ipvit.engine.sweep import sweep
 from ipvit.engine.types import Outcome, Selected, SweepPlan, Task
@@ -118,6 +120,7 @@ def estimate(
     Raises:
         InputError: models, experiments or data cannot be used.
     """
+    refuse_links(out, WRITTEN)
     group = ProcessGroup()
     device, tasks, left_out = checked(selected, models, data, config, group, context)
     plans = plan_sweeps(tasks, data, config, device, group)
