@@ -15,6 +15,7 @@ import pytest
 import ipvit
 from helpers.command_line import complaint
 from ipvit.analysis.inert_charts import inert_chart
+from ipvit.analysis.last_run import LastRun
 from ipvit.cli import main
 
 PLANTED = """
@@ -244,6 +245,23 @@ def test_figures_that_cannot_be_drawn_are_told_and_the_others_are_drawn(there, t
     assert [*run.figures_of("half")] == ["half"] and run.report().is_file()
     said = " ".join(run.notes("half"))
     assert "half-url of its last run is not drawn: it loads its data" in said and "half-odd" in said
+
+
+def test_a_table_that_is_kept_comes_back_as_it_was():
+    frame = pl.DataFrame(
+        {
+            "model": pl.Series(["a", None], dtype=pl.Categorical),
+            "x": [float("nan"), float("-inf")],
+            "y": pl.Series([1, None], dtype=pl.UInt8),
+            "right": [True, None],
+            "many": [[1], [2]],
+        }
+    )
+    kept = LastRun.of("own", "", {"own": frame}, None, {}, notes=[], summary=[], answers={})
+    again = LastRun.model_validate_json(kept.model_dump_json()).tables["own"].frame()
+    types = {"model": pl.String, "x": pl.Float64, "y": pl.Int64, "right": pl.Boolean}
+    assert dict(again.schema) == types
+    assert again.equals(frame.select(pl.col(name).cast(dtype) for name, dtype in types.items()))
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", "[" * 5000, '{"name": "other", "finished": "", "tables": {}}'])

@@ -18,7 +18,7 @@ _TYPES: dict[Kind, Any] = {"text": pl.String, "whole": pl.Int64, "number": pl.Fl
 class StoredTable(BaseModel, frozen=True):
     """A table: the kinds of its columns by name, and its rows."""
 
-    model_config = ConfigDict(strict=True)
+    model_config = ConfigDict(strict=True, ser_json_inf_nan="constants")
 
     columns: dict[str, Kind]
     rows: list[list[str | int | float | bool | None]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,9 +59,14 @@ def _run_folder_of(path: Path) -> Path | None:
     from ipvit.engine.manifest import MANIFEST, read_manifest
     from ipvit.engine.store import RECORDS
 
+    def is_run(place: Path) -> bool:
+        with contextlib.suppress(OSError):  # a folder above may not be ours to look into
+            return read_manifest(place) is not None
+        return False
+
     place = user_path(path)
     for folder in (place.absolute().parent, place.resolve().parent):
-        above = [outer for outer in folder.parents if read_manifest(outer) is not None]  # of shards/1-of-2, for example
+        above = [outer for outer in folder.parents if is_run(outer)]  # of shards/1-of-2, for example
         if above or (folder / MANIFEST).is_file() or any((folder / RECORDS).glob("*/*/part-*.parquet")):
             return (above or [folder])[-1].resolve()
     return None
