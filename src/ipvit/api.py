@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ipvit.core.files import LONGEST, path_component
+from ipvit.core.manifest import Manifest
 from ipvit.core.run_config import Backend, Precision, RunConfig
 from ipvit.core.validation_messages import validated
 from ipvit.data.dataset import Dataset
@@ -118,7 +119,7 @@ def run(
             group=group,
             reused_runs=reused,
         )
-    return Run(folder, chosen, manifest)
+    return _results(folder, chosen, manifest, keep=group.is_main_process)
 
 
 def run_study(study: Study, out: str | Path) -> Run:
@@ -140,7 +141,14 @@ def run_study(study: Study, out: str | Path) -> Run:
             group=group,
             reused_runs=reused,
         )
-    return Run(folder, experiments, manifest)
+    return _results(folder, experiments, manifest, keep=group.is_main_process)
+
+
+def _results(folder: Path, experiments: Sequence[Experiment], manifest: Manifest, *, keep: bool) -> Run:
+    results = Run(folder, experiments, manifest)
+    if keep:
+        results.keep_last_runs()
+    return results
 
 
 def load_study(study: Study) -> tuple[Dataset, list[Model]]:

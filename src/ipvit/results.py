@@ -14,9 +14,12 @@ import polars as pl
 
 from ipvit.analysis.aggregate import PAPER
 from ipvit.analysis.base import Analysis
+from ipvit.analysis.last_run import LastRun
 from ipvit.analysis.reduction import Reduction
 from ipvit.core.manifest import Manifest
+from ipvit.core.plugins import OWN_FILE
 from ipvit.engine.examples import StoredExample, read_examples
+from ipvit.engine.last_run import keep_last_run, read_last_run
 from ipvit.engine.manifest import read_manifest
 from ipvit.engine.run import STUDY
 from ipvit.engine.store import Store, read_analysis
@@ -24,6 +27,7 @@ from ipvit.engine.study import read_study
 from ipvit.errors import InputError, error_line
 from ipvit.experiments.base import Experiment
 from ipvit.experiments.registry import experiment_class, experiment_names
+from ipvit.report.figures import inline_svg
 from ipvit.report.paper import reference
 
 if TYPE_CHECKING:
@@ -63,11 +67,13 @@ class Run:
     """The results in a run folder.
 
     Tables and figures cover every model and condition in the folder that was measured on the same data, with the same
-    seed and precision as its last study.
+    seed and precision as its last study. No code is run that this call does not name: an experiment of somebody's own
+    file is shown as of its last run, and its notes say so.
 
     Args:
         out: the run folder.
-        experiments: the experiments with their parameters; by default those of the folder's study.
+        experiments: the experiments with their parameters; by default those of the folder's study that are ours or an
+            installed package's.
         manifest: by default the folder's.
 
     Attributes:
@@ -92,14 +98,20 @@ class Run:
         given = {experiment.name: experiment for experiment in reversed(experiments)}
         self.experiments: dict[str, Experiment] = {}
         self.analyses: dict[str, Analysis] = {}
+        self._last_runs: dict[str, LastRun] = {}
         for name in sorted(self._store.experiments(), key=_place):
-            with contextlib.suppress(InputError):  # an experiment of somebody's own file, which this call does not name
-                self.experiments[name] = given[name] if name in given else experiment_class(name)()
+            if name in given:
+                self.experiments[name] = given[name]
+            elif OWN_FILE not in name:  # a folder may have any name, and that of a file would be imported
+                with contextlib.suppress(InputError):  # an experiment that is not here
+                    self.experiments[name] = experiment_class(name)()
             analysis = kept = read_analysis(self.out, name)
             if name in self.experiments:
                 analysis = self.experiments[name].analysis()
                 conditions = () if kept is None else kept.conditions
                 analysis = analysis.model_copy(update={"conditions": conditions})
+            elif kept is not None and kept.own_code and (last_run := read_last_run(self.out, name)) is not None:
+                self._last_runs[name] = last_run
             if analysis is not None:
                 self.analyses[name] = analysis
 
@@ -240,16 +252,22 @@ class Run:
 
     def figures_of(self, name: str) -> dict[str, Figure]:
         """Return the figures of one experiment."""
+        if name in self._last_runs:
+            return self._last_charts[name][0]
         tables = self.tables_of(name)
         return self._made(name, "figures", lambda: self.analyses[name].figures(tables), {}) if tables else {}
 
     def summary_of(self, name: str) -> list[str]:
         """Return sentences that say what the numbers of one experiment show."""
+        if name in self._last_runs:
+            return self._last_runs[name].summary
         tables = self.tables_of(name)
         return self._made(name, "summary", lambda: self.analyses[name].summary(tables), []) if tables else []
 
     def answers_of(self, name: str) -> dict[str, str]:
         """Return for each model what the experiment says of it."""
+        if name in self._last_runs:
+            return self._last_runs[name].answers
         tables = self.tables_of(name)
         return self._made(name, "answers", lambda: self.analyses[name].answer(tables), {}) if tables else {}
 
@@ -267,6 +285,15 @@ class Run:
     def _analyse(self, name: str) -> Analysed:
         """Read the records of an experiment, one model after the other, and keep what follows from them."""
         analysis = self.analyses[name]
+        if (last_run := self._last_runs.get(name)) is not None:
+            tables = {key: table.frame() for key, table in last_run.tables.items()}
+            differences = None if last_run.differences is None else last_run.differences.frame()
+            code = analysis.own_code.removeprefix("ipvit_user_")  # as a file's module is called
+            mark = (
+                f"Shown as of its last run, which ended {last_run.finished}: this call does not name {code}, "
+                "which made these tables, and code that a run folder names is not run."
+            )
+            return Analysed(tables, differences, [mark, *last_run.notes, *self._last_charts[name][1]])
         reductions, others = self._reductions(name)
         if not reductions:
             return Analysed({}, None, self._notes(analysis, {}, reductions, others))
@@ -279,6 +306,39 @@ class Run:
         if differences is None and sum(reduction.values is not None for reduction in reductions) > 1:
             notes.append("The models are not compared: no condition was measured on both with the same images.")
         return Analysed(tables, differences, notes)
+
+    @functools.cached_property
+    def _last_charts(self) -> dict[str, tuple[dict[str, Any], list[str]]]:
+        """The charts of each experiment that is shown as of its last run, and what is said of those left out."""
+        found: dict[str, tuple[dict[str, Any], list[str]]] = {}
+        for name, last_run in self._last_runs.items():
+            charts, left_out = last_run.charts()
+            for key, chart in list(charts.items()):
+                try:
+                    inline_svg(chart, "")
+                except Exception:  # noqa: BLE001 - a specification of anybody's
+                    del charts[key]
+                    left_out.append(f"The figure {key} of its last run is not drawn: it cannot be.")
+            found[name] = charts, left_out
+        return found
+
+    def keep_last_runs(self) -> None:
+        """Keep what experiments of other packages and files make of their records, for who reads without their code."""
+        for name, experiment in self.experiments.items():
+            if type(experiment).__module__.partition(".")[0] == "ipvit":
+                continue
+            with contextlib.suppress(Exception):  # whoever asks for the tables is told what is wrong with them
+                kept = LastRun.of(
+                    name,
+                    self.manifest.finished,
+                    self.tables_of(name),
+                    self.differences_of(name),
+                    self.figures_of(name),
+                    notes=self.notes(name),
+                    summary=self.summary_of(name),
+                    answers=self.answers_of(name),
+                )
+                keep_last_run(self.out, kept)
 
     def _reductions(self, name: str) -> tuple[list[Reduction], int]:
         """Return the reduction of every model, in the manifest's order, and how many other records the folder holds."""
@@ -300,6 +360,8 @@ class Run:
             notes.append(
                 f"{len(self._store.damaged)} damaged part files were left out; run the study again to replace them."
             )
+        if analysis.name not in self.experiments:
+            notes.append("What its columns mean is as of its last run: code that a run folder names is not run.")
         if type(analysis) is Analysis and analysis.own_code:
             notes.append(f"These tables are made without {analysis.own_code}, which makes others of the same records.")
         counts = [

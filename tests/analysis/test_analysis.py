@@ -114,7 +114,8 @@ def test_a_folder_gives_the_same_tables_without_the_file_and_runs_none_of_its_co
     )
     again = ipvit.Run(run.out)
     assert again.tables["grey"].equals(run.tables["grey"])
-    assert again.summary_of("grey") == run.summary_of("grey") and again.notes("grey") == run.notes("grey")
+    assert again.summary_of("grey") == run.summary_of("grey")
+    assert "as of its last run" in again.notes("grey")[0] and again.notes("grey")[1:] == run.notes("grey")
     page = again.report().read_text()
     assert "Loss of colour" in page and "colour lost" in page
     assert not (tmp_path / "ran").exists()
@@ -354,13 +355,19 @@ def test_the_default_sentence_says_which_way_and_where(tmp_path):
     assert run.answers_of("made") == {"a": run.summary_of("made")[0], "b": run.summary_of("made")[1]}
 
 
-def test_tables_of_an_analysis_that_is_not_here_say_so(tmp_path):
+def test_tables_of_an_analysis_that_is_not_here_are_those_of_its_last_run_and_say_so(tmp_path):
     class Halved(ipvit.Analysis):
         """Makes tables of its own."""
 
         def tables(self, reductions):
             table = super().tables(reductions)[self.name]
             return {self.name: table.with_columns(pl.col("x") / 2)}
+
+        def answer(self, tables):
+            return {"a": "half of it"}
+
+        def summary(self, tables):
+            return ["Halved."]
 
     experiment = experiment_of({"x": ipvit.Column(average="mean")}, lambda model, c, n: {"x": 1.0 * n}, metric="x")
 
@@ -373,8 +380,18 @@ def test_tables_of_an_analysis_that_is_not_here_say_so(tmp_path):
             return Halved.of(self, {"x": ipvit.Column(average="mean")}, metric="x")
 
     run = run_made(tmp_path, Own())
-    assert not any("made without" in note for note in run.notes("own"))
-    assert any("made without" in note and "Halved" in note for note in ipvit.Run(run.out).notes("own"))
+    again = ipvit.Run(run.out)
+    assert again.tables["own"].equals(run.tables["own"]) and again.differences["own"].equals(run.differences["own"])
+    assert again.answers_of("own") == {"a": "half of it"} and again.summary_of("own") == ["Halved."]
+    assert [*again.figures] == [*run.figures] and again.report().is_file()
+    mark = again.notes("own")[0]
+    assert (
+        "as of its last run" in mark and "Halved" in mark and not any("last run" in note for note in run.notes("own"))
+    )
+    (run.out / "records" / "own" / "last-run.json").unlink()  # a folder of an earlier version has none
+    plainer = ipvit.Run(run.out)
+    assert any("made without" in note and "Halved" in note for note in plainer.notes("own"))
+    assert not plainer.tables["own"].equals(run.tables["own"])
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,17 @@ from pathlib import Path, PureWindowsPath
 import numpy as np
 import polars as pl
 import pytest
+import torch
+import yaml
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from torch import nn
 
 import ipvit
+from helpers.command_line import NETWORK
+from helpers.plain_loops import CLASSES, coloured, photos, tiny_vit, wrapped
 from helpers.tiny import write_images
+from helpers.training import tiny_recipe
 from ipvit.cli import main
 from ipvit.core.files import LONGEST, path_component, path_parts
 from ipvit.core.preprocessing import View
@@ -23,6 +28,7 @@ from ipvit.data.derived.corrupted import CorruptedCopy
 from ipvit.data.derived.folder import CopyFolder
 from ipvit.engine.store import Identity, Store
 from ipvit.experiments.base import Condition
+from ipvit.training import train
 
 HOSTILE = [
     *("..", ".", "../x", "../../x/y", "/etc/passwd", "a/../../b", "..\\x", "\\\\host\\share", "C:\\x", "C:x"),
@@ -176,3 +182,86 @@ def test_records_that_name_another_experiment_stay_in_the_run_folder(here, name)
     store.write(store.records(text))
     assert here.nothing_outside("out") and set(here.root.parent.iterdir()) == {here.root}
     assert store.records(text).height == 1
+
+
+def every_name_fits(folder: Path) -> bool:
+    return all(is_one_component(path.name.removeprefix("."), 255) for path in folder.rglob("*"))
+
+
+UNKIND = [name for name in HOSTILE if name.isprintable() or name == "a\u202eb"]
+
+
+@pytest.mark.slow
+def test_everything_a_run_makes_of_models_data_and_classes_of_any_name_stays_in_its_folder(here):
+    """Features, probe heads, patches, pictures, figures named after networks, tables, the page."""
+    models = []
+    for number, name in enumerate(name for name in UNKIND if name.strip()):
+        network = tiny_vit(number, depth=1, embed_dim=12)
+        torch.nn.init.constant_(network.head.bias[:1], 100)  # a patch is trained on what the network gets right
+        models.append(wrapped(network, name=name))
+    images = coloured(16)
+    pixels = np.stack([images.read(i).numpy() for i in range(16)])
+    unkind = ipvit.MemoryDataset(pixels, images.labels, CLASSES, ids=HOSTILE[:16], name="../x")
+    run = ipvit.run(
+        [
+            ipvit.Probe(train=photos(8, name="..\\y\u202e"), blocks=(0,), last=(), heads=("lbfgs",), tokens=("class",)),
+            ipvit.Attack(attacks=("patch",), patch_areas=(0.2,), patch_images=12, patch_steps=1),
+            ipvit.Attention(levels=(0,), blocks=(0,)),
+        ],
+        models=models[::4],
+        data=unkind,
+        out="out",
+        workers=0,
+        progress=False,
+    )
+    assert not run.manifest.failures, run.manifest.failures
+    run.report()
+    made = {path.relative_to("out").parts[0] for path in Path("out").rglob("*")}
+    assert {"features", "probes", "patches", "examples", "tables", "figures", "report.html"} <= made
+    assert here.nothing_outside("out") and set(here.root.parent.iterdir()) == {here.root}
+    assert every_name_fits(here.root / "out")
+
+
+def test_labels_of_a_study_name_files_below_the_run_folder_only(here, monkeypatch):
+    write_images(here.root / "images", per_class=1)
+    (here.root / "net.py").write_text(NETWORK)
+    labels = [name for name in UNKIND if name.strip()]
+    entries = [{"name": f"net.py:make?seed={number}", "label": label} for number, label in enumerate(labels)]
+    study = {"models": entries, "data": "images", "experiments": ["accuracy"], "workers": 0}
+    (here.root / "study.yaml").write_text(yaml.safe_dump(study, allow_unicode=True))
+    here.before = everything_but(here.root, "out", "__pycache__")
+    assert main(["run", "study.yaml", "--out", "out"]) == 0
+    assert here.nothing_outside("out", "__pycache__") and set(here.root.parent.iterdir()) == {here.root}
+    assert every_name_fits(here.root / "out")
+
+
+SET = """
+import numpy as np, ipvit
+NAMES = {names!r}
+def make():
+    ids = [f"{{name}}{{end}}" for name in NAMES for end in ("", "/x.png")]
+    labels = [number for number in range(len(NAMES)) for _ in range(2)]
+    images = np.arange(len(ids), dtype=np.uint8)[:, None, None, None] * np.ones((1, 3, 32, 32), np.uint8)
+    return ipvit.MemoryDataset(images, labels, NAMES, ids=[f"{{i}}{{name}}" for i, name in enumerate(ids)], name="../x")
+"""
+
+
+@pytest.mark.parametrize("arguments", [["stylize"], ["stylize", "--cue-conflict"], ["corrupt", "--corruptions", "fog"]])
+def test_copies_of_a_set_with_classes_of_any_name_stay_below_the_output_folder(here, arguments):
+    names = [name for name in dict.fromkeys(UNKIND) if name.strip()]
+    (here.root / "own.py").write_text(SET.format(names=names))
+    here.before = everything_but(here.root, "out", "__pycache__")
+    more = ["--out", "out", "--size", "32", "--resize", "32", "--workers", "0", "--limit", "40"]
+    assert main([arguments[0], "own.py:make", *arguments[1:], *more]) == 0
+    assert here.nothing_outside("out", "__pycache__") and set(here.root.parent.iterdir()) == {here.root}
+    assert every_name_fits(here.root / "out")
+
+
+def test_a_training_on_classes_of_any_name_writes_below_its_folder_only(here):
+    names = [name for name in dict.fromkeys(UNKIND) if name.strip()]
+    (here.root / "own.py").write_text(SET.format(names=names))
+    here.before = everything_but(here.root, "out", "__pycache__")
+    data = {"train": "own.py:make", "val": "own.py:make", "size": 32}
+    train(tiny_recipe(epochs=1, warmup_epochs=0, data=data), here.root / "out", device="cpu", progress=False)
+    assert here.nothing_outside("out", "__pycache__") and set(here.root.parent.iterdir()) == {here.root}
+    assert ipvit.load_model("out/best.safetensors").classes == tuple(names)

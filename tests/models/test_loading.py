@@ -2,18 +2,22 @@
 
 import argparse
 import pickle
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 import ipvit
 from helpers.hostile import Payload
 from helpers.tiny import PatchNet
 from ipvit.models.io.state_dict import load_strictly, read_state_dict
 from ipvit.models.loading import ModelName
+from ipvit.models.sources.building import cannot_fetch
 
 SMALL = "resnet10t"
 
@@ -84,14 +88,65 @@ def test_averaged_weights_go_before_plain_ones(tmp_path):
     assert read_state_dict(tmp_path / "w.pth")["a"] == 1
 
 
-def test_nothing_in_a_checkpoint_is_executed(tmp_path):
-    target = tmp_path / "executed"
-    torch.save({"model": PatchNet().state_dict(), "extra": Payload(target)}, tmp_path / "evil.pth")
-    (tmp_path / "evil.pkl").write_bytes(pickle.dumps(Payload(target)))
-    for name in ("evil.pth", "evil.pkl"):
-        with pytest.raises(ipvit.InputError, match=r"would run code|not a PyTorch weights file"):
-            read_state_dict(tmp_path / name)
-    assert not target.exists()
+ADVICE = ("weights_only", "safe_globals", "trusted source", "pytorch.org", "Re-running", "WeightsUnpickler")
+
+
+class Extra:
+    """A type of somebody's own."""
+
+
+@pytest.mark.parametrize("kind", ["pth", "pkl", "old", "protocol 0", "protocol 4"])
+def test_nothing_in_a_checkpoint_is_executed_and_its_type_is_named(tmp_path, kind):
+    target, path = tmp_path / "executed", tmp_path / "evil.pth"
+    content = {"model": PatchNet().state_dict(), "extra": Payload(target)}
+    if kind in ("pth", "old"):
+        torch.save(content, path, _use_new_zipfile_serialization=kind == "pth")
+    else:
+        path.write_bytes(pickle.dumps(Payload(target), {"pkl": 2, "protocol 0": 0, "protocol 4": 4}[kind]))
+    with pytest.raises(ipvit.InputError) as refused:
+        read_state_dict(path)
+    said = str(refused.value)
+    assert re.search(r"holds (getattr|builtins.getattr|pathlib\.\S+|posix\S+) beside tensors", said), said
+    assert said.endswith(
+        "would run code; save the weights alone, torch.save(model.state_dict(), FILE), and give that file"
+    )
+    assert not any(word in said for word in ADVICE) and not target.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (PatchNet(), "helpers.tiny.PatchNet"),
+        ({"net": nn.Linear(2, 2)}, "torch.nn.modules.linear.Linear"),
+        ({"state_dict": {}, "extra": Extra()}, "test_loading.Extra"),
+        ({"a": np.array(["x"], dtype=object)}, "numpy"),
+    ],
+)
+def test_a_refused_type_is_named_whole(tmp_path, content, words):
+    torch.save(content, tmp_path / "w.pth")
+    with pytest.raises(ipvit.InputError, match=words) as refused:
+        read_state_dict(tmp_path / "w.pth")
+    assert not any(word in str(refused.value) for word in ADVICE) and "state_dict()" in str(refused.value)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_program_of_torchscript_is_refused_in_our_words(tmp_path):
+    torch.jit.script(nn.Linear(2, 2)).save(tmp_path / "w.pt")
+    with pytest.raises(ipvit.InputError, match="save the weights alone") as refused:
+        read_state_dict(tmp_path / "w.pt")
+    assert not any(word in str(refused.value) for word in ADVICE)
+
+
+def test_a_type_that_another_library_refused_is_named_too(tmp_path):
+    torch.save({"net": nn.Linear(2, 2)}, tmp_path / "w.pth")
+    with pytest.raises(RuntimeError) as wrapped:
+        try:
+            torch.load(tmp_path / "w.pth", weights_only=True)
+        except pickle.UnpicklingError as error:
+            raise RuntimeError("cannot load") from error
+    said = cannot_fetch("hf-hub:a/b", wrapped.value)
+    assert "holds torch.nn.modules.linear.Linear beside tensors" in said and "hf-hub:a/b@FILE" in said
+    assert not any(word in said for word in ADVICE)
 
 
 @pytest.mark.parametrize(

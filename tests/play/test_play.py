@@ -8,6 +8,7 @@ import http.client
 import io
 import json
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -243,6 +244,62 @@ def test_what_is_not_a_photo_is_refused_whatever_it_is_called(say, data, words):
 def test_too_many_pixels_are_refused(say, monkeypatch):
     monkeypatch.setattr(photos, "MAX_PIXELS", 4_000)
     assert "80 x 60 pixels are too many" in say("/api/upload", photo_file()).content["error"]
+
+
+def test_a_photo_that_is_too_long_is_refused_before_it_is_decoded(say, monkeypatch):
+    buffer = io.BytesIO()
+    Image.new("1", (1, photos.MAX_SIDE + 1)).save(buffer, "PNG")
+    monkeypatch.setattr(photos, "decode", None)
+    answer = say("/api/upload", buffer.getvalue(), Content_Type="application/octet-stream")
+    assert answer.status == 400 and "1 x 20001 pixels are too long a photo" in answer.content["error"]
+
+
+def test_nobody_waits_while_an_uploaded_photo_is_decoded(say, server, monkeypatch):
+    """The decoding goes on until somebody else was answered."""
+    kept = say("/api/upload", photo_file(), Content_Type="application/octet-stream").content["id"]
+    answered = threading.Event()
+    decode, slow = photos.decode_upload, []
+
+    def until_answered(data: bytes) -> torch.Tensor:
+        slow.append(answered.wait(20))
+        return decode(data)
+
+    monkeypatch.setattr(photos, "decode_upload", until_answered)
+    asked = [("/api/upload", photo_file()), ("/api/view", {"photo": kept, "model": 0}), ("/api/look", None)]
+    asked[2] = ("/api/look", {"panel": "right", "photo": kept, "model": 1})
+    threads = [threading.Thread(target=say, args=request) for request in asked]
+    for thread in threads:
+        thread.start()
+    assert look(say).status == 200
+    answered.set()
+    for thread in threads:
+        thread.join()
+    assert len(slow) == 3 and all(slow)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"GET http://[ HTTP/1.1",
+        b"POST http://[ HTTP/1.1",
+        b"GET http://[::1/x HTTP/1.1",
+        b"GET / HTTP/x",
+        b"GET / HTTP/1.1.1",
+        b"GET  /  /  / HTTP/1.1",
+        b"POST /",
+        b"\xff\x00\x01",
+        b"GET",
+    ],
+)
+def test_a_malformed_request_line_is_a_bad_request(server, line, capfd):
+    with socket.create_connection(("127.0.0.1", server.server_port), timeout=20) as connection:
+        head = f"Host: 127.0.0.1:{server.server_port}\r\nX-Ipvit-Key: {server.key}\r\nContent-Length: 0\r\n"
+        connection.sendall(line + b"\r\n" + head.encode() + b"Connection: close\r\n\r\n")
+        connection.shutdown(socket.SHUT_WR)
+        answer = b"".join(iter(lambda: connection.recv(2**16), b""))
+    first = answer.splitlines()[0]
+    assert b" 400 " in first or b"400" in answer, answer
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_a_network_that_fails_says_so_in_one_line_and_the_server_lives_on(say):

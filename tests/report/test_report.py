@@ -343,3 +343,50 @@ def test_the_page_shows_levels_side_by_side_and_says_n_once(tmp_path):
     text = Elements(page_of(tmp_path, ["a", "b"], [section(["a", "b"])])).text
     assert "Table 1." in text and "top-1 (%) by information loss, n = 1,000 images" in text
     assert "All columns of table 1" in text and "Figure 1." in text
+
+
+def test_no_cell_of_a_csv_file_is_a_formula(tmp_path):
+    cells = [
+        "=1+1",
+        "+cmd|' /C calc'!A0",
+        "-2+3",
+        "@SUM(A1)",
+        "\t=1",
+        "\r=1",
+        "\uff1d1",
+        "-1.5",
+        "+2e-3",
+        "deit-small",
+        None,
+    ]
+    frame = pl.DataFrame({"model": cells, "=head": range(11), "top1": [-1.0] * 11})
+    write_table(frame, tmp_path / "t")
+    with (tmp_path / "t.csv").open(encoding="utf-8", newline="") as file:
+        heads, *rows = csv.reader(file)
+    assert heads == ["model", "'=head", "top1"]
+    assert [row[0] for row in rows] == [*(f"'{cell}" for cell in cells[:7]), "-1.5", "+2e-3", "deit-small", ""]
+    assert {row[2] for row in rows} == {"-1.0"}, "a number stays one"
+    categories = frame.with_columns(pl.col("model").cast(pl.Categorical))
+    write_table(categories, tmp_path / "c")
+    assert (tmp_path / "c.csv").read_bytes() == (tmp_path / "t.csv").read_bytes()
+    assert json.loads((tmp_path / "t.json").read_text())[0]["model"] == "=1+1"
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        "[free](https://example.org)",
+        "![](https://example.org/x.png)",
+        "[a\\](https://example.org)",
+        "\\[a](javascript:alert(1))",
+        "https://example.org",
+        "WWW.example.org",
+        "<a href=x>",
+        "a | b \\| c",
+    ],
+)
+def test_no_label_is_a_link_or_a_column_in_markdown(label):
+    text = to_markdown(pl.DataFrame({"model": [label], "x": [1]}))
+    row = text.splitlines()[2]
+    assert "](" not in row and "://" not in row and "www." not in row.lower() and "<" not in row
+    assert len(re.findall(r"(?<!\\)(?:\\\\)*\|", row)) == 3, "two columns"

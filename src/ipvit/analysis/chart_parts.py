@@ -295,9 +295,9 @@ def end_like(low: str, like: Any) -> Any:
     return copied
 
 
-def present(low: str, high: str) -> str:
-    """A Vega expression: this row has an interval."""
-    return f"isValid(datum[{low!r}]) && isValid(datum[{high!r}])"
+def present(low: str, high: str) -> Any:
+    """A filter: this row has an interval."""
+    return {"and": [{"field": low, "valid": True}, {"field": high, "valid": True}]}
 
 
 def tooltips(

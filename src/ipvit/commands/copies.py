@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ipvit.core.files import user_path
+from ipvit.core.links import refuse_links
 from ipvit.core.preprocessing import View
 from ipvit.core.terminal import Terminal, print_json, progress
 from ipvit.errors import InputError
@@ -78,6 +79,7 @@ def make(
     indices = subset_indices(job.source, limit).tolist()
     job.check()
     out.mkdir(parents=True, exist_ok=True)
+    refuse_links(out)
     with FolderLock(out):
         folder = CopyFolder(job, out)
         missing = [index for index in indices if index not in folder.there]

@@ -26,10 +26,10 @@ def run(study: Path, /, *, options: RunOptions | None = None) -> int:
     study
         A YAML file: models, data, experiments.
     """
-    from ipvit.engine.study import read_study
+    from ipvit.commands.named_code import open_study
 
     options = options or RunOptions()
-    return measure(read_study(study), options, default_out=Path("runs") / study.stem)
+    return measure(open_study(study), options, default_out=Path("runs") / study.stem)
 
 
 def demo(*, options: RunOptions | None = None, open: Flag = False) -> int:  # noqa: A002

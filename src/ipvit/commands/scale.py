@@ -89,11 +89,11 @@ def check(study: Path, /, *, options: RunOptions | None = None) -> int:
         A YAML file: models, data, experiments.
     """
     from ipvit.api import bind_context, load_study
+    from ipvit.commands.named_code import open_study
     from ipvit.engine.estimate import estimate
-    from ipvit.engine.study import read_study
 
     options = options or RunOptions()
-    loaded = read_study(study).with_options(options.config())
+    loaded = open_study(study).with_options(options.config())
     out = options.out or Path(loaded.out or Path("runs") / study.stem)
     data, models = load_study(loaded)
     found = estimate(loaded.make_experiments(), models, data, loaded, out, bind_context(loaded.data))

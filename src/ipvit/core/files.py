@@ -46,7 +46,7 @@ def write_atomic(path: Path, data: bytes) -> None:
     # processes of other machines may write here and have the same process number
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
-        with temporary.open("wb") as file:
+        with temporary.open("xb") as file:  # x: nothing was there before, nor a link
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

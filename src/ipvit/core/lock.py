@@ -8,6 +8,7 @@ import socket
 from pathlib import Path
 from types import TracebackType
 
+from ipvit.core.links import open_in_place
 from ipvit.errors import InputError
 
 try:
@@ -49,7 +50,10 @@ class FolderLock:
         self._file = None
 
     def __enter__(self) -> FolderLock:
-        self._file = self.path.open("a+")
+        self._file = os.fdopen(open_in_place(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND), "a+")
+        if os.fstat(self._file.fileno()).st_nlink > 1:  # what is written here would be in another file too
+            self._close()
+            raise InputError(f"{str(self.path)!r} is another file under a second name; remove it")
         self._lock(shared=self._shared)
         if not self._shared:
             self._file.truncate(0)

@@ -10,10 +10,10 @@ import importlib
 import importlib.util
 import sys
 import traceback
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from ipvit.core.files import user_path
 from ipvit.errors import InputError, did_you_mean
@@ -136,6 +136,27 @@ def _imported(location: str, _digest: str) -> Any:
     if not callable(found):
         raise InputError(f"{location} is no function")
     return found
+
+
+def named_code(content: Any) -> list[str]:
+    """Return the names ``path/to/file.py:NAME`` among all texts of nested mappings and lists, each once.
+
+    >>> named_code({"models": ["resnet50", {"name": "net.py:make@w.pt"}], "net.py:Mine": None})
+    ['net.py:make@w.pt', 'net.py:Mine']
+    """
+    return list(dict.fromkeys(text for text in _texts(content) if OWN_FILE in text))
+
+
+def _texts(content: Any) -> Iterator[str]:
+    if isinstance(content, str):
+        yield content
+    elif isinstance(content, Mapping):
+        for key, value in cast("Mapping[Any, Any]", content).items():
+            yield from _texts(key)
+            yield from _texts(value)
+    elif isinstance(content, list | tuple):
+        for item in cast("Sequence[Any]", content):
+            yield from _texts(item)
 
 
 def import_own(name: str) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from ipvit.core.files import write_atomic
+from ipvit.core.links import refuse_links
 from ipvit.core.lock import FolderLock
 from ipvit.core.manifest import Manifest
 from ipvit.core.shard import Shard
@@ -17,7 +18,7 @@ from ipvit.engine.examples import EXAMPLES
 from ipvit.engine.manifest import MANIFEST, read_manifest, write_manifest
 from ipvit.engine.run import STUDY
 from ipvit.engine.run_folder import SHARDS, check_folder, prepare_folder
-from ipvit.engine.store import KEY, Store, each_once
+from ipvit.engine.store import ANALYSIS, KEY, RECORDS, Store, each_once
 from ipvit.errors import InputError
 
 KEPT = ("patches", "probes")
@@ -61,13 +62,15 @@ def merge(folders: Sequence[Path], out: Path, *, partial: bool = False) -> Manif
     if missing and not partial:
         more = f"; {len(missing) - 9} more" if len(missing) > 9 else ""
         raise InputError(f"{'; '.join(missing[:9])}{more}; run those again, or join what is there with --partial")
+    for folder, _ in sources:
+        refuse_links(folder, (RECORDS, EXAMPLES, STUDY, *KEPT), files=True)  # what they lead to is not theirs to share
     prepare_folder(out)
     with FolderLock(out) as lock:
         store = Store(out, guard=lock.check)
         for frame in records.values():
             store.write(frame)
         store.compact()
-        for name in (EXAMPLES, STUDY):
+        for name in (EXAMPLES, STUDY, *(f"{RECORDS}/{experiment}/{ANALYSIS}" for experiment in records)):
             _copy(name, sources, out)
         told = [note for name in KEPT for note in _gather(name, sources, out)]
         manifest = _manifest(sources, told, whole=not missing)

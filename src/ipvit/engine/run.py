@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
 from ipvit.core.files import clear_unfinished, write_atomic
+from ipvit.core.links import refuse_links
 from ipvit.core.lock import FolderLock
 from ipvit.core.manifest import Manifest, Status
 from ipvit.core.run_config import RunConfig
@@ -27,7 +28,7 @@ from ipvit.engine.preparation import (
     mark_finished,
     plan_sweeps,
 )
-from ipvit.engine.run_folder import check_folder, prepare_folder, put_aside
+from ipvit.engine.run_folder import OF_THE_RUN, WRITTEN, check_folder, prepare_folder, put_aside
 from ipvit.engine.store import Store, keep_analysis
 from ipvit.engine.sweep import sweep
 from ipvit.engine.types import Outcome, Selected, SweepPlan, Task
@@ -36,8 +37,6 @@ from ipvit.experiments.base import Batch, BindContext, Experiment
 from ipvit.models.model import Model
 
 STUDY = "study.yaml"
-OF_THE_RUN = ("records", "examples", "features", "patches", "probes")
-"""Folders below a run folder that only the process that holds the folder writes to."""
 
 
 def execute(
@@ -214,6 +213,8 @@ def _held(out: Path, fresh: bool, group: ProcessGroup) -> Generator[FolderLock]:
                 if fresh:
                     put_aside(out)
                 prepare_folder(out)
+                refuse_links(out, WRITTEN)
+                refuse_links(out, ("features",), files=True)  # they are written in place
             lock = stack.enter_context(FolderLock(out, shared=not group.is_main_process))
             if group.size > 1:
                 lock.share()
@@ -227,7 +228,7 @@ def _keep_study(out: Path, text: str) -> None:
     path = out / STUDY
     if not text:
         return
-    if path.is_file():
+    if path.is_file() and not path.is_symlink():  # what a link leads to is nobody's earlier study
         earlier = path.read_bytes()
         if earlier == text.encode():
             return

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 from pathlib import Path
 
+from ipvit.core.links import refuse_links
 from ipvit.core.lock import FolderLock
 from ipvit.core.shard import Shard
 from ipvit.engine.manifest import read_manifest
@@ -13,6 +15,10 @@ from ipvit.engine.store import ANALYSIS, RECORDS
 from ipvit.errors import InputError
 
 SHARDS = "shards"
+OF_THE_RUN = ("records", "examples", "features", "patches", "probes")
+"""Folders below a run folder that only the process that holds the folder writes to."""
+WRITTEN = (*OF_THE_RUN, "tables", "figures")
+"""All folders below a run folder that are written to, but those of shards."""
 _SHARD = re.compile(r"[0-9]+-of-[0-9]+(\.[0-9]+)?")
 
 
@@ -20,7 +26,10 @@ def shard_folder(out: Path, shard: Shard) -> tuple[Path, list[Path]]:
     """Return where a shard of a run is written, and the folder whose results it need not measure again."""
     if shard.count == 1:
         return out, []
-    return out / SHARDS / f"{shard.index + 1}-of-{shard.count}", [out]
+    folder = out / SHARDS / f"{shard.index + 1}-of-{shard.count}"
+    for place in (out / SHARDS, folder):
+        refuse_links(place.parent, [place.name])
+    return folder, [out]
 
 
 def check_folder(root: Path) -> None:
@@ -34,6 +43,7 @@ def check_folder(root: Path) -> None:
         raise InputError(f"cannot write to the output folder {str(root)!r}: {str(there)!r} is a file")
     if not os.access(there, os.W_OK):
         raise InputError(f"cannot write to the output folder {str(root)!r}: {str(there)!r} may not be written to")
+    refuse_links(root, WRITTEN)
     if there == root and (foreign := _foreign(root)):
         raise InputError(
             f"{str(root)!r} holds {foreign!r} and is not the folder of a run; give a new or an empty folder as --out"
@@ -48,7 +58,7 @@ def prepare_folder(root: Path) -> None:
     """
     try:
         root.mkdir(parents=True, exist_ok=True)
-        probe = root / f".probe.{os.getpid()}"
+        probe = root / f".probe.{os.getpid()}-{secrets.token_hex(4)}"
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as error:

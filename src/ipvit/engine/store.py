@@ -329,9 +329,10 @@ def keep_analysis(root: Path, analysis: Analysis, conditions: Sequence[str]) -> 
 def read_analysis(root: Path, experiment: str) -> Analysis | None:
     """Return what was kept of an experiment's analysis, or None where there is nothing, or nothing that can be read."""
     try:
-        return Analysis.model_validate_json((root / RECORDS / path_component(experiment) / ANALYSIS).read_bytes())
+        found = Analysis.model_validate_json((root / RECORDS / path_component(experiment) / ANALYSIS).read_bytes())
     except (OSError, ValidationError):
         return None
+    return found if path_component(found.name) == path_component(experiment) else None  # it speaks for itself only
 
 
 def each_once(frame: pl.DataFrame, identified_by: Sequence[str] = KEY) -> pl.DataFrame:

@@ -26,6 +26,7 @@ from torch import Tensor
 from ipvit.core.artifacts import Kind, Metadata, first_whole, made_again
 from ipvit.core.digests import digest_of_json
 from ipvit.core.files import user_path
+from ipvit.core.links import open_in_place
 from ipvit.core.memory import halving
 from ipvit.core.preprocessing import View
 from ipvit.data.dataset import Dataset
@@ -297,7 +298,7 @@ class _Column:
         array = self._open(values.shape[1])
         assert array is not None  # made where it was not there
         if self._file < 0:
-            self._file = os.open(self.path, os.O_RDWR)
+            self._file = open_in_place(self.path, os.O_RDWR)
         _write_rows(self._file, positions, values, array.offset)
         self._written.append((positions, _sums_of(values)))
 
@@ -309,7 +310,7 @@ class _Column:
             if not self._sums.is_file() or self._sums.stat().st_size != self.rows * _SUM.itemsize:
                 self._sums.unlink(missing_ok=True)
                 _make(self._sums, lambda path: path.write_bytes(bytes(self.rows * _SUM.itemsize)))
-            file = os.open(self._sums, os.O_RDWR)
+            file = open_in_place(self._sums, os.O_RDWR)
             try:
                 _write_rows(file, positions, sums[:, None], 0)
                 os.fsync(file)

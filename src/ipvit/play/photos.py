@@ -7,6 +7,7 @@ import functools
 import io
 import math
 import struct
+import threading
 from collections import OrderedDict
 
 import torch
@@ -25,6 +26,9 @@ MAX_UPLOAD = 10 * 1024 * 1024
 
 MAX_PIXELS = 50_000_000
 """Pixels of an uploaded photo, at most: three times what a phone takes, and 150 MB once decoded."""
+
+MAX_SIDE = 20_000
+"""Pixels of an uploaded photo's longer side, at most: what is a thousand times as long as wide takes long to resize."""
 
 MAX_UPLOADS = 8
 """So many uploads are kept; the oldest goes first."""
@@ -68,6 +72,7 @@ class Shelf:
         self._samples = [Trifeature(split, n=500, size=SAMPLE_SIZE) for split in ("natural", "cue-conflict")]
         self._uploads: OrderedDict[str, bytes] = OrderedDict()
         self._uploaded = 0
+        self._adding = threading.Lock()
         self.square = functools.lru_cache(_CACHED)(self._square)
         self.mask = functools.lru_cache(_CACHED)(self._mask)
 
@@ -111,12 +116,20 @@ class Shelf:
         if len(data) > MAX_UPLOAD:
             raise InputError(f"the file is larger than {MAX_UPLOAD // 2**20} MB")
         pixels = decode_upload(data)
+        with self._adding:
+            return self._keep(data), pixels
+
+    def _keep(self, data: bytes) -> Photo:
         self._uploaded += 1
         name = f"upload-{self._uploaded}"
         self._uploads[name] = data
         while len(self._uploads) > MAX_UPLOADS:
             self._uploads.popitem(last=False)
-        return self.photo(name), pixels
+        return self.photo(name)
+
+    def is_upload(self, photo_id: str) -> bool:
+        """Tell whether a photo was uploaded, and is still kept."""
+        return photo_id in self._uploads
 
     def _square(self, photo_id: str, view: View) -> Tensor:
         """Return a photo as a network's input square, ``(3, H, W)`` uint8."""
@@ -140,8 +153,8 @@ class Shelf:
         return (plane > 0) & ~void, void
 
     def _pixels(self, photo_id: str) -> Tensor:
-        if photo_id in self._uploads:
-            return decode_upload(self._uploads[photo_id])
+        if (upload := self._uploads.get(photo_id)) is not None:
+            return decode_upload(upload)
         data, index = self._place(photo_id)
         return data.read(index)
 
@@ -176,6 +189,8 @@ def decode_upload(data: bytes) -> Tensor:
         ) from None
     if width * height > MAX_PIXELS:
         raise InputError(f"{width} x {height} pixels are too many; {MAX_PIXELS // 10**6} million are the most")
+    if max(width, height) > MAX_SIDE:
+        raise InputError(f"{width} x {height} pixels are too long a photo; {MAX_SIDE:,} on a side are the most")
     try:
         return upright(decode(data), orientation)
     except UnreadableImageError as error:

@@ -87,11 +87,12 @@ class Playground:
 
     def upload(self, data: bytes) -> dict[str, Any]:
         """Take a file and return it as a photo; see :meth:`Shelf.add`."""
-        return _shown(*self._turn.alone(lambda: self.shelf.add(data)))
+        return _shown(*self.shelf.add(data))  # nobody waits while it is decoded
 
     def view(self, asked: PhotoRequest) -> dict[str, Any]:
         """Return a photo as a network gets it, untouched."""
         model = self._model(asked.model)
+        self._decode(asked.photo, model)
         square = self._turn.alone(lambda: self.shelf.square(asked.photo, model.preprocessing.view))
         return {"image": _png(square)}
 
@@ -102,6 +103,8 @@ class Playground:
             key = keys([asked.photo], asked.seed, "play", "cells")
             keep = torch.from_numpy(random_keep(key, side, n_dropped(asked.loss, asked.grid**2)))
         else:
+            if self.salience is not None:
+                self._decode(asked.photo, self.salience)
             fine = self._turn.newest("cells", lambda: self._salient(asked.photo))
             choose = salient_keep if asked.mode == "salient" else non_salient_keep
             keep = choose(F.interpolate(fine, size=side, mode="area")[:, 0], asked.loss)
@@ -109,7 +112,13 @@ class Playground:
 
     def look(self, asked: PerturbedRequest) -> dict[str, Any]:
         """Return what a network sees, its likeliest classes, and where it looks."""
+        self._decode(asked.photo, self._model(asked.model))
         return self._turn.newest(f"look {asked.panel}", lambda: self._look(asked))
+
+    def _decode(self, photo: str, model: Model) -> None:
+        """Decode an uploaded photo before it is this request's turn: the shelf remembers it, and nobody waits."""
+        if self.shelf.is_upload(photo):
+            self.shelf.square(photo, model.preprocessing.view)
 
     def _look(self, asked: PerturbedRequest) -> dict[str, Any]:
         began = time.perf_counter()

@@ -155,7 +155,7 @@ class _Handler(BaseHTTPRequestHandler):
             raise RequestError(403, "requests from other pages are not answered")
 
     def _file(self) -> None:
-        path = urlsplit(self.path).path
+        path = self._asked_for()
         if path not in _FILES:
             raise RequestError(404, "there is nothing at this address")
         name, kind = _FILES[path]
@@ -174,10 +174,16 @@ class _Handler(BaseHTTPRequestHandler):
         given = self.headers.get(KEY_HEADER, "")
         if not hmac.compare_digest(given.encode(), self.server.key.encode()):
             raise RequestError(401, "open the address that ipvit play printed: it carries the key of this session")
-        path = urlsplit(self.path).path
+        path = self._asked_for()
         if path not in answers:
             raise RequestError(404, "there is nothing at this address")
         self._say(200, _one_line_for_errors(answers[path]))
+
+    def _asked_for(self) -> str:
+        try:
+            return urlsplit(self.path).path
+        except ValueError:  # http://[
+            raise RequestError(400, "the address of this request cannot be read") from None
 
     def _json(self, kind: type[Request]) -> Request:
         if self.headers.get_content_type() != "application/json":

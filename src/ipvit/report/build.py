@@ -11,6 +11,7 @@ import polars as pl
 from ipvit.analysis.base import Analysis
 from ipvit.analysis.columns import Columns
 from ipvit.core.files import LONGEST, path_component
+from ipvit.core.links import refuse_links
 from ipvit.core.manifest import RunSummary
 from ipvit.report import comparison
 from ipvit.report.figures import save_figure
@@ -64,6 +65,7 @@ class Results(Protocol):
 
 def build_report(results: Results) -> Path:
     """Write ``tables/``, ``figures/`` and ``report.html`` into the run folder; return the path of the page."""
+    refuse_links(results.out, ("tables", "figures"))
     measured = {name: analysis for name, analysis in results.analyses.items() if results.tables_of(name)}
     beside = results.compare()
     album = Album()

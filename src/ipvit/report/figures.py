@@ -26,6 +26,8 @@ NARROW = 300
 _NAMES = 100  # pixels of it for the names of rows
 _CHARACTER = 7.6  # pixels of a character of a title
 
+_NOWHERE: list[str] = []  # is what a drawing may load from
+
 _MARK, _LINE = "\ue000", "\ue001"  # private characters around what a mark says of itself, until it is an attribute
 _SAYS = re.compile(f' aria-label="{_MARK}([^"]*?){_MARK}([^"]*?)"')
 _NEEDLESS = re.compile(
@@ -46,9 +48,9 @@ def save_figure(chart: Any, stem: Path, formats: Sequence[str] = ("svg",)) -> li
     """
     specification = json.dumps(without_nan(chart.to_dict()))
     converters = {
-        "svg": lambda: _number_clips(vl_convert.vegalite_to_svg(specification)).encode(),
-        "png": lambda: vl_convert.vegalite_to_png(specification, scale=2),
-        "pdf": lambda: vl_convert.vegalite_to_pdf(specification),
+        "svg": lambda: _number_clips(vl_convert.vegalite_to_svg(specification, allowed_base_urls=_NOWHERE)).encode(),
+        "png": lambda: vl_convert.vegalite_to_png(specification, scale=2, allowed_base_urls=_NOWHERE),
+        "pdf": lambda: vl_convert.vegalite_to_pdf(specification, allowed_base_urls=_NOWHERE),
     }
     unknown = set(formats) - set(converters)
     if unknown:
@@ -77,7 +79,7 @@ def inline_svg(chart: Any, prefix: str, *, narrow: bool = False) -> str:
         specification["title"] = textwrap.wrap(title, max(36, int(_width(specification) / _CHARACTER)))
     for layer in _layers(specification):
         _let_speak(layer)
-    svg = vl_convert.vegalite_to_svg(json.dumps(specification))
+    svg = vl_convert.vegalite_to_svg(json.dumps(specification), allowed_base_urls=_NOWHERE)
     # what the page's style sheet says anyway, and boxes that nobody sees
     svg = _BOXES.sub("", _NEEDLESS.sub("", svg))
     svg = re.sub(r'<rect width="[^"]*" height="[^"]*" fill="white"/>', "", svg, count=1)

@@ -25,6 +25,9 @@ from ipvit.errors import printable
 _MOST_LEVELS = 14
 _MODELS_ACROSS = 3
 """Models side by side whose values and intervals stay on one line of 80 characters."""
+_FORMULA = "^[=+\\-@\\t\\r\\n\uff1d\uff0b\uff0d\uff20]"
+"""What a cell begins with that a spreadsheet evaluates: = + - @, their wide forms, and what it skips before them."""
+_NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _LATEX = {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}"}
 
 
@@ -51,7 +54,7 @@ def write_table(frame: pl.DataFrame, stem: Path, columns: Columns = COMMON) -> l
         columns: what is known of its columns.
     """
     contents = {
-        "csv": frame.write_csv(),
+        "csv": _without_formulas(frame).write_csv(),
         "json": json.dumps(to_records(frame), indent=1, ensure_ascii=False),
         "md": to_markdown(frame, columns),
         "tex": to_latex(frame, columns),
@@ -60,6 +63,20 @@ def write_table(frame: pl.DataFrame, stem: Path, columns: Columns = COMMON) -> l
     for path, text in zip(paths, contents.values(), strict=True):
         write_atomic(path, text.encode())
     return paths
+
+
+def _without_formulas(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return a table for CSV, with ``'`` before every text that a spreadsheet would take for a formula."""
+    names = [name for name, dtype in frame.schema.items() if dtype in (pl.String, pl.Categorical, pl.Enum)]
+    texts = [pl.col(name).cast(pl.String) for name in names]
+    harmless = frame.with_columns(
+        pl.when(text.str.contains(_FORMULA) & ~text.str.contains(_NUMBER))
+        .then(pl.lit("'") + text)
+        .otherwise(text)
+        .alias(name)
+        for name, text in zip(names, texts, strict=True)
+    )
+    return harmless.rename({name: f"'{name}" for name in frame.columns if re.match(_FORMULA, name)})
 
 
 def for_people(frame: pl.DataFrame, columns: Columns = COMMON) -> tuple[list[str], list[list[str]]]:
@@ -83,8 +100,10 @@ def to_markdown(frame: pl.DataFrame, columns: Columns = COMMON) -> str:
 
 
 def _markdown(cell: str) -> str:
-    """Return a cell on one line that is neither a column's end nor a tag."""
-    return printable(cell).replace("|", "\\|").replace("<", "&lt;")
+    """Return a cell on one line that is neither a column's end nor a tag, and holds no link."""
+    text = printable(cell).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+    # [text](address), and addresses that are made links by themselves
+    return re.sub(r"(?i)\b(www)\.", r"\1&#46;", text.replace("](", "]\\(").replace("://", "&#58;//"))
 
 
 def to_latex(frame: pl.DataFrame, columns: Columns = COMMON) -> str:

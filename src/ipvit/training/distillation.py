@@ -158,7 +158,10 @@ class Teacher:
                     for pictures in load(chunks)
                 ]
             write_atomic(path, _npy(torch.cat(parts).numpy()))
-        return torch.from_numpy(np.load(path, allow_pickle=False))
+        try:
+            return torch.from_numpy(np.load(path, allow_pickle=False))
+        except (ValueError, TypeError, EOFError):
+            raise InputError(f"{str(path)!r} does not hold a teacher's answers; delete it to have them made") from None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from ipvit.core.files import user_path
+from ipvit.core.links import refuse_links
 from ipvit.core.preprocessing import View
 from ipvit.data.dataset import Dataset
 from ipvit.data.derived.restyled import Restyled, RestyledFolder
@@ -56,6 +57,7 @@ def train(recipe: Recipe | str | Path, out: str | Path, *, device: str = "auto",
     train_data, val_data = open_data(recipe.data.train, size), open_data(recipe.data.val, size)
     if train_data.classes is None or train_data.classes != val_data.classes:
         raise InputError(f"{recipe.data.train} and {recipe.data.val} do not have the same classes")
+    refuse_links(Path(out))
     loop = assemble(recipe, train_data, val_data, Path(out), device=device)
     return loop.run(progress=progress)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import html
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from ipvit.core.files import write_atomic
+from ipvit.errors import harmless
 
 CONTACT_SHEET = "contact-sheet.html"
 """A page and not an image file, which loaders of class folders would take for one of the data set's."""
@@ -93,10 +95,10 @@ def _clip(pen: ImageDraw.ImageDraw, name: str, font: ImageFont.ImageFont | Image
 
 def write_page(path: Path, title: str, pictures: Sequence[tuple[str, Image.Image]]) -> None:
     """Write a page that holds pictures, each with the words for who cannot see it."""
-    parts = [f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>']
+    parts = [f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>']
     for words, picture in pictures:
         buffer = io.BytesIO()
         picture.save(buffer, "PNG")
         text = base64.b64encode(buffer.getvalue()).decode()
-        parts.append(f'<p><img alt="{words}" src="data:image/png;base64,{text}">')
+        parts.append(f'<p><img alt="{html.escape(harmless(words))}" src="data:image/png;base64,{text}">')
     write_atomic(path, "".join(parts).encode())

@@ -17,7 +17,7 @@ import numpy as np
 
 from ipvit.data.published.layouts import LayoutNotFoundError, below, first, lines
 from ipvit.data.published.parts import ArrayListing
-from ipvit.errors import InputError
+from ipvit.errors import InputError, error_line
 
 _SIDE = 32
 _IMAGE = 3 * _SIDE * _SIDE  # bytes of a CIFAR image: red, green and blue plane
@@ -140,7 +140,9 @@ def _unpickled(path: Path) -> dict[Any, Any]:
         with path.open("rb") as file:
             content = _OnlyArrays(file, encoding="bytes").load()
     except _UNREADABLE as error:
-        raise InputError(f"{str(path)!r} is not a file of CIFAR that can be read safely: {error}") from None
+        raise InputError(
+            f"{str(path)!r} cannot be read safely as a file of CIFAR: {error_line(error)}; take the binary version"
+        ) from None
     if not isinstance(content, dict):
         raise InputError(f"{str(path)!r} is not a file of CIFAR: it holds no dictionary")
     return content
@@ -194,8 +196,8 @@ def quickdraw(root: Path, _split: str) -> ArrayListing:
 def _drawings(path: Path) -> np.ndarray:
     try:
         drawings = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{str(path)!r} is not a numpy file: {error}") from None
+    except (OSError, ValueError, EOFError):
+        raise InputError(f"{str(path)!r} is not a numpy file of numbers; take the published one") from None
     if drawings.dtype != np.uint8 or drawings.ndim != 2 or drawings.shape[1] != 28 * 28 or not len(drawings):
         raise InputError(f"{str(path)!r} holds {drawings.dtype} {drawings.shape}, not drawings of 28 x 28 bytes")
     return drawings

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import pickle
+import warnings
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from torch import Tensor, nn
 from ipvit.core.files import user_path
 from ipvit.errors import FOREIGN_ERRORS, InputError, error_line, printable
 from ipvit.models.io.download import fetch
+from ipvit.models.io.pickles import SAVE_WEIGHTS, first_type, refused_type, said_of
 
 StateDict = dict[str, Tensor]
 
@@ -147,18 +150,17 @@ def _read_safetensors(path: Path) -> Mapping[str, Any]:
 
 def _read_torch(path: Path) -> Mapping[str, Any]:
     try:
-        with torch.serialization.safe_globals(DATA_ONLY):
+        with warnings.catch_warnings(), torch.serialization.safe_globals(DATA_ONLY):
+            warnings.simplefilter("ignore")  # of what is refused anyway
             return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        text = error_line(error, 300)
-        if "Unsupported global" in text or "GLOBAL" in text or "weights_only" in text.lower():
-            raise InputError(
-                f"{str(path)!r} holds more than weights and was not read, since that would run code from the file: "
-                f"{text}"
-            ) from None
-        raise InputError(f"{str(path)!r} is not a PyTorch weights file: {text}") from None
-    except (OSError, EOFError, MemoryError, *FOREIGN_ERRORS) as error:  # the reader stumbles over damaged bytes
-        raise InputError(f"{str(path)!r} is not a PyTorch weights file: {error_line(error, 300)}") from None
+    except (OSError, EOFError, MemoryError, pickle.UnpicklingError, *FOREIGN_ERRORS) as error:
+        kind = refused_type(error)  # otherwise the reader stumbled over damaged bytes
+        if kind is None:
+            raise InputError(f"{str(path)!r} is not a PyTorch weights file: {error_line(error, 300)}") from None
+        kind = kind or first_type(path)
+        if not kind and not zipfile.is_zipfile(path):
+            raise InputError(f"{str(path)!r} is not a PyTorch weights file; {SAVE_WEIGHTS}") from None
+        raise InputError(f"{str(path)!r} is not weights alone: {said_of(kind)}") from None
 
 
 def _unwrap(content: Any) -> StateDict:

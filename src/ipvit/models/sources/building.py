@@ -12,7 +12,8 @@ from urllib.parse import urlparse
 import torch
 from torch import Tensor, nn
 
-from ipvit.errors import FOREIGN_ERRORS, UnavailableWeightsError, error_line
+from ipvit.errors import FOREIGN_ERRORS, InputError, UnavailableWeightsError, error_line
+from ipvit.models.io.pickles import refused_type, said_of
 
 RANDOM_SEED = 0
 """Networks without pretrained weights are initialised from this seed, so that their digest is always the same."""
@@ -59,8 +60,11 @@ def quick_refusal_when_offline() -> Iterator[None]:
         constants.HF_HUB_OFFLINE = before
 
 
-def cannot_fetch(name: str, error: Exception) -> UnavailableWeightsError:
-    """Return what to tell a user whose weights could not be downloaded."""
+def cannot_fetch(name: str, error: Exception) -> InputError:
+    """Return what to tell a user whose weights could not be downloaded, or were and hold code."""
+    kind = refused_type(error)
+    if kind is not None:
+        return InputError(f"the weights of {name} are not weights alone: {said_of(kind)}, as {name}@FILE")
     instead = f"give a local file as {name}@FILE, or --no-pretrained for random weights"
     return UnavailableWeightsError(name, error_line(error, 160), instead)
 

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import importlib.util
 import json
+import pickle
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from ipvit.core.digests import digest_of_file
 from ipvit.core.manifest import UNTRAINED
 from ipvit.core.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, View
 from ipvit.errors import FOREIGN_ERRORS, InputError, error_line
+from ipvit.models.io.pickles import refused_type, said_of
 from ipvit.models.io.state_dict import load_strictly, read_state_dict, resolve
 from ipvit.models.model import Model
 from ipvit.models.names import ModelName, refuse_sources
@@ -66,7 +68,9 @@ def load_transformers(parsed: ModelName, pretrained: bool) -> Model:
                 network = AutoModelForImageClassification.from_config(config)
     except InputError:
         raise
-    except (OSError, *FOREIGN_ERRORS) as error:
+    except (OSError, pickle.UnpicklingError, *FOREIGN_ERRORS) as error:
+        if Path(parsed.name).is_dir() and (kind := refused_type(error)) is not None:
+            raise InputError(f"the weights in {parsed.name!r} are not weights alone: {said_of(kind)}") from None
         if Path(parsed.name).is_dir() or not fetch:
             raise InputError(
                 f"{title} is no image classifier that transformers can build: {error_line(error)}"

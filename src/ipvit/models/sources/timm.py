@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import pickle
 from typing import Any
 
 from torch import nn
@@ -62,7 +63,7 @@ def build_timm(parsed: ModelName, pretrained: bool) -> Model:
             network: Any = timm.create_model(parsed.name, pretrained=fetch, **options)
     except TypeError as error:
         raise InputError(f"{parsed.name} does not take {shown(options)}: {printable(str(error))[:300]}") from None
-    except (OSError, *FOREIGN_ERRORS) as error:
+    except (OSError, pickle.UnpicklingError, *FOREIGN_ERRORS) as error:
         if fetch:
             raise cannot_fetch(parsed.name, error) from None
         text = printable(str(error))[:300]
