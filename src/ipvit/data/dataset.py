@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeGuard, runtime_checkabl
 
 import numpy as np
 
+from ipvit.data.checks import bytes_of, check_labels, whole_numbers
 from ipvit.errors import InputError
 
 if TYPE_CHECKING:
@@ -206,6 +207,9 @@ class MemoryDataset(BaseDataset):
         ids: one unique name per image; positions by default.
         fields: further columns.
         name: shown in tables.
+
+    Raises:
+        InputError: pixels are no such numbers, labels are no positions in ``classes``, or lengths differ.
     """
 
     def __init__(
@@ -223,22 +227,19 @@ class MemoryDataset(BaseDataset):
 
         pixels = torch.as_tensor(images)
         if pixels.ndim != 4 or pixels.shape[1] != 3:
-            raise ValueError(f"images must be (N, 3, H, W), not {tuple(pixels.shape)}")
-        if pixels.is_floating_point():
-            from ipvit.perturb.pixels import as_bytes
-
-            pixels = as_bytes(pixels)
+            raise InputError(f"images must be (N, 3, H, W), not {tuple(pixels.shape)}")
         n = len(pixels)
-        self._images = pixels
+        self._images = bytes_of(pixels)
         self._masks = None if masks is None else torch.as_tensor(masks).to(torch.uint8)
-        self.labels = np.full(n, -1, np.int64) if labels is None else np.asarray(labels, dtype=np.int64)
+        self.labels = np.full(n, -1, np.int64) if labels is None else whole_numbers(labels)
         if classes is None and labels is not None:
             classes = [str(i) for i in range(int(self.labels.max(initial=-1)) + 1)]
         self.name = name
         self.ids = [f"{i:08d}" for i in range(n)] if ids is None else list(ids)
         if len(set(self.ids)) != n or len(self.labels) != n:
-            raise ValueError(f"{n} images need {n} labels and {n} different ids")
+            raise InputError(f"{n} images need {n} labels and {n} different ids")
         self.classes = None if classes is None else tuple(classes)
+        check_labels(name, self.labels, self.classes)
         self.fields = dict(fields or {})
         self.has_masks = masks is not None
         self.fingerprint = fingerprint(
