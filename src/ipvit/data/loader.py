@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import traceback
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from ipvit.core.preprocessing import View
 from ipvit.data.dataset import Dataset, Decoder, UnreadableImageError
-from ipvit.data.decode import apply_view
+from ipvit.data.decode import apply_view, is_constant
 
 AHEAD = 2
 """Batches that a worker reads ahead."""
@@ -57,6 +57,7 @@ class DecodedBatch:
             numbers tell objects apart. K is 2 for data that numbers classes and instances, else 1. Empty unless asked
             for.
         unreadable: position and reason of the images that could not be read.
+        constant: positions of the images that are one colour all over.
         transform: what was applied to the pictures; None for the pictures as they are.
         failure: the traceback of a transform that failed; there are no pixels then.
     """
@@ -66,6 +67,7 @@ class DecodedBatch:
     pixels: dict[View, Tensor]
     masks: dict[View, Tensor]
     unreadable: list[tuple[int, str]]
+    constant: Sequence[int] = ()
     transform: ImageTransform | None = None
     failure: str = ""
 
@@ -122,7 +124,7 @@ class _BatchReader(IterableDataset[DecodedBatch]):
         except Exception:  # noqa: BLE001 - anything may come out of somebody's function; the rest goes on
             failure = traceback.format_exc()
         masks = {view: plain.masks[view][rows] for view in plain.masks}
-        return DecodedBatch(indices, plain.labels[rows], pixels, masks, [], transform, failure)
+        return DecodedBatch(indices, plain.labels[rows], pixels, masks, [], (), transform, failure)
 
     def _read(self, number: int) -> DecodedBatch:
         indices: list[int] = []
@@ -130,6 +132,7 @@ class _BatchReader(IterableDataset[DecodedBatch]):
         pixels: dict[View, list[Tensor]] = {view: [] for view in self.views}
         masks: dict[View, list[Tensor]] = {view: [] for view in self.views if self.masks}
         unreadable: list[tuple[int, str]] = []
+        constant: list[int] = []
         for index in self.batches[number].tolist():
             try:
                 picture = self.data.read(index)
@@ -139,6 +142,8 @@ class _BatchReader(IterableDataset[DecodedBatch]):
                 continue
             indices.append(index)
             labels.append(int(self.data.labels[index]))
+            if is_constant(picture):
+                constant.append(index)
             for view in self.views:
                 pixels[view].append(apply_view(picture, view, self.decoder))
             if mask is not None:
@@ -150,6 +155,7 @@ class _BatchReader(IterableDataset[DecodedBatch]):
             {view: torch.stack(items) for view, items in pixels.items() if items},
             {view: torch.stack(items) for view, items in masks.items() if items},
             unreadable,
+            constant,
         )
 
     def _read_mask(self, index: int) -> Tensor:
@@ -204,6 +210,17 @@ def read_batches(
         generator=torch.Generator(),  # of its own: the loader draws a seed, and the user's random state is not ours
     )
     yield from (_with(batch, torch.from_numpy) for batch in loader) if through_pipes else loader
+
+
+def constant_note(name: str, constant: Collection[str]) -> list[str]:
+    """Return what a reader should know of images that are one colour all over, given their ids; nothing for none."""
+    if not constant:
+        return []
+    verb = "image is" if len(constant) == 1 else "images are"
+    return [
+        f"{len(constant):,} {verb} one colour all over in {name}, for example {min(constant)!r}: "
+        "nothing can be recognised there; is that the file, or a format that reads as black?"
+    ]
 
 
 def shared_memory_lacking(batches: Sequence[np.ndarray], views: Sequence[View], workers: int, masks: bool) -> str:

@@ -13,6 +13,7 @@ from ipvit.core.run_config import RunConfig
 from ipvit.core.shard import Shard
 from ipvit.core.terminal import progress as progress_bar
 from ipvit.data.dataset import Dataset
+from ipvit.data.loader import constant_note
 from ipvit.engine.device import models_on_device
 from ipvit.engine.distributed import ProcessGroup
 from ipvit.engine.examples import save_examples
@@ -120,6 +121,7 @@ def execute(
                         main_process_first=lambda work: group.main_process_first(work, per_machine=False),
                     )
             outcome = Outcome.joined(group.collect(outcome))
+            outcome.notes += constant_note(data.name, outcome.constant)
         except BaseException as error:
             with contextlib.suppress(OSError):  # the disk may be full: the first error is the one to tell of
                 write("interrupted", outcome)
