@@ -108,6 +108,10 @@ class BaseDataset(Dataset):
     change. It is for at most 256 images: a larger data set, or one that is ``sequential``, states its own, from what
     determines its images (:func:`fingerprint`).
 
+    Two attributes are ours more than a subclass's: ``notes``, what a reader should know of the data, in sentences, and
+    ``earlier_fingerprint``, what an earlier version of the data set's code called the same data, or empty; records that
+    were measured under it are found.
+
     Args:
         name: for tables and messages; the name of the class by default.
         labels: ``(N,)`` integers; -1 for an image without class.
@@ -122,6 +126,8 @@ class BaseDataset(Dataset):
     void = None
     decoder = "fast"
     sequential = False
+    notes: Sequence[str] = ()
+    earlier_fingerprint: str = ""
 
     def __init__(
         self,
@@ -147,6 +153,10 @@ class BaseDataset(Dataset):
     def read_mask(self, index: int) -> Tensor:
         """Raise InputError: there are no masks."""
         raise InputError(f"{self.name} has no foreground masks")
+
+    def fingerprint_of_all_bytes(self) -> str:
+        """Return a fingerprint that notices every change of every file; the usual one where that does already."""
+        return self.fingerprint
 
     def choose(self, limit: int) -> np.ndarray | None:
         """Return None: the ids choose. To override where a photo has several versions, which belong together."""
@@ -179,6 +189,12 @@ def lacking(data: object) -> list[str]:
         return [name for name in ("name", "ids", "labels") if not hasattr(data, name)]
     wanted = (*Items.__annotations__, *Dataset.__annotations__, "__len__", "read", "read_mask", "choose")
     return [name for name in wanted if not hasattr(data, name)]
+
+
+def known_fingerprints(data: Items) -> frozenset[str]:
+    """Return what the data is called under every scheme that something may have been made under."""
+    names = (getattr(data, name, "") for name in ("fingerprint", "sampled_fingerprint", "earlier_fingerprint"))
+    return frozenset(name for name in names if name)
 
 
 def fingerprint(*parts: object) -> str:

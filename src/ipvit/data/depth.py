@@ -1,6 +1,6 @@
-"""Pictures of more than 8 bits, or of numbers that are no grey levels: scaled by what the file says, else refused.
+"""Pictures of more than 8 bits, or of numbers that are no grey levels: scaled by what the file says, or refused.
 
-A 16-bit file may hold 10, 12 or 14 bits, a float file degrees or counts. Where a file does not say which value is white,
+A 16-bit file may hold 10, 12 or 14 bits, a float file degrees or counts. Where a file does not say which is white,
 a guess would make pictures black or grey without a word. A picture is never stretched to its own darkest and brightest
 value: two of them would not be on one scale.
 """

@@ -17,6 +17,7 @@ from ipvit.data.loader import constant_note
 from ipvit.engine.device import models_on_device
 from ipvit.engine.distributed import ProcessGroup
 from ipvit.engine.examples import save_examples
+from ipvit.engine.known_data import alike, known_as, under
 from ipvit.engine.lock import FolderLock
 from ipvit.engine.manifest import MANIFEST, describe, read_manifest, write_manifest
 from ipvit.engine.preparation import assign_shard, by_torch, checked, condition_fields, mark_finished, plan_sweeps
@@ -68,6 +69,10 @@ def execute(
     started = time.monotonic()
     chosen = [entry if isinstance(entry, Selected) else Selected(entry) for entry in experiments]
     experiments = [entry.experiment for entry in chosen]
+    known, verify = () if config.fresh else (out, *reused_runs), config.verify
+    (name, *_) = group.collect(known_as(data, known, verify=verify).fingerprint)  # the first process's, as for records
+    data = under(data, name)
+    context = alike(data, context, known, verify=verify)
     device, tasks, left_out = group.main_process_first(lambda: checked(chosen, models, data, config, group, context))
     group.assert_same_on_all_ranks("data and models", (data.fingerprint, [model.digest for model in models]))
     plans = plan_sweeps(tasks, data, config, device, group)
@@ -77,7 +82,7 @@ def execute(
         group.main_process_first(lambda: mark_finished(tasks, store), per_machine=False)
         reused = [str(folder.resolve()) for folder in reused_runs if mark_finished(tasks, Store(folder))]
         (selected, *_) = [assign_shard(plan, group) for plan in plans]
-        outcome = Outcome(selected, notes=by_torch(tasks, config))
+        outcome = Outcome(selected, notes=[*getattr(data, "notes", ()), *by_torch(tasks, config)])
         if not lock.supported:
             outcome.notes.append("this file system has no locks: never start two runs on one folder")
 

@@ -53,7 +53,15 @@ class CueConflictDataset(FolderDataset):
         shape, texture = (np.array([position[pair[cue]] for pair in cues], dtype=np.int64) for cue in (0, 1))
         self.labels = shape
         self.fields = {"shape": shape, "texture": texture, "conflict": shape != texture}
-        self.fingerprint = fingerprint("cue-conflict", self.fingerprint, shape, texture, list(self.classes))
+        self._identify()
+
+    def _digest(self, sums: np.ndarray | list[int]) -> str:
+        files = super()._digest(sums)
+        if "conflict" not in self.fields:  # not read yet
+            return files
+        return fingerprint(
+            "cue-conflict", files, self.fields["shape"], self.fields["texture"], list(self.classes or ())
+        )
 
     def _cues(self, path: str, folders: set[str]) -> tuple[str, str]:
         """Return shape and texture of a file.

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ipvit.data.formats.image_files import image_files
+from ipvit.data.formats.image_files import LeftOut, image_files
 from ipvit.data.published.parts import FileListing
 from ipvit.errors import InputError
 
@@ -115,7 +115,8 @@ def class_folders(root: Path, folder: str = "", classes: Sequence[str] | None = 
         LayoutNotFoundError: there is no such folder, or no image in class folders in it.
     """
     place = root / folder
-    found = sorted(path for path, _ in image_files(place) if "/" in path) if place.is_dir() else []
+    left_out = LeftOut()
+    found = sorted(path for path, _ in image_files(place, left_out) if "/" in path) if place.is_dir() else []
     if not found:
         raise LayoutNotFoundError(f"{folder or place.name}/CLASS/IMAGE")
     owners = [path.split("/", 1)[0] for path in found]
@@ -125,4 +126,4 @@ def class_folders(root: Path, folder: str = "", classes: Sequence[str] | None = 
         raise InputError(f"{str(place)!r}: the folder {unknown[0]!r} is none of the {len(names)} classes")
     prefix = f"{folder}/" if folder else ""
     labels = np.array([position[owner] for owner in owners], dtype=np.int64)
-    return FileListing(root, tuple(prefix + path for path in found), labels, names)
+    return FileListing(root, tuple(prefix + path for path in found), labels, names, notes=left_out.notes(str(place)))
