@@ -22,7 +22,16 @@ from ipvit.data.subset import subset_indices
 from ipvit.errors import InputError
 from ipvit.experiments.base import PrepareContext
 from ipvit.features import StoredType
-from ipvit.features.linear_heads import MEMORY, MOST_STEPS, HeadRecipe, Heads, Inputs, fit_by_steps, fit_logistic
+from ipvit.features.linear_heads import (
+    MEMORY,
+    MOST_STEPS,
+    STOPPING,
+    HeadRecipe,
+    Heads,
+    Inputs,
+    fit_by_steps,
+    fit_logistic,
+)
 from ipvit.features.store import Features, FeatureStore
 from ipvit.models.io.probe_head import PROBE, ProbeHead, read_probe, save_probe
 from ipvit.models.model import Model
@@ -130,7 +139,8 @@ class FitPlan:
     @property
     def key(self) -> str:
         """Digest (16 hex digits)."""
-        return digest_of_json(dataclasses.asdict(self), 16)
+        rule = {"stopping": STOPPING} if self.recipe is None else {}
+        return digest_of_json(dataclasses.asdict(self) | rule, 16)
 
     @property
     def names(self) -> tuple[str, ...]:
