@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ipvit.core.text_files import same_letters
 from ipvit.errors import InputError
 
 
@@ -35,7 +36,9 @@ def map_classes(
     Raises:
         InputError: a class cannot be found, or two classes are the same output.
     """
-    outputs = None if model_classes is None else {name: i for i, name in enumerate(model_classes)}
+    outputs = None if model_classes is None else {same_letters(name): i for i, name in enumerate(model_classes)}
+    data_classes = [same_letters(name) for name in data_classes]
+    aliases = None if aliases is None else [same_letters(name) for name in aliases]
     seconds = aliases if aliases is not None else data_classes
     if outputs is None:
         mapping = [int(name) if name.isdecimal() else -1 for name in seconds]

@@ -7,6 +7,7 @@ import os
 import stat
 from pathlib import Path
 
+from ipvit.core.text_files import read_text, same_letters
 from ipvit.errors import InputError
 
 IMAGE_SUFFIXES = frozenset(
@@ -87,18 +88,50 @@ class LeftOut:
 
 
 def class_names(listing: Path, folders: set[str]) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
-    """Return names and second names of the classes that have folders: those of a ``classes.txt``, else the folders."""
+    """Return names and second names of the classes that have folders: those of a ``classes.txt``, else the folders.
+
+    Names are those of the folders where these are spelled with other characters for the same letters. A list whose
+    columns are divided by commas or spaces is read where the folders are found so and not otherwise.
+
+    Raises:
+        InputError: a folder is not listed or listed twice, or the list is in an unknown encoding; names the line.
+    """
     if not listing.is_file():
         return (tuple(sorted(folders)) if folders else None), None
-    lines = [line.split("\t") for line in listing.read_text("utf-8").splitlines() if line.strip()]
-    names = tuple(line[0].strip() for line in lines)
-    missing = sorted(folders - set(names))
-    if missing:
+    known = {same_letters(folder): folder for folder in folders}
+    try:
+        text = read_text(listing, lambda text: _columns(text, set(known)) is not None)
+    except OSError as error:
+        raise InputError(f"cannot read {str(listing)!r}: {error.strerror}") from None
+    rows = _columns(text, set(known))
+    if rows is None:
+        rows = _split(text, "\t")
+        missing = sorted(known.keys() - {same_letters(row[0]) for _, row in rows})
         raise InputError(f"{listing}: the folder {missing[0]!r} is not listed ({len(missing)} such folders)")
-    if len(set(names)) != len(names):
-        raise InputError(f"{listing}: a folder is listed twice")
-    aliases = tuple(line[1].strip() if len(line) > 1 else name for line, name in zip(lines, names, strict=True))
+    lines: dict[str, int] = {}
+    for number, row in rows:
+        first = lines.setdefault(same_letters(row[0]), number)
+        if first != number:
+            raise InputError(f"{listing}, line {number}: the folder {row[0]!r} is listed twice, first in line {first}")
+    names = tuple(known.get(same_letters(row[0]), row[0]) for _, row in rows)
+    aliases = tuple(row[1] if len(row) > 1 else name for (_, row), name in zip(rows, names, strict=True))
     return names, aliases
+
+
+def _columns(text: str, folders: set[str]) -> list[tuple[int, list[str]]] | None:
+    """Return the columns of each line with its number, divided as all folders are listed; None where none does it."""
+    dividers = ("\t",) if "\t" in text else ("\t", ",", None)  # without a tab the first takes lines as they are
+    for divider in dividers:
+        rows = _split(text, divider)
+        if folders <= {same_letters(row[0]) for _, row in rows}:
+            return rows
+    return None
+
+
+def _split(text: str, divider: str | None) -> list[tuple[int, list[str]]]:
+    lines = ((number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip())
+    most = -1 if divider == "\t" else 1
+    return [(number, [part.strip() for part in line.strip().split(divider, most)]) for number, line in lines]
 
 
 def image_files(root: Path, left_out: LeftOut | None = None) -> list[tuple[str, int]]:

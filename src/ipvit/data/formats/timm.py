@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ipvit.core.files import user_path
+from ipvit.core.text_files import read_text
 from ipvit.data.checks import check_labels
 from ipvit.data.dataset import BaseDataset, Dataset, UnreadableImageError, fingerprint
 from ipvit.data.fingerprints import sums_of_files
@@ -81,7 +82,7 @@ def _class_names(classes: str) -> tuple[str, ...]:
 
     path = user_path(classes)
     if path.is_file():
-        return tuple(line.strip() for line in path.read_text("utf-8").splitlines() if line.strip())
+        return tuple(line.strip() for line in read_text(path).split("\n") if line.strip())
     try:
         return tuple(ImageNetInfo(classes).label_names())
     except AssertionError:

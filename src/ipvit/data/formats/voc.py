@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from ipvit.core.files import user_path
+from ipvit.core.text_files import read_text
 from ipvit.data.dataset import BaseDataset, Decoder, UnreadableImageError, fingerprint
 from ipvit.data.decode import decode
 from ipvit.data.fingerprints import BYTES, SAMPLES, named, sums_of_files
@@ -56,7 +57,7 @@ class VOCSegmentation(BaseDataset):
         listing = self.root / "ImageSets" / "Segmentation" / f"{_SPLITS[split]}.txt"
         if not listing.is_file():
             raise InputError(f"there is no list of images {str(listing)!r}")
-        self.ids = listing.read_text("utf-8").split()
+        self.ids = read_text(listing).split()
         self.labels = np.full(len(self.ids), -1, np.int64)
         self._files = [path for name in self.ids for path in (self._image(name), *self._maps(name))]
         self._sizes = self._stated_sizes()
