@@ -80,10 +80,16 @@ def parse(text: str, decoder: Decoder = "fast") -> MaskedFolderDataset:
     Raises:
         InputError: these are not two folders.
     """
-    parts = text.split(",")
-    if len(parts) != 2 or not all(parts):
+    commas = [place for place, letter in enumerate(text) if letter == ","]
+    pairs = [(text[:place], text[place + 1 :]) for place in commas if text[:place] and text[place + 1 :]]
+    there = [pair for pair in pairs if all(user_path(folder).is_dir() for folder in pair)]
+    if len(there) > 1:
+        raise InputError(f"the data {PREFIX + text!r}: several of its commas may divide the two folders; rename one")
+    if not pairs:
         raise InputError(f"the data {PREFIX + text!r}: two folders are needed, written {PREFIX}IMAGES,MASKS")
-    return MaskedFolderDataset(parts[0], parts[1], decoder)
+    if not there and len(pairs) > 1:
+        raise InputError(f"the data {PREFIX + text!r}: none of its commas divides two folders that there are")
+    return MaskedFolderDataset(*(there or pairs)[0], decoder)
 
 
 def _mask_of(image: str, known: dict[str, Path], folder: Path) -> Path:

@@ -35,6 +35,7 @@ from ipvit.features.linear_heads import (
 from ipvit.features.store import Features, FeatureStore
 from ipvit.models.io.probe_head import PROBE, ProbeHead, read_probe, save_probe
 from ipvit.models.model import Model
+from ipvit.models.names import split_weights
 from ipvit.models.readout import FeatureSpec, own_token
 from ipvit.perturb.seeding import keys
 from ipvit.perturb.tensors import from_numpy
@@ -340,7 +341,8 @@ class Fitter:
     def _origin(self) -> tuple[str, bool]:
         """Return the name that loads the backbone, with paths that hold from any folder."""
         name, pretrained = self.model.origin or ("", False)
-        text, mark, weights = name.partition("@")
+        text, weights = split_weights(name)
+        mark = "@" if weights else ""
         if mark and user_path(weights).is_file():
             weights = str(user_path(weights).resolve())
         file, colon, factory = text.rpartition(":")
