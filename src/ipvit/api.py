@@ -40,6 +40,7 @@ def run(
     strict: bool = False,
     shard: str | None = None,
     fresh: bool = False,
+    verify: bool = False,
     progress: bool = True,
     flush_seconds: float = 10.0,
 ) -> Run:
@@ -65,6 +66,8 @@ def run(
         strict: make an unreadable image an error.
         shard: measure only this share of the images, for example ``2/8``, into a folder of its own below ``out``.
         fresh: put an earlier run folder aside and start over.
+        verify: read every byte of the data's files; what was measured of other bytes, or without this, is measured
+            again.
         progress: show a progress bar.
         flush_seconds: results are written at least this often.
 
@@ -92,6 +95,7 @@ def run(
             "strict": strict,
             "shard": shard,
             "fresh": fresh,
+            "verify": verify,
             "progress": progress,
             "flush_seconds": flush_seconds,
         },

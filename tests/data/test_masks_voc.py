@@ -110,3 +110,14 @@ def test_what_is_not_voc_is_refused_in_one_line(tmp_path):
     (tmp_path / "VOCdevkit/VOC2012/SegmentationObject/2007_2.png").unlink()
     with pytest.raises(ipvit.InputError, match="not complete"):
         ipvit.load_dataset(f"voc2012:{tmp_path}")
+
+
+def test_a_comma_in_the_path_of_a_folder_is_part_of_it(tmp_path):
+    for name in ("a,b/images", "a,b/masks"):
+        (tmp_path / name).mkdir(parents=True)
+        Image.new("L", (8, 8), 255).save(tmp_path / name / "1.png")
+    data = ipvit.load_dataset(f"masks:{tmp_path}/a,b/images,{tmp_path}/a,b/masks")
+    assert len(data) == 1
+    assert data.read_mask(0).min() == 1
+    with pytest.raises(ipvit.InputError, match="none of its commas divides two folders"):
+        ipvit.load_dataset(f"masks:{tmp_path}/a,b/images,{tmp_path}/a,b/none")

@@ -250,3 +250,10 @@ def test_the_sharded_prediction_of_a_batch_does_not_depend_on_the_other_batches(
     whole = run(small_occlusion(), tmp_path / "a").records("occlusion")
     first = run(small_occlusion(), tmp_path / "b", shard="2/3").records("occlusion")
     assert first.equals(whole.filter(whole["image"].is_in(first["image"].implode())))
+
+
+def test_pictures_of_one_colour_are_counted_in_a_note(tmp_path):
+    pixels = torch.randint(0, 256, (5, 3, 16, 16), dtype=torch.uint8)
+    pixels[1:3] = torch.tensor([10, 20, 30], dtype=torch.uint8)[:, None, None]
+    (note,) = run(small_occlusion(), tmp_path, data=MemoryDataset(pixels, np.arange(5) % 4, CLASSES)).manifest.notes
+    assert note.startswith("2 images are one colour all over in memory, for example '00000001'")

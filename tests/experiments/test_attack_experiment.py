@@ -353,6 +353,9 @@ def last_line(capsys) -> str:
         (["--attacks", "deepfool"], "deepfool"),
         (["--epsilons", "300"], "255"),
         (["--epsilons", "0"], "must be more than 0"),
+        (["--epsilons", "0.03"], "0.03 of them or that share of the pixel range: write 0.03/255 or 7.65"),
+        (["--epsilons", "8/256"], "not '8/256'"),
+        (["--epsilons", "many"], "must be a number"),
         (["--restarts", "2", "--no-random-start"], "random start"),
         (["--attacks", "patch", "--patch-areas", "0.7"], "0.5"),
         (["--attacks", "patch", "--patch-target", "teapot"], "no class 'teapot'"),
@@ -394,3 +397,15 @@ def test_the_weights_ask_for_gradients_again_afterwards(tmp_path):
     run(small(), model, photos(20), tmp_path)
     asked = [weight.requires_grad for weight in model.parameters()]
     assert asked == [True, False, True, True] and all(weight.grad is None for weight in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("given", "levels"), [("8/255", 8), ("8", 8), (0.5, 0.5), ("0.03/255", 0.03), (" 4 / 255 ", 4)]
+)
+def test_epsilons_are_grey_levels_however_they_are_written(given, levels):
+    assert ipvit.Attack(epsilons=(given,)).epsilons == (levels,)
+
+
+def test_a_fraction_that_python_has_worked_out_is_refused_with_both_readings():
+    with pytest.raises(ValueError, match=r"write 0.0313725/255 or 8"):
+        ipvit.Attack(epsilons=(8 / 255,))

@@ -22,6 +22,7 @@ from ipvit.data.dataset import MemoryDataset
 from ipvit.engine.examples import read_examples
 from ipvit.errors import InputError
 from ipvit.experiments.base import BindContext, Condition, Experiment, Records
+from ipvit.experiments.corruptions.analysis import _latest
 from ipvit.experiments.scoring import classify
 from ipvit.metrics import mce, mean_error, relative_mce
 from ipvit.metrics.bootstrap import resampled_means
@@ -498,3 +499,17 @@ def test_a_corruption_travels_to_a_worker_and_leaves_the_picture_alone():
 
 def test_the_pure_function_is_reached_by_its_own_name():
     assert ipvit.perturb.corrupt is corrupt
+
+
+def test_results_of_an_earlier_revision_of_a_corruption_do_not_count():
+    rows = {"model": "m", "made": "x", "frost": "", "severity": 1, "imagenet": False}
+    old = pl.DataFrame([rows | {"image": str(i), "corruption": "snow", "correct": True} for i in range(4)])
+    new = pl.DataFrame([rows | {"image": str(i), "corruption": "snow", "correct": False} for i in range(4)])
+    fog = pl.DataFrame([rows | {"image": str(i), "corruption": "fog", "correct": True} for i in range(4)])
+    both = pl.concat([old, new.with_columns(revision=2), fog], how="diagonal_relaxed")
+    kept = _latest(both)
+    assert kept.group_by("corruption").agg(pl.col("correct").mean()).sort("corruption").rows() == [
+        ("fog", 1.0),
+        ("snow", 0.0),
+    ]
+    assert _latest(old).equals(old)

@@ -6,6 +6,7 @@ import torch
 from scipy.optimize import minimize
 from torch import nn
 
+from ipvit.experiments.probe.experiment import PENALTIES
 from ipvit.features.linear_heads import HeadRecipe, Heads, Inputs, fit_by_steps, fit_logistic
 from ipvit.features.store import Features
 from ipvit.models.readout import FeatureSpec
@@ -192,3 +193,29 @@ def test_shuffled_labels_teach_nothing():
     inputs = Inputs([features], [CLASS])
     heads = fit_logistic(inputs, labels, 4, [1e-3])
     assert 0.1 < accuracy_on_new(heads, inputs, 8.0) < 0.4
+
+
+SEPARABLE, WIDE = {"n": 120, "width": 40, "classes": 5, "apart": 3.0}, {"n": 200, "width": 200, "classes": 8}
+LARGE = {"n": 3000, "width": 30, "classes": 10, "apart": 0.5}
+
+
+@pytest.mark.parametrize("kind", [SEPARABLE, WIDE, LARGE], ids=["separable", "wide", "large"])
+def test_every_default_penalty_reaches_its_minimum_where_it_says_so(kind):
+    features, labels = made_up(**kind)
+    rows, classes = standardised(features, CLASS), kind["classes"]
+    heads = fit_logistic(Inputs([features], [CLASS]), labels, classes, PENALTIES)
+    assert bool(heads.converged.all())
+    others = standardised(made_up(**kind | {"n": 40}, seed=5)[0], CLASS)
+    for number, penalty in enumerate(PENALTIES):
+        wanted = by_scipy(rows, labels.numpy(), classes, penalty)
+        weight, bias = wanted[:-classes].reshape(classes, -1), wanted[-classes:]
+        own = heads.weight[number].double().numpy(), heads.bias[number].double().numpy()
+        least = penalised(rows, labels.numpy(), weight, bias, penalty)
+        assert least * 0.999 < penalised(rows, labels.numpy(), *own, penalty) < least * 1.001, penalty
+        assert ((others @ own[0].T + own[1]).argmax(1) == (others @ weight.T + bias).argmax(1)).mean() >= 0.975
+
+
+def penalised(rows: np.ndarray, labels: np.ndarray, weight: np.ndarray, bias: np.ndarray, penalty: float) -> float:
+    logits = rows @ weight.T + bias
+    logits -= logits[np.arange(len(rows)), labels][:, None]
+    return float(np.logaddexp.reduce(logits, axis=1).mean() + penalty / 2 * (weight**2).sum())

@@ -88,7 +88,7 @@ def line_blur(image: np.ndarray, radius: int, sigma: float, angle: float) -> np.
         columns = np.clip(np.arange(width) + right, 0, width - 1)
         total += weight * image[rows][:, columns]
         weights += weight
-    return np.uint8(total / weights + 0.5)
+    return np.uint8(np.floor(np.round(total / weights, 3)))  # 99.9999 is 100, and 99.9 is 99
 
 
 def motion_blur(image, severity, random):

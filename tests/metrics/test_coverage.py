@@ -31,6 +31,7 @@ from ipvit.metrics import (
     sign_flip_test,
     wilson,
 )
+from ipvit.metrics.crossed import crossed_interval
 
 Rng = np.random.Generator
 CLASSES = [f"c{i}" for i in range(4)]
@@ -353,3 +354,24 @@ def test_clusters_of_one_image_are_images():
     with pytest.raises(ValueError, match="its cluster"):
         clustered_interval([1, 0], ["a"])
     assert clustered_interval([1.0] * 9, [0, 1, 2] * 3) == wilson(9, 9)
+
+
+@pytest.mark.parametrize(("n", "patches", "between"), [(200, 5, 0.7), (200, 5, 0.0), (200, 2, 0.7), (600, 5, 1.0)])
+def test_accuracy_where_all_images_of_a_run_share_one_patch(n, patches, between):
+    rng = np.random.default_rng(7)
+    skills = rng.normal(size=(1500, 1)) * 1.5 + between * rng.normal(size=(1, 1500))
+    truth = float((1 / (1 + np.exp(-skills))).mean())
+    images, shared = np.repeat(np.arange(n), patches), np.tile(np.arange(patches), n)
+
+    def right(rng: Rng) -> np.ndarray:
+        skill = 1.5 * rng.normal(size=(n, 1)) + between * rng.normal(size=(1, patches))
+        return rng.random((n, patches)) < 1 / (1 + np.exp(-skill))
+
+    found = coverage(lambda rng: crossed_interval(right(rng).ravel(), images, shared), truth, trials=400)
+    assert found >= 0.92
+    if between:
+        assert coverage(lambda rng: accuracy_interval(right(rng).mean(axis=1), patches), truth, trials=200) < 0.8
+
+
+def test_with_one_patch_nothing_can_be_said_of_others():
+    assert np.isnan(crossed_interval([1, 0, 1], [0, 1, 2], [0, 0, 0])).all()

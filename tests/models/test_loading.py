@@ -250,3 +250,16 @@ def test_a_timm_network_takes_a_pytorch_file_as_well_as_safetensors(tmp_path):
     torch.save({"state_dict": network.state_dict()}, tmp_path / "w.pth.tar")
     model = ipvit.load_model(f"{SMALL}?num_classes=7@{tmp_path}/w.pth.tar")
     assert torch.equal(model.backbone.state_dict()["fc.weight"], network.state_dict()["fc.weight"])
+
+
+@pytest.mark.parametrize("folder", ["me@home", "two words", "a:b", "what?"])
+def test_a_file_of_ones_own_may_lie_in_a_folder_of_any_name(tmp_path, folder):
+    (tmp_path / folder).mkdir()
+    (tmp_path / folder / "net.py").write_text(
+        "import torch, ipvit\n\ndef small(classes=2):\n"
+        "    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, classes))\n"
+        "    return ipvit.wrap(net, size=8, classes=[str(i) for i in range(classes)])\n"
+    )
+    model = ipvit.load_model(f"{tmp_path / folder}/net.py:small?classes=3")
+    assert model.name == "net.py:small?classes=3"
+    assert len(model.classes) == 3

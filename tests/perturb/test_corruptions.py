@@ -305,3 +305,18 @@ def test_a_severity_outside_one_to_five_is_refused(severity):
 def test_anything_but_a_colour_image_of_bytes_is_refused(image):
     with pytest.raises(ValueError, match=r"an image must be \(H, W, 3\) of uint8"):
         corrupt(image, "fog", 1, 0)
+
+
+def test_a_motion_blurred_value_is_cut_off_and_not_rounded():
+    from ipvit.perturb.corruptions.arrays import motion_line
+
+    image = np.zeros((41, 61, 3), np.uint8)
+    image[:, 30:] = 200
+    weights = np.exp(-(np.arange(31) ** 2) / (2 * 5.0**2))
+    share = np.cumsum(weights / weights.sum())
+    blurred = motion_line(image, 15, 5, 0.0)[20, :, 0]
+    # ``k`` pixels left of the edge, all taps from the k-th on see the bright side
+    expected = [int(200 * (1 - share[k - 1]) + 1e-3) for k in range(1, 12)]
+    assert blurred[30 - np.arange(1, 12)].tolist() == expected
+    for value in (0, 1, 99, 100, 255):
+        assert (motion_line(np.full((9, 9, 3), value, np.uint8), 15, 5, 20.0) == value).all()

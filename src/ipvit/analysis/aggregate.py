@@ -11,6 +11,7 @@ import polars as pl
 
 from ipvit.analysis.record_columns import RUN, SHARED_MASK
 from ipvit.analysis.reduction import Values, labelled, shared_masks
+from ipvit.metrics.crossed import crossed_interval
 from ipvit.metrics.intervals import accuracy_interval, clustered_interval, clustered_mean_interval, mean_interval
 from ipvit.metrics.paired import holm, paired_means, paired_proportions, sign_flip_test
 
@@ -18,13 +19,17 @@ PAPER = "-paper"
 """Ending of the name of a table that holds the paper's own numbers."""
 
 
-def accuracy_table(records: pl.DataFrame, by: Sequence[str], columns: dict[str, str] | None = None) -> pl.DataFrame:
+def accuracy_table(
+    records: pl.DataFrame, by: Sequence[str], columns: dict[str, str] | None = None, shared: str = ""
+) -> pl.DataFrame:
     """Average correctness over runs, then over images.
 
     Args:
         records: one row per image, condition and model, with boolean columns.
         by: columns that make a row of the table, for example ``model`` and ``information_loss``.
         columns: boolean column -> name in the table; ``correct`` -> ``top1`` and ``correct5`` -> ``top5`` by default.
+        shared: column of what all images of a run share, such as one trained patch; intervals are then over images and
+            over these, see :func:`ipvit.metrics.crossed.crossed_interval`.
 
     Returns:
         The ``by`` columns, ``n_images``, ``n_runs`` and for each measure its mean in percent, the ends of its 95 %
@@ -42,7 +47,10 @@ def accuracy_table(records: pl.DataFrame, by: Sequence[str], columns: dict[str, 
         )
         row: dict[str, Any] = dict(zip(by, key, strict=True)) | {"n_images": per_image.height, "n_runs": n_runs}
         for name, measure in columns.items():
-            low, high = _interval(per_image, name, n_runs)
+            if shared:
+                low, high = crossed_interval(*(group[part].to_numpy() for part in (name, "image", shared)))
+            else:
+                low, high = _interval(per_image, name, n_runs)
             mean = float(per_image[name].to_numpy().mean())
             row |= {measure: 100 * mean, f"{measure}_low": 100 * low, f"{measure}_high": 100 * high}
             row[f"{measure}_std"] = None

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_origin
 
 from cyclopts import App, Parameter
+from pydantic.fields import FieldInfo
 
 from ipvit.commands.measure import measure
 from ipvit.commands.options import PROTOCOL, ModelsAndData, RunOptions, plain_type
@@ -37,7 +38,9 @@ def command_for(name: str) -> Callable[..., int]:
         inspect.Parameter("options", keyword, annotation=RunOptions | None, default=None),
     ]
     own = [
-        inspect.Parameter(field, keyword, annotation=_option(info.annotation, info.description), default=info.default)
+        inspect.Parameter(
+            field, keyword, annotation=_option(info.annotation, info.description), default=_as_given(info)
+        )
         for field, info in kind.model_fields.items()
     ]
     command.__signature__ = inspect.Signature([*common, *own])  # pyright: ignore[reportFunctionMemberAccess]
@@ -58,6 +61,14 @@ def __getattr__(name: str) -> Callable[..., int]:
         if known.replace("-", "_") == name:
             return command_for(known)
     raise AttributeError(name)
+
+
+def _as_given(info: FieldInfo) -> Any:
+    """Return a field's default as it would be written on the command line, where the field reads words."""
+    default: Any = info.default
+    if plain_type(info.annotation) != tuple[str, ...] or not isinstance(default, tuple):
+        return default
+    return tuple(f"{item:g}" if isinstance(item, float) else item for item in default)
 
 
 def _option(annotation: Any, text: str | None) -> Any:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from cyclopts import Group, Parameter
+from pydantic import BeforeValidator
 from pydantic.fields import FieldInfo
 
 from ipvit.core.run_config import RunConfig
@@ -25,6 +26,8 @@ def plain_type(annotation: Any) -> Any:
     """Return a type without the constraints that pydantic checks: they would be checked twice, with other words."""
     origin = get_origin(annotation)
     if origin is Annotated:
+        if any(isinstance(part, BeforeValidator) for part in get_args(annotation)[1:]):
+            return str  # words that the field itself reads
         return plain_type(get_args(annotation)[0])
     items = tuple(item if item is Ellipsis else plain_type(item) for item in get_args(annotation))
     if origin is tuple:

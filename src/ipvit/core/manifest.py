@@ -199,6 +199,9 @@ class Manifest(RunSummary, frozen=True):
     """Number of results (image x condition x model) that the last call measured; the others were on disk."""
     subjects: Mapping[str, ExperimentData] = {}
     """By the name of the experiment; see :meth:`subject`."""
+    fingerprints: Mapping[str, str] = {}
+    """Of data that the folder has records of, under other schemes than today's: the fingerprint under today's that the
+    files had when this was written."""
     damaged: tuple[str, ...] = ()
     """Part files, below the run folder, that were damaged, put aside and measured again."""
     processes: Count = 1

@@ -48,6 +48,8 @@ class RunConfig(BaseModel):
     """Measure one share of the images, for example 2/8; ipvit merge joins the shards."""
     fresh: bool = Field(default=False, exclude=True)
     """Put an earlier run folder aside and start over."""
+    verify: bool = Field(default=False, exclude=True)
+    """Read every byte of the data's files: what was measured of other bytes, or without this, is measured again."""
     progress: bool = Field(default=True, exclude=True)
     """Show a progress bar on standard error."""
     flush_seconds: Annotated[float, Field(ge=0)] = Field(default=10.0, exclude=True)

@@ -8,6 +8,7 @@ from typing import Any, cast
 import yaml
 
 from ipvit.core.files import user_path
+from ipvit.core.text_files import read_text
 from ipvit.errors import InputError, printable, shown
 
 MOST_BYTES = 4 * 2**20
@@ -53,11 +54,11 @@ def _text(path: str | Path, what: str) -> str:
     try:
         if place.stat().st_size > MOST_BYTES:
             raise InputError(f"the {what} {str(path)!r} has more than {MOST_BYTES // 2**20} MB; is it the right file?")
-        return place.read_text("utf-8")
+        return read_text(place)
     except OSError as error:
         raise InputError(f"cannot read the {what} {str(path)!r}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise InputError(f"the {what} {str(path)!r} is not a text file") from None
+    except InputError as error:
+        raise InputError(f"the {what} {error}") from None
 
 
 def _problem(error: Exception) -> str:

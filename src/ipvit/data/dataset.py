@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeGuard, runtime_checkabl
 
 import numpy as np
 
+from ipvit.data.checks import bytes_of, check_labels, whole_numbers
 from ipvit.errors import InputError
 
 if TYPE_CHECKING:
@@ -107,6 +108,10 @@ class BaseDataset(Dataset):
     change. It is for at most 256 images: a larger data set, or one that is ``sequential``, states its own, from what
     determines its images (:func:`fingerprint`).
 
+    Two attributes are ours more than a subclass's: ``notes``, what a reader should know of the data, in sentences, and
+    ``earlier_fingerprint``, what an earlier version of the data set's code called the same data, or empty; records that
+    were measured under it are found.
+
     Args:
         name: for tables and messages; the name of the class by default.
         labels: ``(N,)`` integers; -1 for an image without class.
@@ -121,6 +126,8 @@ class BaseDataset(Dataset):
     void = None
     decoder = "fast"
     sequential = False
+    notes: Sequence[str] = ()
+    earlier_fingerprint: str = ""
 
     def __init__(
         self,
@@ -146,6 +153,10 @@ class BaseDataset(Dataset):
     def read_mask(self, index: int) -> Tensor:
         """Raise InputError: there are no masks."""
         raise InputError(f"{self.name} has no foreground masks")
+
+    def fingerprint_of_all_bytes(self) -> str:
+        """Return a fingerprint that notices every change of every file; the usual one where that does already."""
+        return self.fingerprint
 
     def choose(self, limit: int) -> np.ndarray | None:
         """Return None: the ids choose. To override where a photo has several versions, which belong together."""
@@ -180,6 +191,12 @@ def lacking(data: object) -> list[str]:
     return [name for name in wanted if not hasattr(data, name)]
 
 
+def known_fingerprints(data: Items) -> frozenset[str]:
+    """Return what the data is called under every scheme that something may have been made under."""
+    names = (getattr(data, name, "") for name in ("fingerprint", "sampled_fingerprint", "earlier_fingerprint"))
+    return frozenset(name for name in names if name)
+
+
 def fingerprint(*parts: object) -> str:
     """Return a digest (32 hex digits) of the ``repr`` of the parts, in their order; arrays count by their bytes."""
     digest = hashlib.sha256()
@@ -206,6 +223,9 @@ class MemoryDataset(BaseDataset):
         ids: one unique name per image; positions by default.
         fields: further columns.
         name: shown in tables.
+
+    Raises:
+        InputError: pixels are no such numbers, labels are no positions in ``classes``, or lengths differ.
     """
 
     def __init__(
@@ -223,22 +243,19 @@ class MemoryDataset(BaseDataset):
 
         pixels = torch.as_tensor(images)
         if pixels.ndim != 4 or pixels.shape[1] != 3:
-            raise ValueError(f"images must be (N, 3, H, W), not {tuple(pixels.shape)}")
-        if pixels.is_floating_point():
-            from ipvit.perturb.pixels import as_bytes
-
-            pixels = as_bytes(pixels)
+            raise InputError(f"images must be (N, 3, H, W), not {tuple(pixels.shape)}")
         n = len(pixels)
-        self._images = pixels
+        self._images = bytes_of(pixels)
         self._masks = None if masks is None else torch.as_tensor(masks).to(torch.uint8)
-        self.labels = np.full(n, -1, np.int64) if labels is None else np.asarray(labels, dtype=np.int64)
+        self.labels = np.full(n, -1, np.int64) if labels is None else whole_numbers(labels)
         if classes is None and labels is not None:
             classes = [str(i) for i in range(int(self.labels.max(initial=-1)) + 1)]
         self.name = name
         self.ids = [f"{i:08d}" for i in range(n)] if ids is None else list(ids)
         if len(set(self.ids)) != n or len(self.labels) != n:
-            raise ValueError(f"{n} images need {n} labels and {n} different ids")
+            raise InputError(f"{n} images need {n} labels and {n} different ids")
         self.classes = None if classes is None else tuple(classes)
+        check_labels(name, self.labels, self.classes)
         self.fields = dict(fields or {})
         self.has_masks = masks is not None
         self.fingerprint = fingerprint(

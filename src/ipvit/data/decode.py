@@ -22,6 +22,7 @@ from torchvision.transforms.v2 import functional as F
 
 from ipvit.core.preprocessing import View
 from ipvit.data.dataset import Decoder, UnreadableImageError
+from ipvit.data.depth import as_grey_levels, is_deep
 from ipvit.errors import printable
 
 try:
@@ -64,11 +65,11 @@ _MODES = {
 def decode(data: bytes, decoder: Decoder = "fast") -> Tensor:
     """Decode one image file to ``(3, H, W)`` uint8.
 
-    Grey, palette, CMYK, 16-bit and transparent images become RGB as Pillow converts them; of an animation the first
-    frame counts.
+    Grey, palette, CMYK and transparent images become RGB as Pillow converts them; of an animation the first frame
+    counts. Of pictures of more than 8 bits see :mod:`ipvit.data.depth`.
 
     Raises:
-        UnreadableImageError: empty, truncated, too large, or not an image.
+        UnreadableImageError: empty, truncated, too large, not an image, or on a scale that the file does not state.
     """
     if not data:
         raise UnreadableImageError("the file is empty")
@@ -89,6 +90,13 @@ def decode(data: bytes, decoder: Decoder = "fast") -> Tensor:
         except RuntimeError:
             pass  # Pillow reads some files that libjpeg's strict mode refuses, and names what is wrong with the others
     return _decode_with_pillow(picture)
+
+
+def is_constant(pixels: Tensor) -> bool:
+    """Tell whether a picture ``(3, H, W)`` is one colour all over: nothing can be recognised in it."""
+    first = pixels[:, :1, :1]
+    corner = pixels[:, -1:, -1:]
+    return bool((first == corner).all()) and bool((pixels == first).all())  # most pictures end at the first question
 
 
 def apply_view(pixels: Tensor, view: View, decoder: Decoder = "fast") -> Tensor:
@@ -137,9 +145,7 @@ def _resize(pixels: Tensor, size: tuple[int, int], interpolation: str, decoder: 
 
 def _decode_with_pillow(picture: Image.Image) -> Tensor:
     try:
-        if picture.mode.startswith("I;16") or picture.mode == "I":
-            return _to_tensor(Image.fromarray((np.asarray(picture) >> 8).clip(0, 255).astype(np.uint8)).convert("RGB"))
-        return _to_tensor(picture.convert("RGB"))
+        return _to_tensor((as_grey_levels(picture) if is_deep(picture) else picture).convert("RGB"))
     except Image.DecompressionBombError:
         raise UnreadableImageError(f"more than {MAX_PIXELS:,} pixels") from None
     except _BROKEN as error:

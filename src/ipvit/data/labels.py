@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ipvit.core.text_files import same_letters
 from ipvit.errors import InputError
 
 
@@ -35,7 +36,9 @@ def map_classes(
     Raises:
         InputError: a class cannot be found, or two classes are the same output.
     """
-    outputs = None if model_classes is None else {name: i for i, name in enumerate(model_classes)}
+    outputs = None if model_classes is None else {same_letters(name): i for i, name in enumerate(model_classes)}
+    data_classes = [same_letters(name) for name in data_classes]
+    aliases = None if aliases is None else [same_letters(name) for name in aliases]
     seconds = aliases if aliases is not None else data_classes
     if outputs is None:
         mapping = [int(name) if name.isdecimal() else -1 for name in seconds]
@@ -54,12 +57,20 @@ def map_classes(
         )
         raise InputError(
             f"cannot map {len(unknown)} of the {len(data_classes)} classes of {data_name} ({listed}) to the outputs of "
-            f"{model_name}, {known}; put a classes.txt with lines 'folder<TAB>model class or output number' there"
+            f"{model_name}, {known}; {_remedy(data_name)}"
         )
     if len(set(mapping)) != len(mapping):
         twice = next(name for i, name in enumerate(data_classes) if mapping[i] in mapping[:i])
         raise InputError(f"two classes of {data_name} are the same output of {model_name}; one of them is {twice!r}")
     return np.array(mapping, dtype=np.int64)
+
+
+def _remedy(data_name: str) -> str:
+    if data_name.startswith(("hfds/", "hfids/", "tfds/", "torch/", "wds/")):
+        return (
+            "say what its labels are with --classes: a file of the model's class names in their order, or imagenet-1k"
+        )
+    return "put a classes.txt with lines 'folder<TAB>model class or output number' there"
 
 
 def _number(text: str, outputs: int) -> int:

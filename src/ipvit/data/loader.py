@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import traceback
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch.utils.data import get_worker_info
 
 from ipvit.core.preprocessing import View
 from ipvit.data.dataset import Dataset, Decoder, UnreadableImageError
-from ipvit.data.decode import apply_view
+from ipvit.data.decode import apply_view, is_constant
 from ipvit.data.workers import Stream, open_workers, parcels, pinned, replacing, shared_memory_short
 from ipvit.errors import InputError, error_line
 
@@ -50,6 +50,7 @@ class DecodedBatch:
             numbers tell objects apart. K is 2 for data that numbers classes and instances, else 1. Empty unless asked
             for.
         unreadable: position and reason of the images that could not be read.
+        constant: positions of the images that are one colour all over.
         transform: what was applied to the pictures; None for the pictures as they are.
         failure: the traceback of a transform that failed; there are no pixels then.
     """
@@ -59,6 +60,7 @@ class DecodedBatch:
     pixels: dict[View, Tensor]
     masks: dict[View, Tensor]
     unreadable: list[tuple[int, str]]
+    constant: Sequence[int] = ()
     transform: ImageTransform | None = None
     failure: str = ""
 
@@ -156,7 +158,7 @@ class _BatchReader:
         except Exception:  # noqa: BLE001 - anything may come out of somebody's function; the rest goes on
             failure = traceback.format_exc()
         masks = {view: plain.masks[view][rows] for view in plain.masks}
-        return DecodedBatch(indices, plain.labels[rows], pixels, masks, [], transform, failure)
+        return DecodedBatch(indices, plain.labels[rows], pixels, masks, [], (), transform, failure)
 
     def _read(self, number: int) -> DecodedBatch:
         indices: list[int] = []
@@ -164,9 +166,10 @@ class _BatchReader:
         pixels: dict[View, list[Tensor]] = {view: [] for view in self.views}
         masks: dict[View, list[Tensor]] = {view: [] for view in self.views if self.masks}
         unreadable: list[tuple[int, str]] = []
+        constant: list[int] = []
         for index in self.batches[number].tolist():
             try:
-                shown, covered = self._seen(index)
+                shown, covered, alike = self._seen(index)
             except (UnreadableImageError, InputError) as error:
                 unreadable.append((index, str(error)))
                 continue
@@ -175,6 +178,8 @@ class _BatchReader:
                 continue
             indices.append(index)
             labels.append(int(self.data.labels[index]))
+            if alike:
+                constant.append(index)
             for view in self.views:
                 pixels[view].append(shown[view])
             for view in masks:
@@ -185,10 +190,11 @@ class _BatchReader:
             {view: torch.stack(items) for view, items in pixels.items() if items},
             {view: torch.stack(items) for view, items in masks.items() if items},
             unreadable,
+            constant,
         )
 
-    def _seen(self, index: int) -> tuple[dict[View, Tensor], dict[View, Tensor]]:
-        """Return an image, and its masks where they are asked for, in every view."""
+    def _seen(self, index: int) -> tuple[dict[View, Tensor], dict[View, Tensor], bool]:
+        """Return an image in every view, its masks where they are asked for, and whether it is one colour all over."""
         picture = self.data.read(index)
         if picture.dtype != torch.uint8 or picture.ndim != 3 or len(picture) != 3:
             raise UnreadableImageError(
@@ -196,10 +202,10 @@ class _BatchReader:
             )
         shown = {view: apply_view(picture, view, self.decoder) for view in self.views}
         if not self.masks:
-            return shown, {}
+            return shown, {}, is_constant(picture)
         mask = self._read_mask(index)
         nearest = {view: dataclasses.replace(view, interpolation="nearest") for view in self.views}
-        return shown, {view: apply_view(mask, nearest[view]) for view in self.views}
+        return shown, {view: apply_view(mask, nearest[view]) for view in self.views}, is_constant(picture)
 
     def _read_mask(self, index: int) -> Tensor:
         numbers = self.data.read_mask(index).to(torch.uint8)
@@ -261,6 +267,17 @@ def read_batches(
         count, _ = had.get(step.number, (0, 0))
         had[step.number] = count + 1, step.versions
         yield step.batch
+
+
+def constant_note(name: str, constant: Collection[str]) -> list[str]:
+    """Return what a reader should know of images that are one colour all over, given their ids; nothing for none."""
+    if not constant:
+        return []
+    verb = "image is" if len(constant) == 1 else "images are"
+    return [
+        f"{len(constant):,} {verb} one colour all over in {name}, for example {min(constant)!r}: "
+        "nothing can be recognised there; is that the file, or a format that reads as black?"
+    ]
 
 
 def shared_memory_lacking(batches: Sequence[np.ndarray], views: Sequence[View], workers: int, masks: bool) -> str:

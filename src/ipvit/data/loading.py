@@ -8,6 +8,7 @@ from typing import cast, get_args
 
 from ipvit.core.files import user_path
 from ipvit.core.plugins import OWN_FILE, import_own, users_code
+from ipvit.data.checks import check_labels
 from ipvit.data.dataset import BaseDataset, Dataset, Decoder, lacking
 from ipvit.errors import InputError, did_you_mean
 
@@ -105,6 +106,7 @@ def _whole(data: object, what: str) -> Dataset:
             f"{what} {type(data).__name__} with {len(data.labels)} labels and {len(set(data.ids))} different ids for "
             f"{len(data)} images; every image needs a label and an id of its own"
         )
+    check_labels(data.name, data.labels, data.classes)
     return data
 
 

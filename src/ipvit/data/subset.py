@@ -49,6 +49,7 @@ class Subset(BaseDataset):
     def __init__(self, data: Dataset, chosen: np.ndarray) -> None:
         self._data, self._chosen = data, chosen
         self.name, self.fingerprint = data.name, data.fingerprint
+        self.earlier_fingerprint = getattr(data, "earlier_fingerprint", "")
         self.classes, self.aliases = data.classes, data.aliases
         self.has_masks, self.void = data.has_masks, data.void
         self.decoder, self.sequential = data.decoder, data.sequential

@@ -13,7 +13,7 @@ from ipvit.core.preprocessing import IMAGENET_MEAN, IMAGENET_STD, View
 from ipvit.data.dataset import Dataset
 from ipvit.data.labels import map_classes
 from ipvit.data.loader import read_batches
-from ipvit.data.subset import subset_indices
+from ipvit.data.subset import select, subset_indices
 from ipvit.engine.device import pooled_allocator
 from ipvit.errors import InputError
 from ipvit.metrics.intervals import wilson
@@ -120,8 +120,7 @@ class _Trial:
 
     def variants(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Return what :meth:`run` returns, on fewer images, for the set-up itself (``""``) and others."""
-        step = max(1, len(self.chosen) // PROBED)
-        chosen = self.chosen[::step][:PROBED]
+        chosen = self.chosen[select([self.data.ids[int(index)] for index in self.chosen], PROBED)]
         found: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
         for text, view in ({"": self._view} | self._views()).items():
             for images, labels in self._images([view], chosen):

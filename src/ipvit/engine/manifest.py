@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -22,6 +22,7 @@ from ipvit.core.manifest import (
     UsedPreprocessing,
 )
 from ipvit.core.versions import installed_version
+from ipvit.data.dataset import Items
 from ipvit.data.recognition import published_set
 from ipvit.engine.types import Outcome, SweepPlan, Task
 from ipvit.experiments.base import Experiment
@@ -64,6 +65,7 @@ def describe(
         earlier: what the folder's manifest was before; what it names on the same data stays named.
     """
     data, config = images.items, images.config
+    fingerprints = _other_schemes(data, earlier)
     if earlier is not None and earlier.data.fingerprint != data.fingerprint:
         earlier = None
     sets = {items.fingerprint: published_set(items) for items in (data, *(task.items for task in tasks))}
@@ -120,6 +122,7 @@ def describe(
         shard=str(config.effective_shard) if config.effective_shard.count > 1 else None,
         measured_in_this_call=outcome.measured,
         subjects=subjects,
+        fingerprints=fingerprints,
         damaged=tuple(damaged),
         processes=processes,
         rests_on=tuple(reused_runs),
@@ -141,6 +144,13 @@ def read_manifest(root: Path) -> Manifest | None:
         return Manifest.model_validate_json(text)
     except ValidationError:
         return None
+
+
+def _other_schemes(data: Items, earlier: Manifest | None) -> Mapping[str, str]:
+    """Return what a manifest keeps of fingerprints under other schemes, given the folder's manifest until now."""
+    known = {} if earlier is None else dict(earlier.fingerprints)
+    today = getattr(data, "sampled_fingerprint", "")
+    return known | {data.fingerprint: today} if today else known
 
 
 def _model(model: Model) -> UsedModel:

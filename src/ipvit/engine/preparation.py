@@ -12,6 +12,7 @@ from ipvit.analysis.base import Analysis
 from ipvit.analysis.record_columns import RESERVED
 from ipvit.core.run_config import RunConfig
 from ipvit.data.dataset import Dataset, Items, fingerprint, has_pictures
+from ipvit.data.formats.timm import SCHEMES as BY_NAME
 from ipvit.data.labels import map_classes
 from ipvit.data.loader import default_workers
 from ipvit.data.subset import subset_indices
@@ -241,7 +242,10 @@ def _outputs_of_classes(
     labels = experiment.requirements.labels
     if items.classes is None:
         if labels:
-            raise InputError(f"{experiment.name} needs labels: {items.name} has no class folders")
+            named = items.name.startswith(BY_NAME)
+            lacking = "does not say what its labels mean: --classes" if named else "has no class folders"
+            advice = " takes a file of their names, or imagenet-1k" if named else ""
+            raise InputError(f"{experiment.name} needs labels: {items.name} {lacking}{advice}")
         return None
     try:
         outputs = measurement.classes(model)

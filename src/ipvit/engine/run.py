@@ -15,9 +15,11 @@ from ipvit.core.run_config import RunConfig
 from ipvit.core.signals import uninterrupted
 from ipvit.core.terminal import progress as progress_bar
 from ipvit.data.dataset import Dataset
+from ipvit.data.loader import constant_note
 from ipvit.engine.device import models_on_device
 from ipvit.engine.distributed import ProcessGroup
 from ipvit.engine.examples import save_examples
+from ipvit.engine.known_data import alike, known_as, under
 from ipvit.engine.manifest import describe, read_manifest, write_manifest
 from ipvit.engine.preparation import (
     assign_shard,
@@ -76,6 +78,10 @@ def execute(
     group.main_process_first(lambda: check_folder(out))
     chosen = [entry if isinstance(entry, Selected) else Selected(entry) for entry in experiments]
     experiments = [entry.experiment for entry in chosen]
+    known, verify = () if config.fresh else (out, *reused_runs), config.verify
+    (name, *_) = group.collect(known_as(data, known, verify=verify).fingerprint)  # the first process's, as for records
+    data = under(data, name)
+    context = alike(data, context, known, verify=verify)
     device, tasks, left_out = group.main_process_first(lambda: checked(chosen, models, data, config, group, context))
     group.assert_same_on_all_ranks("data and models", (data.fingerprint, [model.digest for model in models]))
     plans = plan_sweeps(tasks, data, config, device, group)
@@ -85,7 +91,7 @@ def execute(
         earlier = group.main_process_first(lambda: mark_finished(tasks, store), per_machine=False)
         reused = [str(folder.resolve()) for folder in reused_runs if mark_finished(tasks, Store(folder))]
         (selected, *_) = [assign_shard(plan, group) for plan in plans]
-        outcome = Outcome(selected, notes=by_torch(tasks, config))
+        outcome = Outcome(selected, notes=[*getattr(data, "notes", ()), *by_torch(tasks, config)])
         if not lock.supported:
             outcome.notes.append("this file system has no locks: never start two runs on one folder")
 
@@ -117,6 +123,7 @@ def execute(
                     keep_analysis(out, experiment.analysis(), condition_fields(tasks, experiment.name))
             _measure(plans, store, outcome, config, group)
             outcome = Outcome.joined(group.collect(outcome))
+            outcome.notes += constant_note(data.name, outcome.constant)
             if group.is_main_process:
                 _tidy(store)
                 _check_kept(tasks, store, earlier, outcome.measured, group)

@@ -268,6 +268,11 @@ class Store:
         texts = [name for name, kind in found.schema.items() if kind == pl.Categorical and name not in self._key]
         return (found.with_columns(pl.col(texts).cast(pl.String)) if texts else found), others
 
+    def fingerprints(self) -> set[str]:
+        """Return the fingerprints of the data that there are records of."""
+        frames = [self._read(path, ["data"]) for name in self.experiments() for path in self._parts(name)]
+        return {str(value) for frame in frames if frame is not None for value in frame["data"].unique()}
+
     def experiments(self) -> list[str]:
         """Return the names of the experiments that have records."""
         folder = self.root / RECORDS

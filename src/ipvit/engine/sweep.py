@@ -45,6 +45,7 @@ def sweep(
     try:
         for decoded in decoded_in_turn:
             _note_unreadable(decoded, plan, outcome)
+            outcome.constant.update(plan.items.ids[position] for position in decoded.constant)
             if decoded.failure:
                 note_failed_transform(decoded, plan, outcome)
             images = on_device(decoded, plan.device)

@@ -165,6 +165,7 @@ class Outcome:
         failures: models or experiments that failed.
         measured: results (image x condition x model) measured in this call.
         notes: what the user should know of how it went.
+        constant: ids of the images that are one colour all over.
     """
 
     selected: int
@@ -172,6 +173,7 @@ class Outcome:
     failures: list[Failure] = dataclasses.field(default_factory=list)
     measured: int = 0
     notes: list[str] = dataclasses.field(default_factory=list)
+    constant: set[str] = dataclasses.field(default_factory=set)
 
     @property
     def nothing_read(self) -> bool:
@@ -188,4 +190,5 @@ class Outcome:
             list(failures.values()),
             sum(part.measured for part in parts),
             list(dict.fromkeys(note for part in parts for note in part.notes)),
+            {image for part in parts for image in part.constant},
         )

@@ -9,7 +9,7 @@ from ipvit.core.files import user_path
 from ipvit.errors import InputError
 from ipvit.models.io.probe_head import MARK, load_probed, read_probe
 from ipvit.models.model import Model
-from ipvit.models.names import ModelName, short_name
+from ipvit.models.names import ModelName, short_name, split_weights
 from ipvit.models.openvino_model import with_backend
 from ipvit.models.sources.building import RANDOM_SEED
 from ipvit.models.sources.files import load_bundled, load_checkpoint, load_file
@@ -104,7 +104,7 @@ def _load_probed(name: str, pretrained: bool, label: str | None) -> Model:
     given, _, place = name.rpartition(MARK) if MARK in name else ("", "", name.removeprefix(MARK[1:]))
     path = user_path(place)
     probe = read_probe(path)
-    plain, _, weights = probe.backbone.partition("@")
+    plain, weights = split_weights(probe.backbone)
     if not given and not probe.backbone:
         raise InputError(
             f"the probe {place!r} belongs to a network made in Python; use ipvit.models.io.probe_head.with_probe"

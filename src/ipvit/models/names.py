@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,11 @@ class ModelName:
 
     @classmethod
     def parse(cls, text: str) -> ModelName:
-        """Take a name apart; the first ``@`` begins the weights."""
-        text, _, weights = text.partition("@")
-        text, _, query = text.partition("?")
+        """Take a name apart; the first ``@`` begins the weights, in the name of a function of a file that behind it."""
+        text, weights = split_weights(text)
+        file, function = _of_file(text)
+        function, _, query = function.partition("?")
+        text = file + function
         scheme = ""
         if OWN_FILE in text:
             scheme = "file"
@@ -36,9 +39,32 @@ class ModelName:
         return cls(scheme, text, options, weights or None)
 
 
+def split_weights(name: str) -> tuple[str, str]:
+    """Return a name without its weights, and these; the path of a Python file may hold ``@`` and ``?``.
+
+    >>> split_weights("me@home/net.py:small?classes=2@mine.pth"), split_weights("resnet50@mine.pth")
+    (('me@home/net.py:small?classes=2', 'mine.pth'), ('resnet50', 'mine.pth'))
+    """
+    file, rest = _of_file(name)
+    rest, _, weights = rest.partition("@")
+    return file + rest, weights
+
+
+def _of_file(name: str) -> tuple[str, str]:
+    """Return the path of a Python file with its colon, and what follows; nothing and the name where there is none."""
+    start = name.find(OWN_FILE)
+    if start < 0 or _OTHER.match(name):
+        return "", name
+    return name[: start + len(OWN_FILE)], name[start + len(OWN_FILE) :]
+
+
+_OTHER = re.compile(r"[^/\\@]*@[^@]*\.(pth|pt|bin|safetensors|tar)\b")
+"""A plain name with weights: what its weights are called says nothing of a Python file."""
+
+
 def short_name(name: str) -> str:
     """Return what tables show: without the folders of a file, and of the weights only their name."""
-    text, _, weights = name.partition("@")
+    text, weights = split_weights(name)
     if OWN_FILE in text:
         text = Path(text.rpartition(":")[0]).name + ":" + text.rpartition(":")[2]
     return f"{text}@{Path(urlparse(weights).path).stem}" if weights else text

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ipvit.core.files import write_atomic
 from ipvit.core.terminal import Terminal
+from ipvit.data.dataset import known_fingerprints
 from ipvit.data.workers import explained
 from ipvit.errors import InputError
 from ipvit.models.io.checkpoint import save_checkpoint
@@ -283,7 +284,8 @@ class Loop:
             raise InputError(f"{path}: not a readable training state; delete it to start over") from error
         if state["format"] != STATE_FORMAT:
             raise InputError(f"{path}: state format {state['format']!r}; this version continues {STATE_FORMAT}")
-        if state["data"] != self._fingerprints():
+        sets = {"train": self.train.data, "val": self.val.data}
+        if any(state["data"].get(part) not in known_fingerprints(data) for part, data in sets.items()):
             raise InputError(f"{path}: the data changed since this training began; choose another folder")
         self.history = state["history"]
         self.objective.module.load_state_dict(state["module"])

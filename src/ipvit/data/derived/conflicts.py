@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from pathlib import Path
 
 import numpy as np
 
@@ -41,6 +42,13 @@ class CueConflict(Stylization):
     def identity(self) -> dict[str, object]:
         """Return what the set depends on, for a manifest; not how many images or processes."""
         return super().identity() | {"styles": f"another class of {self.styles.fingerprint}"}
+
+    def about(self, out: Path) -> dict[str, object]:
+        """Return shape and texture of every image beside what is said of every copy: names alone may not tell them."""
+        textures = _class_names(self.styles)
+        pairs = zip(self.targets, self._shapes, range(len(self.targets)), strict=True)
+        cues = {path: (shape, textures[self.candidates(index)[0]]) for path, shape, index in pairs}
+        return super().about(out) | {"cues": cues}
 
     @functools.cached_property
     def targets(self) -> list[str]:

@@ -18,6 +18,9 @@ from ipvit.data.formats.imagenet_c import KNOWN, MANIFEST
 from ipvit.perturb.corruptions import SEVERITIES
 
 _START, _END = b"\xff\xd8", b"\xff\xd9"
+_REVISION, _REVISED = 2, frozenset({"motion_blur", "snow"})
+"""Since the second revision these corruptions are cut off to bytes, not rounded; a copy does not mix the two."""
+
 _TILE, _MARGIN = 112, 150
 """The side of a tile on the contact sheet and the width of the names, in pixels."""
 
@@ -51,7 +54,8 @@ class CorruptedCopy(DerivedCopy):
 
     def identity(self) -> dict[str, object]:
         """Return what an image depends on, for a manifest; not how many images, corruptions or processes."""
-        return {
+        revision = {"revision": _REVISION} if _REVISED.intersection(self.corruptions) else {}
+        return revision | {
             "size": self.view.size[0],
             "resize": self.view.resize[0],
             "quality": self.quality,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import json
 import platform
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,6 +12,7 @@ from typing import Any
 
 from ipvit.core.files import write_atomic
 from ipvit.core.versions import installed_version
+from ipvit.data.dataset import Dataset
 from ipvit.data.derived.copy import DerivedCopy
 from ipvit.data.derived.names import write_class_list
 from ipvit.data.derived.sheet import CONTACT_SHEET, write_page
@@ -35,6 +38,7 @@ class CopyFolder:
     """
 
     def __init__(self, job: DerivedCopy, out: Path) -> None:
+        job = begun_as(job, out)
         self.job, self.out = job, out
         self.there: dict[int, str] = {}
         self.skipped: dict[int, str] = {}
@@ -101,6 +105,28 @@ class CopyFolder:
             for folder in folders:
                 for left_over in (self.out / name / folder).glob(".*.tmp"):
                     left_over.unlink(missing_ok=True)
+
+
+def begun_as(job: DerivedCopy, out: Path) -> DerivedCopy:
+    """Return the same copy under the fingerprints that its folder was begun with, where those are an earlier scheme's.
+
+    Args:
+        job: what is made.
+        out: the folder.
+    """
+    earlier = read_manifest(out / job.manifest)
+    if earlier is None or earlier.get("settings") == job.identity():
+        return job
+    sets = {field.name: getattr(job, field.name) for field in dataclasses.fields(job)}
+    before = {name: _as_before(data) for name, data in sets.items() if getattr(data, "earlier_fingerprint", "")}
+    alike = dataclasses.replace(job, **before)
+    return alike if earlier.get("settings") == alike.identity() else job
+
+
+def _as_before(data: Dataset) -> Dataset:
+    same = copy.copy(data)
+    same.__dict__["fingerprint"] = getattr(data, "earlier_fingerprint", "")
+    return same
 
 
 def claim(out: Path, manifest: str, identity: Mapping[str, object]) -> None:

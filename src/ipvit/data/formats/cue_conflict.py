@@ -7,6 +7,7 @@ another resize and crop makes the numbers others (texture-vs-shape, issue 26).
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -19,9 +20,27 @@ from ipvit.errors import InputError
 
 PREFIX = "cue-conflict:"
 
+MANIFEST = "stylize.json"
+"""What ``ipvit stylize`` leaves in its folder: which shape and texture every image has, among other things."""
+
 _BELOW = ("", "style-transfer-preprocessed-512", "stimuli/style-transfer-preprocessed-512")
 _NUMBER = re.compile(r"_\d+|\d*")
 _LETTERS = re.compile(r"(?P<name>[^\W\d_]+)(_\d+|\d*)")
+
+
+def _written(manifest: Path) -> dict[str, tuple[str, str]]:
+    """Return shape and texture by path, as ``ipvit stylize --cue-conflict`` wrote them down; nothing for other folders.
+
+    Names of files alone do not always tell: a class may be called ``n02123045`` or ``red-fox 2``. What an interrupted
+    copy has not written down yet is read from the names.
+    """
+    if not manifest.is_file():
+        return {}
+    try:
+        found = json.loads(manifest.read_text("utf-8")).get("cues", {})
+        return {str(path): (str(pair[0]), str(pair[1])) for path, pair in found.items()}
+    except (ValueError, TypeError, AttributeError, LookupError, OSError):
+        raise InputError(f"{str(manifest)!r} is damaged; delete it, or make the folder again") from None
 
 
 class CueConflictDataset(FolderDataset):
@@ -45,29 +64,41 @@ class CueConflictDataset(FolderDataset):
             next((given / below for below in reversed(_BELOW) if (given / below).is_dir()), given), decoder
         )
         self.name = f"{PREFIX}{root}"
-        folders = {path.rpartition("/")[0] for path in self.ids}
-        cues = [self._cues(path, folders) for path in self.ids]
+        written = _written(self.root / MANIFEST)
+        known = {path.rpartition("/")[0] for path in self.ids} | set(self.classes or ())
+        cues = [written.get(path) or self._cues(path, known) for path in self.ids]
+        stated = dict(zip(self.classes or (), self.aliases or (), strict=False))
         self.classes = tuple(sorted({name for pair in cues for name in pair}))
-        self.aliases = None
+        # second names as in classes.txt, which are a model's names of the classes
+        self.aliases = tuple(stated.get(name, name) for name in self.classes) if stated else None
         position = {name: number for number, name in enumerate(self.classes)}
         shape, texture = (np.array([position[pair[cue]] for pair in cues], dtype=np.int64) for cue in (0, 1))
         self.labels = shape
         self.fields = {"shape": shape, "texture": texture, "conflict": shape != texture}
-        self.fingerprint = fingerprint("cue-conflict", self.fingerprint, shape, texture, list(self.classes))
+        self._identify()
 
-    def _cues(self, path: str, folders: set[str]) -> tuple[str, str]:
+    def _digest(self, sums: np.ndarray | list[int]) -> str:
+        files = super()._digest(sums)
+        if "conflict" not in self.fields:  # not read yet
+            return files
+        return fingerprint(
+            "cue-conflict", files, self.fields["shape"], self.fields["texture"], list(self.classes or ())
+        )
+
+    def _cues(self, path: str, known: set[str]) -> tuple[str, str]:
         """Return shape and texture of a file.
 
         A number stands behind a name, or behind a name and ``_``, which names with digits (``n02123045``) need. What
-        follows the folder's name and the hyphen is a folder's name if it can be, else letters.
+        follows the folder's name and the hyphen is the name of a folder or of a class in ``classes.txt`` if it can be,
+        else letters.
         """
         shape, _, file = path.rpartition("/")
         stem = Path(file).stem
         number, hyphen, texture = stem.removeprefix(shape).partition("-")
         if shape and stem.startswith(shape) and hyphen and _NUMBER.fullmatch(number):
-            known = [name for name in folders if texture.startswith(name) and _NUMBER.fullmatch(texture[len(name) :])]
-            if known:
-                return shape, max(known, key=len)
+            fitting = [name for name in known if texture.startswith(name) and _NUMBER.fullmatch(texture[len(name) :])]
+            if fitting:
+                return shape, max(fitting, key=len)
             if bare := _LETTERS.fullmatch(texture):
                 return shape, bare["name"]
         raise InputError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import tarfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +12,14 @@ from torch import Tensor
 from ipvit.core.files import user_path
 from ipvit.data.dataset import BaseDataset, Decoder, UnreadableImageError, fingerprint
 from ipvit.data.decode import decode
+from ipvit.data.fingerprints import BYTES, SAMPLES, Sums, sums_of_files, sums_of_members
 from ipvit.data.formats.image_files import (
     CLASS_LIST,
     IMAGE_SUFFIXES,
-    SAMPLE,
-    checksum,
+    LeftOut,
     class_names,
     image_files,
+    is_picture,
     readable,
 )
 from ipvit.errors import InputError
@@ -45,21 +45,21 @@ class FolderDataset(BaseDataset):
         self.root = user_path(root)
         self.decoder = decoder
         self.name = str(root)
-        files = self._files()
+        left_out = LeftOut()
+        files = self._files(left_out)
+        self.notes = left_out.notes(self.name)
         if not files:
             known = ", ".join(sorted(IMAGE_SUFFIXES))
-            raise InputError(f"{str(root)!r} holds no image files ({known})")
+            raise InputError(f"{str(root)!r} holds no image files ({known}){'; '.join(['', *self.notes])}")
         self._paths = [path for path, _ in files]
         self.ids = [readable(path) for path in self._paths]
         folders = [path.split("/", 1)[0] if "/" in path else None for path in self.ids]
         self.classes, self.aliases = class_names(self._listing(), {name for name in folders if name is not None})
         position = {name: i for i, name in enumerate(self.classes or ())}
         self.labels = np.array([-1 if name is None else position[name] for name in folders], dtype=np.int64)
-        sizes = np.array([size for _, size in files], dtype=np.int64)
-        samples = [self._sample(index, int(size)) for index, size in enumerate(sizes)]
-        self.fingerprint = fingerprint(
-            "folder", self.ids, sizes, samples, self.labels, list(self.classes or ()), decoder
-        )
+        self._sizes = np.array([size for _, size in files], dtype=np.int64)
+        self._by_folder = self.labels, list(self.classes or ())
+        self._identify()
 
     def read(self, index: int) -> Tensor:
         """Decode image ``index``: ``(3, H, W)`` uint8."""
@@ -69,13 +69,29 @@ class FolderDataset(BaseDataset):
             raise UnreadableImageError(error.strerror or str(error)) from None
         return decode(data, self.decoder)
 
-    def _files(self) -> list[tuple[str, int]]:
+    def fingerprint_of_all_bytes(self) -> str:
+        """Return the fingerprint under the scheme that reads every byte of every file."""
+        return f"{BYTES}:{self._digest(self._sums(all_bytes=True).now)}"
+
+    def _identify(self) -> None:
+        """Set the fingerprints; for a subclass once more when it knows what else determines the data."""
+        self._sampled = sums = self.__dict__.get("_sampled") or self._sums()
+        self.fingerprint = f"{SAMPLES}:{self._digest(sums.now)}"
+        self.earlier_fingerprint = "" if sums.decoded_anew else self._digest(sums.before)
+
+    def _digest(self, sums: np.ndarray | list[int]) -> str:
+        """Return the digest of what determines images and labels, given what was read of the files."""
+        labels, classes = self._by_folder
+        return fingerprint("folder", self.ids, self._sizes, sums, labels, classes, self.decoder)
+
+    def _files(self, left_out: LeftOut) -> list[tuple[str, int]]:
         if not self.root.is_dir():
             raise InputError(f"there is no folder {self.name!r}")
-        return sorted(image_files(self.root))
+        return sorted(image_files(self.root, left_out))
 
-    def _sample(self, index: int, size: int) -> int:
-        return checksum(self.root / self._paths[index], size)
+    def _sums(self, *, all_bytes: bool = False) -> Sums:
+        folder = os.fspath(self.root)
+        return sums_of_files([f"{folder}/{path}" for path in self._paths], self._sizes, all_bytes=all_bytes)
 
     def _listing(self) -> Path:
         return self.root / CLASS_LIST
@@ -90,23 +106,25 @@ class TarDataset(FolderDataset):
     Members are read by their offset, so that worker processes share one open file.
     """
 
-    def _files(self) -> list[tuple[str, int]]:
+    def _files(self, left_out: LeftOut) -> list[tuple[str, int]]:
         try:
             with tarfile.open(self.root, "r:") as archive:
                 members = [member for member in archive if member.isfile()]
         except (tarfile.TarError, OSError, EOFError) as error:
             raise InputError(f"{self.name!r} is not an uncompressed tar file: {error}") from None
-        found = {
-            member.name.removeprefix("./"): (member.offset_data, member.size)
-            for member in members
-            if Path(member.name).suffix.lower() in IMAGE_SUFFIXES
-        }
+        found: dict[str, tuple[int, int]] = {}
+        for member in members:
+            path = member.name.removeprefix("./")
+            if is_picture(path):
+                found[path] = member.offset_data, member.size
+            else:
+                left_out.add(path)
         self._places = [found[path] for path in sorted(found)]
         self._handle = -1
         return [(path, found[path][1]) for path in sorted(found)]
 
-    def _sample(self, index: int, size: int) -> int:
-        return zlib.crc32(os.pread(self._open(), min(SAMPLE, size - size // 2), self._places[index][0] + size // 2))
+    def _sums(self, *, all_bytes: bool = False) -> Sums:
+        return sums_of_members(self._open(), self._places, self._paths, all_bytes=all_bytes)
 
     def _listing(self) -> Path:
         return self.root.parent / CLASS_LIST

@@ -2,47 +2,144 @@
 
 from __future__ import annotations
 
+import collections
 import os
 import stat
-import zlib
 from pathlib import Path
 
+from ipvit.core.text_files import read_text, same_letters
 from ipvit.errors import InputError
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".gif"})
+IMAGE_SUFFIXES = frozenset(
+    ".jpg .jpeg .jpe .jfif .png .webp .bmp .tif .tiff .ppm .pgm .gif .avif .jp2".split()  # noqa: SIM905 - one line
+)
+"""What the name of a picture ends in, in folders, tar files and streams alike."""
+
 CLASS_LIST = "classes.txt"
 
-SAMPLE = 1024
-"""Bytes of a file that count for the fingerprint of the data."""
+_HIDDEN = frozenset(
+    {
+        "@eadir",  # thumbnails of Synology's drives
+        ".@__thumb",  # of QNAP's
+        "__macosx",  # what macOS packs beside the files
+        "#recycle",
+        "@recycle",
+        "$recycle.bin",
+        "#snapshot",
+        "system volume information",
+        "lost+found",
+        "thumbs.db",
+        "desktop.ini",
+    }
+)
+"""Folders and files, in lower case, that systems leave among the user's and do not show."""
+
+_OWN = frozenset({CLASS_LIST, "stylize.json", "corrupt.json", "contact-sheet.html"})
+"""What is expected beside the pictures: the list of the classes, and what our copies bring."""
+
+
+def is_hidden(path: str) -> bool:
+    """Tell whether a file is hidden, or lies in a hidden folder: its name begins with a dot, or a system made it.
+
+    >>> is_hidden("cat/._1.JPEG"), is_hidden("cat/@eaDir/1.jpg/thumb.jpg"), is_hidden("./cat/1.jpg")
+    (True, True, False)
+    """
+    return any(_is_hidden_name(part) for part in path.split("/") if part not in ("", ".", ".."))
+
+
+def _is_hidden_name(name: str) -> bool:
+    return name.startswith(".") or name.lower() in _HIDDEN
+
+
+def is_picture(path: str) -> bool:
+    """Tell whether a file is a picture by the end of its name, and not hidden."""
+    return _suffix(path) in IMAGE_SUFFIXES and not is_hidden(path)
+
+
+def _suffix(path: str) -> str:
+    return os.path.splitext(path)[1].lower()  # noqa: PTH122 - a path object a file is half of the time
+
+
+class LeftOut:
+    """What lies among the pictures of a data set and is not used."""
+
+    def __init__(self) -> None:
+        self._hidden: list[str] = []
+        self._kinds: collections.Counter[str] = collections.Counter()
+
+    def add(self, path: str) -> None:
+        """Count a file, or a hidden folder as one, that :func:`is_picture` refuses."""
+        if is_hidden(path):
+            self._hidden.append(path)
+        elif path.rsplit("/", 1)[-1] not in _OWN:
+            self._kinds[_suffix(path) or "no ending"] += 1
+
+    def notes(self, name: str) -> tuple[str, ...]:
+        """Return what a reader should know of what was left out; nothing where all is used."""
+        parts = []
+        if self._hidden:
+            parts.append(
+                f"{len(self._hidden):,} hidden ({readable(min(self._hidden))}{', ...' * (len(self._hidden) > 1)})"
+            )
+        if self._kinds:
+            kinds = ", ".join(f"{kind} {count:,}" for kind, count in self._kinds.most_common(5))
+            parts.append(f"{self._kinds.total():,} that are no pictures by their names ({kinds})")
+        return (f"{name}: files left out: {'; '.join(parts)}",) if parts else ()
 
 
 def class_names(listing: Path, folders: set[str]) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
-    """Return names and second names of the classes that have folders: those of a ``classes.txt``, else the folders."""
+    """Return names and second names of the classes that have folders: those of a ``classes.txt``, else the folders.
+
+    Names are those of the folders where these are spelled with other characters for the same letters. A list whose
+    columns are divided by commas or spaces is read where the folders are found so and not otherwise.
+
+    Raises:
+        InputError: a folder is not listed or listed twice, or the list is in an unknown encoding; names the line.
+    """
     if not listing.is_file():
         return (tuple(sorted(folders)) if folders else None), None
-    lines = [line.split("\t") for line in listing.read_text("utf-8").splitlines() if line.strip()]
-    names = tuple(line[0].strip() for line in lines)
-    missing = sorted(folders - set(names))
-    if missing:
+    known = {same_letters(folder): folder for folder in folders}
+    try:
+        text = read_text(listing, lambda text: _columns(text, set(known)) is not None)
+    except OSError as error:
+        raise InputError(f"cannot read {str(listing)!r}: {error.strerror}") from None
+    rows = _columns(text, set(known))
+    if rows is None:
+        rows = _split(text, "\t")
+        missing = sorted(known.keys() - {same_letters(row[0]) for _, row in rows})
         raise InputError(f"{listing}: the folder {missing[0]!r} is not listed ({len(missing)} such folders)")
-    if len(set(names)) != len(names):
-        raise InputError(f"{listing}: a folder is listed twice")
-    aliases = tuple(line[1].strip() if len(line) > 1 else name for line, name in zip(lines, names, strict=True))
+    lines: dict[str, int] = {}
+    for number, row in rows:
+        first = lines.setdefault(same_letters(row[0]), number)
+        if first != number:
+            raise InputError(f"{listing}, line {number}: the folder {row[0]!r} is listed twice, first in line {first}")
+    names = tuple(known.get(same_letters(row[0]), row[0]) for _, row in rows)
+    aliases = tuple(row[1] if len(row) > 1 else name for (_, row), name in zip(rows, names, strict=True))
     return names, aliases
 
 
-def checksum(path: Path, size: int) -> int:
-    """Return a checksum of a few bytes from the middle of a file: files can be rewritten at the same size."""
-    try:
-        with path.open("rb") as file:
-            file.seek(size // 2)
-            return zlib.crc32(file.read(SAMPLE))
-    except OSError:
-        return 0
+def _columns(text: str, folders: set[str]) -> list[tuple[int, list[str]]] | None:
+    """Return the columns of each line with its number, divided as all folders are listed; None where none does it."""
+    dividers = ("\t",) if "\t" in text else ("\t", ",", None)  # without a tab the first takes lines as they are
+    for divider in dividers:
+        rows = _split(text, divider)
+        if folders <= {same_letters(row[0]) for _, row in rows}:
+            return rows
+    return None
 
 
-def image_files(root: Path) -> list[tuple[str, int]]:
+def _split(text: str, divider: str | None) -> list[tuple[int, list[str]]]:
+    lines = ((number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip())
+    most = -1 if divider == "\t" else 1
+    return [(number, [part.strip() for part in line.strip().split(divider, most)]) for number, line in lines]
+
+
+def image_files(root: Path, left_out: LeftOut | None = None) -> list[tuple[str, int]]:
     """Return path below the root and size of every image file in a folder, in no order; links are followed.
+
+    Args:
+        root: the folder.
+        left_out: told of what else lies there.
 
     Raises:
         InputError: a folder in it cannot be read.
@@ -52,16 +149,24 @@ def image_files(root: Path) -> list[tuple[str, int]]:
     above = {os.fspath(root): frozenset({top})}  # the folders that lie around one, links followed
     for folder, subfolders, files in os.walk(root, onerror=_refuse, followlinks=True):
         around = above.pop(folder)
-        inside = {name: os.path.realpath(Path(folder) / name) for name in subfolders if not name.startswith(".")}
+        base = Path(folder).relative_to(root).as_posix()
+        below = "" if base == "." else f"{base}/"
+        inside = {name: os.path.realpath(Path(folder) / name) for name in subfolders if not _is_hidden_name(name)}
+        if left_out is not None:
+            for name in subfolders:
+                if name not in inside and name.lower() in _HIDDEN:  # .git and the like are nobody's pictures
+                    left_out.add(f"{below}{name}/")
         # a link to a folder around it leads into it again and again
         subfolders[:] = [
             n for n, place in inside.items() if place not in around and not Path(top).is_relative_to(place)
         ]
         above |= {os.path.join(folder, name): around | {inside[name]} for name in subfolders}  # noqa: PTH118 - as os.walk
-        base = Path(folder).relative_to(root).as_posix()
         for name in files:
-            if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith("."):
-                path = name if base == "." else f"{base}/{name}"
+            path = below + name
+            if not is_picture(name):
+                if left_out is not None and _worth_telling(name):
+                    left_out.add(path)
+            else:
                 try:
                     state = (Path(folder) / name).stat()
                 except OSError:  # a link to nowhere is reported where it is read
@@ -70,6 +175,11 @@ def image_files(root: Path) -> list[tuple[str, int]]:
                     if stat.S_ISREG(state.st_mode):
                         found.append((path, state.st_size))
     return found
+
+
+def _worth_telling(name: str) -> bool:
+    """Whether a file that is left out might have been meant: one that is hidden only where it looks like a picture."""
+    return not _is_hidden_name(name) or _suffix(name) in IMAGE_SUFFIXES
 
 
 def _refuse(error: OSError) -> None:

@@ -17,7 +17,8 @@ from ipvit.core.files import user_path
 from ipvit.core.preprocessing import View
 from ipvit.data.dataset import BaseDataset, Decoder, UnreadableImageError, fingerprint
 from ipvit.data.decode import apply_view, decode
-from ipvit.data.formats.image_files import CLASS_LIST, checksum, class_names, image_files, readable
+from ipvit.data.fingerprints import BYTES, SAMPLES, Sums, sums_of_files
+from ipvit.data.formats.image_files import CLASS_LIST, LeftOut, class_names, image_files, is_hidden, readable
 from ipvit.data.subset import select
 from ipvit.errors import InputError, did_you_mean
 from ipvit.perturb.corruptions import CORRUPTIONS, EXTRA, SEVERITIES
@@ -63,7 +64,9 @@ class ImageNetC(BaseDataset):
         self.view = _view(self.root / MANIFEST)
         self.published = self.view is _PUBLISHED
         self._places = [(name, severity, found[name] / str(severity)) for name in found for severity in SEVERITIES]
-        listed = [sorted(image_files(folder)) if folder.is_dir() else [] for _, _, folder in self._places]
+        left_out = LeftOut()
+        listed = [sorted(image_files(folder, left_out)) if folder.is_dir() else [] for _, _, folder in self._places]
+        self.notes = left_out.notes(self.name)
         if not any(listed):
             raise InputError(f"{str(self.root)!r} has folders of corruptions, but no image files in them")
         self.cells = {place[:2] for place, files in zip(self._places, listed, strict=True) if files}
@@ -93,16 +96,28 @@ class ImageNetC(BaseDataset):
             "corruption": corruption[self._cell],
             "severity": severity[self._cell],
         }
-        sizes = np.array([size for files in listed for _, size in files], dtype=np.int64)
-        opened = range(0, len(paths), max(1, len(paths) // _MOST_OPENED))
-        self.fingerprint = fingerprint(
+        self._sizes = np.array([size for files in listed for _, size in files], dtype=np.int64)
+        sums = self._sums(range(0, len(paths), max(1, len(paths) // _MOST_OPENED)))
+        self.fingerprint = f"{SAMPLES}:{self._digest(sums.now)}"
+        self.earlier_fingerprint = "" if sums.decoded_anew else self._digest(sums.before)
+
+    def fingerprint_of_all_bytes(self) -> str:
+        """Return the fingerprint under the scheme that reads every byte of every file."""
+        return f"{BYTES}:{self._digest(self._sums(range(len(self)), all_bytes=True).now)}"
+
+    def _sums(self, opened: range, *, all_bytes: bool = False) -> Sums:
+        return sums_of_files([self._path(i) for i in opened], self._sizes[opened], all_bytes=all_bytes)
+
+    def _digest(self, sums: np.ndarray | list[int]) -> str:
+        """Return the digest of what determines the images, given what was read of the files."""
+        return fingerprint(
             "imagenet-c",
             [place[:2] for place in self._places],
             self._photos,
             self._cell,
             self._photo,
-            sizes,
-            [checksum(self._path(i), int(sizes[i])) for i in opened],
+            self._sizes,
+            sums,
             list(self.classes or ()),
             self.decoder,
         )
@@ -160,7 +175,7 @@ def _folders(place: str) -> tuple[Path, Path | None]:
 
 def _corruption_folders(root: Path) -> dict[str, Path]:
     """Return the folder of each corruption, in the order of the paper: here, or in those of the archives."""
-    groups = [root, *sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))]
+    groups = [root, *sorted(path for path in root.iterdir() if path.is_dir() and not is_hidden(path.name))]
     found = {name: next((group / name for group in groups if (group / name).is_dir()), None) for name in KNOWN}
     return {name: folder for name, folder in found.items() if folder is not None}
 

@@ -13,8 +13,9 @@ from torchvision.transforms.v2 import functional as F
 
 from ipvit.core.files import user_path
 from ipvit.data.dataset import Decoder, UnreadableImageError, fingerprint
+from ipvit.data.fingerprints import BYTES, SAMPLES, named, sums_of_files
 from ipvit.data.formats.folder import FolderDataset
-from ipvit.data.formats.image_files import readable
+from ipvit.data.formats.image_files import is_hidden, readable
 from ipvit.errors import InputError, did_you_mean
 
 PREFIX = "masks:"
@@ -47,11 +48,23 @@ class MaskedFolderDataset(FolderDataset):
         folder = user_path(masks)
         if not folder.is_dir():
             raise InputError(f"there is no folder of masks {str(masks)!r}")
-        known = {readable(path.relative_to(folder).as_posix()): path for path in folder.rglob("*") if path.is_file()}
+        there = ((path.relative_to(folder).as_posix(), path) for path in folder.rglob("*") if path.is_file())
+        known = {readable(name): path for name, path in there if not is_hidden(name)}
         self._masks = [_mask_of(image, known, folder) for image in self.ids]
-        sizes = np.array([path.stat().st_size for path in self._masks], dtype=np.int64)
-        names = [path.relative_to(folder).as_posix() for path in self._masks]
-        self.fingerprint = fingerprint("masks", self.fingerprint, names, sizes)
+        self._mask_sizes = np.array([path.stat().st_size for path in self._masks], dtype=np.int64)
+        self._mask_names = [path.relative_to(folder).as_posix() for path in self._masks]
+        sums = sums_of_files(self._masks, self._mask_sizes)
+        earlier = self.earlier_fingerprint
+        self.earlier_fingerprint = earlier and fingerprint("masks", earlier, self._mask_names, self._mask_sizes)
+        self.fingerprint = self._with_masks(SAMPLES, self.fingerprint, sums.now)
+
+    def fingerprint_of_all_bytes(self) -> str:
+        """Return the fingerprint under the scheme that reads every byte of every file."""
+        sums = sums_of_files(self._masks, self._mask_sizes, all_bytes=True)
+        return self._with_masks(BYTES, super().fingerprint_of_all_bytes(), sums.now)
+
+    def _with_masks(self, scheme: str, images: str, sums: np.ndarray) -> str:
+        return named(scheme, "masks", images, self._mask_names, self._mask_sizes, sums)
 
     def read_mask(self, index: int) -> Tensor:
         """Decode the mask of image ``index``: ``(H, W)`` uint8, 1 is foreground, the size of the image."""
@@ -67,10 +80,16 @@ def parse(text: str, decoder: Decoder = "fast") -> MaskedFolderDataset:
     Raises:
         InputError: these are not two folders.
     """
-    parts = text.split(",")
-    if len(parts) != 2 or not all(parts):
+    commas = [place for place, letter in enumerate(text) if letter == ","]
+    pairs = [(text[:place], text[place + 1 :]) for place in commas if text[:place] and text[place + 1 :]]
+    there = [pair for pair in pairs if all(user_path(folder).is_dir() for folder in pair)]
+    if len(there) > 1:
+        raise InputError(f"the data {PREFIX + text!r}: several of its commas may divide the two folders; rename one")
+    if not pairs:
         raise InputError(f"the data {PREFIX + text!r}: two folders are needed, written {PREFIX}IMAGES,MASKS")
-    return MaskedFolderDataset(parts[0], parts[1], decoder)
+    if not there and len(pairs) > 1:
+        raise InputError(f"the data {PREFIX + text!r}: none of its commas divides two folders that there are")
+    return MaskedFolderDataset(*(there or pairs)[0], decoder)
 
 
 def _mask_of(image: str, known: dict[str, Path], folder: Path) -> Path:

@@ -46,6 +46,7 @@ class StreamDataset(BaseDataset):
         self.ids = [f"{i:08d}" for i in range(n)]
         self.labels = np.full(n, -1, dtype=np.int64)
         self.classes = classes
+        self.notes = (f"{name}: a stream is known by its name and number of images only: a change of it is not seen",)
         self.fingerprint = fingerprint("stream", name, split, n, list(classes or ()))
 
     def read(self, index: int) -> Tensor:
@@ -56,6 +57,8 @@ class StreamDataset(BaseDataset):
             self._next += 1
             if self._next > index:
                 self.labels[index] = int(label)
+                if self._next == len(self) and next(self._items, None) is not None:
+                    raise InputError(f"{self.name!r} has more images than the {len(self):,} that are stated")
                 return torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
         self._next = len(self) + 1
         raise UnreadableImageError("the stream ended before its stated number of images")

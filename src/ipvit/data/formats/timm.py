@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,14 @@ import torch
 from torch import Tensor
 
 from ipvit.core.files import user_path
+from ipvit.core.text_files import read_text
+from ipvit.data.checks import check_labels
 from ipvit.data.dataset import BaseDataset, Dataset, UnreadableImageError, fingerprint
+from ipvit.data.fingerprints import sums_of_files
+from ipvit.data.formats.hub import SCHEME, open_hub
+from ipvit.data.formats.shards import ShardDataset, local_shards
 from ipvit.data.formats.stream import StreamDataset
-from ipvit.errors import FOREIGN_ERRORS, InputError, error_line
+from ipvit.errors import InputError, did_you_mean, error_line
 
 SCHEMES = ("hfds/", "hfids/", "tfds/", "torch/", "wds/")
 
@@ -33,16 +39,42 @@ def open_timm(name: str, root: str | None, split: str, classes: str | None) -> D
     from timm.data.dataset_factory import create_dataset
 
     names = _class_names(classes) if classes else None
+    if name.startswith(SCHEME):
+        return open_hub(name, root, split, names)
+    if name.startswith("torch/"):
+        _check_split(name, root, split)
     try:
         source: Any = create_dataset(name, root=root, split=split, download=False)
-    except (ImportError, OSError, *FOREIGN_ERRORS) as error:
+    except Exception as error:  # noqa: BLE001 - what it calls raises errors of many types
         raise InputError(
             f"timm cannot open the data set {name!r} (split {split!r}): {error_line(error, 300)}"
         ) from None
     source.transform = None
+    shards = local_shards(getattr(source, "reader", None))
+    if shards is not None:
+        return ShardDataset(name, shards[0], shards[1], names, shards[2])
     if hasattr(source, "__iter__"):
         return StreamDataset(name, source, f"{Path(root or '').resolve()} {split}", names)
     return TimmDataset(name, source, f"{Path(root or '').resolve()} {split}", names)
+
+
+_TRAIN, _EVALUATION = ("train", "training"), ("val", "valid", "validation", "eval", "evaluation", "test")
+"""timm's words for the two parts of torchvision's small sets; any other word would mean the second one."""
+
+_OF_TWO_PARTS = ("cifar10", "cifar100", "mnist", "kmnist", "fashion_mnist", "qmnist")
+
+
+def _check_split(name: str, root: str | None, split: str) -> None:
+    kind = name.split("/", 2)[-1].lower()
+    known = (*_TRAIN, *_EVALUATION)
+    if kind in ("image_folder", "folder"):
+        folder = Path(root or "")
+        if split in known or (folder / split).is_dir():
+            return
+        there = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+        raise InputError(f"{name!r} has no split {split!r}; folders of {str(folder)!r}: {', '.join(there[:10])}")
+    if kind in _OF_TWO_PARTS and split not in known:
+        raise InputError(f"{name!r} has no split {split!r}; it has train and test.{did_you_mean(split, known)}")
 
 
 def _class_names(classes: str) -> tuple[str, ...]:
@@ -50,7 +82,7 @@ def _class_names(classes: str) -> tuple[str, ...]:
 
     path = user_path(classes)
     if path.is_file():
-        return tuple(line.strip() for line in path.read_text("utf-8").splitlines() if line.strip())
+        return tuple(line.strip() for line in read_text(path).split("\n") if line.strip())
     try:
         return tuple(ImageNetInfo(classes).label_names())
     except AssertionError:
@@ -76,7 +108,31 @@ class TimmDataset(BaseDataset):
         self.labels, own = _labels(source, name)
         self.classes = names or own or tuple(str(i) for i in range(int(self.labels.max(initial=-1)) + 1))
         self.ids = [f"{i:08d}" for i in range(len(self.labels))]
-        self.fingerprint = fingerprint("timm", name, split, list(self.ids), self.labels, list(self.classes or ()))
+        check_labels(name, self.labels, self.classes)
+        about = list(self.ids), self.labels, list(self.classes or ())
+        self.fingerprint = fingerprint("timm", *about, self._content())
+
+    def _content(self) -> object:
+        """Return what determines the pictures: the files' bytes, the array they are in, or each as it is decoded."""
+        paths = getattr(self._source, "samples", None) or getattr(self._source, "imgs", None)
+        if paths and all(isinstance(entry, tuple) and isinstance(entry[0], str | Path) for entry in paths):
+            files = [Path(entry[0]) for entry in paths]
+            sizes = [path.stat().st_size if path.is_file() else 0 for path in files]
+            return sums_of_files(files, sizes).now
+        data: Any = getattr(self._source, "data", None)
+        if isinstance(data, torch.Tensor):
+            data = data.numpy()
+        if isinstance(data, np.ndarray) and len(data) == len(self):
+            return np.ascontiguousarray(data)
+        return self._each()
+
+    def _each(self) -> np.ndarray:
+        sums = np.zeros(len(self), dtype=np.uint64)
+        for index in range(len(self)):
+            pixels = self._pixels(index)
+            data = pixels.tobytes() if isinstance(pixels, np.ndarray) else str(pixels).encode()
+            sums[index] = int.from_bytes(hashlib.sha256(data).digest()[:8], "little")
+        return sums
 
     def read(self, index: int) -> Tensor:
         """Decode image ``index``: ``(3, H, W)`` uint8."""
@@ -88,11 +144,6 @@ class TimmDataset(BaseDataset):
 
 
 def _labels(source: Any, name: str) -> tuple[np.ndarray, tuple[str, ...] | None]:
-    reader = getattr(source, "reader", None)
-    if reader is not None and hasattr(reader, "dataset") and hasattr(reader, "label_key"):
-        features = reader.dataset.features.get(reader.label_key)
-        names = getattr(features, "names", None)
-        return np.array(reader.dataset[reader.label_key], dtype=np.int64), None if names is None else tuple(names)
     for attribute in ("targets", "labels", "_labels", "_targets"):
         values = getattr(source, attribute, None)
         if values is not None:

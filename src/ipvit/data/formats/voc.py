@@ -10,8 +10,10 @@ from PIL import Image
 from torch import Tensor
 
 from ipvit.core.files import user_path
+from ipvit.core.text_files import read_text
 from ipvit.data.dataset import BaseDataset, Decoder, UnreadableImageError, fingerprint
 from ipvit.data.decode import decode
+from ipvit.data.fingerprints import BYTES, SAMPLES, named, sums_of_files
 from ipvit.data.loader import VOID
 from ipvit.errors import InputError
 
@@ -55,9 +57,12 @@ class VOCSegmentation(BaseDataset):
         listing = self.root / "ImageSets" / "Segmentation" / f"{_SPLITS[split]}.txt"
         if not listing.is_file():
             raise InputError(f"there is no list of images {str(listing)!r}")
-        self.ids = listing.read_text("utf-8").split()
+        self.ids = read_text(listing).split()
         self.labels = np.full(len(self.ids), -1, np.int64)
-        self.fingerprint = fingerprint("voc2012", list(self.ids), self._sizes(), decoder)
+        self._files = [path for name in self.ids for path in (self._image(name), *self._maps(name))]
+        self._sizes = self._stated_sizes()
+        self.fingerprint = self._identified(SAMPLES)
+        self.earlier_fingerprint = fingerprint("voc2012", list(self.ids), self._sizes, decoder)
 
     def read(self, index: int) -> Tensor:
         """Decode image ``index``: ``(3, H, W)`` uint8."""
@@ -80,12 +85,19 @@ class VOCSegmentation(BaseDataset):
     def _maps(self, name: str) -> tuple[Path, Path]:
         return self.root / "SegmentationClass" / f"{name}.png", self.root / "SegmentationObject" / f"{name}.png"
 
-    def _sizes(self) -> np.ndarray:
-        paths = [path for name in self.ids for path in (self._image(name), *self._maps(name))]
-        missing = next((path for path in paths if not path.is_file()), None)
+    def fingerprint_of_all_bytes(self) -> str:
+        """Return the fingerprint under the scheme that reads every byte of every file."""
+        return self._identified(BYTES)
+
+    def _identified(self, scheme: str) -> str:
+        sums = sums_of_files(self._files, self._sizes, all_bytes=scheme == BYTES)
+        return named(scheme, "voc2012", list(self.ids), self._sizes, sums.now, self.decoder)
+
+    def _stated_sizes(self) -> np.ndarray:
+        missing = next((path for path in self._files if not path.is_file()), None)
         if missing is not None:
             raise InputError(f"VOC 2012 is not complete: there is no {str(missing)!r}")
-        return np.array([path.stat().st_size for path in paths], dtype=np.int64)
+        return np.array([path.stat().st_size for path in self._files], dtype=np.int64)
 
 
 def _numbers(path: Path) -> np.ndarray:

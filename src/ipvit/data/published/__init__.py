@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ipvit.core.files import user_path
-from ipvit.data.dataset import Dataset, Decoder, Items
+from ipvit.data.dataset import Dataset, Decoder, Items, known_fingerprints
 from ipvit.data.published.folders import SPLIT_NAMES, split_folder
 from ipvit.data.published.layouts import LayoutNotFoundError
 from ipvit.data.published.parts import FileListing, Listing, divide
@@ -63,7 +63,7 @@ def in_common(first: Items, second: Items) -> int:
 
     Copies of a file under another name or in another folder are not noticed.
     """
-    if first.fingerprint == second.fingerprint:
+    if known_fingerprints(first) & known_fingerprints(second):
         return len(first)
     folder = _folder(first)
     return len(set(first.ids).intersection(second.ids)) if folder and folder == _folder(second) else 0

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ipvit.data.dataset import BaseDataset, Decoder, UnreadableImageError, fingerprint
 from ipvit.data.decode import decode
-from ipvit.data.formats.image_files import checksum, readable
+from ipvit.data.fingerprints import BYTES, SAMPLES, Sums, sums_of_files
+from ipvit.data.formats.image_files import readable
 from ipvit.data.published.parts import Box
 from ipvit.errors import InputError
 
@@ -56,7 +57,12 @@ class FileDataset(BaseDataset):
         outside = next((path for path in self._paths if path.startswith("/") or ".." in path.split("/")), None)
         if outside is not None:
             raise InputError(f"{name}: the file name {outside!r} leads out of the folder {str(root)!r}")
-        self.fingerprint = fingerprint("files", self.ids, *self._state(), self.labels, list(classes), boxes, decoder)
+        self._files = list(dict.fromkeys(self._paths))  # several images may be crops of one
+        self._sizes = self._stated_sizes()
+        sums = self._sums()
+        self.fingerprint = f"{SAMPLES}:{self._digest(sums.now)}"
+        before = np.array(sums.before, dtype=np.int64)
+        self.earlier_fingerprint = "" if sums.decoded_anew else self._digest(before)
 
     def read(self, index: int) -> Tensor:
         """Decode image ``index``: ``(3, H, W)`` uint8."""
@@ -73,17 +79,27 @@ class FileDataset(BaseDataset):
             raise UnreadableImageError(f"the box {self._boxes[index]} lies outside the image")
         return crop
 
-    def _state(self) -> tuple[np.ndarray, np.ndarray]:
-        """Size and checksum of every distinct file; several images may be crops of one."""
-        distinct = list(dict.fromkeys(self._paths))
+    def fingerprint_of_all_bytes(self) -> str:
+        """Return the fingerprint under the scheme that reads every byte of every file."""
+        return f"{BYTES}:{self._digest(self._sums(all_bytes=True).now)}"
+
+    def _sums(self, *, all_bytes: bool = False) -> Sums:
+        return sums_of_files([self.root / path for path in self._files], self._sizes, all_bytes=all_bytes)
+
+    def _digest(self, sums: np.ndarray) -> str:
+        """Return the digest of what determines images and labels, given what was read of the files."""
+        about = self.ids, self._sizes, sums, self.labels, list(self.classes or ()), self._boxes
+        return fingerprint("files", *about, self.decoder)
+
+    def _stated_sizes(self) -> np.ndarray:
+        """Return the size of every distinct file."""
         sizes = []
-        for path in distinct:
+        for path in self._files:
             try:
                 sizes.append((self.root / path).stat().st_size)
             except OSError:
                 raise InputError(f"{self.name} is not complete: there is no {str(self.root / path)!r}") from None
-        sums = [checksum(self.root / path, size) for path, size in zip(distinct, sizes, strict=True)]
-        return np.array(sizes, dtype=np.int64), np.array(sums, dtype=np.int64)
+        return np.array(sizes, dtype=np.int64)
 
 
 class ArrayDataset(BaseDataset):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from ipvit.data.formats.image_files import is_hidden, is_picture
 from ipvit.data.published.layouts import LayoutNotFoundError, below, class_folders, first, lines, rows
 from ipvit.data.published.matlab import read_matlab
 from ipvit.data.published.parts import FileListing, number
@@ -34,7 +35,7 @@ def split_folder(root: Path, split: str) -> FileListing | None:
     if folder is None:
         return None
     every = {path.name for name in names.values() if name for path in (root / name).iterdir() if path.is_dir()}
-    classes = sorted(name for name in every if not name.startswith("."))
+    classes = sorted(name for name in every if not is_hidden(name))
     try:
         return class_folders(root, folder, classes)
     except LayoutNotFoundError:
@@ -49,7 +50,7 @@ def imagenet(root: Path, split: str) -> FileListing:
     except LayoutNotFoundError:
         if split == "train":
             raise
-    images = sorted(path.name for path in (base / split).iterdir() if path.suffix.lower() in (".jpeg", ".jpg"))
+    images = sorted(path.name for path in (base / split).iterdir() if is_picture(path.name))
     owners = _from_kaggle(root) or _from_kit(root, images)
     if not images or not owners:
         raise LayoutNotFoundError(

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ipvit.data.formats.image_files import image_files
+from ipvit.core.text_files import read_text
+from ipvit.data.formats.image_files import LeftOut, image_files
 from ipvit.data.published.parts import FileListing
 from ipvit.errors import InputError
 
@@ -51,21 +52,19 @@ def lines(path: Path) -> list[str]:
         InputError: it is not text.
     """
     try:
-        return [line.strip() for line in path.read_text("utf-8").splitlines() if line.strip()]
+        return [line.strip() for line in read_text(path).split("\n") if line.strip()]
     except OSError:
         raise LayoutNotFoundError(path.name) from None
-    except UnicodeDecodeError:
-        raise InputError(f"{str(path)!r} is not a text file") from None
 
 
 def pairs(path: Path) -> list[tuple[str, str]]:
-    """Return the lines of a text file, each cut at its first space.
+    """Return the lines of a text file, each cut at its first space or tab, or where there is none at its only comma.
 
     Raises:
         LayoutNotFoundError: there is no such file.
         InputError: a line has no space.
     """
-    cut = [line.split(maxsplit=1) for line in lines(path)]
+    cut = [line.split(",") if line.count(",") == 1 and " " not in line else line.split(None, 1) for line in lines(path)]
     for row, parts in enumerate(cut):
         if len(parts) != 2:
             raise InputError(f"{str(path)!r}: two words were expected, not {' '.join(parts)!r} (entry {row + 1})")
@@ -79,7 +78,9 @@ def rows(path: Path, delimiter: str, wanted: Sequence[str]) -> list[dict[str, st
         LayoutNotFoundError: there is no such file.
         InputError: it lacks one of the wanted columns.
     """
-    table = list(csv.DictReader(lines(path), delimiter=delimiter, skipinitialspace=True))
+    found = lines(path)
+    others = [other for other in (",", "\t", ";") if found and delimiter not in found[0] and other in found[0]]
+    table = list(csv.DictReader(found, delimiter=(others or [delimiter])[0], skipinitialspace=True))
     if table and (missing := [name for name in wanted if table[0].get(name) is None]):
         raise InputError(f"{str(path)!r} has no column {missing[0]!r}")
     return table
@@ -93,7 +94,7 @@ def coco_lists(path: Path, wanted: Sequence[str]) -> dict[str, list[dict[str, An
         InputError: it is not of this layout.
     """
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = json.loads(read_text(path))
     except OSError:
         raise LayoutNotFoundError(path.name) from None
     except ValueError as error:
@@ -115,7 +116,8 @@ def class_folders(root: Path, folder: str = "", classes: Sequence[str] | None = 
         LayoutNotFoundError: there is no such folder, or no image in class folders in it.
     """
     place = root / folder
-    found = sorted(path for path, _ in image_files(place) if "/" in path) if place.is_dir() else []
+    left_out = LeftOut()
+    found = sorted(path for path, _ in image_files(place, left_out) if "/" in path) if place.is_dir() else []
     if not found:
         raise LayoutNotFoundError(f"{folder or place.name}/CLASS/IMAGE")
     owners = [path.split("/", 1)[0] for path in found]
@@ -125,4 +127,4 @@ def class_folders(root: Path, folder: str = "", classes: Sequence[str] | None = 
         raise InputError(f"{str(place)!r}: the folder {unknown[0]!r} is none of the {len(names)} classes")
     prefix = f"{folder}/" if folder else ""
     labels = np.array([position[owner] for owner in owners], dtype=np.int64)
-    return FileListing(root, tuple(prefix + path for path in found), labels, names)
+    return FileListing(root, tuple(prefix + path for path in found), labels, names, notes=left_out.notes(str(place)))

@@ -34,6 +34,7 @@ class FileListing:
         groups: what an image must not be parted from (the frames of one video), where there is such a thing.
         ids: names of the images where a path is not one, because a file holds several.
         boxes: left, top, right and bottom of the crop to be used, in pixels, where it is not the whole image.
+        notes: what a reader should know of the files, in sentences.
     """
 
     root: Path
@@ -43,6 +44,7 @@ class FileListing:
     groups: tuple[str, ...] | None = None
     ids: tuple[str, ...] | None = None
     boxes: tuple[Box, ...] | None = None
+    notes: tuple[str, ...] = ()
 
     def units(self) -> Sequence[str]:
         """Return one name per image that is the same wherever the set lies; images of one name stay together."""
@@ -71,15 +73,18 @@ class FileListing:
             groups=None,
             ids=None if self.ids is None or other.ids is None else self.ids + other.ids,
             boxes=None if self.boxes is None or other.boxes is None else self.boxes + other.boxes,
+            notes=tuple(dict.fromkeys(self.notes + other.notes)),
         )
 
     def dataset(self, name: str, decoder: Decoder) -> Dataset:
         """Return the images as a data set."""
         from ipvit.data.published.datasets import FileDataset
 
-        return FileDataset(
+        made = FileDataset(
             name, self.root, self.paths, self.labels, self.classes, ids=self.ids, boxes=self.boxes, decoder=decoder
         )
+        made.notes = self.notes
+        return made
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from ipvit.analysis.aggregate import PAPER, accuracy_table, varying
 from ipvit.analysis.base import Analysis, by_model
 from ipvit.analysis.chart_parts import inline, theme
 from ipvit.analysis.columns import COMMON, Column
-from ipvit.analysis.record_columns import RUN
+from ipvit.analysis.record_columns import RUN, SHARED_MASK
 from ipvit.analysis.reduction import Reduction, joined
 from ipvit.experiments.attack.experiment import (
     CLEAN,
@@ -39,6 +39,7 @@ CONTENT = ":"
 _NAMES = {FGSM: "FGSM", PGD: "PGD", RANDOM: "random noise"}
 _PATCH, _NOISE, _NOTHING = "trained", "noise", "none"
 _TOP1 = {"correct": "top1"}
+_WHICH = "which patch"
 _CELL = 74  # pixels of a cell of the transfer matrix
 
 COLUMNS = {
@@ -79,6 +80,8 @@ class AttackAnalysis(Analysis):
             parts[PATCHES] = _of_patches(patched, clean)
             parts[_BARE] = accuracy_table(clean, ["model"], _TOP1).drop("n_runs")
         compared = records.filter(pl.col("source").is_in(["", OWN]) & (pl.col("attack") != NOISE))
+        if patched.height:  # each network has patches of its own, and images alone do not say how these vary
+            compared = compared.with_columns(pl.when(pl.col("attack") == PATCH).then(-1).alias(SHARED_MASK))
         return self.reduced(records, parts, compared=compared)
 
     def tables(self, reductions: Sequence[Reduction]) -> dict[str, pl.DataFrame]:
@@ -135,16 +138,20 @@ def _of_epsilons(records: pl.DataFrame) -> pl.DataFrame:
 def _of_patches(patches: pl.DataFrame, clean: pl.DataFrame) -> pl.DataFrame:
     """Average patches and their control, of one model.
 
-    ``success`` is the share of the images right without a patch that the patch does its work on.
+    ``success`` is the share of the images right without a patch that the patch does its work on. All images of a run
+    have one patch: intervals are over images and patches, and there are none with a single patch.
     """
-    patches = patches.with_columns(pl.col("training").str.split(CONTENT).list.first())
+    which = pl.concat_str(pl.col(RUN), pl.col("training").cast(pl.String), separator=" ").alias(_WHICH)
+    patches = patches.with_columns(which, pl.col("training").str.split(CONTENT).list.first())
     by = ["model", "attack", "source", *PATCH_SETTINGS, "training", "area"]
-    table = accuracy_table(patches, by, _TOP1)
+    table = accuracy_table(patches, by, _TOP1, shared=_WHICH)
     right = clean.filter(pl.col("correct")).select("image")
     judged = patches.join(right, on="image", how="semi", maintain_order="left").filter(~pl.col("of_target"))
     extra = patches.group_by(by).agg(pl.col("covered").cast(pl.Float64).mean(), pl.col("trained_on").first())
     if judged.height:
-        success = accuracy_table(judged, by, {"hit": "success"}).drop("n_images", "n_runs", "success_std")
+        success = accuracy_table(judged, by, {"hit": "success"}, shared=_WHICH).drop(
+            "n_images", "n_runs", "success_std"
+        )
         extra = extra.join(success, on=by, how="left", nulls_equal=True)
     return table.join(extra, on=by, how="left", nulls_equal=True, maintain_order="left")
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from ipvit.core.plugins import check_name
 from ipvit.experiments.base import BindContext, Condition, Experiment, Measurement, Requirements
@@ -34,7 +34,34 @@ PAPER_GRID = "14x14"
 OWN = "own"
 """The network that a patch was trained on is the one that is attacked."""
 
-Epsilon = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_LEAST_PLAIN = 0.1
+"""Plain numbers below it are as likely shares of the pixel range, as papers write them, as grey levels."""
+
+
+def _grey_levels(value: object) -> object:
+    """Read an epsilon: ``8`` grey levels, also written ``8/255``.
+
+    Raises:
+        ValueError: it is another fraction, or so small a number that a share of the range may be meant.
+    """
+    if isinstance(value, str) and "/" in value:
+        levels, _, whole = (part.strip() for part in value.partition("/"))
+        if whole not in (str(LEVELS), f"{LEVELS}.0"):
+            raise ValueError(f"must be a number of grey levels, 8 or 8/{LEVELS}, not {value!r}")
+        return levels
+    try:
+        number = float(value)  # pyright: ignore[reportArgumentType] - what is no number is pydantic's to refuse
+    except (TypeError, ValueError):
+        return value
+    if 0 < number < _LEAST_PLAIN:
+        raise ValueError(
+            f"must be given in grey levels, and {value} may mean {number:g} of them or that share of the pixel range: "
+            f"write {number:g}/{LEVELS} or {number * LEVELS:.4g}"
+        )
+    return value
+
+
+Epsilon = Annotated[float, BeforeValidator(_grey_levels), Field(gt=0, allow_inf_nan=False)]
 Area = Annotated[float, Field(gt=0, le=0.5)]
 Factor = Annotated[float, Field(gt=0)]
 
@@ -89,7 +116,7 @@ class Attack(Experiment):
     """fgsm and pgd change every pixel a little; patch replaces a part of the image, and must be trained: takes long.
     Or a FILE.py:FUNCTION of your own."""
     epsilons: tuple[Epsilon, ...] = (2.0, 4.0, 8.0)
-    """The most that fgsm, pgd and attacks of your own change a pixel, in 255ths of the pixel range."""
+    """The most that fgsm, pgd and attacks of your own change a pixel, in 255ths of the pixel range: 8, or 8/255."""
     norm: Norm = "linf"
     """What epsilon limits in attacks of your own: linf (the change of each pixel), l2 or l1 (of the whole image)."""
     steps: Annotated[int, Field(ge=1)] = 5

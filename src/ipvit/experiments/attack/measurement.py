@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ipvit.core.plugins import OwnCodeError, own_function
+from ipvit.data.dataset import known_fingerprints
 from ipvit.errors import InputError
 from ipvit.experiments.attack.analysis import CONTENT, attack_title
 from ipvit.experiments.attack.experiment import (
@@ -251,7 +252,7 @@ class AttackMeasurement(Measurement):
         if self._training is not None and self._training.own:
             unseen[self._training.positions()] = False
         for patch in self._files if self.experiment.patch_files else ():
-            if patch.metadata.data == data.fingerprint:
+            if patch.metadata.data in known_fingerprints(data):
                 unseen[training_positions(data.ids, patch.metadata.images)] = False
         return unseen
 
@@ -323,7 +324,7 @@ def _training(experiment: Attack, data: Dataset, context: BindContext) -> Traini
         InputError: the training images are the ones that are measured.
     """
     source = context.open_data(experiment.patch_data) if experiment.patch_data else data
-    if source is not data and source.fingerprint == data.fingerprint:
+    if source is not data and known_fingerprints(source) & known_fingerprints(data):
         raise InputError(
             f"attack: the patch would be trained on the very images it is measured on, {data.name}; leave out "
             "patch_data to keep a part of them for training"

@@ -30,6 +30,7 @@ NOT_COMPARABLE = (
 COLUMNS = {**COMMON, "severity": Column(level=True)}
 UNPERTURBED = {"corruption": CLEAN, "severity": 0}
 _CONDITION = ("made", "frost", "corruption", "severity")
+_REVISION = "revision"
 
 
 class CorruptionAnalysis(Analysis):
@@ -38,13 +39,13 @@ class CorruptionAnalysis(Analysis):
     columns: dict[str, Column] = COLUMNS
     compare_by: tuple[str, ...] | None = _CONDITION
     clean: dict[str, Any] = UNPERTURBED
-    record_columns: tuple[str, ...] | None = (*_CONDITION, "imagenet", "correct", "correct5")
+    record_columns: tuple[str, ...] | None = (*_CONDITION, _REVISION, "imagenet", "correct", "correct5")
     normaliser: str = "alexnet"
     """What corruption errors are divided by: ``alexnet`` (published errors on ImageNet) or one of the models."""
 
     def reduce(self, records: pl.DataFrame) -> Reduction:
         """Average per corruption and severity, and per family; what is right is kept for each photo."""
-        rows = _of_photos(records)
+        rows = _of_photos(_latest(records))
         parts = {
             "cells": accuracy_table(rows, ["model", *_CONDITION]),
             "families": _family_rows(rows.filter(pl.col("corruption") != CLEAN)),
@@ -91,6 +92,14 @@ class CorruptionAnalysis(Analysis):
             yield row["model"], _sentence(row, missing_cells(cells)) + hardest
             for sentence in _uneven(row, cells):
                 yield row["model"], sentence
+
+
+def _latest(records: pl.DataFrame) -> pl.DataFrame:
+    """Leave out what was made by an earlier revision of a corruption, where there is a later one's."""
+    if _REVISION not in records.columns:
+        return records
+    latest = pl.col(_REVISION).max().over("corruption", "made")
+    return records.filter(pl.col(_REVISION).fill_null(0) == latest.fill_null(0)).drop(_REVISION)
 
 
 def _of_photos(records: pl.DataFrame) -> pl.DataFrame:

@@ -35,6 +35,17 @@ class CorruptionCondition(Condition):
 
 
 @dataclasses.dataclass(frozen=True)
+class RevisedCondition(CorruptionCondition):
+    """A corruption that once came out otherwise: motion blur and snow were rounded to bytes, and are cut off now."""
+
+    revision: int
+
+
+REVISIONS = {"motion_blur": 2, "snow": 2}
+"""How often these corruptions were put right, counted from 1; results of an earlier revision do not count."""
+
+
+@dataclasses.dataclass(frozen=True)
 class FileCondition(Condition):
     """The files of an ImageNet-C folder as they are; which corruption one has is a column of the data."""
 

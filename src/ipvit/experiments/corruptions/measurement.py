@@ -20,9 +20,11 @@ from ipvit.experiments.corruptions.experiment import (
     FILES,
     HERE,
     HERE_JPEG,
+    REVISIONS,
     CorruptionCondition,
     Corruptions,
     FileCondition,
+    RevisedCondition,
 )
 from ipvit.experiments.scoring import classify
 from ipvit.models.label_spaces import imagenet_classes
@@ -70,11 +72,16 @@ class CorruptionMeasurement(Measurement):
         """Return the clean image, then corruption x severity."""
         made = HERE_JPEG if self.experiment.jpeg else HERE
         corrupted = [
-            CorruptionCondition(name, severity, made, self._pictures if name == "frost" else "")
+            self._condition(name, severity, made)
             for name in self._corruptions
             for severity in self.experiment.severities
         ]
         return [CorruptionCondition(CLEAN, 0, "", ""), *corrupted]
+
+    def _condition(self, name: str, severity: int, made: str) -> CorruptionCondition:
+        if name in REVISIONS:
+            return RevisedCondition(name, severity, made, "", REVISIONS[name])
+        return CorruptionCondition(name, severity, made, self._pictures if name == "frost" else "")
 
     def image_transform(self, condition: CorruptionCondition) -> Corruption | OwnCorruption | None:
         """Return the corruption of a condition; None for the clean image."""

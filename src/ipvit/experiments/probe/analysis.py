@@ -231,7 +231,7 @@ def _doubts(heads: pl.DataFrame) -> Iterator[str]:
         yield (
             f"{model}: the fit of {_share(open_ended.height, heads.height)} has not converged: {worst['tokens']} of "
             f"{_blocks(worst)} stopped after {worst['steps']:,} steps at a gradient of {worst['gradient']:.1e} "
-            f"({TOLERANCE:g} is wanted); larger penalties are fitted sooner."
+            f"(at most {TOLERANCE:g} is wanted, less with a weak penalty); larger penalties are fitted sooner."
         )
     # a head that makes no mistake has nothing to gain
     edges = (

@@ -21,10 +21,20 @@ from ipvit.errors import InputError
 from ipvit.experiments.base import PrepareContext
 from ipvit.experiments.probe.checks import check_fitted, held_out, val_classes
 from ipvit.features import StoredType
-from ipvit.features.linear_heads import MEMORY, MOST_STEPS, HeadRecipe, Heads, Inputs, fit_by_steps, fit_logistic
+from ipvit.features.linear_heads import (
+    MEMORY,
+    MOST_STEPS,
+    STOPPING,
+    HeadRecipe,
+    Heads,
+    Inputs,
+    fit_by_steps,
+    fit_logistic,
+)
 from ipvit.features.store import Features, FeatureStore
 from ipvit.models.io.probe_head import PROBE, ProbeHead, read_probe, save_probe
 from ipvit.models.model import Model
+from ipvit.models.names import split_weights
 from ipvit.models.readout import FeatureSpec, own_token
 from ipvit.perturb.tensors import from_numpy
 
@@ -128,7 +138,8 @@ class FitPlan:
     @property
     def key(self) -> str:
         """Digest (16 hex digits)."""
-        return digest_of_json(dataclasses.asdict(self), 16)
+        rule = {"stopping": STOPPING} if self.recipe is None else {}
+        return digest_of_json(dataclasses.asdict(self) | rule, 16)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -316,7 +327,8 @@ class Fitter:
     def _origin(self) -> tuple[str, bool]:
         """Return the name that loads the backbone, with paths that hold from any folder."""
         name, pretrained = self.model.origin or ("", False)
-        text, mark, weights = name.partition("@")
+        text, weights = split_weights(name)
+        mark = "@" if weights else ""
         if mark and user_path(weights).is_file():
             weights = str(user_path(weights).resolve())
         file, colon, factory = text.rpartition(":")

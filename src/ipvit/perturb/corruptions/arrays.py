@@ -16,6 +16,9 @@ from ipvit.perturb.tensors import from_numpy
 
 T = TypeVar("T")
 
+_LEVELS_16 = 257
+"""Levels of 16 bits to one of 8."""
+
 
 def random_state(key: int | np.uint64, name: str, severity: int) -> np.random.RandomState:
     """Return the random stream of one corruption of one image.
@@ -75,7 +78,8 @@ def motion_line(image: np.ndarray, radius: int, sigma: float, angle: float) -> n
         angle: in degrees, clockwise from the right.
 
     Returns:
-        bytes of the same shape, rounded.
+        bytes of the same shape, cut off: ImageMagick keeps 16 bits, of which its PNG files, through which the original
+        goes, have the upper 8.
     """
     steps = np.arange(2 * radius + 1)
     weights = np.exp(-(steps**2) / (2.0 * sigma**2))
@@ -87,7 +91,8 @@ def motion_line(image: np.ndarray, radius: int, sigma: float, angle: float) -> n
     np.add.at(kernel, (down - top, across - left), weights)
     # in float: filter2D takes twice as long on bytes
     blurred = cv2.filter2D(image.astype(np.float32), -1, kernel, anchor=(-left, -top), borderType=cv2.BORDER_REPLICATE)
-    return np.clip(np.rint(blurred), 0, 255).astype(np.uint8)
+    sixteen_bits = np.clip(np.rint(blurred * _LEVELS_16), 0, 65_535)
+    return np.floor_divide(sixteen_bits, _LEVELS_16).astype(np.uint8)
 
 
 def zoom(planes: Tensor, factor: float) -> Tensor:

@@ -1,0 +1,146 @@
+"""Pictures of more than 8 bits, or of numbers that are no grey levels: scaled by what the file says, or refused.
+
+A 16-bit file may hold 10, 12 or 14 bits, a float file degrees or counts. Where a file does not say which is white,
+a guess would make pictures black or grey without a word. A picture is never stretched to its own darkest and brightest
+value: two of them would not be on one scale.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, cast
+
+import numpy as np
+from PIL import Image
+
+from ipvit.data.dataset import UnreadableImageError
+
+_FULL = 65_535
+_DARK = 0.25
+"""Values that stay below this share of a range that is not stated have probably another one: 14 bits of 16."""
+
+_BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
+_RANGES = ((340, 341), (280, 281))
+"""TIFF's tags for the smallest and the largest value: of samples of any type, and of unsigned ones."""
+
+_WHITE_IS_ZERO = 0
+_REMEDY = "save it as 8 bits, or with its range"
+
+
+def is_deep(picture: Image.Image) -> bool:
+    """Tell whether an opened picture has samples of more than 8 bits, whatever mode Pillow reads it in."""
+    if picture.mode.startswith("I") or picture.mode == "F":
+        return True
+    if picture.format == "TIFF":
+        return max(_numbers(picture, _BITS) or [8]) > 8
+    return picture.format == "PNG" and _png_depth(picture) > 8
+
+
+def as_grey_levels(picture: Image.Image) -> Image.Image:
+    """Return a deep picture as one of 8 bits that shows the same.
+
+    Raises:
+        UnreadableImageError: the file does not say which values its numbers lie between.
+        OSError: it cannot be decoded; so do Pillow's other errors.
+    """
+    significant = _significant_bits(picture)
+    stated = _stated_range(picture)
+    if picture.mode.startswith("I") or picture.mode == "F":
+        values = np.asarray(picture)
+        if picture.mode == "F" and not np.isfinite(values).all():
+            raise UnreadableImageError("some of its values are NaN or infinite")
+        low, high = stated or _range_of(picture, values, significant)
+        if high == _FULL and low == 0 and values.dtype.kind in "iu":
+            levels = values.astype(np.int64).clip(0, _FULL) >> 8  # as Pillow narrows 16 bits
+        else:
+            scaled = (values.astype(np.float64) - low) / (high - low)
+            levels = (scaled.clip(0, 1) * 255).round()
+        levels = levels.astype(np.uint8)
+        if picture.format == "TIFF" and _numbers(picture, _PHOTOMETRIC) == [_WHITE_IS_ZERO]:
+            levels = 255 - levels
+        return Image.fromarray(levels)
+    colours = picture.convert("RGB")  # Pillow keeps the upper 8 of 16 bits
+    brightest = np.asarray(colours).max(initial=0)
+    states_less = (stated is not None and stated != (0, _FULL)) or (significant or 16) < 16
+    if 0 < brightest < 256 * _DARK and (states_less or stated is None):
+        raise UnreadableImageError(
+            f"its 16-bit colours reach {brightest / 255:.0%} of their range, as where 10 to 14 bits are stored in 16: "
+            + _REMEDY
+        )
+    return colours
+
+
+def _range_of(picture: Image.Image, values: np.ndarray, significant: int | None) -> tuple[float, float]:
+    """Return the values of black and white by the kind of file, or refuse."""
+    low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
+    seen = f"{_kind(picture)} values from {low:g} to {high:g}"
+    if significant is not None and significant < 16 and high < 2**significant:
+        return 0, 2**significant - 1  # PNG: that many bits count, and they were not moved to the upper end
+    full = 1 if picture.mode == "F" else _FULL
+    sixteen = picture.mode.startswith("I;16") or picture.format != "TIFF"
+    if (picture.mode != "F" and not sixteen) or low < 0 or high > full:
+        if low == high == 0:
+            return 0, 1
+        raise UnreadableImageError(f"{seen}, and the file does not say which is white: {_REMEDY}")
+    known = picture.format not in ("TIFF", "PNG") or (significant or 0) > 0  # others scale to what they state
+    if 0 < high < _DARK * full and not known:
+        raise UnreadableImageError(f"{seen} only, and the file does not say which is white: {_REMEDY}")
+    return 0, full
+
+
+def _stated_range(picture: Image.Image) -> tuple[float, float] | None:
+    """Return the smallest and largest value that a TIFF file states."""
+    if picture.format != "TIFF":
+        return None
+    for least, most in _RANGES:
+        top = _numbers(picture, most)
+        bottom = _numbers(picture, least) or [0.0]
+        if top and max(top) > min(bottom):
+            return min(bottom), max(top)
+    return None
+
+
+def _numbers(picture: Image.Image, tag: int) -> list[float]:
+    """Return the values of a TIFF tag; none where it is missing or holds no numbers."""
+    found = cast(Any, picture).tag_v2.get(tag)
+    values = found if isinstance(found, tuple) else (found,)
+    try:
+        return [float(value) for value in values if value is not None]
+    except (TypeError, ValueError, ZeroDivisionError):
+        return []
+
+
+def _kind(picture: Image.Image) -> str:
+    names = {"F": "float", "I": "32-bit"}
+    return names.get(picture.mode, "16-bit")
+
+
+def _png_depth(picture: Image.Image) -> int:
+    chunks = _png_chunks(picture)
+    return chunks[b"IHDR"][8] if len(chunks.get(b"IHDR", b"")) > 8 else 8
+
+
+def _significant_bits(picture: Image.Image) -> int | None:
+    """Return how many bits of a sample PNG's chunk ``sBIT`` calls significant, or None."""
+    stated = _png_chunks(picture).get(b"sBIT") if picture.format == "PNG" else None
+    return max(stated[:3]) if stated else None
+
+
+def _png_chunks(picture: Image.Image) -> dict[bytes, bytes]:
+    """Return the first chunks of a PNG file up to its pixels; Pillow does not keep all of them."""
+    file = cast(Any, picture).fp
+    found: dict[bytes, bytes] = {}
+    if file is None:
+        return found
+    place = file.tell()
+    try:
+        file.seek(8)
+        while len(head := file.read(8)) == 8:
+            size, name = struct.unpack(">I4s", head)
+            if name in (b"IDAT", b"IEND") or size > 2**20:
+                break
+            found[name] = file.read(size)
+            file.seek(4, 1)
+    finally:
+        file.seek(place)
+    return found

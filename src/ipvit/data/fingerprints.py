@@ -1,0 +1,180 @@
+"""What is read of files to tell whether they are the same: samples of most, all of some, all of all on demand.
+
+A data set's fingerprint is made from the names, sizes and labels of its files, and from these digests. It names its
+scheme, so that a later one can stand beside it:
+
+- ``samples-2:``: every byte of a file that is small or stored as it is (BMP, PPM, PGM, TIFF, PNG that is not packed);
+  of every other one 1,024 bytes from the front, from each quarter and from the end;
+- ``bytes-2:``: every byte of every file;
+- no name: the first scheme, 1,024 bytes from the middle. It is computed beside the new one, to find what was measured
+  under it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import io
+import os
+import struct
+import time
+import zlib
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ipvit.data.dataset import fingerprint
+
+SAMPLES, BYTES = "samples-2", "bytes-2"
+
+SAMPLE = 1024
+"""Bytes of one sample."""
+
+SMALL = 8 * SAMPLE
+"""Files up to this size are read as a whole."""
+
+_AS_STORED = frozenset({".bmp", ".ppm", ".pgm", ".tif", ".tiff"})
+"""Formats that mostly are not packed: a changed pixel changes nothing but its own bytes."""
+
+_TIFF = frozenset({".tif", ".tiff"})
+_CHUNK = 2**20
+_PNG = b"\x89PNG\r\n\x1a\n"
+_HEAD = struct.Struct(">IIBB")
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+"""Samples of a pixel by PNG's colour type."""
+
+_PACKED = 0.9
+"""A PNG file of more than this share of its pixels' bytes is not packed, or hardly."""
+
+_FIRST, _SLOW, _THREADS = 256, 150e-6, 8
+"""Files after which it is known whether one takes long, in seconds, and how many are then read side by side."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Sums:
+    """What was read of some files, in their order.
+
+    Attributes:
+        now: ``(N,)`` uint64, digests of the samples, or of all bytes.
+        before: the checksums of the first scheme.
+        decoded_anew: whether some file may give other pixels than when the first scheme was in use.
+    """
+
+    now: np.ndarray
+    before: list[int]
+    decoded_anew: bool
+
+
+def sums_of_files(paths: Iterable[str | Path], sizes: Sequence[int] | np.ndarray, *, all_bytes: bool = False) -> Sums:
+    """Read what counts of files; one that cannot be read counts as empty, and is told of where it is decoded.
+
+    Args:
+        paths: of the files.
+        sizes: in bytes.
+        all_bytes: read the files as a whole.
+    """
+
+    def read(job: tuple[str | Path, int]) -> _One:
+        path, size = job
+        try:
+            file = os.open(path, os.O_RDONLY)
+        except OSError:
+            return _NOTHING
+        try:
+            return _of_file(file, 0, size, os.fspath(path), all_bytes)
+        except OSError:
+            return _NOTHING
+        finally:
+            os.close(file)
+
+    jobs = list(zip(paths, np.asarray(sizes).tolist(), strict=True))
+    started = time.perf_counter()
+    found = [read(job) for job in jobs[:_FIRST]]
+    if len(jobs) > _FIRST and time.perf_counter() - started > _FIRST * _SLOW:  # waiting for the drive or the network
+        with ThreadPoolExecutor(_THREADS) as pool:
+            found += pool.map(read, jobs[_FIRST:])
+    else:
+        found += [read(job) for job in jobs[_FIRST:]]
+    return _joined(found)
+
+
+def sums_of_members(
+    file: int, places: Sequence[tuple[int, int]], names: Sequence[str], *, all_bytes: bool = False
+) -> Sums:
+    """Read what counts of parts of one open file.
+
+    Args:
+        file: its descriptor.
+        places: offset and size of each part.
+        names: of the parts.
+        all_bytes: read the parts as a whole.
+    """
+    parts = zip(places, names, strict=True)
+    return _joined([_of_file(file, start, size, name, all_bytes) for (start, size), name in parts])
+
+
+def named(scheme: str, *parts: object) -> str:
+    """Return the fingerprint of parts under a scheme, see :func:`ipvit.data.dataset.fingerprint`."""
+    return f"{scheme}:{fingerprint(*parts)}"
+
+
+_One = tuple[int, int, bool]
+_NOTHING: _One = (0, 0, False)
+
+
+def _joined(found: Sequence[_One]) -> Sums:
+    now = np.array([digest for digest, _, _ in found], dtype=np.uint64)
+    return Sums(now, [before for _, before, _ in found], any(anew for _, _, anew in found))
+
+
+def _of_file(file: int, start: int, size: int, name: str, all_bytes: bool) -> _One:
+    suffix = name[name.rfind(".") :].lower()
+    if all_bytes or size <= SMALL or suffix in _AS_STORED:
+        return _whole(file, start, size, suffix)
+    head = os.pread(file, SAMPLE, start)
+    if _is_stored_png(head, size):
+        return _whole(file, start, size, suffix)
+    middle = os.pread(file, SAMPLE, start + size // 2)
+    quarters = os.pread(file, SAMPLE, start + size // 4) + os.pread(file, SAMPLE, start + size // 4 * 3)
+    end = os.pread(file, SAMPLE, start + size - SAMPLE)
+    return _digest(head + middle + quarters + end), zlib.crc32(middle), _was_grey_png(head)
+
+
+def _whole(file: int, start: int, size: int, suffix: str) -> _One:
+    digest = hashlib.sha256()
+    head = b""
+    for offset in range(0, size, _CHUNK):
+        chunk = os.pread(file, min(_CHUNK, size - offset), start + offset)
+        head = head or chunk
+        digest.update(chunk)
+    before = zlib.crc32(os.pread(file, min(SAMPLE, size - size // 2), start + size // 2))
+    anew = _was_grey_png(head) or (suffix in _TIFF and _is_deep_tiff(os.pread(file, size, start)))
+    return int.from_bytes(digest.digest()[:8], "little"), before, anew
+
+
+def _digest(data: bytes) -> int:
+    return int.from_bytes(hashlib.sha256(data).digest()[:8], "little")
+
+
+def _is_stored_png(head: bytes, size: int) -> bool:
+    if not head.startswith(_PNG) or len(head) < 26:
+        return False
+    width, height, depth, colour = _HEAD.unpack_from(head, 16)
+    return size >= _PACKED * width * height * depth * _CHANNELS.get(colour, 1) / 8
+
+
+def _was_grey_png(head: bytes) -> bool:
+    """Whether a file is a PNG of 16 bits, which was narrowed to 8 without regard to its scale."""
+    return head.startswith(_PNG) and len(head) > 24 and head[24] == 16
+
+
+def _is_deep_tiff(data: bytes) -> bool:
+    from ipvit.data.depth import is_deep
+
+    with contextlib.suppress(OSError, ValueError, SyntaxError, TypeError, LookupError, struct.error):
+        return is_deep(Image.open(io.BytesIO(data), formats=["TIFF"]))
+    return False

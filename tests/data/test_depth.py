@@ -1,0 +1,86 @@
+"""Pictures of more than 8 bits are scaled by what the file says, or refused with the range that was seen."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, TiffImagePlugin
+
+from ipvit.data.dataset import UnreadableImageError
+from ipvit.data.decode import decode
+
+SIDE = 16
+RAMP = np.linspace(0, 1, SIDE * SIDE).reshape(SIDE, SIDE)
+"""Levels from black to white."""
+
+
+def tiff(values: np.ndarray, **tags: float) -> bytes:
+    file, stated = io.BytesIO(), TiffImagePlugin.ImageFileDirectory_v2()
+    for name, value in tags.items():
+        number = {"low": 340, "high": 341, "maximum": 281}[name]
+        stated[number] = value
+        stated.tagtype[number] = 12 if number > 300 else 3
+    Image.fromarray(values).save(file, "TIFF", tiffinfo=stated)
+    return file.getvalue()
+
+
+def png(values: np.ndarray, significant: int | None = None) -> bytes:
+    """Write a grey ``(H, W)`` or coloured ``(H, W, 3)`` PNG of 16 bits by hand."""
+    colour = values.ndim == 3
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    head = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, 2 if colour else 0, 0, 0, 0)
+    bits = b"" if significant is None else chunk(b"sBIT", bytes([significant]) * (3 if colour else 1))
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + bits + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        png((RAMP * 65535).astype(np.uint16)),
+        png((RAMP * 4095).astype(np.uint16), significant=12),
+        png(((RAMP * 4095).astype(np.uint16) << 4) | 15, significant=12),
+        tiff((RAMP * 65535).astype(np.uint16)),
+        tiff((RAMP * 4095).astype(np.uint16), maximum=4095),
+        tiff(RAMP.astype(np.float32)),
+        tiff((300 + RAMP * 50).astype(np.float32), low=300.0, high=350.0),
+        tiff((RAMP * 1000).astype(np.int32), low=0.0, high=1000.0),
+        b"P5 %d %d 4095\n" % (SIDE, SIDE) + (RAMP * 4095).astype(">u2").tobytes(),
+    ],
+    ids=["16 bits", "12 low bits", "12 high bits", "TIFF", "TIFF 12", "float", "degrees", "int32", "PGM"],
+)
+def test_a_stated_scale_gives_the_same_grey_levels(data: bytes):
+    found = decode(data)
+    assert (found.to(torch.int) - torch.from_numpy(RAMP * 255)).abs().max() <= 1.01
+    assert found.shape == (3, SIDE, SIDE)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (png((RAMP * 4095).astype(np.uint16)), "16-bit values from 0 to 4095"),
+        (tiff((RAMP * 1023).astype(np.uint16)), "16-bit values from 0 to 1023"),
+        (tiff((RAMP * 255).astype(np.float32)), "float values from 0 to 255"),
+        (tiff((RAMP - 0.5).astype(np.float32)), "float values from -0.5 to 0.5"),
+        (tiff((RAMP * 70000).astype(np.int32)), "32-bit values from 0 to 70000"),
+        (tiff(np.where(RAMP > 0.5, np.nan, RAMP).astype(np.float32)), "NaN"),
+        (png(np.repeat((RAMP * 4095).astype(np.uint16)[..., None], 3, axis=2)), "16-bit colours"),
+    ],
+)
+def test_a_scale_that_is_not_stated_is_refused_with_the_range(data: bytes, words: str):
+    with pytest.raises(UnreadableImageError, match=words):
+        decode(data)
+
+
+def test_a_black_picture_of_any_depth_is_black():
+    zeros = np.zeros((4, 4))
+    for data in (png(zeros.astype(np.uint16)), tiff(zeros.astype(np.float32)), tiff(zeros.astype(np.int32))):
+        assert decode(data).max() == 0

@@ -1,0 +1,183 @@
+"""What timm and the hub name: known by content, with checked splits and columns, and no image under another's id."""
+
+import io
+import sys
+import tarfile
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import ipvit
+from ipvit.data.dataset import UnreadableImageError
+from ipvit.errors import InputError
+
+
+def encoded(level: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (20, 20), (level, level, level)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def write_shard(path: Path, samples: dict[str, tuple[bytes, int]], extra: dict[str, bytes] | None = None) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as tar:
+        files = {f"{key}.png": image for key, (image, _) in samples.items()}
+        files |= {f"{key}.cls": str(label).encode() for key, (_, label) in samples.items()}
+        for name, content in sorted((files | (extra or {})).items()):
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+
+
+@pytest.fixture
+def shards(tmp_path):
+    pytest.importorskip("webdataset")
+
+    def write(changes=(), number: str = "", extra=None, classes: str | None = None):
+        samples = {f"s{i}": (encoded(10 * i), i % 4) for i in range(6)} | dict(changes)
+        write_shard(tmp_path / "x-0000.tar", samples, extra)
+        return ipvit.load_dataset("wds/x", root=tmp_path, split=f"x-{{0000..0000}}.tar{number}", classes=classes)
+
+    return write
+
+
+def test_a_broken_image_in_a_shard_moves_no_other(shards, tmp_path):
+    (tmp_path / "names.txt").write_text("a\nb\nc\nd\n")
+    data = shards({"s2": (b"no image", 2)}, classes=str(tmp_path / "names.txt"))
+    assert list(data.ids) == [f"s{i}" for i in range(6)]
+    assert data.labels.tolist() == [0, 1, 2, 3, 0, 1]
+    with pytest.raises(UnreadableImageError):
+        data.read(2)
+    assert [int(data.read(i)[0, 0, 0]) for i in (0, 1, 3, 4, 5)] == [0, 10, 30, 40, 50]
+
+
+@pytest.mark.parametrize("number", ["|5", "|7"])
+def test_a_stated_number_that_is_not_that_of_the_images_is_refused(shards, number):
+    with pytest.raises(InputError, match=f"{number[1:]} images are stated, and the 1 shards hold 6"):
+        shards(number=number)
+
+
+def test_shards_are_known_by_pixels_and_labels(shards):
+    first = shards().fingerprint
+    assert shards().fingerprint == first
+    assert shards({"s1": (encoded(11), 1)}).fingerprint != first
+    assert shards({"s1": (encoded(10), 3)}).fingerprint != first
+
+
+def test_hidden_members_are_left_out_and_told(shards):
+    data = shards(extra={"._s1.png": b"0", "s9.txt": b"words"})
+    assert len(data) == 6
+    assert "hidden" in data.notes[0]
+
+
+def test_a_label_that_is_none_is_refused_with_its_place(shards):
+    with pytest.raises(InputError, match=r"'s9' in x-0000\.tar has no cls"):
+        shards(extra={"s9.png": encoded(1)})
+
+
+class Feature(dict):  # stands in for datasets.Image
+    pass
+
+
+Feature.__name__ = "Image"
+
+
+class ClassLabel:
+    def __init__(self, names):
+        self.names = names
+
+
+class Table:
+    """As much of ``datasets.Dataset`` as is used."""
+
+    def __init__(self, columns, features):
+        self.columns, self.features = columns, features
+
+    def __len__(self):
+        return len(next(iter(self.columns.values())))
+
+    def __getitem__(self, key):
+        if isinstance(key, str):
+            return self.columns[key]
+        return {name: values[key] for name, values in self.columns.items()}
+
+    def cast_column(self, name, feature):
+        assert feature["decode"] is False
+        return self
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    def provide(columns, features):
+        def load_dataset(name, split, cache_dir):
+            if split != "test":
+                raise Exception(f"Unknown split {split}. Should be one of ['test'].")
+            return Table(columns, features)
+
+        module = types.SimpleNamespace(load_dataset=load_dataset, Image=lambda decode: Feature(decode=decode))
+        monkeypatch.setitem(sys.modules, "datasets", module)
+
+    return provide
+
+
+def rows(*levels: int) -> list[dict]:
+    return [{"bytes": encoded(level), "path": None} for level in levels]
+
+
+def test_columns_are_found_by_their_kind_or_named(hub):
+    labels = ClassLabel(["cat", "dog"]), ClassLabel(["tabby", "pug", "corgi"])
+    hub(
+        {"img": rows(1, 2), "coarse": [0, 1], "fine_label": [0, 2]},
+        {"img": Feature(), "coarse": labels[0], "fine_label": labels[1]},
+    )
+    with pytest.raises(InputError, match=r"several columns of ClassLabel \(coarse, fine_label\); say which"):
+        ipvit.load_dataset("hfds/a/b", split="test")
+    data = ipvit.load_dataset("hfds/a/b?label=fine_label", split="test")
+    assert data.classes == ("tabby", "pug", "corgi")
+    assert data.labels.tolist() == [0, 2]
+    assert int(data.read(1)[0, 0, 0]) == 2
+    assert ipvit.load_dataset("hfds/a/b?image=img&label=coarse", split="test").classes == ("cat", "dog")
+    for name, words in {
+        "hfds/a/b?label=fine": "no column 'fine'",
+        "hfds/a/b?image=coarse&label=coarse": "holds ClassLabel, not images",
+        "hfds/a/b?column=img": "unknown option 'column'",
+    }.items():
+        with pytest.raises(InputError, match=words):
+            ipvit.load_dataset(name, split="test")
+    with pytest.raises(InputError, match=r"split bogus|split 'bogus'"):
+        ipvit.load_dataset("hfds/a/b?label=coarse", split="bogus")
+
+
+def test_a_table_is_known_by_the_bytes_of_its_images_and_not_by_its_name(hub):
+    found = []
+    for columns in (
+        {"image": rows(1, 2), "label": [0, 1]},
+        {"image": rows(1, 3), "label": [0, 1]},
+        {"image": rows(1, 2), "label": [1, 1]},
+    ):
+        hub(columns, {"image": Feature(), "label": ClassLabel(["a", "b"])})
+        found.append(ipvit.load_dataset("hfds/a/b", split="test").fingerprint)
+    assert len(set(found)) == 3
+
+
+def test_a_split_that_torchvision_does_not_know_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no split 'bogus'; it has train and test"):
+        ipvit.load_dataset("torch/cifar10", root=tmp_path, split="bogus")
+    (tmp_path / "real" / "cat").mkdir(parents=True)
+    Image.new("RGB", (20, 20)).save(tmp_path / "real" / "cat" / "a.png")
+    assert len(ipvit.load_dataset("torch/image_folder", root=tmp_path, split="real")) == 1
+    with pytest.raises(InputError, match="no split 'bogus'; folders of .*: real"):
+        ipvit.load_dataset("torch/image_folder", root=tmp_path, split="bogus")
+
+
+def test_torchvisions_folder_is_known_by_its_files(tmp_path):
+    (tmp_path / "real" / "cat").mkdir(parents=True)
+    path = tmp_path / "real" / "cat" / "a.png"
+    found = []
+    for level in (1, 2, 1):
+        Image.fromarray(np.full((20, 20, 3), level, np.uint8)).save(path)
+        found.append(ipvit.load_dataset("torch/image_folder", root=tmp_path, split="real").fingerprint)
+    assert found[0] == found[2] != found[1]
