@@ -67,7 +67,9 @@ def test_what_is_refused_in_a_worker_is_one_line_here(processes):
 
 
 def test_a_worker_that_dies_is_one_line():
-    with pytest.raises(WorkerError, match=r"a process that reads numbers died .*(killed by signal|exited unexpectedly)") as caught:
+    with pytest.raises(
+        WorkerError, match=r"a process that reads numbers died .*(killed by signal|exited unexpectedly)"
+    ) as caught:
         list(Loader(squares, "numbers", workers=1)([1, 99]))
     assert "\n" not in str(caught.value)
 

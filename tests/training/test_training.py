@@ -16,6 +16,7 @@ import timm
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from timm.data.mixup import Mixup
 
 import ipvit
 from helpers.training import tiny_recipe
@@ -28,6 +29,7 @@ from ipvit.training.config import MixupConfig
 from ipvit.training.images import validation_batches
 from ipvit.training.loop import Loop
 from ipvit.training.objective import Labels
+from ipvit.training.policies import global_seeds
 from ipvit.training.recipe import Recipe, dump_recipe, load_recipe, recipe_names
 from ipvit.training.start import train
 
@@ -194,6 +196,22 @@ GOOD = "model: {name: deit_micro}\ndata: {train: a, val: b}\nepochs: 1\n"
         ),
         (GOOD + "augment: {crop_scale: [0.5, 0.2]}\n", r"crop_scale must be two rising numbers"),
         (GOOD + "batch_size: 7\nmixup: {}\n", r"mixup needs an even batch_size"),
+        (GOOD + "scheduler: step\n", r"scheduler: step needs decay_epochs"),
+        (GOOD + "scheduler: multistep\n", r"scheduler: multistep needs decay_milestones"),
+        (GOOD + "decay_epochs: 3\n", r"decay_epochs is for scheduler: step"),
+        (GOOD + "decay_rate: 0.5\n", r"decay_rate is for scheduler: step, multistep or poly"),
+        (
+            GOOD + "scheduler: step\ndecay_epochs: 3\n",
+            r"decay_epochs must lie within the 1 epochs, or the rate never falls",
+        ),
+        (GOOD + "scheduler: multistep\ndecay_milestones: []\n", r"decay_milestones must lie within"),
+        (GOOD + "warmup_epochs: 5\n", r"warmup_epochs \(5\) are more than epochs \(1\)"),
+        (GOOD + "lr: 1.0e-6\n", r"min_lr \(1e-05\) is above lr \(1e-06\)"),
+        (GOOD + "weight_decay: 0\nweight_decay_end: 0.4\n", r"weight_decay_end needs a weight_decay above 0"),
+        (GOOD + "clip_grad: null\nclip_mode: agc\n", r"clip_mode: agc needs clip_grad"),
+        (GOOD + "bce_threshold: 0.2\n", r"bce_threshold is for loss: bce"),
+        (GOOD + "augment: {auto: rand-m9, color_jitter: 0.3}\n", r"timm does not jitter colours beside auto: rand-m9"),
+        (GOOD + "augment: {simple_crop: true, pad: 4}\n", r"simple_crop cuts windows itself"),
         ("- 1\n", r"a recipe is a mapping"),
         ("a: [1\n", r"not YAML"),
         ("!!python/object/apply:os.system ['true']\n", r"not YAML"),
@@ -271,6 +289,40 @@ def test_the_supervised_loss_is_smoothed_cross_entropy():
     loss = Labels(4, label_smoothing=0.2).loss(logits, labels)
     target = 0.8 * torch.eye(4, dtype=torch.float64)[labels] + 0.2 / 4
     assert loss.item() == pytest.approx(-(target * logits.log_softmax(1)).sum(1).mean().item())
+
+
+@pytest.mark.parametrize("threshold", [None, 0.3])
+def test_binary_cross_entropy_asks_of_each_class_for_itself(threshold):
+    logits, labels = torch.randn(6, 4, dtype=torch.float64), torch.tensor([0, 1, 2, 3, 0, 1])
+    target = 0.8 * torch.eye(4, dtype=torch.float64)[labels] + 0.2 / 4
+    for given in (labels, target):  # a mixed target is smoothed already
+        loss = Labels(4, 0.2, kind="bce", threshold=threshold).loss(logits, given)
+        wanted = target if threshold is None else (target > threshold).double()
+        by_hand = -(wanted * logits.sigmoid().log() + (1 - wanted) * (-logits).sigmoid().log()).mean()
+        assert loss.item() == pytest.approx(by_hand.item())
+
+
+def test_a_recipe_of_deit_iiis_kind_trains(tmp_path, small_sets):
+    recipe = tiny_recipe(
+        epochs=1,
+        loss="bce",
+        augment={"simple_crop": True, "hflip": 0.5, "auto": "3a", "color_jitter": 0.3},
+        mixup={"mixup_alpha": 0.8, "cutmix_alpha": 1.0},
+        optimizer="lamb",
+    )
+    train(recipe, tmp_path, device="cpu", progress=False)
+    assert logged(tmp_path)[0]["loss"] < 1
+
+
+@pytest.mark.parametrize("mode", ["batch", "pair", "elem"])
+def test_mixtures_are_timms(mode):
+    part = MixupConfig(mode=mode, cutmix_minmax=(0.2, 0.8) if mode == "elem" else None)
+    images, labels = torch.rand(6, 3, 8, 8), torch.tensor([0, 1, 2, 3, 0, 1])
+    ours = Labels(4, 0.1, part).mix(images, labels, 5)
+    theirs = Mixup(0.8, 1.0, part.cutmix_minmax, mode=mode, label_smoothing=0.1, num_classes=4)
+    with global_seeds(5):
+        expected = theirs(images.clone(), labels)
+    assert all(torch.equal(one, other) for one, other in zip(ours, expected, strict=True))
 
 
 def test_mixup_follows_from_the_steps_key():

@@ -224,7 +224,7 @@ class DinoConfig(ConfigSection):
     warmup_teacher_temp: float = Field(default=0.04, gt=0)
     """Temperature of the teacher at the start."""
     warmup_teacher_temp_epochs: int = Field(default=0, ge=0)
-    """Epochs of linear change between the two."""
+    """Epochs of linear change between the two, the last of which has the second value."""
     student_temp: float = Field(default=0.1, gt=0)
     """Temperature of the student."""
     center_momentum: float = Field(default=0.9, gt=0, lt=1)
@@ -233,6 +233,10 @@ class DinoConfig(ConfigSection):
     """Epochs in which the projection head's last layer does not move."""
     norm_last_layer: bool = True
     """Keep the last layer's rows at unit length."""
+    decay_tokens: bool = True
+    """Let class token and positions shrink like other weights, as DINO; ``false`` spares them, as DeiT."""
+    scale_blur: bool = False
+    """Blur in proportion to a view's size, in pixels at 224; ``false`` blurs small views as strongly, as DINO."""
 
 
 ObjectivePart = Annotated[SupervisedConfig | DistillationConfig | DinoConfig, Field(discriminator="kind")]

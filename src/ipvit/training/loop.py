@@ -29,7 +29,7 @@ from ipvit.perturb import seeding
 from ipvit.perturb.pixels import as_floats
 from ipvit.training.images import TrainingImages, training_batches, validation_batches
 from ipvit.training.objective import Objective
-from ipvit.training.optimization import fit_for_device, make_optimizer, set_weight_decay
+from ipvit.training.optimization import clip_gradients, fit_for_device, make_optimizer, set_weight_decay
 from ipvit.training.reading import ImageBatch
 from ipvit.training.recipe import Recipe, dump_recipe
 
@@ -192,8 +192,11 @@ class Loop:
                 self.accelerator.backward(loss)
             total += loss.detach()
         self.objective.before_update(epoch)
-        if recipe.clip_grad is not None:
+        if recipe.clip_grad is not None and recipe.clip_mode == "norm":
             self.accelerator.clip_grad_norm_(self.wrapped.parameters(), recipe.clip_grad)
+        elif recipe.clip_grad is not None:
+            self.accelerator.unscale_gradients()
+            clip_gradients(self.wrapped.parameters(), recipe.clip_grad, recipe.clip_mode)
         self.optimizer.step()
         if self.ema is not None:
             self.ema.update(self.model, step=step)

@@ -28,6 +28,9 @@ from ipvit.training.config import (
     SupervisedConfig,
 )
 
+FALLING = ("cosine", "dino", "tanh", "poly")
+"""Schedules that fall to ``min_lr``."""
+
 
 class Recipe(ConfigSection):
     """One training."""
@@ -57,10 +60,20 @@ class Recipe(ConfigSection):
     """Weight decay at the end, reached on a cosine; ``null``: constant."""
     clip_grad: float | None = Field(default=1.0, gt=0)
     """Largest gradient norm; ``null`` for none."""
-    scheduler: Literal["cosine", "tanh", "step", "multistep", "poly"] = "cosine"
-    """``timm.scheduler.create_scheduler_v2``, stepped at each update."""
+    clip_mode: Literal["norm", "parameter", "value", "agc"] = "norm"
+    """``norm``: one norm over all weights that move; ``parameter``: each weight has its own, as DINO; ``value``: no
+    number is larger; ``agc``: in proportion to the weights (timm)."""
+    scheduler: Literal["cosine", "dino", "tanh", "step", "multistep", "poly", "constant"] = "cosine"
+    """``timm.scheduler.create_scheduler_v2``, stepped at each update; ``cosine`` and ``tanh`` count from the start,
+    warm-up included. ``dino`` is DINO's: half a cosine over the updates after the warm-up."""
     min_lr: float = Field(default=1e-5, ge=0)
-    """Learning rate at the end."""
+    """Learning rate at the end (cosine, dino, tanh, poly)."""
+    decay_epochs: float | None = Field(default=None, gt=0)
+    """``step``: epochs after which the rate falls, each time."""
+    decay_milestones: tuple[int, ...] | None = None
+    """``multistep``: epochs at which the rate falls."""
+    decay_rate: float | None = Field(default=None, gt=0)
+    """``step``, ``multistep``: what the rate is multiplied by (0.1); ``poly``: the power (1, a straight line)."""
     warmup_lr: float | None = Field(default=None, ge=0)
     """Learning rate at the start of the warm-up; ``null``: a hundredth of ``lr``."""
     warmup_epochs: int = Field(default=0, ge=0)
@@ -102,6 +115,39 @@ class Recipe(ConfigSection):
                 )
         if isinstance(objective, DistillationConfig) and objective.sees == "original" and self.mixup is not None:
             raise ValueError("mixup needs a teacher that sees the mixed images: objective.sees: augmented")
+        return self
+
+    @model_validator(mode="after")
+    def _scheduled(self) -> Recipe:
+        """Refuse a learning rate that would not do what the recipe says."""
+        falls = {"step": "decay_epochs", "multistep": "decay_milestones"}
+        for scheduler, name in falls.items():
+            value = getattr(self, name)
+            if (value is not None) != (self.scheduler == scheduler):
+                raise ValueError(
+                    f"scheduler: {scheduler} needs {name}" if value is None else f"{name} is for scheduler: {scheduler}"
+                )
+        if self.decay_rate is not None and self.scheduler not in ("step", "multistep", "poly"):
+            raise ValueError("decay_rate is for scheduler: step, multistep or poly")
+        if self.decay_rate is not None and self.scheduler != "poly" and self.decay_rate >= 1:
+            raise ValueError(f"decay_rate {self.decay_rate:g} does not lower the rate; below 1 it does")
+        late = [
+            epoch for epoch in (self.decay_epochs, *(self.decay_milestones or ())) if epoch and epoch >= self.epochs
+        ]
+        if late or self.decay_milestones == ():
+            raise ValueError(
+                f"{falls[self.scheduler]} must lie within the {self.epochs} epochs, or the rate never falls"
+            )
+        if self.decay_milestones and list(self.decay_milestones) != sorted(set(self.decay_milestones)):
+            raise ValueError("decay_milestones must rise")
+        if self.warmup_epochs > self.epochs:
+            raise ValueError(f"warmup_epochs ({self.warmup_epochs}) are more than epochs ({self.epochs})")
+        if self.scheduler in FALLING and self.min_lr > self.lr:
+            raise ValueError(f"min_lr ({self.min_lr:g}) is above lr ({self.lr:g}), the peak")
+        if self.weight_decay_end is not None and not self.weight_decay:
+            raise ValueError("weight_decay_end needs a weight_decay above 0 to start from")
+        if self.clip_mode != "norm" and self.clip_grad is None:
+            raise ValueError(f"clip_mode: {self.clip_mode} needs clip_grad")
         return self
 
     @model_validator(mode="after")
