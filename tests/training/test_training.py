@@ -128,7 +128,7 @@ torch.set_num_threads(1)
 from ipvit.data.synthetic.trifeature import Trifeature
 from ipvit.training import loop, start
 from ipvit.training.recipe import load_recipe
-start.open_data = lambda name, size: Trifeature("natural", "train" if name.endswith("train") else "val", 64, size)
+start.open_data = lambda name, size, part: Trifeature("natural", "train" if name.endswith("train") else "val", 64, size)
 update = loop.Loop._update
 def slow(self, batches, epoch, step):
     time.sleep(float(sys.argv[3]))
@@ -180,6 +180,12 @@ GOOD = "model: {name: deit_micro}\ndata: {train: a, val: b}\nepochs: 1\n"
         (GOOD + "label_smoothin: 0.1\n", r"unknown key 'label_smoothin'.*Did you mean 'label_smoothing'\?"),
         (GOOD + "mixup: {mixup_alfa: 1}\n", r"unknown key 'mixup.mixup_alfa'.*Did you mean 'mixup_alpha'"),
         (GOOD.replace("val: b", "valid: b"), r"key 'data.val' is missing"),
+        (
+            GOOD.replace("train: a", "train: {name: a, slit: b}"),
+            r"unknown key 'data.train.slit'; .*Did you mean 'split'",
+        ),
+        (GOOD.replace("train: a", "train: {split: b}"), r"key 'data.train.name' is missing"),
+        (GOOD.replace("train: a", "train: [a]"), r"data.train: "),
         (GOOD + "lr: fast\n", r"lr: .*not 'fast'"),
         (GOOD + "objective: {kind: distilation}\n", r"objective.kind must be one of.*Did you mean 'distillation'"),
         (GOOD + "objective: {}\n", r"objective.kind must be one of supervised, distillation, dino$"),
@@ -236,8 +242,8 @@ def test_bundled_recipes_load_by_name_and_survive_being_written_out(tmp_path):
 def test_a_folder_of_another_recipe_is_refused_and_left_as_it_was(tmp_path, small_sets):
     train(tiny_recipe(epochs=1), tmp_path, device="cpu", progress=False)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    with pytest.raises(InputError, match="another recipe"):
-        train(tiny_recipe(epochs=2), tmp_path, device="cpu", progress=False)
+    with pytest.raises(InputError, match=r"another recipe \(lr: 0.001 there, 0.002 here\); choose another folder"):
+        train(tiny_recipe(epochs=1, lr=2e-3), tmp_path, device="cpu", progress=False)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
@@ -266,10 +272,10 @@ def test_a_recipe_that_cannot_work_is_refused_before_training(tmp_path, small_se
 def test_class_folders_are_trained_on_and_broken_pictures_named(tmp_path):
     data = Trifeature(n=40, size=48)
     for index in range(40):
-        folder = tmp_path / "pictures" / SHAPE[data.labels[index]]
+        folder = tmp_path / ("pictures" if index < 30 else "others") / SHAPE[data.labels[index]]
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(data.read(index).permute(1, 2, 0).numpy()).save(folder / f"{index}.png")
-    sets = {"train": str(tmp_path / "pictures"), "val": str(tmp_path / "pictures"), "size": 32}
+    sets = {"train": str(tmp_path / "pictures"), "val": str(tmp_path / "others"), "size": 32}
     best = train(tiny_recipe(data=sets, epochs=1), tmp_path / "out", device="cpu", progress=False)
     assert (read_metadata(best) or {})["classes"] == sorted(SHAPE)
     (tmp_path / "pictures" / "disc" / "broken.png").write_bytes(b"\x89PNG")

@@ -21,6 +21,9 @@ from torch import nn
 from ipvit.errors import InputError, did_you_mean
 from ipvit.training.recipe import FALLING, Recipe
 
+_FUSED = ("adamw", "adam")
+"""Optimisers of torch's that have one kernel for all weights on a GPU."""
+
 
 def make_accelerator(precision: str, device: str, tracker: str | None = None, out: Path | None = None) -> Accelerator:
     """Return where and how the training runs: one process, or one of those that a launcher started.
@@ -70,7 +73,7 @@ def fit_for_device(module: nn.Module, accelerator: Accelerator) -> None:
 
 
 def make_optimizer(
-    recipe: Recipe, module: nn.Module, steps: int, images: int
+    recipe: Recipe, module: nn.Module, steps: int, images: int, *, fused: bool = False
 ) -> tuple[torch.optim.Optimizer, Scheduler]:
     """Return the optimiser and the schedule of its learning rate, stepped at each update.
 
@@ -79,13 +82,15 @@ def make_optimizer(
         module: what is optimised.
         steps: updates an epoch.
         images: images an update, over all processes.
+        fused: update all weights in one kernel where torch has one for the optimiser.
     """
     if recipe.optimizer not in (known := [str(name) for name in list_optimizers()]):
         hint = did_you_mean(recipe.optimizer, known)
         raise InputError(f"timm has no optimizer {recipe.optimizer!r}.{hint}")
     scale = images / recipe.lr_batch if recipe.lr_batch else 1.0
+    extra = {"fused": True} if fused and recipe.optimizer in _FUSED else {}
     optimizer = create_optimizer_v2(
-        module, opt=recipe.optimizer, lr=recipe.lr * scale, weight_decay=recipe.weight_decay
+        module, opt=recipe.optimizer, lr=recipe.lr * scale, weight_decay=recipe.weight_decay, **extra
     )
     return optimizer, _schedule(recipe, optimizer, steps, scale)
 

@@ -92,6 +92,8 @@ class Recipe(ConfigSection):
     """Random crop and flips; off by default."""
     precision: Literal["no", "bf16", "fp16"] = "no"
     """Mixed precision; ``no`` is float32 throughout."""
+    compile: bool = False
+    """Run the network through torch.compile: slow to begin, then faster; the last bits differ."""
     tracker: Literal["tensorboard", "wandb"] | None = None
     """Log to TensorBoard (into the folder) or Weights & Biases beside ``log.jsonl``."""
     seed: int = Field(default=0, ge=0)
@@ -192,12 +194,34 @@ def dump_recipe(recipe: Recipe) -> str:
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
 
 
+def flat(recipe: Recipe) -> dict[str, object]:
+    """Return every key of a recipe in full (``data.workers``) with its value.
+
+    >>> flat(load_recipe("deit_micro"))["data.size"]
+    64
+    """
+    found: dict[str, object] = {}
+    open_ = [("", recipe.model_dump(mode="json"))]
+    while open_:
+        prefix, part = open_.pop()
+        for key, value in part.items():
+            if isinstance(value, dict) and value:
+                open_.append((f"{prefix}{key}.", value))
+            else:
+                found[prefix + key] = value
+    return found
+
+
 def _explain(error: ValidationError) -> str:
     """Say the first problem in one line: where, what, what would be right."""
-    problem = error.errors()[0]
+    problems = error.errors()
+    # a data set is a name or a mapping: of a mapping, what is wrong in it is told, and not that it is no name
+    problem = next(
+        (one for one in problems if not ("str" in one["loc"] and isinstance(one["input"], dict))), problems[0]
+    )
     if not problem["loc"]:
         return fault_text(problem)
-    place = [part for part in problem["loc"] if part not in _OBJECTIVES]
+    place = [part for part in problem["loc"] if part not in _OBJECTIVES and part not in _SETS]
     where = printable(".".join(str(part) for part in place))
     if problem["type"] in ("union_tag_invalid", "union_tag_not_found"):
         said = problem["input"].get("kind") if isinstance(problem["input"], dict) else None
@@ -211,6 +235,9 @@ def _explain(error: ValidationError) -> str:
     return f"{where}: {fault_text(problem)}"
 
 
+_SETS = ("str", "SetConfig")
+"""What pydantic calls the two ways to name a data set."""
+
 _OBJECTIVES: dict[str, type[BaseModel]] = {
     "supervised": SupervisedConfig,
     "distillation": DistillationConfig,
@@ -221,8 +248,8 @@ _OBJECTIVES: dict[str, type[BaseModel]] = {
 def _fields_at(parents: tuple[int | str, ...]) -> list[str]:
     part: type[BaseModel] = Recipe
     for name in parents:
-        if name == "objective":
-            continue  # its kind comes next
+        if name == "objective" or name in _SETS:
+            continue  # its kind comes next, or it was the kind
         if name in _OBJECTIVES:
             part = _OBJECTIVES[str(name)]
             continue
