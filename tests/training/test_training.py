@@ -186,6 +186,7 @@ GOOD = "model: {name: deit_micro}\ndata: {train: a, val: b}\nepochs: 1\n"
         ),
         (GOOD.replace("train: a", "train: {split: b}"), r"key 'data.train.name' is missing"),
         (GOOD.replace("train: a", "train: [a]"), r"data.train: "),
+        (GOOD.replace("deit_micro", "deit_micro, kwargs: {num_classes: 5}"), r"model.kwargs has no num_classes"),
         (GOOD + "lr: fast\n", r"lr: .*not 'fast'"),
         (GOOD + "objective: {kind: distilation}\n", r"objective.kind must be one of.*Did you mean 'distillation'"),
         (GOOD + "objective: {}\n", r"objective.kind must be one of supervised, distillation, dino$"),

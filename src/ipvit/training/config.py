@@ -25,6 +25,16 @@ class ModelConfig(ConfigSection):
     start: str | None = None
     """A checkpoint (file or ``demo:NAME``) whose weights are taken where name and shape agree; ``null``: random."""
 
+    @model_validator(mode="after")
+    def _said_once(self) -> ModelConfig:
+        for name, where in (
+            ("num_classes", "the training data says how many classes there are"),
+            ("name", "model.name"),
+        ):
+            if name in self.kwargs:
+                raise ValueError(f"model.kwargs has no {name}: {where}")
+        return self
+
 
 class StylizeConfig(ConfigSection):
     """A copy of the training images in other textures (paper section 3.2).
