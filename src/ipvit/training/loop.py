@@ -80,7 +80,7 @@ class Loop:
         )
         self.wrapped, self.optimizer = accelerator.prepare(objective.module, optimizer)
         if recipe.compile:
-            self.wrapped = torch.compile(self.wrapped)
+            self.wrapped = cast(torch.nn.Module, torch.compile(self.wrapped))
         objective.setup(accelerator, recipe.epochs, self.steps)
         self.history: list[dict[str, Any]] = []
 

@@ -88,7 +88,7 @@ def make_optimizer(
         hint = did_you_mean(recipe.optimizer, known)
         raise InputError(f"timm has no optimizer {recipe.optimizer!r}.{hint}")
     scale = images / recipe.lr_batch if recipe.lr_batch else 1.0
-    extra = {"fused": True} if fused and recipe.optimizer in _FUSED else {}
+    extra: Any = {"fused": True} if fused and recipe.optimizer in _FUSED else {}
     optimizer = create_optimizer_v2(
         module, opt=recipe.optimizer, lr=recipe.lr * scale, weight_decay=recipe.weight_decay, **extra
     )
