@@ -73,9 +73,9 @@ def test_a_dry_run_builds_the_papers_network(name):
     assert cost.parameters > 5e6 and cost.read_seconds > 0 and cost.workers_needed >= 1
 
 
-def one_step(name: str, out: Path, **data) -> Model:
+def one_step(name: str, out: Path) -> Model:
     content = load_recipe(name).model_dump()
-    content["data"] |= {"workers": 0, "train": "demo:trifeature/natural-train", "val": "demo:trifeature"} | data
+    content["data"] |= {"workers": 0, "train": "demo:trifeature/natural-train", "val": "demo:trifeature"}
     content["model"] |= {"start": None}
     content |= {"epochs": 1, "batch_size": 2, "warmup_epochs": 0, "precision": "no", "lr_batch": None}
     content |= {"scheduler": "cosine", "decay_epochs": None, "decay_rate": None}
@@ -97,7 +97,7 @@ def test_a_deit_t_without_positions_or_with_large_patches_takes_a_step(tmp_path,
 
 
 def test_the_teacher_of_the_shape_token_takes_a_step(tmp_path):
-    model = one_step("resnet50_sin", tmp_path, stylize={"texture_scale": 0.11})
+    model = one_step("resnet50_sin", tmp_path)
     assert model.backbone(torch.zeros(1, 3, 224, 224)).shape == (1, 10)
     recipe = load_recipe("resnet50_sin")
     optimizer, schedule = make_optimizer(recipe, torch.nn.Linear(2, 2), steps=1, images=256)
