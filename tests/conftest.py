@@ -69,7 +69,7 @@ def small_sets(monkeypatch) -> None:
     monkeypatch.setattr(
         start,
         "open_data",
-        lambda name, size: (
+        lambda name, size, part: (
             Trifeature("natural", "train" if name.endswith("train") else "val", 64, size)
             if name.endswith("train")
             else Trifeature("natural", "val", 30, size)

@@ -350,7 +350,7 @@ def test_two_processes_train_as_one_with_twice_the_batch(tmp_path, made):
         "torch.set_num_threads(1)\n"
         "from ipvit.data.synthetic.trifeature import Trifeature\n"
         "from ipvit.training import start\n"
-        "start.open_data = lambda name, size: "
+        "start.open_data = lambda name, size, part: "
         "Trifeature('natural', 'train' if name.endswith('train') else 'val', 64, size)\n"
         "start.train(sys.argv[1], sys.argv[2], device='cpu', progress=False)\n"
     )

@@ -16,6 +16,7 @@ import timm
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from timm.data.mixup import Mixup
 
 import ipvit
 from helpers.training import tiny_recipe
@@ -28,6 +29,7 @@ from ipvit.training.config import MixupConfig
 from ipvit.training.images import validation_batches
 from ipvit.training.loop import Loop
 from ipvit.training.objective import Labels
+from ipvit.training.policies import global_seeds
 from ipvit.training.recipe import Recipe, dump_recipe, load_recipe, recipe_names
 from ipvit.training.start import train
 
@@ -126,7 +128,7 @@ torch.set_num_threads(1)
 from ipvit.data.synthetic.trifeature import Trifeature
 from ipvit.training import loop, start
 from ipvit.training.recipe import load_recipe
-start.open_data = lambda name, size: Trifeature("natural", "train" if name.endswith("train") else "val", 64, size)
+start.open_data = lambda name, size, part: Trifeature("natural", "train" if name.endswith("train") else "val", 64, size)
 update = loop.Loop._update
 def slow(self, batches, epoch, step):
     time.sleep(float(sys.argv[3]))
@@ -178,6 +180,13 @@ GOOD = "model: {name: deit_micro}\ndata: {train: a, val: b}\nepochs: 1\n"
         (GOOD + "label_smoothin: 0.1\n", r"unknown key 'label_smoothin'.*Did you mean 'label_smoothing'\?"),
         (GOOD + "mixup: {mixup_alfa: 1}\n", r"unknown key 'mixup.mixup_alfa'.*Did you mean 'mixup_alpha'"),
         (GOOD.replace("val: b", "valid: b"), r"key 'data.val' is missing"),
+        (
+            GOOD.replace("train: a", "train: {name: a, slit: b}"),
+            r"unknown key 'data.train.slit'; .*Did you mean 'split'",
+        ),
+        (GOOD.replace("train: a", "train: {split: b}"), r"key 'data.train.name' is missing"),
+        (GOOD.replace("train: a", "train: [a]"), r"data.train: "),
+        (GOOD.replace("deit_micro", "deit_micro, kwargs: {num_classes: 5}"), r"model.kwargs has no num_classes"),
         (GOOD + "lr: fast\n", r"lr: .*not 'fast'"),
         (GOOD + "objective: {kind: distilation}\n", r"objective.kind must be one of.*Did you mean 'distillation'"),
         (GOOD + "objective: {}\n", r"objective.kind must be one of supervised, distillation, dino$"),
@@ -194,6 +203,22 @@ GOOD = "model: {name: deit_micro}\ndata: {train: a, val: b}\nepochs: 1\n"
         ),
         (GOOD + "augment: {crop_scale: [0.5, 0.2]}\n", r"crop_scale must be two rising numbers"),
         (GOOD + "batch_size: 7\nmixup: {}\n", r"mixup needs an even batch_size"),
+        (GOOD + "scheduler: step\n", r"scheduler: step needs decay_epochs"),
+        (GOOD + "scheduler: multistep\n", r"scheduler: multistep needs decay_milestones"),
+        (GOOD + "decay_epochs: 3\n", r"decay_epochs is for scheduler: step"),
+        (GOOD + "decay_rate: 0.5\n", r"decay_rate is for scheduler: step, multistep or poly"),
+        (
+            GOOD + "scheduler: step\ndecay_epochs: 3\n",
+            r"decay_epochs must lie within the 1 epochs, or the rate never falls",
+        ),
+        (GOOD + "scheduler: multistep\ndecay_milestones: []\n", r"decay_milestones must lie within"),
+        (GOOD + "warmup_epochs: 5\n", r"warmup_epochs \(5\) are more than epochs \(1\)"),
+        (GOOD + "lr: 1.0e-6\n", r"min_lr \(1e-05\) is above lr \(1e-06\)"),
+        (GOOD + "weight_decay: 0\nweight_decay_end: 0.4\n", r"weight_decay_end needs a weight_decay above 0"),
+        (GOOD + "clip_grad: null\nclip_mode: agc\n", r"clip_mode: agc needs clip_grad"),
+        (GOOD + "bce_threshold: 0.2\n", r"bce_threshold is for loss: bce"),
+        (GOOD + "augment: {auto: rand-m9, color_jitter: 0.3}\n", r"timm does not jitter colours beside auto: rand-m9"),
+        (GOOD + "augment: {simple_crop: true, pad: 4}\n", r"simple_crop cuts windows itself"),
         ("- 1\n", r"a recipe is a mapping"),
         ("a: [1\n", r"not YAML"),
         ("!!python/object/apply:os.system ['true']\n", r"not YAML"),
@@ -218,8 +243,8 @@ def test_bundled_recipes_load_by_name_and_survive_being_written_out(tmp_path):
 def test_a_folder_of_another_recipe_is_refused_and_left_as_it_was(tmp_path, small_sets):
     train(tiny_recipe(epochs=1), tmp_path, device="cpu", progress=False)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    with pytest.raises(InputError, match="another recipe"):
-        train(tiny_recipe(epochs=2), tmp_path, device="cpu", progress=False)
+    with pytest.raises(InputError, match=r"another recipe \(lr: 0.001 there, 0.002 here\); choose another folder"):
+        train(tiny_recipe(epochs=1, lr=2e-3), tmp_path, device="cpu", progress=False)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
@@ -248,15 +273,18 @@ def test_a_recipe_that_cannot_work_is_refused_before_training(tmp_path, small_se
 def test_class_folders_are_trained_on_and_broken_pictures_named(tmp_path):
     data = Trifeature(n=40, size=48)
     for index in range(40):
-        folder = tmp_path / "pictures" / SHAPE[data.labels[index]]
+        folder = tmp_path / ("pictures" if index < 30 else "others") / SHAPE[data.labels[index]]
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(data.read(index).permute(1, 2, 0).numpy()).save(folder / f"{index}.png")
-    sets = {"train": str(tmp_path / "pictures"), "val": str(tmp_path / "pictures"), "size": 32}
+    sets = {"train": str(tmp_path / "pictures"), "val": str(tmp_path / "others"), "size": 32}
     best = train(tiny_recipe(data=sets, epochs=1), tmp_path / "out", device="cpu", progress=False)
     assert (read_metadata(best) or {})["classes"] == sorted(SHAPE)
     (tmp_path / "pictures" / "disc" / "broken.png").write_bytes(b"\x89PNG")
-    with pytest.raises(InputError, match=r"broken.png.*remove it"):
-        train(tiny_recipe(data=sets, epochs=1), tmp_path / "out2", device="cpu", progress=False)
+    for workers in (0, 1):
+        with pytest.raises(InputError, match=r"^\S*pictures: cannot read disc/broken.png: .*remove it$") as caught:
+            recipe = tiny_recipe(data=sets | {"workers": workers}, epochs=1)
+            train(recipe, tmp_path / f"out{workers}", device="cpu", progress=False)
+        assert "\n" not in str(caught.value)
 
 
 SHAPE = Trifeature(n=1).classes or ()
@@ -271,6 +299,40 @@ def test_the_supervised_loss_is_smoothed_cross_entropy():
     loss = Labels(4, label_smoothing=0.2).loss(logits, labels)
     target = 0.8 * torch.eye(4, dtype=torch.float64)[labels] + 0.2 / 4
     assert loss.item() == pytest.approx(-(target * logits.log_softmax(1)).sum(1).mean().item())
+
+
+@pytest.mark.parametrize("threshold", [None, 0.3])
+def test_binary_cross_entropy_asks_of_each_class_for_itself(threshold):
+    logits, labels = torch.randn(6, 4, dtype=torch.float64), torch.tensor([0, 1, 2, 3, 0, 1])
+    target = 0.8 * torch.eye(4, dtype=torch.float64)[labels] + 0.2 / 4
+    for given in (labels, target):  # a mixed target is smoothed already
+        loss = Labels(4, 0.2, kind="bce", threshold=threshold).loss(logits, given)
+        wanted = target if threshold is None else (target > threshold).double()
+        by_hand = -(wanted * logits.sigmoid().log() + (1 - wanted) * (-logits).sigmoid().log()).mean()
+        assert loss.item() == pytest.approx(by_hand.item())
+
+
+def test_a_recipe_of_deit_iiis_kind_trains(tmp_path, small_sets):
+    recipe = tiny_recipe(
+        epochs=1,
+        loss="bce",
+        augment={"simple_crop": True, "hflip": 0.5, "auto": "3a", "color_jitter": 0.3},
+        mixup={"mixup_alpha": 0.8, "cutmix_alpha": 1.0},
+        optimizer="lamb",
+    )
+    train(recipe, tmp_path, device="cpu", progress=False)
+    assert logged(tmp_path)[0]["loss"] < 1
+
+
+@pytest.mark.parametrize("mode", ["batch", "pair", "elem"])
+def test_mixtures_are_timms(mode):
+    part = MixupConfig(mode=mode, cutmix_minmax=(0.2, 0.8) if mode == "elem" else None)
+    images, labels = torch.rand(6, 3, 8, 8), torch.tensor([0, 1, 2, 3, 0, 1])
+    ours = Labels(4, 0.1, part).mix(images, labels, 5)
+    theirs = Mixup(0.8, 1.0, part.cutmix_minmax, mode=mode, label_smoothing=0.1, num_classes=4)
+    with global_seeds(5):
+        expected = theirs(images.clone(), labels)
+    assert all(torch.equal(one, other) for one, other in zip(ours, expected, strict=True))
 
 
 def test_mixup_follows_from_the_steps_key():

@@ -71,14 +71,17 @@ def train(
 
 
 def _list(json: bool) -> int:
-    from ipvit.training.bundled import recipe_names, recipe_summary
+    from ipvit.training.bundled import ran_to_end, recipe_names, recipe_summary
 
-    rows = [{"recipe": name, "trains": recipe_summary(name)} for name in recipe_names()]
+    rows = [
+        {"recipe": name, "trains": recipe_summary(name), "ran": "to its end" if ran_to_end(name) else "dry run only"}
+        for name in recipe_names()
+    ]
     if json:
         return print_json(rows)
-    table = Table("recipe", "what it trains")
+    table = Table("recipe", "what it trains", "run here")
     for row in rows:
-        table.add_row(row["recipe"], row["trains"])
+        table.add_row(row["recipe"], row["trains"], row["ran"])
     Terminal(highlight=False).print(table)
     return 0
 
@@ -90,13 +93,22 @@ def _dry_run(recipe: Recipe, device: str, batch_size: int | None, json: bool) ->
     if json:
         return print_json(dataclasses.asdict(cost))
     console = _console()
-    console.print(f"{recipe.model.name}: {cost.parameters / 1e6:.2f} M weights are trained, on {cost.device}")
+    known = "" if cost.classes_known else ", assumed: the training data is not here to say"
+    console.print(
+        f"{recipe.model.name}: {cost.parameters / 1e6:.2f} M weights are trained, on {cost.device}; {cost.classes} "
+        f"classes{known}"
+    )
     if cost.teacher:
         console.print(f"teacher: {cost.teacher}, here with random weights")
     console.print(
         f"one update: {cost.images_per_update} images over {cost.processes} process(es), "
         f"{cost.seconds_per_update:.2f} s ({cost.images_per_update / cost.seconds_per_update:.3g} images/s); "
         f"peak memory {cost.memory_gb:.1f} GB"
+    )
+    files = "" if cost.classes_known else " (made-up JPEG files of 500 x 375 pixels)"
+    console.print(
+        f"reading: {1000 * cost.read_seconds:.1f} ms an image in one process{files}; {cost.workers_needed} worker(s) "
+        f"keep up with this, the recipe has {recipe.data.workers}"
     )
     return 0
 

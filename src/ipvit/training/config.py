@@ -25,6 +25,16 @@ class ModelConfig(ConfigSection):
     start: str | None = None
     """A checkpoint (file or ``demo:NAME``) whose weights are taken where name and shape agree; ``null``: random."""
 
+    @model_validator(mode="after")
+    def _said_once(self) -> ModelConfig:
+        for name, where in (
+            ("num_classes", "the training data says how many classes there are"),
+            ("name", "model.name"),
+        ):
+            if name in self.kwargs:
+                raise ValueError(f"model.kwargs has no {name}: {where}")
+        return self
+
 
 class StylizeConfig(ConfigSection):
     """A copy of the training images in other textures (paper section 3.2).
@@ -42,17 +52,36 @@ class StylizeConfig(ConfigSection):
     """Strength; 1 replaces the texture altogether."""
     texture_scale: float = Field(default=0.05, gt=0, le=0.5)
     """For statistics: size of the textures that are taken out, as a share of the image's side."""
+    keep: bool = True
+    """Without a ``folder``: keep each copy in the training's folder, so that it is made once."""
     share: float = Field(default=1.0, gt=0, le=1)
     """Probability that an image is seen in its styled copy; 1 is Stylized-ImageNet, 0.5 trains on both."""
+
+
+class SetConfig(ConfigSection):
+    """A data set, as a study's ``data`` names it."""
+
+    name: str
+    """A folder, a tar file, ``demo:trifeature/natural-train``, a published set, or a name that timm knows."""
+    root: str | None = None
+    """Where timm's data sets lie."""
+    split: str | None = None
+    """Of timm's and published sets; without it ``train`` takes the one for fitting, ``val`` the one for choosing."""
+    decoder: Literal["fast", "pil"] = "fast"
+    """``fast`` (torchvision) or ``pil`` (Pillow)."""
+    classes: str | None = None
+    """What integer labels are, where the data does not say: imagenet-1k, or a file with one class name per line."""
 
 
 class DataConfig(ConfigSection):
     """Where images come from and how they become the network's input."""
 
-    train: str
-    """Data set the weights are fitted to: ``demo:trifeature/natural-train``, a folder of class folders, ..."""
-    val: str
-    """Data set that accuracy is measured on after each epoch and the best epoch is chosen by."""
+    train: str | SetConfig
+    """Data set the weights are fitted to: a name (``demo:trifeature/natural-train``, a folder of class folders) or
+    ``{name: ..., root: ..., split: ..., decoder: ..., classes: ...}``."""
+    val: str | SetConfig
+    """Data set that accuracy is measured on after each epoch and the best epoch is chosen by; no image of it may be
+    among the training images."""
     size: int = Field(default=224, ge=8)
     """Height and width of the input in pixels."""
     crop_pct: float = Field(default=1.0, gt=0, le=1)
@@ -69,6 +98,17 @@ class DataConfig(ConfigSection):
     """A set is kept decoded in memory when it takes at most this many GB; larger ones are read in every epoch."""
     stylize: StylizeConfig | None = None
     """Train on stylised copies; validation images stay as they are."""
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """What the two sets are called, with their splits where the recipe says them."""
+        train, val = (
+            source
+            if isinstance(source, str)
+            else source.name + (f" ({source.split})" if source.split is not None else "")
+            for source in (self.train, self.val)
+        )
+        return train, val
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -224,7 +264,7 @@ class DinoConfig(ConfigSection):
     warmup_teacher_temp: float = Field(default=0.04, gt=0)
     """Temperature of the teacher at the start."""
     warmup_teacher_temp_epochs: int = Field(default=0, ge=0)
-    """Epochs of linear change between the two."""
+    """Epochs of linear change between the two, the last of which has the second value."""
     student_temp: float = Field(default=0.1, gt=0)
     """Temperature of the student."""
     center_momentum: float = Field(default=0.9, gt=0, lt=1)
@@ -233,6 +273,10 @@ class DinoConfig(ConfigSection):
     """Epochs in which the projection head's last layer does not move."""
     norm_last_layer: bool = True
     """Keep the last layer's rows at unit length."""
+    decay_tokens: bool = True
+    """Let class token and positions shrink like other weights, as DINO; ``false`` spares them, as DeiT."""
+    scale_blur: bool = False
+    """Blur in proportion to a view's size, in pixels at 224; ``false`` blurs small views as strongly, as DINO."""
 
 
 ObjectivePart = Annotated[SupervisedConfig | DistillationConfig | DinoConfig, Field(discriminator="kind")]

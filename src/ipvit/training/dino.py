@@ -10,17 +10,20 @@ import copy
 from collections.abc import Sequence
 from typing import Any, cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
+from timm.layers.drop import DropPath
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
+from ipvit.data.subset import select
 from ipvit.errors import InputError
 from ipvit.models.model import Model
 from ipvit.perturb.pixels import as_floats
 from ipvit.training.config import DinoConfig
-from ipvit.training.images import TrainingImages, validation_batches
+from ipvit.training.images import TrainingImages
 from ipvit.training.multicrop import MultiCrop
 from ipvit.training.objective import Batches, Objective, undecayed
 from ipvit.training.optimization import cosine
@@ -30,7 +33,7 @@ _NEIGHBOURS, _TEMPERATURE = 20, 0.07
 """Of the nearest-neighbour classifier that scores an epoch, as in DINO's evaluation."""
 
 _MOST_REFERENCES = 10_000
-"""Training images it may look at."""
+"""Training images it looks at: that many, chosen by their ids."""
 
 
 class Head(nn.Module):
@@ -71,11 +74,12 @@ class DinoNetwork(nn.Module):
     Args:
         model: the backbone, without a classifier.
         head: the projection.
+        decay_tokens: whether class token and positions shrink.
     """
 
-    def __init__(self, model: Model, head: Head) -> None:
+    def __init__(self, model: Model, head: Head, decay_tokens: bool = True) -> None:
         super().__init__()
-        self.model, self.head = model, head
+        self.model, self.head, self._decay_tokens = model, head, decay_tokens
 
     def forward(self, views: list[Tensor]) -> list[Tensor]:
         """Return ``(B, out_dim)`` in float32 for each view ``(B, 3, h, w)`` in [0, 1]."""
@@ -90,7 +94,7 @@ class DinoNetwork(nn.Module):
 
     def no_weight_decay(self) -> set[str]:
         """Return the weights that are not to shrink beside biases and norms."""
-        return undecayed(self.model, "model.")
+        return set() if self._decay_tokens else undecayed(self.model, "model.")
 
 
 def dino_loss(
@@ -142,8 +146,11 @@ class Dino(Objective):
                 f"objective dino: {recipe.model.name} must take views of {part.local_size} pixels as well; "
                 "set model.kwargs.dynamic_img_size to true"
             )
-        self.module = DinoNetwork(model, Head(width, part))
+        self.module = DinoNetwork(model, Head(width, part), part.decay_tokens)
         self._teacher = copy.deepcopy(self.module).requires_grad_(False)
+        for layer in self._teacher.modules():
+            if isinstance(layer, DropPath):
+                layer.drop_prob = 0.0  # stochastic depth is the student's alone
         self.model = self._teacher.model
         self.pipeline = MultiCrop(part, recipe.data.preprocessing.view)
         self._part, self._references = part, references
@@ -161,7 +168,7 @@ class Dino(Objective):
         self, module: nn.Module, views: list[Tensor], labels: Tensor, indices: Tensor, key: int, epoch: int
     ) -> Tensor:
         """Return the mean loss of the batch and move the centre."""
-        self._teacher.train()  # as the authors: stochastic depth is the student's alone, batch norm sees the batch
+        self._teacher.train()  # as the authors: batch normalisation sees the batch
         with torch.no_grad():
             targets = self._teacher(views[:2])
         loss = dino_loss(module(views), targets, self._center, self._part.student_temp, self._temperature(epoch))
@@ -173,8 +180,8 @@ class Dino(Objective):
         part = self._part
         if epoch >= part.warmup_teacher_temp_epochs:
             return part.teacher_temp
-        rise = (part.teacher_temp - part.warmup_teacher_temp) * epoch / part.warmup_teacher_temp_epochs
-        return part.warmup_teacher_temp + rise
+        share = epoch / max(part.warmup_teacher_temp_epochs - 1, 1)
+        return part.warmup_teacher_temp + share * (part.teacher_temp - part.warmup_teacher_temp)
 
     def before_update(self, epoch: int) -> None:
         """Hold the projection's last layer still in the first epochs."""
@@ -191,9 +198,12 @@ class Dino(Objective):
 
     def scores(self, model: Model, val: Batches, accelerator: Accelerator) -> dict[str, float]:
         """Return the top-1 of a nearest-neighbour classifier on the features of some training images, in per cent."""
-        device, count = accelerator.device, min(len(self._references), _MOST_REFERENCES)
+        device = accelerator.device
+        # class folders are sorted: the first images would be of a few classes
+        chosen = select(self._references.data.ids, _MOST_REFERENCES)
+        sightings = np.stack([chosen, np.zeros_like(chosen)], axis=1)
         known, labels = [], []
-        for batch in self._references.batches(validation_batches(count, 250)):
+        for batch in self._references.batches(np.split(sightings, range(250, len(sightings), 250))):
             known.append(_features(model, batch.views[0], device))
             labels.append(batch.labels.to(device))
         bank, bank_labels = torch.cat(known), torch.cat(labels)

@@ -8,29 +8,12 @@ from typing import Any
 import numpy as np
 
 from ipvit.data.dataset import Dataset
-from ipvit.data.loading import load_dataset
-from ipvit.data.synthetic import trifeature
 from ipvit.data.workers import Loader, shared_memory_short
-from ipvit.errors import InputError
 from ipvit.perturb import seeding
 from ipvit.training.reading import ImageBatch, Job, Pipeline, Reader
 
 _CHUNK = 256
 """Pictures that are read at a time to be kept in memory."""
-
-
-def open_data(name: str, size: int) -> Dataset:
-    """Return the labelled data set of that name; the procedural set is drawn at ``size``.
-
-    Raises:
-        InputError: if there is no such set or an image in it has no label.
-    """
-    if name.startswith("demo:trifeature"):
-        return trifeature.parse(name, size)
-    data = load_dataset(name)
-    if data.classes is None or (np.asarray(data.labels) < 0).any():
-        raise InputError(f"{name}: training needs a label for every image")
-    return data
 
 
 class TrainingImages:
@@ -99,7 +82,7 @@ class TrainingImages:
 
     def _hold(self) -> None:
         """Read everything once if it fits into memory, judged by a sample."""
-        if self._fits is not None:
+        if self._fits is not None or not self._memory:
             return
         sample = range(0, len(self), -(-len(self) // 32))
         sizes = [sum(part.nbytes for part in self._reader.prepared(i) if part is not None) for i in sample]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-import pickle
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -30,11 +29,10 @@ from ipvit.perturb import seeding
 from ipvit.perturb.pixels import as_floats
 from ipvit.training.images import TrainingImages, training_batches, validation_batches
 from ipvit.training.objective import Objective
-from ipvit.training.optimization import fit_for_device, make_optimizer, set_weight_decay
+from ipvit.training.optimization import clip_gradients, fit_for_device, make_optimizer, set_weight_decay
 from ipvit.training.reading import ImageBatch
 from ipvit.training.recipe import Recipe, dump_recipe
-
-STATE_FORMAT = 2
+from ipvit.training.state import STATE_FORMAT, going_on, other_machine, read_state, restore_optimizer
 
 
 @contextmanager
@@ -73,13 +71,17 @@ class Loop:
         self.steps = len(train) // self.images_per_update
         if self.steps == 0:
             raise InputError(
-                f"{recipe.data.train} has {len(train)} images, fewer than the {self.images_per_update} of one update"
+                f"{recipe.data.names[0]} has {len(train)} images, fewer than the {self.images_per_update} of one update"
             )
         objective.module.to(accelerator.device)
         fit_for_device(objective.module, accelerator)
         self.ema = recipe.ema and ModelEmaV3(self.model, decay=recipe.ema.decay, use_warmup=recipe.ema.warmup)
-        optimizer, self.scheduler = make_optimizer(recipe, objective.module, self.steps, self.images_per_update)
+        optimizer, self.scheduler = make_optimizer(
+            recipe, objective.module, self.steps, self.images_per_update, fused=accelerator.device.type == "cuda"
+        )
         self.wrapped, self.optimizer = accelerator.prepare(objective.module, optimizer)
+        if recipe.compile:
+            self.wrapped = cast(torch.nn.Module, torch.compile(self.wrapped))
         objective.setup(accelerator, recipe.epochs, self.steps)
         self.history: list[dict[str, Any]] = []
 
@@ -104,6 +106,11 @@ class Loop:
         self.train.close()
         self.accelerator.end_training()
         return self.out / "best.safetensors"
+
+    def say(self, text: str) -> None:
+        """Tell the user something, once, on standard error."""
+        if self.accelerator.is_main_process:
+            Terminal(stderr=True, soft_wrap=True, highlight=False).print(text)
 
     def time_updates(self, n: int) -> list[float]:
         """Take the first updates of an epoch and return the seconds of each; nothing is written."""
@@ -193,8 +200,11 @@ class Loop:
                 self.accelerator.backward(loss)
             total += loss.detach()
         self.objective.before_update(epoch)
-        if recipe.clip_grad is not None:
+        if recipe.clip_grad is not None and recipe.clip_mode == "norm":
             self.accelerator.clip_grad_norm_(self.wrapped.parameters(), recipe.clip_grad)
+        elif recipe.clip_grad is not None:
+            self.accelerator.unscale_gradients()
+            clip_gradients(self.wrapped.parameters(), recipe.clip_grad, recipe.clip_mode)
         self.optimizer.step()
         if self.ema is not None:
             self.ema.update(self.model, step=step)
@@ -258,7 +268,8 @@ class Loop:
             "module": self.objective.module.state_dict(),
             "objective": self.objective.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "scheduler": self.scheduler.state_dict(),
+            "processes": self.accelerator.num_processes,
+            "images_per_update": self.images_per_update,
             "ema": None if self.ema is None else self.ema.module.state_dict(),
             "scaler": None if self.accelerator.scaler is None else self.accelerator.scaler.state_dict(),
             # Each epoch seeds its own generator, so the place in it is (seed, number of epochs): nothing else to keep.
@@ -270,33 +281,28 @@ class Loop:
 
     def _restore(self) -> None:
         """Continue from the folder's state if it holds one of this recipe, else begin the folder."""
-        text, written = dump_recipe(self.recipe), self.out / "recipe.yaml"
-        path = self.out / "state.pt"
-        if written.exists() and written.read_text(encoding="utf-8") != text:
-            raise InputError(f"{self.out} holds a training with another recipe (recipe.yaml); choose another folder")
+        written, path = self.out / "recipe.yaml", self.out / "state.pt"
+        if written.exists():
+            for note in going_on(written, self.recipe):
+                self.say(note)
         if not path.exists():
             if self.accelerator.is_main_process:
-                write_atomic(written, text.encode())
+                write_atomic(written, dump_recipe(self.recipe).encode())
             return
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            raise InputError(f"{path}: not a readable training state; delete it to start over") from error
-        if state["format"] != STATE_FORMAT:
-            raise InputError(f"{path}: state format {state['format']!r}; this version continues {STATE_FORMAT}")
         sets = {"train": self.train.data, "val": self.val.data}
-        if any(state["data"].get(part) not in known_fingerprints(data) for part, data in sets.items()):
-            raise InputError(f"{path}: the data changed since this training began; choose another folder")
+        state = read_state(path, self.recipe, {part: known_fingerprints(data) for part, data in sets.items()})
+        if note := other_machine(state, self.accelerator.num_processes, self.images_per_update):
+            self.say(note)
         self.history = state["history"]
         self.objective.module.load_state_dict(state["module"])
         self.objective.load_state_dict(state["objective"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scheduler.load_state_dict(state["scheduler"])
+        restore_optimizer(self.optimizer, state["optimizer"])  # the schedule is a function of recipe and updates
         if self.ema is not None:
             self.ema.module.load_state_dict(state["ema"])
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         if self.accelerator.is_main_process:
+            write_atomic(written, dump_recipe(self.recipe).encode())
             self._write_log()
 
     def _metadata(self, row: dict[str, Any]) -> dict[str, Any]:
@@ -311,7 +317,7 @@ class Loop:
             **token,
             "recipe": recipe.model_dump(mode="json"),
             "measured": {
-                "data": recipe.data.val,
+                "data": recipe.data.names[1],
                 "n": len(self.val),
                 **scores,
                 "epoch": row["epoch"],

@@ -47,7 +47,9 @@ class MultiCrop:
             rng = seeding.generator(word)
             crop = random_resized_crop(source, rng, scale, _RATIO, size, self._view.interpolation)
             blur, solarize = _BLUR[min(number, 2)], 0.2 if number == 1 else 0.0
-            views.append(change_colours(crop, rng, part.color_jitter, part.grayscale, blur, solarize))
+            scale = max(size) / 224 if part.scale_blur else 1.0
+            changed = change_colours(crop, rng, part.color_jitter, part.grayscale, blur, solarize, scale)
+            views.append(changed)
         return tuple(views)
 
 
@@ -58,6 +60,7 @@ def change_colours(
     grayscale: float,
     blur: float,
     solarize: float,
+    blur_scale: float = 1.0,
 ) -> Tensor:
     """Flip, jitter, grey, blur and solarise, each with its probability.
 
@@ -66,8 +69,9 @@ def change_colours(
         rng: what happens.
         jitter: most that brightness, contrast, saturation and hue change.
         grayscale: probability that the colour goes.
-        blur: probability of a Gaussian blur whose radius is 0.1 to 2 pixels at 224 pixels and in proportion.
+        blur: probability of a Gaussian blur with a standard deviation of 0.1 to 2 pixels.
         solarize: probability that values from 128 up are inverted.
+        blur_scale: what those pixels are multiplied by.
     """
     if rng.random() < 0.5:
         image = image.flip(2)
@@ -76,7 +80,7 @@ def change_colours(
     if rng.random() < grayscale:
         image = F.rgb_to_grayscale(image, num_output_channels=3)
     if rng.random() < blur:
-        sigma = float(rng.uniform(0.1, 2.0)) * max(image.shape[-2:]) / 224
+        sigma = float(rng.uniform(0.1, 2.0)) * blur_scale
         width = 2 * max(1, round(3 * sigma)) + 1
         image = F.gaussian_blur(image, [width, width], [sigma, sigma])
     if rng.random() < solarize:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from timm.data.mixup import Mixup
-from timm.loss import BinaryCrossEntropy
+from timm.loss.binary_cross_entropy import BinaryCrossEntropy
 from torch import Tensor, nn
 
 from ipvit.models.model import Model

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,14 @@ from accelerate.utils import ProjectConfiguration
 from timm.optim import create_optimizer_v2, list_optimizers  # pyright: ignore[reportPrivateImportUsage]
 from timm.scheduler.scheduler import Scheduler
 from timm.scheduler.scheduler_factory import create_scheduler_v2
+from timm.utils.clip_grad import dispatch_clip_grad
 from torch import nn
 
 from ipvit.errors import InputError, did_you_mean
-from ipvit.training.recipe import Recipe
+from ipvit.training.recipe import FALLING, Recipe
+
+_FUSED = ("adamw", "adam")
+"""Optimisers of torch's that have one kernel for all weights on a GPU."""
 
 
 def make_accelerator(precision: str, device: str, tracker: str | None = None, out: Path | None = None) -> Accelerator:
@@ -68,7 +73,7 @@ def fit_for_device(module: nn.Module, accelerator: Accelerator) -> None:
 
 
 def make_optimizer(
-    recipe: Recipe, module: nn.Module, steps: int, images: int
+    recipe: Recipe, module: nn.Module, steps: int, images: int, *, fused: bool = False
 ) -> tuple[torch.optim.Optimizer, Scheduler]:
     """Return the optimiser and the schedule of its learning rate, stepped at each update.
 
@@ -77,26 +82,66 @@ def make_optimizer(
         module: what is optimised.
         steps: updates an epoch.
         images: images an update, over all processes.
+        fused: update all weights in one kernel where torch has one for the optimiser.
     """
     if recipe.optimizer not in (known := [str(name) for name in list_optimizers()]):
         hint = did_you_mean(recipe.optimizer, known)
         raise InputError(f"timm has no optimizer {recipe.optimizer!r}.{hint}")
     scale = images / recipe.lr_batch if recipe.lr_batch else 1.0
+    extra: Any = {"fused": True} if fused and recipe.optimizer in _FUSED else {}
     optimizer = create_optimizer_v2(
-        module, opt=recipe.optimizer, lr=recipe.lr * scale, weight_decay=recipe.weight_decay
+        module, opt=recipe.optimizer, lr=recipe.lr * scale, weight_decay=recipe.weight_decay, **extra
     )
+    return optimizer, _schedule(recipe, optimizer, steps, scale)
+
+
+def _schedule(recipe: Recipe, optimizer: torch.optim.Optimizer, steps: int, scale: float) -> Scheduler:
+    if recipe.scheduler in FALLING and recipe.min_lr > recipe.lr * scale:
+        raise InputError(
+            f"min_lr ({recipe.min_lr:g}) is above the peak, {recipe.lr * scale:.2g}: lr ({recipe.lr:g}) is for updates "
+            f"of {recipe.lr_batch} images, here they have {round((recipe.lr_batch or 1) * scale)}; lower min_lr"
+        )
+    warmup_lr = scale * recipe.lr / 100 if recipe.warmup_lr is None else recipe.warmup_lr
+    if recipe.scheduler == "dino":
+        return AfterWarmup(optimizer, recipe.epochs * steps, recipe.min_lr, recipe.warmup_epochs * steps, warmup_lr)
     scheduler, _ = create_scheduler_v2(
         optimizer,
         sched=recipe.scheduler,
         num_epochs=recipe.epochs,
         warmup_epochs=recipe.warmup_epochs,
-        warmup_lr=scale * recipe.lr / 100 if recipe.warmup_lr is None else recipe.warmup_lr,
+        warmup_lr=warmup_lr,
         min_lr=recipe.min_lr,
+        decay_epochs=recipe.decay_epochs,
+        decay_milestones=list(recipe.decay_milestones or ()),
+        decay_rate=recipe.decay_rate or (1.0 if recipe.scheduler == "poly" else 0.1),
         step_on_epochs=False,
         updates_per_epoch=steps,
     )
     assert scheduler is not None  # only for a name timm does not know, and the recipe allows none of those
-    return optimizer, scheduler
+    return scheduler
+
+
+class AfterWarmup(Scheduler):
+    """DINO's learning rate: a straight line up, then half a cosine over the updates that are left.
+
+    Args:
+        optimizer: whose rate it is.
+        updates: all of them.
+        last: rate that the cosine ends at.
+        warmup: updates of the warm-up; the last of them has the peak.
+        first: rate of the first update.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, updates: int, last: float, warmup: int, first: float) -> None:
+        super().__init__(optimizer, param_group_field="lr", t_in_epochs=False)
+        self._updates, self._last, self._warmup, self._first = updates, last, warmup, first
+
+    def _get_lr(self, t: int) -> list[float]:
+        if t < self._warmup:
+            share = t / max(self._warmup - 1, 1)
+            return [self._first + share * (peak - self._first) for peak in self.base_values]
+        left = self._updates - self._warmup
+        return [cosine(peak, self._last, t - self._warmup, left) for peak in self.base_values]
 
 
 def set_weight_decay(optimizer: Any, start: float, end: float, step: int, steps: int) -> None:
@@ -105,6 +150,23 @@ def set_weight_decay(optimizer: Any, start: float, end: float, step: int, steps:
     for group in optimizer.param_groups:
         if group["weight_decay"] > 0:
             group["weight_decay"] = value
+
+
+def clip_gradients(weights: Iterable[nn.Parameter], most: float, mode: str) -> None:
+    """Make gradients smaller where they are too large, in one of the ways that ``clip_mode`` names.
+
+    Args:
+        weights: with their gradients, not scaled.
+        most: largest norm, or number.
+        mode: ``norm``, ``parameter``, ``value`` or ``agc``.
+    """
+    if mode != "parameter":
+        dispatch_clip_grad(weights, most, mode)
+        return
+    for weight in weights:  # DINO's, to the letter
+        if weight.grad is not None:
+            share = most / (weight.grad.norm(2) + 1e-6)
+            weight.grad.mul_(share.clamp(max=1.0))
 
 
 def cosine(start: float, end: float, step: int, steps: int) -> float:

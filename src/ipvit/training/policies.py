@@ -50,7 +50,7 @@ def policy(auto: str | None, jitter: float | None, like: Preprocessing) -> Calla
         InputError: timm knows no such policy.
     """
     try:
-        _, changes, _ = create_transform(
+        parts: Any = create_transform(
             (3, *like.view.size),
             is_training=True,
             separate=True,
@@ -64,6 +64,7 @@ def policy(auto: str | None, jitter: float | None, like: Preprocessing) -> Calla
         raise InputError(
             f"augment.auto: timm knows no policy {auto!r}; rand-m9-mstd0.5-inc1 is an example ({error})"
         ) from error
+    changes = parts[1]  # after the crop and the flips, before the tensor
     for operation in _operations(changes):
         operation.aug_fn = _Named(operation.name, operation.aug_fn)
     return changes

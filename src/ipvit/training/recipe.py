@@ -28,6 +28,9 @@ from ipvit.training.config import (
     SupervisedConfig,
 )
 
+FALLING = ("cosine", "dino", "tanh", "poly")
+"""Schedules that fall to ``min_lr``."""
+
 
 class Recipe(ConfigSection):
     """One training."""
@@ -57,10 +60,20 @@ class Recipe(ConfigSection):
     """Weight decay at the end, reached on a cosine; ``null``: constant."""
     clip_grad: float | None = Field(default=1.0, gt=0)
     """Largest gradient norm; ``null`` for none."""
-    scheduler: Literal["cosine", "tanh", "step", "multistep", "poly"] = "cosine"
-    """``timm.scheduler.create_scheduler_v2``, stepped at each update."""
+    clip_mode: Literal["norm", "parameter", "value", "agc"] = "norm"
+    """``norm``: one norm over all weights that move; ``parameter``: each weight has its own, as DINO; ``value``: no
+    number is larger; ``agc``: in proportion to the weights (timm)."""
+    scheduler: Literal["cosine", "dino", "tanh", "step", "multistep", "poly", "constant"] = "cosine"
+    """``timm.scheduler.create_scheduler_v2``, stepped at each update; ``cosine`` and ``tanh`` count from the start,
+    warm-up included. ``dino`` is DINO's: half a cosine over the updates after the warm-up."""
     min_lr: float = Field(default=1e-5, ge=0)
-    """Learning rate at the end."""
+    """Learning rate at the end (cosine, dino, tanh, poly)."""
+    decay_epochs: float | None = Field(default=None, gt=0)
+    """``step``: epochs after which the rate falls, each time."""
+    decay_milestones: tuple[int, ...] | None = None
+    """``multistep``: epochs at which the rate falls."""
+    decay_rate: float | None = Field(default=None, gt=0)
+    """``step``, ``multistep``: what the rate is multiplied by (0.1); ``poly``: the power (1, a straight line)."""
     warmup_lr: float | None = Field(default=None, ge=0)
     """Learning rate at the start of the warm-up; ``null``: a hundredth of ``lr``."""
     warmup_epochs: int = Field(default=0, ge=0)
@@ -79,6 +92,8 @@ class Recipe(ConfigSection):
     """Random crop and flips; off by default."""
     precision: Literal["no", "bf16", "fp16"] = "no"
     """Mixed precision; ``no`` is float32 throughout."""
+    compile: bool = False
+    """Run the network through torch.compile: slow to begin, then faster; the last bits differ."""
     tracker: Literal["tensorboard", "wandb"] | None = None
     """Log to TensorBoard (into the folder) or Weights & Biases beside ``log.jsonl``."""
     seed: int = Field(default=0, ge=0)
@@ -102,6 +117,39 @@ class Recipe(ConfigSection):
                 )
         if isinstance(objective, DistillationConfig) and objective.sees == "original" and self.mixup is not None:
             raise ValueError("mixup needs a teacher that sees the mixed images: objective.sees: augmented")
+        return self
+
+    @model_validator(mode="after")
+    def _scheduled(self) -> Recipe:
+        """Refuse a learning rate that would not do what the recipe says."""
+        falls = {"step": "decay_epochs", "multistep": "decay_milestones"}
+        for scheduler, name in falls.items():
+            value = getattr(self, name)
+            if (value is not None) != (self.scheduler == scheduler):
+                raise ValueError(
+                    f"scheduler: {scheduler} needs {name}" if value is None else f"{name} is for scheduler: {scheduler}"
+                )
+        if self.decay_rate is not None and self.scheduler not in ("step", "multistep", "poly"):
+            raise ValueError("decay_rate is for scheduler: step, multistep or poly")
+        if self.decay_rate is not None and self.scheduler != "poly" and self.decay_rate >= 1:
+            raise ValueError(f"decay_rate {self.decay_rate:g} does not lower the rate; below 1 it does")
+        late = [
+            epoch for epoch in (self.decay_epochs, *(self.decay_milestones or ())) if epoch and epoch >= self.epochs
+        ]
+        if late or self.decay_milestones == ():
+            raise ValueError(
+                f"{falls[self.scheduler]} must lie within the {self.epochs} epochs, or the rate never falls"
+            )
+        if self.decay_milestones and list(self.decay_milestones) != sorted(set(self.decay_milestones)):
+            raise ValueError("decay_milestones must rise")
+        if self.warmup_epochs > self.epochs:
+            raise ValueError(f"warmup_epochs ({self.warmup_epochs}) are more than epochs ({self.epochs})")
+        if self.scheduler in FALLING and self.min_lr > self.lr:
+            raise ValueError(f"min_lr ({self.min_lr:g}) is above lr ({self.lr:g}), the peak")
+        if self.weight_decay_end is not None and not self.weight_decay:
+            raise ValueError("weight_decay_end needs a weight_decay above 0 to start from")
+        if self.clip_mode != "norm" and self.clip_grad is None:
+            raise ValueError(f"clip_mode: {self.clip_mode} needs clip_grad")
         return self
 
     @model_validator(mode="after")
@@ -146,12 +194,34 @@ def dump_recipe(recipe: Recipe) -> str:
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
 
 
+def flat(recipe: Recipe) -> dict[str, object]:
+    """Return every key of a recipe in full (``data.workers``) with its value.
+
+    >>> flat(load_recipe("deit_micro"))["data.size"]
+    64
+    """
+    found: dict[str, object] = {}
+    open_ = [("", recipe.model_dump(mode="json"))]
+    while open_:
+        prefix, part = open_.pop()
+        for key, value in part.items():
+            if isinstance(value, dict) and value:
+                open_.append((f"{prefix}{key}.", value))
+            else:
+                found[prefix + key] = value
+    return found
+
+
 def _explain(error: ValidationError) -> str:
     """Say the first problem in one line: where, what, what would be right."""
-    problem = error.errors()[0]
+    problems = error.errors()
+    # a data set is a name or a mapping: of a mapping, what is wrong in it is told, and not that it is no name
+    problem = next(
+        (one for one in problems if not ("str" in one["loc"] and isinstance(one["input"], dict))), problems[0]
+    )
     if not problem["loc"]:
         return fault_text(problem)
-    place = [part for part in problem["loc"] if part not in _OBJECTIVES]
+    place = [part for part in problem["loc"] if part not in _OBJECTIVES and part not in _SETS]
     where = printable(".".join(str(part) for part in place))
     if problem["type"] in ("union_tag_invalid", "union_tag_not_found"):
         said = problem["input"].get("kind") if isinstance(problem["input"], dict) else None
@@ -165,6 +235,9 @@ def _explain(error: ValidationError) -> str:
     return f"{where}: {fault_text(problem)}"
 
 
+_SETS = ("str", "SetConfig")
+"""What pydantic calls the two ways to name a data set."""
+
 _OBJECTIVES: dict[str, type[BaseModel]] = {
     "supervised": SupervisedConfig,
     "distillation": DistillationConfig,
@@ -175,8 +248,8 @@ _OBJECTIVES: dict[str, type[BaseModel]] = {
 def _fields_at(parents: tuple[int | str, ...]) -> list[str]:
     part: type[BaseModel] = Recipe
     for name in parents:
-        if name == "objective":
-            continue  # its kind comes next
+        if name == "objective" or name in _SETS:
+            continue  # its kind comes next, or it was the kind
         if name in _OBJECTIVES:
             part = _OBJECTIVES[str(name)]
             continue

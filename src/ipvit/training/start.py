@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,12 @@ from ipvit.training.augment import Augmentation
 from ipvit.training.config import AugmentConfig, DinoConfig, DistillationConfig, StylizeConfig
 from ipvit.training.dino import Dino
 from ipvit.training.distillation import Distillation, Teacher
-from ipvit.training.images import TrainingImages, open_data
+from ipvit.training.images import TrainingImages
 from ipvit.training.loop import Loop, seeded
 from ipvit.training.objective import Labels, Objective, Supervised
 from ipvit.training.optimization import make_accelerator
 from ipvit.training.recipe import Recipe, load_recipe
+from ipvit.training.sources import open_data, refuse_overlap
 
 
 def train(recipe: Recipe | str | Path, out: str | Path, *, device: str = "auto", progress: bool = True) -> Path:
@@ -54,11 +56,15 @@ def train(recipe: Recipe | str | Path, out: str | Path, *, device: str = "auto",
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe)
     size = recipe.data.size
-    train_data, val_data = open_data(recipe.data.train, size), open_data(recipe.data.val, size)
+    train_data, val_data = open_data(recipe.data.train, size, "train"), open_data(recipe.data.val, size, "val")
     if train_data.classes is None or train_data.classes != val_data.classes:
-        raise InputError(f"{recipe.data.train} and {recipe.data.val} do not have the same classes")
+        raise InputError("{} and {} do not have the same classes".format(*recipe.data.names))
     refuse_links(Path(out))
+    first = int(os.environ.get("RANK", "0")) == 0
+    note = refuse_overlap(train_data, val_data) if first and not (Path(out) / "state.pt").exists() else ""
     loop = assemble(recipe, train_data, val_data, Path(out), device=device)
+    if note:
+        loop.say(note)
     return loop.run(progress=progress)
 
 
@@ -87,7 +93,7 @@ def assemble(
     else:
         objective = _objective(recipe, train_data, out, pretrained)
     stylize = recipe.data.stylize
-    styled = None if stylize is None else _styled(stylize, train_data, recipe)
+    styled = None if stylize is None else _styled(stylize, train_data, recipe, out)
     share = None if isinstance(recipe.objective, DinoConfig) or stylize is None else stylize.share
     return Loop(
         recipe,
@@ -132,7 +138,7 @@ def _check_size(network: nn.Module, recipe: Recipe) -> None:
         )
 
 
-def _styled(part: StylizeConfig, data: Dataset, recipe: Recipe) -> Dataset:
+def _styled(part: StylizeConfig, data: Dataset, recipe: Recipe, out: Path) -> Dataset:
     if part.folder is not None:
         return RestyledFolder(data, user_path(part.folder))
     size = recipe.data.size
@@ -145,4 +151,5 @@ def _styled(part: StylizeConfig, data: Dataset, recipe: Recipe) -> Dataset:
         transfer = StatisticsTransfer(part.alpha, part.texture_scale)
     styles = textures.Textures(size=size) if part.styles == textures.NAME else load_dataset(part.styles)
     view = dataclasses.replace(View((size, size)), interpolation="bilinear")
-    return Restyled(Stylization(source=data, styles=styles, transfer=transfer, view=view, seed=recipe.seed))
+    job = Stylization(source=data, styles=styles, transfer=transfer, view=view, seed=recipe.seed)
+    return Restyled(job, out / "styled" if part.keep else None)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
+from PIL import Image
 from torch import Tensor
 
+from ipvit.core.files import write_atomic
 from ipvit.data.dataset import BaseDataset, Dataset, fingerprint
 from ipvit.data.decode import decode
 from ipvit.data.derived.names import target_paths
@@ -27,19 +30,30 @@ class _Copy(BaseDataset):
 
 
 class Restyled(_Copy):
-    """Copies made when they are read, one style for each image.
+    """Copies made when they are first read, one style for each image.
 
     Args:
         job: source, paintings, transfer, size and seed.
+        folder: where copies are kept, without loss, so that none is made twice; None keeps none.
     """
 
-    def __init__(self, job: Stylization) -> None:
+    def __init__(self, job: Stylization, folder: Path | None = None) -> None:
         super().__init__(job.source, "stylised", sorted(job.identity().items()))
         self._painter = Painter(job, keep=2048)
+        self._folder = None if folder is None else folder / self.fingerprint[:16]
 
     def read(self, index: int) -> Tensor:
         """Return the image in the style its id and the seed choose: ``(3, *view.size)`` uint8."""
-        return self._painter.styled(index)[0]
+        if self._folder is None:
+            return self._painter.styled(index)[0]
+        path = self._folder / f"{index // 1000:06d}" / f"{index:09d}.png"
+        if path.is_file():
+            return decode(path.read_bytes(), "pil")
+        pixels = self._painter.styled(index)[0]
+        buffer = io.BytesIO()
+        Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy()).save(buffer, "PNG", compress_level=1)
+        write_atomic(path, buffer.getvalue())
+        return pixels
 
 
 class RestyledFolder(_Copy):
