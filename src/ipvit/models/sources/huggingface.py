@@ -10,10 +10,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ipvit.core.digests import digest_of_file
 from ipvit.core.manifest import UNTRAINED
 from ipvit.errors import FOREIGN_ERRORS, InputError, error_line
-from ipvit.models.io.state_dict import load_strictly, read_state_dict, resolve
+from ipvit.models.io.state_dict import load_strictly
+from ipvit.models.io.weights_file import WeightsFile
 from ipvit.models.model import Model
 from ipvit.models.names import ModelName, refuse_sources
 from ipvit.models.sources.building import cannot_fetch, quick_refusal_when_offline, seeded
@@ -68,9 +68,9 @@ def load_transformers(parsed: ModelName, pretrained: bool) -> Model:
                 f"{title} is no image classifier that transformers can build: {error_line(error)}"
             ) from None
         raise InputError(cannot_fetch(title, error)) from None
-    path = resolve(parsed.weights) if parsed.weights else None
-    if path is not None:
-        load_strictly(network, read_state_dict(path), str(path))
+    file = WeightsFile.read(parsed.weights) if parsed.weights else None
+    if file is not None:
+        load_strictly(network, file.state_for(network), str(file.path))
     labels = getattr(config, "id2label", None) or {}
     return Model(
         network.float(),  # its output object's .logits are what Model returns
@@ -78,8 +78,8 @@ def load_transformers(parsed: ModelName, pretrained: bool) -> Model:
         preprocessing=preprocessing_of(processor, title),
         classes=tuple(str(labels[index]) for index in sorted(labels)) or None,
         architecture=f"{type(network).__name__}\n{_identity(config)}",
-        source=str(parsed.weights) if path else title if fetch else UNTRAINED,
-        weights_sha256=digest_of_file(path) if path else None,
+        source=file.in_words if file else title if fetch else UNTRAINED,
+        weights_sha256=file.sha256 if file else None,
     )
 
 

@@ -130,10 +130,11 @@ def _apart(preprocessing: Preprocessing, pictures: Sequence[np.ndarray], theirs:
 
 def _candidates(stated: Mapping[str, Any], title: str) -> Iterator[Preprocessing]:
     """Yield what the configuration may mean, the usual first: processors of one configuration do different things."""
-    resample = stated.get("resample", 2)
-    interpolation = RESAMPLING.get(2 if resample is None else int(resample))
+    stated_one = stated.get("resample")
+    resample = 2 if stated_one is None else int(stated_one)
+    interpolation = RESAMPLING.get(resample)
     if interpolation is None:
-        raise InputError(f"{title} resizes by Pillow's method {int(resample)}; known: {RESAMPLING}")
+        raise InputError(f"{title} resizes by Pillow's method {resample}; known: {RESAMPLING}")
     if stated.get("do_flip_channel_order"):
         raise InputError(f"{title} takes channels as blue, green, red; wrap it in a FILE.py:FACTORY that turns them")
     mean, std = _normalisation(stated)

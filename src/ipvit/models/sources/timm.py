@@ -7,12 +7,12 @@ from typing import Any
 
 from torch import nn
 
-from ipvit.core.digests import digest_of_file
 from ipvit.core.manifest import UNTRAINED
 from ipvit.core.preprocessing import Preprocessing, View
 from ipvit.errors import FOREIGN_ERRORS, InputError, did_you_mean, printable, shown
 from ipvit.models.io.checkpoint import read_metadata
-from ipvit.models.io.state_dict import is_safetensors, load_strictly, read_state_dict, resolve
+from ipvit.models.io.state_dict import is_safetensors, load_strictly
+from ipvit.models.io.weights_file import WeightsFile
 from ipvit.models.label_spaces import classes_of_timm
 from ipvit.models.model import Model
 from ipvit.models.names import ModelName, refuse_sources
@@ -49,14 +49,13 @@ def build_timm(parsed: ModelName, pretrained: bool) -> Model:
     """
     import timm
 
-    path = resolve(parsed.weights) if parsed.weights else None
-    state = read_state_dict(path) if path is not None else {}  # first: it says what is wrong with a file
-    stated = (read_metadata(path) if path is not None and is_safetensors(path) else None) or {}
+    file = WeightsFile.read(parsed.weights) if parsed.weights else None  # first: it says what is wrong with a file
+    stated = (read_metadata(file.path) if file and file.path.is_file() and is_safetensors(file.path) else None) or {}
     options = dict(stated.get("architecture", {}).get("kwargs", {})) | parsed.options
     if "classes" in stated:
         options.setdefault("num_classes", len(stated["classes"]))
     refuse_sources(options, parsed.name)
-    fetch = pretrained and path is None
+    fetch = pretrained and file is None
     try:
         with seeded(), quick_refusal_when_offline() if fetch else contextlib.nullcontext():
             network: Any = timm.create_model(parsed.name, pretrained=fetch, **options)
@@ -69,9 +68,9 @@ def build_timm(parsed: ModelName, pretrained: bool) -> Model:
         raise InputError(f"timm cannot build {parsed.name} with {shown(options)}: {text}") from None
     source = f"timm {timm.__version__}, {'pretrained' if fetch else UNTRAINED}"
     digest = None
-    if path is not None:
-        load_strictly(network, fitted(state, network), str(path))
-        source, digest = str(parsed.weights), digest_of_file(path)
+    if file is not None:
+        load_strictly(network, fitted(file.state_for(network), network), str(file.path))
+        source, digest = file.in_words, file.sha256
     preprocessing = timm_preprocessing(network, parsed.options)
     classes = classes_of_timm(network, dict(network.pretrained_cfg))
     if stated:
