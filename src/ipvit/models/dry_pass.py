@@ -71,8 +71,12 @@ def came_back(output: Any) -> str:
 
 def probe_pictures(model: Model) -> Tensor:
     """Return two pictures of noise in [0, 1], always the same, of the model's input size and on its device."""
-    noise = torch.rand(PICTURES, 3, *model.image_size, generator=torch.Generator().manual_seed(0))
-    return noise.to(model.device)
+    return noise(model.image_size).to(model.device)
+
+
+def noise(size: tuple[int, int]) -> Tensor:
+    """Return the pictures that networks of an input size are tried on, ``(PICTURES, 3, *size)`` in [0, 1]."""
+    return torch.rand(PICTURES, 3, *size, generator=torch.Generator().manual_seed(0))
 
 
 @contextlib.contextmanager

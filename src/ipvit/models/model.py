@@ -16,6 +16,7 @@ from ipvit.core.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing,
 from ipvit.errors import InputError
 from ipvit.models.adapters import Adapter, BlockTokens, FeatureState, find_adapter, logits_of, unwrap
 from ipvit.models.dry_pass import outputs_of
+from ipvit.models.state_parts import state_parts
 from ipvit.models.verification import own_heads, why_not
 
 
@@ -101,8 +102,8 @@ class Model(nn.Module):
             for part in (self.architecture, repr(dataclasses.asdict(self.preprocessing))):
                 digest.update(part.encode() + b"\0")
             for key, value in sorted(unwrap(self.backbone).state_dict().items()):
-                digest.update(f"{key}{tuple(value.shape)}{value.dtype}".encode())
-                digest.update(_raw_bytes(value))
+                for part in state_parts(key, value):
+                    digest.update(part)
             self._digest = digest.hexdigest()[:32]
         return self._digest
 
@@ -313,8 +314,3 @@ def _source(thing: Any) -> list[str]:
     with contextlib.suppress(OSError, TypeError):  # typed at a prompt: there is no source to read
         return [inspect.getsource(thing)]
     return []
-
-
-def _raw_bytes(value: Any) -> memoryview:
-    flat = value.detach().cpu().contiguous().reshape(-1)
-    return memoryview(flat.view(torch.uint8).numpy() if flat.numel() else flat.to(torch.uint8).numpy())
