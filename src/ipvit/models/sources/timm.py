@@ -9,7 +9,7 @@ from torch import nn
 
 from ipvit.core.manifest import UNTRAINED
 from ipvit.core.preprocessing import Preprocessing, View
-from ipvit.errors import FOREIGN_ERRORS, InputError, did_you_mean, printable, shown
+from ipvit.errors import FOREIGN_ERRORS, InputError, did_you_mean, error_line, printable, shown
 from ipvit.models.io.checkpoint import read_metadata
 from ipvit.models.io.state_dict import is_safetensors, load_strictly
 from ipvit.models.io.weights_file import WeightsFile
@@ -56,14 +56,20 @@ def build_timm(parsed: ModelName, pretrained: bool) -> Model:
         options.setdefault("num_classes", len(stated["classes"]))
     refuse_sources(options, parsed.name)
     fetch = pretrained and file is None
+    asks_hub = fetch or parsed.name.startswith(("hf-hub:", "hf_hub:"))  # there even the shape of the network is fetched
     try:
-        with seeded(), quick_refusal_when_offline() if fetch else contextlib.nullcontext():
+        with seeded(), quick_refusal_when_offline() if asks_hub else contextlib.nullcontext():
             network: Any = timm.create_model(parsed.name, pretrained=fetch, **options)
     except TypeError as error:
         raise InputError(f"{parsed.name} does not take {shown(options)}: {printable(str(error))[:300]}") from None
     except (OSError, *FOREIGN_ERRORS) as error:
         if fetch:
             raise InputError(cannot_fetch(parsed.name, error)) from None
+        if asks_hub and isinstance(error, OSError):
+            raise InputError(
+                f"cannot fetch the configuration of {parsed.name}, which says how the network is built "
+                f"({error_line(error, 160)}); without the hub give timm's own name of it"
+            ) from None
         text = printable(str(error))[:300]
         raise InputError(f"timm cannot build {parsed.name} with {shown(options)}: {text}") from None
     source = f"timm {timm.__version__}, {'pretrained' if fetch else UNTRAINED}"

@@ -51,9 +51,9 @@ def load_torchvision(parsed: ModelName, pretrained: bool) -> Model:
     if file is not None:
         load_strictly(network, file.state_for(network, undotted), str(file.path))
     preset = (entry if wanted or fetch else next(iter(published))).transforms()
-    size = int(preset.crop_size[0])
-    resized = int(preset.resize_size[0])
-    view = View((size, size), size / resized, preset.interpolation.value)
+    cropped, resized = int(preset.crop_size[0]), int(preset.resize_size[0])
+    size = options.get("image_size", cropped)  # ViT's: the only ones that are built for a size
+    view = View((size, size), cropped / resized, preset.interpolation.value)
     outputs = options.get("num_classes", 1000)
     return Model(
         network,
