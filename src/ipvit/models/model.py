@@ -269,6 +269,9 @@ def wrap(
         adapter: a subclass of :class:`ipvit.models.adapters.Adapter` that reads tokens and attention of this network,
             where none of ours is for it.
 
+    Raises:
+        InputError: what comes out of one pass over made-up pictures does not fit, or the weights are not float32.
+
     >>> model = wrap(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), size=8)
     >>> model(torch.rand(2, 3, 8, 8)).shape
     torch.Size([2, 3])
