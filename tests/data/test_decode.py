@@ -10,6 +10,7 @@ from PIL import Image
 from ipvit.core.preprocessing import View
 from ipvit.data.dataset import UnreadableImageError
 from ipvit.data.decode import apply_view, decode
+from ipvit.errors import InputError
 
 
 def encoded(picture: Image.Image, kind: str, **options) -> bytes:
@@ -121,3 +122,26 @@ def test_a_view_equals_timms_evaluation_transform(photo):
         pixels = torch.from_numpy(np.array(photo)).permute(2, 0, 1)
         ours = apply_view(pixels, View((size, size), crop_pct), "pil").float() / 255
         assert torch.allclose(ours, reference(photo), atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(41, 32), (32, 41), (33, 97), (20, 24)])
+@pytest.mark.parametrize("mode", ["center", "center_floor"])
+def test_an_odd_number_of_pixels_is_cut_off_where_the_crop_mode_says(size, mode):
+    pixels = torch.arange(3 * size[0] * size[1], dtype=torch.int32).remainder(251).to(torch.uint8).view(3, *size)
+    view = View((24, 24), 0.75, "bilinear", mode)
+    found = apply_view(pixels, view)
+    resized = apply_view(pixels, View(_resized(size, 32), 1.0, "bilinear", "squash"))
+    margins = [side - 24 for side in resized.shape[1:]]
+    top, left = (margin // 2 if mode == "center_floor" else round(margin / 2) for margin in margins)
+    assert torch.equal(found, resized[:, top : top + 24, left : left + 24])
+
+
+def _resized(size, edge):
+    height, width = size
+    return (edge, edge * width // height) if height <= width else (edge * height // width, edge)
+
+
+@pytest.mark.parametrize("wrong", [{"crop_mode": "border"}, {"interpolation": "lanczos"}, {"crop_pct": 0.0}])
+def test_a_view_that_is_not_implemented_is_refused(wrong):
+    with pytest.raises(InputError, match="border|lanczos|crop 0"):
+        View((24, 24), **wrong)

@@ -188,7 +188,13 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved_until_it_does(tmp_path)
 
 
 class Broken(nn.Module):
+    def __init__(self, outputs=4):
+        super().__init__()
+        self.outputs = outputs
+
     def forward(self, x):
+        if len(x) == 2:  # well while it is tried
+            return torch.zeros(2, self.outputs)
         raise RuntimeError("this network\nis broken")
 
 
@@ -205,7 +211,7 @@ def test_a_failing_model_is_recorded_and_the_rest_goes_on(tmp_path):
 
 class NotANumber(nn.Module):
     def forward(self, x):
-        return torch.full((len(x), 4), float("nan"))
+        return torch.full((len(x), 4), 0.0 if len(x) == 2 else float("nan"))  # well while it is tried
 
 
 def test_logits_that_are_not_finite_count_as_wrong_and_are_reported(tmp_path):
@@ -273,7 +279,7 @@ def test_a_model_that_cannot_do_an_experiment_is_left_out_or_refused_by_the_name
     with pytest.raises(ipvit.InputError, match="needs the capability attention, which tiny does not offer; it"):
         ipvit.run(experiments, models=tiny_model(), data=photos(), out=tmp_path / "a", workers=0, progress=False)
     data = ipvit.load_dataset("demo:trifeature")
-    plain = ipvit.wrap(Broken(), size=64, crop_pct=1.0, classes=data.classes, name="plain")
+    plain = ipvit.wrap(Broken(len(data.classes)), size=64, crop_pct=1.0, classes=data.classes, name="plain")
     run = ipvit.run(
         ipvit.Attention(),
         models=[plain, ipvit.load_model("demo:deit_micro")],

@@ -263,8 +263,10 @@ def test_the_command_says_it_in_one_line(tmp_path, small_sets, monkeypatch, caps
 
 def test_validation_counts_what_is_not_finite_as_wrong():
     class Answers:
-        capabilities = frozenset[str]()
         distillation_token = None
+
+        def can(self, capability: str) -> bool:
+            return False
 
         def __call__(self, images: Tensor) -> Tensor:
             return torch.tensor([[math.nan, 1.0], [1.0, 0.0], [math.inf, 0.0], [0.0, 1.0]])

@@ -362,7 +362,7 @@ def test_a_network_that_breaks_while_features_are_read_fails_alone(tmp_path):
     broken.name = "broken"
     with torch.no_grad():
         broken.backbone.head.weight.add_(1)
-    broken.backbone.blocks[1].register_forward_hook(lambda *_: 1 / 0)
+    broken.backbone.blocks[1].register_forward_hook(lambda _, __, out: None if len(out) == 2 else 1 / 0)
     run = ipvit.run(
         ipvit.Probe(train=coloured(), last=()),
         models=[broken, vit()],

@@ -10,9 +10,16 @@ import pytest
 import torch
 
 import ipvit
+from ipvit.data.decode import apply_view
 from ipvit.errors import InputError
 from ipvit.models.sources import huggingface
-from ipvit.models.sources.huggingface import processor_preprocessing
+from ipvit.models.sources.image_processor import (
+    MEAN_APART,
+    MOST_APART,
+    preprocessing_of,
+    probe_pictures,
+    processor_preprocessing,
+)
 
 PROCESSOR = {
     "do_resize": True,
@@ -113,9 +120,9 @@ def test_a_network_without_a_trained_classifier_is_refused(folder: Path) -> None
             {"size": {"shortest_edge": 256}, "do_center_crop": True, "crop_size": {"height": 224, "width": 224}},
             (224, 224),
             (256, 256),
-            "center",
+            "center_floor",
         ),
-        ({"size": {"shortest_edge": 224}, "crop_pct": 0.875}, (224, 224), (256, 256), "center"),
+        ({"size": {"shortest_edge": 224}, "crop_pct": 0.875}, (224, 224), (256, 256), "center_floor"),
         ({"size": {"shortest_edge": 384}, "crop_pct": 0.875}, (384, 384), (384, 384), "squash"),
     ],
 )
@@ -129,8 +136,73 @@ def test_an_image_processors_sizes_become_a_view(
 def test_what_a_view_cannot_express_is_refused() -> None:
     with pytest.raises(InputError, match="resizes by Pillow's method 1"):
         processor_preprocessing({**PROCESSOR, "resample": 1}, "net")
-    with pytest.raises(InputError, match="scales pixels by"):
-        processor_preprocessing({**PROCESSOR, "rescale_factor": 1 / 127.5}, "net")
     with pytest.raises(InputError, match="states no input size"):
         processor_preprocessing({"do_normalize": True}, "net")
+    with pytest.raises(InputError, match="blue, green, red"):
+        processor_preprocessing({**PROCESSOR, "do_flip_channel_order": True}, "net")
     assert processor_preprocessing({**PROCESSOR, "do_normalize": False}, "net").std == (1.0, 1.0, 1.0)
+
+
+EDGE_32 = {"size": {"shortest_edge": 32}}
+SQUARE_32 = {"size": {"height": 32, "width": 32}}
+CROP_32 = {"crop_size": {"height": 32, "width": 32}}
+
+EXPRESSED: dict[str, tuple[str, dict[str, Any]]] = {
+    "vit": ("ViTImageProcessor", SQUARE_32),
+    "one mean for all channels": ("ViTImageProcessor", SQUARE_32 | {"image_mean": 0.4, "image_std": 0.3}),
+    "pixels from -1 to 1": ("ViTImageProcessor", SQUARE_32 | {"rescale_factor": 1 / 127.5}),
+    "pixels up to 255": ("ViTImageProcessor", SQUARE_32 | {"do_rescale": False, "image_mean": [120.0] * 3}),
+    "deit": ("DeiTImageProcessor", {"size": {"height": 37, "width": 37}} | CROP_32),
+    "clip, with a number for a size": ("CLIPImageProcessor", {"size": 32} | CROP_32),
+    "mobilenet": ("MobileNetV2ImageProcessor", {"size": {"shortest_edge": 37}} | CROP_32),
+    "convnext": ("ConvNextImageProcessor", EDGE_32 | {"crop_pct": 0.875}),
+    "levit": ("LevitImageProcessor", EDGE_32 | CROP_32),
+    "poolformer": ("PoolFormerImageProcessor", EDGE_32 | CROP_32 | {"crop_pct": 0.9}),
+    "efficientnet": ("EfficientNetImageProcessor", SQUARE_32),
+    "efficientnet, offset": ("EfficientNetImageProcessor", SQUARE_32 | {"rescale_offset": True, "include_top": False}),
+    "mobilevit, red first": (
+        "MobileViTImageProcessor",
+        {"size": {"shortest_edge": 36}, "do_flip_channel_order": False} | CROP_32,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", EXPRESSED)
+def test_pictures_are_those_of_the_networks_own_image_processor(kind: str) -> None:
+    transformers = pytest.importorskip("transformers")
+    name, stated = EXPRESSED[kind]
+    processor = getattr(transformers, name)(**stated)
+    found = preprocessing_of(processor, "net")
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (found.mean, found.std))
+    for picture in probe_pictures(found.view):
+        theirs = torch.as_tensor(processor(images=picture, return_tensors="pt")["pixel_values"])[0]
+        ours = apply_view(torch.from_numpy(picture).permute(2, 0, 1), found.view) / 255
+        apart = ((theirs - (ours - mean) / std) * std * 255).abs()
+        assert apart.mean() <= MEAN_APART and apart.max() <= MOST_APART
+
+
+REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
+    "mobilevit": ("MobileViTImageProcessor", EDGE_32 | CROP_32, "blue, green, red"),
+    "perceiver": ("PerceiverImageProcessor", SQUARE_32 | {"crop_size": {"height": 37, "width": 37}}, "PerceiverImage"),
+    "textnet": ("TextNetImageProcessor", EDGE_32, "TextNetImageProcessor does to pictures cannot be expressed"),
+    "donut": ("DonutImageProcessor", SQUARE_32, "DonutImageProcessor does to pictures cannot be expressed"),
+    "no resizing": ("ViTImageProcessor", SQUARE_32 | {"do_resize": False}, "ViTImageProcessor does to pictures"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_other_pictures_than_the_image_processors_are_refused_by_name(kind: str) -> None:
+    transformers = pytest.importorskip("transformers")
+    name, stated, words = REFUSED[kind]
+    with pytest.raises(InputError, match=words) as caught:
+        preprocessing_of(getattr(transformers, name)(**stated), "transformers:owner/net")
+    assert str(caught.value).startswith("transformers:owner/net") and "\n" not in str(caught.value)
+
+
+def test_an_image_processor_whose_method_is_the_default_of_its_class(folder: Path) -> None:
+    pytest.importorskip("transformers")
+    stated = {key: value for key, value in PROCESSOR.items() if key != "resample"}
+    (folder / "preprocessor_config.json").write_text(
+        json.dumps(stated | {"image_processor_type": "BeitImageProcessor"})
+    )
+    assert ipvit.load_model(f"transformers:{folder}").preprocessing.view.interpolation == "bicubic"

@@ -236,6 +236,25 @@ def test_without_a_network_one_line_names_the_way_out(monkeypatch, tmp_path):
         ipvit.load_model("resnet10t")
 
 
+def test_without_a_network_the_hub_is_not_asked_again_and_again_for_random_weights_either(monkeypatch):
+    from huggingface_hub import constants
+
+    asked = []
+
+    def create_model(*_, **__):
+        asked.append(constants.HF_HUB_OFFLINE)
+        raise OSError("nothing in the cache")
+
+    monkeypatch.setattr("ipvit.models.sources.building._resolves", lambda host: False)
+    monkeypatch.setattr("ipvit.models.sources.huggingface._is_of_transformers", lambda name: False)
+    monkeypatch.setattr("timm.create_model", create_model)
+    for key in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(key, raising=False)
+    with pytest.raises(ipvit.InputError, match=r"cannot fetch the configuration of hf-hub:owner/net.*timm's own name"):
+        ipvit.load_model("hf-hub:owner/net", pretrained=False)
+    assert asked == [True]
+
+
 def test_the_real_efficientnet_knows_the_real_photos(real, tmp_path):
     model = ipvit.load_model(f"tf_efficientnet_lite0@{real}/efficientnet_lite0.safetensors")
     data = ipvit.load_dataset(real / "imagenet-sample")

@@ -15,8 +15,8 @@ import torch
 
 import ipvit
 from ipvit.errors import InputError
+from ipvit.models.io import weights_file
 from ipvit.models.loading import load_paper
-from ipvit.models.sources import paper
 from ipvit.models.sources.paper import build_paper
 from ipvit.models.zoo.paper import ALIASES, NETWORKS, paper_name
 
@@ -160,7 +160,7 @@ def test_pretrained_weights_come_from_the_published_address(tmp_path: Path, monk
     state = randomised("deit_tiny").state_dict()
     file = save(tmp_path / "deit.pth", {"model": state})
     asked = []
-    monkeypatch.setattr(paper, "resolve", lambda location: asked.append(location) or file)
+    monkeypatch.setattr(weights_file, "resolve", lambda location: asked.append(location) or file)
     model = ipvit.load_model("paper:DeiT-T")
     assert asked == ["https://dl.fbaipublicfiles.com/deit/deit_tiny_patch16_224-a1311bcf.pth"]
     assert same_weights(model, state)

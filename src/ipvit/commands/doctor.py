@@ -123,7 +123,7 @@ def _examined(
     from ipvit.models.loading import load_model
 
     loaded = load_model(name)
-    if "logits" not in loaded.capabilities:
+    if not loaded.can("logits"):
         return "loads; it has no classifier, so there is no accuracy to measure"
     if data is None:
         return "loads; give --data to measure its clean accuracy"

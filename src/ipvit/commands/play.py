@@ -54,7 +54,7 @@ def play(
     if len(names) < 2:
         names += [name for name in dict.fromkeys([*FIRST, *demo_models()]) if name not in names]
     models = [load_model(name) for name in names]
-    models = [one for one in models if "logits" in one.capabilities or one.name in (model or ())]
+    models = [one for one in models if one.can("logits") or one.name in (model or ())]
     judge = salience_model(models if salience is None else [load_model(salience)])
     if salience is not None and judge is None:
         raise InputError(f"--salience: {salience} has no attention to the patches; a vision transformer has")

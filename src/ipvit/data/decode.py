@@ -105,7 +105,13 @@ def apply_view(pixels: Tensor, view: View, decoder: Decoder = "fast") -> Tensor:
     if size[0] * size[1] > MOST_RESIZED:
         pixels, size = _middle(pixels, size, view)
     resized = _resize(pixels, size, view.interpolation, decoder)
-    return F.center_crop(resized, list(view.size)) if resized.shape[-2:] != view.size else resized
+    if tuple(resized.shape[-2:]) == tuple(view.size):
+        return resized
+    if view.crop_mode == "center_floor":
+        height, width = (max(side, crop) for side, crop in zip(resized.shape[-2:], view.size, strict=True))
+        resized = F.center_crop(resized, [height, width])  # enlarged with black where it is too small
+        return F.crop(resized, (height - view.size[0]) // 2, (width - view.size[1]) // 2, *view.size)
+    return F.center_crop(resized, list(view.size))
 
 
 def _middle(pixels: Tensor, size: tuple[int, int], view: View) -> tuple[Tensor, tuple[int, int]]:

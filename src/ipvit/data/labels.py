@@ -1,8 +1,8 @@
-"""Which output of the model each class of the data is; stated, never guessed."""
+"""Which output of the model each class of the data is: stated, or by a rule that is told."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -17,11 +17,15 @@ def map_classes(
     *,
     data_name: str,
     model_name: str,
+    n_outputs: int | None = None,
+    notes: list[str] | None = None,
 ) -> np.ndarray:
     """Return, for each class of the data, the index of the model's output for it.
 
     A class is found by its name or by its alias (the second column of ``classes.txt``), among the model's class names.
-    Where the model's classes are unknown, the data must state output numbers as aliases.
+    Where the model's classes are unknown, the data must state output numbers as aliases, or have exactly as many
+    classes as there are outputs: they are then taken in their order, folders that are numbers by number. So are
+    numbers 0 to n - 1 where the model's n names are no numbers (ImageNet-V2's folders). Both is noted.
 
     Args:
         data_classes: names of the data's classes, for example ImageNet synsets (any subset, any order).
@@ -29,6 +33,8 @@ def map_classes(
         model_classes: names of the model's outputs in their order, or None.
         data_name: for the message.
         model_name: for the message.
+        n_outputs: how many outputs the model has, where its classes are unknown.
+        notes: the rule by which classes without names were mapped is added here, in a sentence.
 
     Returns:
         ``(len(data_classes),)`` int64.
@@ -36,33 +42,76 @@ def map_classes(
     Raises:
         InputError: a class cannot be found, or two classes are the same output.
     """
-    outputs = None if model_classes is None else {same_letters(name): i for i, name in enumerate(model_classes)}
     data_classes = [same_letters(name) for name in data_classes]
     aliases = None if aliases is None else [same_letters(name) for name in aliases]
-    seconds = aliases if aliases is not None else data_classes
-    if outputs is None:
-        mapping = [int(name) if name.isdecimal() else -1 for name in seconds]
-    else:
-        mapping = [
-            outputs.get(name, outputs.get(second, _number(second, len(outputs)) if aliases is not None else -1))
-            for name, second in zip(data_classes, seconds, strict=True)
-        ]
-    unknown = [name for name, index in zip(data_classes, mapping, strict=True) if index < 0]
-    if unknown:
-        listed = ", ".join(repr(name) for name in unknown[:3]) + (", ..." if len(unknown) > 3 else "")
-        known = (
-            "whose class names are unknown"
-            if model_classes is None
-            else f"whose classes are {', '.join(model_classes[:3])}, ..."
-        )
-        raise InputError(
-            f"cannot map {len(unknown)} of the {len(data_classes)} classes of {data_name} ({listed}) to the outputs of "
-            f"{model_name}, {known}; {_remedy(data_name)}"
-        )
+    outputs = None if model_classes is None else {same_letters(name): i for i, name in enumerate(model_classes)}
+    count = n_outputs if outputs is None else len(outputs)
+    stated = aliases is not None and list(aliases) != list(data_classes)
+    found = None if stated else _by_count(data_classes, outputs, count)
+    if found is not None:
+        mapping, rule = found
+        if notes is not None:
+            unknown = "whose class names are unknown" if outputs is None else "whose class names are none of them"
+            notes.append(
+                f"{data_name} has as many classes as {model_name}, {unknown}, has outputs ({count}): they were taken "
+                f"{rule}; a classes.txt with lines 'folder<TAB>output number' states another order"
+            )
+        return np.array(mapping, dtype=np.int64)
+    mapping = [
+        _found(name, second, outputs, count if stated else 0)
+        for name, second in zip(data_classes, aliases or data_classes, strict=True)
+    ]
+    _refuse_unknown(data_classes, mapping, model_classes, count, data_name, model_name)
     if len(set(mapping)) != len(mapping):
         twice = next(name for i, name in enumerate(data_classes) if mapping[i] in mapping[:i])
         raise InputError(f"two classes of {data_name} are the same output of {model_name}; one of them is {twice!r}")
     return np.array(mapping, dtype=np.int64)
+
+
+def _by_count(
+    names: Sequence[str], outputs: Mapping[str, int] | None, count: int | None
+) -> tuple[list[int], str] | None:
+    """Return output numbers and the rule in words where the classes are as many as the outputs and have no names."""
+    if count is None or len(names) != count or count == 0:
+        return None
+    numbers = [int(name) for name in names if name.isdecimal()]
+    numbered = len(set(numbers)) == count
+    if outputs is None and not numbered:
+        return list(range(count)), "in their order, folders in that of the alphabet"
+    if outputs is None or (numbered and set(numbers) == set(range(count)) and outputs.keys().isdisjoint(names)):
+        places = {number: place for place, number in enumerate(sorted(numbers))}
+        return [places[number] for number in numbers], "by number"
+    return None
+
+
+def _found(name: str, second: str, outputs: Mapping[str, int] | None, count: int | None) -> int:
+    """Return the output for a class by its name or its second one, which may be a number below ``count``; or -1."""
+    number = int(second) if second.isdecimal() and (count is None or int(second) < count) else -1
+    return number if outputs is None else outputs.get(name, outputs.get(second, number))
+
+
+def _refuse_unknown(
+    names: Sequence[str],
+    mapping: Sequence[int],
+    model_classes: Sequence[str] | None,
+    count: int | None,
+    data_name: str,
+    model_name: str,
+) -> None:
+    unknown = [name for name, index in zip(names, mapping, strict=True) if index < 0]
+    if not unknown:
+        return
+    listed = ", ".join(repr(name) for name in unknown[:3]) + (", ..." if len(unknown) > 3 else "")
+    of_model = f"the {count or 'unknown number of'} outputs of {model_name}"
+    known = (
+        "whose class names are unknown"
+        if model_classes is None
+        else f"whose classes are {', '.join(model_classes[:3])}, ..."
+    )
+    raise InputError(
+        f"cannot map {len(unknown)} of the {len(names)} classes of {data_name} ({listed}) to {of_model}, {known}; "
+        f"{_remedy(data_name)}"
+    )
 
 
 def _remedy(data_name: str) -> str:
@@ -71,8 +120,3 @@ def _remedy(data_name: str) -> str:
             "say what its labels are with --classes: a file of the model's class names in their order, or imagenet-1k"
         )
     return "put a classes.txt with lines 'folder<TAB>model class or output number' there"
-
-
-def _number(text: str, outputs: int) -> int:
-    """Return an output's number written out, or -1."""
-    return int(text) if text.isdecimal() and int(text) < outputs else -1

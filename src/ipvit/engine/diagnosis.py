@@ -11,13 +11,13 @@ from torch import Tensor
 
 from ipvit.core.preprocessing import IMAGENET_MEAN, IMAGENET_STD, View
 from ipvit.data.dataset import Dataset
-from ipvit.data.labels import map_classes
 from ipvit.data.loader import read_batches
 from ipvit.data.subset import select, subset_indices
 from ipvit.engine.device import pooled_allocator
 from ipvit.errors import InputError
 from ipvit.metrics.intervals import wilson
 from ipvit.metrics.paired import mcnemar
+from ipvit.models.label_mapping import outputs_for
 from ipvit.models.model import Model
 from ipvit.models.published import Published
 from ipvit.perturb.pixels import as_floats
@@ -109,9 +109,7 @@ class _Trial:
         if data.classes is None:
             raise InputError(f"{data.name} has no class folders: there is no accuracy to measure")
         self.model, self.data, self.chosen, self.device = model, data, chosen, device
-        self.outputs = map_classes(
-            data.classes, data.aliases, model.classes, data_name=data.name, model_name=model.name
-        )
+        self.outputs = outputs_for(data, model)
 
     def run(self) -> tuple[np.ndarray, np.ndarray]:
         """Return predictions and labels, as outputs of the model, of the labelled images that can be read."""

@@ -20,9 +20,10 @@ from ipvit.engine.device import pick_device
 from ipvit.engine.distributed import ProcessGroup
 from ipvit.engine.store import Identity, Store
 from ipvit.engine.types import Selected, SweepPlan, Task
-from ipvit.errors import InputError, did_you_mean
+from ipvit.errors import InputError, did_you_mean, error_line
 from ipvit.experiments.base import BindContext, Condition, Experiment, Measurement
 from ipvit.models.backend import COMPUTES, check_backend
+from ipvit.models.label_mapping import outputs_for
 from ipvit.models.model import Model
 from ipvit.models.openvino_model import with_backend
 
@@ -81,12 +82,15 @@ def _able(
 
 def _lacking_capabilities(experiment: Experiment, model: Model) -> str:
     """Return what a model cannot do that an experiment needs, as a sentence; empty where it can do everything."""
-    missing = sorted(experiment.requirements.capabilities - model.capabilities)
+    missing = {name: model.why_not(name) for name in sorted(experiment.requirements.capabilities)}
+    missing = {name: reason for name, reason in missing.items() if reason}
     if not missing:
         return ""
+    tried = (f"{name}: {reason}" for name, reason in missing.items() if name in model.adapter.capabilities)
+    reasons = error_line("; ".join(tried), 300) if any(name in model.adapter.capabilities for name in missing) else ""
     return (
-        f"{experiment.name} needs the capability {', '.join(missing)}, which {model.name} does not offer; "
-        f"it offers {', '.join(sorted(model.capabilities))}"
+        f"{experiment.name} needs the capability {', '.join(missing)}, which {model.name} does not offer"
+        f"{f' ({reasons})' if reasons else ''}; it offers {', '.join(sorted(model.capabilities))}"
     )
 
 
@@ -181,7 +185,8 @@ def _task(experiment: Experiment, measurement: Measurement, model: Model, items:
     if lacking := _lacking_capabilities(experiment, model):
         raise InputError(lacking)
     _check_items(experiment, items)
-    classes = _outputs_of_classes(experiment, measurement, model, items)
+    notes: list[str] = []
+    classes = _outputs_of_classes(experiment, measurement, model, items, notes)
     identity = Identity(
         experiment.name,
         experiment.version,
@@ -195,7 +200,7 @@ def _task(experiment: Experiment, measurement: Measurement, model: Model, items:
     if not has_pictures(items):
         _check_no_pixels_needed(experiment, measurement, conditions, items)
     applicable = _applicable(measurement, conditions, items)
-    task = Task(experiment, measurement, model, identity, conditions, classes, items, applicable)
+    task = Task(experiment, measurement, model, identity, conditions, classes, items, applicable, notes=notes)
     _ = task.view, task.by_transform  # what they refuse is refused now, before anything is written
     return task
 
@@ -232,7 +237,7 @@ def _check_no_pixels_needed(
 
 
 def _outputs_of_classes(
-    experiment: Experiment, measurement: Measurement, model: Model, items: Items
+    experiment: Experiment, measurement: Measurement, model: Model, items: Items, notes: list[str]
 ) -> np.ndarray | None:
     """Return the model's output for every class of the items; None where there is none and none is needed.
 
@@ -249,6 +254,8 @@ def _outputs_of_classes(
         return None
     try:
         outputs = measurement.classes(model)
+        if outputs is None or outputs is model.classes:
+            return outputs_for(items, model, notes)
         return map_classes(items.classes, items.aliases, outputs, data_name=items.name, model_name=model.name)
     except InputError:
         if labels:

@@ -91,7 +91,8 @@ def execute(
         earlier = group.main_process_first(lambda: mark_finished(tasks, store), per_machine=False)
         reused = [str(folder.resolve()) for folder in reused_runs if mark_finished(tasks, Store(folder))]
         (selected, *_) = [assign_shard(plan, group) for plan in plans]
-        outcome = Outcome(selected, notes=[*getattr(data, "notes", ()), *by_torch(tasks, config)])
+        mapped = dict.fromkeys(note for task in tasks for note in task.notes)
+        outcome = Outcome(selected, notes=[*getattr(data, "notes", ()), *by_torch(tasks, config), *mapped])
         if not lock.supported:
             outcome.notes.append("this file system has no locks: never start two runs on one folder")
 

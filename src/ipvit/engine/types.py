@@ -65,6 +65,7 @@ class Task:
         on_disk: the result was in a run folder before the sweep.
         mine: this process measures the result, no other process and no other shard.
         failed: the condition has failed in this run, and is given up.
+        notes: by which rule classes without names were mapped to outputs, in sentences.
         prepared: what :meth:`ipvit.experiments.base.Measurement.prepare` returned.
     """
 
@@ -79,6 +80,7 @@ class Task:
     on_disk: np.ndarray = dataclasses.field(default_factory=lambda: _everywhere(False))
     mine: np.ndarray = dataclasses.field(default_factory=lambda: _everywhere(True))
     failed: np.ndarray = dataclasses.field(default_factory=lambda: _everywhere(False))
+    notes: list[str] = dataclasses.field(default_factory=list[str])
     prepared: Any = None
 
     def missing(self, positions: np.ndarray) -> np.ndarray:

@@ -51,7 +51,7 @@ class Requirements:
 
     def of(self, model: Model) -> frozenset[str]:
         """Return the capabilities that are used of a model."""
-        return self.capabilities | (self.optional & model.capabilities)
+        return self.capabilities | frozenset(filter(model.can, self.optional))
 
 
 @dataclasses.dataclass(frozen=True)

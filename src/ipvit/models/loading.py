@@ -84,7 +84,14 @@ def _load(name: str, pretrained: bool, label: str | None) -> Model:
     model = LOADERS[parsed.scheme](parsed, pretrained)
     model.name = label or short_name(name)
     model.origin = name, pretrained
-    return model.eval().requires_grad_(False)
+    return _bound(model)
+
+
+def _bound(model: Model) -> Model:
+    """Return a network ready to be measured: what it returns has been looked at."""
+    model.eval().requires_grad_(False)
+    model.dry_pass()
+    return model
 
 
 def _load_trained(name: str, pretrained: bool, label: str | None) -> Model:
@@ -96,7 +103,7 @@ def _load_trained(name: str, pretrained: bool, label: str | None) -> Model:
     # every training calls its files best and last: its folder's name says more
     model.name = label or (f"{path.parent.name}/{path.stem}" if path.stem in ("best", "last") else path.stem)
     model.origin = name, pretrained
-    return model.eval().requires_grad_(False)
+    return _bound(model)
 
 
 def _load_probed(name: str, pretrained: bool, label: str | None) -> Model:
@@ -119,4 +126,4 @@ def _load_probed(name: str, pretrained: bool, label: str | None) -> Model:
     model = load_probed(path, load_model(given, pretrained=pretrained))
     model.name = label or f"{short_name(given)}+{path.stem}"
     model.origin = name, pretrained
-    return model
+    return _bound(model)

@@ -15,6 +15,9 @@ from torch import Tensor, nn
 from ipvit.core.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, View
 from ipvit.errors import InputError
 from ipvit.models.adapters import Adapter, BlockTokens, FeatureState, find_adapter, logits_of, unwrap
+from ipvit.models.dry_pass import outputs_of
+from ipvit.models.state_parts import state_parts
+from ipvit.models.verification import own_heads, why_not
 
 
 class Model(nn.Module):
@@ -72,10 +75,14 @@ class Model(nn.Module):
         self._find_adapter = adapter or find_adapter
         self.source = source
         self.weights_sha256 = weights_sha256
-        self.register_buffer("_mean", torch.tensor(preprocessing.mean).view(1, -1, 1, 1), persistent=False)
-        self.register_buffer("_std", torch.tensor(preprocessing.std).view(1, -1, 1, 1), persistent=False)
+        device = next((parameter.device for parameter in backbone.parameters()), None)
+        for name, values in (("_mean", preprocessing.mean), ("_std", preprocessing.std)):
+            self.register_buffer(name, torch.tensor(values, device=device).view(1, -1, 1, 1), persistent=False)
         self._digest: str | None = None
         self._adapter: Adapter | None = None
+        self._outputs: int | None = None
+        self._shown: dict[str, str] = {}
+        self._head_kinds: tuple[str, ...] | None = None
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -95,14 +102,28 @@ class Model(nn.Module):
             for part in (self.architecture, repr(dataclasses.asdict(self.preprocessing))):
                 digest.update(part.encode() + b"\0")
             for key, value in sorted(unwrap(self.backbone).state_dict().items()):
-                digest.update(f"{key}{tuple(value.shape)}{value.dtype}".encode())
-                digest.update(_raw_bytes(value))
+                for part in state_parts(key, value):
+                    digest.update(part)
             self._digest = digest.hexdigest()[:32]
         return self._digest
 
     def forget_digest(self) -> None:
         """Work the digest out anew when it is next asked for: the weights may have changed since."""
         self._digest = None
+
+    def dry_pass(self) -> int:
+        """Run the network once on made-up pictures, check what comes back, and return the number of outputs.
+
+        Raises:
+            InputError: what comes back does not fit; see :func:`ipvit.models.dry_pass.outputs_of`.
+        """
+        self._outputs = outputs_of(self)
+        return self._outputs
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of outputs, 0 without a classifier; the first time it takes a :meth:`dry_pass`."""
+        return self.dry_pass() if self._outputs is None else self._outputs
 
     def normalize(self, images: Tensor) -> Tensor:
         """Return ``(images - mean) / std``; gradients flow through."""
@@ -122,13 +143,41 @@ class Model(nn.Module):
         network = unwrap(self.backbone)
         if self._adapter is None or self._adapter.network is not network:
             self._adapter = self._find_adapter(network)
+            self._shown, self._head_kinds = {}, None
         self._adapter.distillation_token = self.distillation_token
         return self._adapter
 
     @property
     def capabilities(self) -> frozenset[str]:
-        """What this model can do beside logits: ``tokens``, ``attention``, ``feature_drop``, ``token_removal``, ..."""
-        return self.adapter.capabilities
+        """What this model can do beside logits: ``tokens``, ``attention``, ``feature_drop``, ``token_removal``, ...
+
+        All of it has been tried, see :meth:`why_not`; to ask for one, :meth:`can` takes fewer passes.
+        """
+        return frozenset(capability for capability in self.adapter.capabilities if self.can(capability))
+
+    def can(self, capability: str) -> bool:
+        """Say whether the network can do one thing."""
+        return not self.why_not(capability)
+
+    def why_not(self, capability: str) -> str:
+        """Return why the network cannot do something, in a few words, or an empty string where it can.
+
+        What its adapter claims is tried when it is first asked for, see :mod:`ipvit.models.verification`.
+        """
+        if capability not in self.adapter.capabilities:
+            return f"{type(self.adapter.network).__name__} does not offer it"
+        if capability not in self._shown:
+            self._shown[capability] = why_not(self, capability)
+        return self._shown[capability]
+
+    @property
+    def head_kinds(self) -> tuple[str, ...]:
+        """Kinds of vector of the last block that :meth:`classify` makes the network's own logits of; tried once."""
+        if not self.can("tokens") or not self.can("logits"):
+            return ()
+        if self._head_kinds is None:
+            self._head_kinds = own_heads(self)
+        return self._head_kinds
 
     def tokens(
         self, images: Tensor, blocks: Sequence[int] | None = None, *, norm: bool = True
@@ -187,9 +236,10 @@ class Model(nn.Module):
         return self._able("tokens").classify(vector, kind).float()
 
     def _able(self, capability: str) -> Adapter:
-        if capability not in self.capabilities:
+        if reason := self.why_not(capability):
             offered = ", ".join(sorted(self.capabilities))
-            raise InputError(f"model {self.name!r} does not offer {capability!r}; it offers {offered}")
+            tried = f" ({reason})" if capability in self.adapter.capabilities else ""
+            raise InputError(f"model {self.name!r} does not offer {capability!r}{tried}; it offers {offered}")
         return self.adapter
 
 
@@ -219,13 +269,16 @@ def wrap(
         adapter: a subclass of :class:`ipvit.models.adapters.Adapter` that reads tokens and attention of this network,
             where none of ours is for it.
 
+    Raises:
+        InputError: what comes out of one pass over made-up pictures does not fit, or the weights are not float32.
+
     >>> model = wrap(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), size=8)
     >>> model(torch.rand(2, 3, 8, 8)).shape
     torch.Size([2, 3])
     """
     height, width = (size, size) if isinstance(size, int) else size
     preprocessing = Preprocessing(View((height, width), crop_pct, interpolation), tuple(mean), tuple(std))
-    return Model(
+    model = Model(
         module.eval(),
         name=name or type(module).__name__,
         preprocessing=preprocessing,
@@ -233,6 +286,8 @@ def wrap(
         source="wrapped",
         adapter=adapter,
     ).eval()
+    model.dry_pass()
+    return model
 
 
 _LIBRARIES = ("torch", "torchvision", "timm", "transformers")
@@ -262,8 +317,3 @@ def _source(thing: Any) -> list[str]:
     with contextlib.suppress(OSError, TypeError):  # typed at a prompt: there is no source to read
         return [inspect.getsource(thing)]
     return []
-
-
-def _raw_bytes(value: Any) -> memoryview:
-    flat = value.detach().cpu().contiguous().reshape(-1)
-    return memoryview(flat.view(torch.uint8).numpy() if flat.numel() else flat.to(torch.uint8).numpy())

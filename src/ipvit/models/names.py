@@ -67,7 +67,8 @@ def short_name(name: str) -> str:
     text, weights = split_weights(name)
     if OWN_FILE in text:
         text = Path(text.rpartition(":")[0]).name + ":" + text.rpartition(":")[2]
-    return f"{text}@{Path(urlparse(weights).path).stem}" if weights else text
+    found = urlparse(weights)
+    return f"{text}@{Path(found.path).stem}{f'#{found.fragment}' if found.fragment else ''}" if weights else text
 
 
 def weights_in_words(name: ModelName) -> str:
@@ -76,10 +77,14 @@ def weights_in_words(name: ModelName) -> str:
     >>> weights_in_words(ModelName.parse("torchvision:resnet50@weights/mine.pth"))
     'weights from mine.pth'
     """
-    return f"weights from {Path(urlparse(name.weights or '').path).name}"
+    found = urlparse(name.weights or "")
+    return f"weights from {Path(found.path).name}{f', {found.fragment}' if found.fragment else ''}"
 
 
 def _value(text: str) -> Any:
+    if "," in text:
+        parts = tuple(_value(part) for part in text.split(","))
+        return parts if all(type(part) is int for part in parts) else text
     lowered = text.lower()
     if lowered in ("true", "false"):
         return lowered == "true"

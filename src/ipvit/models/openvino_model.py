@@ -68,7 +68,16 @@ class OpenVinoModel(Model):
     @property
     def capabilities(self) -> frozenset[str]:
         """Logits, and attention where the network offers it."""
-        return self._torch[0].capabilities & COMPUTES
+        return frozenset(filter(self._torch[0].can, COMPUTES))
+
+    def why_not(self, capability: str) -> str:
+        """Return why this model cannot do something, or an empty string; see :meth:`Model.why_not`."""
+        return self._torch[0].why_not(capability) if capability in COMPUTES else "OpenVINO does not compute it"
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of outputs of the network."""
+        return self._torch[0].n_outputs
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits ``(B, num_classes)``, float32, for images ``(B, 3, H, W)`` in [0, 1].

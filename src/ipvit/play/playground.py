@@ -164,7 +164,7 @@ class Playground:
         Raises:
             InputError: the network does not classify, or its gradient is zero everywhere, so that the attack is blind.
         """
-        if "logits" not in model.capabilities:
+        if not model.can("logits"):
             raise InputError(f"{model.name} has no classifier, so there is no answer to attack")
         with torch.no_grad():
             labels = model(images).argmax(dim=1)
@@ -177,7 +177,7 @@ class Playground:
         return found.images
 
     def _answer(self, asked: PerturbedRequest, model: Model, photo: Photo, images: Tensor) -> dict[str, Any]:
-        if "logits" not in model.capabilities:
+        if not model.can("logits"):
             return {"top": [], "before": None}
         before = self._clean(asked.photo, asked.model)
         logits = model(images)[0]
@@ -239,7 +239,7 @@ def _described(model: Model) -> dict[str, Any]:
         "patches": list(model.adapter.patch_grid(size)) if able else None,
         "blocks": model.adapter.n_blocks if able else 0,
         "tokens": able,
-        "classifies": "logits" in model.capabilities,
+        "classifies": model.can("logits"),
     }
 
 

@@ -59,7 +59,7 @@ def class_name(model: Model, output: int) -> str:
 
 def tokens(model: Model) -> list[str]:
     """Return whose attention can be shown; nothing for a network without attention over the whole image."""
-    if "attention" not in model.capabilities:
+    if not model.can("attention"):
         return []
     found = [name for name in model.adapter.prefix_tokens if name in ("class", *DISTILLATION_NAMES)]
     return found or [PATCHES]

@@ -96,7 +96,7 @@ def _models(experiment: Experiment, models: Model | Sequence[Model] | None) -> t
     if models is not None:
         return tuple(models)
     found = sample_models()
-    able = [model for model in found if experiment.requirements.capabilities <= model.capabilities]
+    able = [model for model in found if all(map(model.can, experiment.requirements.capabilities))]
     return tuple(found if len(able) > 1 else [*found, sample_vit(1)])
 
 

@@ -45,7 +45,7 @@ class Subject:
     def able(self) -> list[Model]:
         """The models that offer what it requires."""
         wanted = self.experiment.requirements.capabilities
-        return [model for model in self.models if wanted <= model.capabilities]
+        return [model for model in self.models if all(map(model.can, wanted))]
 
     @property
     def config(self) -> RunConfig:

@@ -18,9 +18,9 @@ from ipvit.core.files import write_atomic
 from ipvit.core.preprocessing import View
 from ipvit.data.dataset import Dataset, UnreadableImageError, fingerprint
 from ipvit.data.decode import apply_view
-from ipvit.data.labels import map_classes
 from ipvit.data.workers import Loader, shared_memory_short
 from ipvit.errors import InputError
+from ipvit.models.label_mapping import outputs_for
 from ipvit.models.model import Model
 from ipvit.perturb.pixels import as_floats
 from ipvit.training.augment import Augmentation
@@ -110,13 +110,11 @@ class Teacher:
 
     def __init__(self, model: Model, data: Dataset, part: DistillationConfig, folder: Path, workers: int = 0) -> None:
         assert data.classes is not None
-        self._outputs = torch.from_numpy(
-            map_classes(data.classes, data.aliases, model.classes, data_name=data.name, model_name=model.name)
-        )
+        self._outputs = torch.from_numpy(outputs_for(data, model))
         self._model = model.eval().requires_grad_(False)
         self._data, self._once, self._folder, self._workers = data, part.sees == "original", folder, workers
         view = model.preprocessing.view
-        self._view = view if part.size is None else View((part.size, part.size), view.crop_pct, view.interpolation)
+        self._view = view if part.size is None else dataclasses.replace(view, size=(part.size, part.size))
         self._judged: Tensor | None = None
 
     def setup(self, accelerator: Accelerator) -> None:

@@ -188,7 +188,7 @@ def accuracies(model: Model, batches: Batches, accelerator: Accelerator) -> dict
     """
     right: dict[str, Tensor] = {}
     count = torch.zeros((), device=accelerator.device)
-    heads = "token_heads" in model.capabilities
+    heads = model.can("token_heads")
     for batch in batches():
         images, labels = as_floats(batch.views[0], accelerator.device), batch.labels.to(accelerator.device)
         by_token = model.logits_by_token(images) if heads else {}

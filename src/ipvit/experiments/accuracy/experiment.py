@@ -42,7 +42,7 @@ class Accuracy(Experiment):
     def conditions(self, model: Model) -> Sequence[AccuracyCondition]:
         """Return one answer, or those of the class token, the distillation or shape token and their mean."""
         tokens = [OUTPUT]
-        if "token_heads" in model.capabilities:
+        if model.can("token_heads"):
             tokens = ["class", model.distillation_token, MEAN]
         return [AccuracyCondition(token) for token in tokens]
 
@@ -50,7 +50,7 @@ class Accuracy(Experiment):
         """Classify; a network with two heads runs once for both."""
         from ipvit.experiments.scoring import score_logits
 
-        by_token = model.logits_by_token(batch.images) if "token_heads" in model.capabilities else None
+        by_token = model.logits_by_token(batch.images) if model.can("token_heads") else None
         for condition in batch.conditions:
             logits = model(batch.images) if by_token is None else by_token[condition.token]
             yield Records(condition, score_logits(logits, batch.labels))

@@ -219,7 +219,7 @@ class AttackMeasurement(Measurement):
         own = {
             f"{rows}x{columns}"
             for model in self.models
-            if "attention" in model.capabilities
+            if model.can("attention")
             for rows, columns in [model.adapter.patch_grid(model.image_size)]
         }
         return self.experiment.patch_grid or (own.pop() if len(own) == 1 else PAPER_GRID)

@@ -15,11 +15,11 @@ from torch import Tensor
 from ipvit.core.artifacts import artifact_path, first_whole, made_again
 from ipvit.core.digests import digest_of_json
 from ipvit.core.files import path_component
-from ipvit.data.labels import map_classes
 from ipvit.data.loader import read_batches
 from ipvit.errors import InputError
 from ipvit.experiments.attack.patch_files import PATCH, Patch, PatchMetadata, PatchSpec, load_patch, save_patch
 from ipvit.experiments.base import PrepareContext
+from ipvit.models.label_mapping import outputs_for
 from ipvit.models.model import Model
 from ipvit.perturb.patch import train_patch
 from ipvit.perturb.seeding import keys
@@ -79,9 +79,7 @@ class Training:
         """Return the network's output for each class of the data."""
         if self.data.classes is None:
             raise InputError(f"attack: patches are trained on labels, and {self.data.name} has no class folders")
-        return map_classes(
-            self.data.classes, self.data.aliases, model.classes, data_name=self.data.name, model_name=model.name
-        )
+        return outputs_for(self.data, model)
 
 
 class Patches:

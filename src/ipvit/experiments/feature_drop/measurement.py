@@ -73,5 +73,5 @@ class FeatureDropMeasurement(Measurement):
     def _blocks(self, model: Model) -> list[int]:
         if self.experiment.blocks:
             return sorted(set(self.experiment.blocks))
-        transformer = "attention" in model.capabilities or bool(model.adapter.prefix_tokens)
+        transformer = model.can("attention") or bool(model.adapter.prefix_tokens)
         return list(range(0, model.adapter.n_blocks, 2 if transformer else 1))

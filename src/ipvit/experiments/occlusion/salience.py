@@ -47,7 +47,7 @@ class Salience:
         if self.name == MASKS or self._model is not None:
             return
         model = load_model(self.name)
-        lacking = {"attention", "tokens"} - model.capabilities
+        lacking = {name for name in ("attention", "tokens") if not model.can(name)}
         if lacking or "class" not in model.adapter.prefix_tokens:
             raise InputError(f"salience: {model.name} has no attention from a class token to the patches")
         if not -model.adapter.n_blocks <= self.block < model.adapter.n_blocks:

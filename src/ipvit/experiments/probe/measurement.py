@@ -13,7 +13,6 @@ from torch import Tensor
 
 from ipvit.core.files import user_path
 from ipvit.data.dataset import Dataset
-from ipvit.data.labels import map_classes
 from ipvit.data.published import SETS
 from ipvit.data.published import protocol as published_splits
 from ipvit.errors import InputError
@@ -24,6 +23,7 @@ from ipvit.experiments.probe.fit import FeatureSet, FitPlan, FittedHead, Fitter,
 from ipvit.experiments.scoring import score_logits
 from ipvit.features.linear_heads import HeadRecipe
 from ipvit.features.store import FEATURES, check_store
+from ipvit.models.label_mapping import outputs_for
 from ipvit.models.model import Model
 from ipvit.models.readout import FeatureSpec, blocks_of, own_token
 from ipvit.perturb.tensors import from_numpy
@@ -195,12 +195,12 @@ class ProbeMeasurement(Measurement):
     def _own_sets(self, model: Model) -> list[FeatureSet]:
         """Return every block of a transformer, whose tokens the head fits; the last block of other networks."""
         kind = _own_kind(model)
-        if OWN not in self.experiment.heads or "logits" not in model.capabilities or not kind:
+        if OWN not in self.experiment.heads or not model.can("logits") or not kind:
             return []
         if self.train is not None and self._own_outputs(model) is None:
             return []
         last = model.adapter.n_blocks - 1
-        uniform = bool(model.adapter.prefix_tokens) or "attention" in model.capabilities
+        uniform = bool(model.adapter.prefix_tokens) or model.can("attention")
         return [
             FeatureSet((block,), kind, (FeatureSpec(block, kind),))
             for block in (self._alone(model) if uniform else [last])
@@ -212,14 +212,14 @@ class ProbeMeasurement(Measurement):
         if train is None or train.classes is None or model.classes is None:
             return None
         try:
-            return map_classes(train.classes, train.aliases, model.classes, data_name=train.name, model_name=model.name)
+            return outputs_for(train, model)
         except InputError:  # classes that the network was not made for: the fitted heads are what is asked for
             return None
 
 
 def _own_kind(model: Model) -> str:
     """Return the kind of token that the network's own head reads, or nothing."""
-    kinds = model.adapter.head_kinds
+    kinds = model.head_kinds
     return next((kind for kind in (own_token(model), "pooled") if kind in kinds), "")
 
 

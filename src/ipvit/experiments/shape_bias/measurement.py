@@ -38,7 +38,7 @@ class ShapeBiasMeasurement(Measurement):
     def conditions(self, model: Model) -> Sequence[ShapeBiasCondition]:
         """Return one answer, or those of the class token, the distillation or shape token and their mean."""
         tokens = ["output"]
-        if "token_heads" in model.capabilities:
+        if model.can("token_heads"):
             tokens = ["class", model.distillation_token, "mean"]
         return [ShapeBiasCondition(token, self.ties) for token in tokens]
 
@@ -63,7 +63,7 @@ class ShapeBiasMeasurement(Measurement):
             yield ExampleImage(caption, batch.images[row])
 
     def _logits(self, model: Model, batch: Batch) -> Iterator[tuple[ShapeBiasCondition, Tensor]]:
-        by_token = model.logits_by_token(batch.images) if "token_heads" in model.capabilities else None
+        by_token = model.logits_by_token(batch.images) if model.can("token_heads") else None
         for condition in batch.conditions:
             yield condition, model(batch.images) if by_token is None else by_token[condition.token]
 

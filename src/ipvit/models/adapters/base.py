@@ -229,17 +229,20 @@ class Adapter:
 
 
 def logits_of(output: Any) -> Tensor:
-    """Return the logits in whatever a network returns: a tensor, a list whose last is meant, an output object.
+    """Return the logits in what a network returns: a tensor, a mapping or an object with ``logits``, a tuple of one.
 
     Raises:
-        InputError: there are none.
+        InputError: there are none, or several tensors among which nobody says which is meant.
     """
+    if isinstance(output, Mapping):
+        output = output.get("logits", output)
+    if isinstance(output, tuple | list) and len(output) == 1:
+        (output,) = output
     if isinstance(output, Tensor):
         return output
-    if isinstance(getattr(output, "logits", None), Tensor):
-        return output.logits
-    if isinstance(output, tuple | list) and output and isinstance(output[-1], Tensor):
-        return output[-1]
+    logits = getattr(output, "logits", None)
+    if isinstance(logits, Tensor):
+        return logits
     raise InputError(f"the network returned {type(output).__name__}; it must return logits (B, classes)")
 
 

@@ -79,7 +79,7 @@ class ViewMetadata(BaseModel):
     size: tuple[_Pixels, _Pixels]
     crop_pct: Annotated[float, Field(gt=0, le=1)]
     interpolation: Literal["bicubic", "bilinear", "nearest"]
-    crop_mode: Literal["center", "squash", "border"] = "center"
+    crop_mode: Literal["center", "center_floor", "squash"] = "center"
 
 
 class _Architecture(BaseModel):

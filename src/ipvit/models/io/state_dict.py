@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import pickle
 import warnings
 import zipfile
@@ -77,19 +78,54 @@ def read_state_dict(path: Path, key: str | None = None) -> StateDict:
     Raises:
         InputError: the file is empty, a web page, needs code to be read, or holds no weights.
     """
+    content = read_content(path)
+    if key is not None and isinstance(content.get(key), Mapping):
+        content = content[key]
+    state = unwrapped(content)
+    if not state:
+        raise InputError(f"the weights file {str(path)!r} holds no tensors")
+    return state
+
+
+def read_content(path: Path) -> Mapping[str, Any]:
+    """Read a safetensors or PyTorch file, see :func:`read_state_dict`, with all that lies round the weights.
+
+    Raises:
+        InputError: the file is empty, a web page, a pointer, an index, needs code to be read, or holds no mapping.
+    """
     with path.open("rb") as file:
         head = file.read(512)
     if not head:
         raise InputError(f"the weights file {str(path)!r} is empty")
+    if head.startswith(b"version https://git-lfs"):
+        raise InputError(f"{str(path)!r} is a Git LFS pointer, not the weights; fetch them there with 'git lfs pull'")
     if head.lstrip()[:1] == b"<" and b"<" in head:
         raise InputError(f"{str(path)!r} is a web page saved under that name, not weights; download the file itself")
-    content = _read_safetensors(path) if is_safetensors(path) else _read_torch(path)
-    if key is not None and isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-        content = content[key]
-    state = _unwrap(content)
-    if not state:
-        raise InputError(f"the weights file {str(path)!r} holds no tensors")
-    return state
+    if path.name.endswith(".json"):
+        n = len(set(shards_of(path).values()))
+        raise InputError(f"{str(path)!r} is the index of {n} shards, not weights; give their folder: NAME@FOLDER")
+    content: Any = _read_safetensors(path) if is_safetensors(path) else _read_torch(path)
+    if not isinstance(content, Mapping):
+        raise InputError(
+            f"the weights file {str(path)!r} holds no tensors but an object of type {type(content).__name__}"
+        )
+    return content
+
+
+def shards_of(index: Path) -> dict[str, str]:
+    """Return the file of each weight from an index of shards.
+
+    Raises:
+        InputError: it is no such index, or names files outside its folder.
+    """
+    try:
+        found = json.loads(index.read_text("utf-8"))["weight_map"]
+        found = {str(key): str(name) for key, name in found.items()}
+    except (OSError, ValueError, RecursionError, *FOREIGN_ERRORS):
+        raise InputError(f"{str(index)!r} is not weights, and no index of them") from None
+    if strange := [name for name in found.values() if Path(name).name != name]:
+        raise InputError(f"{str(index)!r} names a file outside its folder: {printable(strange[0])!r}")
+    return found
 
 
 def load_strictly(network: nn.Module, state: StateDict, where: str) -> None:
@@ -112,11 +148,13 @@ def load_strictly(network: nn.Module, state: StateDict, where: str) -> None:
         if names
     ]
     if faults:
-        hint = (
-            ""
-            if missing or unexpected
-            else "; another size or number of classes is asked for as NAME?img_size=...&num_classes=..."
-        )
+        hint = ""
+        if missing and all(
+            key.partition(".")[0] in ("head", "head_dist", "fc", "classifier", "heads") for key in missing
+        ):
+            hint = "; it has no classifier: NAME?num_classes=0@FILE loads what there is"
+        elif not (missing or unexpected):
+            hint = "; another size or number of classes is asked for as NAME?img_size=...&num_classes=..."
         raise InputError(
             f"the weights {where} do not fit {type(network).__name__} with its {len(own)} tensors: {'; '.join(faults)}"
             f"{hint}"
@@ -163,7 +201,13 @@ def _read_torch(path: Path) -> Mapping[str, Any]:
         raise InputError(f"{str(path)!r} is not weights alone: {said_of(kind)}") from None
 
 
-def _unwrap(content: Any) -> StateDict:
+def tensors_of(content: Mapping[Any, Any]) -> StateDict:
+    """Return the tensors that lie directly in a mapping."""
+    return {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
+
+
+def unwrapped(content: Any) -> StateDict:
+    """Return the weights under the first of :data:`WRAPPERS`, if any, without :data:`PREFIXES`."""
     while isinstance(content, Mapping):
         inner = next((content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping)), None)
         if inner is None:
@@ -171,7 +215,7 @@ def _unwrap(content: Any) -> StateDict:
         content = inner
     if not isinstance(content, Mapping):
         return {}
-    state = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
+    state = tensors_of(content)
     while state:
         prefix = next((p for p in PREFIXES if all(key.startswith(p) for key in state)), None)
         if prefix is None:

@@ -24,6 +24,8 @@ def fitted(state: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
     own = network.state_dict()
     if all(key in state and state[key].shape == value.shape for key, value in own.items()):
         return state
+    # positions are resampled: in float32, whatever the file saves space by
+    state = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
     module = importlib.import_module(type(network).__module__)
     convert = getattr(module, "checkpoint_filter_fn", None)
     if convert is None:

@@ -15,6 +15,7 @@ from ipvit.core.preprocessing import Preprocessing, View
 from ipvit.errors import InputError
 from ipvit.models.io.checkpoint import read_metadata
 from ipvit.models.io.state_dict import is_safetensors, load_strictly, read_state_dict, resolve
+from ipvit.models.io.weights_file import WeightsFile
 from ipvit.models.label_spaces import classes_of_timm
 from ipvit.models.model import Model
 from ipvit.models.names import ModelName
@@ -94,9 +95,10 @@ def load_file(parsed: ModelName, _pretrained: bool) -> Model:
             "it must return ipvit.wrap(module, mean=..., std=..., size=...)"
         )
     if parsed.weights:
-        path = resolve(parsed.weights)
-        load_strictly(model.backbone, read_state_dict(path), str(path))
-        model.weights_sha256 = digest_of_file(path)
+        file = WeightsFile.read(parsed.weights)
+        load_strictly(model.backbone, file.state_for(model.backbone), str(file.path))
+        model.weights_sha256 = file.sha256
+        model.forget_digest()
     source = digest_of(user_path(location).read_bytes(), 16)
     model.architecture = f"{attribute}{sorted(parsed.options.items())} of {source}\n{model.architecture}"
     model.source = parsed.weights or parsed.name

@@ -5,17 +5,18 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ipvit.core.digests import digest_of_file
 from ipvit.core.manifest import UNTRAINED
 from ipvit.core.preprocessing import Preprocessing
 from ipvit.errors import FOREIGN_ERRORS, InputError
-from ipvit.models.io.state_dict import StateDict, load_strictly, read_state_dict, resolve
+from ipvit.models.io.state_dict import StateDict, load_strictly
+from ipvit.models.io.weights_file import WeightsFile
 from ipvit.models.label_spaces import imagenet_classes
 from ipvit.models.model import Model
 from ipvit.models.names import ModelName, refuse_sources
@@ -51,12 +52,11 @@ def load_paper_name(parsed: ModelName, pretrained: bool) -> Model:
     network = build_paper(entry, options)
     digest = None
     if location is not None:
-        path = resolve(location)
-        state = undotted(read_state_dict(path, entry.key))
-        if entry.options.get("num_classes") == 0:  # files of self-supervision may carry a projection head
-            state = {key: value for key, value in state.items() if not key.startswith("head.")}
-        load_strictly(network, fitted(_resampled(state, network), network), location)
-        digest = digest_of_file(path)
+        file = WeightsFile.read(location)
+        if not file.key and entry.key is not None and isinstance(file.content.get(entry.key), Mapping):
+            file.key = entry.key
+        load_strictly(network, fitted(_resampled(file.state_for(network, undotted), network), network), location)
+        digest = file.sha256
     outputs = getattr(network, "num_classes", options.get("num_classes", 1000))
     model = Model(
         network,

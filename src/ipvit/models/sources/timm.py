@@ -8,12 +8,12 @@ from typing import Any
 
 from torch import nn
 
-from ipvit.core.digests import digest_of_file
 from ipvit.core.manifest import UNTRAINED
 from ipvit.core.preprocessing import Preprocessing, View
-from ipvit.errors import FOREIGN_ERRORS, InputError, did_you_mean, printable, shown
+from ipvit.errors import FOREIGN_ERRORS, InputError, did_you_mean, error_line, printable, shown
 from ipvit.models.io.checkpoint import read_metadata
-from ipvit.models.io.state_dict import is_safetensors, load_strictly, read_state_dict, resolve
+from ipvit.models.io.state_dict import is_safetensors, load_strictly
+from ipvit.models.io.weights_file import WeightsFile
 from ipvit.models.label_spaces import classes_of_timm
 from ipvit.models.model import Model
 from ipvit.models.names import ModelName, refuse_sources
@@ -50,29 +50,34 @@ def build_timm(parsed: ModelName, pretrained: bool) -> Model:
     """
     import timm
 
-    path = resolve(parsed.weights) if parsed.weights else None
-    state = read_state_dict(path) if path is not None else {}  # first: it says what is wrong with a file
-    stated = (read_metadata(path) if path is not None and is_safetensors(path) else None) or {}
+    file = WeightsFile.read(parsed.weights) if parsed.weights else None  # first: it says what is wrong with a file
+    stated = (read_metadata(file.path) if file and file.path.is_file() and is_safetensors(file.path) else None) or {}
     options = dict(stated.get("architecture", {}).get("kwargs", {})) | parsed.options
     if "classes" in stated:
         options.setdefault("num_classes", len(stated["classes"]))
     refuse_sources(options, parsed.name)
-    fetch = pretrained and path is None
+    fetch = pretrained and file is None
+    asks_hub = fetch or parsed.name.startswith(("hf-hub:", "hf_hub:"))  # there even the shape of the network is fetched
     try:
-        with seeded(), quick_refusal_when_offline() if fetch else contextlib.nullcontext():
+        with seeded(), quick_refusal_when_offline() if asks_hub else contextlib.nullcontext():
             network: Any = timm.create_model(parsed.name, pretrained=fetch, **options)
     except TypeError as error:
         raise InputError(f"{parsed.name} does not take {shown(options)}: {printable(str(error))[:300]}") from None
     except (OSError, pickle.UnpicklingError, *FOREIGN_ERRORS) as error:
         if fetch:
             raise cannot_fetch(parsed.name, error) from None
+        if asks_hub and isinstance(error, OSError):
+            raise InputError(
+                f"cannot fetch the configuration of {parsed.name}, which says how the network is built "
+                f"({error_line(error, 160)}); without the hub give timm's own name of it"
+            ) from None
         text = printable(str(error))[:300]
         raise InputError(f"timm cannot build {parsed.name} with {shown(options)}: {text}") from None
     source = f"timm {timm.__version__}, {'pretrained' if fetch else UNTRAINED}"
     digest = None
-    if path is not None:
-        load_strictly(network, fitted(state, network), str(path))
-        source, digest = str(parsed.weights), digest_of_file(path)
+    if file is not None:
+        load_strictly(network, fitted(file.state_for(network), network), str(file.path))
+        source, digest = file.in_words, file.sha256
     preprocessing = timm_preprocessing(network, parsed.options)
     classes = classes_of_timm(network, dict(network.pretrained_cfg))
     if stated:

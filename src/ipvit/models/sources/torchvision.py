@@ -7,11 +7,11 @@ from typing import Any
 
 from torch import Tensor
 
-from ipvit.core.digests import digest_of_file
 from ipvit.core.manifest import UNTRAINED
 from ipvit.core.preprocessing import Preprocessing, View
 from ipvit.errors import FOREIGN_ERRORS, InputError, did_you_mean
-from ipvit.models.io.state_dict import load_strictly, read_state_dict, resolve
+from ipvit.models.io.state_dict import load_strictly
+from ipvit.models.io.weights_file import WeightsFile
 from ipvit.models.label_spaces import imagenet_classes
 from ipvit.models.model import Model
 from ipvit.models.names import ModelName
@@ -39,8 +39,8 @@ def load_torchvision(parsed: ModelName, pretrained: bool) -> Model:
             f"torchvision:{parsed.name} has no weights {wanted!r}; known: {', '.join(published.__members__)}"
         )
     entry = published[wanted] if wanted else published.DEFAULT if pretrained else next(iter(published))
-    path = resolve(parsed.weights) if parsed.weights else None
-    fetch = pretrained and path is None
+    file = WeightsFile.read(parsed.weights) if parsed.weights else None
+    fetch = pretrained and file is None
     try:
         with seeded():
             network = zoo.get_model(parsed.name, weights=entry if fetch else None, **options)
@@ -48,12 +48,12 @@ def load_torchvision(parsed: ModelName, pretrained: bool) -> Model:
         raise InputError(f"torchvision:{parsed.name} does not take {options}: {error}") from None
     except OSError as error:
         raise cannot_fetch(f"torchvision:{parsed.name}", error) from None
-    if path is not None:
-        load_strictly(network, undotted(read_state_dict(path)), str(path))
+    if file is not None:
+        load_strictly(network, file.state_for(network, undotted), str(file.path))
     preset = (entry if wanted or fetch else next(iter(published))).transforms()
-    size = int(preset.crop_size[0])
-    resized = int(preset.resize_size[0])
-    view = View((size, size), size / resized, preset.interpolation.value)
+    cropped, resized = int(preset.crop_size[0]), int(preset.resize_size[0])
+    size = options.get("image_size", cropped)  # ViT's: the only ones that are built for a size
+    view = View((size, size), cropped / resized, preset.interpolation.value)
     outputs = options.get("num_classes", 1000)
     return Model(
         network,
@@ -61,8 +61,8 @@ def load_torchvision(parsed: ModelName, pretrained: bool) -> Model:
         preprocessing=Preprocessing(view, tuple(preset.mean), tuple(preset.std)),
         classes=imagenet_classes() if outputs == 1000 else None,
         architecture=f"torchvision:{parsed.name}{sorted(options.items())}",
-        source=str(parsed.weights) if path else f"torchvision {entry.name}" if fetch else UNTRAINED,
-        weights_sha256=digest_of_file(path) if path else None,
+        source=file.in_words if file else f"torchvision {entry.name}" if fetch else UNTRAINED,
+        weights_sha256=file.sha256 if file else None,
     )
 
 
