@@ -169,9 +169,13 @@ def test_code_that_a_study_names_is_told_before_it_runs(there, capsys, command):
     (there / "other.py").write_text(text)
     (there / "other.yaml").write_text(STUDY.replace("planted.py", "other.py"))
     assert main([command, "other.yaml", "--out", "never"]) == 2
-    first, *_, last = capsys.readouterr().err.splitlines()
-    assert first == ("ipvit: runs the code that other.yaml names: net.py:make, other.py:Half, other.py:specks")
-    assert "it ran" in last
+    said = capsys.readouterr()
+    told = "runs the code that other.yaml names: net.py:make, other.py:Half, other.py:specks\n"
+    assert said.out == told and "it ran" in said.err
+    (there / "ran").unlink()
+    assert main([command, "other.yaml", "--out", "never", "--json"]) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.startswith(told), "standard output is for JSON"
     (there / "ran").unlink()
 
 

@@ -59,7 +59,7 @@ def train(
     if recipe is None:
         raise InputError("give a recipe: a YAML file or one of those that `ipvit train --list` shows")
     loaded = training.load_recipe(recipe)
-    tell(Path(recipe), named_code(loaded.model_dump()))
+    tell(Path(recipe), named_code(loaded.model_dump()), json=json)
     if dry_run:
         return _dry_run(loaded, device, batch_size, json)
     if batch_size is not None:

@@ -29,7 +29,7 @@ def run(study: Path, /, *, options: RunOptions | None = None) -> int:
     from ipvit.commands.named_code import open_study
 
     options = options or RunOptions()
-    return measure(open_study(study), options, default_out=Path("runs") / study.stem)
+    return measure(open_study(study, json=options.json), options, default_out=Path("runs") / study.stem)
 
 
 def demo(*, options: RunOptions | None = None, open: Flag = False) -> int:  # noqa: A002

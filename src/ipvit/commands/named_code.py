@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
     from ipvit.engine.study import Study
 
 
-def open_study(path: Path) -> Study:
-    """Read a study file, say which files of code it names, and import them.
+def open_study(path: Path, *, json: bool) -> Study:
+    """Read a study file, say which files of code it names, and import them; see :func:`tell`.
 
     A study file inside a run folder may be anybody's, and its names are not taken for the user's: it can be run again
     with code of the working folder, and with no other.
@@ -34,17 +35,18 @@ def open_study(path: Path) -> Study:
             f"{str(path)!r} lies in a run folder and names code, {shown(foreign[0])}, which is not run from there; "
             "look at that code, then copy the study out of the folder and run the copy"
         )
-    tell(path, names)
+    tell(path, names, json=json)
     study.make_experiments(str(path))
     return study
 
 
-def tell(path: Path, names: list[str]) -> None:
-    """Say on standard error which files of code a file of the user's names."""
-    if names:
-        Terminal(stderr=True).print(
-            f"ipvit: runs the code that {path} names: {', '.join(names)}", soft_wrap=True, highlight=False
-        )
+def tell(path: Path, names: list[str], *, json: bool) -> None:
+    """Say which files of code a file of the user's names; on standard error where standard output is for JSON."""
+    if names and os.environ.get("RANK", "0") == "0":  # the first of several processes tells
+        with contextlib.suppress(OSError, ValueError):  # nobody reads: what was asked for is done all the same
+            Terminal(stderr=json).print(
+                f"runs the code that {path} names: {', '.join(names)}", soft_wrap=True, highlight=False
+            )
 
 
 def _is_at_hand(name: str, folder: Path) -> bool:

@@ -93,7 +93,7 @@ def check(study: Path, /, *, options: RunOptions | None = None) -> int:
     from ipvit.engine.estimate import estimate
 
     options = options or RunOptions()
-    loaded = open_study(study).with_options(options.config())
+    loaded = open_study(study, json=options.json).with_options(options.config())
     out = options.out or Path(loaded.out or Path("runs") / study.stem)
     data, models = load_study(loaded)
     found = estimate(loaded.make_experiments(), models, data, loaded, out, bind_context(loaded.data))
