@@ -70,7 +70,7 @@ def nobody_reads(request, monkeypatch) -> Iterator[None]:
     + ["datasets --json", "experiments", "experiments --json", "train --list", "train --list --json", "schema"],
 )
 def test_a_listing_whose_reader_goes_away_ends_well(here, nobody_reads, command):
-    assert main(command.split()) == (2 if command == "schema" else 0)
+    assert main(command.split()) == 0
 
 
 @pytest.mark.parametrize("json", [[], ["--json"]])
@@ -98,7 +98,7 @@ def test_a_failure_is_told_by_the_code_whoever_reads(here, nobody_reads):
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_streams_that_are_closed_change_nothing(here, closed):
     command = f"{sys.executable} -m ipvit {' '.join(RUN)} out --json {closed}"
-    ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=dict(os.environ))
+    ended = subprocess.run(["bash", "-c", command], check=False, capture_output=True, text=True, env=dict(os.environ))
     assert ended.returncode == 0 and not ended.stderr
-    assert (here / "out" / "report.html").read_text("utf-8").startswith("<!DOCTYPE html>")
+    assert (here / "out" / "report.html").read_text("utf-8").rstrip().endswith("</html>")
     assert (">" in closed.replace("2>", "")) is not ended.stdout.startswith("{")

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ipvit.core.files import user_path
+from ipvit.core.files import resumable, user_path
 from ipvit.core.preprocessing import View
 from ipvit.core.terminal import Terminal, print_json, progress
 from ipvit.errors import InputError
@@ -78,7 +78,7 @@ def make(
     indices = subset_indices(job.source, limit).tolist()
     job.check()
     out.mkdir(parents=True, exist_ok=True)
-    with FolderLock(out):
+    with FolderLock(out), resumable():
         folder = CopyFolder(job, out)
         missing = [index for index in indices if index not in folder.there]
         kept = len(indices) - len(missing)
