@@ -67,9 +67,7 @@ _MODES = {
 def warnings_name(image: str) -> Generator[None]:
     """Put the name of an image before what Pillow, or another decoder, warns of: by itself it names no file."""
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter(
-            "always", append=True
-        )  # the same of another image is told too
+        warnings.simplefilter("always", append=True)  # the same of another image is told too
         yield
     for one in caught:
         warnings.warn_explicit(f"{printable(image)}: {one.message}", one.category, one.filename, one.lineno)
