@@ -74,6 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code: 0 done, 1 failed, 2 wrong input, 130 interrupted."""
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        if sys.flags.optimize > 1:
+            raise InputError("python -OO removes the texts that the charts are made with; use -O, or nothing")
         app = make_app()
         if tokens and OWN_FILE in tokens[0]:
             from ipvit.commands.experiment import add_from_file
@@ -104,7 +106,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if os.environ.get("IPVIT_TRACEBACK"):
             raise
-        return _fail(1, f"{type(error).__name__}: {printable(str(error))} (IPVIT_TRACEBACK=1 shows where)")
+        text = f"{type(error).__name__}: {printable(str(error))}{_limit_of_memory(error)}"
+        return _fail(1, f"{text} (IPVIT_TRACEBACK=1 shows where)")
+
+
+def _limit_of_memory(error: Exception) -> str:
+    """Return what the user should know where an error may be due to ``ulimit -v``, which no message names."""
+    words = ("memory", "map segment", "allocate", "start new thread", "bad_alloc")
+    if not isinstance(error, MemoryError) and not any(word in str(error) for word in words):
+        return ""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return ""
+    most = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if most == resource.RLIM_INFINITY:
+        return ""
+    return f"; this shell lets a process have no more than {most / 1e9:,.1f} GB of memory (ulimit -v), raise that"
 
 
 def _told(code: int) -> int:

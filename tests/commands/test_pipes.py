@@ -70,7 +70,7 @@ def nobody_reads(request, monkeypatch) -> Iterator[None]:
     + ["datasets --json", "experiments", "experiments --json", "train --list", "train --list --json", "schema"],
 )
 def test_a_listing_whose_reader_goes_away_ends_well(here, nobody_reads, command):
-    assert main(command.split()) == (2 if command == "schema" else 0)
+    assert main(command.split()) == 0
 
 
 @pytest.mark.parametrize("json", [[], ["--json"]])
@@ -100,5 +100,23 @@ def test_streams_that_are_closed_change_nothing(here, closed):
     command = f"{sys.executable} -m ipvit {' '.join(RUN)} out --json {closed}"
     ended = subprocess.run(["bash", "-c", command], check=False, capture_output=True, text=True, env=dict(os.environ))
     assert ended.returncode == 0 and not ended.stderr
-    assert (here / "out" / "report.html").read_text("utf-8").startswith("<!DOCTYPE html>")
+    assert (here / "out" / "report.html").read_text("utf-8").rstrip().endswith("</html>")
     assert (">" in closed.replace("2>", "")) is not ended.stdout.startswith("{")
+
+
+def test_a_limit_of_memory_is_named_as_the_cause(here, monkeypatch, capsys):
+    import resource
+
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (3_000_000_000, resource.RLIM_INFINITY))
+    for error in (ImportError("libtorch.so: failed to map segment from shared object"), MemoryError()):
+        monkeypatch.setattr("ipvit.cli.make_app", lambda error=error: (_ for _ in ()).throw(error))
+        assert main(["models"]) == 1
+        assert "no more than 3.0 GB of memory (ulimit -v)" in capsys.readouterr().err
+    monkeypatch.setattr("ipvit.cli.make_app", lambda: (_ for _ in ()).throw(RuntimeError("something else")))
+    assert main(["models"]) == 1 and "ulimit" not in capsys.readouterr().err
+
+
+def test_python_without_texts_is_refused_at_once():
+    command = [sys.executable, "-OO", "-m", "ipvit", "models"]
+    ended = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1) and "python -OO removes" in ended.stderr

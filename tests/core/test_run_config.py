@@ -13,7 +13,10 @@ from helpers.tiny import tiny_model
 from ipvit.commands.options import NOT_OFFERED, RunOptions
 from ipvit.core.run_config import OF_ONE_CALL, RunConfig
 from ipvit.core.shard import Shard
+from ipvit.core.validation_messages import validated
 from ipvit.engine.study import make_study, read_study
+from ipvit.errors import InputError
+from ipvit.experiments.registry import make_experiment
 
 STUDY = {"models": "demo:deit_micro", "data": "demo:trifeature", "experiments": "accuracy"}
 
@@ -130,3 +133,16 @@ def test_the_study_in_a_run_folder_has_what_the_run_was_given_and_can_be_read_ag
     assert not OF_ONE_CALL & content.keys()
     assert (content["limit"], content["batch_size"], content["workers"], content["seed"]) == (3, 2, 0, 0)
     assert read_study(tmp_path / "study.yaml").limit == 3
+
+
+@pytest.mark.parametrize("name", ["occlusion", "shuffle", "correlation", "feature-drop", "attack"])
+def test_more_repetitions_than_fit_into_memory_are_refused_before_they_are_made(name):
+    for runs in (10_001, 2_147_483_648, 10**30):
+        with pytest.raises(InputError, match=f"{name}: runs must be 10000 or less"):
+            make_experiment(name, {"runs": runs})
+    assert make_experiment(name, {"runs": 10_000})
+
+
+def test_more_processes_than_any_machine_has_are_refused():
+    with pytest.raises(InputError, match="workers must be 1024 or less"):
+        validated(RunConfig, {"workers": 2_147_483_648})

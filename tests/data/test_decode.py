@@ -1,6 +1,7 @@
 """Decoding and resizing against Pillow, and files that are not what they should be."""
 
 import io
+import warnings
 
 import numpy as np
 import pytest
@@ -8,8 +9,9 @@ import torch
 from PIL import Image
 
 from ipvit.core.preprocessing import View
-from ipvit.data.dataset import UnreadableImageError
+from ipvit.data.dataset import MemoryDataset, UnreadableImageError
 from ipvit.data.decode import apply_view, decode
+from ipvit.data.loader import read_batches
 from ipvit.errors import InputError
 
 
@@ -145,3 +147,18 @@ def _resized(size, edge):
 def test_a_view_that_is_not_implemented_is_refused(wrong):
     with pytest.raises(InputError, match="border|lanczos|crop 0"):
         View((24, 24), **wrong)
+
+
+def test_a_decoders_warning_carries_the_name_of_its_image():
+    class Warned(MemoryDataset):
+        def read(self, index):
+            warnings.warn("Corrupt EXIF data", stacklevel=1)
+            return super().read(index)
+
+    data = Warned(torch.zeros(2, 3, 8, 8, dtype=torch.uint8), ids=["a.jpg", "b\n.jpg"])
+    with pytest.warns(UserWarning, match="Corrupt EXIF") as caught:
+        list(read_batches(data, [np.arange(2)], [View((8, 8), 1.0)], workers=0))
+    assert [str(one.message) for one in caught] == ["a.jpg: Corrupt EXIF data", "b .jpg: Corrupt EXIF data"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert len(list(read_batches(data, [np.arange(2)], [View((8, 8), 1.0)], workers=0))) == 1

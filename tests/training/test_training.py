@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from timm.data.mixup import Mixup
 
 import ipvit
 from helpers.training import tiny_recipe
+from ipvit.core.lock import FolderLock
 from ipvit.data.synthetic.trifeature import Trifeature
 from ipvit.errors import InputError
 from ipvit.models.io.checkpoint import read_metadata, save_checkpoint
@@ -432,3 +434,59 @@ def test_a_bundled_network_trained_again_by_its_recipe_is_as_accurate_as_it_says
     stated = read_metadata(WEIGHTS / "resnet_micro.safetensors")["measured"]["top1"]
     last = json.loads((tmp_path / "again" / "log.jsonl").read_text().splitlines()[-1])
     assert last["val_top1"] == pytest.approx(stated, abs=1.0)  # three seeds lie within 0.5
+
+
+def test_a_training_holds_its_folder_and_leaves_other_folders_alone(tmp_path, small_sets):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "best.safetensors").write_text("mine")
+    with pytest.raises(InputError, match="holds 'best.safetensors' and is not the folder of a training"):
+        train(tiny_recipe(epochs=1), tmp_path / "mine", device="cpu", progress=False)
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["best.safetensors"]
+    (tmp_path / "held").mkdir()
+    with FolderLock(tmp_path / "held"), pytest.raises(InputError, match=f"in use by process {os.getpid()}"):
+        train(tiny_recipe(epochs=1), tmp_path / "held", device="cpu", progress=False)
+    assert [path.name for path in (tmp_path / "held").iterdir()] == [".lock"]
+
+
+def test_a_training_whose_folder_is_taken_away_stops_at_the_end_of_the_epoch(tmp_path, small_sets, monkeypatch):
+    scores = Loop._scores
+
+    def taken(self):
+        shutil.rmtree(tmp_path / "out")
+        return scores(self)
+
+    monkeypatch.setattr(Loop, "_scores", taken)
+    with pytest.raises(OSError, match="was deleted or replaced"):
+        train(tiny_recipe(), tmp_path / "out", device="cpu", progress=False)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on the size of files")
+def test_a_full_disk_names_the_file_and_the_way_on(tmp_path, small_sets):
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, before[1]))
+    try:
+        with pytest.raises(OSError, match="the same command goes on from there") as raised:
+            train(tiny_recipe(), tmp_path, device="cpu", progress=False)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert raised.value.filename == str(tmp_path / "last.safetensors")
+    assert train(tiny_recipe(), tmp_path, device="cpu", progress=False).exists()
+
+
+@pytest.mark.parametrize("damage", ["no format", "a list", "other weights"])
+def test_a_state_that_holds_something_else_is_one_line(tmp_path, small_sets, damage):
+    train(tiny_recipe(epochs=1), tmp_path, device="cpu", progress=False)
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    if damage == "no format":
+        del state["format"]
+    elif damage == "other weights":
+        state["module"] = {"w": torch.zeros(1)}
+    torch.save([1] if damage == "a list" else state, tmp_path / "state.pt")
+    with pytest.raises(
+        InputError, match=r"state.pt: not a readable training state .*; delete it to start over"
+    ) as error:
+        train(tiny_recipe(epochs=1), tmp_path, device="cpu", progress=False)
+    assert "\n" not in str(error.value)

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ipvit.core.files import user_path
+from ipvit.core.files import resumable, user_path
 from ipvit.core.links import refuse_links
 from ipvit.core.preprocessing import View
 from ipvit.core.terminal import Terminal, print_json, progress
@@ -80,7 +80,7 @@ def make(
     job.check()
     out.mkdir(parents=True, exist_ok=True)
     refuse_links(out)
-    with FolderLock(out):
+    with FolderLock(out), resumable():
         folder = CopyFolder(job, out)
         missing = [index for index in indices if index not in folder.there]
         kept = len(indices) - len(missing)

@@ -16,6 +16,13 @@ Positive = Annotated[int, Field(ge=1, lt=2**63)]
 """1 or more."""
 
 
+Runs = Annotated[int, Field(ge=1, le=10_000)]
+"""How often something random is repeated: each time is a condition of its own, and all of them are held in memory."""
+
+Processes = Annotated[int, Field(ge=0, le=1024)]
+"""Worker processes."""
+
+
 def _spelled_out(value: object) -> object:
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 

@@ -10,6 +10,7 @@ import re
 import secrets
 import sys
 import time
+from collections.abc import Generator
 from pathlib import Path
 
 from ipvit.errors import InputError, shown
@@ -51,11 +52,29 @@ def write_atomic(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         _rename(temporary, path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):  # the first error is the one to tell of
             temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno is not None:  # a full disk does not say of which file
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     _flush_folder(path.parent)
+
+
+@contextlib.contextmanager
+def resumable() -> Generator[None]:
+    """Add to what the system says of a file that the work can go on from there.
+
+    Raises:
+        OSError: as it was raised, with the way on.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        hint = "what was written before is kept, and the same command goes on from there"
+        raise OSError(error.errno, f"{error.strerror}; {hint}", error.filename) from error
 
 
 def is_of_the_disk(error: BaseException) -> bool:

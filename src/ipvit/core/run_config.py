@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from ipvit.core.fields import Count, Int64, Positive
+from ipvit.core.fields import Int64, Positive, Processes
 from ipvit.core.shard import Shard
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -36,7 +36,7 @@ class RunConfig(BaseModel):
     """What computes logits and attention: torch, or openvino on a CPU."""
     batch_size: Positive | None = None
     """Images at a time; halved where memory runs out."""
-    workers: Count | None = None
+    workers: Processes | None = None
     """Decoding processes."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""

@@ -7,11 +7,13 @@ torchvision's ``ImageFolder`` and timm, so that published numbers are met.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
 import struct
 import warnings
 import zlib
+from collections.abc import Generator
 from typing import cast
 
 import numpy as np
@@ -60,6 +62,16 @@ _MODES = {
     "bilinear": (F.InterpolationMode.BILINEAR, Image.Resampling.BILINEAR),
     "nearest": (F.InterpolationMode.NEAREST_EXACT, Image.Resampling.NEAREST),  # pixel centres, as Pillow
 }
+
+
+@contextlib.contextmanager
+def warnings_name(image: str) -> Generator[None]:
+    """Put the name of an image before what Pillow, or another decoder, warns of: by itself it names no file."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", append=True)  # the same of another image is told too
+        yield
+    for one in caught:
+        warnings.warn_explicit(f"{printable(image)}: {one.message}", one.category, one.filename, one.lineno)
 
 
 def decode(data: bytes, decoder: Decoder = "fast") -> Tensor:

@@ -15,7 +15,7 @@ from torch.utils.data import get_worker_info
 
 from ipvit.core.preprocessing import View
 from ipvit.data.dataset import Dataset, Decoder, UnreadableImageError
-from ipvit.data.decode import apply_view, is_constant
+from ipvit.data.decode import apply_view, is_constant, warnings_name
 from ipvit.data.workers import Stream, open_workers, parcels, pinned, replacing, shared_memory_short
 from ipvit.errors import InputError, error_line
 
@@ -195,7 +195,8 @@ class _BatchReader:
 
     def _seen(self, index: int) -> tuple[dict[View, Tensor], dict[View, Tensor], bool]:
         """Return an image in every view, its masks where they are asked for, and whether it is one colour all over."""
-        picture = self.data.read(index)
+        with warnings_name(self.data.ids[index]):
+            picture = self.data.read(index)
         if picture.dtype != torch.uint8 or picture.ndim != 3 or len(picture) != 3:
             raise UnreadableImageError(
                 f"its data set gives {tuple(picture.shape)} of {picture.dtype}, not (3, H, W) of torch.uint8"
@@ -203,7 +204,8 @@ class _BatchReader:
         shown = {view: apply_view(picture, view, self.decoder) for view in self.views}
         if not self.masks:
             return shown, {}, is_constant(picture)
-        mask = self._read_mask(index)
+        with warnings_name(self.data.ids[index]):
+            mask = self._read_mask(index)
         nearest = {view: dataclasses.replace(view, interpolation="nearest") for view in self.views}
         return shown, {view: apply_view(mask, nearest[view]) for view in self.views}, is_constant(picture)
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
-from ipvit.core.files import clear_unfinished, write_atomic
+from ipvit.core.files import clear_unfinished, resumable, write_atomic
 from ipvit.core.links import refuse_links
 from ipvit.core.lock import FolderLock
 from ipvit.core.manifest import Manifest, Status
@@ -131,12 +131,10 @@ def execute(
             with uninterrupted():
                 manifest = write("failed" if outcome.failures or outcome.nothing_read else "done", outcome)
             manifest = group.collect(manifest)[0]
-        except BaseException as error:
+        except BaseException:
             _in_any_case(lambda: write("interrupted", outcome))
-            if isinstance(error, OSError) and error.errno is not None:
-                hint = "what was written before is kept, and the same command goes on from there"
-                raise OSError(error.errno, f"{error.strerror}; {hint}", error.filename) from error
-            raise
+            with resumable():
+                raise
         if outcome.nothing_read:
             why = next(iter(outcome.unreadable.values()))
             raise InputError(f"none of the {outcome.selected} images of {data.name} could be read: {why}")

@@ -6,7 +6,7 @@ import dataclasses
 import io
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NoReturn, cast
@@ -22,7 +22,7 @@ from ipvit.core.files import write_atomic
 from ipvit.core.terminal import Terminal
 from ipvit.data.dataset import known_fingerprints
 from ipvit.data.workers import explained
-from ipvit.errors import InputError
+from ipvit.errors import FOREIGN_ERRORS, InputError, error_line
 from ipvit.models.io.checkpoint import save_checkpoint
 from ipvit.models.model import Model
 from ipvit.perturb import seeding
@@ -84,10 +84,19 @@ class Loop:
             self.wrapped = cast(torch.nn.Module, torch.compile(self.wrapped))
         objective.setup(accelerator, recipe.epochs, self.steps)
         self.history: list[dict[str, Any]] = []
+        self.guard: Callable[[], None] = lambda: None  # called before an epoch is written
 
     def run(self, *, progress: bool = True) -> Path:
         """Train the epochs that are missing and return the best checkpoint's path."""
-        self._restore()
+        try:
+            self._restore()
+        except (pickle.UnpicklingError, *FOREIGN_ERRORS) as error:
+            if isinstance(error, InputError):
+                raise
+            what = error_line(error, named=True)
+            raise InputError(
+                f"{self.out / 'state.pt'}: not a readable training state ({what}); delete it to start over"
+            ) from error
         if self.recipe.tracker is not None:
             self.accelerator.init_trackers("ipvit", config=json.loads(self.recipe.model_dump_json()))
         shown = progress and self.accelerator.is_main_process
@@ -249,6 +258,7 @@ class Loop:
         """Write the epoch's files; the state comes last, so a crash before it only repeats the epoch."""
         if not self.accelerator.is_main_process:
             return
+        self.guard()
         row = self.history[-1]
         save_checkpoint(self.out / "last.safetensors", self._saved_model.backbone, self._metadata(row))
         name = self._chooser

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from ipvit.core.files import user_path
+from ipvit.core.files import resumable, user_path
 from ipvit.core.links import refuse_links
+from ipvit.core.lock import FolderLock
 from ipvit.core.preprocessing import View
 from ipvit.data.dataset import Dataset
 from ipvit.data.derived.restyled import Restyled, RestyledFolder
@@ -55,6 +58,8 @@ def train(recipe: Recipe | str | Path, out: str | Path, *, device: str = "auto",
     """
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe)
+    out = Path(out)
+    _check_folder(out)
     size = recipe.data.size
     train_data, val_data = open_data(recipe.data.train, size, "train"), open_data(recipe.data.val, size, "val")
     if train_data.classes is None or train_data.classes != val_data.classes:
@@ -63,9 +68,43 @@ def train(recipe: Recipe | str | Path, out: str | Path, *, device: str = "auto",
     first = int(os.environ.get("RANK", "0")) == 0
     note = refuse_overlap(train_data, val_data) if first and not (Path(out) / "state.pt").exists() else ""
     loop = assemble(recipe, train_data, val_data, Path(out), device=device)
-    if note:
-        loop.say(note)
-    return loop.run(progress=progress)
+    with _held(out, loop), resumable():
+        if note:
+            loop.say(note)
+        return loop.run(progress=progress)
+
+
+def _check_folder(out: Path) -> None:
+    """Refuse a folder that holds something else than a training.
+
+    Raises:
+        InputError: it does, or it is a file.
+    """
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {str(out)!r} is a file; give a folder")
+    names = sorted(path.name for path in out.iterdir() if not path.name.startswith(".")) if out.exists() else []
+    if names and not {"recipe.yaml", "state.pt"} & {*names}:
+        raise InputError(
+            f"{str(out)!r} holds {names[0]!r} and is not the folder of a training; give a new or an empty folder as "
+            "--out"
+        )
+
+
+@contextlib.contextmanager
+def _held(out: Path, loop: Loop) -> Generator[None]:
+    """Hold the folder of a training, all its processes together; where it is taken away, nothing more is written."""
+    out.mkdir(parents=True, exist_ok=True)
+    first = loop.accelerator.is_main_process
+    with contextlib.ExitStack() as stack:
+        if first:
+            lock = stack.enter_context(FolderLock(out))
+            loop.guard = lock.check
+            if loop.accelerator.num_processes > 1:
+                lock.share()
+        loop.accelerator.wait_for_everyone()
+        if not first:
+            stack.enter_context(FolderLock(out, shared=True))
+        yield
 
 
 def assemble(

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ipvit.core.preprocessing import View
 from ipvit.data.dataset import Dataset
-from ipvit.data.decode import apply_view
+from ipvit.data.decode import apply_view, warnings_name
 from ipvit.data.derived.names import class_folders, target_paths
 
 
@@ -97,7 +97,9 @@ class DerivedCopy(ABC):
 
     def picture(self, index: int) -> Tensor:
         """Decode, resize and crop an image: ``(3, *view.size)`` uint8; raises UnreadableImage."""
-        return apply_view(self.source.read(index), self.view)
+        with warnings_name(self.source.ids[index]):
+            picture = self.source.read(index)
+        return apply_view(picture, self.view)
 
     @abstractmethod
     def identity(self) -> dict[str, object]:

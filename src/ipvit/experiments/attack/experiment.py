@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from ipvit.core.fields import Runs
 from ipvit.core.plugins import check_name
 from ipvit.experiments.base import BindContext, Condition, Experiment, Measurement, Requirements
 from ipvit.experiments.grids import Grid
@@ -154,7 +155,7 @@ class Attack(Experiment):
     """Use these saved patches (.png) instead of training."""
     transfer: bool = True
     """Also attack every network with the patches of the study's other networks."""
-    runs: Annotated[int, Field(ge=1)] = 5
+    runs: Runs = 5
     """Patches per network and size, each from another start."""
 
     @field_validator("attacks", "epsilons", "patch_areas", "patch_placements", "patch_files")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from ipvit.core.fields import Runs
 from ipvit.experiments.base import BindContext, Condition, Experiment, Measurement, Requirements
 from ipvit.experiments.fields import Several
 from ipvit.experiments.grids import Grid
@@ -46,7 +47,7 @@ class Correlation(Experiment):
 
     levels: Several[Annotated[float, Field(gt=0, le=1)]] = (0.25, 0.5, 0.75)
     """Information loss: the share of patches dropped at random."""
-    runs: Annotated[int, Field(ge=1)] = 1
+    runs: Runs = 1
     """Random masks per image and level."""
     grid: Grid = "14x14"
     """Rows and columns of the patch grid."""

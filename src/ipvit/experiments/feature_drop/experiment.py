@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from ipvit.core.fields import Runs
 from ipvit.experiments.base import BindContext, Condition, Experiment, Measurement, Requirements
 from ipvit.experiments.fields import Several
 
@@ -48,7 +49,7 @@ class FeatureDrop(Experiment):
     every stage of a CNN with the input of its pooling as the last."""
     rates: Several[Annotated[float, Field(gt=0, le=1)]] = (0.25, 0.5, 0.75)
     """Share of the patch tokens or positions that are lost; the class token is spared."""
-    runs: Annotated[int, Field(ge=1)] = 1
+    runs: Runs = 1
     """Random masks per image, block and rate."""
     protocol: Literal["ours", "authors"] = "ours"
     """authors: one mask for every 256 images; of a transformer int(rate x all tokens) patches are lost, of a CNN every

@@ -55,7 +55,7 @@ class FewShot(Experiment):
 
     episodes: Several[str] = (META_DATASET, "5-way-1-shot", "5-way-5-shot")
     """Kinds of episodes: meta-dataset (its rules for ways and shots), or N-way-K-shot."""
-    count: Annotated[int, Field(ge=2)] = 600
+    count: Annotated[int, Field(ge=2, le=1_000_000)] = 600
     """Episodes of each kind."""
     queries: Annotated[int, Field(ge=1)] = 15
     """Images of each class to be classified in an N-way-K-shot episode."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, field_validator
 
+from ipvit.core.fields import Runs
 from ipvit.core.plugins import check_name
 from ipvit.experiments.base import BindContext, Condition, Experiment, Measurement, Requirements
 from ipvit.experiments.fields import Several
@@ -72,7 +73,7 @@ class Occlusion(Experiment):
     contiguous block); object (its bounding box)."""
     levels: Several[Level] = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
     """Information loss: the share of patches dropped; of the foreground's mass for salient and non_salient."""
-    runs: Annotated[int, Field(ge=1)] = 5
+    runs: Runs = 5
     """Random masks per image and level."""
     grid: Grid = "14x14"
     """Rows and columns of the patch grid; it must divide the image. 224x224 drops single pixels of 224."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import Field, field_validator
+from pydantic import field_validator
 
+from ipvit.core.fields import Runs
 from ipvit.experiments.base import BindContext, Condition, Experiment, Measurement
 from ipvit.experiments.fields import Several
 from ipvit.experiments.grids import Grid, rows_and_columns
@@ -41,7 +42,7 @@ class Shuffle(Experiment):
 
     grids: Several[Grid] = ("2x2", "2x4", "4x4", "4x8", "8x8", "14x14", "16x16")
     """Rows and columns of cells; the unshuffled image is always measured too."""
-    runs: Annotated[int, Field(ge=1)] = 1
+    runs: Runs = 1
     """Random orders per image and grid."""
 
     @field_validator("grids")
