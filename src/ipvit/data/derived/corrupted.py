@@ -54,7 +54,7 @@ class CorruptedCopy(DerivedCopy):
 
     def identity(self) -> dict[str, object]:
         """Return what an image depends on, for a manifest; not how many images, corruptions or processes."""
-        revision = {"revision": _REVISION} if _REVISED.intersection(self.corruptions) else {}
+        revision: dict[str, object] = {"revision": _REVISION} if _REVISED.intersection(self.corruptions) else {}
         return revision | {
             "size": self.view.size[0],
             "resize": self.view.resize[0],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ def open_hub(name: str, root: str | None, split: str, classes: tuple[str, ...] |
     if strange := sorted(options.keys() - {"image", "label"}):
         raise InputError(f"{name!r}: unknown option {strange[0]!r}; known: image, label")
     try:
-        import datasets
+        datasets: Any = importlib.import_module("datasets")
     except ImportError:
         raise InputError(f"{name!r} needs the package datasets: pip install datasets") from None
     try:
