@@ -48,7 +48,8 @@ def accuracy_table(
         row: dict[str, Any] = dict(zip(by, key, strict=True)) | {"n_images": per_image.height, "n_runs": n_runs}
         for name, measure in columns.items():
             if shared:
-                low, high = crossed_interval(*(group[part].to_numpy() for part in (name, "image", shared)))
+                correct, images, whose = (group[part].to_numpy() for part in (name, "image", shared))
+                low, high = crossed_interval(correct, images, whose)
             else:
                 low, high = _interval(per_image, name, n_runs)
             mean = float(per_image[name].to_numpy().mean())
