@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import pickle
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
