@@ -107,6 +107,7 @@ def test_streams_that_are_closed_change_nothing(here, closed):
 def test_a_limit_of_memory_is_named_as_the_cause(here, monkeypatch, capsys):
     import resource
 
+    monkeypatch.delenv("IPVIT_TRACEBACK", raising=False)
     monkeypatch.setattr(resource, "getrlimit", lambda kind: (3_000_000_000, resource.RLIM_INFINITY))
     for error in (ImportError("libtorch.so: failed to map segment from shared object"), MemoryError()):
         monkeypatch.setattr("ipvit.cli.make_app", lambda error=error: (_ for _ in ()).throw(error))
