@@ -98,11 +98,11 @@ class Reproduction:
             results = run_study(study, placed.out)
             if not group.is_main_process:
                 return 0
+            results.report()  # before anything is printed: whoever reads that may go away
             if not json:
                 if len(self.parts) > 1:
                     Terminal().print(f"{placed.study.title}: {placed.out.name}", style="bold", highlight=False)
                 print_tables(results)
-            results.report()
             self._runs[number] = results
             return int(complain(results))
         except SystemExit:  # the first process says why this part cannot be measured
