@@ -67,7 +67,7 @@ def nobody_reads(request, monkeypatch) -> Iterator[None]:
         "models --paper",
         "datasets",
     ]
-    + ["datasets --json", "experiments", "experiments --json", "train --list", "train --list --json", "schema"],
+    + ["datasets --json", "experiments", "experiments --json", "train --list", "train --list --json"],
 )
 def test_a_listing_whose_reader_goes_away_ends_well(here, nobody_reads, command):
     assert main(command.split()) == 0

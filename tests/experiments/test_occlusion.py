@@ -447,7 +447,7 @@ def test_the_list_of_experiments_says_what_each_reproduces(capsys):
         ({"modes": ("object",)}, "needs foreground masks, which memory does not have"),
         ({"salience": "masks"}, "needs foreground masks, which memory does not have"),
         ({"modes": ("random",), "offset": (32, 0)}, "an offset of 32 pixels leaves vit's input"),
-        ({"modes": ("random",), "fill": "other"}, "needs at least two readable images"),
+        ({"modes": ("random",), "fill": "other"}, "fills with other images, but memory has 1"),
     ],
 )
 def test_what_cannot_be_measured_is_refused_in_one_clear_line(tmp_path, nets, parameters, words):

@@ -26,6 +26,7 @@ def vit() -> ipvit.Model:
 
 def counted(model: ipvit.Model) -> list[int]:
     """Let a list grow by the size of every batch that the network sees."""
+    assert model.can("tokens")  # which is tried once, before anything is counted
     seen: list[int] = []
     model.backbone.patch_embed.register_forward_hook(lambda _m, _a, out: seen.append(len(out)))
     return seen

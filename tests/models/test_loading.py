@@ -144,7 +144,7 @@ def test_a_type_that_another_library_refused_is_named_too(tmp_path):
             torch.load(tmp_path / "w.pth", weights_only=True)
         except pickle.UnpicklingError as error:
             raise RuntimeError("cannot load") from error
-    said = cannot_fetch("hf-hub:a/b", wrapped.value)
+    said = str(cannot_fetch("hf-hub:a/b", wrapped.value))
     assert "holds torch.nn.modules.linear.Linear beside tensors" in said and "hf-hub:a/b@FILE" in said
     assert not any(word in said for word in ADVICE)
 

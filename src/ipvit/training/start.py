@@ -59,12 +59,12 @@ def train(recipe: Recipe | str | Path, out: str | Path, *, device: str = "auto",
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe)
     out = Path(out)
+    refuse_links(out)
     _check_folder(out)
     size = recipe.data.size
     train_data, val_data = open_data(recipe.data.train, size, "train"), open_data(recipe.data.val, size, "val")
     if train_data.classes is None or train_data.classes != val_data.classes:
         raise InputError("{} and {} do not have the same classes".format(*recipe.data.names))
-    refuse_links(Path(out))
     first = int(os.environ.get("RANK", "0")) == 0
     note = refuse_overlap(train_data, val_data) if first and not (Path(out) / "state.pt").exists() else ""
     loop = assemble(recipe, train_data, val_data, Path(out), device=device)

@@ -77,6 +77,6 @@ def write_class_list(source: Dataset, folders: Sequence[str], out: Path) -> None
     if source.classes is None:
         return
     if source.aliases is not None or folders != list(source.classes):
-        seconds = (" ".join(alias.split()) for alias in source.aliases or source.classes)
+        seconds = (" ".join(alias.split()).replace("\0", "\ufffd") for alias in source.aliases or source.classes)
         lines = [f"{folder}\t{second}\n" for folder, second in zip(folders, seconds, strict=True)]
         write_atomic(out / CLASS_LIST, "".join(lines).encode("utf-8", "backslashreplace"))
