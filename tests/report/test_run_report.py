@@ -3,6 +3,7 @@
 import io
 import re
 
+import altair as alt
 import numpy as np
 import polars as pl
 import pytest
@@ -62,6 +63,17 @@ def test_records_are_read_once_for_a_whole_report(tmp_path, monkeypatch):
     run.compare()
     assert [name for name, _ in reads] == ["occlusion", "occlusion", "shuffle", "shuffle"]  # each of two models once
     assert all("confidence" not in columns for _, columns in reads)
+
+
+def test_a_figure_that_cannot_be_drawn_is_named_and_the_page_is_written(tmp_path):
+    run = run_of([small_occlusion(), ipvit.Shuffle(grids=("2x2",))], tmp_path, "a")
+    sound = run.figures_of("shuffle")
+    name, chart = next(iter(sound.items()))
+    broken = alt.Chart(alt.InlineData(values=[{"a": 1}])).mark_bar().encode(x=alt.X(field="a", type="quantitative"))
+    broken.mark = {"type": "no mark"}
+    run.figures_of = {"shuffle": sound | {"broken": broken}, "occlusion": run.figures_of("occlusion")}.__getitem__
+    page = run.report().read_text("utf-8")
+    assert "The figure broken cannot be drawn:" in page and (tmp_path / "figures" / f"{name}.svg").exists() and chart
 
 
 def test_a_subclass_gets_all_columns(tmp_path):

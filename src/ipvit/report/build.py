@@ -9,10 +9,10 @@ from typing import Any, Protocol
 import polars as pl
 
 from ipvit.analysis.base import Analysis
-from ipvit.analysis.columns import Columns
 from ipvit.core.files import LONGEST, path_component
 from ipvit.core.links import refuse_links
 from ipvit.core.manifest import RunSummary
+from ipvit.errors import error_line
 from ipvit.report import comparison
 from ipvit.report.figures import save_figure
 from ipvit.report.findings import findings, for_page, headline, unit_of
@@ -72,9 +72,10 @@ def build_report(results: Results) -> Path:
     sections = []
     for name, analysis in measured.items():
         tables = results.tables_of(name)
-        figures = results.figures_of(name)
-        _write_files(results.out, tables, figures, analysis.columns)
-        sections.append(_section(results, analysis, tables, figures, beside, album))
+        for key, table in tables.items():
+            write_table(table, results.out / "tables" / path_component(key, most=LONGEST), analysis.columns)
+        figures, undrawn = _drawn(results.out, results.figures_of(name))
+        sections.append(_section(results, analysis, tables, figures, beside, album, undrawn))
     if beside.height:
         write_table(beside, results.out / "tables" / "paper-comparison")
     titles = [analysis.title for analysis in measured.values()]
@@ -88,11 +89,24 @@ def build_report(results: Results) -> Path:
     )
 
 
-def _write_files(out: Path, tables: Mapping[str, pl.DataFrame], figures: Mapping[str, Any], columns: Columns) -> None:
-    for name, table in tables.items():
-        write_table(table, out / "tables" / path_component(name, most=LONGEST), columns)
+def _drawn(out: Path, figures: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Write figures as files; return those that can be drawn, and a sentence about each that cannot.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    drawn: dict[str, Any] = {}
+    notes: list[str] = []
     for name, figure in figures.items():
-        save_figure(figure, out / "figures" / path_component(name, most=LONGEST), ("svg", "pdf"))
+        try:
+            save_figure(figure, out / "figures" / path_component(name, most=LONGEST), ("svg", "pdf"))
+        except OSError:
+            raise
+        except Exception as error:  # noqa: BLE001 - somebody's chart; the rest of the page does not wait for it
+            notes.append(f"The figure {name} cannot be drawn: {error_line(error, 300)}.")
+        else:
+            drawn[name] = figure
+    return drawn, notes
 
 
 def _section(
@@ -102,6 +116,7 @@ def _section(
     figures: Mapping[str, Any],
     beside: pl.DataFrame,
     album: Album,
+    undrawn: Sequence[str],
 ) -> Section:
     name, unit = analysis.name, unit_of(analysis)
     differences = results.differences_of(name)
@@ -121,5 +136,5 @@ def _section(
         galleries=album.galleries(results.pictures(name)),
         differences=None if differences is None else for_page(differences, unit),
         comparison=comparison.for_people(own) if own.height else None,
-        notes=results.notes(name),
+        notes=[*results.notes(name), *undrawn],
     )
