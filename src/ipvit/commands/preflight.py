@@ -88,8 +88,8 @@ class _Networks:
     """The networks of a reproduction: each is tried once, and those of the last part are kept for the next one."""
 
     def __init__(self) -> None:
-        self.missing: dict[str, str] = {}
-        """Why a network cannot be had and what to do, by its name."""
+        self.missing: dict[tuple[str, bool], str] = {}
+        """Why a network cannot be had and what to do, by its name and whether it is pretrained."""
         self._kept: dict[Entry, Model] = {}
 
     def keep(self, entries: Iterable[Entry]) -> None:
@@ -102,13 +102,13 @@ class _Networks:
         from ipvit.models.loading import load_model
 
         name, pretrained, label = entry
-        if name in self.missing:
+        if (name, pretrained) in self.missing:
             return None
         if entry not in self._kept:
             try:
                 self._kept[entry] = load_model(name, pretrained=pretrained, label=label)
             except InputError as error:
-                self.missing[name] = _what_to_do(name, error)
+                self.missing[name, pretrained] = _what_to_do(name, error)
                 return None
         return self._kept[entry]
 
@@ -126,13 +126,14 @@ def _checked(name: str, keys: dict[str, Any], networks: _Networks, config: RunCo
     from ipvit.engine.preparation import checked
     from ipvit.engine.study import make_study
 
-    entry = make_study(keys).data
-    data = load_dataset(entry.name, root=entry.root, split=entry.split, decoder=entry.decoder, classes=entry.classes)  # pyright: ignore[reportArgumentType]
     entries = {_entry(model): model for model in keys["models"]}
     salience = keys["experiments"].get("occlusion", {}).get("salience")
     networks.keep([*entries, *([_entry(salience)] if salience else [])])
     loaded = {entry: model for entry in entries if (model := networks.load(entry)) is not None}
-    if not loaded or (salience and networks.load(_entry(salience)) is None):
+    told = salience is None or networks.load(_entry(salience)) is not None
+    entry = make_study(keys).data
+    data = load_dataset(entry.name, root=entry.root, split=entry.split, decoder=entry.decoder, classes=entry.classes)  # pyright: ignore[reportArgumentType]
+    if not loaded or not told:
         return None
     keys["models"] = [entries[entry] for entry in loaded]
     study = make_study(keys).with_options(config)
