@@ -420,3 +420,11 @@ def test_reading_a_folder_imports_no_file_that_its_study_names(run, tmp_path, mo
     )
     assert ipvit.Run(run.out).report().is_file()
     assert not (tmp_path / "ran").exists()
+
+
+def test_no_interval_of_a_mean_leaves_what_the_quantity_can_be():
+    records = pl.DataFrame({"model": "a", "image": ["x", "y"], "correlation": [-0.9, 0.9], "cosine": [0.99, 1.0]})
+    (row,) = mean_table(records, ["model"], ["correlation", "cosine"], (-1.0, 1.0)).to_dicts()
+    assert (row["correlation_low"], row["correlation_high"]) == (-1.0, 1.0) and row["cosine_high"] == 1.0
+    (free,) = mean_table(records, ["model"], ["correlation"]).to_dicts()
+    assert free["correlation_low"] < -1 and free["correlation_high"] > 1

@@ -76,6 +76,12 @@ def test_an_experiment_that_first_trains_something_is_not_timed(tmp_path):
     assert part.seconds is None and part.error == "" and part.results == 150
 
 
+def test_attacks_that_train_nothing_are_timed(tmp_path):
+    attack = ipvit.Attack(attacks=("fgsm", "pgd"), epsilons=(8.0,), steps=2)
+    (part,) = tried([attack], tmp_path).parts
+    assert part.seconds is not None and part.seconds > 0 and part.disk > 0
+
+
 def test_the_command_line_prints_the_plan(here, capsys):
     study = {"models": "net.py:make", "data": "images", "experiments": {"occlusion": {"grid": "4x4", "runs": 2}}}
     Path("study.yaml").write_text(yaml.safe_dump(study))

@@ -19,7 +19,7 @@ from ipvit.experiments.base import ExampleImage
 from ipvit.experiments.shuffle.measurement import ShuffleMeasurement
 from ipvit.report import Gallery
 from ipvit.report.pictures import Album
-from ipvit.results import Run
+from ipvit.results import Run, _uneven
 
 
 class PointedMeasurement(ShuffleMeasurement):
@@ -74,6 +74,18 @@ def test_a_figure_that_cannot_be_drawn_is_named_and_the_page_is_written(tmp_path
     run.figures_of = {"shuffle": sound | {"broken": broken}, "occlusion": run.figures_of("occlusion")}.__getitem__
     page = run.report().read_text("utf-8")
     assert "The figure broken cannot be drawn:" in page and (tmp_path / "figures" / f"{name}.svg").exists() and chart
+
+
+def test_only_rows_that_are_read_together_must_rest_on_the_same_images():
+    whole = pl.DataFrame({"model": ["a", "b"], "n_images": [20, 20]})
+    categories = {"model": ["a", "a", "b", "b"], "category": ["x", "y", "x", "y"]}
+    alike = pl.DataFrame(categories | {"n_images": [13, 7, 13, 7]})
+    assert _uneven({"shape-bias": whole, "shape-bias-categories": alike}, "shape-bias") == []
+    levels = pl.DataFrame({"model": ["a", "a"], "level": [0, 1], "n_images": [20, 19]})
+    assert _uneven({"occlusion": levels}, "occlusion") == ["Not all rows rest on the same images: n is 19 to 20."]
+    of_b = pl.DataFrame(categories | {"n_images": [13, 7, 13, 6]})
+    (note,) = _uneven({"shape-bias": whole, "shape-bias-categories": of_b}, "shape-bias")
+    assert note == "Not all rows of shape-bias-categories rest on the same images: n is 6 to 13."
 
 
 def test_a_subclass_gets_all_columns(tmp_path):

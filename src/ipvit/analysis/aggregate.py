@@ -78,8 +78,19 @@ def _mean_interval(per_image: pl.DataFrame, name: str) -> tuple[float, float]:
     return (math.nan, math.nan) if (masks < 0).any() else clustered_mean_interval(values, masks)
 
 
-def mean_table(records: pl.DataFrame, by: Sequence[str], columns: Sequence[str]) -> pl.DataFrame:
+def mean_table(
+    records: pl.DataFrame,
+    by: Sequence[str],
+    columns: Sequence[str],
+    limits: tuple[float, float] = (-math.inf, math.inf),
+) -> pl.DataFrame:
     """Average quantities such as correlations over runs, then over images.
+
+    Args:
+        records: one row an image, run and condition.
+        by: columns that tell the rows of the table apart.
+        columns: quantities.
+        limits: smallest and largest value that a quantity can have; no interval leaves them.
 
     Returns:
         The ``by`` columns, ``n_images`` (those with a finite value of the first quantity; others are left out),
@@ -98,7 +109,7 @@ def mean_table(records: pl.DataFrame, by: Sequence[str], columns: Sequence[str])
         row: dict[str, Any] = dict(zip(by, key, strict=True)) | {"n_images": measured, "n_runs": n_runs}
         for name in columns:
             values = per_image[name].drop_nulls()
-            low, high = _mean_interval(per_image, name)
+            low, high = (min(max(end, limits[0]), limits[1]) for end in _mean_interval(per_image, name))
             row |= {name: values.mean() if len(values) else math.nan, f"{name}_low": low, f"{name}_high": high}
             row[f"{name}_std"] = group[name].drop_nulls().std()
         rows.append(row)

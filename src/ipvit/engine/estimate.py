@@ -26,7 +26,7 @@ from ipvit.engine.run_folder import check_folder
 from ipvit.engine.store import Store
 from ipvit.engine.sweep import sweep
 from ipvit.engine.types import Outcome, Selected, SweepPlan, Task
-from ipvit.experiments.base import BindContext, Measurement
+from ipvit.experiments.base import BindContext
 from ipvit.models.model import Model
 
 FEW, MORE = 1, 4
@@ -156,7 +156,7 @@ class _Timer:
 
     def measure(self, task: Task) -> TaskEstimate:
         results = int(task.missing(self.plan.positions).sum())
-        trains = type(task.measurement).prepare is not Measurement.prepare
+        trains = task.measurement.prepares
         named = (task.experiment.name, task.model.name, len(self.plan.positions), len(task.conditions), results)
         if trains or not results:
             return TaskEstimate(*named, None if trains and results else 0.0, 0.0, 0.0)

@@ -232,6 +232,11 @@ class Measurement:
         """Return the names of what the labels of a batch count: the model's outputs unless something else answers."""
         return model.classes
 
+    @property
+    def prepares(self) -> bool:
+        """Whether :meth:`prepare` makes something, so that how long a run takes shows only in doing it."""
+        return type(self).prepare is not Measurement.prepare
+
     def prepare(self, model: Model, context: PrepareContext) -> Any:
         """Make what has to be there before a model can be measured; it reaches :meth:`measure` as ``batch.prepared``.
 

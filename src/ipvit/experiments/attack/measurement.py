@@ -137,6 +137,11 @@ class AttackMeasurement(Measurement):
         order = (CLEAN, FGSM, PGD, *self._own, RANDOM, NOISE, PATCH)
         return sorted(dict.fromkeys(found), key=lambda condition: order.index(condition.attack))
 
+    @property
+    def prepares(self) -> bool:
+        """Whether patches are trained: attacks on every pixel need nothing beforehand."""
+        return self._training is not None
+
     def prepare(self, model: Model, context: PrepareContext) -> PrepareContext:
         """Train the network's own patches that are not in the run folder yet."""
         if self._training is not None:

@@ -23,6 +23,7 @@ COLUMNS = {
     "information_loss": Column(unit="share", level=True),
     "correlation": measured("correlation"),
 }
+_LIMITS = (-1.0, 1.0)
 _BY = ("model", *SETTINGS, "block", "information_loss")
 
 
@@ -40,10 +41,10 @@ class CorrelationAnalysis(Analysis):
         Two models are compared by what was read at each one's deepest block: blocks of different networks are not the
         same thing.
         """
-        parts = {self.name: mean_table(records, _BY, ["correlation"])}
+        parts = {self.name: mean_table(records, _BY, ["correlation"], _LIMITS)}
         grouped = records.filter(pl.col("superclass") != "")
         if grouped.height:
-            parts[f"{self.name}-superclass"] = mean_table(grouped, [*_BY, "superclass"], ["correlation"])
+            parts[f"{self.name}-superclass"] = mean_table(grouped, [*_BY, "superclass"], ["correlation"], _LIMITS)
         return self.reduced(records, parts, compared=_last_block(records))
 
     def tables(self, reductions: Sequence[Reduction]) -> dict[str, pl.DataFrame]:

@@ -183,7 +183,7 @@ class SegmentAnalysis(Analysis):
 
 def _means(rows: pl.DataFrame, by: list[str], measures: list[str]) -> pl.DataFrame:
     """Average over images; an empty frame where a model's attention was never finite."""
-    return mean_table(rows, by, measures) if rows.height else pl.DataFrame()
+    return mean_table(rows, by, measures, (0.0, 100.0)) if rows.height else pl.DataFrame()
 
 
 def _chosen(numbered: pl.DataFrame, settings: list[str]) -> pl.DataFrame:

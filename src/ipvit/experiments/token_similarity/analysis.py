@@ -29,7 +29,9 @@ class TokenSimilarityAnalysis(Analysis):
 
     def reduce(self, records: pl.DataFrame) -> Reduction:
         """Average over images, after the final normalisation and before it."""
-        return self.reduced(records, {self.name: mean_table(records, ["model", "tokens", "norm"], ["cosine"])})
+        return self.reduced(
+            records, {self.name: mean_table(records, ["model", "tokens", "norm"], ["cosine"], (-1.0, 1.0))}
+        )
 
     def tables(self, reductions: Sequence[Reduction]) -> dict[str, pl.DataFrame]:
         """Return mean and spread per model."""
