@@ -137,19 +137,27 @@ def test_shards_of_different_batch_sizes_had_other_images_and_are_not_joined(tmp
 
 
 def test_the_same_result_with_two_values_is_refused_by_the_name_of_the_image(tmp_path):
-    run(tmp_path / "a")
+    run(tmp_path / "a", "1/2")
     shutil.copytree(tmp_path / "a", tmp_path / "b")
-    (part,) = (tmp_path / "b").glob("records/occlusion/*/*.parquet")
-    frame = Store(tmp_path / "b").records("occlusion")
+    shard = tmp_path / "b" / "shards" / "1-of-2"
+    (part,) = shard.glob("records/occlusion/*/*.parquet")
+    frame = Store(shard).records("occlusion")
     part.unlink()
     label = frame["label"].to_numpy().copy()
     label[7] += 1
-    Store(tmp_path / "b").write(frame.with_columns(label=label))
+    Store(shard).write(frame.with_columns(label=label))
     with pytest.raises(ipvit.InputError, match="two shards have different results for the image 'photo"):
         merge([tmp_path / "a", tmp_path / "b"], tmp_path / "all")
     shutil.copytree(tmp_path / "a", tmp_path / "c")
-    merge([tmp_path / "a", tmp_path / "c"], tmp_path / "twice")
-    assert records(tmp_path / "twice").equals(records(tmp_path / "a")), "equal ones count once"
+    merge([tmp_path / "a", tmp_path / "c"], tmp_path / "twice", partial=True)
+    assert records(tmp_path / "twice").height == frame.height, "equal ones count once"
+
+
+def test_whole_runs_are_no_shards_and_are_not_joined(tmp_path):
+    run(tmp_path / "a")
+    with pytest.raises(ipvit.InputError, match="'.*a' is no shard of a study, but a whole run"):
+        merge([tmp_path / "a"], tmp_path / "all")
+    assert not (tmp_path / "all").exists()
 
 
 def test_a_damaged_part_of_a_shard_is_not_joined(tmp_path):

@@ -74,8 +74,16 @@ def together(runs: Sequence[Run]) -> tuple[pl.DataFrame, list[str]]:
     return table, [*dict.fromkeys(notes)]
 
 
-def show(table: pl.DataFrame, notes: Sequence[str], *, everything: bool, json: bool) -> int:
-    """Print a comparison, what it says in one sentence, and what to bear in mind; return the exit code 0."""
+def show(table: pl.DataFrame, notes: Sequence[str], *, everything: bool, json: bool, folder: Path | None = None) -> int:
+    """Print a comparison, what it says in one sentence, and what to bear in mind; return the exit code 0.
+
+    Args:
+        table: the comparison.
+        notes: what to bear in mind.
+        everything: list also what was not measured.
+        json: print JSON, nothing else.
+        folder: what ``ipvit compare`` would be given, where this is another command.
+    """
     from ipvit.report import comparison
     from ipvit.report.tables import to_records
 
@@ -92,8 +100,11 @@ def show(table: pl.DataFrame, notes: Sequence[str], *, everything: bool, json: b
     for reason in comparison.reasons(missing, refused=not everything):
         console.print(reason, highlight=False, soft_wrap=True)
     if missing.height and not everything:
+        lists = "--all" if folder is None else f"ipvit compare {folder} --all"
         places = ", ".join(missing["where"].unique(maintain_order=True))
-        console.print(f"{missing.height} numbers were not measured here, of {places} (--all lists them).", style="dim")
+        console.print(
+            f"{missing.height} numbers were not measured here, of {places} ({lists} lists them).", style="dim"
+        )
     return 0
 
 

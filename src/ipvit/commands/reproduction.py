@@ -88,7 +88,8 @@ class Reproduction:
             return 1  # every part has said why it failed
         table, notes = self._compared(list(self._runs.values()))
         failed = [f"{self.parts[number].out.name} failed: {error}" for number, error in self._failures.items()]
-        show(table, [*(f"left out: {line}" for line in left_out), *failed, *notes], everything=False, json=json)
+        said = [*(f"left out: {line}" for line in left_out), *failed, *notes]
+        show(table, said, everything=False, json=json, folder=self.out)
         return code
 
     def _measure(self, number: int, study: Study, group: ProcessGroup, *, json: bool) -> int:

@@ -57,6 +57,7 @@ def merge(folders: Sequence[Path], out: Path, *, partial: bool = False) -> Manif
     check_folder(out)
     sources = _sources(folders, out)
     _check_agreement(sources)
+    _check_shards(sources)
     records = {name: _joined(name, sources) for name in _experiments(sources)}
     missing = _missing(sources)
     if missing and not partial:
@@ -109,6 +110,13 @@ def _check_agreement(sources: Sequence[Source]) -> None:
             if ours != theirs:
                 detail = f": {ours!r} and {theirs!r}" if isinstance(ours, int | str | None) else ""
                 raise InputError(f"{str(first)!r} and {str(folder)!r} differ in their {what}{detail}")
+
+
+def _check_shards(sources: Sequence[Source]) -> None:
+    """Refuse folders of which none is a shard, or has been joined from shards: there is nothing to join."""
+    if not any(manifest.shard or manifest.merged for _, manifest in sources):
+        folder = str(sources[0][0])
+        raise InputError(f"{folder!r} is no shard of a study, but a whole run; shards are measured with --shard 1/8")
 
 
 def _experiments(sources: Sequence[Source]) -> list[str]:

@@ -94,7 +94,8 @@ class Loop:
         except (pickle.UnpicklingError, *FOREIGN_ERRORS) as error:
             if isinstance(error, InputError):
                 raise
-            what = error_line(error, named=True)
+            lacking = isinstance(error, KeyError)
+            what = f"it has no entry {error}" if lacking else error_line(error, named=True)
             raise InputError(
                 f"{self.out / 'state.pt'}: not a readable training state ({what}); delete it to start over"
             ) from error

@@ -194,7 +194,11 @@ def _read_torch(path: Path) -> Mapping[str, Any]:
     except (OSError, EOFError, MemoryError, pickle.UnpicklingError, *FOREIGN_ERRORS) as error:
         kind = refused_type(error)  # otherwise the reader stumbled over damaged bytes
         if kind is None:
-            raise InputError(f"{str(path)!r} is not a PyTorch weights file: {error_line(error, 300)}") from None
+            said = error_line(error, 300)
+            why = (
+                f": {said}" if any(letter.isalpha() for letter in said) else ""
+            )  # the bare key of a lookup says nothing
+            raise InputError(f"{str(path)!r} is not a PyTorch weights file{why}; {SAVE_WEIGHTS}") from None
         kind = kind or first_type(path)
         if not kind and not zipfile.is_zipfile(path):
             raise InputError(f"{str(path)!r} is not a PyTorch weights file; {SAVE_WEIGHTS}") from None
