@@ -25,9 +25,13 @@ SQUARES = """
 import torch
 import ipvit
 
-def make():
+def make(first=0):
     data = ipvit.load_dataset("demo:trifeature")
-    return ipvit.MemoryDataset(torch.stack([data.read(i) for i in range(12)]), data.labels[:12], data.classes)
+    rows = range(first, first + 12)
+    return ipvit.MemoryDataset(torch.stack([data.read(i) for i in rows]), data.labels[rows], data.classes)
+
+def others():
+    return make(12)
 """
 """A handful of drawn images, to train on for a moment."""
 
@@ -216,7 +220,7 @@ def in_small(line: str, folder: Path) -> list[str]:
     if tokens[:2] == ["train", "resnet_micro"]:
         recipe = yaml.safe_load((ROOT / "src" / "ipvit" / "training" / "recipes" / "resnet_micro.yaml").read_text())
         recipe |= {"epochs": 1, "warmup_epochs": 0, "batch_size": 4}
-        recipe["data"] |= {"train": "squares.py:make", "val": "squares.py:make"}
+        recipe["data"] |= {"train": "squares.py:make", "val": "squares.py:others"}
         (folder / "resnet_micro.yaml").write_text(yaml.safe_dump(recipe))
         tokens[1] = "resnet_micro.yaml"
     return tokens
