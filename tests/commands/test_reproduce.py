@@ -95,6 +95,16 @@ def test_an_unknown_table_gets_close_matches():
         find("table-44")
 
 
+def test_every_figure_has_a_study_or_says_what_it_is():
+    for number in range(1, 32):
+        try:
+            assert find(f"figure {number}")
+        except InputError as error:
+            assert str(error).startswith(f"figure {number} is no measurement: ")
+    with pytest.raises(InputError, match=r"figure 14 is no measurement: a drawing of .* figure-16 and table-5 have"):
+        find("fig. 14")
+
+
 def test_the_list_is_for_people_and_for_programs(capsys):
     assert main(["reproduce", "--list"]) == 0
     printed = capsys.readouterr().out

@@ -25,6 +25,20 @@ SALIENCE = "paper:dino_vits16"
 ALL = "all"
 """Stands for all studies."""
 
+NOT_MEASURED = {
+    "figure-1": "an overview of the paper",
+    "figure-2": "example pictures under PatchDrop; figure-3 measures it",
+    "figure-7": "a drawing of how the shape token is trained; table-3 has its numbers",
+    "figure-9": "an example picture whose patches are shuffled; figure-10 measures it",
+    "figure-14": "a drawing of an ensemble of tokens; figure-16 and table-5 have its numbers",
+    **dict.fromkeys(("figure-17", "figure-20"), "example pictures of the appendix; figure-18 to figure-22 measure"),
+    **dict.fromkeys(
+        ("figure-28", "figure-29", "figure-30", "figure-31"),
+        "example pictures of segmentation, PatchDrop and adversarial patches; table-4, figure-3 and figure-12 measure",
+    ),
+}
+"""Figures without a measurement of their own, and what they are."""
+
 OPTIONS = {
     "imagenet": ("--imagenet", "ImageNet-1k's validation images, a folder with a folder of images per class"),
     "imagenet-c": ("--imagenet-c", "the published ImageNet-C, CORRUPTION/SEVERITY/SYNSET/NAME.JPEG"),
@@ -104,7 +118,7 @@ def find(name: str) -> list[PaperStudy]:
     """Return the studies of a name; ``table-4`` is two, and ``all`` is every one.
 
     Raises:
-        InputError: there is no such table or figure, with close matches.
+        InputError: there is no such table or figure, with close matches, or nothing in it is measured.
     """
     kinds = {"fig": "figure-", "tab": "table-"}
     if name == ALL:
@@ -113,6 +127,8 @@ def find(name: str) -> list[PaperStudy]:
     studies = paper_studies()
     if plain in studies:
         return [studies[plain]]
+    if plain in NOT_MEASURED:
+        raise InputError(f"{plain.replace('-', ' ')} is no measurement: {NOT_MEASURED[plain]}")
     shared = [study for study in studies.values() if plain in study.also]
     if not shared:
         known = dict.fromkeys([*studies, *(other for study in studies.values() for other in study.also)])
