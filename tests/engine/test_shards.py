@@ -1,7 +1,14 @@
 """A study in shards, each in a folder of its own, and joined: the records are those of one run."""
 
 import json
+import os
+import random
 import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -277,3 +284,42 @@ def test_files_that_belong_together_come_from_one_shard_and_a_contradiction_is_t
     (note,) = manifest.notes
     assert note.startswith("the shards made 1 different files of the same names in patches/, for example patches/net-")
     assert merge([tmp_path / "parts"], tmp_path / "parts").notes == (note,), "told once"
+
+
+MERGE = """
+import sys
+from pathlib import Path
+from ipvit.engine.merge import merge
+print("ready", flush=True)
+merge([Path(sys.argv[1])], Path(sys.argv[2]))
+"""
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """What a merge leaves behind, but for the lock."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != ".lock"
+    }
+
+
+@pytest.mark.slow
+def test_a_merge_that_is_killed_at_any_moment_ends_with_the_same_files(tmp_path):
+    for number in range(1, 4):
+        run(tmp_path / "parts", f"{number}/3")
+    merge([tmp_path / "parts"], tmp_path / "whole")
+    dice, killed = random.Random(0), 0
+    for _ in range(4):
+        command = [sys.executable, "-c", MERGE, tmp_path / "parts", tmp_path / "out"]
+        process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE)
+        assert process.stdout is not None and process.stdout.readline() == b"ready\n"
+        time.sleep(dice.random() * 0.08)
+        process.send_signal(signal.SIGKILL)
+        killed += process.wait() == -signal.SIGKILL
+    assert killed >= 2
+    merge([tmp_path / "parts"], tmp_path / "out")
+    found, expected = files_of(tmp_path / "out"), files_of(tmp_path / "whole")
+    assert found.keys() == expected.keys()
+    assert all(found[name] == data for name, data in expected.items() if name != "manifest.json")
+    assert records(tmp_path / "out").equals(records(tmp_path / "whole"))
