@@ -87,7 +87,7 @@ def _foreign(root: Path) -> str:
     names = _visible(root)
     if not names or read_manifest(root) is not None:
         return ""
-    if set(names) <= {*OF_THE_RUN}:  # their files have names of ours, and nothing else is overwritten there
+    if set(names) <= {*OF_THE_RUN} - {RECORDS}:  # their files have names of ours, and nothing else is overwritten there
         return ""
     records = root / RECORDS  # where the manifest is damaged, or of another version
     if any(records.glob("*/*/part-*.parquet")) or any(records.glob(f"*/{ANALYSIS}")):
