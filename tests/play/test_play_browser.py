@@ -221,7 +221,8 @@ def test_names_from_data_and_networks_are_text(browser):
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         context = browser.new_context()
         visit = Visit(context.new_page(), server.address)
-        visit.page.locator("#right .bars li").nth(2).wait_for()
+        for side in ("left", "right"):
+            visit.page.locator(f"#{side} .bars li").nth(2).wait_for()
         assert EVIL in visit.page.locator("#left .bars").inner_text()
         assert visit.page.locator("#caption").inner_text() == EVIL
         assert visit.complaints == []
