@@ -111,7 +111,7 @@ def _schedule(recipe: Recipe, optimizer: torch.optim.Optimizer, steps: int, scal
         warmup_epochs=recipe.warmup_epochs,
         warmup_lr=warmup_lr,
         min_lr=recipe.min_lr,
-        decay_epochs=recipe.decay_epochs,
+        decay_epochs=recipe.decay_epochs or recipe.epochs,  # only a stepwise schedule looks at it
         decay_milestones=list(recipe.decay_milestones or ()),
         decay_rate=recipe.decay_rate or (1.0 if recipe.scheduler == "poly" else 0.1),
         step_on_epochs=False,

@@ -176,5 +176,7 @@ def local_shards(reader: Any) -> tuple[list[Path], int, str] | None:
         return None
     if missing := [shard for shard in shards if not shard.is_file()]:
         raise InputError(f"there is no shard {str(missing[0])!r} ({len(missing)} of {len(shards)} are missing)")
-    key = getattr(reader, "target_key", None) or getattr(info, "alt_label", "") or ""
+    stated = getattr(reader, "target_key", None)
+    stated = "" if stated in (None, "cls") else stated  # timm calls the member KEY.cls so
+    key = stated or getattr(info, "alt_label", "") or ""
     return shards, int(getattr(info, "num_samples", 0) or 0), str(key)
