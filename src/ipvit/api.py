@@ -157,9 +157,12 @@ def _results(folder: Path, experiments: Sequence[Experiment], manifest: Manifest
 
 def load_study(study: Study) -> tuple[Dataset, list[Model]]:
     """Open the data of a study and load its models."""
-    entry = study.data
-    data = load_dataset(entry.name, root=entry.root, split=entry.split, decoder=entry.decoder, classes=entry.classes)  # pyright: ignore[reportArgumentType]
-    return data, [load_model(m.name, pretrained=m.pretrained, label=m.label) for m in study.models]
+    return open_data(study.data), [load_model(m.name, pretrained=m.pretrained, label=m.label) for m in study.models]
+
+
+def open_data(entry: DataEntry) -> Dataset:
+    """Open the data that a study names, as it says."""
+    return load_dataset(entry.name, root=entry.root, split=entry.split, decoder=entry.decoder, classes=entry.classes)  # pyright: ignore[reportArgumentType]
 
 
 def bind_context(entry: DataEntry | None = None) -> BindContext:

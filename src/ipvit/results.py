@@ -16,6 +16,7 @@ from ipvit.analysis.aggregate import PAPER
 from ipvit.analysis.base import Analysis
 from ipvit.analysis.last_run import LastRun
 from ipvit.analysis.reduction import Reduction
+from ipvit.analysis.sentences import uneven
 from ipvit.core.manifest import Manifest
 from ipvit.core.plugins import OWN_FILE
 from ipvit.engine.examples import StoredExample, read_examples
@@ -61,24 +62,6 @@ def _place(name: str) -> tuple[int, str]:
     """The paper's order, then the alphabet."""
     known = experiment_names()
     return (known.index(name) if name in known else len(known), name)
-
-
-def _uneven(tables: dict[str, pl.DataFrame], name: str) -> list[str]:
-    """Say where rows that are read together rest on different images.
-
-    In the main table these are all rows. Other tables may have a row a category, which has images of its own; there the
-    models' rows are compared.
-    """
-    notes: list[str] = []
-    for key, table in tables.items():
-        if key.endswith(PAPER) or not {"model", "n_images"} <= set(table.columns):
-            continue
-        parts = [part["n_images"].drop_nulls().sort().to_list() for _, part in table.group_by("model")]
-        counts = [count for part in parts for count in part]
-        if counts and min(counts) < max(counts) and (key == name or any(part != parts[0] for part in parts)):
-            where = "" if key == name else f" of {key}"
-            notes.append(f"Not all rows{where} rest on the same images: n is {min(counts):,} to {max(counts):,}.")
-    return notes
 
 
 class Run:
@@ -382,7 +365,7 @@ class Run:
             notes.append("What its columns mean is as of its last run: code that a run folder names is not run.")
         if type(analysis) is Analysis and analysis.own_code:
             notes.append(f"These tables are made without {analysis.own_code}, which makes others of the same records.")
-        notes += _uneven(tables, analysis.name)
+        notes += uneven(tables, analysis.name)
         if unlabelled := frozenset().union(*(reduction.unlabelled for reduction in reductions)):
             notes.append(f"{len(unlabelled):,} images have no label and are left out of the accuracies.")
         if others:

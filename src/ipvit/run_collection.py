@@ -39,8 +39,8 @@ def runs_in(folder: Path) -> list[Run]:
 
 def _by_number(path: Path) -> list[tuple[bool, int, str]]:
     """Sort ``grid-4x4`` before ``grid-14x14``."""
-    parts = re.findall(r"\d{1,9}|\D+|\d+", path.name)
-    return [(part.isdecimal(), int(part) if part.isdecimal() and len(part) < 10 else 0, part) for part in parts]
+    parts = re.findall(r"\d{1,9}|\D+", path.name)
+    return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts]
 
 
 class RunCollection:
@@ -64,9 +64,13 @@ class RunCollection:
         self.manifest = _summary(self.runs, self.labels)
 
     @property
-    def faults(self) -> dict[tuple[str, str], str]:
-        """By experiment and what could not be made of its records: a sentence that says why; of all the runs."""
-        return {key: text for run in self.runs for key, text in run.faults.items()}
+    def faults(self) -> dict[tuple[str, ...], str]:
+        """By run, experiment and what could not be made of its records: a sentence that says where and why."""
+        return {
+            (run.out.name, *key): f"{label}: {text}"
+            for run, label in zip(self.runs, self.labels, strict=True)
+            for key, text in run.faults.items()
+        }
 
     @functools.cached_property
     def tables(self) -> dict[str, pl.DataFrame]:

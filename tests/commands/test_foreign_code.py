@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -13,9 +12,8 @@ import polars as pl
 import pytest
 
 import ipvit
-from helpers.command_line import complaint
-from ipvit.analysis.inert_charts import inert_chart
-from ipvit.analysis.last_run import LastRun
+from helpers.analysis import BAR
+from helpers.command_line import complaint, measure_in
 from ipvit.cli import main
 
 PLANTED = """
@@ -68,20 +66,9 @@ workers: 0
 @pytest.fixture(scope="module")
 def given(tmp_path_factory) -> Path:
     """A folder in which a colleague has measured with code of their own; the marker says that it ran."""
-    from helpers.command_line import NETWORK
-    from helpers.tiny import write_images
-
     root = tmp_path_factory.mktemp("given")
-    before = Path.cwd()
-    os.chdir(root)
-    try:
-        write_images(root / "images", per_class=1)
-        (root / "net.py").write_text(NETWORK)
-        (root / "planted.py").write_text(PLANTED.format(marker=str(root / "ran")))
-        (root / "mine.yaml").write_text(STUDY)
-        assert main(["run", "mine.yaml", "--out", "results"]) == 0
-    finally:
-        os.chdir(before)
+    (root / "planted.py").write_text(PLANTED.format(marker=str(root / "ran")))
+    measure_in(root, STUDY, "results")
     # the study of the folder names the code by its whole path, so that any working folder would find it
     study = (root / "results" / "study.yaml").read_text()
     (root / "results" / "study.yaml").write_text(study.replace("planted.py:", f"{root / 'planted.py'}:"))
@@ -112,7 +99,7 @@ def test_reading_somebodys_results_runs_nothing_of_theirs(there, capsys, argumen
 @pytest.mark.slow
 def test_results_of_somebody_are_joined_without_running_anything_of_theirs(there, capsys):
     for number in ("1/2", "2/2"):
-        assert main(["run", "mine.yaml", "--out", "parts", "--shard", number]) == 0
+        assert main(["run", "study.yaml", "--out", "parts", "--shard", number]) == 0
     (there / "ran").unlink()
     capsys.readouterr()
     assert main(["merge", "parts"]) == 0
@@ -193,45 +180,7 @@ def test_modules_that_lie_beside_somebodys_results_are_not_imported(there):
     assert not (there / "ran").exists()
 
 
-# --- charts that are kept --------------------------------------------------------------------------------------------
-
-BAR = {"mark": "bar", "encoding": {"x": {"field": "a", "type": "nominal"}}, "data": {"values": [{"a": "b"}]}}
-PICTURE = BAR | {"mark": "image", "encoding": {"url": {"field": "u"}}}
-
-
-@pytest.mark.parametrize(
-    "chart",
-    [
-        BAR | {"data": {"url": "https://example.org/x.csv"}},
-        BAR | {"data": {"sequence": {"start": 0, "stop": 10}}},
-        BAR | {"data": {"values": "a\nb"}},
-        BAR | {"datasets": {"x": "https://example.org"}},
-        BAR | {"transform": [{"calculate": "1 + 1", "as": "c"}]},
-        BAR | {"transform": [{"filter": "datum.a == 1"}]},
-        BAR | {"transform": [{"lookup": "a", "from": {"data": {"url": "x.csv"}, "key": "a"}}]},
-        BAR | {"mark": {"type": "bar", "color": {"expr": "1"}}},
-        BAR | {"mark": {"type": "bar", "href": "x", "url": "x"}},
-        BAR | {"encoding": {"color": {"condition": {"test": "true", "value": "red"}, "value": "blue"}}},
-        BAR | {"encoding": {"x": {"field": "a", "axis": {"labelExpr": "datum.label"}}}},
-        BAR | {"encoding": {"x": {"field": "a", "axis": {"values": {"signal": "[1]"}}}}},
-        BAR | {"config": {"signals": [{"name": "s", "update": "1"}]}},
-        BAR | {"title": {"text": {"expr": "1"}}},
-        BAR | {"layer": [{"mark": {"type": "image", "url": "file:///etc/passwd"}}]},
-        PICTURE | {"data": {"values": [{"u": "https://example.org/x.png"}]}},
-        PICTURE | {"encoding": {"url": {"field": "u.v"}}, "data": {"values": [{"u": {"v": "x.png"}}]}},
-        PICTURE | {"encoding": {"url": {"value": "x.png"}}},
-    ],
-)
-def test_a_chart_that_would_load_or_evaluate_something_is_not_drawn(chart):
-    with pytest.raises(ValueError, match=r"^(it|its) "):
-        inert_chart(chart)
-
-
-def test_a_chart_of_somebodys_is_drawn_without_what_reacts_to_clicks():
-    condition = {"condition": {"param": "shown", "value": 1}, "value": 0}
-    live = BAR | {"params": [{"name": "shown", "select": "point", "bind": "legend"}], "usermeta": {"a": "b"}}
-    live["encoding"] = BAR["encoding"] | {"opacity": condition, "href": {"field": "a"}}
-    assert inert_chart(live) == BAR | {"encoding": BAR["encoding"] | {"opacity": {"value": 1}}}
+# --- what is kept of the last run ------------------------------------------------------------------------------------
 
 
 def test_figures_that_cannot_be_drawn_are_told_and_the_others_are_drawn(there, tmp_path, capsys):
@@ -249,23 +198,6 @@ def test_figures_that_cannot_be_drawn_are_told_and_the_others_are_drawn(there, t
     assert [*run.figures_of("half")] == ["half"] and run.report().is_file()
     said = " ".join(run.notes("half"))
     assert "half-url of its last run is not drawn: it loads its data" in said and "half-odd" in said
-
-
-def test_a_table_that_is_kept_comes_back_as_it_was():
-    frame = pl.DataFrame(
-        {
-            "model": pl.Series(["a", None], dtype=pl.Categorical),
-            "x": [float("nan"), float("-inf")],
-            "y": pl.Series([1, None], dtype=pl.UInt8),
-            "right": [True, None],
-            "many": [[1], [2]],
-        }
-    )
-    kept = LastRun.of("own", "", {"own": frame}, None, {}, notes=[], summary=[], answers={})
-    again = LastRun.model_validate_json(kept.model_dump_json()).tables["own"].frame()
-    types = {"model": pl.String, "x": pl.Float64, "y": pl.Int64, "right": pl.Boolean}
-    assert dict(again.schema) == types
-    assert again.equals(frame.select(pl.col(name).cast(dtype) for name, dtype in types.items()))
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", "[" * 5000, '{"name": "other", "finished": "", "tables": {}}'])

@@ -178,6 +178,11 @@ def test_parts_of_a_published_set_that_share_images_are_refused(here, capsys, tr
         assert fit["train"] == "cub:birds/train" and fit["train_images"] == 24 and fit["validation_images"] == 4
 
 
+def test_where_no_head_is_fitted_the_training_data_may_be_those_of_the_run(here):
+    command = ["probe", "-m", "nets.py:vit", "-d", "test", "--train", "test", "--heads", "own"]
+    assert main([*command, "--out", "out", "--workers", "0"]) == 0
+
+
 def test_training_images_that_cannot_be_read_are_left_out_and_counted(here):
     (here / "train" / "c0" / "000.jpg").write_bytes(b"no image")
     assert probe("--train", "train", "--last", "2", "--tokens", "class") == 0

@@ -2,21 +2,21 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import yaml
 
+from helpers.command_line import kill_while_it_writes
 from helpers.paths import TESTS
 from helpers.small_paper import small_paper, write_photos, write_small_paper
 from ipvit.cli import main
 from ipvit.commands import reproduction
 from ipvit.commands.paper_studies import parse_weights
 from ipvit.errors import InputError
+from ipvit.experiments.position.analysis import PositionAnalysis
 
 ARGUMENTS = ["--imagenet", "images", "--workers", "0", "--out", "out"]
 
@@ -33,6 +33,19 @@ def add_part(folder: Path, study: str, **part: object) -> None:
     content = yaml.safe_load(path.read_text())
     content["parts"].append(part)
     path.write_text(yaml.safe_dump(content))
+
+
+EVERYTHING = dict.fromkeys(["grid-2x2", "grid-4x4", "table-8"], "done")
+"""The parts of the small paper, all of them measured."""
+TARGETS = {"table8_corner", "fig10_shuffle", "fig11_patch"}
+"""What numbers of theirs are compared with."""
+
+
+def statuses(path: Path) -> dict[str, str]:
+    """Return how each part ended, or that it was broken off."""
+    return {
+        manifest.parent.name: json.loads(manifest.read_text())["status"] for manifest in path.glob("*/manifest.json")
+    }
 
 
 def quantities(path: Path) -> list[dict]:
@@ -74,6 +87,30 @@ def test_a_weights_file_takes_the_place_of_torchvisions_alexnet(capsys):
     assert "torchvision:alexnet@alex.pth" in yaml.safe_load(capsys.readouterr().out)["models"]
 
 
+def without_tables(monkeypatch) -> None:
+    def fail(self, reductions):
+        raise ZeroDivisionError("no such table")
+
+    monkeypatch.setattr(PositionAnalysis, "tables", fail)
+
+
+def test_a_part_without_tables_is_told_of_and_not_called_whole(small, monkeypatch, capsys):
+    without_tables(monkeypatch)
+    assert main(["reproduce", "figure-18", *ARGUMENTS]) == 1
+    assert "The tables of position could not be made: ZeroDivisionError: no such table" in capsys.readouterr().err
+    assert {row["target"] for row in quantities(small / "out")} == {"fig10_shuffle", "fig11_patch"}
+
+
+def test_a_merge_of_several_parts_tells_of_each_without_tables(small, monkeypatch, capsys):
+    for shard in ("1/2", "2/2"):
+        assert main(["reproduce", "figure-18", *ARGUMENTS, "--batch-size", "4", "--shard", shard]) == 0
+    without_tables(monkeypatch)
+    capsys.readouterr()
+    assert main(["merge", "out"]) == 1
+    told = capsys.readouterr().err
+    assert "images (grid-2x2): The tables of position could not be made: ZeroDivisionError" in told
+
+
 def test_a_part_that_fails_is_told_of_and_the_others_go_on(small, monkeypatch, capsys):
     run_study = reproduction.run_study
 
@@ -100,7 +137,7 @@ def test_comparison_and_report_are_there_after_each_part(small, monkeypatch, cap
 
     monkeypatch.setattr(reproduction, "run_study", interrupted)
     assert main(["reproduce", "figure-18", *ARGUMENTS]) == 130
-    assert {row["target"] for row in quantities(small / "out")} == {"table8_corner", "fig10_shuffle", "fig11_patch"}
+    assert {row["target"] for row in quantities(small / "out")} == TARGETS
     assert (small / "out" / "report.html").exists()
     capsys.readouterr()
 
@@ -120,16 +157,8 @@ def test_numbers_of_other_tables_are_compared_under_their_names(small, capsys):
 def test_everything_is_reproduced_by_one_word(small, capsys):
     assert main(["reproduce", "all", *ARGUMENTS, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["quantities"]
-    assert {row["target"] for row in found if row["ours"] is not None} == {
-        "table8_corner",
-        "fig10_shuffle",
-        "fig11_patch",
-    }
-    assert sorted(path.parent.name for path in (small / "out").glob("*/manifest.json")) == [
-        "grid-2x2",
-        "grid-4x4",
-        "table-8",
-    ]
+    assert {row["target"] for row in found if row["ours"] is not None} == TARGETS
+    assert statuses(small / "out") == EVERYTHING
 
 
 def test_shards_of_several_parts_are_merged_by_one_command(small, capsys):
@@ -166,14 +195,18 @@ def start(*arguments: str, launcher: tuple[str, ...] = ()) -> subprocess.Popen:
 @pytest.mark.slow
 def test_the_same_command_goes_on_after_kills_at_any_place(small, capsys):
     arguments = ["all", *ARGUMENTS, "--batch-size", "2"]
-    for parts in (1, 5):  # files of records after which the process is killed
-        process = start(*arguments)
-        while process.poll() is None and len([*(small / "out").rglob("*.parquet")]) < parts:
-            time.sleep(0.005)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+    for more in (1, 4):  # files of records after which the process is killed
+        kill_while_it_writes(
+            ["reproduce", *arguments],
+            lambda: len([*(small / "out").rglob("*.parquet")]),
+            more,
+            seconds=120,
+            module="helpers.small_paper",
+        )
+        assert statuses(small / "out") != EVERYTHING, "there was something left to measure"
     assert main(["reproduce", *arguments]) == 0
     assert main(["reproduce", "all", *ARGUMENTS[:-1], "whole", "--batch-size", "2"]) == 0
+    assert statuses(small / "out") == statuses(small / "whole") == EVERYTHING
     assert quantities(small / "out") == quantities(small / "whole")
     capsys.readouterr()
 
@@ -191,13 +224,14 @@ def test_of_several_processes_one_tells_and_the_numbers_are_those_of_one(small, 
     capsys.readouterr()
 
 
-def test_data_of_which_nothing_can_be_read_end_one_part_and_not_the_others(small, capsys):
+def test_data_that_are_not_what_they_are_given_as_end_one_part_and_not_the_others(small, capsys):
     write_photos(small / "torn")
-    for path in (small / "torn").rglob("*.*"):
-        path.write_bytes(b"no picture")
-    part = {"name": "torn", "data": "torn", "models": ["paper:deit_tiny@net.py"], "experiments": {"position": {}}}
-    add_part(small, "figure-18", **part | {"data": "cifar10"})
+    part = {"name": "torn", "data": "cifar10", "models": ["paper:deit_tiny@net.py"], "experiments": {"position": {}}}
+    add_part(small, "figure-18", **part)
     assert main(["reproduce", "figure-18", *ARGUMENTS, "--data", "cifar10=torn"]) == 2
-    assert "torn" in capsys.readouterr().err
+    assert "'torn' holds no CIFAR-10" in capsys.readouterr().err and not (small / "out").exists()
     assert main(["reproduce", "figure-18", *ARGUMENTS, "--data", "cifar10=torn", "--partial"]) == 0
-    assert "left out: " in capsys.readouterr().out
+    assert "left out: 'torn' holds no CIFAR-10" in capsys.readouterr().out
+    assert statuses(small / "out") == {"grid-2x2": "done", "grid-4x4": "done"}
+    found = quantities(small / "out")
+    assert {row["target"] for row in found} == TARGETS and {row["n_images"] for row in found} == {20}

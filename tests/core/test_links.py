@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 import ipvit
-from helpers.command_line import NETWORK, complaint
+from helpers.command_line import complaint, measure_in
+from helpers.files import contents
 from helpers.plain_loops import coloured, photos, tiny_vit, wrapped
-from helpers.tiny import write_images
 from helpers.training import tiny_recipe
 from ipvit.cli import main
 from ipvit.core import links
@@ -30,17 +30,7 @@ STUDY = {
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("links")
-    before = Path.cwd()
-    os.chdir(root)
-    try:
-        write_images(root / "images", per_class=1)
-        (root / "net.py").write_text(NETWORK)
-        (root / "study.yaml").write_text(yaml.safe_dump(STUDY))
-        assert main(["run", "study.yaml", "--out", "run"]) == 0
-    finally:
-        os.chdir(before)
-    return root
+    return measure_in(tmp_path_factory.mktemp("links"), yaml.safe_dump(STUDY), "run")
 
 
 @pytest.fixture
@@ -61,10 +51,6 @@ def linked(place: Path, target: Path) -> None:
     else:
         place.unlink(missing_ok=True)
         place.symlink_to(target / "letter")
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 IN_A_RUN = [".lock", "tables", "figures", "report.html", "manifest.json", "study.yaml", "records", "records/occlusion"]

@@ -80,6 +80,32 @@ def test_a_scale_that_is_not_stated_is_refused_with_the_range(data: bytes, words
         decode(data)
 
 
+def coloured(values: np.ndarray) -> np.ndarray:
+    return np.repeat(values.astype(np.uint16)[..., None], 3, axis=2)
+
+
+def test_dark_colours_whose_range_is_stated_stay_dark():
+    found = decode(png(coloured(RAMP * 9000), significant=16))
+    assert (found.to(torch.int) - torch.from_numpy(RAMP * 35)).abs().max() <= 1.01
+
+
+@pytest.mark.parametrize("significant", [10, 12, 14, 15])
+def test_colours_in_the_lower_bits_are_refused_and_those_in_the_upper_ones_shown(significant: int):
+    low = coloured(RAMP * (2**significant - 1))
+    with pytest.raises(UnreadableImageError, match="16-bit colours"):
+        decode(png(low, significant))
+    found = decode(png(low << (16 - significant), significant))
+    assert (found.to(torch.int) - torch.from_numpy(RAMP * 255)).abs().max() <= 1.01
+
+
+def test_a_range_of_colours_that_would_not_be_shown_is_refused():
+    from ipvit.data.depth import _check_colours
+
+    _check_colours(12, None, (0, 65535))
+    with pytest.raises(UnreadableImageError, match="between 0 and 32767"):
+        _check_colours(127, None, (0, 32767))
+
+
 def test_a_black_picture_of_any_depth_is_black():
     zeros = np.zeros((4, 4))
     for data in (png(zeros.astype(np.uint16)), tiff(zeros.astype(np.float32)), tiff(zeros.astype(np.int32))):

@@ -1,7 +1,6 @@
 """Which changes of files a fingerprint notices, and that what was measured under the first scheme is found."""
 
 import io
-import os
 import tarfile
 import zlib
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 from PIL import Image
 
 import ipvit
+from helpers.files import change_byte
 from ipvit.data.dataset import fingerprint
 from ipvit.data.fingerprints import SMALL
 
@@ -29,15 +29,6 @@ def write(folder: Path, suffix: str, **options) -> Path:
         for number in range(3):
             picture(number).save(folder / name / f"{number}.{suffix}", **options)
     return folder
-
-
-def change_byte(path: Path, place: int) -> None:
-    """Change one byte of a file and nothing else, its time included."""
-    state = path.stat()
-    content = bytearray(path.read_bytes())
-    content[place] ^= 1
-    path.write_bytes(content)
-    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

@@ -245,6 +245,7 @@ def test_the_copy_has_imagenet_cs_layout_and_says_how_it_was_made(here, capsys):
         "resize": 37,
         "quality": 85,
         "frost": "drawn",
+        "revision": 2,
         "seed": 0,
         "source": "",
     }
@@ -302,6 +303,30 @@ def test_the_copy_is_the_same_with_any_workers_and_in_any_number_of_runs(here):
     assert manifests[0] == manifests[1]
     assert corrupted("other", "--seed", "1") == 0
     assert content(here / "other") != whole
+
+
+def test_a_copy_grows_by_corruptions_that_were_put_right_and_by_others(here):
+    for names in (["gaussian_noise"], ["snow"], ["snow", "gaussian_noise"]):
+        assert corrupted("out", "--corruptions", *names) == 0
+    assert corrupted("at-once", "--corruptions", "gaussian_noise", "snow") == 0
+    assert content(here / "out") == content(here / "at-once")
+
+
+@pytest.mark.parametrize("begun_with", ["fog", "snow"])
+def test_a_copy_of_before_snow_was_put_right_takes_no_more_of_it(here, capsys, begun_with):
+    assert corrupted("out", "--corruptions", begun_with) == 0
+    path = here / "out" / "corrupt.json"
+    manifest = json.loads(path.read_text())
+    del manifest["settings"]["revision"]
+    path.write_text(json.dumps(manifest))
+    assert corrupted("out", "--corruptions", "contrast") == 0
+    assert json.loads(path.read_text())["settings"]["revision"] == (1 if begun_with == "snow" else 2)
+    capsys.readouterr()
+    code = corrupted("out", "--corruptions", "motion_blur")
+    if begun_with == "fog":
+        assert code == 0
+    else:
+        assert code == 2 and "made with another revision (1, now 2)" in complaint(capsys)
 
 
 def test_what_is_there_is_kept_and_what_is_broken_is_made_again(here, capsys):

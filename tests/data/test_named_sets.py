@@ -4,6 +4,7 @@ import io
 import sys
 import tarfile
 import types
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,10 @@ import pytest
 from PIL import Image
 
 import ipvit
+from helpers.files import change_byte
 from ipvit.data.dataset import UnreadableImageError
+from ipvit.data.fingerprints import SMALL
+from ipvit.data.formats.shards import ShardDataset
 from ipvit.errors import InputError
 
 
@@ -22,11 +26,14 @@ def encoded(level: int) -> bytes:
 
 
 def write_shard(path: Path, samples: dict[str, tuple[bytes, int]], extra: dict[str, bytes] | None = None) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    files = {f"{key}.png": image for key, (image, _) in samples.items()}
+    files |= {f"{key}.cls": str(label).encode() for key, (_, label) in samples.items()}
+    write_files(path, sorted((files | (extra or {})).items()))
+
+
+def write_files(path: Path, files: Iterable[tuple[str, bytes]]) -> None:
     with tarfile.open(path, "w") as tar:
-        files = {f"{key}.png": image for key, (image, _) in samples.items()}
-        files |= {f"{key}.cls": str(label).encode() for key, (_, label) in samples.items()}
-        for name, content in sorted((files | (extra or {})).items()):
+        for name, content in files:
             member = tarfile.TarInfo(name)
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
@@ -65,6 +72,31 @@ def test_shards_are_known_by_pixels_and_labels(shards):
     assert shards().fingerprint == first
     assert shards({"s1": (encoded(11), 1)}).fingerprint != first
     assert shards({"s1": (encoded(10), 3)}).fingerprint != first
+
+
+def test_every_pixel_of_an_unpacked_picture_in_a_shard_counts(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8)
+    found = []
+    for change in (0, 1):
+        pixels[20, 30, 1] ^= change
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "BMP")
+        write_files(tmp_path / "x-0000.tar", [("s0.bmp", buffer.getvalue()), ("s0.cls", b"0")])
+        found.append(ipvit.load_dataset("wds/x", root=tmp_path, split="x-0000.tar").fingerprint)
+    assert found[0] != found[1]
+
+
+def test_a_member_that_comes_twice_is_refused(tmp_path):
+    write_files(tmp_path / "x-0000.tar", [("s0.png", encoded(1)), ("s0.cls", b"0"), ("s0.png", encoded(2))])
+    with pytest.raises(InputError, match=r"x-0000\.tar' holds 's0\.png' twice"):
+        ipvit.load_dataset("wds/x", root=tmp_path, split="x-0000.tar")
+
+
+@pytest.mark.parametrize("label", ["1.7", "NaN", '"1"'])
+def test_a_label_that_is_no_whole_number_is_refused(tmp_path, label):
+    write_files(tmp_path / "x-0000.tar", [("s0.png", encoded(1)), ("s0.json", f'{{"label": {label}}}'.encode())])
+    with pytest.raises(InputError, match=r"'s0' in x-0000\.tar: the label cannot be read"):
+        ShardDataset("x", [tmp_path / "x-0000.tar"], 1, None, "label")
 
 
 def test_hidden_members_are_left_out_and_told(shards):
@@ -171,6 +203,23 @@ def test_a_split_that_torchvision_does_not_know_is_refused(tmp_path):
     assert len(ipvit.load_dataset("torch/image_folder", root=tmp_path, split="real")) == 1
     with pytest.raises(InputError, match="no split 'bogus'; folders of .*: real"):
         ipvit.load_dataset("torch/image_folder", root=tmp_path, split="bogus")
+
+
+def test_all_bytes_of_torchvisions_folder_are_read_where_they_are_asked_for(tmp_path):
+    (tmp_path / "real" / "cat").mkdir(parents=True)
+    path = tmp_path / "real" / "cat" / "a.jpg"
+    noise = np.random.default_rng(0).integers(0, 256, (96, 96, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path, quality=95)
+    size = path.stat().st_size
+    assert size > SMALL
+    before = ipvit.load_dataset("torch/image_folder", root=tmp_path, split="real")
+    change_byte(path, size // 8)  # between two samples
+    after = ipvit.load_dataset("torch/image_folder", root=tmp_path, split="real")
+    assert after.fingerprint == before.fingerprint
+    assert len({data.fingerprint_of_all_bytes() for data in (before, after)}) == 1  # both read the file as it is now
+    whole = after.fingerprint_of_all_bytes()
+    change_byte(path, size // 8)
+    assert after.fingerprint_of_all_bytes() != whole
 
 
 def test_torchvisions_folder_is_known_by_its_files(tmp_path):

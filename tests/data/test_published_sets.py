@@ -16,6 +16,7 @@ import ipvit
 from helpers import published_trees as trees
 from helpers.published_trees import CASES, LAYOUTS
 from ipvit.data import published
+from ipvit.data.published.layouts import pairs
 from ipvit.data.published.matlab import read_matlab
 from ipvit.data.published.parts import HELD_OUT, ArrayListing, divide
 
@@ -186,6 +187,15 @@ def test_a_file_name_that_leads_out_of_the_folder_is_refused(tmp_path):
     trees.coco_json(tmp_path / "val.json", ["../secret.jpg"], [0], ["Amanita"])
     with pytest.raises(ipvit.InputError, match=r"'\.\./secret\.jpg' leads out of the folder"):
         load(tmp_path, "fungi", "val")
+
+
+def test_a_line_is_cut_at_its_first_space_or_tab_before_any_comma(tmp_path):
+    for line, found in {"a.jpg\tb,c": ("a.jpg", "b,c"), "a.jpg,b": ("a.jpg", "b"), "a b c": ("a", "b c")}.items():
+        (tmp_path / "lines.txt").write_text(f"{line}\n")
+        assert pairs(tmp_path / "lines.txt") == [found]
+    (tmp_path / "lines.txt").write_text("a,b,c\n")
+    with pytest.raises(ipvit.InputError, match="two words were expected"):
+        pairs(tmp_path / "lines.txt")
 
 
 def test_classes_of_places_may_have_two_words(tmp_path):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +17,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from helpers.tiny import write_images
 from ipvit.core.preprocessing import View
 from ipvit.data import workers
 from ipvit.data.dataset import BaseDataset, MemoryDataset
@@ -194,6 +197,40 @@ def test_an_image_that_is_refused_is_left_out_of_what_is_measured(processes):
     first, second = read_batches(Refused(), batches, [View((8, 8))], workers=processes)
     assert first.indices.tolist() == [0, 1] and not first.unreadable
     assert second.indices.tolist() == [3] and second.unreadable == [(2, "the archive is of another version")]
+
+
+SPAWNED = """
+import multiprocessing
+import sys
+
+import numpy as np
+
+import ipvit
+from ipvit.core.preprocessing import View
+from ipvit.data.loader import read_batches
+
+if __name__ == "__main__":
+    multiprocessing.set_start_method("spawn")
+    data, batches = ipvit.load_dataset(sys.argv[1]), [np.array([0, 1]), np.array([2])]
+    batches = read_batches(data, batches, [View((8, 8))], workers=1)
+    print([batch.indices.tolist() for batch in batches])
+"""
+
+
+def test_a_new_process_can_read_where_the_system_copies_none(tmp_path):
+    write_images(tmp_path / "images")
+    (tmp_path / "script.py").write_text(SPAWNED)
+    command = [sys.executable, tmp_path / "script.py", tmp_path / "images"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert done.stdout.strip() == "[[0, 1], [2]]", done.stderr
+
+
+def test_a_stream_that_gives_more_than_it_stated_ends_the_run():
+    class Stream(Refused):
+        sequential = True
+
+    with pytest.raises(InputError, match="the archive is of another version"):
+        list(read_batches(Stream(), [np.array([0, 1]), np.array([2, 3])], [View((8, 8))], workers=0))
 
 
 def test_batches_are_pinned_tensor_by_tensor(monkeypatch):

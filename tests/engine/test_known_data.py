@@ -1,15 +1,19 @@
 """Records are found under the fingerprint they were measured with, as long as the files are the same."""
 
-import os
-
 import numpy as np
 import pytest
 from PIL import Image
 
 import ipvit
+from helpers.files import change_byte
 from helpers.small_runs import CLASSES, small_occlusion
 from helpers.tiny import tiny_model
-from ipvit.engine import known_data, manifest, run
+from ipvit.api import bind_context
+from ipvit.core.run_config import RunConfig
+from ipvit.data.fingerprints import under
+from ipvit.engine import manifest, run
+from ipvit.engine.estimate import estimate
+from ipvit.engine.types import Selected
 
 
 @pytest.fixture
@@ -43,19 +47,11 @@ def as_before(monkeypatch):
 
     def begin(measure):
         with monkeypatch.context() as patch:
-            patch.setattr(run, "known_as", lambda data, *_, **__: known_data.under(data, data.earlier_fingerprint))
+            patch.setattr(run, "known_as", lambda data, *_, **__: under(data, data.earlier_fingerprint))
             patch.setattr(manifest, "_other_schemes", lambda *_: {})
             return measure()
 
     return begin
-
-
-def change_byte(path, place):
-    state = path.stat()
-    content = bytearray(path.read_bytes())
-    content[place] ^= 1
-    path.write_bytes(content)
-    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
 
 
 def test_records_of_the_first_scheme_are_found_until_the_files_change(folder, measure, as_before):
@@ -70,6 +66,19 @@ def test_records_of_the_first_scheme_are_found_until_the_files_change(folder, me
     changed = measure()
     assert changed.measured_in_this_call == first.measured_in_this_call
     assert changed.data.fingerprint.startswith("samples-2:")
+
+
+def test_a_check_finds_the_records_that_the_run_would(folder, tmp_path, measure, as_before):
+    first = as_before(measure)
+    model, data, selected = tiny_model(), ipvit.load_dataset(folder), [Selected(small_occlusion(runs=1))]
+
+    def left(**settings):
+        config = RunConfig(workers=0, **settings)
+        return estimate(selected, [model], data, config, tmp_path / "run", bind_context()).parts[0].results
+
+    assert left() == 0
+    assert left(fresh=True) == first.measured_in_this_call
+    assert left(verify=True) == first.measured_in_this_call  # nothing says which bytes the results are of
 
 
 def test_all_bytes_are_read_where_that_is_asked_for(folder, measure):
@@ -87,13 +96,14 @@ def test_all_bytes_are_read_where_that_is_asked_for(folder, measure):
 
 def test_a_copy_begun_under_the_first_scheme_goes_on(folder, tmp_path):
     from ipvit.data.derived.corrupted import CorruptedCopy
-    from ipvit.data.derived.folder import CopyFolder, _as_before
+    from ipvit.data.derived.folder import CopyFolder
 
     data = ipvit.load_dataset(folder)
     view = tiny_model().preprocessing.view
     out = tmp_path / "copy"
     out.mkdir()
-    CopyFolder(CorruptedCopy(source=_as_before(data), view=view, corruptions=("fog",), severities=(1,)), out)
+    before = under(data, data.earlier_fingerprint)
+    CopyFolder(CorruptedCopy(source=before, view=view, corruptions=("fog",), severities=(1,)), out)
     job = CorruptedCopy(source=data, view=view, corruptions=("fog",), severities=(1,))
     assert CopyFolder(job, out).job.source.fingerprint == data.earlier_fingerprint
     change_byte(folder / "c0" / "0.jpg", (folder / "c0" / "0.jpg").stat().st_size // 2)

@@ -2,18 +2,17 @@
 
 import json
 import os
-import random
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import ipvit
+from helpers.files import contents
 from helpers.small_runs import photos, small_occlusion
 from helpers.tiny import tiny_model
 from ipvit.cli import main
@@ -247,10 +246,6 @@ def attacked(out, shard=None, **options):
     return ipvit.run(experiment, models=models, out=out, shard=shard, **settings)
 
 
-def files_in(folder, name):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in (folder / name).rglob("*") if path.is_file()}
-
-
 @pytest.mark.slow
 def test_the_patches_of_shards_are_kept_and_serve_whoever_goes_on(tmp_path, monkeypatch):
     attacked(tmp_path / "whole")
@@ -259,7 +254,7 @@ def test_the_patches_of_shards_are_kept_and_serve_whoever_goes_on(tmp_path, monk
     manifest = merge([tmp_path / "parts"], tmp_path / "parts")
     assert manifest.status == "done" and not manifest.notes
     assert records(tmp_path / "parts", "attack").equals(records(tmp_path / "whole", "attack"))
-    assert files_in(tmp_path / "parts", "patches") == files_in(tmp_path / "whole", "patches") != {}
+    assert contents(tmp_path / "parts" / "patches") == contents(tmp_path / "whole" / "patches") != {}
 
     from ipvit.experiments.attack import patches
 
@@ -278,48 +273,68 @@ def test_files_that_belong_together_come_from_one_shard_and_a_contradiction_is_t
         (kept / f"only-{number}.png").write_bytes(b"x")
         (kept / ".half.png.1-ab.tmp").write_bytes(b"left by a killed run")
     manifest = merge([tmp_path / "parts"], tmp_path / "parts")
-    found = files_in(tmp_path / "parts", "patches")
-    assert found["patches/net-1234/5pct.png"] == b"picture 1" and found["patches/net-1234/5pct.json"] == b"card 1"
-    assert set(found) == {f"patches/net-1234/{name}" for name in ("5pct.png", "5pct.json", "only-1.png", "only-2.png")}
+    found = contents(tmp_path / "parts" / "patches")
+    assert found["net-1234/5pct.png"] == b"picture 1" and found["net-1234/5pct.json"] == b"card 1"
+    assert set(found) == {f"net-1234/{name}" for name in ("5pct.png", "5pct.json", "only-1.png", "only-2.png")}
     (note,) = manifest.notes
     assert note.startswith("the shards made 1 different files of the same names in patches/, for example patches/net-")
     assert merge([tmp_path / "parts"], tmp_path / "parts").notes == (note,), "told once"
 
 
-MERGE = """
-import sys
+MERGES = """
+import os, signal, sys
 from pathlib import Path
 from ipvit.engine.merge import merge
-print("ready", flush=True)
-merge([Path(sys.argv[1])], Path(sys.argv[2]))
+
+def killed_at(step, out):
+    steps = 0
+
+    def count(event, arguments):
+        nonlocal steps
+        if event in ("open", "os.mkdir", "os.rename", "os.remove", "os.scandir") and str(out) in str(arguments):
+            steps += 1
+            if steps == step:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(count)
+
+for step in range(1, 500):
+    out = Path(sys.argv[2], str(step))
+    child = os.fork()
+    if child == 0:
+        killed_at(step, out)
+        merge([Path(sys.argv[1])], out)
+        os._exit(0)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    print(status)
+    if status != -signal.SIGKILL:
+        break
 """
-
-
-def files_of(folder: Path) -> dict[str, bytes]:
-    """What a merge leaves behind, but for the lock."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != ".lock"
-    }
+"""Merges into a folder each: the first is killed at the first file or folder that it touches, the next at the second,
+and so on; the last is not killed, as it has fewer of them."""
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork")
 def test_a_merge_that_is_killed_at_any_moment_ends_with_the_same_files(tmp_path):
     for number in range(1, 4):
         run(tmp_path / "parts", f"{number}/3")
+    command = [sys.executable, "-c", MERGES, tmp_path / "parts", tmp_path / "merges"]
+    made = subprocess.run(
+        command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, check=True, timeout=300
+    )
+    *killed, last = map(int, made.stdout.split())
+    assert last == 0 and len(killed) > 30 and set(killed) == {-signal.SIGKILL}
     merge([tmp_path / "parts"], tmp_path / "whole")
-    dice, killed = random.Random(0), 0
-    for _ in range(4):
-        command = [sys.executable, "-c", MERGE, tmp_path / "parts", tmp_path / "out"]
-        process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE)
-        assert process.stdout is not None and process.stdout.readline() == b"ready\n"
-        time.sleep(dice.random() * 0.08)
-        process.send_signal(signal.SIGKILL)
-        killed += process.wait() == -signal.SIGKILL
-    assert killed >= 2
-    merge([tmp_path / "parts"], tmp_path / "out")
-    found, expected = files_of(tmp_path / "out"), files_of(tmp_path / "whole")
-    assert found.keys() == expected.keys()
-    assert all(found[name] == data for name, data in expected.items() if name != "manifest.json")
-    assert records(tmp_path / "out").equals(records(tmp_path / "whole"))
+    expected, whole = without_leftovers(tmp_path / "whole"), records(tmp_path / "whole")
+    for step in range(1, len(killed) + 1):
+        out = tmp_path / "merges" / str(step)
+        merge([tmp_path / "parts"], out)
+        assert without_leftovers(out) == expected, step
+        assert records(out).equals(whole), step
+
+
+def without_leftovers(folder: Path) -> dict[str, bytes]:
+    """Return what a merge is to leave behind: neither the lock nor a hidden file that was not finished counts."""
+    names = contents(folder, but=("manifest.json",))
+    return {name: data for name, data in names.items() if not Path(name).name.startswith(".")}

@@ -15,6 +15,7 @@ import pytest
 
 import ipvit
 from helpers.crashes import STUDY, wait_for
+from helpers.files import contents
 from helpers.small_runs import CLASSES, Picky, photos, small_occlusion
 from helpers.tiny import tiny_model, write_images
 from ipvit.cli import main
@@ -28,10 +29,6 @@ from ipvit.engine.store import Store
 def run(experiment, out, **options):
     settings = {"workers": 0, "progress": False, "batch_size": 8, "flush_seconds": 0} | options
     return ipvit.run(experiment, models=[tiny_model()], data=photos(), out=out, **settings)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 # --- the folder is taken away ----------------------------------------------------------------------------------------

@@ -145,6 +145,20 @@ def test_the_authors_count_the_class_token_among_the_tokens_of_which_a_share_is_
         agrees(row, by_hand["logits"])
 
 
+def test_a_transformer_without_class_token_is_none_of_the_authors_cnns(tmp_path):
+    model, data = quiet_vit(class_token=False, global_pool="avg"), photos(2)
+    drop = ipvit.FeatureDrop(blocks=(1,), rates=(0.3,), protocol="authors")
+    for row in measured(drop, model, data, tmp_path).filter(pl.col("block") == 1).iter_rows(named=True):
+        network, x = model.backbone, normalised(model, pixels_of(data, row["image"]))[None]
+        lost_ones = order_of(key_of("images 0", 0, "feature-drop", 1, 0.3, 0), 16)[: int(0.3 * 16)]
+        with torch.no_grad():
+            x = network.blocks[0](network.patch_embed(x) + network.pos_embed)
+            x[:, lost_ones] = 0
+            for block in network.blocks[1:]:
+                x = block(x)
+            agrees(row, network.forward_head(network.norm(x))[0])
+
+
 def test_in_a_convolutional_network_the_authors_lose_every_position_with_a_probability(tmp_path):
     model, data = tiny_resnet(), photos(2, 64)
     drop = ipvit.FeatureDrop(blocks=(1,), rates=(0.3,), protocol="authors")

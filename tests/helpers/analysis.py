@@ -1,14 +1,22 @@
-"""Analyses of records that are all there at once."""
+"""Analyses of records that are all there at once, and a chart of one."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import polars as pl
 
 import ipvit
 from ipvit.analysis.aggregate import paired_differences
 from ipvit.analysis.reduction import values_of
+
+BAR: dict[str, Any] = {
+    "mark": "bar",
+    "encoding": {"x": {"field": "a", "type": "nominal"}},
+    "data": {"values": [{"a": "b"}]},
+}
+"""A chart as it is kept, whose values stand in it."""
 
 
 def tables_of(experiment: ipvit.Experiment, records: pl.DataFrame) -> dict[str, pl.DataFrame]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -11,6 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from helpers.paths import TESTS
+from helpers.tiny import write_images
+from ipvit.cli import main
 
 
 def complaint(capsys: pytest.CaptureFixture[str]) -> str:
@@ -25,22 +30,46 @@ def full_disk(path: Path, data: bytes) -> None:
     raise OSError(28, "No space left on device", str(path))
 
 
-def kill_while_it_writes(arguments: list[str], written: Callable[[], int], more: int, seconds: float) -> None:
-    """Run ``ipvit`` in a process of its own, and kill it and its workers once so many more files are written."""
+def measure_in(root: Path, study: str, out: str) -> Path:
+    """Run a study in a folder with images, a network in net.py, and what else it needs; return the folder."""
+    with contextlib.chdir(root):
+        write_images(root / "images", per_class=1)
+        (root / "net.py").write_text(NETWORK)
+        (root / "study.yaml").write_text(study)
+        assert main(["run", "study.yaml", "--out", out]) == 0
+    return root
+
+
+def kill_while_it_writes(
+    arguments: list[str], written: Callable[[], int], more: int, seconds: float, module: str = "ipvit"
+) -> None:
+    """Run ``ipvit``, or a module that stands in for it, in a process of its own.
+
+    It and its workers are killed once so many more files are written, which takes no longer than the seconds.
+    """
     process = subprocess.Popen(
-        [sys.executable, "-m", "ipvit", *arguments],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        [sys.executable, "-m", module, *arguments],
+        env={
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": f"{TESTS}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
+        },
         start_new_session=True,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
     deadline = time.monotonic() + seconds
     before = written()
-    while written() < before + more and time.monotonic() < deadline:
-        assert process.poll() is None
-        time.sleep(0.005)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    try:
+        while written() < before + more:
+            assert process.poll() is None, "it ended before it was killed"
+            assert time.monotonic() < deadline, "it has written too little for too long"
+            time.sleep(0.005)
+    finally:
+        with contextlib.suppress(ProcessLookupError):  # it has ended, and so have its workers
+            os.killpg(process.pid, signal.SIGKILL)
+        status = process.wait()
+    assert status == -signal.SIGKILL
 
 
 NETWORK = """\

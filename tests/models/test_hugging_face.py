@@ -16,9 +16,9 @@ from ipvit.models.sources import huggingface
 from ipvit.models.sources.image_processor import (
     MEAN_APART,
     MOST_APART,
+    candidates,
     preprocessing_of,
     probe_pictures,
-    processor_preprocessing,
 )
 
 PROCESSOR = {
@@ -129,18 +129,18 @@ def test_a_network_without_a_trained_classifier_is_refused(folder: Path) -> None
 def test_an_image_processors_sizes_become_a_view(
     stated: dict[str, Any], size: tuple[int, int], resize: tuple[int, int], mode: str
 ) -> None:
-    view = processor_preprocessing({**PROCESSOR, **stated}, "net").view
+    view = next(candidates({**PROCESSOR, **stated}, "net")).view
     assert (view.size, view.resize, view.crop_mode) == (size, resize, mode)
 
 
 def test_what_a_view_cannot_express_is_refused() -> None:
     with pytest.raises(InputError, match="resizes by Pillow's method 1"):
-        processor_preprocessing({**PROCESSOR, "resample": 1}, "net")
+        next(candidates({**PROCESSOR, "resample": 1}, "net"))
     with pytest.raises(InputError, match="states no input size"):
-        processor_preprocessing({"do_normalize": True}, "net")
+        next(candidates({"do_normalize": True}, "net"))
     with pytest.raises(InputError, match="blue, green, red"):
-        processor_preprocessing({**PROCESSOR, "do_flip_channel_order": True}, "net")
-    assert processor_preprocessing({**PROCESSOR, "do_normalize": False}, "net").std == (1.0, 1.0, 1.0)
+        next(candidates({**PROCESSOR, "do_flip_channel_order": True}, "net"))
+    assert next(candidates({**PROCESSOR, "do_normalize": False}, "net")).std == (1.0, 1.0, 1.0)
 
 
 EDGE_32 = {"size": {"shortest_edge": 32}}

@@ -27,6 +27,35 @@ from ipvit.perturb.shuffle import shuffle_order
 
 N = 4
 
+WITHOUT_FEATURE_DROP = {
+    "pit_ti_224?img_size=64",
+    "levit_128s",
+    "crossvit_tiny_240",
+    "efficientformer_l1",
+    "coat_tiny?img_size=64",
+    "hiera_tiny_224?img_size=64&stages=1,1,1,1",
+    "torchvision:shufflenet_v2_x0_5",
+    "hf resnet",
+    "hf convnext",
+}
+"""Those whose blocks give no map that patches could be dropped from."""
+WITHOUT_TOKENS = {"torchvision:shufflenet_v2_x0_5", "hf resnet", "hf convnext"}
+"""Those whose blocks nobody can read."""
+WITH_ATTENTION = {
+    "vit_tiny_patch16_224?img_size=64&depth=3",
+    "deit_tiny_distilled_patch16_224?img_size=64&depth=2",
+    "deit3_small_patch16_224?img_size=64&depth=2",
+    "vit_small_patch14_dinov2?img_size=56&depth=2&num_classes=10",
+    "vit_small_patch16_dinov3?img_size=64&depth=2&num_classes=10",
+    "beit_base_patch16_224?img_size=64&depth=2&embed_dim=48&num_heads=3",
+    "eva02_tiny_patch14_224?img_size=56&depth=2&num_classes=10",
+    "tnt_s_patch16_224?img_size=64&depth=2",
+    "torchvision:vit_b_32?image_size=64",
+    "hf vit",
+    "hf dinov2",
+}
+"""Those with a class token that looks at every patch in one softmax; all others show no attention."""
+
 
 def batch_for(model: ipvit.Model) -> Batch:
     height, width = model.image_size
@@ -151,34 +180,41 @@ def test_every_number_is_that_of_a_forward_by_hand_or_refused_with_a_reason(name
     agrees(mixed, by_hand(model, shuffled_by_hand(batch)))
 
     block = 1 if model.adapter.n_blocks > 1 else 0
-    if dropped := measured(ipvit.FeatureDrop(blocks=(block,), rates=(0.5,)), model, batch):
+    dropped = measured(ipvit.FeatureDrop(blocks=(block,), rates=(0.5,)), model, batch)
+    assert bool(dropped) == (name not in WITHOUT_FEATURE_DROP)
+    if dropped:
         clean, lossy = dropped.values()
         agrees(clean, plain)
         if type(model.adapter).__name__ != "TimmTNT":  # whose pixels go with their patch: held to account elsewhere
             agrees(lossy, dropped_by_hand(model, batch, block))
 
-    check_tokens(model, batch, plain)
-    check_attention(model, batch)
+    check_tokens(name, model, batch, plain)
+    check_attention(name, model, batch)
 
 
-def check_tokens(model: ipvit.Model, batch: Batch, plain: Tensor) -> None:
-    for columns in measured(ipvit.Correlation(levels=(0.5,), runs=1, grid="4x4"), model, batch).values():
+def check_tokens(name: str, model: ipvit.Model, batch: Batch, plain: Tensor) -> None:
+    correlated = measured(ipvit.Correlation(levels=(0.5,), runs=1, grid="4x4"), model, batch)
+    assert bool(correlated) == (name not in WITHOUT_TOKENS)
+    for columns in correlated.values():
         assert np.isfinite(columns["correlation"]).all() and (np.abs(columns["correlation"]) <= 1 + 1e-9).all()
     if not model.head_kinds:
         return
     found = measured(ipvit.Probe(blocks=(-1,), heads=("own",)), model, batch)
     last = [columns for condition, columns in found.items() if condition.block == model.adapter.n_blocks - 1]
-    if last and not model.can("token_heads"):  # what the head makes of the last block is the network's own answer
+    assert last
+    if not model.can("token_heads"):  # what the head makes of the last block is the network's own answer
         agrees(last[-1], plain)
 
 
-def check_attention(model: ipvit.Model, batch: Batch) -> None:
+def check_attention(name: str, model: ipvit.Model, batch: Batch) -> None:
     found = measured(ipvit.Attention(levels=(0.0,)), model, batch)
+    segmented = measured(ipvit.Segment(), model, batch)
+    assert bool(found) == bool(segmented) == (name in WITH_ATTENTION)
     rows, columns = model.adapter.patch_grid(model.image_size) if found else (0, 0)
     for one in found.values():
         for image in one["map"]:
             seen = np.frombuffer(image, np.float16).astype(float)
             assert seen.size == rows * columns and (seen >= 0).all() and seen.sum() <= 1.01
         assert (np.asarray(one["distance"]) > 0).all()
-    for one in measured(ipvit.Segment(), model, batch).values():
+    for one in segmented.values():
         assert ((one["jaccard"] >= 0) & (one["jaccard"] <= 1)).all()

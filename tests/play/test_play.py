@@ -300,7 +300,10 @@ def test_a_malformed_request_line_is_a_bad_request(server, line, capfd):
         connection.shutdown(socket.SHUT_WR)
         answer = b"".join(iter(lambda: connection.recv(2**16), b""))
     first = answer.splitlines()[0]
-    assert b" 400 " in first or b"400" in answer, answer
+    if first.startswith(b"HTTP/"):
+        assert first.split()[1] == b"400", answer
+    else:  # as HTTP 0.9 is answered, which knows no status
+        assert b"Error code: 400" in answer, answer
     assert "Traceback" not in capfd.readouterr().err
 
 

@@ -13,13 +13,14 @@ from PIL import Image
 import ipvit
 from helpers.small_runs import photos, small_occlusion
 from helpers.tiny import tiny_model
+from ipvit.analysis.sentences import uneven
 from ipvit.engine.examples import read_examples
 from ipvit.engine.store import Store
 from ipvit.experiments.base import ExampleImage
 from ipvit.experiments.shuffle.measurement import ShuffleMeasurement
 from ipvit.report import Gallery
 from ipvit.report.pictures import Album
-from ipvit.results import Run, _uneven
+from ipvit.results import Run
 
 
 class PointedMeasurement(ShuffleMeasurement):
@@ -80,11 +81,11 @@ def test_only_rows_that_are_read_together_must_rest_on_the_same_images():
     whole = pl.DataFrame({"model": ["a", "b"], "n_images": [20, 20]})
     categories = {"model": ["a", "a", "b", "b"], "category": ["x", "y", "x", "y"]}
     alike = pl.DataFrame(categories | {"n_images": [13, 7, 13, 7]})
-    assert _uneven({"shape-bias": whole, "shape-bias-categories": alike}, "shape-bias") == []
+    assert uneven({"shape-bias": whole, "shape-bias-categories": alike}, "shape-bias") == []
     levels = pl.DataFrame({"model": ["a", "a"], "level": [0, 1], "n_images": [20, 19]})
-    assert _uneven({"occlusion": levels}, "occlusion") == ["Not all rows rest on the same images: n is 19 to 20."]
+    assert uneven({"occlusion": levels}, "occlusion") == ["Not all rows rest on the same images: n is 19 to 20."]
     of_b = pl.DataFrame(categories | {"n_images": [13, 7, 13, 6]})
-    (note,) = _uneven({"shape-bias": whole, "shape-bias-categories": of_b}, "shape-bias")
+    (note,) = uneven({"shape-bias": whole, "shape-bias-categories": of_b}, "shape-bias")
     assert note == "Not all rows of shape-bias-categories rest on the same images: n is 6 to 13."
 
 

@@ -12,7 +12,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from helpers.training import tiny_recipe
+from helpers.training import die_at, tiny_recipe
 from ipvit.data.synthetic.trifeature import Trifeature
 from ipvit.errors import InputError
 from ipvit.training import loop as loop_module
@@ -27,21 +27,9 @@ def loop_of(recipe: Recipe, out: Path) -> Loop:
     )
 
 
-def stop_in(epoch: int, monkeypatch) -> None:
-    """Die at the third update of that epoch."""
-    update = Loop._update
-
-    def dying(self, batches, number, step):
-        if step == epoch * self.steps + 2:
-            raise KeyboardInterrupt
-        return update(self, batches, number, step)
-
-    monkeypatch.setattr(Loop, "_update", dying)
-
-
 def begun(recipe: Recipe, out: Path, monkeypatch, epoch: int = 1) -> None:
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        stop_in(epoch, patch)
+        die_at(epoch, 2, patch)
         loop_of(recipe, out).run(progress=False)
 
 

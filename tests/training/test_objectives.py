@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from helpers.training import DINO, KWARGS, dino_recipe, plain_recipe
 from ipvit.core.preprocessing import View
 from ipvit.data.dataset import MemoryDataset
 from ipvit.data.synthetic.trifeature import Trifeature
@@ -34,16 +35,7 @@ from ipvit.training.optimization import cosine
 from ipvit.training.recipe import Recipe, dump_recipe, load_recipe, recipe_names
 from ipvit.training.start import assemble
 
-KWARGS = {"img_size": 32, "embed_dim": 16, "depth": 2, "num_heads": 2}
 DISTILLATION = {"kind": "distillation", "teacher": "demo:resnet_micro"}
-DINO = {
-    "kind": "dino",
-    "out_dim": 32,
-    "hidden_dim": 24,
-    "bottleneck_dim": 8,
-    "local_views": 2,
-    "local_size": 16,
-}
 
 
 @pytest.fixture(autouse=True)
@@ -51,27 +43,10 @@ def _one_thread():
     torch.set_num_threads(1)
 
 
-def recipe(**changes) -> Recipe:
-    return Recipe.model_validate(
-        {
-            "model": {"name": "deit_micro", "kwargs": KWARGS},
-            "data": {"train": "demo:trifeature/natural-train", "val": "demo:trifeature", "size": 32},
-            "epochs": 2,
-            "batch_size": 8,
-        }
-        | changes
-    )
-
-
 def distilled(**objective) -> Recipe:
-    return recipe(
+    return plain_recipe(
         model={"name": "deit_micro", "kwargs": KWARGS | {"distilled": True}}, objective=DISTILLATION | objective
     )
-
-
-def dino(**changes) -> Recipe:
-    model = {"name": "deit_micro", "kwargs": KWARGS | {"dynamic_img_size": True}}
-    return recipe(**({"model": model, "objective": DINO} | changes))
 
 
 def loop_of(made: Recipe, out: Path, n: int = 32) -> Loop:
@@ -147,7 +122,7 @@ def test_a_network_with_a_shape_token_says_how_good_each_token_is_and_how_it_is_
 
 
 def test_judging_each_unchanged_image_once_is_what_the_teacher_says_of_it(tmp_path):
-    made = recipe(objective=DISTILLATION | {"sees": "original"})
+    made = plain_recipe(objective=DISTILLATION | {"sees": "original"})
     loop = loop_of(made, tmp_path)
     data, teacher = Trifeature("natural", "train", 32, 64), load_model("demo:resnet_micro")
     at_32 = Trifeature("natural", "train", 32, 32)
@@ -161,7 +136,7 @@ def test_a_teacher_with_other_classes_is_refused_in_one_line(tmp_path):
     images = torch.randint(0, 255, (16, 3, 32, 32), dtype=torch.uint8)
     data = MemoryDataset(images, np.arange(16) % 2, ["apple", "pear"], name="fruit")
     with pytest.raises(InputError, match=r"cannot map 2 of the 2 classes of fruit \('apple', 'pear'\)") as caught:
-        assemble(recipe(objective=DISTILLATION), data, data, tmp_path, device="cpu")
+        assemble(plain_recipe(objective=DISTILLATION), data, data, tmp_path, device="cpu")
     assert "\n" not in str(caught.value)
 
 
@@ -171,8 +146,8 @@ def test_a_teacher_with_other_classes_is_refused_in_one_line(tmp_path):
 def test_training_on_stylised_copies_shows_them_and_not_the_images(tmp_path):
     data = Trifeature("natural", "train", 32, 32)
     for share, low, high in ((1.0, 1.0, 1.0), (0.5, 0.2, 0.8)):
-        part = recipe().data.model_dump() | {"stylize": {"share": share, "texture_scale": 0.11}}
-        loop = loop_of(recipe(data=part), tmp_path)
+        part = plain_recipe().data.model_dump() | {"stylize": {"share": share, "texture_scale": 0.11}}
+        loop = loop_of(plain_recipe(data=part), tmp_path)
         (batch,) = loop.train.batches([np.stack([np.arange(32), np.zeros(32, int)], 1)])
         changed = [not torch.equal(view, data.read(i)) for i, view in enumerate(batch.views[0])]
         assert low <= np.mean(changed) <= high
@@ -182,11 +157,11 @@ def test_training_on_stylised_copies_shows_them_and_not_the_images(tmp_path):
 
 def test_a_style_folder_without_images_and_a_copy_that_lacks_images_are_named(tmp_path):
     (tmp_path / "empty").mkdir()
-    part = recipe().data.model_dump()
+    part = plain_recipe().data.model_dump()
     with pytest.raises(InputError, match=r"empty"):
-        loop_of(recipe(data=part | {"stylize": {"styles": str(tmp_path / "empty")}}), tmp_path / "out")
+        loop_of(plain_recipe(data=part | {"stylize": {"styles": str(tmp_path / "empty")}}), tmp_path / "out")
     with pytest.raises(InputError, match=r"lacks copies of 32 of the 32 images.*ipvit stylize"):
-        loop_of(recipe(data=part | {"stylize": {"folder": str(tmp_path / "empty")}}), tmp_path / "out")
+        loop_of(plain_recipe(data=part | {"stylize": {"folder": str(tmp_path / "empty")}}), tmp_path / "out")
 
 
 def test_a_copy_on_disk_is_read_image_by_image(tmp_path):
@@ -195,8 +170,8 @@ def test_a_copy_on_disk_is_read_image_by_image(tmp_path):
         path = tmp_path / "copy" / data.classes[label] / f"{data.ids[index].replace('/', '-')}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.full((32, 32, 3), index, np.uint8)).save(path)
-    part = recipe().data.model_dump() | {"stylize": {"folder": str(tmp_path / "copy")}}
-    loop = loop_of(recipe(data=part), tmp_path / "out")
+    part = plain_recipe().data.model_dump() | {"stylize": {"folder": str(tmp_path / "copy")}}
+    loop = loop_of(plain_recipe(data=part), tmp_path / "out")
     (batch,) = loop.train.batches([np.array([[9, 0], [30, 0]])])
     assert batch.views[0][:, 0, 0, 0].tolist() == [9, 30]
 
@@ -220,7 +195,7 @@ def test_the_dino_loss_is_the_mean_cross_entropy_over_pairs_of_different_views()
 
 
 def test_the_teacher_is_a_moving_average_of_the_student_and_gets_no_gradient(tmp_path):
-    loop = loop_of(dino(), tmp_path)
+    loop = loop_of(dino_recipe(), tmp_path)
     objective = loop.objective
     assert isinstance(objective, Dino)
     before = {key: value.clone() for key, value in objective._teacher.named_parameters()}
@@ -232,12 +207,12 @@ def test_the_teacher_is_a_moving_average_of_the_student_and_gets_no_gradient(tmp
     assert objective.module.head.last.weight is not None
     assert torch.equal(
         objective.module.head.last.parametrizations.weight.original1,
-        loop_of(dino(), tmp_path).objective.module.head.last.parametrizations.weight.original1,
+        loop_of(dino_recipe(), tmp_path).objective.module.head.last.parametrizations.weight.original1,
     ), "the last layer is frozen in the first epoch"
 
 
 def test_the_center_follows_the_teachers_mean_output(tmp_path):
-    loop = loop_of(dino(), tmp_path)
+    loop = loop_of(dino_recipe(), tmp_path)
     views = [torch.rand(8, 3, 32, 32), torch.rand(8, 3, 32, 32)]
     with torch.no_grad():
         mean = torch.cat(loop.objective._teacher(views)).mean(0)
@@ -246,10 +221,12 @@ def test_the_center_follows_the_teachers_mean_output(tmp_path):
 
 
 def test_views_of_the_copy_and_of_the_image_can_be_mixed(tmp_path):
-    data = dino().data.model_dump() | {"stylize": {"texture_scale": 0.11}}
+    data = dino_recipe().data.model_dump() | {"stylize": {"texture_scale": 0.11}}
     objective = DINO | {"global_views_of": "stylized"}
-    (mixed,) = loop_of(dino(data=data, objective=objective), tmp_path).train.batches([np.array([[0, 0], [1, 0]])])
-    (plain,) = loop_of(dino(), tmp_path).train.batches([np.array([[0, 0], [1, 0]])])
+    (mixed,) = loop_of(dino_recipe(data=data, objective=objective), tmp_path).train.batches(
+        [np.array([[0, 0], [1, 0]])]
+    )
+    (plain,) = loop_of(dino_recipe(), tmp_path).train.batches([np.array([[0, 0], [1, 0]])])
     assert [view.shape[-1] for view in mixed.views] == [32, 32, 16, 16]
     same = [torch.equal(one, other) for one, other in zip(mixed.views, plain.views, strict=True)]
     assert same == [False, False, True, True]
@@ -286,7 +263,7 @@ def test_a_view_changes_its_colours_by_no_more_than_the_recipe_says():
 
 def test_a_network_that_takes_one_size_only_is_refused_for_local_views(tmp_path):
     with pytest.raises(InputError, match="set model.kwargs.dynamic_img_size to true"):
-        loop_of(recipe(objective=DINO), tmp_path)
+        loop_of(plain_recipe(objective=DINO), tmp_path)
 
 
 def test_neighbours_vote_with_their_closeness():
@@ -305,7 +282,7 @@ def test_a_cosine_runs_from_start_to_end():
     assert [cosine(1.0, 3.0, step, 4) for step in (0, 2, 4)] == pytest.approx([1.0, 2.0, 3.0])
 
 
-@pytest.mark.parametrize("made", [dino(), distilled()], ids=["dino", "distillation"])
+@pytest.mark.parametrize("made", [dino_recipe(), distilled()], ids=["dino", "distillation"])
 def test_an_interrupted_training_goes_on_bit_for_bit(tmp_path, monkeypatch, made):
     loop_of(made, tmp_path / "whole").run(progress=False)
     update = Loop._update
@@ -333,15 +310,17 @@ def losses(out: Path) -> list[float]:
 
 
 def test_accumulated_batches_are_one_larger_batch(tmp_path):
-    loop_of(recipe(batch_size=16), tmp_path / "large").run(progress=False)
-    loop_of(recipe(batch_size=4, accumulate=4), tmp_path / "small").run(progress=False)
+    loop_of(plain_recipe(batch_size=16), tmp_path / "large").run(progress=False)
+    loop_of(plain_recipe(batch_size=4, accumulate=4), tmp_path / "small").run(progress=False)
     assert losses(tmp_path / "small") == pytest.approx(losses(tmp_path / "large"), rel=1e-5)
     large, small = (load_file(tmp_path / name / "last.safetensors") for name in ("large", "small"))
     assert all(torch.allclose(large[key], small[key], atol=1e-4) for key in large)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("made", [recipe(), distilled(), dino()], ids=["supervised", "distillation", "dino"])
+@pytest.mark.parametrize(
+    "made", [plain_recipe(), distilled(), dino_recipe()], ids=["supervised", "distillation", "dino"]
+)
 def test_two_processes_train_as_one_with_twice_the_batch(tmp_path, made):
     path = tmp_path / "recipe.yaml"
     script = tmp_path / "train.py"
@@ -389,12 +368,12 @@ def test_nothing_to_start_from_is_named():
 def test_a_tracker_that_is_not_installed_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(InputError, match="tracker: wandb needs a package that is not installed: pip install wandb"):
-        loop_of(recipe(tracker="wandb"), tmp_path)
+        loop_of(plain_recipe(tracker="wandb"), tmp_path)
 
 
 def test_tensorboard_gets_what_the_log_has(tmp_path):
     pytest.importorskip("tensorboardX")
-    loop_of(recipe(tracker="tensorboard"), tmp_path).run(progress=False)
+    loop_of(plain_recipe(tracker="tensorboard"), tmp_path).run(progress=False)
     assert list(tmp_path.rglob("events.out.tfevents*"))
 
 
@@ -403,7 +382,9 @@ def test_every_recipe_that_comes_along_is_valid(name):
     assert load_recipe(name).epochs >= 1
 
 
-@pytest.mark.parametrize("made", [recipe(), distilled(), dino()], ids=["supervised", "distillation", "dino"])
+@pytest.mark.parametrize(
+    "made", [plain_recipe(), distilled(), dino_recipe()], ids=["supervised", "distillation", "dino"]
+)
 def test_a_dry_run_costs_two_updates_and_writes_nothing(tmp_path, monkeypatch, made):
     monkeypatch.chdir(tmp_path)
     data = made.data.model_copy(update={"train": "not/there", "val": "not/there"})

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from ipvit.cli import main
 from ipvit.data.synthetic.trifeature import Trifeature
@@ -120,6 +121,16 @@ def test_a_dry_run_counts_the_classes_of_the_data(capsys):
     assert "10 classes" in said and "assumed" not in said and "ms an image in one process; " in said
     weights = build_network("deit_micro", 10).parameters()
     assert f"{sum(weight.numel() for weight in weights) / 1e6:.2f} M weights" in said
+
+
+def test_a_dry_run_reads_the_one_image_that_there_is(tmp_path):
+    recipe = load_recipe("deit_micro")
+    picture = tmp_path / "a" / "0.png"
+    picture.parent.mkdir()
+    Image.new("RGB", (40, 40)).save(picture)
+    data = recipe.data.model_copy(update={"train": str(tmp_path)})
+    cost = dry_run(recipe.model_copy(update={"data": data, "mixup": None}), device="cpu", batch_size=2)
+    assert cost.classes == 1 and cost.read_seconds > 0
 
 
 @pytest.mark.slow

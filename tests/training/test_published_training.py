@@ -14,6 +14,7 @@ from PIL import Image, ImageFilter
 from timm.layers import DropPath
 from torch import nn
 
+from helpers.training import DINO, dino_recipe
 from ipvit.core.preprocessing import View
 from ipvit.data.synthetic.trifeature import Trifeature
 from ipvit.training.config import DinoConfig
@@ -30,39 +31,16 @@ LR, MIN_LR, WARMUP, WD, WD_END, CLIP, MOMENTUM = 1e-3, 1e-6, 2, 0.04, 0.4, 0.02,
 
 
 def recipe(**changes) -> Recipe:
-    return Recipe.model_validate(
-        {
-            "model": {
-                "name": "deit_micro",
-                "kwargs": {"img_size": 32, "embed_dim": 16, "depth": 2, "num_heads": 2, "dynamic_img_size": True},
-            },
-            "data": {"train": "demo:trifeature/natural-train", "val": "demo:trifeature", "size": 32},
-            "objective": {
-                "kind": "dino",
-                "out_dim": 32,
-                "hidden_dim": 24,
-                "bottleneck_dim": 8,
-                "local_views": 2,
-                "local_size": 16,
-                "momentum": MOMENTUM,
-                "warmup_teacher_temp": 0.02,
-                "teacher_temp": 0.05,
-                "warmup_teacher_temp_epochs": 3,
-            },
-            "epochs": EPOCHS,
-            "batch_size": BATCH,
-            "lr": LR,
-            "min_lr": MIN_LR,
-            "warmup_epochs": WARMUP,
-            "warmup_lr": 0.0,
-            "weight_decay": WD,
-            "weight_decay_end": WD_END,
-            "clip_grad": CLIP,
-            "clip_mode": "parameter",
-            "scheduler": "dino",
-        }
-        | changes
-    )
+    objective = DINO | {
+        "momentum": MOMENTUM,
+        "warmup_teacher_temp": 0.02,
+        "teacher_temp": 0.05,
+        "warmup_teacher_temp_epochs": 3,
+    }
+    rates = {"lr": LR, "min_lr": MIN_LR, "warmup_epochs": WARMUP, "warmup_lr": 0.0, "scheduler": "dino"}
+    decay = {"weight_decay": WD, "weight_decay_end": WD_END, "clip_grad": CLIP, "clip_mode": "parameter"}
+    made = {"objective": objective, "epochs": EPOCHS, "batch_size": BATCH} | rates | decay
+    return dino_recipe(**(made | changes))
 
 
 def loop_of(made: Recipe, out: Path) -> Loop:

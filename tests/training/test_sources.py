@@ -16,7 +16,7 @@ from ipvit.data.synthetic.trifeature import Trifeature
 from ipvit.errors import InputError
 from ipvit.training import sources
 from ipvit.training.config import DataConfig, SetConfig
-from ipvit.training.sources import open_data, refuse_overlap
+from ipvit.training.sources import in_both, open_data, refuse_overlap
 from ipvit.training.start import train
 
 
@@ -84,6 +84,19 @@ def test_copies_under_other_names_are_found_by_their_content(tmp_path):
         refuse_overlap(one, other)
     apart = load_dataset(str(folder(tmp_path / "apart", pictures(6, first=50))))
     assert refuse_overlap(one, apart) == ""
+
+
+def test_files_of_one_size_with_the_same_middle_are_copies_only_where_all_bytes_are_the_same(tmp_path):
+    files, others = [], []
+    for name, end in {"a": b"1", "b": b"2", "c": b"3"}.items():
+        for folder_name, sized, last in (("train", files, end), ("val", others, b"2")):
+            path = tmp_path / folder_name / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(bytes(200) + last)
+            sized.append((path, 201))
+    assert in_both(files[:1], others) == [] and in_both(files, others) == [0, 1, 2]
+    others[0][0].write_bytes(bytes(201))
+    assert in_both(files, others) == [1, 2]
 
 
 def test_copies_are_found_by_their_pixels_where_they_are_no_files(tmp_path):

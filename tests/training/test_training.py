@@ -20,7 +20,8 @@ from safetensors.torch import load_file, save_file
 from timm.data.mixup import Mixup
 
 import ipvit
-from helpers.training import tiny_recipe
+from helpers.files import contents
+from helpers.training import die_at, tiny_recipe
 from ipvit.core.lock import FolderLock
 from ipvit.data.synthetic.trifeature import Trifeature
 from ipvit.errors import InputError
@@ -39,18 +40,6 @@ WEIGHTS = Path(ipvit.__file__).parent / "models" / "zoo" / "weights"
 BUNDLED = ("deit_micro", "resnet_micro")
 
 
-def stop_after(epochs: int, monkeypatch) -> None:
-    """Make the loop die in the middle of the epoch after this many."""
-    update = Loop._update
-
-    def dying(self, batches, epoch, step):
-        if step == epochs * self.steps + 3:
-            raise KeyboardInterrupt
-        return update(self, batches, epoch, step)
-
-    monkeypatch.setattr(Loop, "_update", dying)
-
-
 def logged(out: Path) -> list[dict]:
     rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     return [{key: value for key, value in row.items() if key != "images_per_second"} for row in rows]
@@ -66,12 +55,12 @@ def test_a_resumed_training_ends_bit_for_bit_like_an_uninterrupted_one(
         changes["model"] = {"name": "resnet_micro", "kwargs": {"drop_rate": 0.2}}
     recipe = tiny_recipe(**changes)
     train(recipe, tmp_path / "whole", device="cpu", progress=False)
-    for epochs in (0, 1, 2):
+    for epoch in (0, 1, 2):
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            stop_after(epochs, patch)
+            die_at(epoch, 3, patch)
             train(recipe, tmp_path / "parts", device="cpu", progress=False)
-        torch.manual_seed(epochs)
-        np.random.seed(epochs)
+        torch.manual_seed(epoch)
+        np.random.seed(epoch)
     best = train(recipe, tmp_path / "parts", device="cpu", progress=False)
     assert best == tmp_path / "parts" / "best.safetensors"
     assert logged(tmp_path / "whole") == logged(tmp_path / "parts")
@@ -205,6 +194,9 @@ GOOD = "model: {name: deit_micro}\ndata: {train: a, val: b}\nepochs: 1\n"
         ),
         (GOOD + "augment: {crop_scale: [0.5, 0.2]}\n", r"crop_scale must be two rising numbers"),
         (GOOD + "batch_size: 7\nmixup: {}\n", r"mixup needs an even batch_size"),
+        (GOOD + "mixup: {cutmix_minmax: [0.8, 0.2]}\n", r"cutmix_minmax: 0.8 and 0.2 are no range of shares"),
+        (GOOD + "mixup: {cutmix_minmax: [0, 1.5]}\n", r"cutmix_minmax: 0 and 1.5 are no range of shares"),
+        (GOOD + "mixup: {cutmix_alpha: 0, cutmix_minmax: [0.1, 0.5]}\n", r"which cutmix_alpha: 0 turns off"),
         (GOOD + "scheduler: step\n", r"scheduler: step needs decay_epochs"),
         (GOOD + "scheduler: multistep\n", r"scheduler: multistep needs decay_milestones"),
         (GOOD + "decay_epochs: 3\n", r"decay_epochs is for scheduler: step"),
@@ -244,17 +236,10 @@ def test_bundled_recipes_load_by_name_and_survive_being_written_out(tmp_path):
 
 def test_a_folder_of_another_recipe_is_refused_and_left_as_it_was(tmp_path, small_sets):
     train(tiny_recipe(epochs=1), tmp_path, device="cpu", progress=False)
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    before = contents(tmp_path)
     with pytest.raises(InputError, match=r"another recipe \(lr: 0.001 there, 0.002 here\); choose another folder"):
         train(tiny_recipe(epochs=1, lr=2e-3), tmp_path, device="cpu", progress=False)
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
-
-
-def test_a_damaged_state_is_named(tmp_path, small_sets):
-    train(tiny_recipe(epochs=1), tmp_path, device="cpu", progress=False)
-    (tmp_path / "state.pt").write_bytes((tmp_path / "state.pt").read_bytes()[:1000])
-    with pytest.raises(InputError, match=r"state.pt: not a readable training state"):
-        train(tiny_recipe(epochs=1), tmp_path, device="cpu", progress=False)
+    assert contents(tmp_path) == before
 
 
 @pytest.mark.parametrize(
@@ -476,8 +461,19 @@ def test_a_full_disk_names_the_file_and_the_way_on(tmp_path, small_sets):
     assert train(tiny_recipe(), tmp_path, device="cpu", progress=False).exists()
 
 
-@pytest.mark.parametrize("damage", ["no format", "a list", "other weights"])
-def test_a_state_that_holds_something_else_is_one_line(tmp_path, small_sets, damage):
+def test_too_little_memory_for_a_state_says_nothing_against_the_state(tmp_path, small_sets, monkeypatch):
+    train(tiny_recipe(epochs=1), tmp_path, device="cpu", progress=False)
+
+    def full(*_args, **_options):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(torch, "load", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        train(tiny_recipe(epochs=2), tmp_path, device="cpu", progress=False)
+
+
+@pytest.mark.parametrize("damage", ["cut off", "no format", "a list", "other weights"])
+def test_a_state_that_is_damaged_or_holds_something_else_is_one_line(tmp_path, small_sets, damage):
     train(tiny_recipe(epochs=1), tmp_path, device="cpu", progress=False)
     state = torch.load(tmp_path / "state.pt", weights_only=True)
     if damage == "no format":
@@ -485,6 +481,8 @@ def test_a_state_that_holds_something_else_is_one_line(tmp_path, small_sets, dam
     elif damage == "other weights":
         state["module"] = {"w": torch.zeros(1)}
     torch.save([1] if damage == "a list" else state, tmp_path / "state.pt")
+    if damage == "cut off":
+        (tmp_path / "state.pt").write_bytes((tmp_path / "state.pt").read_bytes()[:1000])
     with pytest.raises(
         InputError, match=r"state.pt: not a readable training state .*; delete it to start over"
     ) as error:

@@ -1,10 +1,14 @@
-"""Numbers in sentences, also where there are none."""
+"""Numbers in sentences, also where there are none, and what must be said beside them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from typing import Any
+
+import polars as pl
+
+from ipvit.analysis.aggregate import PAPER
 
 
 def ends(row: Mapping[str, Any], name: str, digits: int, *, signed: bool = False) -> str:
@@ -19,13 +23,44 @@ def ends(row: Mapping[str, Any], name: str, digits: int, *, signed: bool = False
     >>> ends({"top1_low": 61.25, "top1_high": 70.0}, "top1", 1), ends({"top1_low": None, "top1_high": None}, "top1", 1)
     (' [61.2, 70.0]', '')
     """
-    low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
+    text = interval(row.get(f"{name}_low"), row.get(f"{name}_high"), digits, signed=signed)
+    return f" {text}" if text else ""
+
+
+def interval(low: float | None, high: float | None, digits: int, *, signed: bool = False) -> str:
+    """Return an interval as papers print it; empty where an end is missing.
+
+    >>> interval(-1.5, 0.25, 2), interval(-1.5, 0.25, 2, signed=True), interval(0.0, float("nan"), 2)
+    ('[-1.50, 0.25]', '[-1.50, +0.25]', '')
+    """
     if is_missing(low) or is_missing(high):
         return ""
     sign = "+" if signed else ""
-    return f" [{low:{sign}.{digits}f}, {high:{sign}.{digits}f}]"
+    return f"[{low:{sign}.{digits}f}, {high:{sign}.{digits}f}]"
 
 
 def is_missing(value: float | None) -> bool:
-    """Tell whether a number is missing: null, or not a number."""
-    return value is None or math.isnan(value)
+    """Tell whether a number is missing: null, or not finite."""
+    return value is None or not math.isfinite(value)
+
+
+def uneven(tables: Mapping[str, pl.DataFrame], name: str) -> list[str]:
+    """Say where rows that are read together rest on different images.
+
+    In the main table these are all rows. Other tables may have a row a category, which has images of its own; there the
+    models' rows are compared.
+
+    Args:
+        tables: of one experiment, by name.
+        name: of the main one.
+    """
+    notes: list[str] = []
+    for key, table in tables.items():
+        if key.endswith(PAPER) or not {"model", "n_images"} <= set(table.columns):
+            continue
+        parts = [part["n_images"].drop_nulls().sort().to_list() for _, part in table.group_by("model")]
+        counts = [count for part in parts for count in part]
+        if counts and min(counts) < max(counts) and (key == name or any(part != parts[0] for part in parts)):
+            where = "" if key == name else f" of {key}"
+            notes.append(f"Not all rows{where} rest on the same images: n is {min(counts):,} to {max(counts):,}.")
+    return notes

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from ipvit import training
-from ipvit.commands.named_code import tell
+from ipvit.commands.named_code import announce
 from ipvit.core.plugins import named_code
 from ipvit.core.terminal import Terminal, print_json
 from ipvit.errors import InputError
@@ -59,7 +59,7 @@ def train(
     if recipe is None:
         raise InputError("give a recipe: a YAML file or one of those that `ipvit train --list` shows")
     loaded = training.load_recipe(recipe)
-    tell(Path(recipe), named_code(loaded.model_dump()), json=json)
+    announce(Path(recipe), named_code(loaded.model_dump()), json=json)
     if dry_run:
         return _dry_run(loaded, device, batch_size, json)
     if batch_size is not None:

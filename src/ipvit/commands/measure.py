@@ -76,9 +76,19 @@ def tell(results: Run | RunCollection, *, json: bool) -> bool:
     _show(results, json)
     if not json:
         Terminal().print(f"report: {page}", soft_wrap=True, highlight=False)
+    return tell_faults(results)
+
+
+def tell_faults(results: Run | RunCollection) -> bool:
+    """Print what could not be made of the records on standard error; return whether everything could."""
     for text in results.faults.values():
-        Terminal(stderr=True).print(f"ipvit: {text}", style="red", highlight=False, soft_wrap=True)
+        print_failure(text)
     return not results.faults
+
+
+def print_failure(text: str) -> None:
+    """Print on standard error what failed, while the command goes on."""
+    Terminal(stderr=True).print(f"ipvit: {text}", style="red", highlight=False, soft_wrap=True)
 
 
 def _show(results: Run | RunCollection, json: bool) -> None:
@@ -145,10 +155,5 @@ def complain(results: Run) -> bool:
         console.print(f"ipvit: left out: {sentence}", style="yellow", highlight=False, soft_wrap=True)
     for failure in manifest.failures:
         which = f" ({failure.condition})" if failure.condition else ""
-        console.print(
-            f"ipvit: {failure.experiment}{which} failed on {failure.model}: {failure.error}; more in manifest.json",
-            style="red",
-            highlight=False,
-            soft_wrap=True,
-        )
+        print_failure(f"{failure.experiment}{which} failed on {failure.model}: {failure.error}; more in manifest.json")
     return bool(manifest.failures)

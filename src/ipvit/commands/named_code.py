@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def open_study(path: Path, *, json: bool) -> Study:
-    """Read a study file, say which files of code it names, and import them; see :func:`tell`.
+    """Read a study file, say which files of code it names, and import them; see :func:`announce`.
 
     A study file inside a run folder may be anybody's, and its names are not taken for the user's: it can be run again
     with code of the working folder, and with no other.
@@ -35,12 +35,12 @@ def open_study(path: Path, *, json: bool) -> Study:
             f"{str(path)!r} lies in a run folder and names code, {shown(foreign[0])}, which is not run from there; "
             "look at that code, then copy the study out of the folder and run the copy"
         )
-    tell(path, names, json=json)
+    announce(path, names, json=json)
     study.make_experiments(str(path))
     return study
 
 
-def tell(path: Path, names: list[str], *, json: bool) -> None:
+def announce(path: Path, names: list[str], *, json: bool) -> None:
     """Say which files of code a file of the user's names; on standard error where standard output is for JSON."""
     if names and os.environ.get("RANK", "0") == "0":  # the first of several processes tells
         with contextlib.suppress(OSError, ValueError):  # nobody reads: what was asked for is done all the same

@@ -120,20 +120,18 @@ def _checked(name: str, keys: dict[str, Any], networks: _Networks, config: RunCo
         InputError: its data cannot be opened, or an experiment refuses them or the networks; one that concerns this
             part alone begins with its name.
     """
-    from ipvit.api import bind_context
-    from ipvit.data.loading import load_dataset
+    from ipvit.api import bind_context, open_data
     from ipvit.engine.distributed import ProcessGroup
     from ipvit.engine.preparation import checked
     from ipvit.engine.study import make_study
 
     entries = {_entry(model): model for model in keys["models"]}
-    salience = keys["experiments"].get("occlusion", {}).get("salience")
-    networks.keep([*entries, *([_entry(salience)] if salience else [])])
+    others = [_entry(model) for model in _salience(keys)]
+    networks.keep([*entries, *others])
     loaded = {entry: model for entry in entries if (model := networks.load(entry)) is not None}
-    told = salience is None or networks.load(_entry(salience)) is not None
-    entry = make_study(keys).data
-    data = load_dataset(entry.name, root=entry.root, split=entry.split, decoder=entry.decoder, classes=entry.classes)  # pyright: ignore[reportArgumentType]
-    if not loaded or not told:
+    lacking = [entry for entry in others if networks.load(entry) is None]
+    data = open_data(make_study(keys).data)
+    if not loaded or lacking:
         return None
     keys["models"] = [entries[entry] for entry in loaded]
     study = make_study(keys).with_options(config)
@@ -146,7 +144,7 @@ def _checked(name: str, keys: dict[str, Any], networks: _Networks, config: RunCo
 
 
 def _missing_data(parts: Sequence[StudyPart], given: Mapping[str, str]) -> list[str]:
-    """Return a line for each kind of data that is not given, not there or cannot be opened, and what to do."""
+    """Return a line for each kind of data that is not given or not there, and what to do."""
     lines = []
     for kind in dict.fromkeys(part.data for part in parts):
         option, words = _option(kind)
@@ -171,8 +169,7 @@ def _by_hand(parts: Sequence[StudyPart], sources: Sources) -> list[str]:
     lines = []
     for part in parts:
         keys = part.keys("", sources.weights, sources.models)
-        salience = keys["experiments"].get("occlusion", {}).get("salience")
-        for model in [*keys["models"], *([salience] if salience else [])]:
+        for model in [*keys["models"], *_salience(keys)]:
             name, pretrained, _ = _entry(model)
             if pretrained and name.startswith("paper:") and "@" not in name and _published(name).weights is None:
                 lines.append(_what_to_do(name, None))
@@ -195,6 +192,12 @@ def _what_to_do(name: str, error: InputError | None) -> str:
 
 def _published(name: str) -> PaperNetwork:
     return NETWORKS[paper_name(ModelName.parse(name).name)]
+
+
+def _salience(keys: dict[str, Any]) -> list[Any]:
+    """Return the network that says where the foreground is, where a study has one: it is not among its models."""
+    salience = keys["experiments"].get("occlusion", {}).get("salience")
+    return [salience] if salience else []
 
 
 def _entry(model: Any) -> Entry:

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import errno
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ipvit.api import run_study
 from ipvit.commands.compare import show, together
-from ipvit.commands.measure import complain, print_tables
+from ipvit.commands.measure import complain, print_failure, print_tables, tell_faults
 from ipvit.commands.paper_studies import PaperStudy, StudyPart
 from ipvit.commands.preflight import Sources, ready_parts
+from ipvit.core.files import is_of_the_disk
 from ipvit.core.run_config import RunConfig
 from ipvit.core.terminal import Terminal
 from ipvit.engine.distributed import ProcessGroup, launched
 from ipvit.engine.manifest import read_manifest
-from ipvit.errors import error_line
+from ipvit.errors import InputError, error_line
 from ipvit.report import write_table
+from ipvit.report.comparison import FILE
 from ipvit.results import Run
 from ipvit.run_collection import RunCollection
 
@@ -26,11 +27,6 @@ if TYPE_CHECKING:
     import polars as pl
 
     from ipvit.engine.study import Study
-
-FILE = "paper-comparison"
-"""Name of the files with the comparison, without suffix."""
-
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,36 +101,29 @@ class Reproduction:
                     Terminal().print(f"{placed.study.title}: {placed.out.name}", style="bold", highlight=False)
                 print_tables(results)
             self._runs[number] = results
-            return int(complain(results))
+            made = tell_faults(results)
+            return 1 if complain(results) or not made else 0
         except SystemExit:  # the first process says why this part cannot be measured
             return 1
         except Exception as error:
             # the other processes would wait for this one, and on a full disk nothing more can be written
-            if group.size > 1 and not isinstance(error, ValueError):
+            refused = isinstance(error, InputError)
+            if is_of_the_disk(error) or (group.size > 1 and not refused):
                 raise
-            if isinstance(error, OSError) and error.errno in _NO_SPACE:
-                raise
-            self._failures[number] = error_line(error, 600, named=not isinstance(error, ValueError))
+            self._runs.pop(number, None)
+            self._failures[number] = error_line(error, 600, named=not refused)
             more = ", the others go on" if len(self.parts) > 1 else ""
-            Terminal(stderr=True).print(
-                f"ipvit: {placed.out.name} failed{more}: {self._failures[number]}",
-                style="red",
-                highlight=False,
-                soft_wrap=True,
-            )
+            print_failure(f"{placed.out.name} failed{more}: {self._failures[number]}")
             return 1
 
     def _write(self, ready: dict[int, Study]) -> None:
         """Write comparison and report of what is measured: by this call, or by one before that was interrupted."""
         if self.config.effective_shard.count > 1:  # a part of the images; the whole is compared after merging
             return
-        earlier = {
-            number: Run(self.parts[number].out)
-            for number in ready
-            if number not in self._runs and number not in self._failures and _is_finished(self.parts[number].out)
-        }
-        found = self._runs | earlier
-        runs = [found[number] for number in sorted(found)]
+        for number in ready.keys() - self._runs.keys() - self._failures.keys():
+            if _is_finished(out := self.parts[number].out):
+                self._runs[number] = Run(out)  # until this call comes to it
+        runs = [self._runs[number] for number in sorted(self._runs)]
         if not runs:
             return
         table, _ = self._compared(runs)

@@ -72,12 +72,12 @@ def _merge_runs(folder: Path, runs: Sequence[Path], *, partial: bool, json: bool
     if errors:
         raise CombinedInputError(errors)
     results = RunCollection(folder)
+    told = tell(results, json=json)
     failed = [complain(run) for run in results.runs]
-    tell(results, json=json)
     if not json:
         shards = sum(len(manifest.merged) for manifest in joined)
         Terminal(stderr=True).print(f"ipvit: joined {shards} shards of {len(joined)} runs", highlight=False)
-    return 1 if any(failed) or any(manifest.status != "done" for manifest in joined) else 0
+    return 1 if any(failed) or not told or any(manifest.status != "done" for manifest in joined) else 0
 
 
 def check(study: Path, /, *, options: RunOptions | None = None) -> int:

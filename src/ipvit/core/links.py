@@ -34,6 +34,23 @@ def refuse_links(root: Path, names: Iterable[str] | None = None, *, files: bool 
                 raise _refusal(link)
 
 
+def refuse_unwritable(folder: Path, what: str) -> None:
+    """Refuse a folder that is not there and cannot be made, or is there and cannot be written; nothing is written.
+
+    Args:
+        folder: its path.
+        what: what it is, in words.
+
+    Raises:
+        InputError: it lies below a file, or may not be written to.
+    """
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise InputError(f"cannot write to the {what} {str(folder)!r}: {str(there)!r} is a file")
+    if not os.access(there, os.W_OK):
+        raise InputError(f"cannot write to the {what} {str(folder)!r}: {str(there)!r} may not be written to")
+
+
 def _links(folder: Path, *, itself: bool) -> Iterator[Path]:
     if itself and _is_link(folder):
         yield folder

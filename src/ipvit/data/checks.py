@@ -36,7 +36,8 @@ def whole_numbers(labels: Sequence[int] | np.ndarray | Tensor) -> np.ndarray:
     """Return labels as int64; what is no whole number is refused instead of cut."""
     found = np.asarray(labels)
     try:
-        whole = found.astype(np.int64)
+        with np.errstate(invalid="ignore"):  # of NaN, which is refused below
+            whole = found.astype(np.int64)
     except (TypeError, ValueError):
         raise InputError(f"labels must be whole numbers, not {found.dtype}") from None
     if found.dtype.kind not in "iu" and not (found == whole).all():

@@ -24,7 +24,7 @@ from torchvision.transforms.v2 import functional as F
 
 from ipvit.core.preprocessing import View
 from ipvit.data.dataset import Decoder, UnreadableImageError
-from ipvit.data.depth import as_grey_levels, is_deep
+from ipvit.data.depth import as_eight_bits, is_deep
 from ipvit.errors import printable
 
 try:
@@ -163,7 +163,7 @@ def _resize(pixels: Tensor, size: tuple[int, int], interpolation: str, decoder: 
 
 def _decode_with_pillow(picture: Image.Image) -> Tensor:
     try:
-        return _to_tensor((as_grey_levels(picture) if is_deep(picture) else picture).convert("RGB"))
+        return _to_tensor((as_eight_bits(picture) if is_deep(picture) else picture).convert("RGB"))
     except Image.DecompressionBombError:
         raise UnreadableImageError(f"more than {MAX_PIXELS:,} pixels") from None
     except _BROKEN as error:

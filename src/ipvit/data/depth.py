@@ -36,7 +36,7 @@ def is_deep(picture: Image.Image) -> bool:
     return picture.format == "PNG" and _png_depth(picture) > 8
 
 
-def as_grey_levels(picture: Image.Image) -> Image.Image:
+def as_eight_bits(picture: Image.Image) -> Image.Image:
     """Return a deep picture as one of 8 bits that shows the same.
 
     Raises:
@@ -60,14 +60,25 @@ def as_grey_levels(picture: Image.Image) -> Image.Image:
             levels = 255 - levels
         return Image.fromarray(levels)
     colours = picture.convert("RGB")  # Pillow keeps the upper 8 of 16 bits
-    brightest = np.asarray(colours).max(initial=0)
-    states_less = (stated is not None and stated != (0, _FULL)) or (significant or 16) < 16
-    if 0 < brightest < 256 * _DARK and (states_less or stated is None):
+    _check_colours(int(np.asarray(colours).max(initial=0)), significant, stated)
+    return colours
+
+
+def _check_colours(brightest: int, significant: int | None, stated: tuple[float, float] | None) -> None:
+    """Refuse colours that the upper 8 of 16 bits do not show, given the largest value of these 8."""
+    if stated is not None and stated != (0, _FULL):
+        raise UnreadableImageError(
+            f"its 16-bit colours lie between {stated[0]:g} and {stated[1]:g} as the file says, which is read of grey "
+            "pictures only: save it as 8 bits"
+        )
+    if stated is not None or not brightest:
+        return
+    least = 256 * _DARK if significant is None else 2 ** (significant - 8) if significant < 16 else 0
+    if brightest < least:
         raise UnreadableImageError(
             f"its 16-bit colours reach {brightest / 255:.0%} of their range, as where 10 to 14 bits are stored in 16: "
             + _REMEDY
         )
-    return colours
 
 
 def _range_of(picture: Image.Image, values: np.ndarray, significant: int | None) -> tuple[float, float]:

@@ -13,6 +13,7 @@ scheme, so that a later one can stand beside it:
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import hashlib
 import io
@@ -27,7 +28,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ipvit.data.dataset import fingerprint
+from ipvit.data.dataset import Dataset, fingerprint
 
 SAMPLES, BYTES = "samples-2", "bytes-2"
 
@@ -120,6 +121,16 @@ def sums_of_members(
 def named(scheme: str, *parts: object) -> str:
     """Return the fingerprint of parts under a scheme, see :func:`ipvit.data.dataset.fingerprint`."""
     return f"{scheme}:{fingerprint(*parts)}"
+
+
+def under(data: Dataset, other: str) -> Dataset:
+    """Return the data under another fingerprint; the object itself where it is its own."""
+    if other == data.fingerprint:
+        return data
+    same = copy.copy(data)
+    same.__dict__["sampled_fingerprint"] = data.fingerprint
+    same.__dict__["fingerprint"] = other
+    return same
 
 
 _One = tuple[int, int, bool]

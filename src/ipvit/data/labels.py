@@ -115,7 +115,9 @@ def _refuse_unknown(
 
 
 def _remedy(data_name: str) -> str:
-    if data_name.startswith(("hfds/", "hfids/", "tfds/", "torch/", "wds/")):
+    from ipvit.data.formats.timm import SCHEMES
+
+    if data_name.startswith(SCHEMES):
         return (
             "say what its labels are with --classes: a file of the model's class names in their order, or imagenet-1k"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import traceback
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
@@ -122,7 +123,7 @@ class _BatchReader:
         numbers = [
             number for number in range(len(self.batches)) if number not in had or had[number][0] < had[number][1]
         ]
-        return lambda: self._steps(numbers, had)
+        return functools.partial(self._steps, numbers, dict(had))  # it travels to each worker process
 
     def _steps(self, numbers: Sequence[int], had: Mapping[int, tuple[int, int]]) -> Iterator[_Step]:
         worker = get_worker_info()
@@ -171,6 +172,8 @@ class _BatchReader:
             try:
                 shown, covered, alike = self._seen(index)
             except (UnreadableImageError, InputError) as error:
+                if self.data.sequential and isinstance(error, InputError):
+                    raise  # of the stream, not of one image
                 unreadable.append((index, str(error)))
                 continue
             except Exception as error:  # noqa: BLE001 - somebody's data set may raise anything; the rest goes on

@@ -120,6 +120,8 @@ def open_workers(
     jobs: list | None = None,
     pin_memory: bool = False,
     persistent: bool = False,
+    ahead: int = AHEAD,
+    start_method: str | None = None,
 ) -> DataLoader:
     """Return torch's loader as everything here uses it: whole batches out of the workers, one thread each.
 
@@ -129,18 +131,21 @@ def open_workers(
         jobs: what the source is asked for; read anew each time.
         pin_memory: for fast copies to a GPU; the batches have a ``pin_memory`` method.
         persistent: keep the workers from one use to the next.
+        ahead: batches that each worker makes before they are asked for.
+        start_method: of the workers, as in :mod:`multiprocessing`; None for the platform's way.
     """
     return DataLoader(
         source,
         batch_size=None,
         sampler=jobs,
         num_workers=workers,
-        prefetch_factor=AHEAD if workers else None,
+        prefetch_factor=ahead if workers else None,
         pin_memory=pin_memory,
         persistent_workers=persistent,
         timeout=STUCK if workers else 0,
         collate_fn=_unchanged,
         worker_init_fn=one_thread,
+        multiprocessing_context=start_method if workers else None,
         generator=torch.Generator(),  # of its own: the loader draws a seed, and the user's random state is not ours
     )
 

@@ -21,6 +21,7 @@ from ipvit.data.loader import read_batches
 from ipvit.engine.batches import transform_requests
 from ipvit.engine.device import models_on_device
 from ipvit.engine.distributed import ProcessGroup
+from ipvit.engine.known_data import alike, known_as
 from ipvit.engine.preparation import checked, mark_finished, plan_sweeps
 from ipvit.engine.run_folder import check_folder
 from ipvit.engine.store import Store
@@ -121,9 +122,13 @@ def estimate(
     """
     check_folder(out)
     group = ProcessGroup()
+    known = () if config.fresh else (out,)
+    data = known_as(data, known, verify=config.verify)
+    context = alike(data, context, known, verify=config.verify)
     device, tasks, left_out = checked(selected, models, data, config, group, context)
     plans = plan_sweeps(tasks, data, config, device, group)
-    mark_finished(tasks, Store(out))
+    if not config.fresh:
+        mark_finished(tasks, Store(out))
     parts: list[TaskEstimate] = []
     with models_on_device(models, device, config, tasks), tempfile.TemporaryDirectory() as scratch:
         decoding = 0.0

@@ -8,7 +8,6 @@ folder's records are of other files, whatever the scheme they were written under
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 from ipvit.core.manifest import Manifest
 from ipvit.data.dataset import Dataset
+from ipvit.data.fingerprints import under
 from ipvit.engine.manifest import read_manifest
 from ipvit.engine.store import Store
 from ipvit.experiments.base import BindContext
@@ -46,16 +46,6 @@ def known_as(data: Dataset, folders: Sequence[Path], *, verify: bool = False) ->
         if earlier and earlier not in manifest.fingerprints and _holds(folder, manifest, earlier, today):
             return under(data, earlier)
     return data
-
-
-def under(data: Dataset, fingerprint: str) -> Dataset:
-    """Return the data under another fingerprint; the object itself where it is its own."""
-    if fingerprint == data.fingerprint:
-        return data
-    same = copy.copy(data)
-    same.__dict__["sampled_fingerprint"] = data.fingerprint
-    same.__dict__["fingerprint"] = fingerprint
-    return same
 
 
 def alike(data: Dataset, context: BindContext, folders: Sequence[Path], *, verify: bool = False) -> BindContext:

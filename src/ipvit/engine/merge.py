@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from ipvit.core.files import write_atomic
+from ipvit.core.files import clear_unfinished, write_atomic
 from ipvit.core.links import refuse_links
 from ipvit.core.lock import FolderLock
 from ipvit.core.manifest import Manifest
@@ -17,7 +16,7 @@ from ipvit.core.shard import Shard
 from ipvit.engine.examples import EXAMPLES
 from ipvit.engine.manifest import MANIFEST, read_manifest, write_manifest
 from ipvit.engine.run import STUDY
-from ipvit.engine.run_folder import SHARDS, check_folder, prepare_folder
+from ipvit.engine.run_folder import OF_THE_RUN, SHARDS, check_folder, prepare_folder
 from ipvit.engine.store import ANALYSIS, KEY, RECORDS, Store, each_once
 from ipvit.errors import InputError
 
@@ -67,6 +66,8 @@ def merge(folders: Sequence[Path], out: Path, *, partial: bool = False) -> Manif
         refuse_links(folder, (RECORDS, EXAMPLES, STUDY, *KEPT), files=True)  # what they lead to is not theirs to share
     prepare_folder(out)
     with FolderLock(out) as lock:
+        for name in OF_THE_RUN:
+            clear_unfinished(out / name)
         store = Store(out, guard=lock.check)
         for frame in records.values():
             store.write(frame)
@@ -220,12 +221,13 @@ def _groups(sources: Sequence[Source], value: Callable[[Manifest], Any]) -> dict
 def _copy(name: str, sources: Sequence[Source], out: Path) -> None:
     """Copy what the shards have in common from the first that has it."""
     origin = next((folder / name for folder, _ in sources if (folder / name).exists()), None)
-    if origin is None or (out / name).exists():
+    if origin is None:
         return
-    if origin.is_dir():
-        shutil.copytree(origin, out / name)
-    else:
-        write_atomic(out / name, origin.read_bytes())
+    paths = sorted(path for path in origin.rglob("[!.]*") if path.is_file()) if origin.is_dir() else [origin]
+    for path in paths:
+        copy = out / name / path.relative_to(origin)
+        if not copy.is_file():
+            write_atomic(copy, path.read_bytes())
 
 
 def _gather(name: str, sources: Sequence[Source], out: Path) -> list[str]:

@@ -86,11 +86,11 @@ def _lacking_capabilities(experiment: Experiment, model: Model) -> str:
     missing = {name: reason for name, reason in missing.items() if reason}
     if not missing:
         return ""
-    tried = (f"{name}: {reason}" for name, reason in missing.items() if name in model.adapter.capabilities)
-    reasons = error_line("; ".join(tried), 300) if any(name in model.adapter.capabilities for name in missing) else ""
+    tried = [f"{name}: {reason}" for name, reason in missing.items() if name in model.adapter.capabilities]
+    reasons = f" ({error_line('; '.join(tried), 300)})" if tried else ""
     return (
-        f"{experiment.name} needs the capability {', '.join(missing)}, which {model.name} does not offer"
-        f"{f' ({reasons})' if reasons else ''}; it offers {', '.join(sorted(model.capabilities))}"
+        f"{experiment.name} needs the capability {', '.join(missing)}, which {model.name} does not offer{reasons}; "
+        f"it offers {', '.join(sorted(model.capabilities))}"
     )
 
 

@@ -15,11 +15,12 @@ from ipvit.core.run_config import RunConfig
 from ipvit.core.signals import uninterrupted
 from ipvit.core.terminal import progress as progress_bar
 from ipvit.data.dataset import Dataset
+from ipvit.data.fingerprints import under
 from ipvit.data.loader import constant_note
 from ipvit.engine.device import models_on_device
 from ipvit.engine.distributed import ProcessGroup
 from ipvit.engine.examples import save_examples
-from ipvit.engine.known_data import alike, known_as, under
+from ipvit.engine.known_data import alike, known_as
 from ipvit.engine.manifest import describe, read_manifest, write_manifest
 from ipvit.engine.preparation import (
     assign_shard,

@@ -7,7 +7,7 @@ import re
 import secrets
 from pathlib import Path
 
-from ipvit.core.links import refuse_links
+from ipvit.core.links import refuse_links, refuse_unwritable
 from ipvit.core.lock import FolderLock
 from ipvit.core.shard import Shard
 from ipvit.engine.manifest import read_manifest
@@ -38,13 +38,9 @@ def check_folder(root: Path) -> None:
     Raises:
         InputError: says which.
     """
-    there = next(place for place in (root, *root.absolute().parents) if place.exists())
-    if not there.is_dir():
-        raise InputError(f"cannot write to the output folder {str(root)!r}: {str(there)!r} is a file")
-    if not os.access(there, os.W_OK):
-        raise InputError(f"cannot write to the output folder {str(root)!r}: {str(there)!r} may not be written to")
+    refuse_unwritable(root, "output folder")
     refuse_links(root, WRITTEN)
-    if there == root and (foreign := _foreign(root)):
+    if root.exists() and (foreign := _foreign(root)):
         raise InputError(
             f"{str(root)!r} holds {foreign!r} and is not the folder of a run; give a new or an empty folder as --out"
         )
@@ -87,9 +83,11 @@ def _foreign(root: Path) -> str:
     names = _visible(root)
     if not names or read_manifest(root) is not None:
         return ""
-    if set(names) <= {*OF_THE_RUN} - {RECORDS}:  # their files have names of ours, and nothing else is overwritten there
+    records = root / RECORDS
+    empty = not any(path.is_file() for path in records.rglob("[!.]*"))  # or broken off before the first was written
+    if set(names) <= {*OF_THE_RUN} and empty:  # their files have names of ours, and nothing else is overwritten there
         return ""
-    records = root / RECORDS  # where the manifest is damaged, or of another version
+    # where the manifest is damaged, or of another version
     if any(records.glob("*/*/part-*.parquet")) or any(records.glob(f"*/{ANALYSIS}")):
         return ""
     if names == [SHARDS] and all(_SHARD.fullmatch(name) for name in _visible(root / SHARDS)):

@@ -26,7 +26,7 @@ from torch import Tensor
 from ipvit.core.artifacts import Kind, Metadata, first_whole, made_again
 from ipvit.core.digests import digest_of_json
 from ipvit.core.files import user_path
-from ipvit.core.links import open_in_place
+from ipvit.core.links import open_in_place, refuse_unwritable
 from ipvit.core.memory import halving
 from ipvit.core.preprocessing import View
 from ipvit.data.dataset import Dataset
@@ -250,12 +250,7 @@ def check_store(root: str | Path) -> None:
     Raises:
         InputError: it lies below a file, or may not be written to.
     """
-    path = user_path(root)
-    there = next(place for place in (path, *path.absolute().parents) if place.exists())
-    if not there.is_dir():
-        raise InputError(f"cannot write to the feature store {str(root)!r}: {str(there)!r} is a file")
-    if not os.access(there, os.W_OK):
-        raise InputError(f"cannot write to the feature store {str(root)!r}: {str(there)!r} may not be written to")
+    refuse_unwritable(user_path(root), "feature store")
 
 
 class _Column:

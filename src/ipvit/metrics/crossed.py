@@ -5,11 +5,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from ipvit.metrics.intervals import normal_quantile, student_t_quantile, wilson
-
-Floats = NDArray[np.float64]
+from ipvit.metrics.intervals import normal_quantile, student_t_quantile, variance_of_mean, wilson
 
 
 def crossed_interval(
@@ -48,8 +46,8 @@ def crossed_interval(
     padded = np.concatenate([values, np.zeros(n_shared), np.ones(n_shared)])
     rows = np.concatenate([image, np.full(n_shared, n_images), np.full(n_shared, n_images + 1)])
     residuals = padded - padded.mean()
-    over_images = _variance(residuals, rows, n_images + 2)
-    over_shared = _variance(values - p, patch, n_shared)
+    over_images = variance_of_mean(residuals, rows, n_images + 2)
+    over_shared = variance_of_mean(values - p, patch, n_shared)
     both = float(np.sum((values - p) ** 2)) / len(values) / max(1, len(values) - 1)
     z = normal_quantile(confidence)
     few, many = student_t_quantile(confidence, n_shared - 1), student_t_quantile(confidence, n_images + 1)
@@ -58,9 +56,3 @@ def crossed_interval(
     spread = float(padded.mean() * (1 - padded.mean()))
     trials = min(spread * z**2 / half, float(len(values))) if half > 0 else float(n_images)
     return wilson(min(p * trials, trials), trials, confidence)
-
-
-def _variance(residuals: Floats, place: NDArray[np.integer], count: int) -> float:
-    """Variance of a mean over clusters of different sizes (ratio estimator, Cochran 1977, section 9A.1)."""
-    totals = np.bincount(place, weights=residuals, minlength=count)
-    return float(count / (count - 1) * np.sum(totals**2) / len(residuals) ** 2)

@@ -124,7 +124,7 @@ def clustered_interval(
     if len(names) < 2:
         return (math.nan, math.nan)
     low, high = accuracy_interval(means, n_runs, confidence)
-    p, variance = float(means.mean()), _variance_of_mean(means - means.mean(), place, len(names))
+    p, variance = float(means.mean()), variance_of_mean(means - means.mean(), place, len(names))
     if not 0 < p < 1 or not variance > 0:
         return (low, high)
     correction = (normal_quantile(confidence) / student_t_quantile(confidence, len(names) - 1)) ** 2
@@ -145,12 +145,12 @@ def clustered_mean_interval(values: ArrayLike, clusters: ArrayLike, confidence: 
     if len(names) < 2:
         return (math.nan, math.nan)
     mean = float(kept.mean())
-    deviation = math.sqrt(_variance_of_mean(kept - mean, place, len(names)))
+    deviation = math.sqrt(variance_of_mean(kept - mean, place, len(names)))
     half = student_t_quantile(confidence, len(names) - 1) * deviation
     return (mean - half, mean + half)
 
 
-def _variance_of_mean(residuals: Floats, place: NDArray[np.integer], count: int) -> float:
+def variance_of_mean(residuals: Floats, place: NDArray[np.integer], count: int) -> float:
     """Variance of a mean over clusters of different sizes (ratio estimator, Cochran 1977, section 9A.1)."""
     totals = np.bincount(place, weights=residuals, minlength=count)
     return float(count / (count - 1) * np.sum(totals**2) / len(residuals) ** 2)

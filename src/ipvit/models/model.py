@@ -159,6 +159,14 @@ class Model(nn.Module):
         """Say whether the network can do one thing."""
         return not self.why_not(capability)
 
+    @property
+    def is_plain_transformer(self) -> bool:
+        """Whether one grid of tokens goes through all blocks: it has tokens beside the patches, or maps of attention.
+
+        Other networks, convolutional ones and Swin Transformers, go from stage to stage.
+        """
+        return bool(self.adapter.prefix_tokens) or self.can("attention")
+
     def why_not(self, capability: str) -> str:
         """Return why the network cannot do something, in a few words, or an empty string where it can.
 

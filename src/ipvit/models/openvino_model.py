@@ -222,7 +222,8 @@ class OpenVinoGraph:
 class _Traced(nn.Module):
     def __init__(self, model: Model, function: Callable[[Tensor], tuple[Tensor, ...]]) -> None:
         super().__init__()
-        self.model = model  # its weights become constants of the trace
+        # Its weights become constants of the trace. Not the model: the tracer reads each property of what it holds.
+        self.backbone = model.backbone
         self.function = function
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:

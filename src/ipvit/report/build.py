@@ -77,7 +77,7 @@ def build_report(results: Results) -> Path:
         figures, undrawn = _drawn(results.out, results.figures_of(name))
         sections.append(_section(results, analysis, tables, figures, beside, album, undrawn))
     if beside.height:
-        write_table(beside, results.out / "tables" / "paper-comparison")
+        write_table(beside, results.out / "tables" / comparison.FILE)
     titles = [analysis.title for analysis in measured.values()]
     title = titles[0] if len(titles) == 1 else "What the networks rely on"
     return write_report(

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
 
 from ipvit.analysis.paper_numbers import PaperNumber
+from ipvit.analysis.sentences import ends
 from ipvit.analysis.verdicts import OUTSIDE, UNCERTAIN, WITHIN, Verdict, judged
 from ipvit.core.manifest import RunSummary
 from ipvit.experiments.registry import paper_numbers
 from ipvit.report.identification import PaperModel, identified, is_part, other_data, published_size, whole_sets
 from ipvit.report.matching import Found, Tables, counterpart
 from ipvit.report.tables import text
+
+FILE = "paper-comparison"
+"""Name of the files with a comparison, without suffix."""
 
 SCHEMA = {
     "where": pl.String,
@@ -165,7 +168,7 @@ def for_people(comparison: pl.DataFrame) -> pl.DataFrame:
             "where": row["where"],
             "network": title(row),
             "quantity": row["what"],
-            "ours": "" if row["ours"] is None else _number(row["ours"], row) + _ends(row),
+            "ours": "" if row["ours"] is None else _number(row["ours"], row) + ends(row, "ours", _digits(row)),
             "paper": _number(row["paper"], row) + (f" ± {row['paper_uncertainty']:g}" if row["source"] == "F" else ""),
             "difference": "" if row["difference"] is None else f"{row['difference']:+.{_digits(row)}f}",
             "verdict": row["verdict"] or "",
@@ -285,9 +288,3 @@ def _digits(row: Mapping[str, Any]) -> int:
 
 def _number(value: float, row: Mapping[str, Any]) -> str:
     return f"{value:.{_digits(row)}f}"
-
-
-def _ends(row: Mapping[str, Any]) -> str:
-    if row["ours_low"] is None or not math.isfinite(row["ours_low"]):
-        return ""
-    return f" [{_number(row['ours_low'], row)}, {_number(row['ours_high'], row)}]"

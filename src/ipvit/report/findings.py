@@ -11,6 +11,7 @@ import polars as pl
 
 from ipvit.analysis.base import Analysis
 from ipvit.analysis.columns import COMMON, Columns
+from ipvit.analysis.sentences import interval, is_missing
 from ipvit.report.tables import head, level_text
 
 ALPHA = 0.05
@@ -81,7 +82,7 @@ def headline(differences: pl.DataFrame, unit: Unit) -> str:
 
 def p_text(p: float | None) -> str:
     """Return a p-value as papers print it."""
-    if p is None or math.isnan(p):
+    if p is None or is_missing(p):
         return ""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
@@ -159,7 +160,7 @@ def _is_significant(row: dict[str, Any]) -> bool:
 
 def _is_tested(row: dict[str, Any]) -> bool:
     """Tell whether there is a p-value: none where too few images are independent, as where all share one mask."""
-    return row["p_holm"] is not None and not math.isnan(row["p_holm"])
+    return not is_missing(row["p_holm"])
 
 
 def _ordered(row: dict[str, Any]) -> tuple[str, str]:
@@ -175,11 +176,9 @@ def _amount(row: dict[str, Any], unit: Unit) -> str:
 
 def _interval(row: dict[str, Any], unit: Unit, *, positive: bool = False) -> str:
     low, high = row["difference_low"], row["difference_high"]
-    if low is None or not math.isfinite(low):
-        return ""
-    if positive and row["difference"] < 0:
+    if positive and row["difference"] < 0 and not is_missing(low):
         low, high = -high, -low
-    return f"[{low:.{unit.digits}f}, {high:.{unit.digits}f}]"
+    return interval(low, high, unit.digits)
 
 
 def _at(row: dict[str, Any], places: Sequence[str], unit: Unit) -> str:

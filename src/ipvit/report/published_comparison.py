@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ from ipvit.analysis.published_tables import (
     TablePlace,
     verdict,
 )
+from ipvit.analysis.sentences import is_missing
 from ipvit.analysis.verdicts import OUTSIDE, UNCERTAIN, WITHIN, NotComparableError
 from ipvit.core.manifest import UNSTATED, Manifest, UsedModel
 
@@ -205,7 +205,7 @@ def _value(place: TablePlace, row: Mapping[str, Any]) -> tuple[float, float | No
     """Return our number and the ends of its interval."""
     ours = float(row[place.measure])
     low, high = (row.get(f"{place.measure}_{end}") for end in ("low", "high"))
-    if low is not None and not math.isfinite(low):
+    if is_missing(low):
         low = high = None
     if not place.complement:
         return ours, low, high

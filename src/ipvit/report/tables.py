@@ -19,6 +19,7 @@ import polars as pl
 from rich.table import Table
 
 from ipvit.analysis.columns import COMMON, PLAIN, Columns
+from ipvit.analysis.sentences import ends, is_missing
 from ipvit.core.files import write_atomic
 from ipvit.errors import printable
 
@@ -230,14 +231,12 @@ def levels_of(frame: pl.DataFrame, columns: Columns) -> list[str]:
 
 
 def _with_interval(row: dict[str, Any], name: str, columns: Columns) -> str:
-    value, low, high = row[name], row[f"{name}_low"], row[f"{name}_high"]
-    if value is None or not math.isfinite(value):
+    value = row[name]
+    if is_missing(value):
         return ""
     column = columns.get(name, PLAIN)
     digits = column.digits if column.digits is not None else 1 if abs(value) >= 10 else 3
-    if low is None or not math.isfinite(low):
-        return f"{value:.{digits}f}"
-    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+    return f"{value:.{digits}f}{ends(row, name, digits)}"
 
 
 def _without_second_measures(frame: pl.DataFrame, first: str | None) -> pl.DataFrame:

@@ -180,6 +180,17 @@ class MixupConfig(ConfigSection):
     cutmix_minmax: tuple[float, float] | None = None
     """Range of the sides of CutMix's rectangle, as shares, instead of its beta distribution."""
 
+    @model_validator(mode="after")
+    def _range(self) -> MixupConfig:
+        if self.cutmix_minmax is None:
+            return self
+        low, high = self.cutmix_minmax
+        if not 0 <= low < high <= 1:
+            raise ValueError(f"cutmix_minmax: {low:g} and {high:g} are no range of shares; 0 <= LOW < HIGH <= 1")
+        if not self.cutmix_alpha:
+            raise ValueError("cutmix_minmax is of CutMix, which cutmix_alpha: 0 turns off")
+        return self
+
 
 LossKind = Literal["cross_entropy", "bce"]
 

@@ -119,7 +119,7 @@ def _training_data(recipe: Recipe) -> Dataset | None:
 def _read_seconds(data: Dataset, pipeline: Pipeline, seed: int) -> float:
     """Return how long one process takes to read an image and make its views; the first ones warm up."""
     images = TrainingImages(data, pipeline, memory=0, seed=seed)
-    few = min(_READ, len(data) // 2)
+    few = min(_READ, max(1, len(data) // 2))
     sightings = np.stack([np.linspace(0, len(data) - 1, 2 * few).astype(int), np.zeros(2 * few, int)], axis=1)
     seconds = 0.0
     for part in np.split(sightings, 2):

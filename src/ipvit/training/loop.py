@@ -20,6 +20,7 @@ from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor
 
 from ipvit.core.files import write_atomic
+from ipvit.core.memory import is_out_of_memory
 from ipvit.core.terminal import Terminal
 from ipvit.data.dataset import known_fingerprints
 from ipvit.data.workers import explained
@@ -92,7 +93,7 @@ class Loop:
         try:
             self._restore()
         except (pickle.UnpicklingError, *FOREIGN_ERRORS) as error:
-            if isinstance(error, InputError):
+            if isinstance(error, InputError) or is_out_of_memory(error):
                 raise
             lacking = isinstance(error, KeyError)
             what = f"it has no entry {error}" if lacking else error_line(error, named=True)

@@ -139,10 +139,7 @@ class Reader:
         return seeding.keys([str(index)], "augment", self._seed, *words)[0]
 
     def _views(self, index: int, key: np.uint64) -> tuple[Tensor, ...]:
-        natural, styled = self.prepared(index) if self.held is None else self.held[index]
-        if natural is not None and styled is not None and self._share is not None:
-            chosen = seeding.random_words(np.array([key ^ np.uint64(0x57)]), 1)[0, 0] / np.float64(2**64) < self._share
-            natural, styled = (None, styled) if chosen else (natural, None)
+        natural, styled = self._pair(index, key)
         shown = natural if natural is not None else styled
         assert shown is not None
         try:
@@ -154,6 +151,17 @@ class Reader:
                 else f"a change failed ({error_line(error, named=True)})"
             )
             raise InputError(f"{self._data.name}: {what} on {self._data.ids[index]}, key {int(key)}") from error
+
+    def _pair(self, index: int, key: np.uint64) -> Prepared:
+        """Return what is shown of a picture and its copy: one of them where a share of the copies is, else both."""
+        if self._styled is None or self._share is None:
+            return self.prepared(index) if self.held is None else self.held[index]
+        chosen = seeding.random_words(np.array([key ^ np.uint64(0x57)]), 1)[0, 0] / np.float64(2**64) < self._share
+        if self.held is not None:
+            natural, styled = self.held[index]
+            return (None, styled) if chosen else (natural, None)
+        picture = self._read(self._styled if chosen else self._data, index)
+        return (None, picture) if chosen else (picture, None)
 
     def _read(self, data: Dataset, index: int) -> Tensor:
         try:

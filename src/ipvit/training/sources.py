@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -19,8 +19,13 @@ from ipvit.training.config import SetConfig
 
 Part = Literal["train", "val"]
 
+_SizedFile = tuple[Path, int]
+
 _MOST_COMPARED = 50_000
 """Images up to which two sets whose images are no files of their own are compared pixel by pixel."""
+
+_SAMPLE = 64
+"""Bytes from the middle of a file, which tell most files of one size apart."""
 
 _DUPLICATES = 0.01
 """Share of the validation images that may be in both: published sets have a few pictures twice."""
@@ -95,15 +100,7 @@ def _copies(train: Dataset, val: Dataset) -> list[tuple[object, str]]:
         return []  # each set is drawn from numbers of its own
     files = _files(train), _files(val)
     if files[0] is not None and files[1] is not None:
-        sizes = {size for _, size in files[1]}
-        alike = [path for path, size in files[0] if size in sizes]
-        digests = {_digest(path) for path in alike}
-        wanted = {path.stat().st_size for path in alike}
-        return [
-            (0, val.ids[row])
-            for row, (path, size) in enumerate(files[1])
-            if size in wanted and _digest(path) in digests
-        ]
+        return [(0, val.ids[row]) for row in in_both(files[0], files[1])]
     if len(train) + len(val) > _MOST_COMPARED or train.sequential or val.sequential:
         return []
     known: dict[bytes, list[int]] = defaultdict(list)
@@ -113,7 +110,7 @@ def _copies(train: Dataset, val: Dataset) -> list[tuple[object, str]]:
     return [(0, val.ids[index]) for index in sorted(found)]
 
 
-def _files(data: Dataset) -> list[tuple[Path, int]] | None:
+def _files(data: Dataset) -> list[_SizedFile] | None:
     """Return the files of a data set with their sizes where its images are whole files below a folder."""
     root = getattr(data, "root", None)
     if not isinstance(root, Path) or not root.is_dir() or getattr(data, "boxes", None) is not None:
@@ -124,8 +121,31 @@ def _files(data: Dataset) -> list[tuple[Path, int]] | None:
         return None
 
 
-def _digest(path: Path) -> bytes:
-    return hashlib.sha256(path.read_bytes()).digest()
+def in_both(files: Sequence[_SizedFile], others: Sequence[_SizedFile]) -> list[int]:
+    """Return which of the others are among the files. Few are read whole: sizes and samples tell most apart."""
+    rows = list(range(len(others)))
+    for key in (_size, _sample, _digest):
+        wanted = {row: key(others[row]) for row in rows}
+        there = [key(file) for file in files]
+        alike = set(wanted.values()).intersection(there)
+        files = [file for file, found in zip(files, there, strict=True) if found in alike]
+        rows = [row for row in rows if wanted[row] in alike]
+    return rows
+
+
+def _size(file: _SizedFile) -> object:
+    return file[1]
+
+
+def _sample(file: _SizedFile) -> object:
+    path, size = file
+    with path.open("rb") as opened:
+        opened.seek(size // 2)
+        return size, opened.read(_SAMPLE)
+
+
+def _digest(file: _SizedFile) -> object:
+    return hashlib.sha256(file[0].read_bytes()).digest()
 
 
 def _pixels(data: Dataset) -> Iterable[tuple[int, bytes]]:

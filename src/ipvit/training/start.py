@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from ipvit.core.files import resumable, user_path
-from ipvit.core.links import refuse_links
+from ipvit.core.links import refuse_links, refuse_unwritable
 from ipvit.core.lock import FolderLock
 from ipvit.core.preprocessing import View
 from ipvit.data.dataset import Dataset
@@ -35,6 +35,7 @@ from ipvit.training.objective import Labels, Objective, Supervised
 from ipvit.training.optimization import make_accelerator
 from ipvit.training.recipe import Recipe, load_recipe
 from ipvit.training.sources import open_data, refuse_overlap
+from ipvit.training.state import RECIPE, STATE, going_on
 
 
 def train(recipe: Recipe | str | Path, out: str | Path, *, device: str = "auto", progress: bool = True) -> Path:
@@ -60,34 +61,35 @@ def train(recipe: Recipe | str | Path, out: str | Path, *, device: str = "auto",
         recipe = load_recipe(recipe)
     out = Path(out)
     refuse_links(out)
-    _check_folder(out)
+    _check_folder(out, recipe)
     size = recipe.data.size
     train_data, val_data = open_data(recipe.data.train, size, "train"), open_data(recipe.data.val, size, "val")
     if train_data.classes is None or train_data.classes != val_data.classes:
         raise InputError("{} and {} do not have the same classes".format(*recipe.data.names))
     first = int(os.environ.get("RANK", "0")) == 0
-    note = refuse_overlap(train_data, val_data) if first and not (Path(out) / "state.pt").exists() else ""
-    loop = assemble(recipe, train_data, val_data, Path(out), device=device)
+    note = refuse_overlap(train_data, val_data) if first and not (out / STATE).exists() else ""
+    loop = assemble(recipe, train_data, val_data, out, device=device)
     with _held(out, loop), resumable():
         if note:
             loop.say(note)
         return loop.run(progress=progress)
 
 
-def _check_folder(out: Path) -> None:
-    """Refuse a folder that holds something else than a training.
+def _check_folder(out: Path, recipe: Recipe) -> None:
+    """Refuse a folder that cannot be written, or that holds something else than this training; nothing is written.
 
     Raises:
-        InputError: it does, or it is a file.
+        InputError: says which.
     """
-    if out.exists() and not out.is_dir():
-        raise InputError(f"--out {str(out)!r} is a file; give a folder")
+    refuse_unwritable(out, "output folder")
     names = sorted(path.name for path in out.iterdir() if not path.name.startswith(".")) if out.exists() else []
-    if names and not {"recipe.yaml", "state.pt"} & {*names}:
+    if names and not {RECIPE, STATE} & {*names}:
         raise InputError(
             f"{str(out)!r} holds {names[0]!r} and is not the folder of a training; give a new or an empty folder as "
             "--out"
         )
+    if (out / RECIPE).exists():
+        going_on(out / RECIPE, recipe)
 
 
 @contextlib.contextmanager

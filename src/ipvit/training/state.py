@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,9 @@ from pydantic import ValidationError
 from ipvit.errors import InputError, shown
 from ipvit.training.config import DinoConfig
 from ipvit.training.recipe import Recipe, flat
+
+RECIPE, STATE = "recipe.yaml", "state.pt"
+"""Files of a folder that make a training go on there."""
 
 STATE_FORMAT = 3
 _EARLIER = 2
@@ -72,12 +74,10 @@ def read_state(path: Path, recipe: Recipe, known: Mapping[str, Collection[str]])
         known: the fingerprints that its sets are known by, by part.
 
     Raises:
-        InputError: it cannot be read, is of a version that did otherwise, or of other data.
+        InputError: it is of a version that did otherwise, or of other data.
+        Exception: of many types, where it cannot be read.
     """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise InputError(f"{path}: not a readable training state; delete it to start over") from error
+    state = torch.load(path, map_location="cpu", weights_only=True)
     found = state["format"]
     if found not in (STATE_FORMAT, _EARLIER):
         raise InputError(f"{path}: state format {found!r}; this version continues {_EARLIER} and {STATE_FORMAT}")

@@ -7,7 +7,7 @@ import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 from PIL import Image
 from torch import Tensor
@@ -104,6 +104,14 @@ class DerivedCopy(ABC):
     @abstractmethod
     def identity(self) -> dict[str, object]:
         """Return what an image of the copy depends on, for the manifest; not how many images or processes."""
+
+    def settings_of(self, manifest: Mapping[str, Any]) -> dict[str, object]:
+        """Return what the images of a folder depend on, from its manifest; see :meth:`identity`."""
+        return dict(manifest.get("settings", {}))
+
+    def going_on(self, settings: Mapping[str, object]) -> Self:
+        """Return the same copy with what it takes over from a folder that was begun, given its settings."""
+        return self
 
     @abstractmethod
     def renderer(self) -> Renderer:

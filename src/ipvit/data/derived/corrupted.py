@@ -6,7 +6,7 @@ import dataclasses
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 from PIL import Image
 
@@ -15,11 +15,10 @@ from ipvit.data.decode import decode
 from ipvit.data.derived.copy import DerivedCopy, File, Renderer
 from ipvit.data.derived.sheet import ImageGrid, draw
 from ipvit.data.formats.imagenet_c import KNOWN, MANIFEST
-from ipvit.perturb.corruptions import SEVERITIES
+from ipvit.perturb.corruptions import REVISIONS, SEVERITIES
 
 _START, _END = b"\xff\xd8", b"\xff\xd9"
-_REVISION, _REVISED = 2, frozenset({"motion_blur", "snow"})
-"""Since the second revision these corruptions are cut off to bytes, not rounded; a copy does not mix the two."""
+_LATEST = max(REVISIONS.values())
 
 _TILE, _MARGIN = 112, 150
 """The side of a tile on the contact sheet and the width of the names, in pixels."""
@@ -34,12 +33,14 @@ class CorruptedCopy(DerivedCopy):
         severities: from 1 to 5.
         quality: of the JPEG files; ImageNet-C's is 85.
         frost: folder of the original's frost pictures; drawn ones where it is None.
+        revision: of the corruptions that were put right; a folder does not mix two of them.
     """
 
     corruptions: tuple[str, ...]
     severities: tuple[int, ...]
     quality: int = 85
     frost: str | None = None
+    revision: int = _LATEST
 
     manifest: ClassVar[str] = MANIFEST
     suffix: ClassVar[str] = ".JPEG"
@@ -54,8 +55,8 @@ class CorruptedCopy(DerivedCopy):
 
     def identity(self) -> dict[str, object]:
         """Return what an image depends on, for a manifest; not how many images, corruptions or processes."""
-        revision: dict[str, object] = {"revision": _REVISION} if _REVISED.intersection(self.corruptions) else {}
-        return revision | {
+        return {
+            "revision": self.revision,
             "size": self.view.size[0],
             "resize": self.view.resize[0],
             "quality": self.quality,
@@ -63,6 +64,17 @@ class CorruptedCopy(DerivedCopy):
             "seed": self.seed,
             "source": self.source.fingerprint,
         }
+
+    def settings_of(self, manifest: Mapping[str, Any]) -> dict[str, object]:
+        """Return what the images of a folder depend on; one that states no revision is of before the second."""
+        revised = REVISIONS.keys() & dict(manifest.get("corruptions", {})).keys()
+        return {"revision": 1 if revised else _LATEST} | super().settings_of(manifest)
+
+    def going_on(self, settings: Mapping[str, object]) -> Self:
+        """Return the same copy as a folder was begun: an earlier one takes no more of what was put right since."""
+        if settings.get("revision") == self.revision or not REVISIONS.keys().isdisjoint(self.corruptions):
+            return self
+        return dataclasses.replace(self, revision=settings["revision"])
 
     def renderer(self) -> Renderer:
         """Return what corrupts an image and saves it as JPEG."""

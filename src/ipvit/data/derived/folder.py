@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import json
 import platform
@@ -12,11 +11,11 @@ from typing import Any
 
 from ipvit.core.files import write_atomic
 from ipvit.core.versions import installed_version
-from ipvit.data.dataset import Dataset
 from ipvit.data.derived.copy import DerivedCopy
 from ipvit.data.derived.names import write_class_list
 from ipvit.data.derived.sheet import CONTACT_SHEET, write_page
 from ipvit.data.derived.writer import make
+from ipvit.data.fingerprints import under
 from ipvit.data.subset import select
 from ipvit.errors import InputError
 
@@ -38,12 +37,13 @@ class CopyFolder:
     """
 
     def __init__(self, job: DerivedCopy, out: Path) -> None:
-        job = begun_as(job, out)
+        earlier = read_manifest(out / job.manifest)
+        job = job if earlier is None else begun_as(job, job.settings_of(earlier))
         self.job, self.out = job, out
         self.there: dict[int, str] = {}
         self.skipped: dict[int, str] = {}
         self.written = 0
-        claim(out, job.manifest, job.identity())
+        claim(out, job, earlier)
         for folder in (out, *(out / name for name in job.versions)):
             write_class_list(job.source, job.folders, folder)  # each of them can be used as class folders by itself
         self._remove_left_overs()
@@ -107,47 +107,44 @@ class CopyFolder:
                     left_over.unlink(missing_ok=True)
 
 
-def begun_as(job: DerivedCopy, out: Path) -> DerivedCopy:
+def begun_as(job: DerivedCopy, settings: Mapping[str, object]) -> DerivedCopy:
     """Return the same copy under the fingerprints that its folder was begun with, where those are an earlier scheme's.
 
     Args:
         job: what is made.
-        out: the folder.
+        settings: of the folder.
     """
-    earlier = read_manifest(out / job.manifest)
-    if earlier is None or earlier.get("settings") == job.identity():
+    job = job.going_on(settings)
+    if settings == job.identity():
         return job
     sets = {field.name: getattr(job, field.name) for field in dataclasses.fields(job)}
-    before = {name: _as_before(data) for name, data in sets.items() if getattr(data, "earlier_fingerprint", "")}
+    before = {
+        name: under(data, then) for name, data in sets.items() if (then := getattr(data, "earlier_fingerprint", ""))
+    }
     alike = dataclasses.replace(job, **before)
-    return alike if earlier.get("settings") == alike.identity() else job
+    return alike if settings == alike.identity() else job
 
 
-def _as_before(data: Dataset) -> Dataset:
-    same = copy.copy(data)
-    same.__dict__["fingerprint"] = getattr(data, "earlier_fingerprint", "")
-    return same
-
-
-def claim(out: Path, manifest: str, identity: Mapping[str, object]) -> None:
+def claim(out: Path, job: DerivedCopy, earlier: Mapping[str, Any] | None) -> None:
     """Check that a folder is new or holds a copy made in the same way.
 
     Args:
         out: the folder, whose lock is held.
-        manifest: name of the file that says how a copy was made.
-        identity: what the copy depends on.
+        job: what is made.
+        earlier: the folder's manifest, or None where it has none.
 
     Raises:
         InputError: the folder holds something else, or a copy made in another way.
     """
-    earlier = read_manifest(out / manifest)
     if earlier is None:
         foreign = next((entry.name for entry in out.iterdir() if not entry.name.startswith(".")), None)
         if foreign is not None:
-            raise InputError(f"{str(out)!r} holds {foreign!r} but no {manifest}; give an empty or new folder as --out")
+            raise InputError(
+                f"{str(out)!r} holds {foreign!r} but no {job.manifest}; give an empty or new folder as --out"
+            )
         return
-    settings = earlier.get("settings", {})
-    for name, value in identity.items():
+    settings = job.settings_of(earlier)
+    for name, value in job.identity().items():
         if settings.get(name) != value:
             raise InputError(
                 f"{str(out)!r} was made with another {name} ({settings.get(name)}, now {value}); give another --out"

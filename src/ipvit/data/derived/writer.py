@@ -7,13 +7,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
-from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from ipvit.core.files import write_atomic
 from ipvit.data.dataset import UnreadableImageError
 from ipvit.data.derived.copy import DerivedCopy
-from ipvit.data.workers import one_thread, parcels, replacing
+from ipvit.data.workers import open_workers, parcels, replacing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,14 +52,8 @@ def make(job: DerivedCopy, out: Path, indices: Sequence[int], workers: int) -> I
 
     def begin() -> Iterator[CopiedImage]:
         left = indices[made:]
-        count = min(workers, len(left))
-        loader = DataLoader(
-            _CopyWorker(job, out, left),
-            batch_size=None,
-            num_workers=count,
-            prefetch_factor=4 if count else None,
-            worker_init_fn=one_thread,
-            multiprocessing_context=job.start_method if count else None,
+        loader = open_workers(
+            _CopyWorker(job, out, left), workers=min(workers, len(left)), ahead=4, start_method=job.start_method
         )
         return parcels(loader, job.source.name, through_pipes=False)
 

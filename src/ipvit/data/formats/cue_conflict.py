@@ -31,8 +31,8 @@ _LETTERS = re.compile(r"(?P<name>[^\W\d_]+)(_\d+|\d*)")
 def _written(manifest: Path) -> dict[str, tuple[str, str]]:
     """Return shape and texture by path, as ``ipvit stylize --cue-conflict`` wrote them down; nothing for other folders.
 
-    Names of files alone do not always tell: a class may be called ``n02123045`` or ``red-fox 2``. What an interrupted
-    copy has not written down yet is read from the names.
+    Names of files alone do not always tell: a class may be called ``n02123045`` or ``red-fox 2``. What a copy of before
+    they were written down does not name is read from the names.
     """
     if not manifest.is_file():
         return {}

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 import numpy as np
 from torch import Tensor
 
-from ipvit.data.checks import check_labels
+from ipvit.data.checks import check_labels, whole_numbers
 from ipvit.data.dataset import BaseDataset, UnreadableImageError, fingerprint
 from ipvit.data.decode import decode
 from ipvit.errors import InputError, did_you_mean, error_line, shown
@@ -98,9 +98,8 @@ class HubDataset(BaseDataset):
         own = getattr(table.features[label], "names", None) if label else None
         if label:
             try:
-                values = [-1 if value is None else value for value in table[label]]
-                self.labels = np.array(values).astype(np.int64, casting="safe")
-            except (TypeError, ValueError):
+                self.labels = whole_numbers([-1 if value is None else value for value in table[label]])
+            except InputError:
                 some = shown(next(iter(table[label]), None))
                 raise InputError(
                     f"{name!r}: the column {label!r} holds {some}, which is no number of a class"

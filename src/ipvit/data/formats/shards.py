@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ipvit.data.checks import check_labels
-from ipvit.data.dataset import BaseDataset, UnreadableImageError, fingerprint
+from ipvit.data.checks import check_labels, whole_numbers
+from ipvit.data.dataset import BaseDataset, UnreadableImageError
 from ipvit.data.decode import decode
-from ipvit.data.fingerprints import BYTES, SAMPLES, sums_of_members
+from ipvit.data.fingerprints import BYTES, SAMPLES, named, sums_of_members
 from ipvit.data.formats.image_files import IMAGE_SUFFIXES, LeftOut, is_hidden, readable
 from ipvit.errors import InputError, error_line
 
@@ -60,10 +60,13 @@ class ShardDataset(BaseDataset):
             found += [(number, key, members) for key, members in _samples(shard, left_out).items()]
         self.notes = left_out.notes(name)
         self._places: list[_Place] = []
+        self._suffixes: list[str] = []
         labels: list[int] = []
         for number, key, members in found:
-            picture = next(member for suffix, member in members.items() if suffix in IMAGE_SUFFIXES)
+            suffix = next(suffix for suffix in members if suffix in IMAGE_SUFFIXES)
+            picture = members[suffix]
             self._places.append((number, picture.offset_data, picture.size))
+            self._suffixes.append(suffix)
             labels.append(self._label(number, key, members, label_key))
         if stated and stated != len(found):
             raise InputError(
@@ -93,11 +96,11 @@ class ShardDataset(BaseDataset):
         sums = []
         for number in range(len(self._shards)):
             rows = [row for row, place in enumerate(self._places) if place[0] == number]
-            places, names = [self._places[row][1:] for row in rows], [self.ids[row] for row in rows]
+            places, names = [self._places[row][1:] for row in rows], [self._suffixes[row] for row in rows]
             sums.append(sums_of_members(self._open(number), places, names, all_bytes=scheme == BYTES).now)
         sizes = np.array([size for _, _, size in self._places], dtype=np.int64)
         about = self.ids, sizes, np.concatenate(sums), self._stated, list(self.classes or ())
-        return f"{scheme}:{fingerprint('shards', *about)}"
+        return named(scheme, "shards", *about)
 
     def _label(self, number: int, key: str, members: Mapping[str, tarfile.TarInfo], field: str) -> int:
         suffix = ".json" if field else ".cls"
@@ -107,7 +110,7 @@ class ShardDataset(BaseDataset):
             raise InputError(f"{where} has no {suffix[1:]} with its label")
         data = self._bytes((number, member.offset_data, member.size))
         try:
-            return int(json.loads(data)[field]) if field else int(data)
+            return int(whole_numbers([json.loads(data)[field]])[0]) if field else int(data)
         except (ValueError, TypeError, LookupError) as error:
             raise InputError(f"{where}: the label cannot be read: {error_line(error)}") from None
 
@@ -143,7 +146,10 @@ def _samples(shard: Path, left_out: LeftOut) -> dict[str, dict[str, tarfile.TarI
         if is_hidden(path) or not dot:
             left_out.add(path)
             continue
-        grouped.setdefault(folder + slash + stem, {})[f".{suffix.lower()}"] = member
+        sample, ending = grouped.setdefault(folder + slash + stem, {}), f".{suffix.lower()}"
+        if ending in sample:
+            raise InputError(f"{str(shard)!r} holds {path!r} twice: two images of one shard have one key")
+        sample[ending] = member
     pictures = {key: found for key, found in grouped.items() if not IMAGE_SUFFIXES.isdisjoint(found)}
     for key in grouped.keys() - pictures.keys():
         for suffix in grouped[key]:
@@ -156,7 +162,7 @@ def _ids(keys: Sequence[tuple[str, str]]) -> list[str]:
     ids = [readable(key if counts[key] == 1 else f"{shard}/{key}") for shard, key in keys]
     if len(set(ids)) != len(ids):
         twice = next(name for name, count in collections.Counter(ids).items() if count > 1)
-        raise InputError(f"two images of one shard have the key {twice!r}")
+        raise InputError(f"two shards of one name hold the key {twice!r}")
     return ids
 
 

@@ -14,7 +14,7 @@ from ipvit.core.files import user_path
 from ipvit.core.text_files import read_text
 from ipvit.data.checks import check_labels
 from ipvit.data.dataset import BaseDataset, Dataset, UnreadableImageError, fingerprint
-from ipvit.data.fingerprints import sums_of_files
+from ipvit.data.fingerprints import BYTES, sums_of_files
 from ipvit.data.formats.hub import SCHEME, open_hub
 from ipvit.data.formats.shards import ShardDataset, local_shards
 from ipvit.data.formats.stream import StreamDataset
@@ -109,16 +109,30 @@ class TimmDataset(BaseDataset):
         self.classes = names or own or tuple(str(i) for i in range(int(self.labels.max(initial=-1)) + 1))
         self.ids = [f"{i:08d}" for i in range(len(self.labels))]
         check_labels(name, self.labels, self.classes)
-        about = list(self.ids), self.labels, list(self.classes or ())
-        self.fingerprint = fingerprint("timm", *about, self._content())
+        self.fingerprint = self._identified()
 
-    def _content(self) -> object:
+    def fingerprint_of_all_bytes(self) -> str:
+        """Return the fingerprint under the scheme that reads every byte of every file; where there are no files, ours.
+
+        Arrays are read as a whole in any case, and so are pictures that only decoding gives.
+        """
+        return f"{BYTES}:{self._identified(all_bytes=True)}" if self._files() else self.fingerprint
+
+    def _identified(self, *, all_bytes: bool = False) -> str:
+        return fingerprint("timm", list(self.ids), self.labels, list(self.classes or ()), self._content(all_bytes))
+
+    def _files(self) -> list[Path]:
+        """Return the file of each image; none where the data set has no list of them."""
+        entries = getattr(self._source, "samples", None) or getattr(self._source, "imgs", None) or []
+        if all(isinstance(entry, tuple) and isinstance(entry[0], str | Path) for entry in entries):
+            return [Path(entry[0]) for entry in entries]
+        return []
+
+    def _content(self, all_bytes: bool) -> object:
         """Return what determines the pictures: the files' bytes, the array they are in, or each as it is decoded."""
-        paths = getattr(self._source, "samples", None) or getattr(self._source, "imgs", None)
-        if paths and all(isinstance(entry, tuple) and isinstance(entry[0], str | Path) for entry in paths):
-            files = [Path(entry[0]) for entry in paths]
+        if files := self._files():
             sizes = [path.stat().st_size if path.is_file() else 0 for path in files]
-            return sums_of_files(files, sizes).now
+            return sums_of_files(files, sizes, all_bytes=all_bytes).now
         data: Any = getattr(self._source, "data", None)
         if isinstance(data, torch.Tensor):
             data = data.numpy()

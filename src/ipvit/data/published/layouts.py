@@ -64,7 +64,8 @@ def pairs(path: Path) -> list[tuple[str, str]]:
         LayoutNotFoundError: there is no such file.
         InputError: a line has no space.
     """
-    cut = [line.split(",") if line.count(",") == 1 and " " not in line else line.split(None, 1) for line in lines(path)]
+    cut = [line.split(None, 1) for line in lines(path)]
+    cut = [parts[0].split(",") if len(parts) == 1 else parts for parts in cut]
     for row, parts in enumerate(cut):
         if len(parts) != 2:
             raise InputError(f"{str(path)!r}: two words were expected, not {' '.join(parts)!r} (entry {row + 1})")

@@ -36,13 +36,9 @@ class CorruptionCondition(Condition):
 
 @dataclasses.dataclass(frozen=True)
 class RevisedCondition(CorruptionCondition):
-    """A corruption that once came out otherwise: motion blur and snow were rounded to bytes, and are cut off now."""
+    """A corruption that once came out otherwise; a network's earlier results of it do not count beside later ones."""
 
     revision: int
-
-
-REVISIONS = {"motion_blur": 2, "snow": 2}
-"""How often these corruptions were put right, counted from 1; results of an earlier revision do not count."""
 
 
 @dataclasses.dataclass(frozen=True)

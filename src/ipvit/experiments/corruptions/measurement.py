@@ -20,7 +20,6 @@ from ipvit.experiments.corruptions.experiment import (
     FILES,
     HERE,
     HERE_JPEG,
-    REVISIONS,
     CorruptionCondition,
     Corruptions,
     FileCondition,
@@ -29,7 +28,7 @@ from ipvit.experiments.corruptions.experiment import (
 from ipvit.experiments.scoring import classify
 from ipvit.models.label_spaces import imagenet_classes
 from ipvit.models.model import Model
-from ipvit.perturb.corruptions import CORRUPTIONS, EXTRA, SEVERITIES
+from ipvit.perturb.corruptions import CORRUPTIONS, EXTRA, REVISIONS, SEVERITIES
 from ipvit.perturb.pixels import as_bytes, as_floats
 
 

@@ -61,11 +61,11 @@ class FeatureDropMeasurement(Measurement):
         owners = batch.mask_seeds(shared=condition.mask_scope == AUTHORS)
         key = keys(owners, batch.seed, self.experiment.name, condition.block, condition.rate, condition.run)
         rows, columns = state.grid
-        if condition.mask_scope == AUTHORS and not model.adapter.prefix_tokens:
+        if condition.mask_scope == AUTHORS and not model.is_plain_transformer:
             keep = bernoulli_keep(key, (rows, columns), condition.rate)
         else:
             # the authors take the share of all tokens, the class token among them, and drop that many patches
-            extra = 1 if condition.mask_scope == AUTHORS else 0
+            extra = len(model.adapter.prefix_tokens) if condition.mask_scope == AUTHORS else 0
             lost = min(n_dropped(condition.rate, rows * columns + extra), rows * columns)
             keep = random_keep(key, (rows, columns), lost)
         return model.run_from_block(model.drop(state, from_numpy(keep).to(batch.images.device)))
@@ -73,5 +73,4 @@ class FeatureDropMeasurement(Measurement):
     def _blocks(self, model: Model) -> list[int]:
         if self.experiment.blocks:
             return sorted(set(self.experiment.blocks))
-        transformer = model.can("attention") or bool(model.adapter.prefix_tokens)
-        return list(range(0, model.adapter.n_blocks, 2 if transformer else 1))
+        return list(range(0, model.adapter.n_blocks, 2 if model.is_plain_transformer else 1))

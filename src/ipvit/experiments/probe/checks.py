@@ -16,7 +16,7 @@ from ipvit.perturb.seeding import keys
 
 
 def check_data(train: Dataset, val: Dataset | None, measured: Items, limit: int | None, share: float | None) -> None:
-    """Refuse images that cannot be fitted on, or that heads must not have seen.
+    """Refuse images that cannot be fitted on, or that heads must not have seen, where a head is fitted.
 
     Args:
         train: the training data.
@@ -28,6 +28,8 @@ def check_data(train: Dataset, val: Dataset | None, measured: Items, limit: int 
     Raises:
         InputError: one of them has no classes, they have images in common, or too little is left.
     """
+    if share is None:
+        return
     _check_apart(train, measured, "the data of the run", "heads are not measured on what they saw")
     labels = np.asarray(train.labels)
     where = subset_indices(train, limit)
@@ -37,13 +39,12 @@ def check_data(train: Dataset, val: Dataset | None, measured: Items, limit: int 
         _check_apart(val, train, "the training data", "images that a head is fitted on say nothing about its choice")
         outputs = val_classes(train, val)
         some = (outputs[np.asarray(val.labels).clip(min=0)] >= 0) & (np.asarray(val.labels) >= 0)
-    elif share:
+    elif share > 0:
         chooses = held_out([train.ids[int(index)] for index in where], labels[where], share)
         some = chooses & (labels[where] >= 0)
     else:
         some = np.ones(1, dtype=bool)
-    if share is not None:
-        check_fitted(labels[where][~chooses], some)
+    check_fitted(labels[where][~chooses], some)
 
 
 def val_classes(train: Dataset, val: Dataset) -> NDArray[np.int64]:

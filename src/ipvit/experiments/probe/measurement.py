@@ -200,10 +200,9 @@ class ProbeMeasurement(Measurement):
         if self.train is not None and self._own_outputs(model) is None:
             return []
         last = model.adapter.n_blocks - 1
-        uniform = bool(model.adapter.prefix_tokens) or model.can("attention")
         return [
             FeatureSet((block,), kind, (FeatureSpec(block, kind),))
-            for block in (self._alone(model) if uniform else [last])
+            for block in (self._alone(model) if model.is_plain_transformer else [last])
         ]
 
     def _own_outputs(self, model: Model) -> np.ndarray | None:

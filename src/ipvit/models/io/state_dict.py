@@ -65,7 +65,7 @@ def resolve(location: str, sha256: str | None = None) -> Path:
     return path
 
 
-def read_state_dict(path: Path, key: str | None = None) -> StateDict:
+def read_state_dict(path: Path) -> StateDict:
     """Read the weights of a safetensors or PyTorch file.
 
     PyTorch files are read with ``weights_only=True``; the usual wrappers (``model``, ``state_dict``, an exponential
@@ -73,15 +73,11 @@ def read_state_dict(path: Path, key: str | None = None) -> StateDict:
 
     Args:
         path: the file.
-        key: where in the file the weights are, if it has that key; otherwise under the first of ``WRAPPERS``.
 
     Raises:
         InputError: the file is empty, a web page, needs code to be read, or holds no weights.
     """
-    content = read_content(path)
-    if key is not None and isinstance(content.get(key), Mapping):
-        content = content[key]
-    state = unwrapped(content)
+    state = unwrapped(read_content(path))
     if not state:
         raise InputError(f"the weights file {str(path)!r} holds no tensors")
     return state
@@ -195,9 +191,7 @@ def _read_torch(path: Path) -> Mapping[str, Any]:
         kind = refused_type(error)  # otherwise the reader stumbled over damaged bytes
         if kind is None:
             said = error_line(error, 300)
-            why = (
-                f": {said}" if any(letter.isalpha() for letter in said) else ""
-            )  # the bare key of a lookup says nothing
+            why = f": {said}" if any(map(str.isalpha, said)) else ""  # the bare key of a lookup says nothing
             raise InputError(f"{str(path)!r} is not a PyTorch weights file{why}; {SAVE_WEIGHTS}") from None
         kind = kind or first_type(path)
         if not kind and not zipfile.is_zipfile(path):

@@ -7,14 +7,13 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
 from torch import Tensor, nn
 
 from ipvit.core.digests import digest_of_file
 from ipvit.core.files import user_path
 from ipvit.errors import InputError, did_you_mean, printable
-from ipvit.models.io.state_dict import WRAPPERS, StateDict, read_content, resolve, tensors_of, unwrapped
+from ipvit.models.io.state_dict import WRAPPERS, StateDict, read_content, resolve, shards_of, tensors_of, unwrapped
 
 AVERAGED = ("ema", "model_ema", "state_dict_ema", "ema_state_dict")
 """Names of an exponential moving average, which is what its authors evaluate: before anything else."""
@@ -218,8 +217,6 @@ def _shards(folder: Path) -> Sequence[Path]:
     Raises:
         InputError: a shard is missing, or there are no weights.
     """
-    from ipvit.models.io.state_dict import shards_of
-
     for name in _WHOLE:
         if (folder / name).is_file():
             return [folder / name]
@@ -235,14 +232,3 @@ def _shards(folder: Path) -> Sequence[Path]:
 def _of_shards(folder: Path) -> Mapping[str, Any]:
     parts = [read_content(path) for path in _shards(folder)]
     return parts[0] if len(parts) == 1 else {key: value for part in parts for key, value in part.items()}
-
-
-def weights_name(location: str) -> str:
-    """Return what messages and tables call weights: the file's name and the key.
-
-    >>> weights_name("weights/dino.pth#teacher")
-    'dino.pth#teacher'
-    """
-    place, key = split_key(location)
-    name = Path(urlparse(place).path).name
-    return f"{name}#{key}" if key else name

@@ -56,14 +56,14 @@ def preprocessing_of(processor: Any, title: str) -> Preprocessing:
     stated = {name: _plain(getattr(processor, name)) for name in _READ if hasattr(processor, name)}
     kind = type(processor).__name__
     stated.setdefault("do_normalize", False)
-    candidates = list(dict.fromkeys(_candidates(stated, title)))
-    pictures = probe_pictures(candidates[0].view)
+    possible = list(dict.fromkeys(candidates(stated, title)))
+    pictures = probe_pictures(possible[0].view)
     try:
         theirs = [processor(images=Image.fromarray(one), return_tensors="pt")["pixel_values"] for one in pictures]
-        apart = [_apart(one, pictures, theirs) for one in candidates]
+        apart = [_apart(one, pictures, theirs) for one in possible]
     except (OSError, *FOREIGN_ERRORS) as error:
         raise InputError(f"{title}: its own image processor, {kind}, fails: {error_line(error)}") from None
-    for preprocessing, (mean, most) in zip(candidates, apart, strict=True):
+    for preprocessing, (mean, most) in zip(possible, apart, strict=True):
         if mean <= MEAN_APART and most <= MOST_APART:
             return preprocessing
     mean, most = min(apart)
@@ -76,15 +76,6 @@ def preprocessing_of(processor: Any, title: str) -> Preprocessing:
         f"{title}: what its {kind} does to pictures cannot be expressed here as resizing, centre crop and "
         f"normalisation (the nearest {found}); wrap it in a FILE.py:FACTORY that takes pictures as they are"
     )
-
-
-def processor_preprocessing(stated: Mapping[str, Any], title: str) -> Preprocessing:
-    """Return the preprocessing that an image processor's configuration states.
-
-    Raises:
-        InputError: it states something that a view cannot express.
-    """
-    return next(_candidates(stated, title))
 
 
 def probe_pictures(view: View) -> list[np.ndarray]:
@@ -128,8 +119,16 @@ def _apart(preprocessing: Preprocessing, pictures: Sequence[np.ndarray], theirs:
     return max(means), most
 
 
-def _candidates(stated: Mapping[str, Any], title: str) -> Iterator[Preprocessing]:
-    """Yield what the configuration may mean, the usual first: processors of one configuration do different things."""
+def candidates(stated: Mapping[str, Any], title: str) -> Iterator[Preprocessing]:
+    """Yield what a processor's configuration may mean, the usual first: those of one configuration do different things.
+
+    Args:
+        stated: the configuration.
+        title: what messages call the network.
+
+    Raises:
+        InputError: it states something that a view cannot express.
+    """
     stated_one = stated.get("resample")
     resample = 2 if stated_one is None else int(stated_one)
     interpolation = RESAMPLING.get(resample)

@@ -34,3 +34,6 @@ FAMILIES = {
 """The fifteen in their four groups, and the four."""
 
 SEVERITIES = (1, 2, 3, 4, 5)
+
+REVISIONS = {"motion_blur": 2, "snow": 2}
+"""How often these corruptions were put right, counted from 1: they were rounded to bytes, and are cut off now."""
