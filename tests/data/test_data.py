@@ -106,7 +106,7 @@ def test_any_subset_of_imagenet_synsets_finds_its_outputs():
     assert map_classes(synsets, None, imagenet_classes(), data_name="D", model_name="M").tolist() == [281, 0, 999]
 
 
-def test_a_stream_is_read_in_order_once_and_its_labels_need_a_stated_meaning(tmp_path):
+def test_shards_are_measured_by_any_number_of_workers_and_their_labels_need_a_stated_meaning(tmp_path):
     pytest.importorskip("webdataset")
     split = web_shards(tmp_path / "shards")
     (tmp_path / "names.txt").write_text("c0\nc1\nc2\nc3\n")

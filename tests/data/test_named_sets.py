@@ -4,7 +4,7 @@ import io
 import sys
 import tarfile
 import types
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from helpers.files import change_byte
 from ipvit.data.dataset import UnreadableImageError
 from ipvit.data.fingerprints import SMALL
 from ipvit.data.formats.shards import ShardDataset
+from ipvit.data.formats.stream import StreamDataset
 from ipvit.errors import InputError
 
 
@@ -108,6 +109,52 @@ def test_hidden_members_are_left_out_and_told(shards):
 def test_a_label_that_is_none_is_refused_with_its_place(shards):
     with pytest.raises(InputError, match=r"'s9' in x-0000\.tar has no cls"):
         shards(extra={"s9.png": encoded(1)})
+
+
+@pytest.mark.parametrize(
+    ("shard", "words"),
+    [
+        ("x-0000.tar.gz", "is no plain tar file; unpack it"),
+        ("pipe:curl there/x-0000.tar", "is not on this machine; copy the shards here"),
+        ("x-0009.tar", "there is no shard .*x-0009.tar"),
+    ],
+)
+def test_shards_that_could_only_be_read_as_a_stream_are_refused(tmp_path, shard, words):
+    """A stream leaves broken images out, and each behind them would have another one's id."""
+    pytest.importorskip("webdataset")
+    write_shard(tmp_path / "x-0000.tar", {"s0": (encoded(1), 0)})
+    with pytest.raises(InputError, match=words):
+        ipvit.load_dataset("wds/x", root=tmp_path, split=f"{shard}|1")
+
+
+def test_a_stream_is_read_from_its_front_and_its_labels_are_learned(monkeypatch):
+    data = StreamDataset("tfds/x", Source(4), "test", ("a", "b"))
+    assert data.sequential and list(data.ids) == [f"{i:08d}" for i in range(4)]
+    assert [int(data.read(i)[0, 0, 0]) for i in (0, 2, 3, 1)] == [0, 20, 30, 10], "going back starts again"
+    assert data.labels.tolist() == [0, 1, 0, 1]
+
+
+def test_a_stream_of_another_length_than_it_states_is_refused():
+    with pytest.raises(InputError, match="'tfds/x' has more images than the 3 that are stated"):
+        StreamDataset("tfds/x", Source(4, stated=3), "test", None).read(2)
+    with pytest.raises(UnreadableImageError, match="the stream ended before its stated number"):
+        StreamDataset("tfds/x", Source(4, stated=5), "test", None).read(4)
+    with pytest.raises(InputError, match="does not say how many images it has"):
+        StreamDataset("tfds/x", Source(4, stated=0), "test", None)
+
+
+class Source:
+    """As much of timm's iterable data set as is used: pictures of rising grey, labelled in turn."""
+
+    def __init__(self, n: int, stated: int | None = None) -> None:
+        self.n, self.stated = n, n if stated is None else stated
+
+    def __len__(self) -> int:
+        return self.stated
+
+    def __iter__(self) -> Iterator[tuple[Image.Image, int]]:
+        for number in range(self.n):
+            yield Image.new("RGB", (8, 8), (10 * number,) * 3), number % 2
 
 
 class Feature(dict):  # stands in for datasets.Image

@@ -125,7 +125,7 @@ def of_timm(root: Path) -> Any:
     return ipvit.load_dataset("torch/image_folder", root=root, split="images")
 
 
-def stream(root: Path) -> Any:
+def shards(root: Path) -> Any:
     pytest.importorskip("webdataset")
     split = web_shards(root / "shards")
     return ipvit.load_dataset("wds/grey", root=root / "shards", split=split)
@@ -153,7 +153,7 @@ KINDS: dict[str, Callable[[Path], Any]] = {
     "a damaged file": damaged,
     "tar": packed,
     "timm": of_timm,
-    "stream": stream,
+    "shards": shards,
     "masks": masked,
     "voc2012": lambda root: ipvit.load_dataset(f"voc2012:{image_trees.write_voc(root)}"),
     "imagenet-c": lambda root: ipvit.load_dataset(f"imagenet-c:{image_trees.write_imagenet_c(root)}"),

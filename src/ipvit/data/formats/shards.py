@@ -24,7 +24,7 @@ from ipvit.data.dataset import BaseDataset, UnreadableImageError
 from ipvit.data.decode import decode
 from ipvit.data.fingerprints import BYTES, SAMPLES, named, sums_of_members
 from ipvit.data.formats.image_files import IMAGE_SUFFIXES, LeftOut, is_hidden, readable
-from ipvit.errors import InputError, error_line
+from ipvit.errors import InputError, error_line, shown
 
 _Place = tuple[int, int, int]
 """Number of the shard, offset and size."""
@@ -169,17 +169,26 @@ def _ids(keys: Sequence[tuple[str, str]]) -> list[str]:
 def local_shards(reader: Any) -> tuple[list[Path], int, str] | None:
     """Return the shards that timm's reader would read, the stated number of images and the key of the label.
 
-    None where it is no such reader, or where some shard is no uncompressed tar file on this machine.
+    None where it is no such reader.
+
+    Raises:
+        InputError: a shard is not there or no plain tar file, or each image has several labels. As a stream, in which
+            a broken image is left out and moves the place of all behind it, they are not read.
     """
     info: Any = getattr(reader, "split_info", None)
     names = getattr(info, "filenames", None)
-    if names is None or not hasattr(reader, "root") or getattr(reader, "target_keys", None):
+    if names is None or not hasattr(reader, "root"):
         return None
+    if keys := getattr(reader, "target_keys", None):
+        raise InputError(f"the shards' labels are several fields ({', '.join(map(str, keys))}); images need one label")
     shards = [Path(reader.root) / str(name) for name in names]
-    if any("::" in str(name) or "://" in str(name) or str(name).startswith("pipe:") for name in names):
-        return None
-    if not all(shard.suffix == ".tar" for shard in shards):
-        return None
+    for name in map(str, names):
+        if "::" in name or "://" in name or name.startswith("pipe:"):
+            raise InputError(
+                f"the shard {shown(name)} is not on this machine; copy the shards here and name the folder"
+            )
+        if not name.endswith(".tar"):
+            raise InputError(f"the shard {shown(name)} is no plain tar file; unpack it to one ending in .tar")
     if missing := [shard for shard in shards if not shard.is_file()]:
         raise InputError(f"there is no shard {str(missing[0])!r} ({len(missing)} of {len(shards)} are missing)")
     stated = getattr(reader, "target_key", None)
