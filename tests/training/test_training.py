@@ -22,6 +22,7 @@ from timm.data.mixup import Mixup
 import ipvit
 from helpers.files import contents
 from helpers.training import die_at, tiny_recipe
+from ipvit.cli import main
 from ipvit.core.lock import FolderLock
 from ipvit.data.synthetic.trifeature import Trifeature
 from ipvit.errors import InputError
@@ -232,6 +233,18 @@ def test_bundled_recipes_load_by_name_and_survive_being_written_out(tmp_path):
         assert load_recipe(write(tmp_path / "again.yaml", dump_recipe(recipe))) == recipe
     with pytest.raises(InputError, match=r"Did you mean 'deit_micro'"):
         load_recipe("deit_mico")
+
+
+def test_the_command_line_takes_another_seed_and_other_epochs(tmp_path, monkeypatch, small_sets, capsys):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "mine.yaml", dump_recipe(tiny_recipe(epochs=1)))
+    assert main(["train", "mine.yaml", "--seed", "3", "--epochs", "2", "--device", "cpu", "--no-progress"]) == 0
+    kept = load_recipe("runs/train-mine-seed3/recipe.yaml")
+    assert (kept.seed, kept.epochs) == (3, 2)
+    assert len((tmp_path / "runs/train-mine-seed3/log.jsonl").read_text().splitlines()) == 2
+    capsys.readouterr()
+    assert main(["train", "mine.yaml", "--epochs", "0"]) == 2
+    assert "mine.yaml: epochs: " in capsys.readouterr().err
 
 
 def test_a_folder_of_another_recipe_is_refused_and_left_as_it_was(tmp_path, small_sets):

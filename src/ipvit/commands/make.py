@@ -24,6 +24,8 @@ def train(
     /,
     *,
     out: Path | None = None,
+    seed: int | None = None,
+    epochs: int | None = None,
     device: str = "auto",
     progress: bool = True,
     list_: Annotated[bool, Parameter(name="--list", negative=())] = False,
@@ -40,7 +42,11 @@ def train(
     recipe
         A YAML file, or the name of a bundled recipe.
     out
-        Folder for checkpoints and log; runs/train-RECIPE by default.
+        Folder for checkpoints and log; runs/train-RECIPE by default, with the seed where one is given.
+    seed
+        Another one than the recipe's: of weights, draws and styles.
+    epochs
+        Others than the recipe's; the learning rate's schedule follows.
     device
         auto, cpu, cuda, mps.
     progress
@@ -58,13 +64,15 @@ def train(
         return _list(json)
     if recipe is None:
         raise InputError("give a recipe: a YAML file or one of those that `ipvit train --list` shows")
-    loaded = training.load_recipe(recipe)
+    changes = {"seed": seed, "epochs": epochs}
+    loaded = training.load_recipe(recipe, **{key: value for key, value in changes.items() if value is not None})
     announce(Path(recipe), named_code(loaded.model_dump()), json=json)
     if dry_run:
         return _dry_run(loaded, device, batch_size, json)
     if batch_size is not None:
         raise InputError("--batch-size is for --dry-run; a training takes it from its recipe")
-    folder = out or Path("runs") / f"train-{Path(recipe).stem}"
+    name = f"train-{Path(recipe).stem}" + ("" if seed is None else f"-seed{seed}")
+    folder = out or Path("runs") / name
     best = training.train(loaded, folder, device=device, progress=progress)
     _console().print(f"best checkpoint: {best}")
     return 0

@@ -165,11 +165,12 @@ class Recipe(ConfigSection):
         return self
 
 
-def load_recipe(path_or_name: str | Path) -> Recipe:
+def load_recipe(path_or_name: str | Path, **changes: object) -> Recipe:
     """Read a recipe.
 
     Args:
         path_or_name: a YAML file, or the name of a recipe that comes with the package (``deit_micro``).
+        **changes: keys with other values than the file's, for example ``seed=1``.
 
     Raises:
         InputError: if there is no such recipe, or a key or value in it is wrong; names the file and the key.
@@ -184,7 +185,7 @@ def load_recipe(path_or_name: str | Path) -> Recipe:
         )
     content = read_mapping(path, "recipe", f"the keys {', '.join(Recipe.model_fields)}")
     try:
-        return Recipe.model_validate(content)
+        return Recipe.model_validate(content | changes)
     except ValidationError as error:
         raise InputError(f"{path}: {_explain(error)}") from None
 
