@@ -51,32 +51,28 @@ def test_the_tables_of_an_old_run_folder_are_what_they_were(folder, tmp_path):
 def test_an_old_run_folder_reads_the_same_when_results_are_identified_by_one_thing_more(folder):
     @dataclasses.dataclass(frozen=True)
     class Grown(Identity):
-        answers: str = "all"
+        prompts: str = "none"
 
     today, grown = Store(KEPT / folder), Store(KEPT / folder, identity=Grown)
     for name in today.experiments():
         before, after = today.records(name), grown.records(name)
-        assert after["answers"].cast(pl.String).unique().to_list() == ["all"]
-        assert after.drop("answers").select(before.columns).equals(before)
+        assert after["prompts"].cast(pl.String).unique().to_list() == ["none"]
+        assert after.drop("prompts").select(before.columns).equals(before)
         identity = {key: before[key][0] for key in key_columns() if key not in ("condition", "image")}
-        found, _ = grown.select(name, identity | {"answers": "all"})
-        none, _ = grown.select(name, identity | {"answers": "data"})
+        found, _ = grown.select(name, identity | {"prompts": "none"})
+        none, _ = grown.select(name, identity | {"prompts": "photo"})
         assert found.height == today.select(name, identity)[0].height > 0
         assert none.is_empty()
     assert not grown.damaged
 
 
 def test_rows_with_the_later_field_stand_beside_rows_without_it(tmp_path):
-    @dataclasses.dataclass(frozen=True)
-    class Grown(Identity):
-        answers: str = "all"
-
     shutil.copytree(KEPT / "all-experiments", tmp_path / "run")
-    store = Store(tmp_path / "run", identity=Grown)
+    store = Store(tmp_path / "run")
     before = store.records("accuracy")
     store.write(before.with_columns(answers=pl.lit("data"), calibrated=pl.lit(0.5)))  # and a nullable column of records
     store.compact()
-    both = Store(tmp_path / "run", identity=Grown).records("accuracy")
+    both = Store(tmp_path / "run").records("accuracy")
     assert both.height == 2 * before.height
     assert both.filter(pl.col("answers").cast(pl.String) == "all")["calibrated"].null_count() == before.height
     assert (

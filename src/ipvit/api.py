@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ipvit.core.files import LONGEST, path_component
 from ipvit.core.manifest import Manifest
-from ipvit.core.run_config import Backend, Precision, RunConfig
+from ipvit.core.run_config import Answers, Backend, Precision, RunConfig
 from ipvit.core.validation_messages import validated
 from ipvit.data.dataset import Dataset
 from ipvit.data.loading import load_dataset
@@ -34,6 +34,7 @@ def run(
     batch_size: int | None = None,
     workers: int | None = None,
     device: str = "auto",
+    answers: Answers | None = None,
     precision: Precision = "fp32",
     backend: Backend = "torch",
     compile: bool = False,  # noqa: A002 - the name of the option everywhere
@@ -60,6 +61,8 @@ def run(
         batch_size: images at a time (32 on a CPU, 256 on a GPU); halved by itself where memory runs out.
         workers: decoding processes.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+        answers: ``all``: networks choose among all of their outputs; ``data``: among the classes of the data; by
+            default as the data's published protocol says, else ``all``.
         precision: ``fp32``, ``bf16`` or ``fp16``.
         backend: what computes logits and attention: ``torch``, or ``openvino`` on a CPU.
         compile: run the networks through ``torch.compile``.
@@ -89,6 +92,7 @@ def run(
             "batch_size": batch_size,
             "workers": workers,
             "device": device,
+            "answers": answers,
             "precision": precision,
             "backend": backend,
             "compile": compile,
@@ -162,7 +166,14 @@ def load_study(study: Study) -> tuple[Dataset, list[Model]]:
 
 def open_data(entry: DataEntry) -> Dataset:
     """Open the data that a study names, as it says."""
-    return load_dataset(entry.name, root=entry.root, split=entry.split, decoder=entry.decoder, classes=entry.classes)  # pyright: ignore[reportArgumentType]
+    return load_dataset(
+        entry.name,
+        root=entry.root,
+        split=entry.split,
+        decoder=entry.decoder,  # pyright: ignore[reportArgumentType]
+        classes=entry.classes,
+        labels=entry.labels,
+    )
 
 
 def bind_context(entry: DataEntry | None = None) -> BindContext:

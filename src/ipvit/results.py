@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import polars as pl
 
-from ipvit.analysis.aggregate import PAPER
+from ipvit.analysis.aggregate import PAPER, with_answers
 from ipvit.analysis.base import Analysis
 from ipvit.analysis.last_run import LastRun
 from ipvit.analysis.reduction import Reduction
-from ipvit.analysis.sentences import uneven
+from ipvit.analysis.sentences import chosen_among, uneven
 from ipvit.core.manifest import Manifest
 from ipvit.core.plugins import OWN_FILE
 from ipvit.engine.examples import StoredExample, read_examples
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
+
+_TOP_FIVE = 6
+"""Answers from which on being among the five best says something."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,6 +147,7 @@ class Run:
             "data": subject.fingerprint,
             "seed": self.manifest.seed,
             "precision": subject.precision,
+            "answers": subject.answers,
             "version": self.analyses[name].version,
         }
 
@@ -302,11 +306,19 @@ class Run:
         paper = reference(name, {name: tables}, self.manifest, self.experiments.get(name))
         if paper is not None and tables:
             tables = tables | {f"{name}{PAPER}": paper}
+        if analysis.labels and self._fewer_classes(name):
+            answers = {reduction.model: reduction.answers for reduction in reductions if reduction.answers}
+            tables = {key: with_answers(table, answers) for key, table in tables.items()}
         differences = analysis.differences(reductions)
         notes = self._notes(analysis, tables, reductions, others)
         if differences is None and sum(reduction.values is not None for reduction in reductions) > 1:
             notes.append("The models are not compared: no condition was measured on both with the same images.")
         return Analysed(tables, differences, notes)
+
+    def _fewer_classes(self, name: str) -> bool:
+        """Tell whether a model had more outputs than the data have classes, so that it could choose among either."""
+        subject = self.manifest.subject(name)
+        return any(outputs > subject.n_classes > 0 for _, outputs in subject.among.values())
 
     @functools.cached_property
     def _last_charts(self) -> dict[str, tuple[dict[str, Any], list[str]]]:
@@ -343,14 +355,18 @@ class Run:
 
     def _reductions(self, name: str) -> tuple[list[Reduction], int]:
         """Return the reduction of every model, in the manifest's order, and how many other records the folder holds."""
-        analysis, wanted = self.analyses[name], self._wanted(name)
+        analysis, wanted, subject = self.analyses[name], self._wanted(name), self.manifest.subject(name)
         columns = analysis.record_columns
         columns = None if columns is None else (*columns, "label", "prediction")
         there, others = self._store.models(name, wanted)
         reductions = []
         for weights, label in self._labels(there).items():
             records, _ = self._store.select(name, wanted | {"weights": weights}, columns, of=weights)
-            reductions.append(analysis.reduce(records.with_columns(pl.lit(label).alias("model"))))
+            answers, _ = subject.among.get(weights, (0, 0))
+            if 0 < answers < _TOP_FIVE and "correct5" in records.columns:
+                records = records.with_columns(pl.lit(None, pl.Boolean).alias("correct5"))
+            reduction = analysis.reduce(records.with_columns(pl.lit(label).alias("model")))
+            reductions.append(dataclasses.replace(reduction, answers=answers))
         return reductions, others
 
     def _notes(
@@ -366,10 +382,14 @@ class Run:
         if type(analysis) is Analysis and analysis.own_code:
             notes.append(f"These tables are made without {analysis.own_code}, which makes others of the same records.")
         notes += uneven(tables, analysis.name)
+        if analysis.labels:
+            subject = self.manifest.subject(analysis.name)
+            notes += chosen_among(subject.answers, subject.n_classes, subject.among.values())
         if unlabelled := frozenset().union(*(reduction.unlabelled for reduction in reductions)):
             notes.append(f"{len(unlabelled):,} images have no label and are left out of the accuracies.")
         if others:
-            notes.append(f"The folder also holds {others:,} records of another seed, precision, version or data set.")
+            differing = "another seed, precision, version, answer space or data set"
+            notes.append(f"The folder also holds {others:,} records of {differing}.")
         for name, column in analysis.columns.items():
             if count := sum(reduction.missing.get(name, 0) for reduction in reductions):
                 notes.append(f"{count:,} {column.missing}")

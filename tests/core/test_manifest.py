@@ -80,7 +80,16 @@ def read(tmp_path, content: dict) -> Manifest | None:
     return read_manifest(tmp_path)
 
 
-LATER = {"merged": [], "loaded_as": None, "published": None, "published_images": 0, "fingerprints": {}}
+LATER = {
+    "merged": [],
+    "loaded_as": None,
+    "published": None,
+    "published_images": 0,
+    "fingerprints": {},
+    "answers": "all",
+    "n_classes": 0,
+    "among": {},
+}
 """Keys that the version of the manifest in this file did not have, and what they are where it wrote it."""
 
 

@@ -47,6 +47,9 @@ def accuracy_table(
         )
         row: dict[str, Any] = dict(zip(by, key, strict=True)) | {"n_images": per_image.height, "n_runs": n_runs}
         for name, measure in columns.items():
+            if group[name].null_count() == group.height:  # such as the five best of fewer answers
+                row |= dict.fromkeys((measure, f"{measure}_low", f"{measure}_high", f"{measure}_std"))
+                continue
             if shared:
                 correct, images, whose = (group[part].to_numpy() for part in (name, "image", shared))
                 low, high = crossed_interval(correct, images, whose)
@@ -59,7 +62,22 @@ def accuracy_table(
                 over_runs = group.group_by(RUN, maintain_order=True).agg(pl.col(name).mean())[name].to_numpy()
                 row[f"{measure}_std"] = 100 * float(over_runs.std(ddof=1))
         rows.append(row)
-    return _frame(rows, [f"{measure}_std" for measure in columns.values()])
+    ends = ("", "_low", "_high", "_std")
+    return _frame(rows, [f"{measure}{end}" for measure in columns.values() for end in ends])
+
+
+def with_answers(table: pl.DataFrame, answers: Mapping[str, int]) -> pl.DataFrame:
+    """Return a table of measures with a column ``answers`` beside the number of images.
+
+    Args:
+        table: with columns ``model`` and ``n_images``; another one is returned as it is.
+        answers: how many answers each model chose among.
+    """
+    if not {"model", "n_images"} <= set(table.columns) or "answers" in table.columns:
+        return table
+    column = pl.col("model").cast(pl.String).replace_strict(answers, default=None, return_dtype=pl.Int64)
+    place = table.columns.index("n_images")
+    return table.insert_column(place, table.select(column.alias("answers")).to_series())
 
 
 def _interval(per_image: pl.DataFrame, name: str, n_runs: int) -> tuple[float, float]:

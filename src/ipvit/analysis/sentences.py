@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import polars as pl
@@ -42,6 +42,29 @@ def interval(low: float | None, high: float | None, digits: int, *, signed: bool
 def is_missing(value: float | None) -> bool:
     """Tell whether a number is missing: null, or not finite."""
     return value is None or not math.isfinite(value)
+
+
+def chosen_among(answers: str, classes: int, among: Collection[tuple[int, int]]) -> list[str]:
+    """Say among which answers models chose, where that could have been others.
+
+    Args:
+        answers: ``all`` outputs, or those of the classes of the ``data``.
+        classes: how many classes the data have.
+        among: for each model how many answers it chose among, and how many outputs it has.
+
+    >>> chosen_among("data", 50, [(50, 1000)])
+    ['Answers are among the 50 classes of the data, not all 1,000 outputs (--answers all); guessing gives 2.0 %.']
+    """
+    more = sorted({outputs for _, outputs in among if outputs > classes > 0})
+    if not more:
+        return []
+    outputs = f"{more[0]:,}" if len(more) == 1 else f"{more[0]:,} to {more[-1]:,}"
+    if answers == "data":
+        return [
+            f"Answers are among the {classes:,} classes of the data, not all {outputs} outputs (--answers all); "
+            f"guessing gives {100 / classes:.1f} %."
+        ]
+    return [f"Answers are among all {outputs} outputs, not only the {classes:,} classes of the data (--answers data)."]
 
 
 def uneven(tables: Mapping[str, pl.DataFrame], name: str) -> list[str]:

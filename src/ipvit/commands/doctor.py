@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ipvit.commands.options import Flag
+from ipvit.core.run_config import Answers
 from ipvit.core.terminal import Terminal, print_json
 from ipvit.core.versions import installed_version
 from ipvit.errors import InputError
@@ -43,6 +44,7 @@ def doctor(
     data_root: str | None = None,
     split: str = "validation",
     limit: int | None = None,
+    answers: Answers | None = None,
     expect: float | None = None,
     device: str = "auto",
     json: Flag = False,
@@ -61,6 +63,8 @@ def doctor(
         Split of timm's data sets.
     limit
         Use that many images.
+    answers
+        Choose among all outputs, or among the data's classes; by default as the data's protocol says.
     expect
         The published top-1 in percent, where this package does not know it.
     device
@@ -78,7 +82,7 @@ def doctor(
         _print_surroundings(console, surroundings)
     names = [model] if model else demo_models()
     place = data if model else "demo:trifeature"
-    findings = {name: _examined(name, place, data_root, split, limit, expect, device) for name in names}
+    findings = {name: _examined(name, place, data_root, split, limit, answers, expect, device) for name in names}
     if data is not None and isinstance(said := findings[names[0]], str):
         raise InputError(f"{names[0]} {said}")
     if json:
@@ -114,7 +118,14 @@ def environment(device: str = "auto") -> dict[str, Any]:
 
 
 def _examined(
-    name: str, data: str | None, root: str | None, split: str, limit: int | None, expect: float | None, device: str
+    name: str,
+    data: str | None,
+    root: str | None,
+    split: str,
+    limit: int | None,
+    answers: Answers | None,
+    expect: float | None,
+    device: str,
 ) -> Finding | str:
     """Return what was found, or why there is nothing to measure."""
     from ipvit.data.loading import load_dataset
@@ -128,7 +139,8 @@ def _examined(
     if data is None:
         return "loads; give --data to measure its clean accuracy"
     images = load_dataset(data, root=root, split=split)
-    return examine(loaded, images, pick_device(device), limit=limit, published=_stated(name, loaded, expect))
+    stated = _stated(name, loaded, expect)
+    return examine(loaded, images, pick_device(device), limit=limit, published=stated, answers=answers)
 
 
 def _stated(name: str, loaded: Model, expect: float | None) -> Published | None:
@@ -164,6 +176,8 @@ def _print_finding(console: Terminal, name: str, found: Finding | str) -> None:
         f"{name}: {found.top1:.1f} % top-1 on {found.images:,} images (95 % interval {found.low:.1f} to "
         f"{found.high:.1f})"
     )
+    for sentence in found.among:
+        console.print(f"{name}: {sentence}")
     if found.published is None:
         console.print(f"{text}; no published value is known here, give it as --expect")
         return

@@ -105,11 +105,14 @@ class ModelsAndData:
     """fast (torchvision) or pil (Pillow)."""
     classes: str | None = None
     """What integer labels are, where the data does not say: imagenet-1k, or a file of class names."""
+    labels: str | None = None
+    """real: ReaL's labels of ImageNet's validation images."""
     pretrained: bool = True
     """Fetch published weights where none are given; otherwise random ones."""
 
     def study_keys(self) -> dict[str, object]:
         """Return models and data as a study file has them."""
         more = {"root": self.data_root, "split": self.split, "decoder": self.decoder, "classes": self.classes}
+        more["labels"] = self.labels
         data = {"name": self.data, **{key: value for key, value in more.items() if value is not None}}
         return {"models": [{"name": name, "pretrained": self.pretrained} for name in self.model], "data": data}

@@ -9,6 +9,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from ipvit.core.run_config import Answers
 from ipvit.core.terminal import Terminal
 from ipvit.errors import InputError
 from ipvit.models.zoo.bundled import demo_models
@@ -22,6 +23,7 @@ def play(
     model: Annotated[list[str] | None, Parameter(name=("--model", "-m"), negative="")] = None,
     data: Annotated[str | None, Parameter(name=("--data", "-d"))] = None,
     salience: str | None = None,
+    answers: Answers | None = None,
     device: str = "auto",
     port: int = 0,
     browser: bool = True,
@@ -36,6 +38,8 @@ def play(
         Whose photos to choose from, as for the experiments; drawn samples by default.
     salience
         NAME of the network whose attention says what is salient; by default the first one that has attention.
+    answers
+        Choose among all outputs, or among the classes of --data; by default as the data's protocol says.
     device
         auto, cpu, cuda, cuda:1, mps.
     port
@@ -46,15 +50,21 @@ def play(
     from ipvit.data.loading import load_dataset
     from ipvit.engine.device import pick_device
     from ipvit.models import load_model
+    from ipvit.models.label_mapping import answering
     from ipvit.play import Playground, PlayServer, Shelf
     from ipvit.play.playground import salience_model
 
-    shelf = Shelf(None if data is None else load_dataset(data))
+    if answers is not None and data is None:
+        raise InputError("--answers is for the classes of --data; which data?")
+    photos = None if data is None else load_dataset(data)
+    shelf = Shelf(photos)
     names = [*(model or [])]
     if len(names) < 2:
         names += [name for name in dict.fromkeys([*FIRST, *demo_models()]) if name not in names]
     models = [load_model(name) for name in names]
     models = [one for one in models if one.can("logits") or one.name in (model or ())]
+    if photos is not None:
+        models = [answering(one, photos, answers) for one in models]
     judge = salience_model(models if salience is None else [load_model(salience)])
     if salience is not None and judge is None:
         raise InputError(f"--salience: {salience} has no attention to the patches; a vision transformer has")

@@ -134,6 +134,9 @@ def datasets(*, json: Flag = False) -> int:
     json
         Print JSON on standard output, nothing else.
     """
+    from ipvit.data.published import SETS
+    from ipvit.data.published.natural_shifts import KINDS
+
     kinds = {
         "PATH": "a folder of class folders (ROOT/CLASS/image.jpg), with classes.txt if the names are not the model's",
         "PATH.tar": "a tar file of class folders, with classes.txt beside it",
@@ -143,6 +146,7 @@ def datasets(*, json: Flag = False) -> int:
         "cue-conflict:PATH": "shape-texture cue-conflict images, SHAPE/SHAPE1-TEXTURE2.png, used without a crop",
         "voc2012:PATH": "PASCAL VOC 2012 with its segmentations; --split val (the default), train or trainval",
         "imagenet-c:PATH": "corrupted photos, CORRUPTION/SEVERITY/SYNSET/NAME.JPEG; as PATH,CLEAN with the originals",
+        **KINDS,
         "masks:IMAGES,MASKS": "a folder of images and one of foreground masks with the same names",
         "FILE.py:FACTORY": "a function of yours that returns an ipvit.data.Dataset",
         "torch/NAME": "torchvision's data sets through timm, with --data-root and --split",
@@ -150,8 +154,6 @@ def datasets(*, json: Flag = False) -> int:
         "hfds/OWNER/NAME": "Hugging Face data sets through timm (needs the package datasets)",
         "tfds/NAME": "TensorFlow data sets through timm (needs the package tensorflow-datasets)",
     }
-    from ipvit.data.published import SETS
-
     if json:
         published = [{"name": f"{entry.name}:PATH/SPLIT", **entry.summary()} for entry in SETS.values()]
         return print_json([*({"name": name, "what": what} for name, what in kinds.items()), *published])

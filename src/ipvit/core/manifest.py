@@ -126,6 +126,12 @@ class ExperimentData(_Part, frozen=True):
     """As in :class:`UsedData`."""
     published_images: Count = 0
     """As in :class:`UsedData`."""
+    answers: str = "all"
+    """As in the records: ``all``, or ``data`` where models chose among the classes of the data."""
+    n_classes: Count = 0
+    """How many classes these data have; 0 where labels did not count, or an earlier version wrote this."""
+    among: Mapping[str, tuple[Count, Count]] = {}
+    """By a model's digest: how many answers it chose among, and how many outputs it has."""
 
 
 class Hardware(_Part, frozen=True):

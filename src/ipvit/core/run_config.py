@@ -11,6 +11,7 @@ from ipvit.core.shard import Shard
 
 Precision = Literal["fp32", "bf16", "fp16"]
 Backend = Literal["torch", "openvino"]
+Answers = Literal["all", "data"]
 
 
 def _shard(value: object) -> Shard:
@@ -18,7 +19,7 @@ def _shard(value: object) -> Shard:
 
 
 class RunConfig(BaseModel):
-    """How a study is run; only ``seed``, ``limit``, ``precision`` and ``backend`` change results.
+    """How a study is run; only ``seed``, ``limit``, ``answers``, ``precision`` and ``backend`` change results.
 
     Names and defaults are those of the study file, of ``ipvit.run`` and, with dashes, of the command line. Fields with
     ``exclude`` belong to one call and not to a study: a study file neither has nor takes them.
@@ -30,6 +31,8 @@ class RunConfig(BaseModel):
     """Everything random follows from it."""
     limit: Positive | None = None
     """Use that many images; the run is marked as limited."""
+    answers: Answers | None = None
+    """Choose among all outputs of a model, or among the data's classes; by default as the data's protocol says."""
     precision: Precision = "fp32"
     """fp32, bf16 or fp16."""
     backend: Backend = "torch"

@@ -108,6 +108,10 @@ class BaseDataset(Dataset):
     change. It is for at most 256 images: a larger data set, or one that is ``sequential``, states its own, from what
     determines its images (:func:`fingerprint`).
 
+    A published protocol may have ``answers`` ``data``, where networks choose among the data's classes and not among all
+    of their outputs; ``aggregate`` ``max``, where a class is several outputs and the most probable of them counts and
+    not their mean; and ``label_sets``, the right classes of each image where they may be several or none.
+
     Two attributes are ours more than a subclass's: ``notes``, what a reader should know of the data, in sentences, and
     ``earlier_fingerprint``, what an earlier version of the data set's code called the same data, or empty; records that
     were measured under it are found.
@@ -128,6 +132,9 @@ class BaseDataset(Dataset):
     sequential = False
     notes: Sequence[str] = ()
     earlier_fingerprint: str = ""
+    answers: str = "all"
+    aggregate: str = ""
+    label_sets: Sequence[Sequence[int]] | None = None
 
     def __init__(
         self,

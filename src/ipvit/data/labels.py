@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from ipvit.core.text_files import same_letters
 from ipvit.errors import InputError
+
+_SEVERAL = re.compile(r"(?:(?P<aggregate>mean|max)\s*\()?(?P<names>[^,()]+(?:,[^,()]+)+)\)?")
+"""Several names or output numbers of one class: ``281,282``, ``max(n02123045, n02123159)``."""
 
 
 def map_classes(
@@ -20,12 +24,52 @@ def map_classes(
     n_outputs: int | None = None,
     notes: list[str] | None = None,
 ) -> np.ndarray:
-    """Return, for each class of the data, the index of the model's output for it.
+    """Return, for each class of the data, the index of the model's only output for it.
+
+    See :func:`outputs_of_classes`, which takes the same arguments.
+
+    Returns:
+        ``(len(data_classes),)`` int64.
+
+    Raises:
+        InputError: a class cannot be found or has several outputs, or two classes are the same output.
+    """
+    outputs = outputs_of_classes(
+        data_classes,
+        aliases,
+        model_classes,
+        data_name=data_name,
+        model_name=model_name,
+        n_outputs=n_outputs,
+        notes=notes,
+    )
+    several = next((place for place, columns in enumerate(outputs) if len(columns) > 1), None)
+    if several is not None:
+        raise InputError(
+            f"the class {data_classes[several]!r} of {data_name} is {len(outputs[several])} outputs of {model_name}, "
+            "where one label an image is needed; --answers data makes one answer of them"
+        )
+    return np.array([columns[0] for columns in outputs], dtype=np.int64)
+
+
+def outputs_of_classes(
+    data_classes: Sequence[str],
+    aliases: Sequence[str] | None,
+    model_classes: Sequence[str] | None,
+    *,
+    data_name: str,
+    model_name: str,
+    n_outputs: int | None = None,
+    notes: list[str] | None = None,
+) -> tuple[tuple[int, ...], ...]:
+    """Return, for each class of the data, the indices of the model's outputs for it: one, where no more are stated.
 
     A class is found by its name or by its alias (the second column of ``classes.txt``), among the model's class names.
-    Where the model's classes are unknown, the data must state output numbers as aliases, or have exactly as many
-    classes as there are outputs: they are then taken in their order, folders that are numbers by number. So are
-    numbers 0 to n - 1 where the model's n names are no numbers (ImageNet-V2's folders). Both is noted.
+    An alias may be several names or output numbers, divided by commas, and ``max(...)`` round them, see
+    :func:`stated_aggregate`. Where the model's classes are unknown, the data
+    must state output numbers as aliases, or have exactly as many classes as there are outputs: they are then taken in
+    their order, folders that are numbers by number. So are numbers 0 to n - 1 where the model's n names are no numbers
+    (ImageNet-V2's folders). Both is noted.
 
     Args:
         data_classes: names of the data's classes, for example ImageNet synsets (any subset, any order).
@@ -36,11 +80,8 @@ def map_classes(
         n_outputs: how many outputs the model has, where its classes are unknown.
         notes: the rule by which classes without names were mapped is added here, in a sentence.
 
-    Returns:
-        ``(len(data_classes),)`` int64.
-
     Raises:
-        InputError: a class cannot be found, or two classes are the same output.
+        InputError: a class cannot be found, or two classes share an output.
     """
     data_classes = [same_letters(name) for name in data_classes]
     aliases = None if aliases is None else [same_letters(name) for name in aliases]
@@ -56,16 +97,32 @@ def map_classes(
                 f"{data_name} has as many classes as {model_name}, {unknown}, has outputs ({count}): they were taken "
                 f"{rule}; a classes.txt with lines 'folder<TAB>output number' states another order"
             )
-        return np.array(mapping, dtype=np.int64)
-    mapping = [
+        return tuple((number,) for number in mapping)
+    columns = [
         _found(name, second, outputs, count if stated else 0)
         for name, second in zip(data_classes, aliases or data_classes, strict=True)
     ]
-    _refuse_unknown(data_classes, mapping, model_classes, count, data_name, model_name)
-    if len(set(mapping)) != len(mapping):
-        twice = next(name for i, name in enumerate(data_classes) if mapping[i] in mapping[:i])
-        raise InputError(f"two classes of {data_name} are the same output of {model_name}; one of them is {twice!r}")
-    return np.array(mapping, dtype=np.int64)
+    _refuse_unknown(data_classes, columns, model_classes, count, data_name, model_name)
+    owners: dict[int, str] = {}
+    for name, numbers in zip(data_classes, columns, strict=True):
+        if len(set(numbers)) < len(numbers):
+            raise InputError(f"the class {name!r} of {data_name} names one output of {model_name} twice")
+        if owners.keys() & set(numbers):
+            raise InputError(f"two classes of {data_name} are the same output of {model_name}; one of them is {name!r}")
+        owners |= dict.fromkeys(numbers, name)
+    return tuple(columns)
+
+
+def stated_aggregate(aliases: Sequence[str] | None) -> str:
+    """Return what the probability of a class is of those of its several outputs: ``mean`` or ``max``.
+
+    Raises:
+        InputError: second names state one and the other.
+    """
+    found = {(match["aggregate"] or "mean") for name in aliases or () if (match := _SEVERAL.fullmatch(name))}
+    if len(found) > 1:
+        raise InputError("classes.txt states the mean for some classes of several outputs and the maximum for others")
+    return found.pop() if found else "mean"
 
 
 def _by_count(
@@ -84,21 +141,33 @@ def _by_count(
     return None
 
 
-def _found(name: str, second: str, outputs: Mapping[str, int] | None, count: int | None) -> int:
-    """Return the output for a class by its name or its second one, which may be a number below ``count``; or -1."""
-    number = int(second) if second.isdecimal() and (count is None or int(second) < count) else -1
-    return number if outputs is None else outputs.get(name, outputs.get(second, number))
+def _found(name: str, second: str, outputs: Mapping[str, int] | None, count: int | None) -> tuple[int, ...]:
+    """Return the outputs for a class by its name or its second one, see :func:`_one`; none where one is unknown."""
+    whole = _one(name, outputs, 0), _one(second, outputs, count)
+    known = next((number for number in whole if number >= 0), None)
+    several = _SEVERAL.fullmatch(second)
+    if known is not None or several is None:
+        return () if known is None else (known,)
+    parts = [_one(part.strip(), outputs, count) for part in several["names"].split(",")]
+    return () if min(parts) < 0 else tuple(parts)
+
+
+def _one(name: str, outputs: Mapping[str, int] | None, count: int | None) -> int:
+    """Return the output of a name, which may be a number below ``count``; or -1."""
+    if outputs is not None and name in outputs:
+        return outputs[name]
+    return int(name) if name.isdecimal() and (count is None or int(name) < count) else -1
 
 
 def _refuse_unknown(
     names: Sequence[str],
-    mapping: Sequence[int],
+    columns: Sequence[tuple[int, ...]],
     model_classes: Sequence[str] | None,
     count: int | None,
     data_name: str,
     model_name: str,
 ) -> None:
-    unknown = [name for name, index in zip(names, mapping, strict=True) if index < 0]
+    unknown = [name for name, numbers in zip(names, columns, strict=True) if not numbers]
     if not unknown:
         return
     listed = ", ".join(repr(name) for name in unknown[:3]) + (", ..." if len(unknown) > 3 else "")

@@ -22,27 +22,36 @@ def load_dataset(
     split: str = "validation",
     decoder: Decoder = "fast",
     classes: str | None = None,
+    labels: str | None = None,
 ) -> Dataset:
     """Open a data set by name.
 
     Args:
         name: a folder of class folders, a tar file of class folders, ``demo:trifeature`` (the procedural set, see
             :mod:`ipvit.data.synthetic.trifeature`), ``cue-conflict:PATH``, ``voc2012:PATH``, ``masks:IMAGES,MASKS``,
-            ``imagenet-c:PATH``, a published set with its split (``cub:PATH/train``, see :mod:`ipvit.data.published`),
-            ``path/to/file.py:NAME`` for a subclass of :class:`BaseDataset` of yours or a function that returns a
-            data set, or anything ``timm.data.create_dataset`` takes (``torch/cifar10``, ``hfds/owner/name``). A data
-            set stays itself.
+            ``imagenet-c:PATH``, a natural shift of ImageNet (``imagenet-v2:PATH``, see
+            :mod:`ipvit.data.published.natural_shifts`), another published set with its split (``cub:PATH/train``, see
+            :mod:`ipvit.data.published`), ``path/to/file.py:NAME`` for a subclass of :class:`BaseDataset` of yours or a
+            function that returns a data set, or anything ``timm.data.create_dataset`` takes (``torch/cifar10``,
+            ``hfds/owner/name``). A data set stays itself.
         root: where timm's data sets lie on disk.
         split: for timm's data sets, VOC 2012 and published sets.
         decoder: ``fast`` (torchvision) or ``pil`` (Pillow, as timm reads), for images in folders.
         classes: what the integer labels of timm's data sets are, where the data does not say: ``imagenet-1k`` or a file
             with one class name per line.
+        labels: ``real`` for ReaL's labels of ImageNet's validation images, several or none an image.
 
     Raises:
         InputError: there is no such data, or it cannot be used.
     """
     if decoder not in get_args(Decoder):
         raise InputError(f"unknown decoder {decoder!r}; known: {', '.join(get_args(Decoder))}")
+    if labels is not None:
+        from ipvit.data.published.real import REAL, RealLabels
+
+        if labels != REAL:
+            raise InputError(f"unknown labels {labels!r}; known: {REAL}")
+        return RealLabels(load_dataset(name, root=root, split=split, decoder=decoder, classes=classes))
     if not isinstance(name, str | Path):
         return _whole(name, "the data is of type")
     text = str(name)
@@ -56,7 +65,10 @@ def load_dataset(
     if place and scheme in _SCHEMES:
         return _SCHEMES[scheme](place, split, decoder)
     from ipvit.data import published
+    from ipvit.data.published.natural_shifts import SHIFTS
 
+    if place and scheme in SHIFTS:
+        return SHIFTS[scheme](place, split, decoder)
     if place and scheme in published.SETS:
         return published.open_set(scheme, place, split, decoder)
     from ipvit.data.formats.folder import FolderDataset, TarDataset
@@ -80,7 +92,7 @@ def load_dataset(
         raise InputError(f"the data {text!r} is a file; give a folder of class folders or a .tar of them")
     raise InputError(
         f"there is no data {text!r}.{_close(path, text)} Known: a folder, a .tar, demo:trifeature, FILE.py:FACTORY, "
-        f"{', '.join(scheme + ':...' for scheme in (*_SCHEMES, *published.SETS))}, "
+        f"{', '.join(scheme + ':...' for scheme in (*_SCHEMES, *SHIFTS, *published.SETS))}, "
         f"{', '.join(scheme + '...' for scheme in SCHEMES)}"
     )
 

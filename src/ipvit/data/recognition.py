@@ -8,7 +8,11 @@ from pathlib import PurePosixPath
 
 from ipvit.data.dataset import Items
 from ipvit.data.published import SETS
+from ipvit.data.published.natural_shifts import SIZES as SHIFT_SIZES
+from ipvit.data.published.natural_shifts import V2_VARIANTS
+from ipvit.data.published.real import SUFFIX
 
+IMAGENET_REAL = "imagenet-real"
 IMAGENET, IMAGENET_C, VOC, CUE_CONFLICT = "imagenet", "imagenet-c", "voc", "cue-conflict"
 
 _VALIDATION = re.compile(r"ILSVRC2012_val_000(?!00000)([0-4]\d{4}|50000)")
@@ -27,7 +31,8 @@ def published_set(data: Items) -> tuple[str, int]:
 
     Returns:
         ``imagenet`` (the validation set, as a whole or in part), ``imagenet-c``, ``voc`` (VOC 2012's validation set),
-        ``cue-conflict`` (Geirhos et al. 2019), or the word that begins the name of another published set, and its size;
+        ``cue-conflict`` (Geirhos et al. 2019), ``imagenet-real``, ``imagenet-v2/VARIANT``, or the word that begins the
+        name of another published set, and its size;
         ``("", 0)`` for other images. Another split than the one that numbers are reported on is another set.
     """
     scheme, _, place = data.name.partition(":")
@@ -38,6 +43,11 @@ def published_set(data: Items) -> tuple[str, int]:
         return (VOC, SIZES[VOC]) if listed else ("", 0)
     if scheme == "cue-conflict":
         return (CUE_CONFLICT, SIZES[CUE_CONFLICT]) if _all(_STIMULUS, data.ids) else ("", 0)
+    if data.name.endswith(SUFFIX):
+        return IMAGENET_REAL, SIZES[IMAGENET]
+    if scheme in SHIFT_SIZES:
+        variant = place.rpartition("/")[2]
+        return (f"{scheme}/{variant}" if variant in V2_VARIANTS else scheme), SHIFT_SIZES[scheme]
     if scheme in SETS and scheme not in ("imagenet", "folder"):
         entry, split = SETS[scheme], place.rpartition("/")[2]
         parts = [part.published for part in entry.splits.get(split, ())]

@@ -56,6 +56,9 @@ class Subset(BaseDataset):
         self.ids = [data.ids[int(index)] for index in chosen]
         self.labels = np.asarray(data.labels)[chosen]
         self.fields = {name: column[chosen] for name, column in data.fields.items()}
+        self.answers, self.aggregate = getattr(data, "answers", "all"), getattr(data, "aggregate", "")
+        sets = getattr(data, "label_sets", None)
+        self.label_sets = None if sets is None else [sets[int(index)] for index in chosen]
 
     def read(self, index: int) -> Tensor:
         """Decode one image: ``(3, H, W)`` uint8."""

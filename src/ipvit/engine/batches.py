@@ -119,7 +119,7 @@ def batches_of(task: Task, plan: SweepPlan, decoded: DecodedBatch, images: Image
         return
     items = plan.items
     ids = [items.ids[int(i)] for i in decoded.indices]
-    labels = _outputs(task, decoded.labels)
+    labels = _right(task, decoded)
     for numbers, rows in _by_missing_conditions(task, decoded).items():
         whole = len(rows) == len(ids)
         part = pixels if whole else pixels[rows]
@@ -141,11 +141,26 @@ def batches_of(task: Task, plan: SweepPlan, decoded: DecodedBatch, images: Image
         )
 
 
-def _outputs(task: Task, labels: np.ndarray) -> np.ndarray:
-    """Return the model's outputs for labels in the items' numbering; -1 where there is none."""
+def _right(task: Task, decoded: DecodedBatch) -> np.ndarray:
+    """Return the right answer of each image, ``(B,)`` with -1 where there is none, or ``(B, answers)`` booleans."""
+    labels, sets = decoded.labels, getattr(task.items, "label_sets", None)
     if task.classes is None:
         return np.full_like(labels, -1)
-    return np.where(labels < 0, -1, task.classes[labels.clip(min=0)])
+    if sets is not None:
+        return _right_of_sets(task, [sets[int(index)] for index in decoded.indices])
+    found = task.classes[labels.clip(min=0)]
+    return np.where(labels < 0, -1, found) if found.ndim == 1 else found & (labels >= 0)[:, None]
+
+
+def _right_of_sets(task: Task, sets: Sequence[Sequence[int]]) -> np.ndarray:
+    """Return the right answers of images that have a set of classes each."""
+    assert task.classes is not None
+    if task.classes.ndim == 2:
+        return np.stack([task.classes[list(classes)].any(axis=0) for classes in sets])
+    right = np.zeros((len(sets), task.among[0]), dtype=bool)
+    for row, classes in enumerate(sets):
+        right[row, task.classes[list(classes)]] = True
+    return right
 
 
 def _by_missing_conditions(task: Task, decoded: DecodedBatch) -> dict[tuple[int, ...], list[int]]:

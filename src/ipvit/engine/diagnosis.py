@@ -9,7 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ipvit.analysis.sentences import chosen_among
 from ipvit.core.preprocessing import IMAGENET_MEAN, IMAGENET_STD, View
+from ipvit.core.run_config import Answers
 from ipvit.data.dataset import Dataset
 from ipvit.data.loader import read_batches
 from ipvit.data.subset import select, subset_indices
@@ -17,7 +19,7 @@ from ipvit.engine.device import pooled_allocator
 from ipvit.errors import InputError
 from ipvit.metrics.intervals import wilson
 from ipvit.metrics.paired import mcnemar
-from ipvit.models.label_mapping import outputs_for
+from ipvit.models.label_mapping import answering, outputs_for
 from ipvit.models.model import Model
 from ipvit.models.published import Published
 from ipvit.perturb.pixels import as_floats
@@ -55,6 +57,9 @@ class Finding:
         published: what it is compared with, if anything.
         right: whether the published value lies within the interval; None where there is none.
         causes: likely reasons, the likeliest first, where it does not.
+        answers: how many answers were chosen among.
+        among: in a sentence, where these could have been others; see
+            :func:`ipvit.analysis.sentences.chosen_among`.
     """
 
     images: int
@@ -64,10 +69,18 @@ class Finding:
     published: Published | None
     right: bool | None
     causes: list[str]
+    answers: int
+    among: list[str]
 
 
 def examine(
-    model: Model, data: Dataset, device: torch.device, *, limit: int | None = None, published: Published | None = None
+    model: Model,
+    data: Dataset,
+    device: torch.device,
+    *,
+    limit: int | None = None,
+    published: Published | None = None,
+    answers: Answers | None = None,
 ) -> Finding:
     """Measure a network's clean accuracy and, where it is not the published one, look for the reason.
 
@@ -77,12 +90,14 @@ def examine(
         device: where to run.
         limit: use that many images.
         published: what to compare with.
+        answers: among which answers the network chooses, see :func:`ipvit.models.label_mapping.answering`.
 
     Raises:
         InputError: the labels do not map to the network's outputs, or no image can be read.
     """
     with pooled_allocator(device):
-        return _examine(_Trial(model.to(device).eval(), data, subset_indices(data, limit), device), published)
+        chooser = answering(model.to(device).eval(), data, answers)
+        return _examine(_Trial(chooser, data, subset_indices(data, limit), device), published)
 
 
 def _examine(trial: _Trial, published: Published | None) -> Finding:
@@ -93,13 +108,17 @@ def _examine(trial: _Trial, published: Published | None) -> Finding:
     right = predictions == labels
     low, high = (100 * end for end in wilson(int(right.sum()), len(right)))
     top1 = 100 * float(right.mean())
-    if published is None:
-        return Finding(len(labels), top1, low, high, None, None, [])
+    space, count = trial.model.answers, trial.model.n_outputs
+    outputs = count if space is None else space.outputs
+    kind = "all" if space is None else "data"
+    among = count, chosen_among(kind, len(data.classes or ()), [(count, outputs)])
+    if published is None or (space is not None and published.images):  # what is published is among all outputs
+        return Finding(len(labels), top1, low, high, None, None, [], *among)
     same_images = published.data == data.name and published.images == len(labels)
     margin = published.tolerance
     fits = abs(top1 - published.top1) <= margin if same_images else low - margin <= published.top1 <= high + margin
     causes = [] if fits else _causes(trial, predictions, labels, published.top1 / 100)
-    return Finding(len(labels), top1, low, high, published, fits, causes)
+    return Finding(len(labels), top1, low, high, published, fits, causes, *among)
 
 
 class _Trial:

@@ -78,6 +78,9 @@ def describe(
             precision=task.identity.precision,
             published=sets[task.items.fingerprint][0],
             published_images=sets[task.items.fingerprint][1],
+            answers=task.identity.answers,
+            n_classes=len(task.items.classes or ()) if task.among[0] else 0,
+            among=_among(tasks, task.identity.experiment),
         )
         for task in tasks
     }
@@ -86,7 +89,7 @@ def describe(
     if earlier is not None:
         names += earlier.experiments
         used |= {model.digest: model for model in earlier.models if model.digest not in used}
-        subjects = {**earlier.subjects, **subjects}
+        subjects = {**earlier.subjects, **{name: _with_earlier(now, earlier, name) for name, now in subjects.items()}}
         if status == "running":  # what this call cannot read shows only in time
             skipped = skipped or earlier.skipped
     packages = _PACKAGES if config.backend == "torch" else (*_PACKAGES, config.backend)
@@ -129,6 +132,12 @@ def describe(
     )
 
 
+def _among(tasks: Sequence[Task], experiment: str) -> dict[str, tuple[int, int]]:
+    """Return how many answers each model of an experiment chose among, and how many outputs it has."""
+    of_it = [task for task in tasks if task.identity.experiment == experiment]
+    return {task.identity.weights: task.among for task in of_it if task.among[0]}
+
+
 def write_manifest(root: Path, manifest: Manifest) -> None:
     """Write the manifest of a run folder."""
     write_atomic(root / MANIFEST, manifest.model_dump_json(indent=1, by_alias=True).encode())
@@ -144,6 +153,14 @@ def read_manifest(root: Path) -> Manifest | None:
         return Manifest.model_validate_json(text)
     except ValidationError:
         return None
+
+
+def _with_earlier(now: ExperimentData, earlier: Manifest, name: str) -> ExperimentData:
+    """Return what an experiment was measured on, with the models of earlier calls that chose among the same."""
+    before = earlier.subjects.get(name)
+    if before is None or (before.answers, before.fingerprint) != (now.answers, now.fingerprint):
+        return now
+    return now.model_copy(update={"among": {**before.among, **now.among}})
 
 
 def _other_schemes(data: Items, earlier: Manifest | None) -> Mapping[str, str]:

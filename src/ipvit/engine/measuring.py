@@ -20,6 +20,7 @@ from ipvit.engine.store import Store, column_frame
 from ipvit.engine.types import Outcome, SweepPlan, Task
 from ipvit.errors import error_line
 from ipvit.experiments.base import Batch, Condition, Records
+from ipvit.metrics.accuracy import first_labels
 
 FOREIGN = (Exception, SystemExit)
 """What may come out of somebody's network, experiment or part. It concerns that pair of a network and an experiment:
@@ -123,7 +124,7 @@ def _concatenated(first: Any, second: Any) -> np.ndarray:
 
 
 def _columns(records: Records, batch: Batch) -> dict[str, np.ndarray]:
-    columns = {"label": _array(batch.labels).astype(np.int32)}
+    columns = {"label": _array(first_labels(batch.labels)).astype(np.int32)}
     columns |= {name: _array(column) for name, column in batch.fields.items()}
     columns |= {name: _array(values) for name, values in records.columns.items()}
     for name, values in columns.items():

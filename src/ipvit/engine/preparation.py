@@ -22,8 +22,9 @@ from ipvit.engine.store import Identity, Store
 from ipvit.engine.types import Selected, SweepPlan, Task
 from ipvit.errors import InputError, did_you_mean, error_line
 from ipvit.experiments.base import BindContext, Condition, Experiment, Measurement
+from ipvit.models.answers import AnswerSpace
 from ipvit.models.backend import COMPUTES, check_backend
-from ipvit.models.label_mapping import outputs_for
+from ipvit.models.label_mapping import answering, right_answers
 from ipvit.models.model import Model
 from ipvit.models.openvino_model import with_backend
 
@@ -113,8 +114,13 @@ def _tasks(
     if by_backend and not any(through):
         names = ", ".join(dict.fromkeys(experiment.name for experiment, _ in able))
         raise InputError(f"the backend {config.backend} computes logits and attention, but {names} read more")
+    context = dataclasses.replace(context, answers=config.answers)
     tasks: list[Task] = []
+    choosing: dict[str, Model] = {}
     for (experiment, found), passes in zip(able, through, strict=True):
+        for model in found:
+            choosing.setdefault(model.name, answering(model, data, config.answers))
+        found = [choosing[model.name] for model in found]
         if passes:  # each model is converted once for all experiments
             for model in found:
                 computed.setdefault(model.name, with_backend(model, config.backend, config.precision))
@@ -186,7 +192,8 @@ def _task(experiment: Experiment, measurement: Measurement, model: Model, items:
         raise InputError(lacking)
     _check_items(experiment, items)
     notes: list[str] = []
-    classes = _outputs_of_classes(experiment, measurement, model, items, notes)
+    classes, answers = _right_answers(experiment, measurement, model, items, notes)
+    space = measurement.answers(model) if answers else None
     identity = Identity(
         experiment.name,
         experiment.version,
@@ -194,13 +201,15 @@ def _task(experiment: Experiment, measurement: Measurement, model: Model, items:
         items.fingerprint,
         config.seed,
         _numerics_of(config.precision, model),
-        "" if classes is None else fingerprint("labels", classes)[:16],
+        "" if classes is None else fingerprint("labels", *_mapping(classes, space))[:16],
+        "all" if space is None else "data",
     )
     conditions = tuple(measurement.conditions(model))
     if not has_pictures(items):
         _check_no_pixels_needed(experiment, measurement, conditions, items)
     applicable = _applicable(measurement, conditions, items)
-    task = Task(experiment, measurement, model, identity, conditions, classes, items, applicable, notes=notes)
+    among = answers, answers if space is None else space.outputs
+    task = Task(experiment, measurement, model, identity, conditions, classes, among, items, applicable, notes=notes)
     _ = task.view, task.by_transform  # what they refuse is refused now, before anything is written
     return task
 
@@ -236,10 +245,17 @@ def _check_no_pixels_needed(
             raise InputError(f"{experiment.name} asks for {what}, but its items on {items.name} are no pictures")
 
 
-def _outputs_of_classes(
+def _mapping(classes: np.ndarray, space: AnswerSpace | None) -> list[object]:
+    """Return what determines which outputs are right: of answers made of outputs, these too."""
+    return [classes] if space is None else [classes, space.digest]
+
+
+def _right_answers(
     experiment: Experiment, measurement: Measurement, model: Model, items: Items, notes: list[str]
-) -> np.ndarray | None:
-    """Return the model's output for every class of the items; None where there is none and none is needed.
+) -> tuple[np.ndarray | None, int]:
+    """Return the model's right answer, or answers, for every class of the items, and how many answers there are.
+
+    None and 0 where there are no labels and none are needed.
 
     Raises:
         InputError: the experiment needs labels, and there are none or they do not fit the model.
@@ -251,16 +267,17 @@ def _outputs_of_classes(
             lacking = "does not say what its labels mean: --classes" if named else "has no class folders"
             advice = " takes a file of their names, or imagenet-1k" if named else ""
             raise InputError(f"{experiment.name} needs labels: {items.name} {lacking}{advice}")
-        return None
+        return None, 0
     try:
         outputs = measurement.classes(model)
         if outputs is None or outputs is model.classes:
-            return outputs_for(items, model, notes)
-        return map_classes(items.classes, items.aliases, outputs, data_name=items.name, model_name=model.name)
+            return right_answers(items, model, notes), model.n_outputs
+        right = map_classes(items.classes, items.aliases, outputs, data_name=items.name, model_name=model.name)
+        return right, len(outputs)
     except InputError:
         if labels:
             raise
-        return None
+        return None, 0
 
 
 def _numerics_of(precision: str, model: Model) -> str:

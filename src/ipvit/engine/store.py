@@ -48,6 +48,7 @@ class Identity:
         seed: of the study.
         precision: ``fp32``, ``bf16`` or ``fp16``; where not torch computes, with the program: ``fp32 openvino``.
         labels: digest of the mapping from the data's classes to the model's outputs.
+        answers: ``all`` where the model chooses among its outputs, ``data`` where among those of the data's classes.
     """
 
     experiment: str
@@ -57,6 +58,7 @@ class Identity:
     seed: int
     precision: str
     labels: str
+    answers: str = "all"
 
     def columns(self) -> dict[str, str | int]:
         """Return the fields as columns."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Literal, cast
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -46,6 +46,8 @@ class DataEntry(_Strict):
     """``fast`` (torchvision) or ``pil`` (Pillow)."""
     classes: str | None = None
     """What integer labels are, where the data does not say: imagenet-1k, or a file with one class name per line."""
+    labels: Literal["real"] | None = None
+    """``real``: ReaL's labels of ImageNet's validation images, several or none an image."""
 
 
 class ExperimentEntry(_Strict):

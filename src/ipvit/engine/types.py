@@ -59,7 +59,9 @@ class Task:
         model: what is measured.
         identity: what determines the results beside condition and item.
         conditions: all conditions of the experiment for this model.
-        classes: output of the model for every class of the items; None where labels do not count.
+        classes: the model's answer for every class of the items, ``(classes,)``, or ``(classes, answers)`` booleans
+            where several are right; None where labels do not count.
+        among: how many answers are chosen among, and how many outputs there are; 0 where labels do not count.
         items: what is measured one by one.
         applicable: the condition is measured on this item.
         on_disk: the result was in a run folder before the sweep.
@@ -75,6 +77,7 @@ class Task:
     identity: Identity
     conditions: tuple[Condition, ...]
     classes: np.ndarray | None
+    among: tuple[int, int]
     items: Items
     applicable: np.ndarray = dataclasses.field(default_factory=lambda: _everywhere(True))
     on_disk: np.ndarray = dataclasses.field(default_factory=lambda: _everywhere(False))

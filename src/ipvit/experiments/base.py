@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 
     from ipvit.analysis.base import Analysis
     from ipvit.core.preprocessing import View
+    from ipvit.core.run_config import Answers
     from ipvit.data.dataset import Dataset, Items
     from ipvit.data.loader import ImageTransform
+    from ipvit.models.answers import AnswerSpace
     from ipvit.models.model import Model
 
 
@@ -71,7 +73,8 @@ class Batch:
     Attributes:
         images: ``(B, 3, H, W)`` float in [0, 1], at the model's input size, on the model's device. ``(B, 0, 0, 0)``
             where the items are not pictures: no model takes that, and no arithmetic with three channels.
-        labels: ``(B,)`` int64, outputs of the model; -1 where there is none.
+        labels: ``(B,)`` int64, the right answers of the model, which are its outputs unless it chooses among others;
+            -1 where there is none. Where an image may have several right answers, ``(B, answers)`` booleans.
         ids: of the items.
         positions: ``(B,)`` positions in the data set, or among the other items.
         conditions: the conditions still to be measured.
@@ -135,9 +138,11 @@ class BindContext:
     Attributes:
         open_data: opens further data by its name, with the study's root, decoder and class names unless others are
             given; see :func:`ipvit.data.load_dataset`.
+        answers: among which answers the study's models choose, as the user said; None: as the data's protocol says.
     """
 
     open_data: Callable[..., Dataset]
+    answers: Answers | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -231,6 +236,10 @@ class Measurement:
     def classes(self, model: Model) -> Sequence[str] | None:
         """Return the names of what the labels of a batch count: the model's outputs unless something else answers."""
         return model.classes
+
+    def answers(self, model: Model) -> AnswerSpace | None:
+        """Return what the answers are made of, where they are not all outputs of what answers."""
+        return model.answers
 
     @property
     def prepares(self) -> bool:

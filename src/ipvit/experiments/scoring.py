@@ -19,21 +19,31 @@ def classify(model: Model, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
 
 
 def score_logits(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """Return the columns of a classification record from logits ``(B, C)`` and labels ``(B,)``.
+    """Return the columns of a classification record.
+
+    Args:
+        logits: ``(B, C)``, of the answers.
+        labels: ``(B,)`` right answers, -1 where there is none; or ``(B, C)`` booleans where several may be right.
 
     Returns:
-        ``prediction`` (the class of the largest logit; -1 where the logits are not finite), ``confidence`` (its
-        softmax probability), ``label_probability`` (the label's; NaN without label), ``correct`` and ``correct5``.
+        ``prediction`` (the answer with the largest logit; -1 where the logits are not finite), ``confidence`` (its
+        softmax probability), ``label_probability`` (of all right answers together; NaN without label), ``correct``
+        (the prediction is right) and ``correct5`` (one of the five largest is).
     """
     finite = torch.isfinite(logits).all(dim=1)
     probability = logits.softmax(dim=1)
-    of_label = probability.gather(1, labels.clamp(min=0).unsqueeze(1)).squeeze(1)
+    if labels.ndim == 1:
+        known = labels >= 0
+        of_label = probability.gather(1, labels.clamp(min=0).unsqueeze(1)).squeeze(1)
+    else:
+        known = labels.any(dim=1)
+        of_label = (probability * labels).sum(dim=1)
     confidence = probability.amax(dim=1)
     nan = torch.full_like(confidence, float("nan"))
     return {
         "prediction": torch.where(finite, logits.argmax(dim=1), -1).to(torch.int32),
         "confidence": torch.where(finite, confidence, nan),
-        "label_probability": torch.where(finite & (labels >= 0), of_label, nan),
+        "label_probability": torch.where(finite & known, of_label, nan),
         "correct": topk_correct(logits, labels, 1) & finite,
         "correct5": topk_correct(logits, labels, 5) & finite,
     }

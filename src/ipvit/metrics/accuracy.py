@@ -8,15 +8,44 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+def first_labels(labels: Tensor) -> Tensor:
+    """Return one right answer of each image, ``(B,)``: the first, where ``labels`` says several; -1 where none is.
+
+    Args:
+        labels: ``(B,)`` integers, or ``(B, C)`` booleans that say which answers are right.
+    """
+    import torch
+
+    if labels.ndim == 1:
+        return labels
+    places = torch.arange(labels.shape[1], device=labels.device).expand_as(labels)
+    first = torch.where(labels, places, labels.shape[1]).amin(dim=1)
+    return torch.where(labels.any(dim=1), first, -1)
+
+
+def best_labels(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return of the right answers of each image the one with the largest logit, ``(B,)``; of equal ones the first.
+
+    Args:
+        logits: ``(B, C)``.
+        labels: as :func:`first_labels` takes them.
+    """
+    if labels.ndim == 1:
+        return labels
+    of_right = logits.masked_fill(~labels, float("-inf"))
+    return first_labels(labels & (of_right == of_right.amax(dim=1, keepdim=True)))
+
+
 def topk_correct(logits: Tensor, labels: Tensor, k: int = 1) -> Tensor:
-    """Tell for every image whether its label is among the ``k`` classes with the largest logits.
+    """Tell for every image whether its label, or one of several, is among the ``k`` classes with the largest logits.
 
     Ties are broken by the lower class index, so ``k=1`` is ``logits.argmax(1) == labels`` on every device, and the
     answer never depends on the order in which a sort happens to visit equal values.
 
     Args:
         logits: ``(B, C)`` scores, any floating type. A row with a NaN in it is never correct.
-        labels: ``(B,)`` integer classes in [0, C), or -1 for an image without a label, which is never correct.
+        labels: ``(B,)`` integer classes in [0, C), or -1 for an image without a label, which is never correct; or
+            ``(B, C)`` booleans, the classes that are right.
         k: how many classes count; more than ``C`` means all of them.
 
     Returns:
@@ -34,12 +63,12 @@ def topk_correct(logits: Tensor, labels: Tensor, k: int = 1) -> Tensor:
     """
     import torch
 
-    if logits.ndim != 2 or labels.shape != logits.shape[:1]:
+    if logits.ndim != 2 or labels.shape not in (logits.shape[:1], logits.shape):
         raise ValueError(f"logits must be (B, C) and labels (B,), not {tuple(logits.shape)} and {tuple(labels.shape)}")
     if k < 1:
         raise ValueError(f"k must be at least 1, not {k}")
     n_classes = logits.shape[1]
-    labels = labels.to(logits.device)
+    labels = best_labels(logits, labels.to(logits.device))
     if labels.numel() and not (int(labels.min()) >= -1 and int(labels.max()) < n_classes):
         raise ValueError(f"labels must lie in [-1, {n_classes}), not in [{int(labels.min())}, {int(labels.max())}]")
     safe = labels.long().clamp_min(0).unsqueeze(1)

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from ipvit.errors import InputError
+from ipvit.models.answers import AnswerSpace
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -77,7 +78,7 @@ def _indices(text: str) -> Iterator[int]:
 
 
 @dataclasses.dataclass(frozen=True)
-class CategoryMap:
+class CategoryMap(AnswerSpace):
     """From many fine classes to a few categories: a category's share is the mean over its classes.
 
     The mean and not the sum, since a category with 109 classes would otherwise win over one with a single class
@@ -87,16 +88,7 @@ class CategoryMap:
     >>> fine = CategoryMap.for_classes(["n1", "n2", "n3"], {"cat": ("n1", "n3"), "dog": ("n2",)})
     >>> fine(torch.tensor([[0.2, 0.5, 0.3]]))
     tensor([[0.2500, 0.5000]])
-
-    Attributes:
-        names: of the categories, in the order of the result.
-        columns: per category the positions of its classes in the network's outputs.
-        outputs: number of the network's outputs.
     """
-
-    names: tuple[str, ...]
-    columns: tuple[tuple[int, ...], ...]
-    outputs: int
 
     @classmethod
     def for_classes(
@@ -149,5 +141,4 @@ class CategoryMap:
             raise InputError(
                 "these are no probabilities (negative, or not summing to 1): take the softmax of the logits"
             )
-        means = [probabilities[..., list(columns)].mean(dim=-1) for columns in self.columns]
-        return torch.stack(means, dim=-1)
+        return self.pooled(probabilities)

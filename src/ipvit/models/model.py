@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import hashlib
 import inspect
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from ipvit.core.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, View
 from ipvit.errors import InputError
 from ipvit.models.adapters import Adapter, BlockTokens, FeatureState, find_adapter, logits_of, unwrap
+from ipvit.models.answers import AnswerSpace
 from ipvit.models.dry_pass import outputs_of
 from ipvit.models.state_parts import state_parts
 from ipvit.models.verification import own_heads, why_not
@@ -42,9 +44,12 @@ class Model(nn.Module):
         origin: the name that :func:`~ipvit.models.loading.load_model` loads this network by, and whether with its
             published weights; None for a network made in Python.
         backend: what computes it, ``torch`` or for example ``openvino``; see :mod:`ipvit.models.backend`.
+        answers: what it chooses among where that is not its outputs, see :meth:`answering`.
+        classes: names of what it chooses among.
     """
 
     backend: str = "torch"
+    answers: AnswerSpace | None = None
     distillation_token: str = "distillation"
     origin: tuple[str, bool] | None = None
     _mean: Tensor
@@ -81,8 +86,14 @@ class Model(nn.Module):
         self._digest: str | None = None
         self._adapter: Adapter | None = None
         self._outputs: int | None = None
+        self._of_outputs: tuple[str, ...] | None = None
         self._shown: dict[str, str] = {}
         self._head_kinds: tuple[str, ...] | None = None
+
+    @property
+    def output_classes(self) -> tuple[str, ...] | None:
+        """Names of all outputs, also where it chooses among others."""
+        return self.classes if self.answers is None else self._of_outputs
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -135,7 +146,7 @@ class Model(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits ``(B, num_classes)``, float32, for images ``(B, 3, H, W)`` in [0, 1]."""
-        return logits_of(self.backbone(self.normalize(images))).float()
+        return self._answered(logits_of(self.backbone(self.normalize(images))))
 
     @property
     def adapter(self) -> Adapter:
@@ -228,20 +239,33 @@ class Model(nn.Module):
 
     def run_from_block(self, state: FeatureState, block: int | None = None) -> Tensor:
         """Return the logits, float32, from what enters a block; see :meth:`Adapter.run_from_block`."""
-        return self._able("feature_drop").run_from_block(state, block).float()
+        return self._answered(self._able("feature_drop").run_from_block(state, block))
 
     def without_patches(self, images: Tensor, keep: Tensor) -> Tensor:
         """Return the logits, float32, when the other patches never enter; see :meth:`Adapter.token_removal`."""
-        return self._able("token_removal").token_removal(self.normalize(images), keep).float()
+        return self._answered(self._able("token_removal").token_removal(self.normalize(images), keep))
 
     def logits_by_token(self, images: Tensor) -> dict[str, Tensor]:
         """Return the logits, float32, of each token's head and their mean; see :meth:`Adapter.logits_by_token`."""
         found = self._able("token_heads").logits_by_token(self.normalize(images))
-        return {token: logits.float() for token, logits in found.items()}
+        return {token: self._answered(logits) for token, logits in found.items()}
 
     def classify(self, vector: Tensor, kind: str = "class") -> Tensor:
         """Put a token through the network's own head; see :meth:`Adapter.classify`."""
-        return self._able("tokens").classify(vector, kind).float()
+        return self._answered(self._able("tokens").classify(vector, kind))
+
+    def answering(self, answers: AnswerSpace) -> Model:
+        """Return the same network as one that chooses among some answers: its logits are their scores.
+
+        It shares weights, preprocessing and digest with this one. Its ``classes`` are the answers' names.
+        """
+        chooser = copy.copy(self)
+        chooser.answers, chooser.classes = answers, answers.names
+        chooser._of_outputs, chooser._outputs = self.output_classes, len(answers)  # noqa: SLF001 - one of its kind
+        return chooser
+
+    def _answered(self, logits: Tensor) -> Tensor:
+        return logits.float() if self.answers is None else self.answers.scores(logits.float())
 
     def _able(self, capability: str) -> Adapter:
         if reason := self.why_not(capability):

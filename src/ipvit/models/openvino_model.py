@@ -51,6 +51,7 @@ class OpenVinoModel(Model):
         )
         self.precision = precision
         self.distillation_token, self.origin = model.distillation_token, model.origin
+        self.answers = model.answers
         self._torch = (model,)  # in a tuple: its weights are no parameters of this one
         self._graphs: dict[tuple[object, ...], OpenVinoGraph] = {}
         self.eval()

@@ -234,18 +234,26 @@ def random_starts(key: np.ndarray, size: tuple[int, ...]) -> Tensor:
 
 
 def margin_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return ``logsumexp`` of the other classes' logits minus the label's, ``(B,)``.
+    """Return ``logsumexp`` of the other classes' logits minus the label's, ``(B,)``; of several labels, theirs.
 
-    Cross-entropy is ``log(1 + exp(excess))``.
+    Cross-entropy, or minus the logarithm of the labels' joint probability, is ``log(1 + exp(excess))``.
     """
+    if labels.ndim == 2:
+        others, right = (logits.masked_fill(mask, float("-inf")) for mask in (labels, ~labels))
+        return others.logsumexp(dim=1) - right.logsumexp(dim=1)
     labels = labels.clamp(min=0).unsqueeze(1)
     others = logits.scatter(1, labels, float("-inf"))
     return others.logsumexp(dim=1) - logits.gather(1, labels).squeeze(1)
 
 
 def is_right(logits: Tensor, labels: Tensor) -> Tensor:
-    """Tell whether the label is the class of the largest logit, ``(B,)`` bool; never where a logit is not finite."""
-    return (logits.argmax(dim=1) == labels) & torch.isfinite(logits).all(dim=1)
+    """Tell whether the label, or one of several, is the class of the largest logit, ``(B,)`` bool.
+
+    Never where a logit is not finite.
+    """
+    largest = logits.argmax(dim=1)
+    right = largest == labels if labels.ndim == 1 else labels.gather(1, largest.unsqueeze(1)).squeeze(1)
+    return right & torch.isfinite(logits).all(dim=1)
 
 
 class _Worst:

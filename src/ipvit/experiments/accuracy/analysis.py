@@ -11,7 +11,7 @@ from ipvit.analysis import charts
 from ipvit.analysis.aggregate import accuracy_table, varying
 from ipvit.analysis.base import Analysis
 from ipvit.analysis.reduction import Reduction, joined
-from ipvit.analysis.sentences import ends
+from ipvit.analysis.sentences import ends, is_missing
 from ipvit.experiments.accuracy.experiment import MEAN, OUTPUT
 
 if TYPE_CHECKING:
@@ -50,11 +50,8 @@ class AccuracyAnalysis(Analysis):
     def sentences(self, tables: dict[str, pl.DataFrame]) -> Iterator[tuple[str, str]]:
         """Say how accurate each model is, and each of its heads."""
         for row in tables[self.name].to_dicts():
-            yield (
-                row["model"],
-                f"{row['model']}{_of(row.get('token', OUTPUT))}: {row['top1']:.1f} % top-1"
-                f"{ends(row, 'top1', 1)}, {row['top5']:.1f} % top-5.",
-            )
+            said = f"{row['model']}{_of(row.get('token', OUTPUT))}: {row['top1']:.1f} % top-1{ends(row, 'top1', 1)}"
+            yield row["model"], f"{said}." if is_missing(row["top5"]) else f"{said}, {row['top5']:.1f} % top-5."
 
 
 def _of(token: str) -> str:

@@ -317,9 +317,16 @@ class AttackMeasurement(Measurement):
         return columns | {
             "covered": inside.float().mean(dim=(1, 2)),
             "hit": hit,
-            "of_target": batch.labels == (-2 if target is None else target),
+            "of_target": _is_of(batch.labels, target),
             "trained_on": np.full(len(batch), whose),
         }
+
+
+def _is_of(labels: Tensor, target: int | None) -> Tensor:
+    """Tell which images are of the class that a patch is to be taken for, ``(B,)`` bool."""
+    if target is None:
+        return torch.zeros(len(labels), dtype=torch.bool, device=labels.device)
+    return labels == target if labels.ndim == 1 else labels[:, target]
 
 
 def _training(experiment: Attack, data: Dataset, context: BindContext) -> Training:
@@ -381,7 +388,7 @@ def _attack(
     starts: Callable[[int], Tensor],
 ) -> Attacked:
     if condition.attack == CLEAN:
-        return Attacked(images, clean.logits, torch.zeros_like(labels, dtype=torch.bool))
+        return Attacked(images, clean.logits, torch.zeros(len(labels), dtype=torch.bool, device=labels.device))
     if condition.attack == FGSM:
         return fgsm(model, images, labels, condition.epsilon, clean=clean)
     return pgd(

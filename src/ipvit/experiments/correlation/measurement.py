@@ -13,6 +13,7 @@ from ipvit.experiments.base import Batch, Measurement, Records
 from ipvit.experiments.correlation.experiment import Correlation, CorrelationCondition
 from ipvit.experiments.correlation.superclasses import superclass_of
 from ipvit.experiments.grids import check_grid, rows_and_columns
+from ipvit.metrics.accuracy import first_labels
 from ipvit.metrics.correlation import correlation
 from ipvit.models.adapters.base import DISTILLATION_NAMES
 from ipvit.models.model import Model
@@ -55,7 +56,7 @@ class CorrelationMeasurement(Measurement):
         """Correlate; the clean image and each occluded copy go through the network once for all blocks."""
         blocks = sorted({condition.block for condition in batch.conditions})
         clean = self._vectors(model, batch.images, blocks)
-        labels: list[int] = cast("Any", batch.labels).tolist()  # it has no type of its own
+        labels: list[int] = cast("Any", first_labels(batch.labels)).tolist()  # it has no type of its own
         groups = np.array([superclass_of(model.classes, label) for label in labels])
         by_mask: dict[tuple[float, int], list[CorrelationCondition]] = {}
         for condition in batch.conditions:

@@ -23,7 +23,8 @@ from ipvit.experiments.probe.fit import FeatureSet, FitPlan, FittedHead, Fitter,
 from ipvit.experiments.scoring import score_logits
 from ipvit.features.linear_heads import HeadRecipe
 from ipvit.features.store import FEATURES, check_store
-from ipvit.models.label_mapping import outputs_for
+from ipvit.models.answers import AnswerSpace
+from ipvit.models.label_mapping import outputs_for, space_of
 from ipvit.models.model import Model
 from ipvit.models.readout import FeatureSpec, blocks_of, own_token
 from ipvit.perturb.tensors import from_numpy
@@ -56,6 +57,7 @@ class ProbeMeasurement(Measurement):
         self.experiment = experiment
         self.train = self._open(experiment.train, context)
         self.val = self._open_val(context)
+        self._space = self._answers(data, context)
         for model in models:
             self._check(model)
         if self.train is not None:
@@ -101,9 +103,21 @@ class ProbeMeasurement(Measurement):
                 "give train, the data to fit heads on"
             )
 
+    def _answers(self, data: Dataset, context: BindContext) -> AnswerSpace | None:
+        """Return the data's classes as answers of the heads, where these tell more apart and are not to choose them."""
+        if self.train is None or self.train.classes is None:
+            return None
+        return space_of(data, self.train.classes, f"a head fitted on {self.train.name}", context.answers)
+
+    def answers(self, model: Model) -> AnswerSpace | None:
+        """Return what the answers of the heads are made of; of the network's own, where only that is put on blocks."""
+        return self._space or model.answers
+
     def classes(self, model: Model) -> Sequence[str] | None:
-        """Return the classes of the training data, which the heads tell apart."""
-        return model.classes if self.train is None else self.train.classes
+        """Return the classes that the heads choose among: those of the training data, unless fewer are answers."""
+        if self.train is None:
+            return model.classes
+        return self.train.classes if self._space is None else self._space.names
 
     def conditions(self, model: Model) -> Sequence[ProbeCondition]:
         """Return head x tokens x blocks."""
@@ -140,11 +154,12 @@ class ProbeMeasurement(Measurement):
         for condition in batch.conditions:
             if condition.head == OWN:
                 logits = model.classify(tokens[condition.block].vector(kind), kind)
-                columns = score_logits(logits, _translated(batch.labels, prepared.own_outputs))
+                columns = score_logits(logits, _translated(batch.labels, prepared.own_outputs, logits.shape[1]))
                 yield Records(condition, columns | _remarks(len(batch), None))
             else:
                 head = heads[condition.key]
-                yield Records(condition, score_logits(head.probe(tokens), batch.labels) | _remarks(len(batch), head))
+                logits = head.probe(tokens) if self._space is None else self._space.scores(head.probe(tokens))
+                yield Records(condition, score_logits(logits, batch.labels) | _remarks(len(batch), head))
 
     def _plans(self, model: Model) -> list[FitPlan]:
         if self.train is None:
@@ -210,6 +225,8 @@ class ProbeMeasurement(Measurement):
         train = self.train
         if train is None or train.classes is None or model.classes is None:
             return None
+        if self._space is not None:  # labels are numbers of answers, which the network has too or not at all
+            return None if model.answers is None else np.arange(len(self._space))
         try:
             return outputs_for(train, model)
         except InputError:  # classes that the network was not made for: the fitted heads are what is asked for
@@ -222,8 +239,15 @@ def _own_kind(model: Model) -> str:
     return next((kind for kind in (own_token(model), "pooled") if kind in kinds), "")
 
 
-def _translated(labels: Tensor, outputs: Tensor | None) -> Tensor:
-    return labels if outputs is None else torch.where(labels < 0, -1, outputs[labels.clamp(min=0)])
+def _translated(labels: Tensor, outputs: Tensor | None, answers: int) -> Tensor:
+    """Return labels in the numbering of the network's own answers; see :class:`Batch` for several labels an image."""
+    if outputs is None:
+        return labels
+    if labels.ndim == 1:
+        return torch.where(labels < 0, -1, outputs[labels.clamp(min=0)])
+    found = torch.zeros(len(labels), answers, dtype=torch.bool, device=labels.device)
+    found[:, outputs] = labels
+    return found
 
 
 def _remarks(n: int, head: FittedHead | None) -> dict[str, np.ndarray]:

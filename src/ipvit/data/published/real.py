@@ -1,0 +1,58 @@
+"""ReaL: labels of ImageNet's validation images that say everything that is to be seen (Beyer et al. 2020)."""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePosixPath
+
+import numpy as np
+
+from ipvit.data.dataset import Dataset, fingerprint
+from ipvit.data.published.imagenet_lists import real_labels, synsets
+from ipvit.data.subset import Subset
+from ipvit.errors import InputError
+
+REAL = "real"
+SUFFIX = " (ReaL labels)"
+"""What the name of data with these labels ends with."""
+
+_VALIDATION = re.compile(r"ILSVRC2012_val_(\d{8})")
+
+
+class RealLabels(Subset):
+    """Images of ImageNet's validation set with ReaL's labels: several for some, none for others.
+
+    Args:
+        data: the images, known by their names.
+
+    Raises:
+        InputError: an image is not called as ImageNet's validation images are.
+    """
+
+    def __init__(self, data: Dataset) -> None:
+        super().__init__(data, np.arange(len(data)))
+        labels = real_labels()
+        numbers = [_number(name, data.name, len(labels)) for name in data.ids]
+        self.label_sets = [labels[number] for number in numbers]
+        self.labels = np.array([sets[0] if sets else -1 for sets in self.label_sets], dtype=np.int64)
+        self.classes, self.aliases = synsets(), None
+        self.name = data.name + SUFFIX
+        self.fingerprint = fingerprint("ReaL", data.fingerprint)
+        self.earlier_fingerprint = ""
+        self.notes = tuple(getattr(data, "notes", ()))
+
+    def fingerprint_of_all_bytes(self) -> str:
+        """Return a fingerprint that notices every change of every file."""
+        whole = getattr(self._data, "fingerprint_of_all_bytes", lambda: self._data.fingerprint)()
+        scheme, _, _ = whole.rpartition(":")
+        return f"{scheme}:{fingerprint('ReaL', whole)}"
+
+
+def _number(name: str, data: str, most: int) -> int:
+    found = _VALIDATION.fullmatch(PurePosixPath(name).stem)
+    if found is None or not 1 <= int(found[1]) <= most:
+        raise InputError(
+            f"ReaL's labels are of ImageNet's validation images, ILSVRC2012_val_00000001 to {most:08d}, and {data} "
+            f"holds {name!r}"
+        )
+    return int(found[1]) - 1

@@ -1,0 +1,317 @@
+"""Among which answers a network chooses: over the data's classes it is a network without other outputs."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from torch import nn
+
+import ipvit
+from helpers.command_line import complaint
+from helpers.plain_loops import answer, measured, photos, pixels_of, tiny_vit, wrapped
+from ipvit.cli import main
+from ipvit.data.dataset import MemoryDataset
+from ipvit.errors import InputError
+from ipvit.metrics.accuracy import topk_correct
+from ipvit.models.label_mapping import outputs_for, right_answers
+from ipvit.perturb.attack import is_right, margin_loss
+
+NAMES = ("ant", "bee", "cat", "dog", "elk", "fox", "gnu", "hen")
+OF_DATA = ("fox", "bee")
+COLUMNS = [5, 1]
+
+EXPERIMENTS = [
+    ipvit.Accuracy(),
+    ipvit.Occlusion(levels=(0.0, 0.5), runs=2, grid="4x4"),
+    ipvit.Occlusion(levels=(0.5,), runs=1, grid="4x4", removal="tokens"),
+    ipvit.Shuffle(grids=("2x2",)),
+    ipvit.Position(),
+    ipvit.FeatureDrop(blocks=(1,), rates=(0.5,)),
+    ipvit.Attack(attacks=("fgsm", "pgd"), epsilons=(2.0,), steps=2),
+    ipvit.Corruptions(corruptions=("brightness",)),
+    ipvit.Probe(blocks=(1, 2)),
+]
+
+
+def network(seed: int = 0):
+    return tiny_vit(seed=seed, num_classes=len(NAMES))
+
+
+def whole() -> ipvit.Model:
+    return wrapped(network(), classes=NAMES, name="vit")
+
+
+def of_two() -> ipvit.Model:
+    """The same network without the other outputs."""
+    inner = network()
+    head = nn.Linear(inner.head.in_features, 2)
+    head.weight.data, head.bias.data = inner.head.weight.data[COLUMNS], inner.head.bias.data[COLUMNS]
+    inner.head, inner.num_classes = head, 2
+    return wrapped(inner, classes=OF_DATA, name="vit")
+
+
+def two_classes(n: int = 6) -> MemoryDataset:
+    pixels = photos(n)
+    return MemoryDataset(
+        torch.stack([pixels.read(i) for i in range(n)]), np.arange(n) % 2, OF_DATA, ids=list(pixels.ids), name="two"
+    )
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda one: one.name)
+def test_among_the_datas_classes_every_experiment_is_that_of_a_network_without_other_outputs(tmp_path, experiment):
+    found = measured(experiment, whole(), two_classes(), tmp_path / "whole", answers="data")
+    wanted = measured(experiment, of_two(), two_classes(), tmp_path / "two", answers="all")
+    key = ["image", "condition"]
+    found, wanted = (frame.cast({"image": pl.String}).sort(key) for frame in (found, wanted))
+    assert found.select(*key, "label", "prediction", "correct").equals(
+        wanted.select(*key, "label", "prediction", "correct")
+    )
+    for name in ("confidence", "label_probability"):
+        assert np.allclose(found[name], wanted[name], atol=1e-5, equal_nan=True)
+    assert set(found["answers"]) == {"data"} and set(wanted["answers"]) == {"all"}
+
+
+def test_among_all_outputs_is_a_plain_loop_over_all_of_them(tmp_path):
+    model, data = whole(), two_classes()
+    for row in measured(ipvit.Accuracy(), model, data, tmp_path).iter_rows(named=True):
+        logits = answer(model, pixels_of(data, row["image"]))
+        assert row["prediction"] == int(logits.argmax()) and row["label"] in COLUMNS
+        assert row["correct"] == (row["prediction"] == row["label"])
+
+
+def test_one_folder_keeps_both_apart_and_shows_what_was_asked_for(tmp_path):
+    options = {"models": whole(), "data": two_classes(), "out": tmp_path, "workers": 0, "progress": False}
+    every = ipvit.run(ipvit.Accuracy(), **options)
+    few = ipvit.run(ipvit.Accuracy(), **options, answers="data")
+    again = ipvit.run(ipvit.Accuracy(), **options, answers="data")
+    assert again.manifest.measured_in_this_call == 0 and few.manifest.measured_in_this_call == 6
+    assert set(every.records()["answers"]) == {"all"} and set(few.records()["answers"]) == {"data"}
+    assert "6 records of another seed, precision, version, answer space or data set" in few.notes("accuracy")[-1]
+    assert every.notes("accuracy")[0] == (
+        "Answers are among all 8 outputs, not only the 2 classes of the data (--answers data)."
+    )
+    assert few.notes("accuracy")[0] == (
+        "Answers are among the 2 classes of the data, not all 8 outputs (--answers all); guessing gives 50.0 %."
+    )
+    assert every.tables["accuracy"]["answers"].to_list() == [8]
+    assert few.tables["accuracy"]["answers"].to_list() == [2]
+
+
+def test_top_5_says_nothing_below_six_answers(tmp_path):
+    options = {"models": whole(), "data": two_classes(), "workers": 0, "progress": False}
+    few = ipvit.run(ipvit.Accuracy(), out=tmp_path / "few", answers="data", **options)
+    every = ipvit.run(ipvit.Accuracy(), out=tmp_path / "all", **options)
+    assert few.tables["accuracy"]["top5"].to_list() == [None] and not few.faults
+    assert "top-5" not in few.summary_of("accuracy")[0] and "top-5" in every.summary_of("accuracy")[0]
+
+
+def test_data_of_all_classes_have_one_answer_space(tmp_path):
+    model, data = wrapped(tiny_vit(), name="vit"), photos()
+    records = measured(ipvit.Accuracy(), model, data, tmp_path, answers="data")
+    assert set(records["answers"]) == {"all"}
+
+
+class Published(MemoryDataset):
+    answers = "data"
+
+
+def test_the_datas_protocol_chooses_where_the_user_does_not(tmp_path):
+    data = two_classes()
+    published = Published(torch.stack([data.read(i) for i in range(6)]), data.labels, OF_DATA, name="published")
+    assert set(measured(ipvit.Accuracy(), whole(), published, tmp_path)["answers"]) == {"data"}
+    assert set(measured(ipvit.Accuracy(), whole(), published, tmp_path / "b", answers="all")["answers"]) == {"all"}
+
+
+# --- classes of several outputs -------------------------------------------------------------------------------------
+
+
+def several(rule: str) -> MemoryDataset:
+    data = two_classes()
+    data.classes, data.aliases = ("pet", "wild"), (rule.format("cat, dog"), rule.format("fox,elk,gnu"))
+    data.fingerprint += rule
+    return data
+
+
+PETS, WILD = [2, 3], [5, 4, 6]
+
+
+@pytest.mark.parametrize(("rule", "pooled"), [("{}", np.mean), ("mean({})", np.mean), ("max({})", np.max)])
+def test_an_answer_of_several_outputs_has_the_mean_of_their_probabilities_or_the_largest(tmp_path, rule, pooled):
+    model, data = whole(), several(rule)
+    for row in measured(ipvit.Accuracy(), model, data, tmp_path, answers="data").iter_rows(named=True):
+        probabilities = answer(model, pixels_of(data, row["image"])).softmax(0).numpy()
+        shares = np.array([pooled(probabilities[PETS]), pooled(probabilities[WILD])])
+        assert row["prediction"] == shares.argmax() and row["label"] == data.labels[list(data.ids).index(row["image"])]
+        assert row["confidence"] == pytest.approx(shares.max() / shares.sum(), abs=1e-5)
+
+
+def test_among_all_outputs_any_of_a_class_is_right_and_their_probabilities_add_up(tmp_path):
+    model, data = whole(), several("{}")
+    for row in measured(ipvit.Accuracy(), model, data, tmp_path).iter_rows(named=True):
+        logits = answer(model, pixels_of(data, row["image"]))
+        right = (PETS, WILD)[data.labels[list(data.ids).index(row["image"])]]
+        assert row["prediction"] == int(logits.argmax()) and row["correct"] == (row["prediction"] in right)
+        assert row["correct5"] == bool(set(right) & set(logits.topk(5).indices.tolist()))
+        assert row["label_probability"] == pytest.approx(float(logits.softmax(0)[right].sum()), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("aliases", "words"),
+    [
+        (("cat, dog", "dog,fox"), "two classes of two are the same output"),
+        (("cat, cat", "fox"), "names one output of vit twice"),
+        (("cat, yak", "fox"), "cannot map 1 of the 2 classes"),
+    ],
+)
+def test_classes_that_do_not_fit_are_refused(tmp_path, aliases, words):
+    data = two_classes()
+    data.classes, data.aliases = ("a", "b"), aliases
+    with pytest.raises(InputError, match=words):
+        measured(ipvit.Accuracy(), whole(), data, tmp_path)
+
+
+def test_one_rule_holds_for_all_classes(tmp_path):
+    data = several("{}")
+    data.aliases = ("max(cat,dog)", "mean(fox,elk)")
+    with pytest.raises(InputError, match="states the mean for some classes of several outputs and the maximum"):
+        measured(ipvit.Accuracy(), whole(), data, tmp_path, answers="data")
+
+
+def test_other_data_find_their_place_among_the_answers():
+    from ipvit.models.label_mapping import answering
+
+    model = answering(whole(), two_classes(), "data")
+    assert (model.n_outputs, model.classes, model.output_classes) == (2, OF_DATA, NAMES)
+    other = two_classes()
+    other.classes = ("bee", "fox")
+    assert outputs_for(other, model).tolist() == right_answers(other, model).tolist() == [1, 0]
+    other.classes = ("bee", "ant")
+    with pytest.raises(InputError, match=r"the class 'ant' of two is none of the 2 answers of vit; --answers all"):
+        outputs_for(other, model)
+
+
+# --- several right labels, or none ---------------------------------------------------------------------------------
+
+
+def with_sets() -> MemoryDataset:
+    data = two_classes()
+    data.classes, data.aliases = NAMES, None
+    data.label_sets = [(0, 3), (5,), (), (1, 2, 7), (4,), (6, 0)]
+    data.labels = np.array([sets[0] if sets else -1 for sets in data.label_sets])
+    return data
+
+
+def test_any_right_label_counts_and_images_without_one_are_left_out(tmp_path):
+    model, data = whole(), with_sets()
+    options = {"models": model, "data": data, "out": tmp_path, "workers": 0, "progress": False}
+    run = ipvit.run(ipvit.Accuracy(), **options)
+    for row in run.records().iter_rows(named=True):
+        sets = data.label_sets[list(data.ids).index(row["image"])]
+        logits = answer(model, pixels_of(data, row["image"]))
+        assert row["correct"] == (int(logits.argmax()) in sets) and row["label"] == min(sets, default=-1)
+        total = float(logits.softmax(0)[list(sets)].sum()) if sets else float("nan")
+        assert row["label_probability"] == pytest.approx(total, abs=1e-5, nan_ok=True)
+    assert run.tables["accuracy"]["n_images"].to_list() == [5]
+    assert "1 images have no label and are left out of the accuracies." in run.notes("accuracy")
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda one: one.name)
+def test_every_experiment_measures_images_of_several_labels(tmp_path, experiment):
+    records = measured(experiment, whole(), with_sets(), tmp_path)
+    sets = dict(zip(with_sets().ids, with_sets().label_sets, strict=True))
+    for image, prediction, correct in records.select("image", "prediction", "correct").iter_rows():
+        assert correct == (prediction in sets[image])
+
+
+def test_attacks_leave_all_right_labels():
+    logits = torch.tensor([[2.0, 1.0, 0.5], [0.0, 3.0, 1.0]])
+    right = torch.tensor([[True, False, True], [True, False, False]])
+    assert is_right(logits, right).tolist() == [True, False]
+    joint = (logits.softmax(1) * right).sum(1)
+    assert torch.allclose(torch.log1p(margin_loss(logits, right).exp()), -joint.log(), atol=1e-6)
+    single = torch.tensor([0, 1])
+    one_hot = torch.nn.functional.one_hot(single, 3).bool()
+    assert torch.allclose(margin_loss(logits, single), margin_loss(logits, one_hot), atol=1e-6)
+    for k in (1, 2):
+        assert topk_correct(logits, one_hot, k).equal(topk_correct(logits, single, k))
+
+
+def test_heads_that_are_fitted_choose_among_the_datas_classes(tmp_path):
+    from helpers.plain_loops import coloured
+
+    data = coloured(24, 1)
+    chosen = np.flatnonzero(data.labels < 2)
+    few = MemoryDataset(
+        torch.stack([data.read(int(i)) for i in chosen]),
+        data.labels[chosen],
+        data.classes[:2],
+        ids=[data.ids[i] for i in chosen],
+        name="few",
+    )
+    runs = {}
+    for answers in ("all", "data"):
+        run = ipvit.run(
+            ipvit.Probe(train=coloured(), heads=("lbfgs",), last=(), blocks=(2,)),
+            models=wrapped(tiny_vit(), name="vit"),
+            data=few,
+            out=tmp_path / answers,
+            workers=0,
+            progress=False,
+            answers=answers,
+        )
+        runs[answers] = run.records("probe")
+    assert set(runs["data"]["prediction"]) <= {0, 1}
+    assert set(runs["data"]["answers"]) == {"data"}
+    assert (runs["data"]["label_probability"] >= runs["all"]["label_probability"] - 1e-6).all()
+
+
+# --- the command line -----------------------------------------------------------------------------------------------
+
+
+def test_the_command_line_and_json_say_among_what(tmp_path, monkeypatch, capsys):
+    from helpers.plain_loops import working_folder
+
+    working_folder(tmp_path, monkeypatch)
+    (tmp_path / "wide.py").write_text(
+        "from helpers.plain_loops import tiny_vit, wrapped\n\n\ndef make():\n"
+        "    return wrapped(tiny_vit(num_classes=6), classes=None)\n"
+    )
+    (tmp_path / "images" / "classes.txt").write_text(
+        "\n".join(f"{folder.name}\t{n}" for n, folder in enumerate(sorted((tmp_path / "images").glob("*/"))))
+    )
+    classes = len(list((tmp_path / "images").glob("*/")))
+    command = ["accuracy", "-m", "wide.py:make", "-d", "images", "--workers", "0", "--json"]
+    for answers in ("all", "data"):
+        assert main([*command, "--answers", answers, "--out", answers]) == 0
+        said = json.loads(capsys.readouterr().out)
+        assert said["notes"]["accuracy"][0].startswith(
+            {"all": "Answers are among all 6 outputs", "data": "Answers are among the"}[answers]
+        )
+        assert said["tables"]["accuracy"][0]["answers"] == (6 if answers == "all" else classes)
+    assert main([*command, "--answers", "some"]) == 2
+    assert "answers" in complaint(capsys)
+
+
+def test_the_doctor_says_among_what_and_compares_no_other_number(tmp_path):
+    from ipvit.engine.diagnosis import examine
+    from ipvit.models.published import Published
+
+    stated = Published(80.0, "ImageNet", 50_000, "somebody")
+    found = {
+        answers: examine(whole(), two_classes(), torch.device("cpu"), published=stated, answers=answers)
+        for answers in ("all", "data")
+    }
+    assert (found["all"].answers, found["data"].answers) == (8, 2)
+    assert found["all"].published is stated and found["data"].published is None
+    assert found["data"].among == [
+        "Answers are among the 2 classes of the data, not all 8 outputs (--answers all); guessing gives 50.0 %."
+    ]
+
+
+def test_the_playground_needs_data_to_choose_among_their_classes(capsys):
+    assert main(["play", "--answers", "data", "--no-browser"]) == 2
+    assert "--answers is for the classes of --data" in complaint(capsys)
