@@ -90,8 +90,8 @@ def comparable(frame: pl.DataFrame) -> pl.DataFrame:
 def test_the_whole_study_measures_what_it_measured(tmp_path):
     """The same decisions; probabilities and other measures to the rounding of another processor."""
     run, kept = whole_study.run(tmp_path / "run"), ipvit.Run(KEPT / "all-experiments")
-    assert list(run.analyses) == list(kept.analyses)
-    for name in run.analyses:
+    assert [name for name in run.analyses if name in kept.analyses] == list(kept.analyses)
+    for name in kept.analyses:
         now, then = comparable(run.records(name)), comparable(kept.records(name))
         assert now.height == then.height, name
         assert set(now.columns) >= set(then.columns), name

@@ -80,6 +80,7 @@ if TYPE_CHECKING:
     from ipvit.experiments.scoring import classify, score_logits
     from ipvit.experiments.segment.experiment import Segment
     from ipvit.experiments.shape_bias.experiment import ShapeBias
+    from ipvit.experiments.shift.experiment import Shift
     from ipvit.experiments.shuffle.experiment import Shuffle
     from ipvit.experiments.token_similarity.experiment import TokenSimilarity
     from ipvit.models.loading import load_checkpoint, load_model

@@ -46,6 +46,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "probe": {"last": ("2",), "heads": ("own", "lbfgs", "adamw"), "epochs": 2, "batch": 8, "penalties": (0.01, 0.1)},
     "fewshot": {"episodes": ("3-way-1-shot",), "queries": 1, "count": 8, "blocks": (1, 2)},
     "corruptions": {"corruptions": ("shot_noise", "frost", "contrast"), "severities": (1, 5)},
+    "shift": {"sets": ("demo:trifeature/texture-random",)},
     "attack": {
         "attacks": ("fgsm", "pgd", "patch"),
         "epsilons": (4,),

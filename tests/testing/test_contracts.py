@@ -17,6 +17,7 @@ import ipvit
 import ipvit.testing
 from helpers import image_trees, published_trees
 from helpers.adapter_networks import FACTORIES, make
+from helpers.paths import TESTS
 from helpers.shards import web_shards
 from helpers.tiny import write_images
 from ipvit.data import published
@@ -51,6 +52,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "probe": {"tokens": ("class",)},
     "fewshot": {"episodes": ("3-way-1-shot",), "queries": 1, "count": 6, "blocks": (1,), "classifiers": ("centroid",)},
     "corruptions": {"corruptions": ("shot_noise",), "severities": (1, 5)},
+    "shift": {"sets": (f"{TESTS / 'helpers' / 'other_sample.py'}:make",)},
     "attack": {"epsilons": (4,), "steps": 2},
 }
 """Every experiment with little to do."""

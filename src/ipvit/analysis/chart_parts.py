@@ -214,7 +214,7 @@ def finish(
     data: pl.DataFrame,
     look: Theme,
     *,
-    title: str | None,
+    title: str | alt.TitleParams | None,
     facet: str | None = None,
     columns: int = 3,
     width: int | None = None,

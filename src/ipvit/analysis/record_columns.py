@@ -9,7 +9,20 @@ SHARED_MASK = "shared_mask"
 """Number of the mask that several images share; they are no independent trials."""
 
 RESERVED = frozenset(
-    {"image", "label", "condition", "model", "experiment", "version", "weights", "data", "seed", "precision", "labels"}
+    {
+        "image",
+        "label",
+        "condition",
+        "model",
+        "experiment",
+        "version",
+        "weights",
+        "data",
+        "seed",
+        "precision",
+        "labels",
+        "answers",
+    }
 )
 """What identifies a row; a condition's field may not have one of these names."""
 

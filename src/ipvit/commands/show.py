@@ -135,7 +135,7 @@ def datasets(*, json: Flag = False) -> int:
         Print JSON on standard output, nothing else.
     """
     from ipvit.data.published import SETS
-    from ipvit.data.published.natural_shifts import KINDS
+    from ipvit.data.published.shift_facts import KINDS
 
     kinds = {
         "PATH": "a folder of class folders (ROOT/CLASS/image.jpg), with classes.txt if the names are not the model's",

@@ -8,9 +8,8 @@ from pathlib import PurePosixPath
 
 from ipvit.data.dataset import Items
 from ipvit.data.published import SETS
-from ipvit.data.published.natural_shifts import SIZES as SHIFT_SIZES
-from ipvit.data.published.natural_shifts import V2_VARIANTS
-from ipvit.data.published.real import SUFFIX
+from ipvit.data.published.shift_facts import REAL_SUFFIX, V2_VARIANTS
+from ipvit.data.published.shift_facts import SIZES as SHIFT_SIZES
 
 IMAGENET_REAL = "imagenet-real"
 IMAGENET, IMAGENET_C, VOC, CUE_CONFLICT = "imagenet", "imagenet-c", "voc", "cue-conflict"
@@ -43,7 +42,7 @@ def published_set(data: Items) -> tuple[str, int]:
         return (VOC, SIZES[VOC]) if listed else ("", 0)
     if scheme == "cue-conflict":
         return (CUE_CONFLICT, SIZES[CUE_CONFLICT]) if _all(_STIMULUS, data.ids) else ("", 0)
-    if data.name.endswith(SUFFIX):
+    if data.name.endswith(REAL_SUFFIX):
         return IMAGENET_REAL, SIZES[IMAGENET]
     if scheme in SHIFT_SIZES:
         variant = place.rpartition("/")[2]

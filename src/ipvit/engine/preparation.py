@@ -118,9 +118,10 @@ def _tasks(
     tasks: list[Task] = []
     choosing: dict[str, Model] = {}
     for (experiment, found), passes in zip(able, through, strict=True):
-        for model in found:
-            choosing.setdefault(model.name, answering(model, data, config.answers))
-        found = [choosing[model.name] for model in found]
+        if not experiment.own_answers:
+            for model in found:
+                choosing.setdefault(model.name, answering(model, data, config.answers))
+            found = [choosing[model.name] for model in found]
         if passes:  # each model is converted once for all experiments
             for model in found:
                 computed.setdefault(model.name, with_backend(model, config.backend, config.precision))

@@ -279,6 +279,8 @@ class Experiment(BaseModel, Measurement):
     reproduces: ClassVar[str] = ""
     """Table or figure of the paper; empty for an experiment that is not the paper's."""
     question: ClassVar[str] = ""
+    own_answers: ClassVar[bool] = False
+    """It decides itself among which answers networks choose: they come to it with all of their outputs."""
 
     @classmethod
     def heading(cls) -> str:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, PlainSerializer, WrapValidator
+
+if TYPE_CHECKING:
+    from ipvit.data.dataset import Dataset
 
 _Item = TypeVar("_Item")
 
@@ -17,3 +21,23 @@ def _once(value: tuple[_Item, ...]) -> tuple[_Item, ...]:
 
 Several = Annotated[tuple[_Item, ...], AfterValidator(_once)]
 """One value or more; what is given twice counts once."""
+
+
+def _data(value: Any, handler: Any) -> Any:
+    if isinstance(value, str | Path):
+        return handler(str(value))
+    from ipvit.data.dataset import Dataset
+
+    return value if isinstance(value, Dataset) else handler(value)
+
+
+def data_name(value: Any) -> str:
+    """Return the name of data that are given by it, or as a data set."""
+    return value if isinstance(value, str) else value.name
+
+
+if TYPE_CHECKING:
+    DataSource: TypeAlias = str | Path | Dataset
+else:
+    DataSource = Annotated[str, WrapValidator(_data), PlainSerializer(data_name)]
+    """A data name; from Python also a data set itself."""

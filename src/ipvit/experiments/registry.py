@@ -76,6 +76,10 @@ BUILT_IN: dict[str, tuple[str, str]] = {
         "ipvit.experiments.corruptions.experiment:Corruptions",
         "Noise, blur, weather and digital artefacts; mCE (section 3.4).",
     ),
+    "shift": (
+        "ipvit.experiments.shift.experiment:Shift",
+        "Other photographs of the same classes; effective robustness.",
+    ),
     "attack": (
         "ipvit.experiments.attack.experiment:Attack",
         "FGSM, PGD and the adversarial patch (figures 12 and 13).",

@@ -75,10 +75,15 @@ def answering(model: Model, items: Items, answers: Answers | None) -> Model:
         items: the data.
         answers: what was asked for; None is what the data's protocol says, else all.
     """
-    if not _among_data(items, answers) or not model.can("logits"):
-        return model
-    space = space_of(items, model.classes, model.name, answers, n_outputs=model.n_outputs)
+    space = space_for(model, items, answers)
     return model if space is None else model.answering(space)
+
+
+def space_for(model: Model, items: Items, answers: Answers | None) -> AnswerSpace | None:
+    """Return the answers that :func:`answering` lets a model choose among; None for all outputs."""
+    if not _among_data(items, answers) or not model.can("logits"):
+        return None
+    return space_of(items, model.classes, model.name, answers, n_outputs=model.n_outputs)
 
 
 def space_of(

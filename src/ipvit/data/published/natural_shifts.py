@@ -19,44 +19,9 @@ from ipvit.data.dataset import Dataset, Decoder, UnreadableImageError, fingerpri
 from ipvit.data.formats.folder import FolderDataset
 from ipvit.data.formats.image_files import LeftOut
 from ipvit.data.published.imagenet_lists import synsets
+from ipvit.data.published.shift_facts import SOURCES, V2_VARIANTS
 from ipvit.data.subset import Subset
 from ipvit.errors import InputError
-
-V2_VARIANTS: Mapping[str, str] = {
-    "matched-frequency": "imagenetv2-matched-frequency-format-val",
-    "threshold-0.7": "imagenetv2-threshold0.7-format-val",
-    "top-images": "imagenetv2-top-images-format-val",
-}
-"""The three variants of ImageNet-V2 (Recht et al. 2019) and the folder that the archive of each unpacks into."""
-
-SOURCES: Mapping[str, str] = {
-    "imagenet-v2": "github.com/modestyachts/ImageNetV2",
-    "imagenet-a": "github.com/hendrycks/natural-adv-examples",
-    "imagenet-r": "github.com/hendrycks/imagenet-r",
-    "imagenet-sketch": "github.com/HaohanWang/ImageNet-Sketch",
-    "objectnet": "objectnet.dev",
-}
-
-SIZES: Mapping[str, int] = {
-    "imagenet-v2": 10_000,
-    "imagenet-a": 7_500,
-    "imagenet-r": 30_000,
-    "imagenet-sketch": 50_889,
-    "objectnet": 18_574,
-    "imagenet-a-clean": 10_000,
-    "imagenet-r-clean": 10_000,
-}
-"""Images of each set; of ObjectNet those of the 113 classes that ImageNet has too."""
-
-KINDS: Mapping[str, str] = {
-    "imagenet-v2:PATH/VARIANT": "ImageNet-V2: matched-frequency (by default), threshold-0.7 or top-images",
-    "imagenet-a:PATH": "ImageNet-A, 200 classes; networks choose among these",
-    "imagenet-r:PATH": "ImageNet-R, 200 classes; networks choose among these",
-    "imagenet-sketch:PATH": "ImageNet-Sketch",
-    "objectnet:PATH": "ObjectNet without its red border: the 113 classes that ImageNet has, by its own mappings/",
-    "imagenet-a-clean:PATH": "ImageNet's validation images of ImageNet-A's classes; likewise imagenet-r-clean",
-}
-"""The names and what they are, for lists."""
 
 _BORDER = 2
 """Pixels of the red border round ObjectNet's images, which are not to be shown."""
@@ -210,14 +175,25 @@ def _open_clean(scheme: str, which: str) -> Callable[[str, str, Decoder], Datase
     """Return what opens the images of ImageNet's validation set that are of the 200 classes."""
 
     def open_set(place: str, _split: str, decoder: Decoder) -> Dataset:
-        from ipvit.data import published
-
-        root = user_path(place)
-        plain = root.is_dir() and (root / synsets()[0]).is_dir()
-        data = FolderDataset(root, decoder) if plain else published.open_set("imagenet", place, None, decoder)
-        return ClassSubset(f"{scheme}:{place}", data, synsets(which), "data")
+        return ClassSubset(f"{scheme}:{place}", _validation(place, decoder), synsets(which), "data")
 
     return open_set
+
+
+def _open_real(place: str, _split: str, decoder: Decoder) -> Dataset:
+    """Open ImageNet's validation images with ReaL's labels."""
+    from ipvit.data.published.real import RealLabels
+
+    return RealLabels(_validation(place, decoder))
+
+
+def _validation(place: str, decoder: Decoder) -> Dataset:
+    """Open ImageNet's validation images: class folders, or what ``imagenet:`` takes."""
+    from ipvit.data import published
+
+    root = user_path(place)
+    plain = root.is_dir() and any((root / synset).is_dir() for synset in synsets())
+    return FolderDataset(root, decoder) if plain else published.open_set("imagenet", place, None, decoder)
 
 
 def _open_objectnet(place: str, _split: str, decoder: Decoder) -> Dataset:
@@ -280,6 +256,7 @@ SHIFTS: Mapping[str, Callable[[str, str, Decoder], Dataset]] = {
     "imagenet-sketch": _open_of_classes("imagenet-sketch", "sketch", "", "all"),
     "imagenet-a-clean": _open_clean("imagenet-a-clean", "a"),
     "imagenet-r-clean": _open_clean("imagenet-r-clean", "r"),
+    "imagenet-real": _open_real,
     "objectnet": _open_objectnet,
 }
 """What opens each set from its folder."""

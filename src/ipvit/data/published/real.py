@@ -9,12 +9,11 @@ import numpy as np
 
 from ipvit.data.dataset import Dataset, fingerprint
 from ipvit.data.published.imagenet_lists import real_labels, synsets
+from ipvit.data.published.shift_facts import REAL_SUFFIX
 from ipvit.data.subset import Subset
 from ipvit.errors import InputError
 
 REAL = "real"
-SUFFIX = " (ReaL labels)"
-"""What the name of data with these labels ends with."""
 
 _VALIDATION = re.compile(r"ILSVRC2012_val_(\d{8})")
 
@@ -36,7 +35,7 @@ class RealLabels(Subset):
         self.label_sets = [labels[number] for number in numbers]
         self.labels = np.array([sets[0] if sets else -1 for sets in self.label_sets], dtype=np.int64)
         self.classes, self.aliases = synsets(), None
-        self.name = data.name + SUFFIX
+        self.name = data.name + REAL_SUFFIX
         self.fingerprint = fingerprint("ReaL", data.fingerprint)
         self.earlier_fingerprint = ""
         self.notes = tuple(getattr(data, "notes", ()))

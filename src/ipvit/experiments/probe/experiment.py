@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, PlainSerializer, WrapValidator, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from ipvit.core.preprocessing import View
 from ipvit.experiments.base import BindContext, Condition, Experiment, Measurement, Requirements
-from ipvit.experiments.fields import Several
+from ipvit.experiments.fields import DataSource, Several, data_name
 from ipvit.features import StoredType
 
 if TYPE_CHECKING:
@@ -39,25 +38,6 @@ FITTED_FIELDS = (
 
 TRAIN_FIELDS = ("val", "train_limit", *(name for name in FITTED_FIELDS if name not in ("heads", "val")))
 """What says how heads are fitted."""
-
-
-def _data(value: Any, handler: Any) -> Any:
-    if isinstance(value, str | Path):
-        return handler(str(value))
-    from ipvit.data.dataset import Dataset
-
-    return value if isinstance(value, Dataset) else handler(value)
-
-
-def _data_name(value: Any) -> str:
-    return value if isinstance(value, str) else value.name
-
-
-if TYPE_CHECKING:
-    DataSource: TypeAlias = str | Path | Dataset
-else:
-    DataSource = Annotated[str, WrapValidator(_data), PlainSerializer(_data_name)]
-    """A data name; from Python also a data set itself."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,4 +155,4 @@ class Probe(Experiment):
         """Return accuracies by block and head, and what several blocks gain together."""
         from ipvit.experiments.probe.analysis import ProbeAnalysis
 
-        return ProbeAnalysis.of(self, train=_data_name(self.train))
+        return ProbeAnalysis.of(self, train=data_name(self.train))

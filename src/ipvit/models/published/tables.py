@@ -17,6 +17,7 @@ from ipvit.models.names import ModelName
 
 _TIMM = Path(__file__).with_name("timm-imagenet.csv.gz")
 _ROBUSTBENCH = Path(__file__).with_name("robustbench-imagenet-c.csv")
+_SHIFTS = Path(__file__).with_name("timm-natural-shifts.csv.gz")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,3 +116,34 @@ def robustbench_corruptions() -> Mapping[str, CorruptionAccuracies]:
 
 def _rows(text: str) -> Iterator[dict[str, str]]:
     return csv.DictReader(line for line in text.splitlines() if not line.startswith("#"))
+
+
+@dataclasses.dataclass(frozen=True)
+class ShiftResult:
+    """Top-1 accuracies of one network of timm's on ImageNet and on natural shifts of it.
+
+    Attributes:
+        network: timm's name.
+        img_size: height and width of the input, in pixels.
+        in1k: by its tag, it saw ImageNet-1k and no other images.
+        top1: in percent, by set: ``clean``, ``v2``, ``real``, ``sketch``, ``a``, ``a_clean``, ``r``, ``r_clean``.
+    """
+
+    network: str
+    img_size: int
+    in1k: bool
+    top1: Mapping[str, float]
+
+
+@functools.cache
+def timm_shift_results() -> tuple[ShiftResult, ...]:
+    """Return timm's results on natural shifts: one line for each network and size of its input."""
+    return tuple(
+        ShiftResult(
+            row.pop("network"),
+            int(row.pop("img_size")),
+            row.pop("in1k") == "1",
+            {name: float(value) for name, value in row.items()},
+        )
+        for row in _rows(gzip.decompress(_SHIFTS.read_bytes()).decode())
+    )

@@ -1,0 +1,175 @@
+"""Measuring natural shifts: shifted and clean images go through a network once, and are answered as each set asks."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ipvit.data.dataset import Dataset, Items
+from ipvit.data.joined import JoinedDataset
+from ipvit.data.recognition import published_set
+from ipvit.data.subset import Subset, subset_indices
+from ipvit.errors import InputError
+from ipvit.experiments.base import Batch, BindContext, Measurement, Records
+from ipvit.experiments.scoring import score_logits
+from ipvit.experiments.shift.experiment import CLEAN, SHIFTED, Shift, ShiftCondition
+from ipvit.metrics.accuracy import first_labels
+from ipvit.models.answers import AnswerSpace
+from ipvit.models.label_mapping import right_answers, space_for
+from ipvit.models.model import Model
+from ipvit.perturb.tensors import from_numpy
+
+
+@dataclasses.dataclass(frozen=True)
+class _Answered:
+    """How a model answers a shifted set and the clean images of its classes.
+
+    Attributes:
+        space: what the answers are made of; None for all outputs.
+        answers: how many there are.
+        shifted: for each class of the set its right answers, ``(classes, answers)`` booleans.
+        clean: the same for each class of the clean data; none for classes that the set does not have.
+    """
+
+    space: AnswerSpace | None
+    answers: int
+    shifted: NDArray[np.bool_]
+    clean: NDArray[np.bool_]
+
+
+class ShiftMeasurement(Measurement):
+    """Natural shifts in one run.
+
+    Args:
+        experiment: the parameters.
+        models: all that are measured.
+        data: the clean images.
+        context: how to open the shifted ones.
+
+    Raises:
+        InputError: there are no shifted data, one set is named twice, or classes do not fit the outputs.
+    """
+
+    def __init__(self, experiment: Shift, models: Sequence[Model], data: Dataset, context: BindContext) -> None:
+        if not experiment.sets:
+            raise InputError("shift: which shifted data? give sets, for example imagenet-v2:PATH")
+        opened = [context.open_data(one) if isinstance(one, str | Path) else one for one in experiment.sets]
+        self._clean_name = _name(data)
+        self._sets = dict(zip(map(_name, opened), opened, strict=True))
+        if len(self._sets) < len(opened) or len({one.fingerprint for one in (data, *opened)}) <= len(opened):
+            raise InputError("shift: two of the sets are the same, or one is the clean data")
+        for one in (data, *opened):
+            if one.classes is None:
+                raise InputError(f"shift needs labels: {one.name} has no class folders")
+        self._answered = {
+            (model.name, name): _answered(model, one, data, context)
+            for model in models
+            for name, one in self._sets.items()
+        }
+        self._parts: tuple[Dataset, ...] = (data, *opened)
+
+    def items(self, data: Dataset, limit: int | None) -> Items:
+        """Return the clean images and those of all sets; a limited study uses as many of each."""
+        parts = [
+            part if limit is None or limit >= len(part) else Subset(part, subset_indices(part, limit))
+            for part in self._parts
+        ]
+        self._joined = JoinedDataset(f"{data.name} and {', '.join(self._sets)}", parts)
+        return self._joined
+
+    def conditions(self, model: Model) -> Sequence[ShiftCondition]:
+        """Return each set and the clean images of its classes."""
+        found: list[ShiftCondition] = []
+        for name in self._sets:
+            how = self._answered[model.name, name]
+            aggregate = (
+                "" if how.space is None or len(how.space) == sum(map(len, how.space.columns)) else how.space.aggregate
+            )
+            found += [
+                ShiftCondition(name, self._clean_name, images, how.answers, aggregate) for images in (CLEAN, SHIFTED)
+            ]
+        return found
+
+    def applicable_images(self, condition: ShiftCondition, data: Items) -> np.ndarray:
+        """Return the images of the set, or the clean ones of its classes."""
+        number = 1 + list(self._sets).index(condition.set)
+        if condition.images == SHIFTED:
+            return self._joined.part == number
+        how = next(found for (_, name), found in self._answered.items() if name == condition.set)
+        clean, (labels, sets) = self._joined.part == 0, self._labels(0)
+        wanted = np.zeros(len(self._joined), dtype=bool)
+        wanted[clean] = _right(how.clean, labels, sets).any(axis=1)
+        return wanted
+
+    def measure(self, model: Model, batch: Batch) -> Iterator[Records]:
+        """Run the network once on all images, and let it choose as each condition says."""
+        logits = model(batch.images)
+        for condition in batch.conditions:
+            how = self._answered[model.name, condition.set]
+            right = from_numpy(self._right_of(condition, how, batch.positions)).to(logits.device)
+            scores = logits if how.space is None else how.space.scores(logits)
+            yield Records(condition, score_logits(scores, right) | {"right": _first(right)})
+
+    def _right_of(self, condition: ShiftCondition, how: _Answered, positions: np.ndarray) -> NDArray[np.bool_]:
+        number = 0 if condition.images == CLEAN else 1 + list(self._sets).index(condition.set)
+        labels, sets = self._labels(number)
+        places = self._joined.place[positions]
+        chosen = None if sets is None else [sets[int(place)] for place in places]
+        return _right(how.clean if condition.images == CLEAN else how.shifted, labels[places], chosen)
+
+    def _labels(self, number: int) -> tuple[np.ndarray, Sequence[Sequence[int]] | None]:
+        part = self._joined.parts[number]
+        return np.asarray(part.labels), getattr(part, "label_sets", None)
+
+
+def _first(right: Tensor) -> Tensor:
+    return first_labels(right).to(torch.int32)
+
+
+def _name(data: Dataset) -> str:
+    """Return the published name of a set, else its own."""
+    return published_set(data)[0] or data.name
+
+
+def _right(of_class: NDArray[np.bool_], labels: np.ndarray, sets: Sequence[Sequence[int]] | None) -> NDArray[np.bool_]:
+    """Return the right answers of images, ``(B, answers)``, given those of each class."""
+    if sets is not None:
+        return np.stack([of_class[list(classes)].any(axis=0) for classes in sets])
+    return of_class[labels.clip(min=0)] & (labels >= 0)[:, None]
+
+
+def _answered(model: Model, shifted: Dataset, clean: Dataset, context: BindContext) -> _Answered:
+    """Return how a model answers a set and the clean images.
+
+    Raises:
+        InputError: classes do not fit the outputs, or the clean data have none of the set's.
+    """
+    space = space_for(model, shifted, context.answers)
+    outputs = [_matrix(right_answers(data, model), model.n_outputs) for data in (shifted, clean)]
+    if space is None:
+        answers, mapped = model.n_outputs, outputs
+        # of the clean images those of the set's classes, where it has fewer
+        mapped[1] = mapped[1] & mapped[0].any(axis=0)
+    else:
+        made_of = np.zeros((space.outputs, len(space)), dtype=np.float32)
+        for number, columns in enumerate(space.columns):
+            made_of[list(columns), number] = 1
+        answers, mapped = len(space), [one.astype(np.float32) @ made_of > 0 for one in outputs]
+    if not mapped[1].any():
+        raise InputError(f"shift: the clean data {clean.name} have none of the classes of {shifted.name}")
+    return _Answered(space, answers, mapped[0], mapped[1])
+
+
+def _matrix(right: np.ndarray, outputs: int) -> NDArray[np.bool_]:
+    """Return right answers as booleans ``(classes, outputs)``."""
+    if right.ndim == 2:
+        return right
+    found = np.zeros((len(right), outputs), dtype=bool)
+    found[np.arange(len(right)), right] = True
+    return found
