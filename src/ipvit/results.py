@@ -129,6 +129,7 @@ class Run:
         frame = self._store.select(experiment, self._wanted(experiment))[0]
         if frame.is_empty():
             return frame
+        frame = self._as_mapped(frame, experiment)
         labels = self._labels(frame.select("weights", "model").unique(maintain_order=True).rows())
         order = {weights: number for number, weights in enumerate(labels)}
         return (
@@ -139,6 +140,12 @@ class Run:
             .sort("_order", maintain_order=True)
             .drop("_order")
         )
+
+    def _as_mapped(self, records: pl.DataFrame, name: str) -> pl.DataFrame:
+        """Return the records whose classes were mapped to answers as they are in this run."""
+        for weights, mapping in self.manifest.subject(name).labels.items():
+            records = records.filter((pl.col("weights") != weights) | (pl.col("labels") == mapping))
+        return records
 
     def _wanted(self, name: str) -> dict[str, Any]:
         """Return the values that columns of the records of this run have."""
@@ -216,7 +223,10 @@ class Run:
         found: set[str] = set()
         for weights, label in self._labels(there).items():
             if label == model:
-                records, _ = self._store.select(experiment, wanted | {"weights": weights}, ["image"], of=weights)
+                records, _ = self._store.select(
+                    experiment, wanted | {"weights": weights}, ["image", "labels"], of=weights
+                )
+                records = self._as_mapped(records, experiment)
                 found |= set(records["image"].cast(pl.String).unique())
         return sorted(found)
 
@@ -357,11 +367,15 @@ class Run:
         """Return the reduction of every model, in the manifest's order, and how many other records the folder holds."""
         analysis, wanted, subject = self.analyses[name], self._wanted(name), self.manifest.subject(name)
         columns = analysis.record_columns
-        columns = None if columns is None else (*columns, "label", "prediction")
+        columns = None if columns is None else (*columns, "label", "prediction", "labels")
         there, others = self._store.models(name, wanted)
         reductions = []
         for weights, label in self._labels(there).items():
-            records, _ = self._store.select(name, wanted | {"weights": weights}, columns, of=weights)
+            found, _ = self._store.select(name, wanted | {"weights": weights}, columns, of=weights)
+            records = self._as_mapped(found, name)
+            others += found.height - records.height
+            if records.is_empty():
+                continue
             answers, _ = subject.among.get(weights, (0, 0))
             if 0 < answers < _TOP_FIVE and "correct5" in records.columns:
                 records = records.with_columns(pl.lit(None, pl.Boolean).alias("correct5"))

@@ -89,6 +89,7 @@ LATER = {
     "answers": "all",
     "n_classes": 0,
     "among": {},
+    "labels": {},
 }
 """Keys that the version of the manifest in this file did not have, and what they are where it wrote it."""
 

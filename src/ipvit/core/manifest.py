@@ -132,6 +132,8 @@ class ExperimentData(_Part, frozen=True):
     """How many classes these data have; 0 where labels did not count, or an earlier version wrote this."""
     among: Mapping[str, tuple[Count, Count]] = {}
     """By a model's digest: how many answers it chose among, and how many outputs it has."""
+    labels: Mapping[str, str] = {}
+    """By a model's digest, as in the records: the digest of which answer each class of the data is."""
 
 
 class Hardware(_Part, frozen=True):

@@ -45,6 +45,27 @@ def whole_numbers(labels: Sequence[int] | np.ndarray | Tensor) -> np.ndarray:
     return whole
 
 
+def masks_of(masks: Tensor, n: int) -> Tensor:
+    """Return masks ``(N, H, W)`` as uint8: whole numbers from 0 (background) to 255; what would be cut is refused.
+
+    Raises:
+        InputError: there are not ``n``, or they are other numbers.
+    """
+    import torch
+
+    if masks.ndim != 3 or len(masks) != n:
+        raise InputError(f"masks must be ({n}, H, W), one for each image, not {tuple(masks.shape)}")
+    if masks.dtype in (torch.uint8, torch.bool):
+        return masks.to(torch.uint8)
+    whole = masks.to(torch.int64)
+    if bool((whole != masks).any()) or (masks.numel() and not 0 <= int(whole.min()) <= int(whole.max()) <= 255):
+        low, high = (float(value) for value in torch.aminmax(masks.double()))
+        raise InputError(
+            f"masks must be whole numbers from 0 to 255, 0 for background; those given are {low:g} to {high:g}"
+        )
+    return whole.to(torch.uint8)
+
+
 def bytes_of(pixels: Tensor) -> Tensor:
     """Return images as uint8: bytes as they are, floats in [0, 1] as the nearest of 256 levels.
 

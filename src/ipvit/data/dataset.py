@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeGuard, runtime_checkabl
 
 import numpy as np
 
-from ipvit.data.checks import bytes_of, check_labels, whole_numbers
+from ipvit.data.checks import bytes_of, check_labels, masks_of, whole_numbers
 from ipvit.errors import InputError
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class BaseDataset(Dataset):
     ) -> None:
         self.name = name or getattr(self, "name", type(self).__name__)
         if labels is not None:
-            self.labels = np.asarray(labels, dtype=np.int64)
+            self.labels = whole_numbers(labels)
         if classes is not None:
             self.classes = tuple(classes)
         if ids is not None:
@@ -253,7 +253,7 @@ class MemoryDataset(BaseDataset):
             raise InputError(f"images must be (N, 3, H, W), not {tuple(pixels.shape)}")
         n = len(pixels)
         self._images = bytes_of(pixels)
-        self._masks = None if masks is None else torch.as_tensor(masks).to(torch.uint8)
+        self._masks = None if masks is None else masks_of(torch.as_tensor(masks), n)
         self.labels = np.full(n, -1, np.int64) if labels is None else whole_numbers(labels)
         if classes is None and labels is not None:
             classes = [str(i) for i in range(int(self.labels.max(initial=-1)) + 1)]
@@ -264,14 +264,14 @@ class MemoryDataset(BaseDataset):
         self.classes = None if classes is None else tuple(classes)
         check_labels(name, self.labels, self.classes)
         self.fields = dict(fields or {})
+        if short := [field for field, values in self.fields.items() if len(values) != n]:
+            raise InputError(f"the field {short[0]!r} has {len(self.fields[short[0]])} values for {n} images")
         self.has_masks = masks is not None
-        self.fingerprint = fingerprint(
-            "memory",
-            list(self.ids),
-            self.labels,
-            self._images.numpy(),
-            None if self._masks is None else self._masks.numpy(),
-        )
+        pixels = self._images.numpy(), None if self._masks is None else self._masks.numpy()
+        fields_in_order = [part for field in sorted(self.fields) for part in (field, list(self.fields[field]))]
+        first = "memory", list(self.ids), self.labels, *pixels
+        self.fingerprint = fingerprint(*first, list(self.classes or ()), *fields_in_order)
+        self.earlier_fingerprint = "" if self.fields else fingerprint(*first)
 
     def read(self, index: int) -> Tensor:
         """Return image ``index``, ``(3, H, W)`` uint8."""

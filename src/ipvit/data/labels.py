@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import re
 from collections.abc import Mapping, Sequence
 
@@ -86,7 +87,7 @@ def outputs_of_classes(
     data_classes = [same_letters(name) for name in data_classes]
     aliases = None if aliases is None else [same_letters(name) for name in aliases]
     outputs = None if model_classes is None else {same_letters(name): i for i, name in enumerate(model_classes)}
-    count = n_outputs if outputs is None else len(outputs)
+    count = n_outputs if model_classes is None else len(model_classes)
     stated = aliases is not None and list(aliases) != list(data_classes)
     found = None if stated else _by_count(data_classes, outputs, count)
     if found is not None:
@@ -98,6 +99,13 @@ def outputs_of_classes(
                 f"{rule}; a classes.txt with lines 'folder<TAB>output number' states another order"
             )
         return tuple((number,) for number in mapping)
+    twice = {name for name, number in collections.Counter(map(same_letters, model_classes or ())).items() if number > 1}
+    for name, second in zip(data_classes, aliases or data_classes, strict=True):
+        if said := next((part for part in (name, second) if part in twice), ""):
+            raise InputError(
+                f"several outputs of {model_name} are called {said!r}, so the class {name!r} of {data_name} cannot be "
+                "told by its name; state its output number in classes.txt"
+            )
     columns = [
         _found(name, second, outputs, count if stated else 0)
         for name, second in zip(data_classes, aliases or data_classes, strict=True)

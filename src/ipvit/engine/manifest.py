@@ -81,6 +81,7 @@ def describe(
             answers=task.identity.answers,
             n_classes=len(task.items.classes or ()) if task.among[0] else 0,
             among=_among(tasks, task.identity.experiment),
+            labels=_labels(tasks, task.identity.experiment),
         )
         for task in tasks
     }
@@ -138,6 +139,11 @@ def _among(tasks: Sequence[Task], experiment: str) -> dict[str, tuple[int, int]]
     return {task.identity.weights: task.among for task in of_it if task.among[0]}
 
 
+def _labels(tasks: Sequence[Task], experiment: str) -> dict[str, str]:
+    """Return by which mapping of classes to answers each model of an experiment was measured."""
+    return {task.identity.weights: task.identity.labels for task in tasks if task.identity.experiment == experiment}
+
+
 def write_manifest(root: Path, manifest: Manifest) -> None:
     """Write the manifest of a run folder."""
     write_atomic(root / MANIFEST, manifest.model_dump_json(indent=1, by_alias=True).encode())
@@ -160,7 +166,7 @@ def _with_earlier(now: ExperimentData, earlier: Manifest, name: str) -> Experime
     before = earlier.subjects.get(name)
     if before is None or (before.answers, before.fingerprint) != (now.answers, now.fingerprint):
         return now
-    return now.model_copy(update={"among": {**before.among, **now.among}})
+    return now.model_copy(update={"among": {**before.among, **now.among}, "labels": {**before.labels, **now.labels}})
 
 
 def _other_schemes(data: Items, earlier: Manifest | None) -> Mapping[str, str]:

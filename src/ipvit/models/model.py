@@ -7,6 +7,7 @@ import copy
 import dataclasses
 import hashlib
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -309,6 +310,7 @@ def wrap(
     torch.Size([2, 3])
     """
     height, width = (size, size) if isinstance(size, int) else size
+    _check_scale(mean, std, crop_pct)
     preprocessing = Preprocessing(View((height, width), crop_pct, interpolation), tuple(mean), tuple(std))
     model = Model(
         module.eval(),
@@ -322,12 +324,25 @@ def wrap(
     return model
 
 
+def _check_scale(mean: Sequence[float], std: Sequence[float], crop_pct: float) -> None:
+    """Refuse a mean and a deviation that are not of images in [0, 1], and a crop that is no share."""
+    wrong = [value for value in mean if not -1 <= value <= 1] or [value for value in std if not 0 < value < math.inf]
+    if wrong or len(mean) != 3 or len(std) != 3:
+        raise InputError(
+            f"mean {tuple(mean)} and std {tuple(std)} must be three numbers each, for images in [0, 1]: divide those "
+            "of grey levels by 255"
+        )
+    if not 0 < crop_pct <= 1:
+        raise InputError(f"crop_pct is a share of the resized side, above 0 and up to 1, not {crop_pct:g}")
+
+
 _LIBRARIES = ("torch", "torchvision", "timm", "transformers")
 
 
 def _describe(module: nn.Module) -> str:
     """Text that identifies the code of a network: its structure, the source of its own classes, their plain values."""
     lines = [repr(module)]
+    lines += [part.code for part in module.modules() if isinstance(part, torch.jit.ScriptModule)][:1]
     seen: set[type] = set()
     for name, part in module.named_modules():
         kind = type(part)
@@ -338,11 +353,31 @@ def _describe(module: nn.Module) -> str:
             for key, value in vars(part).items()
             if isinstance(value, int | float | str | tuple) and key != "training" and not key.startswith("_")
         }
+        for key, value in sorted(vars(part).items()):
+            if isinstance(value, list | dict | set) and not key.startswith("_") and value:
+                lines.append(f"{name}.{key} {_plainly(value)}")
+            elif inspect.isroutine(value):
+                lines += [f"{name}.{key} {value.__module__}.{value.__qualname__}", *_source(value)]
+        for key in sorted(part._non_persistent_buffers_set):  # noqa: SLF001 - a state dict lacks them
+            if (buffer := getattr(part, key)) is not None:
+                lines.append(f"{name}.{key} {hashlib.sha256(b''.join(state_parts(key, buffer))).hexdigest()}")
         lines.append(f"{name} {kind.__module__}.{kind.__qualname__} {sorted(plain.items())}")
         if kind not in seen:
             seen.add(kind)
             lines += _source(kind)
     return "\n".join(lines)
+
+
+def _plainly(value: Any) -> str:
+    """Return a value as text that is the same in every process: no addresses of objects, no order of sets."""
+    if isinstance(value, dict):
+        return str(sorted((str(key), _plainly(one)) for key, one in value.items()))
+    if isinstance(value, list | tuple | set):
+        parts = [_plainly(one) for one in value]
+        return str(sorted(parts) if isinstance(value, set) else parts)
+    if isinstance(value, int | float | str | bool | None):
+        return repr(value)
+    return f"{type(value).__module__}.{type(value).__qualname__}"
 
 
 def _source(thing: Any) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +21,7 @@ from ipvit.data.formats.image_files import (
     is_picture,
     readable,
 )
+from ipvit.data.formats.tar_members import members_of
 from ipvit.errors import InputError
 
 
@@ -107,13 +107,8 @@ class TarDataset(FolderDataset):
     """
 
     def _files(self, left_out: LeftOut) -> list[tuple[str, int]]:
-        try:
-            with tarfile.open(self.root, "r:") as archive:
-                members = [member for member in archive if member.isfile()]
-        except (tarfile.TarError, OSError, EOFError) as error:
-            raise InputError(f"{self.name!r} is not an uncompressed tar file: {error}") from None
         found: dict[str, tuple[int, int]] = {}
-        for member in members:
+        for member in members_of(self.root, self.name, left_out):
             path = member.name.removeprefix("./")
             if is_picture(path):
                 found[path] = member.offset_data, member.size

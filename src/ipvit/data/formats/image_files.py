@@ -66,6 +66,7 @@ class LeftOut:
     def __init__(self) -> None:
         self._hidden: list[str] = []
         self._kinds: collections.Counter[str] = collections.Counter()
+        self._links: list[str] = []
 
     def add(self, path: str) -> None:
         """Count a file, or a hidden folder as one, that :func:`is_picture` refuses."""
@@ -73,6 +74,10 @@ class LeftOut:
             self._hidden.append(path)
         elif path.rsplit("/", 1)[-1] not in _OWN:
             self._kinds[_suffix(path) or "no ending"] += 1
+
+    def add_link(self, path: str) -> None:
+        """Count a link in an archive: what it leads to is not read a second time."""
+        self._links.append(path)
 
     def notes(self, name: str) -> tuple[str, ...]:
         """Return what a reader should know of what was left out; nothing where all is used."""
@@ -84,6 +89,8 @@ class LeftOut:
         if self._kinds:
             kinds = ", ".join(f"{kind} {count:,}" for kind, count in self._kinds.most_common(5))
             parts.append(f"{self._kinds.total():,} that are no pictures by their names ({kinds})")
+        if self._links:
+            parts.append(f"{len(self._links):,} links ({readable(min(self._links))})")
         return (f"{name}: files left out: {'; '.join(parts)}",) if parts else ()
 
 

@@ -11,7 +11,6 @@ import collections
 import json
 import os
 import tarfile
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from ipvit.data.dataset import BaseDataset, UnreadableImageError
 from ipvit.data.decode import decode
 from ipvit.data.fingerprints import BYTES, SAMPLES, named, sums_of_members
 from ipvit.data.formats.image_files import IMAGE_SUFFIXES, LeftOut, is_hidden, readable
+from ipvit.data.formats.tar_members import members_of
 from ipvit.errors import InputError, error_line, shown
 
 _Place = tuple[int, int, int]
@@ -133,11 +133,7 @@ class ShardDataset(BaseDataset):
 
 def _samples(shard: Path, left_out: LeftOut) -> dict[str, dict[str, tarfile.TarInfo]]:
     """Return the members of each image in a shard by their endings, in the order of the shard."""
-    try:
-        with tarfile.open(shard, "r:") as archive:
-            members = [member for member in archive if member.isfile()]
-    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{str(shard)!r} is not an uncompressed tar file: {error_line(error)}") from None
+    members = members_of(shard, str(shard), left_out)
     grouped: dict[str, dict[str, tarfile.TarInfo]] = {}
     for member in members:
         path = member.name.removeprefix("./")

@@ -69,9 +69,11 @@ def _check_split(name: str, root: str | None, split: str) -> None:
     known = (*_TRAIN, *_EVALUATION)
     if kind in ("image_folder", "folder"):
         folder = Path(root or "")
-        if split in known or (folder / split).is_dir():
-            return
         there = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+        words = {split}.union(*(words for words in (_TRAIN, _EVALUATION[:-1]) if split in words))
+        # without such a folder timm would take those of other splits for classes
+        if words & {*there} or (split in known and not {*known} & {*there}):
+            return
         raise InputError(f"{name!r} has no split {split!r}; folders of {str(folder)!r}: {', '.join(there[:10])}")
     if kind in _OF_TWO_PARTS and split not in known:
         raise InputError(f"{name!r} has no split {split!r}; it has train and test.{did_you_mean(split, known)}")
@@ -82,7 +84,10 @@ def _class_names(classes: str) -> tuple[str, ...]:
 
     path = user_path(classes)
     if path.is_file():
-        return tuple(line.strip() for line in read_text(path).split("\n") if line.strip())
+        names = [line.strip() for line in read_text(path).rstrip().split("\n")]
+        if "" in names:
+            raise InputError(f"{classes}, line {names.index('') + 1}: empty; a line is the name of one output")
+        return tuple(names)
     try:
         return tuple(ImageNetInfo(classes).label_names())
     except AssertionError:

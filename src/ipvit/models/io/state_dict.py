@@ -155,7 +155,17 @@ def load_strictly(network: nn.Module, state: StateDict, where: str) -> None:
             f"the weights {where} do not fit {type(network).__name__} with its {len(own)} tensors: {'; '.join(faults)}"
             f"{hint}"
         )
+    whole = [key for key in own if key in state and own[key].is_floating_point() and not _is_float(state[key])]
+    if whole:
+        raise InputError(
+            f"the weights {where} hold {whole[0]!r} as {str(state[whole[0]].dtype).removeprefix('torch.')}, where "
+            f"{type(network).__name__} has floating-point numbers ({len(whole)} such tensors)"
+        )
     network.load_state_dict(state, strict=False)  # "strict" would refuse what was just allowed: batch-norm counters
+
+
+def _is_float(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() and not tensor.is_quantized and tensor.layout == torch.strided
 
 
 def _first(names: Sequence[str], most: int = 3) -> str:

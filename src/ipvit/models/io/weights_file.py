@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,8 @@ from ipvit.core.files import user_path
 from ipvit.errors import InputError, did_you_mean, printable
 from ipvit.models.io.state_dict import WRAPPERS, StateDict, read_content, resolve, shards_of, tensors_of, unwrapped
 
-AVERAGED = ("ema", "model_ema", "state_dict_ema", "ema_state_dict")
-"""Names of an exponential moving average, which is what its authors evaluate: before anything else."""
+AVERAGED = re.compile(r"(?:^|_)(?:ema|avg|average|averaged|swa|polyak|shadow)(?:_|$)")
+"""Names of averaged weights, which are what their authors evaluate: before anything else."""
 
 SECOND_CHOICE = ("student", "momentum_encoder", "encoder_k", "predictor", "optimizer")
 """Names of networks that are trained beside the one that their authors evaluate."""
@@ -103,7 +104,7 @@ class WeightsFile:
                 f"{str(self.path)!r} holds several networks that fit: {first.name or 'the file itself'}, "
                 f"{', '.join(equal)}; choose one as @FILE#{first.name}"
             )
-        self.left_out += first.beside
+        self.left_out += [*(one.name for one in fitting[1:]), *first.beside]
         return self._tidied(first.state, network)
 
     def _below_key(self) -> Mapping[str, Any]:
@@ -166,7 +167,7 @@ class _Candidate:
     def rank(self) -> tuple[int, int]:
         """What goes first: averages, then the plain network, by the usual order of names; last the second choices."""
         parts = self.name.split(".")
-        kind = 0 if set(parts) & set(AVERAGED) else 2 if set(parts) & set(SECOND_CHOICE) else 1
+        kind = 0 if any(map(AVERAGED.search, parts)) else 2 if set(parts) & set(SECOND_CHOICE) else 1
         return kind, min((WRAPPERS.index(part) for part in parts if part in WRAPPERS), default=len(WRAPPERS))
 
 

@@ -17,6 +17,9 @@ from ipvit.models.model import Model
 from ipvit.models.names import ModelName
 from ipvit.models.sources.building import cannot_fetch, seeded
 
+_TRANSFORMING = ("googlenet", "inception_v3")
+"""Networks that scale their inputs anew where torchvision's published weights are loaded by name."""
+
 
 def load_torchvision(parsed: ModelName, pretrained: bool) -> Model:
     """Load a classification network of torchvision; ``?weights=IMAGENET1K_V1`` chooses among the published weights.
@@ -40,6 +43,11 @@ def load_torchvision(parsed: ModelName, pretrained: bool) -> Model:
         )
     entry = published[wanted] if wanted else published.DEFAULT if pretrained else next(iter(published))
     file = WeightsFile.read(parsed.weights) if parsed.weights else None
+    if file is not None and parsed.name in _TRANSFORMING and "transform_input" not in options:
+        raise InputError(
+            f"torchvision:{parsed.name} needs to know how its inputs are scaled: ?transform_input=true for "
+            "torchvision's published weights, false for others that are trained without it"
+        )
     fetch = pretrained and file is None
     try:
         with seeded():
