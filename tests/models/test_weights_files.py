@@ -35,7 +35,7 @@ PROJECTION = {"head.mlp.0.weight": torch.zeros(2, 2), "head.last_layer.weight_g"
 FILES: dict[str, tuple[Any, list[str]]] = {
     "torchvision's average": (
         {"model": state(1), "model_ema": {"n_averaged": torch.tensor(5), **under("module.", state())}, "epoch": 3},
-        ["n_averaged"],
+        ["model", "n_averaged"],
     ),
     "an AveragedModel": ({"n_averaged": torch.tensor(5), **under("module.", state())}, ["n_averaged"]),
     "DINO's full checkpoint": (
@@ -45,7 +45,7 @@ FILES: dict[str, tuple[Any, list[str]]] = {
             "optimizer": {"state": {0: {"exp_avg": torch.zeros(3)}}, "param_groups": []},
             "dino_loss": {"center": torch.zeros(1, 4)},
         },
-        ["head.last_layer.weight_g", "head.mlp.0.weight"],
+        ["head.last_layer.weight_g", "head.mlp.0.weight", "student.module.backbone"],
     ),
     "MoCo-v3": (
         {
