@@ -18,6 +18,7 @@ from ipvit.report.pictures import Album
 
 MODELS = [f"vit_base_patch16_224.augreg_in21k_ft_in1k_{i:02d}" for i in range(20)]
 SMALL = {
+    "shift": {"sets": ("demo:trifeature/texture-random",)},
     "occlusion": {"modes": ["random", "salient", "non_salient"], "grid": "8x8", "runs": 1, "salience": "masks"},
     "correlation": {"grid": "8x8"},
     "shuffle": {"grids": ["2x2", "4x4", "8x8", "16x16"]},
