@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import polars as pl
 
-from ipvit.analysis.aggregate import PAPER, with_answers
+from ipvit.analysis.aggregate import PAPER, with_n_answers
 from ipvit.analysis.base import Analysis
 from ipvit.analysis.last_run import LastRun
 from ipvit.analysis.reduction import Reduction
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_TOP_FIVE = 6
+_FEWEST_FOR_TOP_5 = 6
 """Answers from which on being among the five best says something."""
 
 
@@ -317,8 +317,8 @@ class Run:
         if paper is not None and tables:
             tables = tables | {f"{name}{PAPER}": paper}
         if analysis.labels and self._fewer_classes(name):
-            answers = {reduction.model: reduction.answers for reduction in reductions if reduction.answers}
-            tables = {key: with_answers(table, answers) for key, table in tables.items()}
+            answers = {reduction.model: reduction.n_answers for reduction in reductions if reduction.n_answers}
+            tables = {key: with_n_answers(table, answers) for key, table in tables.items()}
         differences = analysis.differences(reductions)
         notes = self._notes(analysis, tables, reductions, others)
         if differences is None and sum(reduction.values is not None for reduction in reductions) > 1:
@@ -376,11 +376,11 @@ class Run:
             others += found.height - records.height
             if records.is_empty():
                 continue
-            answers, _ = subject.among.get(weights, (0, 0))
-            if 0 < answers < _TOP_FIVE and "correct5" in records.columns:
+            n_answers, _ = subject.among.get(weights, (0, 0))
+            if 0 < n_answers < _FEWEST_FOR_TOP_5 and "correct5" in records.columns:
                 records = records.with_columns(pl.lit(None, pl.Boolean).alias("correct5"))
             reduction = analysis.reduce(records.with_columns(pl.lit(label).alias("model")))
-            reductions.append(dataclasses.replace(reduction, answers=answers))
+            reductions.append(dataclasses.replace(reduction, n_answers=n_answers))
         return reductions, others
 
     def _notes(

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import ipvit
-from ipvit.data.dataset import BaseDataset
+from ipvit.data.dataset import BaseDataset, MemoryDataset
 from ipvit.errors import InputError
 
 
@@ -63,3 +63,33 @@ def test_a_data_set_of_ones_own_with_labels_out_of_range_is_refused():
 
     with pytest.raises(InputError, match="label 5"):
         ipvit.load_dataset(Own("own", np.array([0, 5]), ["a", "b"]))
+
+
+def test_other_columns_and_classes_of_images_in_memory_are_other_data():
+    pixels, labels = torch.zeros(4, 3, 8, 8, dtype=torch.uint8), [0, 1, 0, 1]
+
+    def of(classes=("a", "b"), **fields) -> str:
+        return MemoryDataset(pixels, labels, classes, fields=fields).fingerprint
+
+    texture = np.array([0, 1, 1, 0])
+    assert of() == of() and len({of(), of(("b", "a")), of(texture=texture), of(texture=1 - texture)}) == 4
+
+
+@pytest.mark.parametrize(
+    "masks", [np.full((4, 8, 8), 0.9), np.full((4, 8, 8), 256), np.zeros((3, 8, 8)), -np.ones((4, 8, 8))]
+)
+def test_masks_that_would_be_cut_are_refused(masks):
+    with pytest.raises(InputError, match="masks must be"):
+        MemoryDataset(torch.zeros(4, 3, 8, 8, dtype=torch.uint8), masks=masks)
+
+
+class Grey(BaseDataset):
+    def read(self, index):
+        return torch.zeros(3, 8, 8, dtype=torch.uint8)
+
+
+def test_fields_and_labels_that_do_not_fit_are_refused():
+    with pytest.raises(InputError, match="the field 'shape' has 3 values for 4 images"):
+        MemoryDataset(torch.zeros(4, 3, 8, 8, dtype=torch.uint8), fields={"shape": np.arange(3)})
+    with pytest.raises(InputError, match="labels must be whole numbers; 0.9 is none"):
+        Grey("x", labels=np.array([0.9]))

@@ -13,6 +13,7 @@ from PIL import Image
 
 import ipvit
 from helpers.files import change_byte
+from helpers.tiny import write_images
 from ipvit.data.dataset import UnreadableImageError
 from ipvit.data.fingerprints import SMALL
 from ipvit.data.formats.shards import ShardDataset
@@ -277,3 +278,18 @@ def test_torchvisions_folder_is_known_by_its_files(tmp_path):
         Image.fromarray(np.full((20, 20, 3), level, np.uint8)).save(path)
         found.append(ipvit.load_dataset("torch/image_folder", root=tmp_path, split="real").fingerprint)
     assert found[0] == found[2] != found[1]
+
+
+def test_an_empty_line_among_class_names_is_refused(tmp_path):
+    (tmp_path / "names.txt").write_text("a\n\nb\n")
+    (tmp_path / "real" / "cat").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"names\.txt, line 2: empty"):
+        ipvit.load_dataset("torch/image_folder", root=tmp_path, split="real", classes=str(tmp_path / "names.txt"))
+
+
+def test_the_folders_of_other_splits_are_no_classes(tmp_path):
+    for split in ("train", "validation"):
+        write_images(tmp_path / split, per_class=1)
+    with pytest.raises(InputError, match="has no split 'test'; folders of"):
+        ipvit.load_dataset("torch/image_folder", root=tmp_path, split="test")
+    assert len(ipvit.load_dataset("torch/image_folder", root=tmp_path, split="val").classes) > 2

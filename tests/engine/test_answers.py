@@ -15,10 +15,13 @@ from helpers.command_line import complaint
 from helpers.plain_loops import answer, measured, photos, pixels_of, tiny_vit, wrapped
 from ipvit.cli import main
 from ipvit.data.dataset import MemoryDataset
+from ipvit.engine.diagnosis import examine
 from ipvit.errors import InputError
 from ipvit.metrics.accuracy import topk_correct
 from ipvit.models.label_mapping import outputs_for, right_answers
 from ipvit.perturb.attack import is_right, margin_loss
+from ipvit.play import Shelf
+from ipvit.training import sources
 
 NAMES = ("ant", "bee", "cat", "dog", "elk", "fox", "gnu", "hen")
 OF_DATA = ("fox", "bee")
@@ -97,8 +100,8 @@ def test_one_folder_keeps_both_apart_and_shows_what_was_asked_for(tmp_path):
     assert few.notes("accuracy")[0] == (
         "Answers are among the 2 classes of the data, not all 8 outputs (--answers all); guessing gives 50.0 %."
     )
-    assert every.tables["accuracy"]["answers"].to_list() == [8]
-    assert few.tables["accuracy"]["answers"].to_list() == [2]
+    assert every.tables["accuracy"]["n_answers"].to_list() == [8]
+    assert few.tables["accuracy"]["n_answers"].to_list() == [2]
 
 
 def test_top_5_says_nothing_below_six_answers(tmp_path):
@@ -227,6 +230,36 @@ def test_every_experiment_measures_images_of_several_labels(tmp_path, experiment
         assert correct == (prediction in sets[image])
 
 
+SEVERAL = "the images of two have several labels, or none, where one an image is needed"
+
+
+@pytest.mark.parametrize(
+    ("experiment", "data"),
+    [
+        (ipvit.FewShot(count=2), with_sets()),
+        (ipvit.Probe(blocks=(1,), train=with_sets()), photos(8)),
+        (ipvit.Probe(blocks=(1,), train=photos(8), val=with_sets()), photos(8, seed=1)),
+    ],
+)
+def test_where_one_label_is_needed_images_of_several_are_refused(tmp_path, experiment, data):
+    with pytest.raises(InputError, match=SEVERAL):
+        ipvit.run(experiment, models=whole(), data=data, out=tmp_path, workers=0, progress=False)
+
+
+def test_images_of_several_labels_are_not_diagnosed_and_not_trained_on(monkeypatch):
+    with pytest.raises(InputError, match=SEVERAL):
+        examine(whole(), with_sets(), torch.device("cpu"))
+    monkeypatch.setattr(sources, "load_dataset", lambda *_, **__: with_sets())
+    with pytest.raises(InputError, match=SEVERAL):
+        sources.open_data("two", 32, "train")
+
+
+def test_a_photo_of_several_labels_shows_them_all():
+    data, shelf = with_sets(), Shelf(with_sets())
+    shown = {shelf.photo(str(number)).names for number in range(len(data))}
+    assert shown == {tuple(NAMES[label] for label in labels) for labels in data.label_sets}
+
+
 def test_attacks_leave_all_right_labels():
     logits = torch.tensor([[2.0, 1.0, 0.5], [0.0, 3.0, 1.0]])
     right = torch.tensor([[True, False, True], [True, False, False]])
@@ -291,13 +324,12 @@ def test_the_command_line_and_json_say_among_what(tmp_path, monkeypatch, capsys)
         assert said["notes"]["accuracy"][0].startswith(
             {"all": "Answers are among all 6 outputs", "data": "Answers are among the"}[answers]
         )
-        assert said["tables"]["accuracy"][0]["answers"] == (6 if answers == "all" else classes)
+        assert said["tables"]["accuracy"][0]["n_answers"] == (6 if answers == "all" else classes)
     assert main([*command, "--answers", "some"]) == 2
     assert "answers" in complaint(capsys)
 
 
 def test_the_doctor_says_among_what_and_compares_no_other_number(tmp_path):
-    from ipvit.engine.diagnosis import examine
     from ipvit.models.published import Published
 
     stated = Published(80.0, "ImageNet", 50_000, "somebody")
@@ -305,7 +337,7 @@ def test_the_doctor_says_among_what_and_compares_no_other_number(tmp_path):
         answers: examine(whole(), two_classes(), torch.device("cpu"), published=stated, answers=answers)
         for answers in ("all", "data")
     }
-    assert (found["all"].answers, found["data"].answers) == (8, 2)
+    assert (found["all"].n_answers, found["data"].n_answers) == (8, 2)
     assert found["all"].published is stated and found["data"].published is None
     assert found["data"].among == [
         "Answers are among the 2 classes of the data, not all 8 outputs (--answers all); guessing gives 50.0 %."

@@ -8,9 +8,11 @@ import torch
 from torch import nn
 
 import ipvit
+from helpers.plain_loops import plain
 from helpers.small_runs import CLASSES, photos, small_occlusion
 from helpers.tiny import PatchNet, tiny_model, write_images
 from ipvit.data.dataset import MemoryDataset
+from ipvit.errors import InputError
 
 
 def run(out, model=None, data=None, **options):
@@ -117,3 +119,36 @@ def test_a_report_says_that_a_part_is_damaged_and_leaves_it_where_it_is(tmp_path
     part.write_bytes(part.read_bytes()[:-1] + b"?")
     assert ipvit.Run(tmp_path).records("occlusion").is_empty()
     assert part.exists()
+
+
+def accuracy(out, **options) -> float:
+    shown = ipvit.run(ipvit.Accuracy(), out=out, workers=0, progress=False, **options)
+    return shown.tables["accuracy"]["top1"][0]
+
+
+def test_another_second_column_of_classes_txt_is_another_labelling(tmp_path):
+    write_images(tmp_path / "images", per_class=4)
+    folders = sorted(path.name for path in (tmp_path / "images").iterdir())
+    found = []
+    for order in (folders, folders[::-1], folders):
+        lines = (f"{folder}\t{number}\n" for folder, number in zip(folders, map(folders.index, order), strict=True))
+        (tmp_path / "images" / "classes.txt").write_text("".join(lines))
+        options = {"models": tiny_model(), "data": str(tmp_path / "images")}
+        found.append(accuracy(tmp_path / "one", **options))
+        assert found[-1] == accuracy(tmp_path / f"fresh {len(found)}", **options)
+    assert found[0] == found[2]
+
+
+def test_other_names_of_the_outputs_are_another_labelling(tmp_path):
+    for classes in (CLASSES, CLASSES[::-1]):
+        model = plain()
+        model.classes = tuple(classes)
+        shown = accuracy(tmp_path / "one", models=model, data=photos(8))
+        assert shown == accuracy(tmp_path / classes[0], models=model, data=photos(8))
+
+
+def test_two_outputs_of_one_name_cannot_be_told_apart(tmp_path):
+    model = plain()
+    model.classes = (CLASSES[0], CLASSES[0], *CLASSES[2:])
+    with pytest.raises(InputError, match="several outputs of net are called"):
+        accuracy(tmp_path, models=model, data=photos(8))

@@ -18,6 +18,7 @@ from helpers.tiny import tiny_model
 from ipvit.cli import main
 from ipvit.core.shard import Shard
 from ipvit.data.dataset import MemoryDataset
+from ipvit.engine.manifest import read_manifest, write_manifest
 from ipvit.engine.merge import merge
 from ipvit.engine.store import Store
 
@@ -133,6 +134,33 @@ def test_shards_of_different_studies_are_not_joined(tmp_path, change, what):
     run(tmp_path / "b", "2/2", **change)
     with pytest.raises(ipvit.InputError, match=f"differ in their {what}"):
         merge([tmp_path / "a", tmp_path / "b"], tmp_path / "all")
+
+
+def relabelled(folder, **changes) -> None:
+    """Write into the manifest of a folder's shard that its models answered otherwise."""
+    (folder,) = (folder / "shards").iterdir()
+    about = read_manifest(folder)
+    subjects = {name: used.model_copy(update=changes) for name, used in about.subjects.items()}
+    write_manifest(folder, about.model_copy(update={"subjects": subjects}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [({"answers": "data"}, "differ in their answers"), ({"labels": {"a": "b"}}, "differ in which output a class is")],
+)
+def test_shards_whose_models_answered_otherwise_are_not_joined(tmp_path, changes, words):
+    for number in (1, 2):
+        run(tmp_path / str(number), f"{number}/2")
+    relabelled(tmp_path / "2", **changes)
+    with pytest.raises(ipvit.InputError, match=words):
+        merge([tmp_path / "1", tmp_path / "2"], tmp_path / "all")
+
+
+def test_shards_of_which_an_earlier_version_did_not_state_the_labels_are_joined(tmp_path):
+    for number in (1, 2):
+        run(tmp_path / str(number), f"{number}/2")
+    relabelled(tmp_path / "1", labels={})
+    assert merge([tmp_path / "1", tmp_path / "2"], tmp_path / "all").merged
 
 
 def test_shards_of_different_batch_sizes_had_other_images_and_are_not_joined(tmp_path):

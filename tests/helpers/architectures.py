@@ -14,9 +14,8 @@ from helpers.adapter_networks import calibrate, hugging_face
 
 SIDE = 64
 
-BY_NAME = (
+CLASS_ATTENTION = (
     "vit_tiny_patch16_224?img_size=64&depth=3",
-    "vit_tiny_patch16_224?img_size=64&depth=2&class_token=false&global_pool=avg",
     "deit_tiny_distilled_patch16_224?img_size=64&depth=2",
     "deit3_small_patch16_224?img_size=64&depth=2",
     "vit_small_patch14_dinov2?img_size=56&depth=2&num_classes=10",
@@ -24,6 +23,13 @@ BY_NAME = (
     "beit_base_patch16_224?img_size=64&depth=2&embed_dim=48&num_heads=3",
     "eva02_tiny_patch14_224?img_size=56&depth=2&num_classes=10",
     "tnt_s_patch16_224?img_size=64&depth=2",
+    "torchvision:vit_b_32?image_size=64",
+)
+"""Those with a class token that looks at every patch in one softmax."""
+
+BY_NAME = (
+    *CLASS_ATTENTION,
+    "vit_tiny_patch16_224?img_size=64&depth=2&class_token=false&global_pool=avg",
     "cait_xxs24_224?img_size=64&depth=2",
     "xcit_nano_12_p16_224?img_size=64&depth=2",
     "pit_ti_224?img_size=64",
@@ -47,7 +53,6 @@ BY_NAME = (
     "resnet10t",
     "regnetx_002",
     "mobilenetv3_small_050",
-    "torchvision:vit_b_32?image_size=64",
     "torchvision:swin_t",
     "torchvision:resnet18",
     "torchvision:shufflenet_v2_x0_5",

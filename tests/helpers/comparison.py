@@ -43,6 +43,12 @@ def manifest(
     return whole.model_copy(update=changes)
 
 
+def among_the_datas_classes(about: Manifest, experiment: str) -> Manifest:
+    """The same run, whose models chose among the classes of the data."""
+    used = about.subject(experiment).model_copy(update={"answers": "data"})
+    return about.model_copy(update={"subjects": {experiment: used}})
+
+
 def occlusion_table(model: str, rows: list[tuple[str, float, float, float]]) -> dict:
     table = pl.DataFrame(
         [

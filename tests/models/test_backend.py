@@ -25,6 +25,7 @@ from ipvit.engine.device import models_on_device
 from ipvit.engine.distributed import ProcessGroup
 from ipvit.engine.preparation import checked
 from ipvit.engine.types import Selected
+from ipvit.models.answers import AnswerSpace
 from ipvit.models.backend import check_backend
 from ipvit.models.openvino_model import ConversionError, OpenVinoGraph, OpenVinoModel, with_backend
 
@@ -71,6 +72,19 @@ def test_a_model_that_it_computes_is_the_same_network_and_can_do_less():
         "logits",
         "attention",
     }
+
+
+@needs_openvino
+def test_among_fewer_answers_it_knows_the_names_of_all_outputs():
+    names = tuple(f"class {number}" for number in range(quiet_vit().n_outputs))
+    model = quiet_vit()
+    model.classes = names
+    chooser = with_backend(model, "openvino").answering(AnswerSpace(names[1:3], ((1,), (2,)), len(names)))
+    assert (chooser.output_classes, chooser.classes) == (names, names[1:3])
+    assert with_backend(model.answering(chooser.answer_space), "openvino").output_classes == names
+    images = torch.rand(2, 3, *model.image_size)
+    with torch.inference_mode():
+        assert torch.allclose(chooser(images), model(images)[:, 1:3], atol=1e-5, rtol=1e-4)
 
 
 @needs_openvino

@@ -282,3 +282,17 @@ def test_a_file_of_ones_own_may_lie_in_a_folder_of_any_name(tmp_path, folder):
     model = ipvit.load_model(f"{tmp_path / folder}/net.py:small?classes=3")
     assert model.name == "net.py:small?classes=3"
     assert len(model.classes) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"mean": (123.7, 116.3, 103.5)}, "divide those of grey levels by 255"),
+        ({"std": (0.2, -0.2, 0.2)}, "must be three numbers each"),
+        ({"mean": (0.5,)}, "must be three numbers each"),
+        ({"crop_pct": 87.5}, "crop_pct is a share"),
+    ],
+)
+def test_a_scale_that_is_not_of_images_from_0_to_1_is_refused(options, words):
+    with pytest.raises(ipvit.InputError, match=words):
+        ipvit.wrap(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), size=8, **options)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 import ipvit
-from helpers.architectures import ARCHITECTURES, load
+from helpers.architectures import ARCHITECTURES, CLASS_ATTENTION, load
 from helpers.plain_loops import bound
 from ipvit.data.dataset import MemoryDataset
 from ipvit.errors import InputError
@@ -41,20 +41,8 @@ WITHOUT_FEATURE_DROP = {
 """Those whose blocks give no map that patches could be dropped from."""
 WITHOUT_TOKENS = {"torchvision:shufflenet_v2_x0_5", "hf resnet", "hf convnext"}
 """Those whose blocks nobody can read."""
-WITH_ATTENTION = {
-    "vit_tiny_patch16_224?img_size=64&depth=3",
-    "deit_tiny_distilled_patch16_224?img_size=64&depth=2",
-    "deit3_small_patch16_224?img_size=64&depth=2",
-    "vit_small_patch14_dinov2?img_size=56&depth=2&num_classes=10",
-    "vit_small_patch16_dinov3?img_size=64&depth=2&num_classes=10",
-    "beit_base_patch16_224?img_size=64&depth=2&embed_dim=48&num_heads=3",
-    "eva02_tiny_patch14_224?img_size=56&depth=2&num_classes=10",
-    "tnt_s_patch16_224?img_size=64&depth=2",
-    "torchvision:vit_b_32?image_size=64",
-    "hf vit",
-    "hf dinov2",
-}
-"""Those with a class token that looks at every patch in one softmax; all others show no attention."""
+WITH_ATTENTION = {*CLASS_ATTENTION, "hf vit", "hf dinov2"}
+"""All others show no attention."""
 
 
 def batch_for(model: ipvit.Model) -> Batch:

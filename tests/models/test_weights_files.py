@@ -10,6 +10,7 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 import ipvit
 from helpers.tiny import PatchNet
@@ -162,3 +163,27 @@ def test_positions_of_a_file_in_half_precision_are_resampled_in_float32() -> Non
     right = fitted({key: value.float() for key, value in half.items()}, large)["pos_embed"]
     assert found.dtype == torch.float32 and torch.equal(found, right)
     assert not torch.equal(found, right.half().float())
+
+
+@pytest.mark.parametrize("name", ["ema_model", "average_model", "swa_state_dict", "model_avg", "ema_weights", "polyak"])
+def test_averaged_weights_go_first_and_the_others_are_told(tmp_path, name):
+    network = nn.Linear(2, 2)
+    state = {key: value + 1 for key, value in network.state_dict().items()}
+    torch.save({"model": network.state_dict(), name: state}, tmp_path / "w.pth")
+    file = WeightsFile.read(str(tmp_path / "w.pth"))
+    assert torch.equal(file.state_for(network)["weight"], state["weight"])
+    assert file.in_words.endswith("w.pth without model")
+
+
+def test_whole_numbers_are_no_weights(tmp_path):
+    network = nn.Linear(2, 2)
+    state = {key: (10 * value).to(torch.int8) for key, value in network.state_dict().items()}
+    with pytest.raises(InputError, match=r"hold 'weight' as int8, where Linear has floating-point numbers \(2 such"):
+        load_strictly(network, state, "here")
+
+
+@pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
+def test_a_file_for_a_network_that_scales_its_inputs_says_whether_it_does(tmp_path, name):
+    torch.save({}, tmp_path / "w.pth")
+    with pytest.raises(InputError, match=r"\?transform_input=true for torchvision's published weights"):
+        ipvit.load_model(f"torchvision:{name}@{tmp_path / 'w.pth'}")

@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 import ipvit
-from helpers.comparison import compared, manifest, occlusion_table
+from helpers.comparison import among_the_datas_classes, compared, manifest, occlusion_table
 from helpers.small_runs import photos, small_occlusion
 from helpers.tiny import tiny_model
 from ipvit.analysis.paper_numbers import targets
@@ -154,6 +154,13 @@ def test_numbers_of_other_data_are_not_compared():
     assert not compared(tables, manifest(name, published=""), **run), "any folder"
     earlier = manifest(name).model_copy(update={"data": manifest(name).data.model_copy(update={"published": None})})
     assert not compared(tables, earlier, **run)
+
+
+def test_answers_among_the_classes_of_the_data_are_not_compared():
+    row = {"model": "paper:no_pos_deit_t", "n_images": 50_000, "top1": 68.0, "top1_low": 67.0, "top1_high": 69.0}
+    tables = {"accuracy": {"accuracy": pl.DataFrame([row])}}
+    about = among_the_datas_classes(manifest("paper:no_pos_deit_t"), "accuracy")
+    assert not compared(tables, about, accuracy=ipvit.Accuracy())
 
 
 def test_everything_lists_what_is_missing_and_where_it_would_be():

@@ -12,7 +12,7 @@ from PIL import Image
 
 import ipvit
 from helpers.command_line import complaint
-from helpers.comparison import manifest
+from helpers.comparison import among_the_datas_classes, manifest
 from ipvit.analysis.published_tables import NotComparableError, verdict
 from ipvit.cli import main
 from ipvit.core.manifest import Manifest
@@ -172,6 +172,13 @@ def test_random_weights_other_sizes_and_equal_names_are_refused():
 def test_other_data_are_refused_with_the_reason(made, published, why):
     found = beside("robustbench", tables_like("Standard_R50", made=made), loaded("paper:resnet50", published=published))
     assert found.table.is_empty() and why in found.refused[0]
+
+
+def test_answers_among_the_classes_of_the_data_are_other_numbers():
+    tables, about = tables_like("Standard_R50"), loaded("paper:resnet50")
+    assert beside("robustbench", tables, about).table.height
+    found = beside("robustbench", tables, among_the_datas_classes(about, "corruptions"))
+    assert found.table.is_empty() and "answers were among the classes of imagenet-c:C" in found.refused[0]
 
 
 def test_a_corruption_error_over_some_severities_is_another_number():

@@ -66,18 +66,18 @@ def accuracy_table(
     return _frame(rows, [f"{measure}{end}" for measure in columns.values() for end in ends])
 
 
-def with_answers(table: pl.DataFrame, answers: Mapping[str, int]) -> pl.DataFrame:
-    """Return a table of measures with a column ``answers`` beside the number of images.
+def with_n_answers(table: pl.DataFrame, answers: Mapping[str, int]) -> pl.DataFrame:
+    """Return a table of measures with a column ``n_answers`` beside the number of images.
 
     Args:
         table: with columns ``model`` and ``n_images``; another one is returned as it is.
         answers: how many answers each model chose among.
     """
-    if not {"model", "n_images"} <= set(table.columns) or "answers" in table.columns:
+    if not {"model", "n_images"} <= set(table.columns) or "n_answers" in table.columns:
         return table
     column = pl.col("model").cast(pl.String).replace_strict(answers, default=None, return_dtype=pl.Int64)
     place = table.columns.index("n_images")
-    return table.insert_column(place, table.select(column.alias("answers")).to_series())
+    return table.insert_column(place, table.select(column.alias("n_answers")).to_series())
 
 
 def _interval(per_image: pl.DataFrame, name: str, n_runs: int) -> tuple[float, float]:

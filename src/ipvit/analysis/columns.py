@@ -52,7 +52,7 @@ Columns = Mapping[str, Column]
 
 COMMON: dict[str, Column] = {
     "n_images": Column(unit="count"),
-    "answers": Column(title="answers", unit="count"),
+    "n_answers": Column(title="answers", unit="count"),
     "n_runs": Column(unit="count"),
     "top1": Column(title="top-1 (%)", unit="percent", digits=1, of="correct", average="proportion"),
     "top5": Column(title="top-5 (%)", unit="percent", digits=1, of="correct5", average="proportion"),

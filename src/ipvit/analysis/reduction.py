@@ -61,7 +61,7 @@ class Reduction:
         values: what it is compared with other models by, or None.
         missing: number of missing values by column of the records, see :attr:`ipvit.Column.missing`.
         unlabelled: ids of the images without label.
-        answers: how many answers the model chose among; 0 where there are none, or nobody knows.
+        n_answers: how many answers the model chose among; 0 where there are none, or nobody knows.
     """
 
     model: str
@@ -70,7 +70,7 @@ class Reduction:
     values: Values | None = None
     missing: Mapping[str, int] = dataclasses.field(default_factory=dict[str, int])
     unlabelled: frozenset[str] = frozenset()
-    answers: int = 0
+    n_answers: int = 0
 
 
 def joined(reductions: Sequence[Reduction], part: str) -> pl.DataFrame:

@@ -12,6 +12,8 @@ from ipvit.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ipvit.data.dataset import Items
+
 
 def check_labels(name: str, labels: np.ndarray, classes: Sequence[str] | None) -> None:
     """Refuse labels that are no positions in ``classes``, or below -1, which stands for no class.
@@ -30,6 +32,16 @@ def check_labels(name: str, labels: np.ndarray, classes: Sequence[str] | None) -
         f"the data {name}: image {first} has the label {labels[first]}; labels are {known}, or -1 for none "
         f"({int(wrong.sum())} labels are neither){hint}"
     )
+
+
+def check_one_label(data: Items) -> None:
+    """Refuse images with several labels where one counts: the first of them would be taken for the only one.
+
+    Raises:
+        InputError: they have.
+    """
+    if getattr(data, "label_sets", None) is not None:
+        raise InputError(f"the images of {data.name} have several labels, or none, where one an image is needed")
 
 
 def whole_numbers(labels: Sequence[int] | np.ndarray | Tensor) -> np.ndarray:

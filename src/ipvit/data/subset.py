@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ipvit.data.dataset import BaseDataset, Dataset
+from ipvit.data.dataset import BaseDataset, Dataset, fingerprint
 from ipvit.perturb.seeding import keys
 
 if TYPE_CHECKING:
@@ -67,3 +67,31 @@ class Subset(BaseDataset):
     def read_mask(self, index: int) -> Tensor:
         """Decode one image's mask."""
         return self._data.read_mask(int(self._chosen[index]))
+
+
+class Relabelled(Subset):
+    """Images of a data set under other labels, which a subclass gives them.
+
+    Args:
+        name: of the data.
+        data: whose images they are.
+        chosen: positions of the images.
+        about: what determines the labels beside the images.
+    """
+
+    def __init__(self, name: str, data: Dataset, chosen: np.ndarray, *about: object) -> None:
+        super().__init__(data, chosen)
+        self.name, self._about = name, about
+        self.aliases, self.label_sets = None, None
+        self.fingerprint, self.earlier_fingerprint = self._relabelled(data.fingerprint), ""
+        self.notes = tuple(getattr(data, "notes", ()))
+
+    def fingerprint_of_all_bytes(self) -> str:
+        """Return a fingerprint that notices every change of every file."""
+        whole = getattr(self._data, "fingerprint_of_all_bytes", None)
+        return self.fingerprint if whole is None else self._relabelled(whole())
+
+    def _relabelled(self, images: str) -> str:
+        """Return the fingerprint, under the images' scheme."""
+        scheme, mark, _ = images.rpartition(":")
+        return scheme + mark + fingerprint("relabelled", *self._about, images)

@@ -21,6 +21,7 @@ from ipvit.data.loader import (
 from ipvit.data.subset import select
 from ipvit.engine.types import SweepPlan, Task
 from ipvit.experiments.base import Batch
+from ipvit.models.label_mapping import right_of_images
 from ipvit.perturb.pixels import as_floats
 from ipvit.perturb.tensors import from_numpy
 
@@ -142,25 +143,12 @@ def batches_of(task: Task, plan: SweepPlan, decoded: DecodedBatch, images: Image
 
 
 def _right(task: Task, decoded: DecodedBatch) -> np.ndarray:
-    """Return the right answer of each image, ``(B,)`` with -1 where there is none, or ``(B, answers)`` booleans."""
-    labels, sets = decoded.labels, getattr(task.items, "label_sets", None)
+    """Return the right answer of each image, or its right answers; see :class:`ipvit.experiments.base.Batch`."""
     if task.classes is None:
-        return np.full_like(labels, -1)
-    if sets is not None:
-        return _right_of_sets(task, [sets[int(index)] for index in decoded.indices])
-    found = task.classes[labels.clip(min=0)]
-    return np.where(labels < 0, -1, found) if found.ndim == 1 else found & (labels >= 0)[:, None]
-
-
-def _right_of_sets(task: Task, sets: Sequence[Sequence[int]]) -> np.ndarray:
-    """Return the right answers of images that have a set of classes each."""
-    assert task.classes is not None
-    if task.classes.ndim == 2:
-        return np.stack([task.classes[list(classes)].any(axis=0) for classes in sets])
-    right = np.zeros((len(sets), task.among[0]), dtype=bool)
-    for row, classes in enumerate(sets):
-        right[row, task.classes[list(classes)]] = True
-    return right
+        return np.full_like(decoded.labels, -1)
+    sets = getattr(task.items, "label_sets", None)
+    chosen = None if sets is None else [sets[int(index)] for index in decoded.indices]
+    return right_of_images(task.classes, decoded.labels, chosen, task.among[0])
 
 
 def _by_missing_conditions(task: Task, decoded: DecodedBatch) -> dict[tuple[int, ...], list[int]]:

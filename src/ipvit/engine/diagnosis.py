@@ -57,7 +57,7 @@ class Finding:
         published: what it is compared with, if anything.
         right: whether the published value lies within the interval; None where there is none.
         causes: likely reasons, the likeliest first, where it does not.
-        answers: how many answers were chosen among.
+        n_answers: how many answers were chosen among.
         among: in a sentence, where these could have been others; see
             :func:`ipvit.analysis.sentences.chosen_among`.
     """
@@ -69,7 +69,7 @@ class Finding:
     published: Published | None
     right: bool | None
     causes: list[str]
-    answers: int
+    n_answers: int
     among: list[str]
 
 
@@ -108,7 +108,7 @@ def _examine(trial: _Trial, published: Published | None) -> Finding:
     right = predictions == labels
     low, high = (100 * end for end in wilson(int(right.sum()), len(right)))
     top1 = 100 * float(right.mean())
-    space, count = trial.model.answers, trial.model.n_outputs
+    space, count = trial.model.answer_space, trial.model.n_outputs
     outputs = count if space is None else space.outputs
     kind = "all" if space is None else "data"
     among = count, chosen_among(kind, len(data.classes or ()), [(count, outputs)])

@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from ipvit.core.files import clear_unfinished, write_atomic
+from ipvit.core.files import write_atomic
 from ipvit.core.links import refuse_links
 from ipvit.core.lock import FolderLock
 from ipvit.core.manifest import Manifest
@@ -16,7 +16,7 @@ from ipvit.core.shard import Shard
 from ipvit.engine.examples import EXAMPLES
 from ipvit.engine.manifest import MANIFEST, read_manifest, write_manifest
 from ipvit.engine.run import STUDY
-from ipvit.engine.run_folder import OF_THE_RUN, SHARDS, check_folder, prepare_folder
+from ipvit.engine.run_folder import SHARDS, check_folder, clear_left_over, prepare_folder
 from ipvit.engine.store import ANALYSIS, KEY, RECORDS, Store, each_once
 from ipvit.errors import InputError
 
@@ -33,6 +33,7 @@ _MUST_AGREE: Mapping[str, Callable[[Manifest], Any]] = {
     "precision": lambda manifest: manifest.precision,
     "backend": lambda manifest: manifest.backend,
     "limit": lambda manifest: manifest.limit,
+    "answers": lambda manifest: {name: used.answers for name, used in manifest.subjects.items()},
     "models": lambda manifest: sorted(model.digest for model in manifest.models),
     "experiments": lambda manifest: sorted(manifest.experiments),
 }
@@ -66,8 +67,7 @@ def merge(folders: Sequence[Path], out: Path, *, partial: bool = False) -> Manif
         refuse_links(folder, (RECORDS, EXAMPLES, STUDY, *KEPT), files=True)  # what they lead to is not theirs to share
     prepare_folder(out)
     with FolderLock(out) as lock:
-        for name in OF_THE_RUN:
-            clear_unfinished(out / name)
+        clear_left_over(out)
         store = Store(out, guard=lock.check)
         for frame in records.values():
             store.write(frame)
@@ -111,6 +111,10 @@ def _check_agreement(sources: Sequence[Source]) -> None:
             if ours != theirs:
                 detail = f": {ours!r} and {theirs!r}" if isinstance(ours, int | str | None) else ""
                 raise InputError(f"{str(first)!r} and {str(folder)!r} differ in their {what}{detail}")
+        for name, used in manifest.subjects.items():
+            ours, theirs = reference.subject(name).labels, used.labels
+            if ours and theirs and ours != theirs:  # an earlier version does not state them
+                raise InputError(f"{name}: {str(first)!r} and {str(folder)!r} differ in which output a class is")
 
 
 def _check_shards(sources: Sequence[Source]) -> None:

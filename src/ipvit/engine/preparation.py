@@ -194,7 +194,7 @@ def _task(experiment: Experiment, measurement: Measurement, model: Model, items:
     _check_items(experiment, items)
     notes: list[str] = []
     classes, answers = _right_answers(experiment, measurement, model, items, notes)
-    space = measurement.answers(model) if answers else None
+    space = measurement.answer_space(model) if answers else None
     identity = Identity(
         experiment.name,
         experiment.version,

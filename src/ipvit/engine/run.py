@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
-from ipvit.core.files import clear_unfinished, resumable, write_atomic
+from ipvit.core.files import resumable, write_atomic
 from ipvit.core.links import refuse_links
 from ipvit.core.lock import FolderLock
 from ipvit.core.manifest import Manifest, Status
@@ -31,7 +31,7 @@ from ipvit.engine.preparation import (
     mark_finished,
     plan_sweeps,
 )
-from ipvit.engine.run_folder import OF_THE_RUN, WRITTEN, check_folder, prepare_folder, put_aside
+from ipvit.engine.run_folder import WRITTEN, check_folder, clear_left_over, prepare_folder, put_aside
 from ipvit.engine.store import Store, keep_analysis
 from ipvit.engine.sweep import sweep
 from ipvit.engine.types import Outcome, Selected, SweepPlan, Task
@@ -170,8 +170,7 @@ def _measure(
 
 def _tidy(store: Store) -> None:
     store.compact()
-    for name in OF_THE_RUN:
-        clear_unfinished(store.root / name)
+    clear_left_over(store.root)
 
 
 def _check_kept(tasks: Sequence[Task], store: Store, earlier: int, measured: int, group: ProcessGroup) -> None:

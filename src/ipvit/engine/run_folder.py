@@ -7,6 +7,7 @@ import re
 import secrets
 from pathlib import Path
 
+from ipvit.core.files import clear_unfinished
 from ipvit.core.links import refuse_links, refuse_unwritable
 from ipvit.core.lock import FolderLock
 from ipvit.core.shard import Shard
@@ -59,6 +60,12 @@ def prepare_folder(root: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise InputError(f"cannot write to the output folder {str(root)!r}: {error.strerror or error}") from None
+
+
+def clear_left_over(root: Path) -> None:
+    """Remove what killed writers left in a run folder, whose lock is held."""
+    for name in OF_THE_RUN:
+        clear_unfinished(root / name)
 
 
 def put_aside(out: Path) -> None:

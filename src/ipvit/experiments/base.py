@@ -237,9 +237,9 @@ class Measurement:
         """Return the names of what the labels of a batch count: the model's outputs unless something else answers."""
         return model.classes
 
-    def answers(self, model: Model) -> AnswerSpace | None:
+    def answer_space(self, model: Model) -> AnswerSpace | None:
         """Return what the answers are made of, where they are not all outputs of what answers."""
-        return model.answers
+        return model.answer_space
 
     @property
     def prepares(self) -> bool:

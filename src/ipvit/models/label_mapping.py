@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ipvit.data.checks import check_one_label
 from ipvit.data.labels import map_classes, outputs_of_classes, stated_aggregate
 from ipvit.errors import InputError
 from ipvit.models.answers import AnswerSpace
@@ -31,11 +32,17 @@ def outputs_for(items: Items, model: Model, notes: list[str] | None = None) -> N
         notes: a rule that had to be used is added here, in a sentence.
 
     Raises:
-        InputError: the data has no classes, they do not fit the outputs, or one is none of the answers.
+        InputError: the data has no classes, they do not fit the outputs, or one is none of the answers; or its images
+            have several labels, of which this knows one.
     """
-    if model.answers is None:
+    check_one_label(items)
+    return _answers_of_classes(items, model, notes)
+
+
+def _answers_of_classes(items: Items, model: Model, notes: list[str] | None) -> NDArray[np.int64]:
+    if model.answer_space is None:
         return map_classes(**_sides(items, model), notes=notes)
-    place = {columns: number for number, columns in enumerate(model.answers.columns)}
+    place = {columns: number for number, columns in enumerate(model.answer_space.columns)}
     outputs = outputs_of_classes(**_sides(items, model), notes=notes)
     assert items.classes is not None
     for name, columns in zip(items.classes, outputs, strict=True):
@@ -56,14 +63,44 @@ def right_answers(items: Items, model: Model, notes: list[str] | None = None) ->
     Raises:
         InputError: as :func:`outputs_for`.
     """
-    if model.answers is not None:
-        return outputs_for(items, model, notes)
+    if model.answer_space is not None:
+        return _answers_of_classes(items, model, notes)
     columns = outputs_of_classes(**_sides(items, model), notes=notes)
     if all(len(numbers) == 1 for numbers in columns):
         return np.array([number for (number,) in columns], dtype=np.int64)
     right = np.zeros((len(columns), model.n_outputs), dtype=bool)
     for row, numbers in enumerate(columns):
         right[row, list(numbers)] = True
+    return right
+
+
+def right_of_images(
+    of_class: NDArray[Any], labels: NDArray[np.int64], sets: Sequence[Sequence[int]] | None, n_answers: int
+) -> NDArray[Any]:
+    """Return the right answers of images.
+
+    Args:
+        of_class: from :func:`right_answers`.
+        labels: ``(B,)`` class of each image, -1 where there is none.
+        sets: in place of these the classes of each image, where they may be several or none.
+        n_answers: how many answers there are.
+
+    Returns:
+        ``(B,)`` int64 with -1 where there is none, or ``(B, answers)`` booleans where several may be right.
+    """
+    if sets is not None:
+        rows = as_booleans(of_class, n_answers)
+        return np.stack([rows[list(classes)].any(axis=0) for classes in sets])
+    found = of_class[labels.clip(min=0)]
+    return np.where(labels < 0, -1, found) if found.ndim == 1 else found & (labels >= 0)[:, None]
+
+
+def as_booleans(of_class: NDArray[Any], n_answers: int) -> NDArray[np.bool_]:
+    """Return the right answers of classes, see :func:`right_answers`, as ``(classes, answers)`` booleans."""
+    if of_class.ndim == 2:
+        return of_class
+    right = np.zeros((len(of_class), n_answers), dtype=bool)
+    right[np.arange(len(of_class)), of_class] = True
     return right
 
 
@@ -123,7 +160,7 @@ def _sides(items: Items, model: Model) -> dict[str, Any]:
     """Return what is mapped to what: the data's classes and all outputs of the model."""
     if items.classes is None:
         raise InputError(f"{items.name} has no class folders, so its images have no labels")
-    space = model.answers
+    space = model.answer_space
     names = model.classes if space is None else model.output_classes
     return {
         "data_classes": items.classes,

@@ -45,12 +45,12 @@ class Model(nn.Module):
         origin: the name that :func:`~ipvit.models.loading.load_model` loads this network by, and whether with its
             published weights; None for a network made in Python.
         backend: what computes it, ``torch`` or for example ``openvino``; see :mod:`ipvit.models.backend`.
-        answers: what it chooses among where that is not its outputs, see :meth:`answering`.
+        answer_space: what it chooses among where that is not its outputs, see :meth:`answering`.
         classes: names of what it chooses among.
     """
 
     backend: str = "torch"
-    answers: AnswerSpace | None = None
+    answer_space: AnswerSpace | None = None
     distillation_token: str = "distillation"
     origin: tuple[str, bool] | None = None
     _mean: Tensor
@@ -94,7 +94,7 @@ class Model(nn.Module):
     @property
     def output_classes(self) -> tuple[str, ...] | None:
         """Names of all outputs, also where it chooses among others."""
-        return self.classes if self.answers is None else self._of_outputs
+        return self.classes if self.answer_space is None else self._of_outputs
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -261,12 +261,12 @@ class Model(nn.Module):
         It shares weights, preprocessing and digest with this one. Its ``classes`` are the answers' names.
         """
         chooser = copy.copy(self)
-        chooser.answers, chooser.classes = answers, answers.names
+        chooser.answer_space, chooser.classes = answers, answers.names
         chooser._of_outputs, chooser._outputs = self.output_classes, len(answers)  # noqa: SLF001 - one of its kind
         return chooser
 
     def _answered(self, logits: Tensor) -> Tensor:
-        return logits.float() if self.answers is None else self.answers.scores(logits.float())
+        return logits.float() if self.answer_space is None else self.answer_space.scores(logits.float())
 
     def _able(self, capability: str) -> Adapter:
         if reason := self.why_not(capability):

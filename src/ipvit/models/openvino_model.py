@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ipvit.errors import error_line
 from ipvit.models.adapters import Adapter
+from ipvit.models.answers import AnswerSpace
 from ipvit.models.backend import COMPUTES, HINTS, check_backend
 from ipvit.models.model import Model
 
@@ -51,7 +52,7 @@ class OpenVinoModel(Model):
         )
         self.precision = precision
         self.distillation_token, self.origin = model.distillation_token, model.origin
-        self.answers = model.answers
+        self.answer_space = model.answer_space
         self._torch = (model,)  # in a tuple: its weights are no parameters of this one
         self._graphs: dict[tuple[object, ...], OpenVinoGraph] = {}
         self.eval()
@@ -60,6 +61,11 @@ class OpenVinoModel(Model):
     def digest(self) -> str:
         """Digest of the model that is computed."""
         return self._torch[0].digest
+
+    @property
+    def output_classes(self) -> tuple[str, ...] | None:
+        """Names of all outputs of the network."""
+        return self._torch[0].output_classes
 
     @property
     def adapter(self) -> Adapter:
@@ -79,6 +85,10 @@ class OpenVinoModel(Model):
     def n_outputs(self) -> int:
         """Number of outputs of the network."""
         return self._torch[0].n_outputs
+
+    def answering(self, answers: AnswerSpace) -> Model:
+        """Return the same network as one that chooses among some answers; see :meth:`Model.answering`."""
+        return OpenVinoModel(self._torch[0].answering(answers), self.precision)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits ``(B, num_classes)``, float32, for images ``(B, 3, H, W)`` in [0, 1].

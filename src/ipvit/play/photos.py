@@ -92,7 +92,10 @@ class Shelf:
         label = int(data.labels[index])
         if data.classes is None or label < 0:
             return Photo(photo_id, data.ids[index].rsplit("/", 1)[-1], (), data.has_masks)
-        names = dict.fromkeys(classes[label] for classes in (data.classes, data.aliases) if classes is not None)
+        sets = getattr(data, "label_sets", None)
+        labels = [label] if sets is None else sets[index]
+        lists = [classes for classes in (data.classes, data.aliases) if classes is not None]
+        names = dict.fromkeys(classes[one] for one in labels for classes in lists)
         caption = _drawn(data, index) if isinstance(data, Trifeature) else readable(data.classes[label])
         return Photo(photo_id, caption, tuple(names), data.has_masks)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
-from ipvit.core.manifest import UNSTATED, Manifest, RunSummary, UsedModel
+from ipvit.core.manifest import UNSTATED, ExperimentData, Manifest, RunSummary, UsedModel
 from ipvit.data.recognition import CUE_CONFLICT, IMAGENET, IMAGENET_C, SIZES, VOC
 from ipvit.models.names import ModelName, weights_in_words
 from ipvit.models.zoo.paper import NETWORKS, loaded_network
@@ -73,6 +73,8 @@ def other_data(summary: RunSummary, wanted: str) -> Callable[[str], str]:
         name = used.name or summary.data.name
         if used.published is None:
             return f"{UNSTATED} what images {name} are"
+        if isinstance(used, ExperimentData) and used.answers != "all":
+            return f"answers were among the classes of {name}, not all outputs"
         return "" if used.published == wanted else f"{name} is not {_SETS.get(wanted, wanted)}"
 
     return refusal

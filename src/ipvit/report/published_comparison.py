@@ -162,6 +162,8 @@ class _Side:
         name = used.name or self.manifest.data.name
         if used.published is None:
             raise NotComparableError(f"{UNSTATED} what images {name} are; the same command again adds it")
+        if used.answers != "all":
+            raise NotComparableError(f"answers were among the classes of {name}, the published ones among all outputs")
         if used.published != self.published.data:
             raise NotComparableError(
                 f"the images of {name} are not called as those of ImageNet's validation set "

@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 
+from ipvit.data.checks import check_one_label
 from ipvit.data.dataset import Dataset, UnreadableImageError
 from ipvit.data.loading import load_dataset
 from ipvit.data.published import SETS, in_common, protocol
@@ -53,6 +54,7 @@ def open_data(source: str | SetConfig, size: int, part: Part) -> Dataset:
         decoder=entry.decoder,
         classes=entry.classes,
     )
+    check_one_label(data)
     if data.classes is None or (np.asarray(data.labels) < 0).any():
         raise InputError(f"{entry.name}: training needs a label for every image")
     return data

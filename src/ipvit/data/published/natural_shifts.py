@@ -20,7 +20,7 @@ from ipvit.data.formats.folder import FolderDataset
 from ipvit.data.formats.image_files import LeftOut
 from ipvit.data.published.imagenet_lists import synsets
 from ipvit.data.published.shift_facts import SOURCES, V2_VARIANTS
-from ipvit.data.subset import Subset
+from ipvit.data.subset import Relabelled
 from ipvit.errors import InputError
 
 _BORDER = 2
@@ -99,7 +99,7 @@ class ShiftDataset(FolderDataset):
         return fingerprint("natural shift", super()._digest(sums), self._border, list(self.aliases or ()))
 
 
-class ClassSubset(Subset):
+class ClassSubset(Relabelled):
     """The images of some classes, under other numbers.
 
     Args:
@@ -118,18 +118,10 @@ class ClassSubset(Subset):
         number = np.full(len(place), -1, dtype=np.int64)
         number[[place[known] for known in classes]] = np.arange(len(classes))
         labels = np.asarray(data.labels)
-        super().__init__(data, np.flatnonzero((labels >= 0) & (number[labels.clip(min=0)] >= 0)))
-        self.name, self.classes, self.aliases, self.answers = name, tuple(classes), None, answers
-        self.labels = number[self.labels]
-        self.fingerprint = fingerprint("classes", data.fingerprint, list(classes))
-        self.earlier_fingerprint = ""
-        self.notes = tuple(getattr(data, "notes", ()))
-
-    def fingerprint_of_all_bytes(self) -> str:
-        """Return a fingerprint that notices every change of every file."""
-        whole = getattr(self._data, "fingerprint_of_all_bytes", lambda: self._data.fingerprint)()
-        scheme, _, _ = whole.rpartition(":")
-        return f"{scheme}:{fingerprint('classes', whole, list(self.classes or ()))}"
+        chosen = np.flatnonzero((labels >= 0) & (number[labels.clip(min=0)] >= 0))
+        super().__init__(name, data, chosen, list(classes))
+        self.classes, self.answers = tuple(classes), answers
+        self.labels = number[labels[chosen]]
 
 
 def _open_v2(place: str, _split: str, decoder: Decoder) -> Dataset:

@@ -7,10 +7,10 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from ipvit.data.dataset import Dataset, fingerprint
+from ipvit.data.dataset import Dataset
 from ipvit.data.published.imagenet_lists import real_labels, synsets
 from ipvit.data.published.shift_facts import REAL_SUFFIX
-from ipvit.data.subset import Subset
+from ipvit.data.subset import Relabelled
 from ipvit.errors import InputError
 
 REAL = "real"
@@ -18,7 +18,7 @@ REAL = "real"
 _VALIDATION = re.compile(r"ILSVRC2012_val_(\d{8})")
 
 
-class RealLabels(Subset):
+class RealLabels(Relabelled):
     """Images of ImageNet's validation set with ReaL's labels: several for some, none for others.
 
     Args:
@@ -29,22 +29,12 @@ class RealLabels(Subset):
     """
 
     def __init__(self, data: Dataset) -> None:
-        super().__init__(data, np.arange(len(data)))
         labels = real_labels()
         numbers = [_number(name, data.name, len(labels)) for name in data.ids]
+        super().__init__(data.name + REAL_SUFFIX, data, np.arange(len(data)), "ReaL")
         self.label_sets = [labels[number] for number in numbers]
         self.labels = np.array([sets[0] if sets else -1 for sets in self.label_sets], dtype=np.int64)
-        self.classes, self.aliases = synsets(), None
-        self.name = data.name + REAL_SUFFIX
-        self.fingerprint = fingerprint("ReaL", data.fingerprint)
-        self.earlier_fingerprint = ""
-        self.notes = tuple(getattr(data, "notes", ()))
-
-    def fingerprint_of_all_bytes(self) -> str:
-        """Return a fingerprint that notices every change of every file."""
-        whole = getattr(self._data, "fingerprint_of_all_bytes", lambda: self._data.fingerprint)()
-        scheme, _, _ = whole.rpartition(":")
-        return f"{scheme}:{fingerprint('ReaL', whole)}"
+        self.classes = synsets()
 
 
 def _number(name: str, data: str, most: int) -> int:

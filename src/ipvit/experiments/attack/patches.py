@@ -73,8 +73,8 @@ class Training:
         """Digest (12 hex digits) of all that a network's patches depend on, beside the network and the order."""
         classes = self.classes(model).tolist()
         parts = [VERSION, self.data.fingerprint, classes, len(self.positions()), self.steps, self.batch, self.rate]
-        if model.answers is not None:
-            parts.append(model.answers.digest)
+        if model.answer_space is not None:
+            parts.append(model.answer_space.digest)
         return digest_of_json(parts, KEY_DIGITS)
 
     def classes(self, model: Model) -> np.ndarray:

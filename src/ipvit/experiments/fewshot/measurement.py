@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from ipvit.analysis.data_names import data_set
+from ipvit.data.checks import check_one_label
 from ipvit.data.dataset import Dataset
 from ipvit.data.episodes import META_DATASET, Episode, EpisodeList, Sampler, episode_keys, rules
 from ipvit.data.published.meta_dataset import drawn_from
@@ -68,6 +69,7 @@ class FewShotMeasurement(Measurement):
         """
         if data.classes is None:
             raise InputError(f"fewshot needs classes: {data.name} has no class folders")
+        check_one_label(data)
         only = set(self._only(data.name, tuple(data.classes)))
         wanted = [place for place, name in enumerate(data.classes) if name in only]
         rows = subset_indices(data, limit)

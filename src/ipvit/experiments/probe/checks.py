@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ipvit.data.checks import check_one_label
 from ipvit.data.dataset import Dataset, Items
 from ipvit.data.labels import map_classes
 from ipvit.data.published import in_common
@@ -30,6 +31,9 @@ def check_data(train: Dataset, val: Dataset | None, measured: Items, limit: int 
     """
     if share is None:
         return
+    for data in (train, val):
+        if data is not None:
+            check_one_label(data)
     _check_apart(train, measured, "the data of the run", "heads are not measured on what they saw")
     labels = np.asarray(train.labels)
     where = subset_indices(train, limit)

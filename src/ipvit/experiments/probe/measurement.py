@@ -109,9 +109,9 @@ class ProbeMeasurement(Measurement):
             return None
         return space_of(data, self.train.classes, f"a head fitted on {self.train.name}", context.answers)
 
-    def answers(self, model: Model) -> AnswerSpace | None:
+    def answer_space(self, model: Model) -> AnswerSpace | None:
         """Return what the answers of the heads are made of; of the network's own, where only that is put on blocks."""
-        return self._space or model.answers
+        return self._space or model.answer_space
 
     def classes(self, model: Model) -> Sequence[str] | None:
         """Return the classes that the heads choose among: those of the training data, unless fewer are answers."""
@@ -226,7 +226,7 @@ class ProbeMeasurement(Measurement):
         if train is None or train.classes is None or model.classes is None:
             return None
         if self._space is not None:  # labels are numbers of answers, which the network has too or not at all
-            return None if model.answers is None else np.arange(len(self._space))
+            return None if model.answer_space is None else np.arange(len(self._space))
         try:
             return outputs_for(train, model)
         except InputError:  # classes that the network was not made for: the fitted heads are what is asked for

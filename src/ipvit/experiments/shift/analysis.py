@@ -24,7 +24,6 @@ _BY = ("set", "clean_set", "images", "n_answers")
 COLUMNS = {
     **COMMON,
     "set": Column(title="set"),
-    "n_answers": Column(title="answers", unit="count"),
     "n_clean": Column(title="clean images", unit="count"),
     "n_shifted": Column(title="images", unit="count"),
     "clean": Column(title="clean (%)", unit="percent", digits=1),
@@ -76,10 +75,9 @@ class ShiftAnalysis(Analysis):
     def sentences(self, tables: dict[str, pl.DataFrame]) -> Iterator[tuple[str, str]]:
         """Say what is left of each model's accuracy, and whether that is more than its clean accuracy says."""
         for row in tables[self.name].to_dicts():
-            drop = row["drop"]
             said = (
-                f"{row['model']} on {row['set']}: {row['top1']:.1f} % among {row['n_answers']:,} answers, "
-                f"{abs(drop):.1f} points{ends(row, 'drop', 1)} {'below' if drop >= 0 else 'above'} the clean accuracy"
+                f"{row['model']} on {row['set']}: {row['top1']:.1f} % among {row['n_answers']:,} answers, a drop of "
+                f"{row['drop']:.1f} points{ends(row, 'drop', 1)} from the clean accuracy"
             )
             if not is_missing(row["effective"]):
                 said += f"; effective robustness {row['effective']:+.1f} points{ends(row, 'effective', 1, signed=True)}"

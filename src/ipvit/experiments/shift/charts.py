@@ -8,7 +8,7 @@ import altair as alt
 import numpy as np
 import polars as pl
 
-from ipvit.analysis.chart_parts import Figure, Theme, finish, inline
+from ipvit.analysis.chart_parts import Figure, Theme, error_bars, finish, inline
 from ipvit.experiments.shift.lines import SETS, line, logits
 from ipvit.metrics.effective_robustness import accuracy_logit
 
@@ -33,19 +33,15 @@ def _figure(name: str, rows: pl.DataFrame) -> Figure:
     whole = name in SETS and rows["effective"].null_count() < rows.height
     theirs = _published(name) if whole else pl.DataFrame(schema=_SCHEMA)
     look = Theme(ours, "model")
-    base = alt.Chart(inline(ours))
     x, y = (
         _axis(column, title, [ours, theirs])
         for column, title in (("clean", "Clean accuracy"), ("top1", f"Accuracy on {name}"))
     )
-    points = base.mark_point(filled=True, size=70, opacity=1).encode(x=x, y=y, color=look.colour, shape=look.shape)
+    base = alt.Chart(inline(ours)).encode(x=x, y=y)
+    points = base.mark_point(filled=True, size=70, opacity=1).encode(color=look.colour, shape=look.shape)
     bars = [
-        base.mark_rule(strokeWidth=1.5).encode(
-            x=x, y=_end("top1_low", y), y2=alt.Y2(field="top1_high"), color=look.colour
-        ),
-        base.mark_rule(strokeWidth=1.5).encode(
-            x=_end("clean_low", x), x2=alt.X2(field="clean_high"), y=y, color=look.colour
-        ),
+        *error_bars(base, ("top1_low", "top1_high"), y, look, 1.5),
+        *error_bars(base, ("clean_low", "clean_high"), x, look, 1.5),
     ]
     behind = [*_cloud(theirs, x, y), _line(name, theirs, x, y)] if theirs.height else [_diagonal(ours, x, y)]
     said = "light grey: timm's networks; dark grey: those that saw ImageNet-1k alone, and their line"
@@ -87,12 +83,6 @@ def _axis(column: str, title: str, frames: list[pl.DataFrame]) -> Any:
         scale=alt.Scale(domain=[low, high], nice=False),
         axis=axis,
     )
-
-
-def _end(column: str, like: Any) -> Any:
-    copied = like.copy(deep=True)
-    copied["field"] = column
-    return copied
 
 
 def _cloud(theirs: pl.DataFrame, x: Any, y: Any) -> list[alt.Chart]:

@@ -24,14 +24,14 @@ class PublishedSet:
         shifted: column of the set's own.
         clean_images: of how many images the first are.
         images: of how many labelled images the second are.
-        answers: how many answers there were.
+        n_answers: how many answers there were.
     """
 
     clean: str
     shifted: str
     clean_images: int
     images: int
-    answers: int
+    n_answers: int
 
 
 SETS: Mapping[str, PublishedSet] = {
@@ -44,13 +44,13 @@ SETS: Mapping[str, PublishedSet] = {
 """Sets on which timm publishes accuracies, by their published name; clean images are ImageNet's validation set."""
 
 
-def line_of(name: str, clean_set: str, clean_images: int, images: int, answers: int) -> AccuracyLine | None:
+def line_of(name: str, clean_set: str, clean_images: int, images: int, n_answers: int) -> AccuracyLine | None:
     """Return the line of a set; None where there is none, or not all of its images were measured as published."""
     known = SETS.get(name)
     if known is None or clean_set != IMAGENET:
         return None
-    measured = clean_images, images, answers
-    return line(name) if measured == (known.clean_images, known.images, known.answers) else None
+    measured = clean_images, images, n_answers
+    return line(name) if measured == (known.clean_images, known.images, known.n_answers) else None
 
 
 @functools.cache

@@ -21,7 +21,7 @@ from ipvit.experiments.scoring import score_logits
 from ipvit.experiments.shift.experiment import CLEAN, SHIFTED, Shift, ShiftCondition
 from ipvit.metrics.accuracy import first_labels
 from ipvit.models.answers import AnswerSpace
-from ipvit.models.label_mapping import right_answers, space_for
+from ipvit.models.label_mapping import as_booleans, right_answers, right_of_images, space_for
 from ipvit.models.model import Model
 from ipvit.perturb.tensors import from_numpy
 
@@ -32,13 +32,13 @@ class _Answered:
 
     Attributes:
         space: what the answers are made of; None for all outputs.
-        answers: how many there are.
+        n_answers: how many there are.
         shifted: for each class of the set its right answers, ``(classes, answers)`` booleans.
         clean: the same for each class of the clean data; none for classes that the set does not have.
     """
 
     space: AnswerSpace | None
-    answers: int
+    n_answers: int
     shifted: NDArray[np.bool_]
     clean: NDArray[np.bool_]
 
@@ -92,7 +92,7 @@ class ShiftMeasurement(Measurement):
                 "" if how.space is None or len(how.space) == sum(map(len, how.space.columns)) else how.space.aggregate
             )
             found += [
-                ShiftCondition(name, self._clean_name, images, how.answers, aggregate) for images in (CLEAN, SHIFTED)
+                ShiftCondition(name, self._clean_name, images, how.n_answers, aggregate) for images in (CLEAN, SHIFTED)
             ]
         return found
 
@@ -104,7 +104,7 @@ class ShiftMeasurement(Measurement):
         how = next(found for (_, name), found in self._answered.items() if name == condition.set)
         clean, (labels, sets) = self._joined.part == 0, self._labels(0)
         wanted = np.zeros(len(self._joined), dtype=bool)
-        wanted[clean] = _right(how.clean, labels, sets).any(axis=1)
+        wanted[clean] = right_of_images(how.clean, labels, sets, how.n_answers).any(axis=1)
         return wanted
 
     def measure(self, model: Model, batch: Batch) -> Iterator[Records]:
@@ -121,7 +121,8 @@ class ShiftMeasurement(Measurement):
         labels, sets = self._labels(number)
         places = self._joined.place[positions]
         chosen = None if sets is None else [sets[int(place)] for place in places]
-        return _right(how.clean if condition.images == CLEAN else how.shifted, labels[places], chosen)
+        of_class = how.clean if condition.images == CLEAN else how.shifted
+        return right_of_images(of_class, labels[places], chosen, how.n_answers)
 
     def _labels(self, number: int) -> tuple[np.ndarray, Sequence[Sequence[int]] | None]:
         part = self._joined.parts[number]
@@ -137,13 +138,6 @@ def _name(data: Dataset) -> str:
     return published_set(data)[0] or data.name
 
 
-def _right(of_class: NDArray[np.bool_], labels: np.ndarray, sets: Sequence[Sequence[int]] | None) -> NDArray[np.bool_]:
-    """Return the right answers of images, ``(B, answers)``, given those of each class."""
-    if sets is not None:
-        return np.stack([of_class[list(classes)].any(axis=0) for classes in sets])
-    return of_class[labels.clip(min=0)] & (labels >= 0)[:, None]
-
-
 def _answered(model: Model, shifted: Dataset, clean: Dataset, context: BindContext) -> _Answered:
     """Return how a model answers a set and the clean images.
 
@@ -151,7 +145,7 @@ def _answered(model: Model, shifted: Dataset, clean: Dataset, context: BindConte
         InputError: classes do not fit the outputs, or the clean data have none of the set's.
     """
     space = space_for(model, shifted, context.answers)
-    outputs = [_matrix(right_answers(data, model), model.n_outputs) for data in (shifted, clean)]
+    outputs = [as_booleans(right_answers(data, model), model.n_outputs) for data in (shifted, clean)]
     if space is None:
         answers, mapped = model.n_outputs, outputs
         # of the clean images those of the set's classes, where it has fewer
@@ -164,12 +158,3 @@ def _answered(model: Model, shifted: Dataset, clean: Dataset, context: BindConte
     if not mapped[1].any():
         raise InputError(f"shift: the clean data {clean.name} have none of the classes of {shifted.name}")
     return _Answered(space, answers, mapped[0], mapped[1])
-
-
-def _matrix(right: np.ndarray, outputs: int) -> NDArray[np.bool_]:
-    """Return right answers as booleans ``(classes, outputs)``."""
-    if right.ndim == 2:
-        return right
-    found = np.zeros((len(right), outputs), dtype=bool)
-    found[np.arange(len(right)), right] = True
-    return found
