@@ -17,6 +17,7 @@ import yaml
 from PIL import Image
 from safetensors.torch import save_file
 
+from helpers.shift_trees import write_all
 from ipvit.cli import main, make_app
 from ipvit.data.synthetic.trifeature import Trifeature
 from ipvit.experiments.registry import BUILT_IN, experiment_class
@@ -182,7 +183,7 @@ SMALLER = {
 LARGE = ("deit_", "torchvision:", "tf_")
 """Networks of 224 pixels: of these, two images are enough to see that a command works."""
 
-NEEDS = {"probe": "40", "fewshot": "200"}
+NEEDS = {"probe": "40", "fewshot": "200", "shift": "60"}
 """So many images do these need to have enough of each class."""
 
 FIRST = {
@@ -209,7 +210,7 @@ def in_small(line: str, folder: Path) -> list[str]:
             del tokens[(place := tokens.index("--limit")) : place + 2]
         limit = "2" if large else NEEDS.get(tokens[0], "8")
         tokens = [*tokens, "--workers", "0", "--limit", limit]
-        if "deit_small_patch16_224" in tokens:
+        if {"deit_small_patch16_224", "resnet50.a1_in1k"} & set(tokens):
             tokens.append("--no-pretrained")
     if tokens[0] == "occlusion" and large:
         tokens += ["--levels", "0", "0.5", "--runs", "1"]
@@ -242,6 +243,9 @@ WITH_COMMANDS = [page for page in PAGES if any(line.startswith("ipvit ") for lin
 @pytest.mark.parametrize("page", WITH_COMMANDS, ids=[page.stem for page in WITH_COMMANDS])
 def test_the_commands_of_a_page_run_one_after_the_other(page, desk, capsys):
     """In small: with fewer images and steps, and with random weights where the page has published ones."""
+    if page.stem == "shift":
+        shutil.rmtree(desk / "imagenet")
+        write_all(desk)
     for line in [*FIRST.get(page.stem, []), *lines(page)]:
         if not line.startswith("ipvit ") or line.startswith("ipvit play"):
             continue  # the playground runs until it is stopped: below

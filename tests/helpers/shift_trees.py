@@ -73,3 +73,15 @@ def write_validation(root: Path, classes: Iterable[int], n: int = 2) -> Path:
             pixels = np.random.default_rng([output, one]).integers(0, 256, (24, 24, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(folder / f"ILSVRC2012_val_{50 * output + one + 1:08d}.JPEG")
     return root
+
+
+def write_all(root: Path) -> None:
+    """Write a set of each kind, and the validation images of its classes, under the names of the documentation."""
+    write_v2(root / "v2")
+    for name in ("a", "r"):
+        write_pictures(root / name, synsets(name)[:3], n=1)
+    write_pictures(root / "sketch", synsets()[:3], n=1, suffix="JPEG")
+    write_objectnet(root / "objectnet")
+    classes = {0, 1, 2, 10, 100, *(output for some in OUTPUTS.values() for output in some)}
+    classes |= {synsets().index(name) for letter in "ar" for name in synsets(letter)[:3]}
+    write_validation(root / "imagenet" / "val", sorted(classes), n=1)
