@@ -73,6 +73,7 @@ def test_a_listing_whose_reader_goes_away_ends_well(here, nobody_reads, command)
     assert main(command.split()) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("json", [[], ["--json"]])
 def test_the_report_is_written_before_anything_is_printed(here, measured, nobody_reads, json):
     assert main([*RUN, "out", *json]) == 0

@@ -101,6 +101,7 @@ def test_a_part_without_tables_is_told_of_and_not_called_whole(small, monkeypatc
     assert {row["target"] for row in quantities(small / "out")} == {"fig10_shuffle", "fig11_patch"}
 
 
+@pytest.mark.slow
 def test_a_merge_of_several_parts_tells_of_each_without_tables(small, monkeypatch, capsys):
     for shard in ("1/2", "2/2"):
         assert main(["reproduce", "figure-18", *ARGUMENTS, "--batch-size", "4", "--shard", shard]) == 0
@@ -161,6 +162,7 @@ def test_everything_is_reproduced_by_one_word(small, capsys):
     assert statuses(small / "out") == EVERYTHING
 
 
+@pytest.mark.slow
 def test_shards_of_several_parts_are_merged_by_one_command(small, capsys):
     assert main(["reproduce", "figure-18", *ARGUMENTS[:-1], "whole"]) == 0
     for shard in ("1/2", "2/2"):

@@ -300,6 +300,7 @@ def test_the_drawn_set_becomes_class_folders(here):
         assert made.classes[label] == original.classes[original.labels[number]]
 
 
+@pytest.mark.slow
 def test_the_copy_is_the_same_with_any_workers_and_in_any_number_of_runs(here):
     assert stylize("whole") == 0
     assert stylize("parallel", "--workers", "2") == 0

@@ -217,6 +217,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_new_process_can_read_where_the_system_copies_none(tmp_path):
     write_images(tmp_path / "images")
     (tmp_path / "script.py").write_text(SPAWNED)

@@ -63,6 +63,7 @@ def test_twenty_kills_at_random_moments_lose_nothing_and_change_nothing(setting,
     assert Store(out).records("occlusion").equals(reference)
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_is_measured_and_the_same_call_goes_on(setting, tmp_path):
     process = start(setting, tmp_path, 0.05)
     wait_for(lambda: list(tmp_path.glob("records/*/*/part-*")), process)
@@ -74,6 +75,7 @@ def test_ctrl_c_keeps_what_is_measured_and_the_same_call_goes_on(setting, tmp_pa
     assert len(Store(tmp_path).records("occlusion")) == 480
 
 
+@pytest.mark.slow
 def test_a_second_process_on_the_same_folder_says_so_and_stops(setting, tmp_path):
     first = start(setting, tmp_path, 0.5)
     wait_for(lambda: (tmp_path / "manifest.json").exists(), first)

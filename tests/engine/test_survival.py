@@ -215,6 +215,15 @@ def test_a_folder_that_may_not_be_written_to_is_refused(tmp_path, monkeypatch):
 # --- the user is out of patience -------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def ctrl_c_interrupts():
+    """A shell that starts the tests in the background has it ignored."""
+    earlier = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, earlier)
+
+
+@pytest.mark.usefixtures("ctrl_c_interrupts")
 def test_signals_wait_until_something_short_is_done_and_then_interrupt():
     done = []
     with pytest.raises(KeyboardInterrupt), uninterrupted():

@@ -209,6 +209,7 @@ def test_a_second_token_that_was_taught_shape_is_called_shape() -> None:
         close(model.classify(tokens.vector("shape"), "shape"), model.logits_by_token(images)["shape"])
 
 
+@pytest.mark.slow
 def test_a_compiled_model_is_read_through_its_original() -> None:
     adapter, images = make("timm vit")
     model = ipvit.wrap(adapter.network, size=32)
