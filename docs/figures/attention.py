@@ -2,8 +2,8 @@
 
     IPVIT_REAL=FOLDER python docs/figures/attention.py
 
-needs the folder with ``dinov2_vits14_saliency.safetensors``, ``masked/images`` and ``masked/masks``. The animals are cut
-out by their masks and put onto drawn backgrounds, so that nobody's photo of a landscape is shown.
+needs the folder with ``dinov2_vits14_saliency.safetensors``, ``masked/images`` and ``masked/masks``. The animals are
+cut out by their masks and put onto drawn backgrounds, so that nobody's photo of a landscape is shown.
 """
 
 from __future__ import annotations
