@@ -18,7 +18,7 @@ from ipvit.data.dataset import MemoryDataset
 from ipvit.engine.diagnosis import examine
 from ipvit.errors import InputError
 from ipvit.metrics.accuracy import topk_correct
-from ipvit.models.label_mapping import outputs_for, right_answers
+from ipvit.models.label_mapping import as_booleans, outputs_for, right_answers, space_for
 from ipvit.perturb.attack import is_right, margin_loss
 from ipvit.play import Shelf
 from ipvit.training import sources
@@ -118,6 +118,44 @@ def test_data_of_all_classes_have_one_answer_space(tmp_path):
     assert set(records["answers"]) == {"all"}
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_network_of_the_datas_classes_alone_stands_beside_one_that_chooses_among_them(tmp_path, order):
+    narrow = wrapped(tiny_vit(seed=4, num_classes=2), classes=OF_DATA, name="narrow")
+    models = [whole(), narrow][::order]
+    run = ipvit.run(
+        ipvit.Accuracy(), models=models, data=two_classes(), out=tmp_path, workers=0, progress=False, answers="data"
+    )
+    assert run.tables["accuracy"].select("model", "n_images", "n_answers").rows() == [
+        (model.name, 6, 2) for model in models
+    ]
+    assert run.notes("accuracy")[0].startswith("Answers are among the 2 classes of the data, not all 8 outputs")
+    assert run.differences["accuracy"]["n_images"].to_list() == [6]
+
+
+def test_networks_of_earlier_calls_stay_where_they_chose_alike(tmp_path):
+    narrow = wrapped(tiny_vit(seed=4, num_classes=2), classes=OF_DATA, name="narrow")
+
+    def shown(model, answers):
+        options = {"data": two_classes(), "out": tmp_path, "workers": 0, "progress": False}
+        return ipvit.run(ipvit.Accuracy(), models=model, answers=answers, **options).tables["accuracy"]["model"]
+
+    assert shown(whole(), "data").to_list() == ["vit"]
+    assert sorted(shown(narrow, "data")) == ["narrow", "vit"]
+    assert sorted(shown(whole(), "data")) == ["narrow", "vit"]
+    other = wrapped(tiny_vit(seed=5, num_classes=8), classes=NAMES, name="other")
+    assert sorted(shown(other, "all")) == ["narrow", "other"]
+
+
+def test_other_label_sets_are_measured_again(tmp_path):
+    found = []
+    for labels in ((0, 3), (1,)):
+        data = with_sets()
+        data.label_sets[0] = labels
+        rows = measured(ipvit.Accuracy(), whole(), data, tmp_path).filter(pl.col("image") == data.ids[0])
+        found.append((rows.height, rows["label_probability"].to_list()))
+    assert found[0][0] == found[1][0] == 1 and found[0] != found[1]
+
+
 class Published(MemoryDataset):
     answers = "data"
 
@@ -168,6 +206,11 @@ def test_among_all_outputs_any_of_a_class_is_right_and_their_probabilities_add_u
         (("cat, dog", "dog,fox"), "two classes of two are the same output"),
         (("cat, cat", "fox"), "names one output of vit twice"),
         (("cat, yak", "fox"), "cannot map 1 of the 2 classes"),
+        (("cat,,dog", "fox"), "cannot map 1 of the 2 classes"),
+        (("max(cat, dog", "fox"), "cannot map 1 of the 2 classes"),
+        (("cat, dog)", "fox"), "cannot map 1 of the 2 classes"),
+        (("min(cat, dog)", "fox"), "cannot map 1 of the 2 classes"),
+        (("cat, 8", "fox"), "cannot map 1 of the 2 classes"),
     ],
 )
 def test_classes_that_do_not_fit_are_refused(tmp_path, aliases, words):
@@ -175,6 +218,39 @@ def test_classes_that_do_not_fit_are_refused(tmp_path, aliases, words):
     data.classes, data.aliases = ("a", "b"), aliases
     with pytest.raises(InputError, match=words):
         measured(ipvit.Accuracy(), whole(), data, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("second", "outputs"),
+    [
+        (("fox, elk", "bee"), [(5, 4), (1,)]),
+        (("max(fox, 4)", "bee"), [(5, 4), (1,)]),
+        (("max(fox)", "bee"), [(5,), (1,)]),
+        (("Vulpes vulpes, red fox", "bee"), [(5,), (1,)]),
+        (("fox, Vulpes vulpes", "bee"), [(5,), (1,)]),
+    ],
+)
+def test_a_folder_named_as_an_output_may_state_more_of_them(second, outputs):
+    data = two_classes()
+    data.aliases = second
+    found = right_answers(data, whole())
+    assert [tuple(np.flatnonzero(row)) for row in as_booleans(found, 8)] == [tuple(sorted(one)) for one in outputs]
+
+
+def test_stated_outputs_that_are_not_there_are_no_synonyms():
+    data = two_classes()
+    data.aliases = ("max(fox, yak)", "bee")
+    with pytest.raises(InputError, match=r"cannot map 1 of the 2 classes of two \('fox'\)"):
+        right_answers(data, whole())
+
+
+def test_an_output_whose_own_name_holds_commas_is_one_output(tmp_path):
+    names = ("tench, Tinca tinca", "max(a, b)", *NAMES[2:])
+    model = wrapped(network(), classes=names, name="vit")
+    data = two_classes()
+    data.classes, data.aliases = ("a", "b"), ("tench, Tinca tinca", "max(cat, dog)")
+    space = space_for(model, data, "data")
+    assert (space.columns, space.aggregate) == (((0,), (2, 3)), "max")
 
 
 def test_one_rule_holds_for_all_classes(tmp_path):

@@ -24,7 +24,7 @@ from ipvit.errors import InputError, did_you_mean, error_line
 from ipvit.experiments.base import BindContext, Condition, Experiment, Measurement
 from ipvit.models.answers import AnswerSpace
 from ipvit.models.backend import COMPUTES, check_backend
-from ipvit.models.label_mapping import answering, right_answers
+from ipvit.models.label_mapping import answering, right_answers, sets_as_text
 from ipvit.models.model import Model
 from ipvit.models.openvino_model import with_backend
 
@@ -202,7 +202,7 @@ def _task(experiment: Experiment, measurement: Measurement, model: Model, items:
         items.fingerprint,
         config.seed,
         _numerics_of(config.precision, model),
-        "" if classes is None else fingerprint("labels", *_mapping(classes, space))[:16],
+        "" if classes is None else fingerprint("labels", *_mapping(classes, space, items))[:16],
         "all" if space is None else "data",
     )
     conditions = tuple(measurement.conditions(model))
@@ -246,9 +246,10 @@ def _check_no_pixels_needed(
             raise InputError(f"{experiment.name} asks for {what}, but its items on {items.name} are no pictures")
 
 
-def _mapping(classes: np.ndarray, space: AnswerSpace | None) -> list[object]:
-    """Return what determines which outputs are right: of answers made of outputs, these too."""
-    return [classes] if space is None else [classes, space.digest]
+def _mapping(classes: np.ndarray, space: AnswerSpace | None, items: Items) -> list[object]:
+    """Return what determines which outputs are right: of answers made of outputs, and of several labels, these too."""
+    sets = sets_as_text(items)
+    return [classes, *([] if space is None else [space.digest]), *([sets] if sets else [])]
 
 
 def _right_answers(

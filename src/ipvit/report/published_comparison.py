@@ -162,7 +162,7 @@ class _Side:
         name = used.name or self.manifest.data.name
         if used.published is None:
             raise NotComparableError(f"{UNSTATED} what images {name} are; the same command again adds it")
-        if used.answers != "all":
+        if used.answers_of(self.model.digest) != "all":
             raise NotComparableError(f"answers were among the classes of {name}, the published ones among all outputs")
         if used.published != self.published.data:
             raise NotComparableError(
