@@ -12,9 +12,10 @@ from helpers.shift_trees import OUTPUTS, write_objectnet, write_pictures, write_
 from ipvit.analysis.reduction import Reduction
 from ipvit.data.published.imagenet_lists import real_labels, synsets
 from ipvit.errors import InputError
-from ipvit.experiments.shift.lines import SETS, line, line_of, logits, networks
+from ipvit.experiments.shift.lines import line, line_of, logits, networks
 from ipvit.metrics.effective_robustness import AccuracyLine, accuracy_logit, effective_robustness
 from ipvit.metrics.intervals import wilson
+from ipvit.models.published.shifts import SETS
 
 CLEAN = [0, 2, 10, 100, 409, 530, 954, 518, 560, *(synsets().index(name) for name in synsets("a")[:4])]
 

@@ -14,8 +14,9 @@ from ipvit.analysis.columns import COMMON, Column
 from ipvit.analysis.reduction import Reduction, joined
 from ipvit.analysis.sentences import ends, is_missing
 from ipvit.experiments.shift.experiment import CLEAN
-from ipvit.experiments.shift.lines import A_SELECTED, SETS, line_of
+from ipvit.experiments.shift.lines import A_SELECTED, line_of
 from ipvit.metrics.effective_robustness import difference_of_proportions, effective_robustness
+from ipvit.models.published.shifts import SETS
 
 if TYPE_CHECKING:
     from ipvit.analysis.charts import Figure

@@ -9,8 +9,9 @@ import numpy as np
 import polars as pl
 
 from ipvit.analysis.chart_parts import Figure, Theme, error_bars, finish, inline
-from ipvit.experiments.shift.lines import SETS, line, logits
+from ipvit.experiments.shift.lines import line, logits
 from ipvit.metrics.effective_robustness import accuracy_logit
+from ipvit.models.published.shifts import SETS
 
 _TICKS = (0.5, 1, 2, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 98, 99)
 _OTHERS = {False: "#c9d1d9", True: "#8C8C8C"}
