@@ -19,6 +19,7 @@ from ipvit.engine.diagnosis import examine
 from ipvit.errors import InputError
 from ipvit.metrics.accuracy import topk_correct
 from ipvit.models.label_mapping import as_booleans, outputs_for, right_answers, space_for
+from ipvit.models.label_spaces import imagenet_classes
 from ipvit.perturb.attack import is_right, margin_loss
 from ipvit.play import Shelf
 from ipvit.training import sources
@@ -418,6 +419,27 @@ def test_the_doctor_says_among_what_and_compares_no_other_number(tmp_path):
     assert found["data"].among == [
         "Answers are among the 2 classes of the data, not all 8 outputs (--answers all); guessing gives 50.0 %."
     ]
+
+
+@pytest.mark.parametrize(
+    ("data", "top1", "n_answers"),
+    [("imagenet-a:a", 3.053, 200), ("imagenet-v2:v2", 62.650, 1000), ("objectnet:objectnet", None, 3)],
+)
+def test_the_doctor_compares_with_what_is_published_on_the_set_itself(tmp_path, monkeypatch, data, top1, n_answers):
+    from helpers.shift_trees import write_all
+    from ipvit.commands import doctor
+
+    monkeypatch.chdir(tmp_path)
+    write_all(tmp_path)
+    inner = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 1000))
+    lite0 = ipvit.wrap(inner, classes=imagenet_classes(), size=224, name="tf_efficientnet_lite0")
+    images = ipvit.load_dataset(data)
+    stated = doctor._stated("tf_efficientnet_lite0", lite0, images, None)
+    assert (stated and stated.top1) == top1
+    found = examine(lite0, images, torch.device("cpu"), published=stated)
+    assert (found.n_answers, found.published) == (n_answers, stated)
+    if top1 is not None and n_answers == 200:
+        assert examine(lite0, images, torch.device("cpu"), published=stated, answers="all").published is None
 
 
 def test_the_playground_needs_data_to_choose_among_their_classes(capsys):

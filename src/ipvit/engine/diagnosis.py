@@ -112,7 +112,7 @@ def _examine(trial: _Trial, published: Published | None) -> Finding:
     outputs = count if space is None else space.outputs
     kind = "all" if space is None else "data"
     among = count, chosen_among(kind, len(data.classes or ()), [(count, outputs)])
-    if published is None or (space is not None and published.images):  # what is published is among all outputs
+    if published is None or (published.images and count != (published.n_answers or outputs)):
         return Finding(len(labels), top1, low, high, None, None, [], *among)
     same_images = published.data == data.name and published.images == len(labels)
     margin = published.tolerance
