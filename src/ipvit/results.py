@@ -409,6 +409,8 @@ class Run:
         if analysis.labels:
             subject = self.manifest.subject(analysis.name)
             notes += chosen_among(subject.answers, subject.n_classes, subject.among.values())
+        if analysis.among:
+            notes.append(analysis.among)
         if unlabelled := frozenset().union(*(reduction.unlabelled for reduction in reductions)):
             notes.append(f"{len(unlabelled):,} images have no label and are left out of the accuracies.")
         if others:

@@ -17,9 +17,10 @@ from ipvit.cli import main
 from ipvit.data.dataset import MemoryDataset
 from ipvit.engine.diagnosis import examine
 from ipvit.errors import InputError
+from ipvit.experiments.base import BindContext
 from ipvit.metrics.accuracy import topk_correct
 from ipvit.models.label_mapping import as_booleans, outputs_for, right_answers, space_for
-from ipvit.models.label_spaces import imagenet_classes
+from ipvit.models.label_spaces import ENTRY_LEVEL_CATEGORIES, entry_level_synsets, imagenet_classes
 from ipvit.perturb.attack import is_right, margin_loss
 from ipvit.play import Shelf
 from ipvit.training import sources
@@ -166,6 +167,69 @@ def test_the_datas_protocol_chooses_where_the_user_does_not(tmp_path):
     published = Published(torch.stack([data.read(i) for i in range(6)]), data.labels, OF_DATA, name="published")
     assert set(measured(ipvit.Accuracy(), whole(), published, tmp_path)["answers"]) == {"data"}
     assert set(measured(ipvit.Accuracy(), whole(), published, tmp_path / "b", answers="all")["answers"]) == {"all"}
+
+
+# --- shape bias, whose answers are categories -----------------------------------------------------------------------
+
+
+def cue_conflicts(classes: tuple[str, ...], n: int = 8) -> MemoryDataset:
+    pixels = photos(n)
+    shapes = np.arange(n) % len(classes)
+    return MemoryDataset(
+        torch.stack([pixels.read(i) for i in range(n)]),
+        shapes,
+        classes,
+        ids=list(pixels.ids),
+        name="cues",
+        fields={"shape": shapes, "texture": (shapes + 1) % len(classes)},
+    )
+
+
+def decisions(run: ipvit.Run) -> dict[str, str]:
+    return dict(run.records("shape-bias").select(pl.col("image").cast(pl.String), "decision").iter_rows())
+
+
+@pytest.mark.parametrize("classes", [("bird", "knife", "oven"), ("n02123045", "n02504013", "n04041544")])
+def test_shape_bias_decides_among_categories_whatever_the_answers(tmp_path, classes):
+    thousand = wrapped(tiny_vit(num_classes=1000), classes=imagenet_classes(), name="vit")
+    few, stimuli = two_classes(), cue_conflicts(classes)
+    few.classes = imagenet_classes()[:2]
+    options = {"models": thousand, "workers": 0, "progress": False}
+    found = {}
+    for answers in (None, "data"):
+        alone = ipvit.run(ipvit.ShapeBias(), data=stimuli, out=tmp_path / f"one {answers}", answers=answers, **options)
+        found[f"alone {answers}"] = decisions(alone)
+        assert ipvit.ShapeBias().analysis().among in alone.notes("shape-bias")
+        assert set(alone.records("shape-bias")["answers"]) == {"all"}
+    for answers in ("all", "data"):
+        both = [ipvit.Accuracy(), ipvit.ShapeBias(stimuli="cues.py:make")]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("ipvit.api.bind_context", lambda *_: BindContext(lambda *_, **__: stimuli))
+            run = ipvit.run(both, data=few, out=tmp_path / answers, answers=answers, **options)
+        found[answers] = decisions(run)
+        assert set(run.records("accuracy")["answers"]) == {answers}
+    assert len({tuple(sorted(one.items())) for one in found.values()}) == 1
+    probabilities = answer(thousand, pixels_of(stimuli, stimuli.ids[0])).double().softmax(0)
+    names = list(ENTRY_LEVEL_CATEGORIES) if classes[0] == "bird" else list(classes)
+    members = [entry_level_synsets()[name] if classes[0] == "bird" else (name,) for name in names]
+    means = [np.mean([float(probabilities[imagenet_classes().index(one)]) for one in some]) for some in members]
+    assert found["all"][stimuli.ids[0]] == names[int(np.argmax(means))]
+    with pytest.raises(InputError, match="among the data's categories only; leave out --answers all"):
+        ipvit.run(ipvit.ShapeBias(), data=stimuli, out=tmp_path / "refused", answers="all", **options)
+
+
+def test_a_backend_converts_a_network_for_each_of_its_answer_spaces(monkeypatch):
+    from ipvit.core.run_config import RunConfig
+    from ipvit.engine import preparation
+
+    made = []
+    monkeypatch.setattr(preparation, "with_backend", lambda model, *_: made.append(model) or model)
+    config = RunConfig(answers="data", backend="openvino")
+    stimuli = cue_conflicts(("ant", "bee"))
+    models = [whole()]
+    able = [(experiment, models) for experiment in (ipvit.Accuracy(), ipvit.ShapeBias(), ipvit.Accuracy())]
+    preparation._tasks(able, stimuli, config, BindContext(lambda *_: stimuli))
+    assert [model.n_outputs for model in made] == [2, 8]
 
 
 # --- classes of several outputs -------------------------------------------------------------------------------------
@@ -445,3 +509,26 @@ def test_the_doctor_compares_with_what_is_published_on_the_set_itself(tmp_path, 
 def test_the_playground_needs_data_to_choose_among_their_classes(capsys):
     assert main(["play", "--answers", "data", "--no-browser"]) == 2
     assert "--answers is for the classes of --data" in complaint(capsys)
+
+
+def test_the_playground_knows_what_is_right_in_either_answer_space(capsys):
+    from ipvit.engine.diagnosis import among_in_words
+    from ipvit.models.label_mapping import answering
+    from ipvit.play import Playground
+
+    numbered = two_classes()
+    numbered.classes, numbered.aliases = ("a", "b"), ("5", "1")
+    for data, outputs in ((several("{}"), [{2, 3}, {4, 5, 6}]), (numbered, [{5}, {1}]), (with_sets(), None)):
+        shelf, model = Shelf(data), whole()
+        few = answering(model, data, "data")
+        for number in range(6):
+            place = shelf._place(str(number))[1]
+            if outputs is None:
+                assert shelf.right(str(number), model) == set(data.label_sets[place])
+            else:
+                assert shelf.right(str(number), model) == outputs[data.labels[place]]
+                assert shelf.right(str(number), few) == {data.labels[place]}
+    assert "among all 8 outputs" in among_in_words(whole(), two_classes())[0]
+    few = answering(whole(), two_classes(), "data")
+    assert among_in_words(few, two_classes())[0].startswith("Answers are among the 2 classes")
+    assert Playground([whole()], Shelf(two_classes()))

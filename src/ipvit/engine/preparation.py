@@ -105,7 +105,7 @@ def _tasks(
     Raises:
         InputError: something does not fit, or a backend was asked for and no experiment can go through it.
     """
-    computed: dict[str, Model] = {}
+    computed: dict[tuple[str, bool], Model] = {}
     by_backend = config.backend != "torch"
     # all models of an experiment, or none
     through = [
@@ -114,6 +114,9 @@ def _tasks(
     if by_backend and not any(through):
         names = ", ".join(dict.fromkeys(experiment.name for experiment, _ in able))
         raise InputError(f"the backend {config.backend} computes logits and attention, but {names} read more")
+    if config.answers == "all" and all(experiment.only_categories for experiment, _ in able):
+        names = ", ".join(dict.fromkeys(experiment.name for experiment, _ in able))
+        raise InputError(f"{names} lets networks choose among the data's categories only; leave out --answers all")
     context = dataclasses.replace(context, answers=config.answers)
     tasks: list[Task] = []
     choosing: dict[str, Model] = {}
@@ -122,10 +125,12 @@ def _tasks(
             for model in found:
                 choosing.setdefault(model.name, answering(model, data, config.answers))
             found = [choosing[model.name] for model in found]
-        if passes:  # each model is converted once for all experiments
-            for model in found:
-                computed.setdefault(model.name, with_backend(model, config.backend, config.precision))
-            found = [computed[model.name] for model in found]
+        if passes:  # each model is converted once for all experiments that let it choose among the same answers
+            kinds = [(model.name, model.answer_space is None) for model in found]
+            for kind, model in zip(kinds, found, strict=True):
+                if kind not in computed:
+                    computed[kind] = with_backend(model, config.backend, config.precision)
+            found = [computed[kind] for kind in kinds]
         measurement = experiment.bind(found, data, context)
         _check_overrides(experiment, measurement)
         items = measurement.items(data, config.limit)

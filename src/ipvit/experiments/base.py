@@ -295,6 +295,8 @@ class Experiment(BaseModel, Measurement):
     question: ClassVar[str] = ""
     own_answers: ClassVar[bool] = False
     """It decides itself among which answers networks choose: they come to it with all of their outputs."""
+    only_categories: ClassVar[bool] = False
+    """It lets networks choose among categories of the data only, whatever a study's ``answers`` are."""
 
     @classmethod
     def heading(cls) -> str:
