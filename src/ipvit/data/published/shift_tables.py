@@ -105,20 +105,18 @@ def as_shift(scheme: str, data: Dataset, variant: str = "") -> Dataset:
     if (scheme == _REAL) != (several is not None):
         kind = "lists of classes, several or none an image" if scheme == _REAL else "one class an image"
         raise InputError(f"{name}: the column of labels must hold {kind}; name another one with ?label=COLUMN")
-    used = (
-        np.unique(np.asarray(data.labels)) if several is None else np.unique([one for some in several for one in some])
-    )
-    used = used[used >= 0].astype(np.int64)
+    labels = data.labels if several is None else [one for some in several for one in some]
+    used = np.unique(np.asarray(labels, dtype=np.int64))
+    used = used[used >= 0]
     if scheme == _REAL:
         outputs, note = _numbers(name, data.classes, used, synsets(), others=False)
         return RealTable(f"{name}{REAL_SUFFIX}", data, outputs.tolist(), note)
     which, answers = _WHICH[scheme]
     class_of, note = _numbers(name, data.classes, used, synsets(which), others=scheme.endswith("-clean"))
     found = TableOfShift(name, data, synsets(which), class_of, answers, note)
-    there = set(found.labels[found.labels >= 0].tolist())
-    if scheme.endswith("-clean") and (
-        missing := [one for place, one in enumerate(found.classes) if place not in there]
-    ):
+    there = set(found.labels.tolist())
+    missing = [one for place, one in enumerate(synsets(which)) if place not in there]
+    if scheme.endswith("-clean") and missing:
         raise InputError(f"{name}: {len(missing)} of its 200 classes are not there, such as {missing[0]}")
     return found
 
