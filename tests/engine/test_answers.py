@@ -14,6 +14,7 @@ import ipvit
 from helpers.command_line import complaint
 from helpers.plain_loops import answer, measured, photos, pixels_of, tiny_vit, wrapped
 from ipvit.cli import main
+from ipvit.commands.measure import print_tables
 from ipvit.data.dataset import MemoryDataset
 from ipvit.engine.diagnosis import examine
 from ipvit.errors import InputError
@@ -104,6 +105,27 @@ def test_one_folder_keeps_both_apart_and_shows_what_was_asked_for(tmp_path):
     )
     assert every.tables["accuracy"]["n_answers"].to_list() == [8]
     assert few.tables["accuracy"]["n_answers"].to_list() == [2]
+
+
+def test_tables_say_among_how_many_in_every_form(tmp_path, capsys):
+    run = ipvit.run(
+        ipvit.Shuffle(grids=("2x2", "4x4")),
+        models=whole(),
+        data=two_classes(),
+        out=tmp_path,
+        workers=0,
+        progress=False,
+        answers="data",
+    )
+    page = run.report().read_text()
+    assert "Answers are among the 2 classes of the data" in page
+    tex = (tmp_path / "tables/shuffle.tex").read_text().splitlines()
+    assert tex[3].startswith("model & answers & ") and tex[5].startswith("vit & 2 & ")
+    markdown = (tmp_path / "tables/shuffle.md").read_text()
+    assert "| answers | n images |" in markdown
+    assert {row["n_answers"] for row in json.loads((tmp_path / "tables/shuffle.json").read_text())} == {2}
+    print_tables(run)
+    assert "top-1 (%), among 2 answers" in capsys.readouterr().out
 
 
 def test_top_5_says_nothing_below_six_answers(tmp_path):

@@ -78,7 +78,7 @@ class TimmResults(PublishedTable):
     def unknown(self, manifest: Manifest, tables: Mapping[str, Any]) -> list[str]:
         """Say on which sets timm publishes nothing."""
         table = tables.get(_SHIFT, {}).get(_SHIFT)
-        names = [] if table is None else table["set"].unique(maintain_order=True).to_list()
+        names: list[str] = [] if table is None else table["set"].unique(maintain_order=True).to_list()
         return [f"{name}: timm publishes no accuracy on it" for name in names if name not in SETS]
 
 
