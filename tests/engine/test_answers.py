@@ -340,6 +340,47 @@ def test_an_output_whose_own_name_holds_commas_is_one_output(tmp_path):
     assert (space.columns, space.aggregate) == (((0,), (2, 3)), "max")
 
 
+def test_a_single_class_leaves_nothing_to_choose(tmp_path):
+    data = two_classes()
+    data.classes, data.labels = ("fox",), np.zeros(6, dtype=np.int64)
+    with pytest.raises(InputError, match=r"two has one class, 'fox': .* every answer would be right; --answers all"):
+        measured(ipvit.Accuracy(), whole(), data, tmp_path, answers="data")
+    assert set(measured(ipvit.Accuracy(), whole(), data, tmp_path)["answers"]) == {"all"}
+
+
+def test_pgd_among_50_answers_sees_no_other_output(tmp_path):
+    """Every step, loss and success is that of a plain loop over the 50 logits, however large others are."""
+    names = tuple(f"o{number}" for number in range(80))
+    inner = tiny_vit(seed=2, num_classes=80)
+    with torch.no_grad():
+        inner.head.bias[50:] += 30  # any of these would win among all outputs
+    pixels = photos(8)
+    data = MemoryDataset(
+        torch.stack([pixels.read(i) for i in range(8)]), np.arange(8), names[:50], ids=list(pixels.ids), name="fifty"
+    )
+    model, kept = wrapped(inner, classes=names, name="vit"), slice(0, 50)
+    with torch.no_grad():
+        best = [int(answer(model, pixels_of(data, one))[kept].argmax()) for one in data.ids]
+    data.labels = np.array(best)
+    attack = ipvit.Attack(attacks=("pgd",), epsilons=(2.0,), steps=3, step_size=0.5, random_start=False)
+    found = measured(attack, model, data, tmp_path, answers="data")
+    assert found["prediction"].max() < 50
+    assert found.filter(pl.col("attack") == "clean")["correct"].all()
+    for row in found.filter(pl.col("attack") == "pgd").iter_rows(named=True):
+        clean, label = torch.from_numpy(pixels_of(data, row["image"]))[None], row["label"]
+        x, logits = clean.clone(), None
+        for _ in range(3):
+            x = x.detach().requires_grad_()
+            loss = torch.nn.functional.cross_entropy(model(x)[:, kept], torch.tensor([label]))
+            (gradient,) = torch.autograd.grad(loss, x)
+            x = (x + 0.5 * 2 / 255 * gradient.sign()).clamp(clean - 2 / 255, clean + 2 / 255).clamp(0, 1)
+            logits = model(x).detach()[0, kept]
+            if int(logits.argmax()) != label:
+                break
+        assert row["prediction"] == int(logits.argmax()) and row["correct"] == (int(logits.argmax()) == label)
+        assert row["label_probability"] == pytest.approx(float(logits.softmax(0)[label]), abs=2e-3)
+
+
 def test_one_rule_holds_for_all_classes(tmp_path):
     data = several("{}")
     data.aliases = ("max(cat,dog)", "mean(fox,elk)")

@@ -143,6 +143,9 @@ def space_of(
         name: of what has these outputs.
         answers: see :func:`answering`.
         n_outputs: how many outputs there are, where their names are unknown.
+
+    Raises:
+        InputError: the data have one class, so that there is nothing to choose.
     """
     if not _among_data(items, answers):
         return None
@@ -155,6 +158,11 @@ def space_of(
     outputs = len(classes) if classes is not None else n_outputs or 0
     if len(columns) == outputs:
         return None
+    if len(columns) == 1:
+        raise InputError(
+            f"{items.name} has one class, {items.classes[0]!r}: among the data's classes every answer would be right; "
+            "--answers all chooses among all outputs"
+        )
     of_several = [name for name, numbers in zip(items.aliases or (), columns, strict=False) if len(numbers) > 1]
     aggregate = "max" if (getattr(items, "aggregate", "") or stated_aggregate(of_several)) == "max" else "mean"
     single = classes is not None and all(len(numbers) == 1 for numbers in columns)
