@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_ANSWERED = ("answers", "labels", "set", "set_digest")
+"""Columns that say of a record which images it is of and what they were answered with."""
+
 _FEWEST_FOR_TOP_5 = 6
 """Answers from which on being among the five best says something."""
 
@@ -129,7 +132,7 @@ class Run:
         frame = self._store.select(experiment, self._wanted(experiment))[0]
         if frame.is_empty():
             return frame
-        frame = self._as_mapped(frame, experiment)
+        frame = self._as_answered(frame, experiment)
         labels = self._labels(frame.select("weights", "model").unique(maintain_order=True).rows())
         order = {weights: number for number, weights in enumerate(labels)}
         return (
@@ -141,11 +144,21 @@ class Run:
             .drop("_order")
         )
 
-    def _as_mapped(self, records: pl.DataFrame, name: str) -> pl.DataFrame:
-        """Return the records whose classes were mapped to answers as they are in this run."""
-        for weights, mapping in self.manifest.subject(name).labels.items():
-            records = records.filter((pl.col("weights") != weights) | (pl.col("labels") == mapping))
-        return records
+    def _as_answered(self, records: pl.DataFrame, name: str) -> pl.DataFrame:
+        """Return the records that were answered among what they are in this run, and of the sets as they are in it."""
+        subject = self.manifest.subject(name)
+        wrong = pl.lit(value=False)
+        for weights in records["weights"].cast(pl.String).unique():
+            asked = [pl.col("answers") != subject.answers_of(weights)]
+            if weights in subject.labels:
+                asked.append(pl.col("labels") != subject.labels[weights])
+            if "set_digest" in records.columns:
+                asked += [
+                    (pl.col("set") == one) & pl.col("set_digest").ne_missing(pl.lit(digest))
+                    for one, digest in subject.sets.get(weights, {}).items()
+                ]
+            wrong |= (pl.col("weights") == weights) & pl.any_horizontal(asked)
+        return records.filter(~wrong)
 
     def _wanted(self, name: str) -> dict[str, Any]:
         """Return the values that columns of the records of this run have."""
@@ -154,7 +167,6 @@ class Run:
             "data": subject.fingerprint,
             "seed": self.manifest.seed,
             "precision": subject.precision,
-            "answers": subject.answers,
             "version": self.analyses[name].version,
         }
 
@@ -223,10 +235,8 @@ class Run:
         found: set[str] = set()
         for weights, label in self._labels(there).items():
             if label == model:
-                records, _ = self._store.select(
-                    experiment, wanted | {"weights": weights}, ["image", "labels"], of=weights
-                )
-                records = self._as_mapped(records, experiment)
+                records, _ = self._store.select(experiment, wanted | {"weights": weights}, _ANSWERED, of=weights)
+                records = self._as_answered(records, experiment)
                 found |= set(records["image"].cast(pl.String).unique())
         return sorted(found)
 
@@ -367,12 +377,12 @@ class Run:
         """Return the reduction of every model, in the manifest's order, and how many other records the folder holds."""
         analysis, wanted, subject = self.analyses[name], self._wanted(name), self.manifest.subject(name)
         columns = analysis.record_columns
-        columns = None if columns is None else (*columns, "label", "prediction", "labels")
+        columns = None if columns is None else (*columns, "label", "prediction", *_ANSWERED)
         there, others = self._store.models(name, wanted)
         reductions = []
         for weights, label in self._labels(there).items():
             found, _ = self._store.select(name, wanted | {"weights": weights}, columns, of=weights)
-            records = self._as_mapped(found, name)
+            records = self._as_answered(found, name)
             others += found.height - records.height
             if records.is_empty():
                 continue
@@ -399,6 +409,8 @@ class Run:
         if analysis.labels:
             subject = self.manifest.subject(analysis.name)
             notes += chosen_among(subject.answers, subject.n_classes, subject.among.values())
+        if analysis.among:
+            notes.append(analysis.among)
         if unlabelled := frozenset().union(*(reduction.unlabelled for reduction in reductions)):
             notes.append(f"{len(unlabelled):,} images have no label and are left out of the accuracies.")
         if others:

@@ -159,7 +159,13 @@ def _labels(runs: Sequence[Run]) -> list[str]:
 
 def _overlap(run: Run, other: Run) -> bool:
     """Whether two runs on data of one name may not stand below one name."""
-    used = [(r.manifest.data.fingerprint, r.manifest.images_used, r.manifest.seed) for r in (run, other)]
+    answers = [
+        {name: r.manifest.subject(name).answers for name in run.analyses.keys() & other.analyses} for r in (run, other)
+    ]
+    used = [
+        (r.manifest.data.fingerprint, r.manifest.images_used, r.manifest.seed, of_both)
+        for r, of_both in zip((run, other), answers, strict=True)
+    ]
     models = [{model.digest for model in r.manifest.models} for r in (run, other)]
     same_experiment = not set(run.analyses).isdisjoint(other.analyses)
     return used[0] != used[1] or (same_experiment and not models[0].isdisjoint(models[1]))

@@ -90,6 +90,8 @@ LATER = {
     "n_classes": 0,
     "among": {},
     "labels": {},
+    "answered": {},
+    "sets": {},
 }
 """Keys that the version of the manifest in this file did not have, and what they are where it wrote it."""
 

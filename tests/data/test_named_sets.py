@@ -1,9 +1,7 @@
 """What timm and the hub name: known by content, with checked splits and columns, and no image under another's id."""
 
 import io
-import sys
 import tarfile
-import types
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -13,18 +11,13 @@ from PIL import Image
 
 import ipvit
 from helpers.files import change_byte
+from helpers.hub_tables import ClassLabel, Feature, encoded, provide_table, rows
 from helpers.tiny import write_images
 from ipvit.data.dataset import UnreadableImageError
 from ipvit.data.fingerprints import SMALL
 from ipvit.data.formats.shards import ShardDataset
 from ipvit.data.formats.stream import StreamDataset
 from ipvit.errors import InputError
-
-
-def encoded(level: int) -> bytes:
-    buffer = io.BytesIO()
-    Image.new("RGB", (20, 20), (level, level, level)).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def write_shard(path: Path, samples: dict[str, tuple[bytes, int]], extra: dict[str, bytes] | None = None) -> None:
@@ -158,53 +151,9 @@ class Source:
             yield Image.new("RGB", (8, 8), (10 * number,) * 3), number % 2
 
 
-class Feature(dict):  # stands in for datasets.Image
-    pass
-
-
-Feature.__name__ = "Image"
-
-
-class ClassLabel:
-    def __init__(self, names):
-        self.names = names
-
-
-class Table:
-    """As much of ``datasets.Dataset`` as is used."""
-
-    def __init__(self, columns, features):
-        self.columns, self.features = columns, features
-
-    def __len__(self):
-        return len(next(iter(self.columns.values())))
-
-    def __getitem__(self, key):
-        if isinstance(key, str):
-            return self.columns[key]
-        return {name: values[key] for name, values in self.columns.items()}
-
-    def cast_column(self, name, feature):
-        assert feature["decode"] is False
-        return self
-
-
 @pytest.fixture
 def hub(monkeypatch):
-    def provide(columns, features):
-        def load_dataset(name, split, cache_dir):
-            if split != "test":
-                raise Exception(f"Unknown split {split}. Should be one of ['test'].")
-            return Table(columns, features)
-
-        module = types.SimpleNamespace(load_dataset=load_dataset, Image=lambda decode: Feature(decode=decode))
-        monkeypatch.setitem(sys.modules, "datasets", module)
-
-    return provide
-
-
-def rows(*levels: int) -> list[dict]:
-    return [{"bytes": encoded(level), "path": None} for level in levels]
+    return lambda columns, features: provide_table(monkeypatch, columns, features)
 
 
 def test_columns_are_found_by_their_kind_or_named(hub):
@@ -229,6 +178,28 @@ def test_columns_are_found_by_their_kind_or_named(hub):
             ipvit.load_dataset(name, split="test")
     with pytest.raises(InputError, match=r"split bogus|split 'bogus'"):
         ipvit.load_dataset("hfds/a/b?label=coarse", split="bogus")
+
+
+def test_labels_may_be_names_or_lists_of_numbers(hub, tmp_path):
+    hub({"image": rows(1, 2, 3), "label": ["dog", None, "cat"]}, {"image": Feature(), "label": "string"})
+    data = ipvit.load_dataset("hfds/a/b?split=test")
+    assert (data.classes, data.labels.tolist(), data.label_sets) == (("cat", "dog"), [1, -1, 0], None)
+    (tmp_path / "names").write_text("dog\nfox\ncat")
+    named = ipvit.load_dataset("hfds/a/b?split=test", classes=str(tmp_path / "names"))
+    assert (named.classes, named.labels.tolist()) == (("dog", "fox", "cat"), [0, -1, 2])
+    (tmp_path / "names").write_text("dog\nfox")
+    with pytest.raises(InputError, match="the label 'cat' is none of the 2 names in --classes"):
+        ipvit.load_dataset("hfds/a/b?split=test", classes=str(tmp_path / "names"))
+    found = []
+    for last in ([], [1]):
+        hub({"image": rows(1, 2, 3), "label": [[3, 1], None, last]}, {"image": Feature(), "label": "list"})
+        data = ipvit.load_dataset("hfds/a/b?split=test")
+        assert data.label_sets == [(3, 1), (), tuple(last)] and data.classes == ("0", "1", "2", "3")
+        found.append(data.fingerprint)
+    assert found[0] != found[1]
+    hub({"image": rows(1), "label": [[-1]]}, {"image": Feature(), "label": "list"})
+    with pytest.raises(InputError, match=r"the column .label. holds \[-1\], which is no number of a class"):
+        ipvit.load_dataset("hfds/a/b?split=test")
 
 
 def test_a_table_is_known_by_the_bytes_of_its_images_and_not_by_its_name(hub):

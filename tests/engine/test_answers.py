@@ -14,11 +14,14 @@ import ipvit
 from helpers.command_line import complaint
 from helpers.plain_loops import answer, measured, photos, pixels_of, tiny_vit, wrapped
 from ipvit.cli import main
+from ipvit.commands.measure import print_tables
 from ipvit.data.dataset import MemoryDataset
 from ipvit.engine.diagnosis import examine
 from ipvit.errors import InputError
+from ipvit.experiments.base import BindContext
 from ipvit.metrics.accuracy import topk_correct
-from ipvit.models.label_mapping import outputs_for, right_answers
+from ipvit.models.label_mapping import as_booleans, outputs_for, right_answers, space_for
+from ipvit.models.label_spaces import ENTRY_LEVEL_CATEGORIES, entry_level_synsets, imagenet_classes
 from ipvit.perturb.attack import is_right, margin_loss
 from ipvit.play import Shelf
 from ipvit.training import sources
@@ -104,6 +107,27 @@ def test_one_folder_keeps_both_apart_and_shows_what_was_asked_for(tmp_path):
     assert few.tables["accuracy"]["n_answers"].to_list() == [2]
 
 
+def test_tables_say_among_how_many_in_every_form(tmp_path, capsys):
+    run = ipvit.run(
+        ipvit.Shuffle(grids=("2x2", "4x4")),
+        models=whole(),
+        data=two_classes(),
+        out=tmp_path,
+        workers=0,
+        progress=False,
+        answers="data",
+    )
+    page = run.report().read_text()
+    assert "Answers are among the 2 classes of the data" in page
+    tex = (tmp_path / "tables/shuffle.tex").read_text().splitlines()
+    assert tex[3].startswith("model & answers & ") and tex[5].startswith("vit & 2 & ")
+    markdown = (tmp_path / "tables/shuffle.md").read_text()
+    assert "| answers | n images |" in markdown
+    assert {row["n_answers"] for row in json.loads((tmp_path / "tables/shuffle.json").read_text())} == {2}
+    print_tables(run)
+    assert "top-1 (%), among 2 answers" in capsys.readouterr().out
+
+
 def test_top_5_says_nothing_below_six_answers(tmp_path):
     options = {"models": whole(), "data": two_classes(), "workers": 0, "progress": False}
     few = ipvit.run(ipvit.Accuracy(), out=tmp_path / "few", answers="data", **options)
@@ -118,6 +142,44 @@ def test_data_of_all_classes_have_one_answer_space(tmp_path):
     assert set(records["answers"]) == {"all"}
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_network_of_the_datas_classes_alone_stands_beside_one_that_chooses_among_them(tmp_path, order):
+    narrow = wrapped(tiny_vit(seed=4, num_classes=2), classes=OF_DATA, name="narrow")
+    models = [whole(), narrow][::order]
+    run = ipvit.run(
+        ipvit.Accuracy(), models=models, data=two_classes(), out=tmp_path, workers=0, progress=False, answers="data"
+    )
+    assert run.tables["accuracy"].select("model", "n_images", "n_answers").rows() == [
+        (model.name, 6, 2) for model in models
+    ]
+    assert run.notes("accuracy")[0].startswith("Answers are among the 2 classes of the data, not all 8 outputs")
+    assert run.differences["accuracy"]["n_images"].to_list() == [6]
+
+
+def test_networks_of_earlier_calls_stay_where_they_chose_alike(tmp_path):
+    narrow = wrapped(tiny_vit(seed=4, num_classes=2), classes=OF_DATA, name="narrow")
+
+    def shown(model, answers):
+        options = {"data": two_classes(), "out": tmp_path, "workers": 0, "progress": False}
+        return ipvit.run(ipvit.Accuracy(), models=model, answers=answers, **options).tables["accuracy"]["model"]
+
+    assert shown(whole(), "data").to_list() == ["vit"]
+    assert sorted(shown(narrow, "data")) == ["narrow", "vit"]
+    assert sorted(shown(whole(), "data")) == ["narrow", "vit"]
+    other = wrapped(tiny_vit(seed=5, num_classes=8), classes=NAMES, name="other")
+    assert sorted(shown(other, "all")) == ["narrow", "other"]
+
+
+def test_other_label_sets_are_measured_again(tmp_path):
+    found = []
+    for labels in ((0, 3), (1,)):
+        data = with_sets()
+        data.label_sets[0] = labels
+        rows = measured(ipvit.Accuracy(), whole(), data, tmp_path).filter(pl.col("image") == data.ids[0])
+        found.append((rows.height, rows["label_probability"].to_list()))
+    assert found[0][0] == found[1][0] == 1 and found[0] != found[1]
+
+
 class Published(MemoryDataset):
     answers = "data"
 
@@ -127,6 +189,69 @@ def test_the_datas_protocol_chooses_where_the_user_does_not(tmp_path):
     published = Published(torch.stack([data.read(i) for i in range(6)]), data.labels, OF_DATA, name="published")
     assert set(measured(ipvit.Accuracy(), whole(), published, tmp_path)["answers"]) == {"data"}
     assert set(measured(ipvit.Accuracy(), whole(), published, tmp_path / "b", answers="all")["answers"]) == {"all"}
+
+
+# --- shape bias, whose answers are categories -----------------------------------------------------------------------
+
+
+def cue_conflicts(classes: tuple[str, ...], n: int = 8) -> MemoryDataset:
+    pixels = photos(n)
+    shapes = np.arange(n) % len(classes)
+    return MemoryDataset(
+        torch.stack([pixels.read(i) for i in range(n)]),
+        shapes,
+        classes,
+        ids=list(pixels.ids),
+        name="cues",
+        fields={"shape": shapes, "texture": (shapes + 1) % len(classes)},
+    )
+
+
+def decisions(run: ipvit.Run) -> dict[str, str]:
+    return dict(run.records("shape-bias").select(pl.col("image").cast(pl.String), "decision").iter_rows())
+
+
+@pytest.mark.parametrize("classes", [("bird", "knife", "oven"), ("n02123045", "n02504013", "n04041544")])
+def test_shape_bias_decides_among_categories_whatever_the_answers(tmp_path, classes):
+    thousand = wrapped(tiny_vit(num_classes=1000), classes=imagenet_classes(), name="vit")
+    few, stimuli = two_classes(), cue_conflicts(classes)
+    few.classes = imagenet_classes()[:2]
+    options = {"models": thousand, "workers": 0, "progress": False}
+    found = {}
+    for answers in (None, "data"):
+        alone = ipvit.run(ipvit.ShapeBias(), data=stimuli, out=tmp_path / f"one {answers}", answers=answers, **options)
+        found[f"alone {answers}"] = decisions(alone)
+        assert ipvit.ShapeBias().analysis().among in alone.notes("shape-bias")
+        assert set(alone.records("shape-bias")["answers"]) == {"all"}
+    for answers in ("all", "data"):
+        both = [ipvit.Accuracy(), ipvit.ShapeBias(stimuli="cues.py:make")]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("ipvit.api.bind_context", lambda *_: BindContext(lambda *_, **__: stimuli))
+            run = ipvit.run(both, data=few, out=tmp_path / answers, answers=answers, **options)
+        found[answers] = decisions(run)
+        assert set(run.records("accuracy")["answers"]) == {answers}
+    assert len({tuple(sorted(one.items())) for one in found.values()}) == 1
+    probabilities = answer(thousand, pixels_of(stimuli, stimuli.ids[0])).double().softmax(0)
+    names = list(ENTRY_LEVEL_CATEGORIES) if classes[0] == "bird" else list(classes)
+    members = [entry_level_synsets()[name] if classes[0] == "bird" else (name,) for name in names]
+    means = [np.mean([float(probabilities[imagenet_classes().index(one)]) for one in some]) for some in members]
+    assert found["all"][stimuli.ids[0]] == names[int(np.argmax(means))]
+    with pytest.raises(InputError, match="among the data's categories only; leave out --answers all"):
+        ipvit.run(ipvit.ShapeBias(), data=stimuli, out=tmp_path / "refused", answers="all", **options)
+
+
+def test_a_backend_converts_a_network_for_each_of_its_answer_spaces(monkeypatch):
+    from ipvit.core.run_config import RunConfig
+    from ipvit.engine import preparation
+
+    made = []
+    monkeypatch.setattr(preparation, "with_backend", lambda model, *_: made.append(model) or model)
+    config = RunConfig(answers="data", backend="openvino")
+    stimuli = cue_conflicts(("ant", "bee"))
+    models = [whole()]
+    able = [(experiment, models) for experiment in (ipvit.Accuracy(), ipvit.ShapeBias(), ipvit.Accuracy())]
+    preparation._tasks(able, stimuli, config, BindContext(lambda *_: stimuli))
+    assert [model.n_outputs for model in made] == [2, 8]
 
 
 # --- classes of several outputs -------------------------------------------------------------------------------------
@@ -168,6 +293,11 @@ def test_among_all_outputs_any_of_a_class_is_right_and_their_probabilities_add_u
         (("cat, dog", "dog,fox"), "two classes of two are the same output"),
         (("cat, cat", "fox"), "names one output of vit twice"),
         (("cat, yak", "fox"), "cannot map 1 of the 2 classes"),
+        (("cat,,dog", "fox"), "cannot map 1 of the 2 classes"),
+        (("max(cat, dog", "fox"), "cannot map 1 of the 2 classes"),
+        (("cat, dog)", "fox"), "cannot map 1 of the 2 classes"),
+        (("min(cat, dog)", "fox"), "cannot map 1 of the 2 classes"),
+        (("cat, 8", "fox"), "cannot map 1 of the 2 classes"),
     ],
 )
 def test_classes_that_do_not_fit_are_refused(tmp_path, aliases, words):
@@ -175,6 +305,80 @@ def test_classes_that_do_not_fit_are_refused(tmp_path, aliases, words):
     data.classes, data.aliases = ("a", "b"), aliases
     with pytest.raises(InputError, match=words):
         measured(ipvit.Accuracy(), whole(), data, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("second", "outputs"),
+    [
+        (("fox, elk", "bee"), [(5, 4), (1,)]),
+        (("max(fox, 4)", "bee"), [(5, 4), (1,)]),
+        (("max(fox)", "bee"), [(5,), (1,)]),
+        (("Vulpes vulpes, red fox", "bee"), [(5,), (1,)]),
+        (("fox, Vulpes vulpes", "bee"), [(5,), (1,)]),
+    ],
+)
+def test_a_folder_named_as_an_output_may_state_more_of_them(second, outputs):
+    data = two_classes()
+    data.aliases = second
+    found = right_answers(data, whole())
+    assert [tuple(np.flatnonzero(row)) for row in as_booleans(found, 8)] == [tuple(sorted(one)) for one in outputs]
+
+
+def test_stated_outputs_that_are_not_there_are_no_synonyms():
+    data = two_classes()
+    data.aliases = ("max(fox, yak)", "bee")
+    with pytest.raises(InputError, match=r"cannot map 1 of the 2 classes of two \('fox'\)"):
+        right_answers(data, whole())
+
+
+def test_an_output_whose_own_name_holds_commas_is_one_output(tmp_path):
+    names = ("tench, Tinca tinca", "max(a, b)", *NAMES[2:])
+    model = wrapped(network(), classes=names, name="vit")
+    data = two_classes()
+    data.classes, data.aliases = ("a", "b"), ("tench, Tinca tinca", "max(cat, dog)")
+    space = space_for(model, data, "data")
+    assert (space.columns, space.aggregate) == (((0,), (2, 3)), "max")
+
+
+def test_a_single_class_leaves_nothing_to_choose(tmp_path):
+    data = two_classes()
+    data.classes, data.labels = ("fox",), np.zeros(6, dtype=np.int64)
+    with pytest.raises(InputError, match=r"two has one class, 'fox': .* every answer would be right; --answers all"):
+        measured(ipvit.Accuracy(), whole(), data, tmp_path, answers="data")
+    assert set(measured(ipvit.Accuracy(), whole(), data, tmp_path)["answers"]) == {"all"}
+
+
+def test_pgd_among_50_answers_sees_no_other_output(tmp_path):
+    """Every step, loss and success is that of a plain loop over the 50 logits, however large others are."""
+    names = tuple(f"o{number}" for number in range(80))
+    inner = tiny_vit(seed=2, num_classes=80)
+    with torch.no_grad():
+        inner.head.bias[50:] += 30  # any of these would win among all outputs
+    pixels = photos(8)
+    data = MemoryDataset(
+        torch.stack([pixels.read(i) for i in range(8)]), np.arange(8), names[:50], ids=list(pixels.ids), name="fifty"
+    )
+    model, kept = wrapped(inner, classes=names, name="vit"), slice(0, 50)
+    with torch.no_grad():
+        best = [int(answer(model, pixels_of(data, one))[kept].argmax()) for one in data.ids]
+    data.labels = np.array(best)
+    attack = ipvit.Attack(attacks=("pgd",), epsilons=(2.0,), steps=3, step_size=0.5, random_start=False)
+    found = measured(attack, model, data, tmp_path, answers="data")
+    assert found["prediction"].max() < 50
+    assert found.filter(pl.col("attack") == "clean")["correct"].all()
+    for row in found.filter(pl.col("attack") == "pgd").iter_rows(named=True):
+        clean, label = torch.from_numpy(pixels_of(data, row["image"]))[None], row["label"]
+        x, logits = clean.clone(), None
+        for _ in range(3):
+            x = x.detach().requires_grad_()
+            loss = torch.nn.functional.cross_entropy(model(x)[:, kept], torch.tensor([label]))
+            (gradient,) = torch.autograd.grad(loss, x)
+            x = (x + 0.5 * 2 / 255 * gradient.sign()).clamp(clean - 2 / 255, clean + 2 / 255).clamp(0, 1)
+            logits = model(x).detach()[0, kept]
+            if int(logits.argmax()) != label:
+                break
+        assert row["prediction"] == int(logits.argmax()) and row["correct"] == (int(logits.argmax()) == label)
+        assert row["label_probability"] == pytest.approx(float(logits.softmax(0)[label]), abs=2e-3)
 
 
 def test_one_rule_holds_for_all_classes(tmp_path):
@@ -344,6 +548,50 @@ def test_the_doctor_says_among_what_and_compares_no_other_number(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    ("data", "top1", "n_answers"),
+    [("imagenet-a:a", 3.053, 200), ("imagenet-v2:v2", 62.650, 1000), ("objectnet:objectnet", None, 3)],
+)
+def test_the_doctor_compares_with_what_is_published_on_the_set_itself(tmp_path, monkeypatch, data, top1, n_answers):
+    from helpers.shift_trees import write_all
+    from ipvit.commands import doctor
+
+    monkeypatch.chdir(tmp_path)
+    write_all(tmp_path)
+    inner = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 1000))
+    lite0 = ipvit.wrap(inner, classes=imagenet_classes(), size=224, name="tf_efficientnet_lite0")
+    images = ipvit.load_dataset(data)
+    stated = doctor._stated("tf_efficientnet_lite0", lite0, images, None)
+    assert (stated and stated.top1) == top1
+    found = examine(lite0, images, torch.device("cpu"), published=stated)
+    assert (found.n_answers, found.published) == (n_answers, stated)
+    if top1 is not None and n_answers == 200:
+        assert examine(lite0, images, torch.device("cpu"), published=stated, answers="all").published is None
+
+
 def test_the_playground_needs_data_to_choose_among_their_classes(capsys):
     assert main(["play", "--answers", "data", "--no-browser"]) == 2
     assert "--answers is for the classes of --data" in complaint(capsys)
+
+
+def test_the_playground_knows_what_is_right_in_either_answer_space(capsys):
+    from ipvit.engine.diagnosis import among_in_words
+    from ipvit.models.label_mapping import answering
+    from ipvit.play import Playground
+
+    numbered = two_classes()
+    numbered.classes, numbered.aliases = ("a", "b"), ("5", "1")
+    for data, outputs in ((several("{}"), [{2, 3}, {4, 5, 6}]), (numbered, [{5}, {1}]), (with_sets(), None)):
+        shelf, model = Shelf(data), whole()
+        few = answering(model, data, "data")
+        for number in range(6):
+            place = shelf._place(str(number))[1]
+            if outputs is None:
+                assert shelf.right(str(number), model) == set(data.label_sets[place])
+            else:
+                assert shelf.right(str(number), model) == outputs[data.labels[place]]
+                assert shelf.right(str(number), few) == {data.labels[place]}
+    assert "among all 8 outputs" in among_in_words(whole(), two_classes())[0]
+    few = answering(whole(), two_classes(), "data")
+    assert among_in_words(few, two_classes())[0].startswith("Answers are among the 2 classes")
+    assert Playground([whole()], Shelf(two_classes()))

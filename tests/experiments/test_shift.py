@@ -12,9 +12,10 @@ from helpers.shift_trees import OUTPUTS, write_objectnet, write_pictures, write_
 from ipvit.analysis.reduction import Reduction
 from ipvit.data.published.imagenet_lists import real_labels, synsets
 from ipvit.errors import InputError
-from ipvit.experiments.shift.lines import SETS, line, line_of, logits, networks
+from ipvit.experiments.shift.lines import line, line_of, logits, networks
 from ipvit.metrics.effective_robustness import AccuracyLine, accuracy_logit, effective_robustness
 from ipvit.metrics.intervals import wilson
+from ipvit.models.published.shifts import SETS
 
 CLEAN = [0, 2, 10, 100, 409, 530, 954, 518, 560, *(synsets().index(name) for name in synsets("a")[:4])]
 
@@ -144,6 +145,68 @@ def test_sets_that_cannot_be_compared_are_refused(trees, tmp_path, monkeypatch, 
     write_pictures(trees / "other", ["yak"])
     with pytest.raises(InputError, match=words):
         measured(trees, tmp_path, sets)
+
+
+def plain_folders(root):
+    """Clean and shifted photos of a few classes, in folders of the user's own."""
+    write_pictures(root / "val", [synsets()[number] for number in range(6)], n=3)
+    write_pictures(root / "other", [synsets()[number] for number in (1, 3, 5)], n=2, size=28)
+    return root
+
+
+def counts(run: ipvit.Run) -> list[tuple]:
+    return run.tables["shift"].select("n_answers", "n_shifted", "n_clean", "top1", "clean").rows()
+
+
+def of_other(root, out, **options):
+    return measured(root, out, [str(root / "other")], answers="data", **options)
+
+
+def test_what_a_set_was_before_is_not_mixed_with_what_it_is_now(tmp_path):
+    root = plain_folders(tmp_path / "data")
+    (first,) = counts(of_other(root, tmp_path / "run"))
+    assert first[:3] == (3, 6, 9)
+    write_pictures(root / "new", ["x"], n=1, size=30)
+    (root / "new/x/0.jpg").rename(root / "val" / synsets()[1] / "new.jpg")
+    run = of_other(root, tmp_path / "run")
+    assert counts(run) == counts(of_other(root, tmp_path / "fresh")) and counts(run)[0][:3] == (3, 6, 10)
+    assert any("another seed, precision, version, answer space or data set" in note for note in run.notes("shift"))
+    (root / "other" / synsets()[5]).rename(root / "other" / synsets()[4])
+    run = of_other(root, tmp_path / "run")
+    assert counts(run) == counts(of_other(root, tmp_path / "anew"))
+    assert counts(ipvit.Run(tmp_path / "run")) == counts(run)
+
+
+def test_another_classes_txt_is_another_answer_space(tmp_path):
+    root, found = plain_folders(tmp_path / "data"), []
+    for second in (1, 7):
+        lines = [f"{synsets()[number]}\t{synsets()[number]}" for number in (1, 3)]
+        lines.append(f"{synsets()[5]}\t{synsets()[5]},{synsets()[100 + second]}")
+        (root / "other/classes.txt").write_text("\n".join(lines))
+        run = of_other(root, tmp_path / "run")
+        assert counts(run) == counts(of_other(root, tmp_path / str(second)))
+        found.append(run.records("shift")["label_probability"].to_list())
+    assert found[0] != found[1]
+
+
+def test_a_limit_counts_clean_images_of_each_sets_classes(trees, tmp_path):
+    run = measured(trees, tmp_path, [f"imagenet-a:{trees / 'a'}", f"objectnet:{trees / 'objectnet'}"], limit=2)
+    assert run.tables["shift"].select("n_shifted", "n_clean").rows() == [(2, 2), (2, 2)]
+
+
+def test_a_folder_that_is_called_as_a_published_set_is_none(tmp_path, monkeypatch):
+    monkeypatch.chdir(plain_folders(tmp_path))
+    (tmp_path / "other").rename("imagenet-a")
+    run = measured(tmp_path, "run", ["imagenet-a"])
+    assert run.tables["shift"]["set"].to_list() == ["./imagenet-a"]
+
+
+def test_what_the_shifted_sets_say_of_themselves_is_told_and_unlabelled_images_are_counted(trees, tmp_path):
+    run = measured(trees, tmp_path, [f"objectnet:{trees / 'objectnet'}", f"imagenet-real:{trees / 'val'}"])
+    assert any("1 classes that ImageNet does not have are left out" in note for note in run.manifest.notes)
+    numbers = [50 * output + one for output in sorted(set(CLEAN)) for one in range(2)]
+    unlabelled = sum(not real_labels()[number] for number in numbers)
+    assert f"{unlabelled} images have no label and are left out of the accuracies." in run.notes("shift")
 
 
 # --- effective robustness -------------------------------------------------------------------------------------------

@@ -355,3 +355,140 @@ def test_several_comparisons_are_joined_without_saying_things_twice():
     found = beside("timm", accuracies(79.7), of_timm("deit_small_patch16_224@mine.pth"))
     both = joined([found, dataclasses.replace(found, refused=("why",))])
     assert both.table.height == 4 and both.notes == found.notes and both.refused == ("why",)
+
+
+# --- natural shifts ---------------------------------------------------------------------------------------------------
+
+LITE0 = {"size": (224, 224), "crop_pct": 0.875, "interpolation": "bicubic"}
+PUBLISHED = {
+    "imagenet-v2/matched-frequency": (62.650, 10_000, 1000),
+    "imagenet-a": (3.053, 7_500, 200),
+    "imagenet-r": (36.033, 30_000, 200),
+    "imagenet-sketch": (24.392, 50_889, 1000),
+    "imagenet-real": (81.957, 46_837, 1000),
+}
+"""Top-1 of EfficientNet-Lite0 by timm's results, images with a label, and answers to choose from."""
+
+
+def of_lite0(published: str, n_answers: int = 1000, **changes) -> Manifest:
+    about = of_timm("tf_efficientnet_lite0", **{"preprocessing": LITE0, "published": published} | changes)
+    (model,) = about.models
+    used = about.subject("accuracy").model_copy(
+        update={"answers": "all" if n_answers == 1000 else "data", "among": {model.digest: (n_answers, 1000)}}
+    )
+    return about.model_copy(update={"subjects": {"accuracy": used}})
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_an_accuracy_on_a_whole_natural_shift_stands_beside_timms(name):
+    top1, n_images, n_answers = PUBLISHED[name]
+    found = beside("timm", accuracies(top1 + 0.3, n_images), of_lite0(name, n_answers))
+    (row,) = found.table.to_dicts()
+    assert (row["published"], row["n_images"], row["n_published"]) == (top1, n_images, n_images)
+    assert row["verdict"] == "within" and row["published_uncertainty"] == 0 and not found.refused
+    assert beside("timm", accuracies(top1 + 1.3, n_images), of_lite0(name, n_answers)).table["verdict"][0] == "outside"
+
+
+@pytest.mark.parametrize(("letter", "top1"), [("a", 91.100), ("r", 91.360)])
+def test_so_does_one_on_the_clean_images_of_its_classes(letter, top1):
+    found = beside("timm", accuracies(top1, 10_000), of_lite0(f"imagenet-{letter}-clean", 200))
+    assert found.table.height == 1 and found.table["verdict"][0] == "within"
+
+
+@pytest.mark.parametrize(
+    ("name", "n_images", "n_answers", "why"),
+    [
+        ("imagenet-a", 7_499, 200, "7,499 images were measured, and the published accuracy is that of all 7,500"),
+        ("imagenet-a", 7_500, 1000, r"among 1,000, the published ones among 200 (--answers data)"),
+        (
+            "imagenet-real",
+            50_000,
+            1000,
+            "50,000 images were measured, and the published accuracy is that of all 46,8",
+        ),
+        ("imagenet-sketch", 50_889, 120, r"among 120, the published ones among 1,000 (--answers all)"),
+        ("objectnet", 18_574, 113, "timm publishes nothing on objectnet"),
+        ("imagenet-v2/top-images", 10_000, 1000, "timm publishes nothing on imagenet-v2/top-images"),
+    ],
+)
+def test_other_conditions_than_timms_are_refused_with_the_reason(name, n_images, n_answers, why):
+    found = beside("timm", accuracies(50.0, n_images), of_lite0(name, n_answers))
+    assert found.table.is_empty() and len(found.refused) == 1 and why in found.refused[0]
+
+
+def shifted(*rows: tuple[str, float, int, int, float, int]) -> dict:
+    names = ("set", "top1", "n_shifted", "n_answers", "clean", "n_clean")
+    made = [
+        {"model": "net"} | dict(zip(names, row, strict=True)) | around("top1", row[1]) | around("clean", row[4])
+        for row in rows
+    ]
+    return {"shift": {"shift": pl.DataFrame(made)}}
+
+
+def test_every_set_of_a_run_of_shifts_is_compared_by_itself():
+    tables = shifted(
+        ("imagenet-a", 3.1, 7_500, 200, 91.1, 10_000),
+        ("imagenet-r", 36.0, 900, 200, 91.3, 10_000),
+        ("imagenet-sketch", 24.4, 50_889, 1000, 74.8, 50_000),
+        ("imagenet-v2/matched-frequency", 62.6, 10_000, 1000, 74.8, 50_000),
+        ("objectnet", 20.0, 18_574, 113, 70.0, 5_650),
+        ("./imagenet-a", 9.0, 7_500, 200, 70.0, 10_000),
+    )
+    found = beside("timm", tables, of_timm("tf_efficientnet_lite0", preprocessing=LITE0))
+    shown = dict(zip(found.table["what"], found.table["published"], strict=True))
+    assert shown == {
+        "top-1 (%), ImageNet-V2": 62.650,
+        "top-1 (%), Sketch": 24.392,
+        "top-1 (%), ImageNet-A": 3.053,
+        "top-1 (%), clean": 74.846,
+        "top-1 (%), ImageNet-A-clean": 91.100,
+        "top-1 (%), ImageNet-R-clean": 91.360,
+    }
+    assert set(found.table["verdict"]) == {"within"} and not found.notes
+    assert found.refused == (
+        "net: ImageNet-R: 900 images were measured, and the published accuracy is that of all 30,000",
+        "objectnet: timm publishes no accuracy on it",
+        "./imagenet-a: timm publishes no accuracy on it",
+    )
+
+
+def test_clean_accuracies_on_other_images_are_not_compared():
+    tables = shifted(("imagenet-a", 3.1, 7_500, 200, 91.1, 10_000))
+    found = beside("timm", tables, of_timm("tf_efficientnet_lite0", preprocessing=LITE0, published=""))
+    assert found.table["what"].to_list() == ["top-1 (%), ImageNet-A"]
+
+
+def test_a_comparison_of_several_sets_fits_the_terminal(capsys, monkeypatch):
+    from ipvit.commands.published import _show
+
+    monkeypatch.setenv("COLUMNS", "80")
+    rows = [
+        (name, top1, n, answers, 91.1, 50_000 if answers == 1000 else 10_000)
+        for name, (top1, n, answers) in PUBLISHED.items()
+    ]
+    found = beside("timm", shifted(*rows), of_timm("tf_efficientnet_lite0", preprocessing=LITE0))
+    _show(found, "timm")
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert any("ImageNet-A" in line and "7,500" in line and "3.05" in line and "within" in line for line in lines)
+
+
+def test_a_run_of_shifts_and_one_of_accuracy_say_what_of_them_is_a_part(tmp_path, monkeypatch, capsys):
+    from helpers.shift_trees import write_all
+
+    monkeypatch.chdir(tmp_path)
+    write_all(tmp_path)
+    torch.manual_seed(0)
+    inner = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(2), torch.nn.Flatten(), torch.nn.Linear(12, 1000))
+    model = ipvit.wrap(inner, classes=ipvit.models.label_spaces.imagenet_classes(), name="lite0")
+    model.source, model.origin = "timm, pretrained", ("tf_efficientnet_lite0", True)
+    options = {"models": model, "workers": 0, "progress": False}
+    ipvit.run(ipvit.Accuracy(), data="imagenet-a:a", out="runs/a", **options)
+    sets = ("imagenet-a:a", "imagenet-v2:v2", "objectnet:objectnet", "imagenet-real:imagenet/val")
+    ipvit.run(ipvit.Shift(sets=sets), data="imagenet/val", out="runs/shift", **options)
+    assert main(["compare", "runs/a", "--with", "timm"]) == 2
+    assert "lite0: ImageNet-A: 3 images were measured, and the published accuracy is" in complaint(capsys)
+    assert main(["compare", "runs/shift", "--with", "timm"]) == 2
+    printed = capsys.readouterr().err
+    for words in ("ImageNet-V2: 8 images", "ImageNet-A: 3 images", "objectnet: timm publishes no accuracy on it"):
+        assert words in printed

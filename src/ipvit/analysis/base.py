@@ -41,6 +41,8 @@ class Analysis(BaseModel):
     """Images without label count for nothing."""
     columns: dict[str, Column] = COMMON
     """What the columns of tables and records mean."""
+    among: str = ""
+    """Among what networks choose, in a sentence, where a study's ``answers`` do not say it."""
     metric: str = "correct"
     """Column of the records that two models are compared by."""
     compare_by: tuple[str, ...] | None = None

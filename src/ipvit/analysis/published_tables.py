@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
 from ipvit.analysis.verdicts import OUTSIDE, UNCERTAIN, WITHIN, NotComparableError, Verdict, judged
-from ipvit.core.manifest import UNSTATED, UsedModel
+from ipvit.core.manifest import UNSTATED, Manifest, UsedModel
 from ipvit.metrics.intervals import wilson
 from ipvit.models.names import ModelName
 
@@ -31,6 +31,9 @@ class TablePlace:
         conditions: values of other columns in its row.
         complement: the number is 100 less the column: an error where the table has the accuracy.
         implied: conditions that hold where the table lacks their column.
+        n_images: column with the number of images that the measure rests on.
+        several: the experiment measures several sets, each in rows of its own that ``conditions`` find.
+        of_data: published set that the data of the run must be, where that does not follow from ``conditions``.
     """
 
     experiment: str
@@ -39,6 +42,26 @@ class TablePlace:
     conditions: Mapping[str, Any] = dataclasses.field(default_factory=dict[str, Any])
     complement: bool = False
     implied: tuple[str, ...] = ()
+    n_images: str = "n_images"
+    several: bool = False
+    of_data: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class PublishedBasis:
+    """On what a published number rests that is shown only beside one of ours on the same.
+
+    Attributes:
+        data: the published set, see :func:`ipvit.data.recognition.published_set`.
+        title: what the set is called in a sentence.
+        n_images: labelled images, all of which must have been measured.
+        n_answers: how many answers there were to choose from.
+    """
+
+    data: str
+    title: str
+    n_images: int
+    n_answers: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +75,7 @@ class PublishedNumber:
             others; 0 where it was measured on all that there are.
         places: where ours stands; the first that there is counts.
         cell: row and column, where many numbers are shown as a grid.
+        basis: on what it rests, where that is not what the table as a whole rests on.
     """
 
     what: str
@@ -59,6 +83,7 @@ class PublishedNumber:
     uncertainty: float
     places: tuple[TablePlace, ...]
     cell: tuple[str, int] | None = None
+    basis: PublishedBasis | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +137,10 @@ class PublishedTable(abc.ABC):
         Raises:
             NotComparableError: it is none of them; says why.
         """
+
+    def unknown(self, manifest: Manifest, tables: Mapping[str, Any]) -> list[str]:
+        """Say of what a run measured nothing is published, in sentences; nothing by default."""
+        return []
 
     def are_same_images(self, n_images: int, images: Callable[[], Iterable[str]]) -> bool:
         """Tell whether images of the published set are those that the numbers rest on; by default by their number.

@@ -17,6 +17,7 @@ from ipvit.core.versions import installed_version
 from ipvit.errors import InputError
 
 if TYPE_CHECKING:
+    from ipvit.data.dataset import Dataset
     from ipvit.engine.diagnosis import Finding
     from ipvit.models.model import Model
     from ipvit.models.published import Published
@@ -139,15 +140,18 @@ def _examined(
     if data is None:
         return "loads; give --data to measure its clean accuracy"
     images = load_dataset(data, root=root, split=split)
-    stated = _stated(name, loaded, expect)
+    stated = _stated(name, loaded, images, expect)
     return examine(loaded, images, pick_device(device), limit=limit, published=stated, answers=answers)
 
 
-def _stated(name: str, loaded: Model, expect: float | None) -> Published | None:
-    from ipvit.models.published import Published, published
+def _stated(name: str, loaded: Model, images: Dataset, expect: float | None) -> Published | None:
+    """Return what is published of a network on these images; on ImageNet, where nobody knows what they are."""
+    from ipvit.data.recognition import IMAGENET, published_set
+    from ipvit.models.published import Published, published, published_on
 
     if expect is None:
-        return published(name, loaded.preprocessing.view.size[0])
+        size, known = loaded.preprocessing.view.size[0], published_set(images)[0]
+        return published(name, size) if known in ("", IMAGENET) else published_on(known, name, size)
     if not 0 <= expect <= 100:
         raise InputError(f"--expect is a top-1 accuracy in percent, not {expect:g}")
     return Published(expect, "", 0, "--expect")

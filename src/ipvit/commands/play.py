@@ -49,6 +49,7 @@ def play(
     """
     from ipvit.data.loading import load_dataset
     from ipvit.engine.device import pick_device
+    from ipvit.engine.diagnosis import among_in_words
     from ipvit.models import load_model
     from ipvit.models.label_mapping import answering
     from ipvit.play import Playground, PlayServer, Shelf
@@ -65,6 +66,9 @@ def play(
     models = [one for one in models if one.can("logits") or one.name in (model or ())]
     if photos is not None:
         models = [answering(one, photos, answers) for one in models]
+        for one in models:
+            for sentence in among_in_words(one, photos):
+                Terminal().print(f"{one.name}: {sentence}", soft_wrap=True, highlight=False)
     judge = salience_model(models if salience is None else [load_model(salience)])
     if salience is not None and judge is None:
         raise InputError(f"--salience: {salience} has no attention to the patches; a vision transformer has")

@@ -80,8 +80,9 @@ def _show(found: PublishedComparison, source: str) -> int:
     console.print(f"Beside {source}.", highlight=False)
     for (_, model), frame in found.table.group_by(["network", "model"], maintain_order=True):
         first, in_grid = frame.row(0, named=True), frame["corruption"].is_not_null()
+        one = frame["n_images"].n_unique() == 1
         console.print(
-            f"{model} ({first['weights']}) beside {first['network']}; n = {first['n_images']:,}",
+            f"{model} ({first['weights']}) beside {first['network']}" + (f"; n = {first['n_images']:,}" if one else ""),
             highlight=False,
             soft_wrap=True,
         )
@@ -100,13 +101,15 @@ def _show(found: PublishedComparison, source: str) -> int:
 def _numbers(frame: pl.DataFrame) -> Table:
     """Return a table of some numbers of one network."""
     table = _narrow("In %, with 95 % intervals", 1)
-    for column in ("", "ours", "published", "diff.", "verdict"):
+    several = ["n"] if frame["n_images"].n_unique() > 1 else []
+    for column in ("", *several, "ours", "published", "diff.", "verdict"):
         table.add_column(column, justify="left" if column in ("", "verdict") else "right")
     for row in frame.iter_rows(named=True):
         digits = 2 if row["ours_low"] is not None and row["ours_high"] - row["ours_low"] < 1 else 1
         what = _in_words(row["what"].replace(" (%)", ""))
         difference = f"{row['difference']:+.{digits}f}"
-        table.add_row(what, _ours(row, digits), _published(row), difference, row["verdict"])
+        n_images = [f"{row['n_images']:,}"] if several else []
+        table.add_row(what, *n_images, _ours(row, digits), _published(row), difference, row["verdict"])
     return table
 
 

@@ -127,13 +127,22 @@ class ExperimentData(_Part, frozen=True):
     published_images: Count = 0
     """As in :class:`UsedData`."""
     answers: str = "all"
-    """As in the records: ``all``, or ``data`` where models chose among the classes of the data."""
+    """``all``, or ``data`` where models chose among the classes of the data: any of them, see ``answered``."""
+    answered: Mapping[str, str] = {}
+    """By a model's digest, as in the records: ``all`` too where the classes of the data are all of its outputs."""
     n_classes: Count = 0
     """How many classes these data have; 0 where labels did not count, or an earlier version wrote this."""
     among: Mapping[str, tuple[Count, Count]] = {}
     """By a model's digest: how many answers it chose among, and how many outputs it has."""
     labels: Mapping[str, str] = {}
     """By a model's digest, as in the records: the digest of which answer each class of the data is."""
+    sets: Mapping[str, Mapping[str, str]] = {}
+    """By a model's digest, where an experiment measures several data sets: by the name of each set, as in the records
+    (``set_digest``), the digest of its images and of what they may be answered with."""
+
+    def answers_of(self, weights: str) -> str:
+        """Return among what a model chose, given by its digest, as in the records."""
+        return self.answered.get(weights, self.answers)
 
 
 class Hardware(_Part, frozen=True):

@@ -11,7 +11,7 @@ import numpy as np
 from ipvit.core.text_files import same_letters
 from ipvit.errors import InputError
 
-_SEVERAL = re.compile(r"(?:(?P<aggregate>mean|max)\s*\()?(?P<names>[^,()]+(?:,[^,()]+)+)\)?")
+_SEVERAL = re.compile(r"(?P<aggregate>mean|max)\s*\((?P<inside>[^()]+)\)|(?P<names>[^,()]+(?:,[^,()]+)+)")
 """Several names or output numbers of one class: ``281,282``, ``max(n02123045, n02123159)``."""
 
 
@@ -121,13 +121,16 @@ def outputs_of_classes(
     return tuple(columns)
 
 
-def stated_aggregate(aliases: Sequence[str] | None) -> str:
+def stated_aggregate(aliases: Sequence[str]) -> str:
     """Return what the probability of a class is of those of its several outputs: ``mean`` or ``max``.
+
+    Args:
+        aliases: second names of classes that are several outputs.
 
     Raises:
         InputError: second names state one and the other.
     """
-    found = {(match["aggregate"] or "mean") for name in aliases or () if (match := _SEVERAL.fullmatch(name))}
+    found = {(match["aggregate"] or "mean") for name in aliases if (match := _SEVERAL.fullmatch(name.strip()))}
     if len(found) > 1:
         raise InputError("classes.txt states the mean for some classes of several outputs and the maximum for others")
     return found.pop() if found else "mean"
@@ -150,14 +153,19 @@ def _by_count(
 
 
 def _found(name: str, second: str, outputs: Mapping[str, int] | None, count: int | None) -> tuple[int, ...]:
-    """Return the outputs for a class by its name or its second one, see :func:`_one`; none where one is unknown."""
+    """Return the outputs for a class by its name or its second one, see :func:`_one`; none where one is unknown.
+
+    Several outputs that are all known are what the user stated, also where the name alone is one of them. Words that
+    merely hold commas, such as a list of synonyms, state nothing.
+    """
     whole = _one(name, outputs, 0), _one(second, outputs, count)
+    several = None if whole[1] >= 0 else _SEVERAL.fullmatch(second)
+    if several is not None:
+        parts = [_one(part.strip(), outputs, count) for part in (several["inside"] or several["names"]).split(",")]
+        if min(parts) >= 0 or several["aggregate"]:
+            return () if min(parts) < 0 else tuple(parts)
     known = next((number for number in whole if number >= 0), None)
-    several = _SEVERAL.fullmatch(second)
-    if known is not None or several is None:
-        return () if known is None else (known,)
-    parts = [_one(part.strip(), outputs, count) for part in several["names"].split(",")]
-    return () if min(parts) < 0 else tuple(parts)
+    return () if known is None else (known,)
 
 
 def _one(name: str, outputs: Mapping[str, int] | None, count: int | None) -> int:

@@ -30,7 +30,8 @@ def load_dataset(
         name: a folder of class folders, a tar file of class folders, ``demo:trifeature`` (the procedural set, see
             :mod:`ipvit.data.synthetic.trifeature`), ``cue-conflict:PATH``, ``voc2012:PATH``, ``masks:IMAGES,MASKS``,
             ``imagenet-c:PATH``, a natural shift of ImageNet (``imagenet-v2:PATH``, see
-            :mod:`ipvit.data.published.natural_shifts`), another published set with its split (``cub:PATH/train``, see
+            :mod:`ipvit.data.published.natural_shifts`; ``imagenet-v2:hfds/owner/name`` in a table), another published
+            set with its split (``cub:PATH/train``, see
             :mod:`ipvit.data.published`), ``path/to/file.py:NAME`` for a subclass of :class:`BaseDataset` of yours or a
             function that returns a data set, or anything ``timm.data.create_dataset`` takes (``torch/cifar10``,
             ``hfds/owner/name``). A data set stays itself.
@@ -65,8 +66,11 @@ def load_dataset(
     if place and scheme in _SCHEMES:
         return _SCHEMES[scheme](place, split, decoder)
     from ipvit.data import published
+    from ipvit.data.formats.hub import SCHEME as TABLES
     from ipvit.data.published.natural_shifts import SHIFTS
 
+    if scheme in SHIFTS and place.startswith(TABLES):
+        return _shift_in_table(scheme, place, root, split, classes)
     if place and scheme in SHIFTS:
         return SHIFTS[scheme](place, split, decoder)
     if place and scheme in published.SETS:
@@ -95,6 +99,16 @@ def load_dataset(
         f"{', '.join(scheme + ':...' for scheme in (*_SCHEMES, *SHIFTS, *published.SETS))}, "
         f"{', '.join(scheme + '...' for scheme in SCHEMES)}"
     )
+
+
+def _shift_in_table(scheme: str, place: str, root: str | Path | None, split: str, classes: str | None) -> Dataset:
+    """Open a natural shift that lies in a table of the Hugging Face hub."""
+    from ipvit.data.published.shift_tables import IN_TABLES, as_shift, split_variant
+
+    if scheme not in IN_TABLES:
+        raise InputError(f"{scheme} is read from its own distribution, {scheme}:PATH, not from a table")
+    table, variant = split_variant(scheme, place)
+    return as_shift(scheme, load_dataset(table, root=root, split=split, classes=classes), variant)
 
 
 def _own(text: str) -> Dataset:

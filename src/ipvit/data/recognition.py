@@ -44,7 +44,7 @@ def published_set(data: Items) -> tuple[str, int]:
         return (CUE_CONFLICT, SIZES[CUE_CONFLICT]) if _all(_STIMULUS, data.ids) else ("", 0)
     if data.name.endswith(REAL_SUFFIX):
         return IMAGENET_REAL, SIZES[IMAGENET]
-    if scheme in SHIFT_SIZES:
+    if place and scheme in SHIFT_SIZES:
         variant = place.rpartition("/")[2]
         return (f"{scheme}/{variant}" if variant in V2_VARIANTS else scheme), SHIFT_SIZES[scheme]
     if scheme in SETS and scheme not in ("imagenet", "folder"):
@@ -54,6 +54,17 @@ def published_set(data: Items) -> tuple[str, int]:
         return (scheme, sum(entry.sizes.get(part, 0) for part in dict.fromkeys(parts))) if reported else ("", 0)
     whole = len(data) == SIZES[IMAGENET] and len(data.classes or ()) == 1000
     return (IMAGENET, SIZES[IMAGENET]) if whole or _all(_VALIDATION, data.ids) else ("", 0)
+
+
+def known_name(data: Items) -> str:
+    """Return the published name of the set that the items are images of, else their own.
+
+    A folder that is only called as a published set is a folder: ``./imagenet-a``.
+    """
+    if published := published_set(data)[0]:
+        return published
+    taken = {*SIZES, IMAGENET_REAL, *SHIFT_SIZES, *(f"imagenet-v2/{variant}" for variant in V2_VARIANTS)}
+    return f"./{data.name}" if data.name in taken else data.name
 
 
 def _all(pattern: re.Pattern[str], ids: Sequence[str]) -> bool:

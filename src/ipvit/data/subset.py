@@ -59,6 +59,7 @@ class Subset(BaseDataset):
         self.answers, self.aggregate = getattr(data, "answers", "all"), getattr(data, "aggregate", "")
         sets = getattr(data, "label_sets", None)
         self.label_sets = None if sets is None else [sets[int(index)] for index in chosen]
+        self.notes = tuple(getattr(data, "notes", ()))
 
     def read(self, index: int) -> Tensor:
         """Decode one image: ``(3, H, W)`` uint8."""
@@ -84,7 +85,6 @@ class Relabelled(Subset):
         self.name, self._about = name, about
         self.aliases, self.label_sets = None, None
         self.fingerprint, self.earlier_fingerprint = self._relabelled(data.fingerprint), ""
-        self.notes = tuple(getattr(data, "notes", ()))
 
     def fingerprint_of_all_bytes(self) -> str:
         """Return a fingerprint that notices every change of every file."""

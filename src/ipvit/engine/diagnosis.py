@@ -110,15 +110,23 @@ def _examine(trial: _Trial, published: Published | None) -> Finding:
     top1 = 100 * float(right.mean())
     space, count = trial.model.answer_space, trial.model.n_outputs
     outputs = count if space is None else space.outputs
-    kind = "all" if space is None else "data"
-    among = count, chosen_among(kind, len(data.classes or ()), [(count, outputs)])
-    if published is None or (space is not None and published.images):  # what is published is among all outputs
+    among = count, among_in_words(trial.model, data)
+    if published is None or (published.images and count != (published.n_answers or outputs)):
         return Finding(len(labels), top1, low, high, None, None, [], *among)
     same_images = published.data == data.name and published.images == len(labels)
     margin = published.tolerance
     fits = abs(top1 - published.top1) <= margin if same_images else low - margin <= published.top1 <= high + margin
     causes = [] if fits else _causes(trial, predictions, labels, published.top1 / 100)
     return Finding(len(labels), top1, low, high, published, fits, causes, *among)
+
+
+def among_in_words(model: Model, data: Dataset) -> list[str]:
+    """Say among which answers a network chooses on some data; nothing where it cannot choose among others."""
+    if not model.can("logits"):
+        return []
+    space, count = model.answer_space, model.n_outputs
+    kind, outputs = ("all", count) if space is None else ("data", space.outputs)
+    return chosen_among(kind, len(data.classes or ()), [(count, outputs)])
 
 
 class _Trial:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import datetime
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import ValidationError
 
@@ -25,10 +26,12 @@ from ipvit.core.versions import installed_version
 from ipvit.data.dataset import Items
 from ipvit.data.recognition import published_set
 from ipvit.engine.types import Outcome, SweepPlan, Task
-from ipvit.experiments.base import Experiment
+from ipvit.experiments.base import Experiment, SetCondition
 from ipvit.models.model import Model
 
 MANIFEST = "manifest.json"
+
+_Value = TypeVar("_Value")
 
 _PACKAGES = ("ipvit", "torch", "torchvision", "timm", "numpy", "pillow", "opencv-python-headless", "polars")
 
@@ -78,10 +81,12 @@ def describe(
             precision=task.identity.precision,
             published=sets[task.items.fingerprint][0],
             published_images=sets[task.items.fingerprint][1],
-            answers=task.identity.answers,
+            answers=_answers(tasks, task.identity.experiment),
+            answered=_by_model(tasks, task.identity.experiment, lambda task: task.identity.answers),
             n_classes=len(task.items.classes or ()) if task.among[0] else 0,
             among=_among(tasks, task.identity.experiment),
-            labels=_labels(tasks, task.identity.experiment),
+            labels=_by_model(tasks, task.identity.experiment, lambda task: task.identity.labels),
+            sets=_by_model(tasks, task.identity.experiment, _sets),
         )
         for task in tasks
     }
@@ -139,9 +144,21 @@ def _among(tasks: Sequence[Task], experiment: str) -> dict[str, tuple[int, int]]
     return {task.identity.weights: task.among for task in of_it if task.among[0]}
 
 
-def _labels(tasks: Sequence[Task], experiment: str) -> dict[str, str]:
-    """Return by which mapping of classes to answers each model of an experiment was measured."""
-    return {task.identity.weights: task.identity.labels for task in tasks if task.identity.experiment == experiment}
+def _answers(tasks: Sequence[Task], experiment: str) -> str:
+    """Return ``data`` where a model of an experiment chose among the classes of the data, else ``all``."""
+    found = {task.identity.answers for task in tasks if task.identity.experiment == experiment}
+    return "data" if "data" in found else "all"
+
+
+def _by_model(tasks: Sequence[Task], experiment: str, value: Callable[[Task], _Value]) -> dict[str, _Value]:
+    """Return something of the tasks of an experiment that is not empty, by the digest of the model."""
+    of_it = {task.identity.weights: value(task) for task in tasks if task.identity.experiment == experiment}
+    return {weights: found for weights, found in of_it.items() if found}
+
+
+def _sets(task: Task) -> dict[str, str]:
+    """Return the digests of the data sets that conditions are on, by their names."""
+    return {one.set: one.set_digest for one in task.conditions if isinstance(one, SetCondition)}
 
 
 def write_manifest(root: Path, manifest: Manifest) -> None:
@@ -164,9 +181,29 @@ def read_manifest(root: Path) -> Manifest | None:
 def _with_earlier(now: ExperimentData, earlier: Manifest, name: str) -> ExperimentData:
     """Return what an experiment was measured on, with the models of earlier calls that chose among the same."""
     before = earlier.subjects.get(name)
-    if before is None or (before.answers, before.fingerprint) != (now.answers, now.fingerprint):
+    if before is None or before.fingerprint != now.fingerprint:
         return now
-    return now.model_copy(update={"among": {**before.among, **now.among}, "labels": {**before.labels, **now.labels}})
+    wanted = before.answers if _nothing_to_choose(now) else now.answers
+    kept = [
+        weights
+        for weights, among in before.among.items()
+        if before.answers_of(weights) == wanted or len({*among, before.n_classes}) == 1
+    ]
+    joined = {
+        field: {weights: value for weights, value in getattr(before, field).items() if weights in kept}
+        | getattr(now, field)
+        for field in ("among", "labels", "answered")
+    }
+    # what is on disk of a set that this call does not measure is of the same data still
+    sets = {
+        weights: {**before.sets.get(weights, {}), **found} for weights, found in {**before.sets, **now.sets}.items()
+    }
+    return now.model_copy(update={**joined, "sets": sets, "answers": wanted})
+
+
+def _nothing_to_choose(used: ExperimentData) -> bool:
+    """Tell whether the classes of the data are all outputs of all models."""
+    return all(len({*among, used.n_classes}) == 1 for among in used.among.values())
 
 
 def _other_schemes(data: Items, earlier: Manifest | None) -> Mapping[str, str]:

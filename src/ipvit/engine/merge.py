@@ -115,6 +115,8 @@ def _check_agreement(sources: Sequence[Source]) -> None:
             ours, theirs = reference.subject(name).labels, used.labels
             if ours and theirs and ours != theirs:  # an earlier version does not state them
                 raise InputError(f"{name}: {str(first)!r} and {str(folder)!r} differ in which output a class is")
+            if reference.subject(name).sets != used.sets:
+                raise InputError(f"{name}: {str(first)!r} and {str(folder)!r} differ in one of the sets")
 
 
 def _check_shards(sources: Sequence[Source]) -> None:

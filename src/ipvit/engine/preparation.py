@@ -24,7 +24,7 @@ from ipvit.errors import InputError, did_you_mean, error_line
 from ipvit.experiments.base import BindContext, Condition, Experiment, Measurement
 from ipvit.models.answers import AnswerSpace
 from ipvit.models.backend import COMPUTES, check_backend
-from ipvit.models.label_mapping import answering, right_answers
+from ipvit.models.label_mapping import answering, right_answers, sets_as_text
 from ipvit.models.model import Model
 from ipvit.models.openvino_model import with_backend
 
@@ -105,7 +105,7 @@ def _tasks(
     Raises:
         InputError: something does not fit, or a backend was asked for and no experiment can go through it.
     """
-    computed: dict[str, Model] = {}
+    computed: dict[tuple[str, bool], Model] = {}
     by_backend = config.backend != "torch"
     # all models of an experiment, or none
     through = [
@@ -114,6 +114,9 @@ def _tasks(
     if by_backend and not any(through):
         names = ", ".join(dict.fromkeys(experiment.name for experiment, _ in able))
         raise InputError(f"the backend {config.backend} computes logits and attention, but {names} read more")
+    if config.answers == "all" and all(experiment.only_categories for experiment, _ in able):
+        names = ", ".join(dict.fromkeys(experiment.name for experiment, _ in able))
+        raise InputError(f"{names} lets networks choose among the data's categories only; leave out --answers all")
     context = dataclasses.replace(context, answers=config.answers)
     tasks: list[Task] = []
     choosing: dict[str, Model] = {}
@@ -122,10 +125,12 @@ def _tasks(
             for model in found:
                 choosing.setdefault(model.name, answering(model, data, config.answers))
             found = [choosing[model.name] for model in found]
-        if passes:  # each model is converted once for all experiments
-            for model in found:
-                computed.setdefault(model.name, with_backend(model, config.backend, config.precision))
-            found = [computed[model.name] for model in found]
+        if passes:  # each model is converted once for all experiments that let it choose among the same answers
+            kinds = [(model.name, model.answer_space is None) for model in found]
+            for kind, model in zip(kinds, found, strict=True):
+                if kind not in computed:
+                    computed[kind] = with_backend(model, config.backend, config.precision)
+            found = [computed[kind] for kind in kinds]
         measurement = experiment.bind(found, data, context)
         _check_overrides(experiment, measurement)
         items = measurement.items(data, config.limit)
@@ -202,7 +207,7 @@ def _task(experiment: Experiment, measurement: Measurement, model: Model, items:
         items.fingerprint,
         config.seed,
         _numerics_of(config.precision, model),
-        "" if classes is None else fingerprint("labels", *_mapping(classes, space))[:16],
+        "" if classes is None else fingerprint("labels", *_mapping(classes, space, items))[:16],
         "all" if space is None else "data",
     )
     conditions = tuple(measurement.conditions(model))
@@ -246,9 +251,10 @@ def _check_no_pixels_needed(
             raise InputError(f"{experiment.name} asks for {what}, but its items on {items.name} are no pictures")
 
 
-def _mapping(classes: np.ndarray, space: AnswerSpace | None) -> list[object]:
-    """Return what determines which outputs are right: of answers made of outputs, these too."""
-    return [classes] if space is None else [classes, space.digest]
+def _mapping(classes: np.ndarray, space: AnswerSpace | None, items: Items) -> list[object]:
+    """Return what determines which outputs are right: of answers made of outputs, and of several labels, these too."""
+    sets = sets_as_text(items)
+    return [classes, *([] if space is None else [space.digest]), *([sets] if sets else [])]
 
 
 def _right_answers(

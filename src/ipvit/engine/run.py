@@ -92,8 +92,9 @@ def execute(
         earlier = group.main_process_first(lambda: mark_finished(tasks, store), per_machine=False)
         reused = [str(folder.resolve()) for folder in reused_runs if mark_finished(tasks, Store(folder))]
         (selected, *_) = [assign_shard(plan, group) for plan in plans]
-        mapped = dict.fromkeys(note for task in tasks for note in task.notes)
-        outcome = Outcome(selected, notes=[*getattr(data, "notes", ()), *by_torch(tasks, config), *mapped])
+        mapped = [note for task in tasks for note in task.notes]
+        of_data = [note for items in (data, *(task.items for task in tasks)) for note in getattr(items, "notes", ())]
+        outcome = Outcome(selected, notes=[*dict.fromkeys([*of_data, *by_torch(tasks, config), *mapped])])
         if not lock.supported:
             outcome.notes.append("this file system has no locks: never start two runs on one folder")
 

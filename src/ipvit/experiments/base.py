@@ -67,6 +67,20 @@ class Condition:
 
 
 @dataclasses.dataclass(frozen=True)
+class SetCondition(Condition):
+    """A condition on one of several data sets that an experiment measures in one run.
+
+    Attributes:
+        set: what the set is called.
+        set_digest: of what is measured and how it may be answered. Of the records of a set a run shows those under the
+            digest of its own; others are of images or classes that the set had before.
+    """
+
+    set: str
+    set_digest: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Batch:
     """Some images for one model, or other items, and what is to be measured on them.
 
@@ -281,6 +295,8 @@ class Experiment(BaseModel, Measurement):
     question: ClassVar[str] = ""
     own_answers: ClassVar[bool] = False
     """It decides itself among which answers networks choose: they come to it with all of their outputs."""
+    only_categories: ClassVar[bool] = False
+    """It lets networks choose among categories of the data only, whatever a study's ``answers`` are."""
 
     @classmethod
     def heading(cls) -> str:

@@ -95,6 +95,15 @@ def right_of_images(
     return np.where(labels < 0, -1, found) if found.ndim == 1 else found & (labels >= 0)[:, None]
 
 
+def sets_as_text(items: Items) -> str:
+    """Return what says which classes each of some images has where these may be several or none; else nothing.
+
+    The fingerprint of data that bring such sets need not tell of them.
+    """
+    sets = getattr(items, "label_sets", None)
+    return "" if sets is None else repr([tuple(map(int, one)) for one in sets])
+
+
 def as_booleans(of_class: NDArray[Any], n_answers: int) -> NDArray[np.bool_]:
     """Return the right answers of classes, see :func:`right_answers`, as ``(classes, answers)`` booleans."""
     if of_class.ndim == 2:
@@ -134,6 +143,9 @@ def space_of(
         name: of what has these outputs.
         answers: see :func:`answering`.
         n_outputs: how many outputs there are, where their names are unknown.
+
+    Raises:
+        InputError: the data have one class, so that there is nothing to choose.
     """
     if not _among_data(items, answers):
         return None
@@ -146,7 +158,13 @@ def space_of(
     outputs = len(classes) if classes is not None else n_outputs or 0
     if len(columns) == outputs:
         return None
-    aggregate = "max" if (getattr(items, "aggregate", "") or stated_aggregate(items.aliases)) == "max" else "mean"
+    if len(columns) == 1:
+        raise InputError(
+            f"{items.name} has one class, {items.classes[0]!r}: among the data's classes every answer would be right; "
+            "--answers all chooses among all outputs"
+        )
+    of_several = [name for name, numbers in zip(items.aliases or (), columns, strict=False) if len(numbers) > 1]
+    aggregate = "max" if (getattr(items, "aggregate", "") or stated_aggregate(of_several)) == "max" else "mean"
     single = classes is not None and all(len(numbers) == 1 for numbers in columns)
     names = tuple(classes[numbers[0]] for numbers in columns) if single and classes else tuple(items.classes)
     return AnswerSpace(names, columns, outputs, aggregate)

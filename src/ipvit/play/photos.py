@@ -10,7 +10,9 @@ import struct
 import threading
 from collections import OrderedDict
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -19,6 +21,8 @@ from ipvit.data.dataset import Dataset, UnreadableImageError
 from ipvit.data.decode import apply_view, decode
 from ipvit.data.synthetic.trifeature import SHAPE_NAMES, TEXTURE_NAMES, Trifeature
 from ipvit.errors import InputError
+from ipvit.models.label_mapping import as_booleans, right_answers
+from ipvit.models.model import Model
 from ipvit.play.names import readable
 
 MAX_UPLOAD = 10 * 1024 * 1024
@@ -75,6 +79,7 @@ class Shelf:
         self._adding = threading.Lock()
         self.square = functools.lru_cache(_CACHED)(self._square)
         self.mask = functools.lru_cache(_CACHED)(self._mask)
+        self._right_of_classes = functools.lru_cache(_CACHED)(self._of_classes)
 
     def __len__(self) -> int:
         """Return the number of photos without the uploads."""
@@ -98,6 +103,27 @@ class Shelf:
         names = dict.fromkeys(classes[one] for one in labels for classes in lists)
         caption = _drawn(data, index) if isinstance(data, Trifeature) else readable(data.classes[label])
         return Photo(photo_id, caption, tuple(names), data.has_masks)
+
+    def right(self, photo_id: str, model: Model) -> frozenset[int]:
+        """Return the answers of a network that are right for a photo; none where nobody knows."""
+        photo = self.photo(photo_id)
+        if not photo.names:
+            return frozenset()
+        of_class = self._right_of_classes(model)
+        if of_class is None:
+            known = enumerate(model.classes or ())
+            return frozenset(place for place, name in known if name in photo.names)
+        data, index = self._place(photo_id)
+        sets = getattr(data, "label_sets", None)
+        labels = [int(data.labels[index])] if sets is None else sets[index]
+        return frozenset(np.flatnonzero(of_class[list(labels)].any(axis=0)).tolist())
+
+    def _of_classes(self, model: Model) -> NDArray[np.bool_] | None:
+        """Return which answers are right for each class of the data; None where they are no answers of the network."""
+        try:
+            return None if self._data is None else as_booleans(right_answers(self._data, model), model.n_outputs)
+        except InputError:
+            return None
 
     def page(self, first: int, count: int) -> list[tuple[Photo, Tensor]]:
         """Return the readable ones of some photos in the shelf's own order, with their pixels ``(3, H, W)`` uint8."""

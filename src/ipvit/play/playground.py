@@ -181,8 +181,9 @@ class Playground:
             return {"top": [], "before": None}
         before = self._clean(asked.photo, asked.model)
         logits = model(images)[0]
-        best = reading.top(before, before, model, photo.names)[0]
-        return {"top": reading.top(logits, before, model, photo.names), "before": best}
+        right = self.shelf.right(photo.id, model)
+        best = reading.top(before, before, model, right)[0]
+        return {"top": reading.top(logits, before, model, right), "before": best}
 
     def _inside(
         self, asked: PerturbedRequest, where: Inside | None, model: Model, images: Tensor

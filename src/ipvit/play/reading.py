@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -25,14 +26,14 @@ PATCHES = "patches"
 MOST = 5
 
 
-def top(logits: Tensor, before: Tensor, model: Model, names: tuple[str, ...]) -> list[dict[str, Any]]:
+def top(logits: Tensor, before: Tensor, model: Model, right: Collection[int]) -> list[dict[str, Any]]:
     """Return the likeliest classes, the first one first, with their probability now and before.
 
     Args:
         logits: ``(classes,)``.
         before: ``(classes,)``, of the untouched photo.
         model: whose outputs they are.
-        names: what the photo's class may be called.
+        right: which of them are right.
 
     Raises:
         InputError: the network answers with something that is no number.
@@ -46,7 +47,7 @@ def top(logits: Tensor, before: Tensor, model: Model, names: tuple[str, ...]) ->
             "name": class_name(model, place),
             "probability": round(value, 4),
             "before": round(float(then[place]), 4),
-            "right": model.classes is not None and model.classes[place] in names,
+            "right": place in right,
         }
         for value, place in zip(values.tolist(), places.tolist(), strict=True)
     ]

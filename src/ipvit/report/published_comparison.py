@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import polars as pl
 
 from ipvit.analysis.published_tables import (
+    PublishedBasis,
     PublishedNetwork,
     PublishedNumber,
     PublishedTable,
@@ -85,10 +86,13 @@ def compare_published(
         try:
             if names.count(model.name) > 1:
                 raise NotComparableError("two networks of the run are called so")
-            rows += _Side(published, published.network(model), model, tables, manifest, images).rows()
+            found, others = _Side(published, published.network(model), model, tables, manifest, images).rows()
+            rows += found
+            refused += [f"{model.name}: {reason}" for reason in others]
         except NotComparableError as refusal:
             refused.append(f"{model.name}: {refusal}")
     table = pl.DataFrame(rows, schema=SCHEMA) if rows else empty
+    refused += published.unknown(manifest, tables)
     return PublishedComparison(table, tuple(dict.fromkeys(refused)), tuple(_notes(published, table, manifest)))
 
 
@@ -122,38 +126,77 @@ class _Side:
     manifest: Manifest
     images: Images
 
-    def rows(self) -> list[dict[str, Any]]:
-        """Return a row for each number that was measured.
+    def rows(self) -> tuple[list[dict[str, Any]], list[str]]:
+        """Return a row for each number that was measured, and why others were not set beside theirs.
 
         Raises:
             NotComparableError: none was, or on other images.
         """
         found: list[dict[str, Any]] = []
+        refused: list[str] = []
         same: dict[str, bool] = {}
+        on_sets = {number.basis.data for number in self.network.numbers if number.basis is not None}
         for number in self.network.numbers:
             place, ours = self._ours(number)
-            if place is None or ours is None:
+            if place is None or ours is None or not self._concerns(number, place, on_sets):
                 continue
-            n_images = int(ours["n_images"])
+            n_images = int(ours[place.n_images])
+            if number.basis is not None:
+                reason = self._other_basis(number.basis, place, ours)
+                refused += [reason] if reason else []
+                found += [] if reason else [self._row(number, place, ours, same=True)]
+                continue
             key = f"{place.experiment} {n_images}"
             if key not in same:
                 self._check_images(place.experiment)
                 same[key] = self._same_images(place.experiment, n_images)
-            found.append(self._row(number, place, ours, same[key]))
-        if not found:
+            found.append(self._row(number, place, ours, same=same[key]))
+        if not found and not refused:
             raise NotComparableError("none of its published numbers was measured here")
-        return found
+        return found, refused
+
+    def _concerns(self, number: PublishedNumber, place: TablePlace, on_sets: Collection[str]) -> bool:
+        """Tell whether our counterpart is on the images that a number is on, or on others that its table has none of.
+
+        The latter are refused with the reason.
+        """
+        if place.several:
+            return True
+        used = self.manifest.subject(place.experiment).published
+        if number.basis is not None:
+            return used == number.basis.data
+        return used == self.published.data or used not in on_sets
+
+    def _other_basis(self, basis: PublishedBasis, place: TablePlace, ours: Mapping[str, Any]) -> str:
+        """Return why our number does not rest on what a published one does; empty where it does."""
+        used = self.manifest.subject(place.experiment)
+        n_images = int(ours[place.n_images])
+        n_answers = int(ours.get("n_answers") or used.among.get(self.model.digest, (0, 0))[0])
+        if n_answers != basis.n_answers:
+            option = "data" if n_answers > basis.n_answers else "all"
+            return (
+                f"{basis.title}: answers were among {n_answers:,}, the published ones among {basis.n_answers:,} "
+                f"(--answers {option})"
+            )
+        if n_images != basis.n_images:
+            return (
+                f"{basis.title}: {n_images:,} images were measured, and the published accuracy is that of all "
+                f"{basis.n_images:,}"
+            )
+        return ""
 
     def _ours(self, number: PublishedNumber) -> tuple[TablePlace | None, Mapping[str, Any] | None]:
         for place in number.places:
             table = self.tables.get(place.experiment, {}).get(place.table)
             if table is None or place.measure not in table.columns:
                 continue
+            if place.of_data and place.of_data != self.manifest.data.published:
+                continue
             if any(name not in table.columns for name in place.conditions if name not in place.implied):
                 continue
             known = [pl.col(name) == value for name, value in place.conditions.items() if name in table.columns]
             rows = table.filter(pl.col("model") == self.model.name, *known, pl.col(place.measure).is_not_null())
-            if rows.select(place.measure, "n_images").n_unique() == 1:
+            if rows.select(place.measure, place.n_images).n_unique() == 1:
                 return place, rows.row(0, named=True)
         return None, None
 
@@ -162,7 +205,9 @@ class _Side:
         name = used.name or self.manifest.data.name
         if used.published is None:
             raise NotComparableError(f"{UNSTATED} what images {name} are; the same command again adds it")
-        if used.answers != "all":
+        if used.published not in ("", self.published.data):
+            raise NotComparableError(f"{self.published.name} publishes nothing on {used.published}")
+        if used.answers_of(self.model.digest) != "all":
             raise NotComparableError(f"answers were among the classes of {name}, the published ones among all outputs")
         if used.published != self.published.data:
             raise NotComparableError(
@@ -173,11 +218,12 @@ class _Side:
     def _same_images(self, experiment: str, n_images: int) -> bool:
         return self.published.are_same_images(n_images, lambda: self.images(experiment, self.model.name))
 
-    def _row(self, number: PublishedNumber, place: TablePlace, row: Mapping[str, Any], same: bool) -> dict[str, Any]:
+    def _row(self, number: PublishedNumber, place: TablePlace, row: Mapping[str, Any], *, same: bool) -> dict[str, Any]:
         ours, low, high = _value(place, row)
         uncertainty = 0.0 if same else number.uncertainty
         difference = ours - number.value
-        whole = int(row["n_images"]) == self.manifest.subject(place.experiment).published_images
+        n_images = int(row[place.n_images])
+        whole = n_images == self.manifest.subject(place.experiment).published_images
         ends = (None, None) if low is None or high is None else (low - number.value, high - number.value)
         if not same and not whole:
             ends = (None, None)  # what other images would give, no interval says
@@ -194,8 +240,8 @@ class _Side:
             "published_uncertainty": uncertainty,
             "difference": difference,
             "verdict": verdict(difference, *ends, uncertainty, same=same),
-            "n_images": int(row["n_images"]),
-            "n_published": self.published.n_images,
+            "n_images": n_images,
+            "n_published": self.published.n_images if number.basis is None else number.basis.n_images,
             "corruption": corruption,
             "severity": severity,
             "experiment": place.experiment,
@@ -220,7 +266,8 @@ def _notes(published: PublishedTable, table: pl.DataFrame, manifest: Manifest) -
     notes = []
     n_images = min(table["n_images"].to_list())
     used = manifest.subject(table["experiment"][0])
-    if n_images < used.published_images and n_images != published.n_images:
+    whole = (table["n_images"] == table["n_published"]).all()
+    if not whole and n_images < used.published_images and n_images != published.n_images:
         notes.append(
             f"This run used {n_images:,} of {used.published_images:,} images. Intervals say how far a sample of this "
             "size may be off, not what its images have in common: nothing is judged."

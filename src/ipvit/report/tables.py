@@ -26,6 +26,8 @@ from ipvit.errors import printable
 _MOST_LEVELS = 14
 _MODELS_ACROSS = 3
 """Models side by side whose values and intervals stay on one line of 80 characters."""
+_ALWAYS_SHOWN = ("model", "n_answers")
+"""Columns without which no number of a table says what it is."""
 _FORMULA = "^[=+\\-@\\t\\r\\n\uff1d\uff0b\uff0d\uff20]"
 """What a cell begins with that a spreadsheet evaluates: = + - @, their wide forms, and what it skips before them."""
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
@@ -164,7 +166,7 @@ def side_by_side(frame: pl.DataFrame, columns: Columns = COMMON) -> TableGrid | 
     keys = [name for name in frame.columns[: frame.columns.index("n_images")] if name != level]
     # what merely follows from the level, such as the grid from the number of cells, names no row
     told = frame[level].n_unique()
-    keys = [name for name in keys if name == "model" or frame.select(level, name).n_unique() > told]
+    keys = [name for name in keys if name in _ALWAYS_SHOWN or frame.select(level, name).n_unique() > told]
     if frame.select(*keys, level).n_unique() < frame.height:
         return None
     places = frame[level].unique(maintain_order=True).to_list()
@@ -250,7 +252,9 @@ def _pivoted(frame: pl.DataFrame, index: Sequence[str], level: str, value: str, 
     """Levels down, models across: as narrow as the number of models, however many levels there are."""
     others = [name for name in index if name != "model" and frame[name].n_unique() > 1]
     models = frame["model"].unique(maintain_order=True).to_list()
-    table = Table(title=f"{title}: {head(value, columns)}", title_justify="left")
+    answers = frame["n_answers"].drop_nulls().unique().to_list() if "n_answers" in frame.columns else []
+    among = f", among {answers[0]:,} answers" if len(answers) == 1 else ""
+    table = Table(title=f"{title}: {head(value, columns)}{among}", title_justify="left")
     for name in (*others, level):
         table.add_column(head(name, columns))
     for model in models:

@@ -1,10 +1,10 @@
-"""Data sets of the Hugging Face hub, or in its layout: ``hfds/owner/name?image=img&label=fine_label``."""
+"""Data sets of the Hugging Face hub, or in its layout: ``hfds/owner/name?image=img&label=fine_label&split=test``."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -28,7 +28,7 @@ def open_hub(name: str, root: str | None, split: str, classes: tuple[str, ...] |
 
     Args:
         name: ``hfds/`` and what ``datasets.load_dataset`` takes, with ``?image=COLUMN&label=COLUMN`` where these are
-            not the only columns of their kinds.
+            not the only columns of their kinds, and ``?split=SPLIT`` in place of the argument.
         root: the folder of the cache.
         split: one of its splits.
         classes: names of the labels, or None for the data set's own.
@@ -38,8 +38,9 @@ def open_hub(name: str, root: str | None, split: str, classes: tuple[str, ...] |
     """
     place, _, query = name.removeprefix(SCHEME).partition("?")
     options = dict(parse_qsl(query, keep_blank_values=True))
-    if strange := sorted(options.keys() - {"image", "label"}):
-        raise InputError(f"{name!r}: unknown option {strange[0]!r}; known: image, label")
+    if strange := sorted(options.keys() - {"image", "label", "split"}):
+        raise InputError(f"{name!r}: unknown option {strange[0]!r}; known: image, label, split")
+    split = options.get("split") or split
     try:
         datasets: Any = importlib.import_module("datasets")
     except ImportError:
@@ -84,7 +85,8 @@ class HubDataset(BaseDataset):
         name: as the user gave it.
         table: the data set, its images not decoded.
         image: the column of images.
-        label: the column of labels; empty for none.
+        label: the column of labels, which are numbers or names of classes, or lists of numbers: several or none an
+            image; empty for none.
         classes: names of the labels, or None for the data set's own.
     """
 
@@ -94,21 +96,46 @@ class HubDataset(BaseDataset):
         self.name = name
         self._table, self._image = table, image
         count = len(table)
-        self.labels = np.full(count, -1, np.int64)
-        own = getattr(table.features[label], "names", None) if label else None
+        self.labels, found = np.full(count, -1, np.int64), ()
         if label:
-            try:
-                self.labels = whole_numbers([-1 if value is None else value for value in table[label]])
-            except InputError:
-                some = shown(next(iter(table[label]), None))
-                raise InputError(
-                    f"{name!r}: the column {label!r} holds {some}, which is no number of a class"
-                ) from None
-        numbers = tuple(str(number) for number in range(int(self.labels.max(initial=-1)) + 1))
-        self.classes = (classes or (tuple(map(str, own)) if own else numbers)) if label else None
+            found = self._read_labels(label, list(table[label]), classes)
+        own = getattr(table.features[label], "names", None) if label else None
+        own = own or getattr(getattr(table.features[label], "feature", None), "names", None) if label else None
+        self.classes = (classes or (tuple(map(str, own)) if own else found)) if label else None
         check_labels(name, self.labels, self.classes)
+        sets = self.label_sets
+        if sets is not None:
+            check_labels(name, np.array([one for some in sets for one in some], dtype=np.int64), self.classes)
         self.ids = [f"{row:08d}" for row in range(count)]
-        self.fingerprint = fingerprint("hub", self.labels, list(self.classes or ()), self._sums())
+        several = () if sets is None else (list(sets),)
+        self.fingerprint = fingerprint("hub", self.labels, list(self.classes or ()), self._sums(), *several)
+
+    def _read_labels(self, column: str, values: list[Any], classes: Sequence[str] | None) -> tuple[str, ...]:
+        """Take in the labels: numbers, names, or lists of numbers; return names of them where nothing else has any."""
+        kinds = {type(value) for value in values if value is not None}
+        if kinds == {str}:
+            names = tuple(classes or sorted({value for value in values if value is not None}))
+            place = {name: number for number, name in enumerate(names)} | {None: -1}
+            if strange := next((value for value in values if value not in place), None):
+                raise InputError(f"{self.name!r}: the label {strange!r} is none of the {len(names)} names in --classes")
+            self.labels = np.array([place[value] for value in values], dtype=np.int64)
+            return names
+        try:
+            if kinds and all(issubclass(kind, list | tuple | np.ndarray) for kind in kinds):
+                sets = [whole_numbers([] if value is None else list(value)).tolist() for value in values]
+                self.label_sets = [tuple(dict.fromkeys(some)) for some in sets]
+                if min((one for some in sets for one in some), default=0) < 0:
+                    raise InputError("a negative number")
+                self.labels = np.array([some[0] if some else -1 for some in self.label_sets], dtype=np.int64)
+            else:
+                self.labels = whole_numbers([-1 if value is None else value for value in values])
+        except InputError:
+            some = shown(next(iter(values), None))
+            raise InputError(
+                f"{self.name!r}: the column {column!r} holds {some}, which is no number of a class"
+            ) from None
+        most = max((one for some in self.label_sets or () for one in some), default=int(self.labels.max(initial=-1)))
+        return tuple(str(number) for number in range(most + 1))
 
     def read(self, index: int) -> Tensor:
         """Decode image ``index``: ``(3, H, W)`` uint8."""

@@ -37,6 +37,7 @@ KINDS: Mapping[str, str] = {
     "imagenet-sketch:PATH": "ImageNet-Sketch",
     "objectnet:PATH": "ObjectNet without its red border: the 113 classes that ImageNet has, by its own mappings/",
     "imagenet-real:PATH": "ImageNet's validation images with ReaL's labels, several or none an image",
+    "imagenet-a:hfds/OWNER/NAME": "the same in a table of the Hugging Face hub; so for all of these but ObjectNet",
     "imagenet-a-clean:PATH": "ImageNet's validation images of ImageNet-A's classes; likewise imagenet-r-clean",
 }
 """The names and what they are, for lists."""

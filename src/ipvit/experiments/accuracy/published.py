@@ -1,11 +1,12 @@
-"""timm's accuracies on ImageNet's validation images."""
+"""timm's accuracies on ImageNet's validation images and on natural shifts of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ipvit.analysis.published_tables import (
+    PublishedBasis,
     PublishedNetwork,
     PublishedNumber,
     PublishedTable,
@@ -14,17 +15,25 @@ from ipvit.analysis.published_tables import (
 )
 from ipvit.analysis.verdicts import NotComparableError
 from ipvit.core.files import path_parts
-from ipvit.core.manifest import UsedModel, UsedPreprocessing
+from ipvit.core.manifest import Manifest, UsedModel, UsedPreprocessing
 from ipvit.data.recognition import IMAGENET, SIZES
 from ipvit.experiments.accuracy.experiment import MEAN, OUTPUT
 from ipvit.experiments.shared_numbers import CLEAN
 from ipvit.models.names import weights_in_words
+from ipvit.models.published.shifts import SETS, PublishedSet, ShiftResult, timm_shift_result
 from ipvit.models.published.tables import TimmResult, timm_results
 from ipvit.perturb.corruptions import CORRUPTIONS, EXTRA
 
+_SHIFT = "shift"
+"""The experiment that measures natural shifts beside clean images, and its table."""
+
 
 class TimmResults(PublishedTable):
-    """Top-1 and top-5 accuracy of timm's networks at the size of input that they were measured with."""
+    """Top-1 and top-5 accuracy of timm's networks at the size of input that they were measured with.
+
+    On natural shifts, and on the validation images of the classes of ImageNet-A and -R, it is top-1 over whole sets,
+    among the answers of their protocols.
+    """
 
     name = "timm"
     source = "timm's results on ImageNet, 2026-08"
@@ -36,7 +45,8 @@ class TimmResults(PublishedTable):
         corrupted = next((part for part in path_parts(data) if part in (*CORRUPTIONS, *EXTRA)), "")
         if data.startswith("imagenet-c:") or corrupted:
             raise NotComparableError(f"the data {data!r} are corrupted: timm's results are on clean images")
-        if not any(place.table in tables.get(place.experiment, {}) for place in _clean("top1")):
+        places = (*_clean("top1"), TablePlace(_SHIFT, _SHIFT, "top1"))
+        if not any(place.table in tables.get(place.experiment, {}) for place in places):
             names = ", ".join(dict.fromkeys(cell.experiment for cell in CLEAN))
             raise NotComparableError(f"no clean accuracy was measured; one of these measures it: {names}")
 
@@ -60,8 +70,40 @@ class TimmResults(PublishedTable):
             PublishedNumber("top-1 (%)", result.top1, 0.0, _clean("top1")),
             PublishedNumber("top-5 (%)", result.top5, 0.0, _clean("top5")),
         )
+        shifts = timm_shift_result(result.network, result.img_size)
+        numbers = (*numbers, *(() if shifts is None else _shifts(shifts)))
         weights = "published" if parsed.weights is None else weights_in_words(parsed)
         return PublishedNetwork(f"{result.network} at {result.img_size} pixels", numbers, weights)
+
+    def unknown(self, manifest: Manifest, tables: Mapping[str, Any]) -> list[str]:
+        """Say on which sets timm publishes nothing."""
+        table = tables.get(_SHIFT, {}).get(_SHIFT)
+        names: list[str] = [] if table is None else table["set"].unique(maintain_order=True).to_list()
+        return [f"{name}: timm publishes no accuracy on it" for name in names if name not in SETS]
+
+
+def _shifts(published: ShiftResult) -> Iterator[PublishedNumber]:
+    """Yield accuracies on natural shifts, and clean ones among the same answers, where each is a row of its own."""
+    clean: dict[str, PublishedNumber] = {}
+    for name, known in SETS.items():
+        basis = PublishedBasis(name, known.title, known.images, known.n_answers)
+        of_set = TablePlace(_SHIFT, _SHIFT, "top1", {"set": name}, n_images="n_shifted", several=True)
+        yield PublishedNumber(
+            f"top-1 (%), {known.title}", published.top1[known.shifted], 0.0, (of_set, *_clean("top1")), basis=basis
+        )
+        clean.setdefault(known.clean, _clean_of(name, known, published.top1[known.clean]))
+    yield from clean.values()
+
+
+def _clean_of(name: str, known: PublishedSet, value: float) -> PublishedNumber:
+    """Return the accuracy on the clean images of a set's classes; all of them stand in runs without shifts, too."""
+    fewer = known.clean_images < SIZES[IMAGENET]
+    title = f"{known.title}-clean" if fewer else "clean"
+    conditions = {"set": name} if fewer else {"n_answers": known.n_answers}
+    place = TablePlace(_SHIFT, _SHIFT, "clean", conditions, n_images="n_clean", several=True, of_data=IMAGENET)
+    basis = PublishedBasis(f"{name}-clean" if fewer else IMAGENET, title, known.clean_images, known.n_answers)
+    places = (place, *_clean("top1")) if fewer else (place,)
+    return PublishedNumber(f"top-1 (%), {title}", value, 0.0, places, basis=basis)
 
 
 def _written(scheme: str, name: str) -> str:

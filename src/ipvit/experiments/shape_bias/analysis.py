@@ -58,6 +58,10 @@ class ShapeBiasAnalysis(Analysis):
     """The share of decisions for shape among those for shape or texture, over all images and per category."""
 
     columns: dict[str, Column] = COLUMNS
+    among: str = (
+        "Decisions are among categories, each with the mean probability of its outputs, and not among outputs: "
+        "--answers does not change them."
+    )
     metric: str = "shape_bias"
     compare_by: tuple[str, ...] | None = SETTINGS
     record_columns: tuple[str, ...] | None = (*SETTINGS, "shape", "texture", "decision")

@@ -33,6 +33,8 @@ class ShapeBias(Experiment):
     title: ClassVar[str] = "Shape bias"
     reproduces: ClassVar[str] = "Figure 6 and Table 3"
     question: ClassVar[str] = "When shape and texture disagree, which of the two does a network go by?"
+    own_answers: ClassVar[bool] = True
+    only_categories: ClassVar[bool] = True
 
     ties: Ties = "first"
     """Of equally probable categories, take the first in the alphabet (texture-vs-shape) or the last

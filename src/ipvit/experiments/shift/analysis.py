@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +14,9 @@ from ipvit.analysis.columns import COMMON, Column
 from ipvit.analysis.reduction import Reduction, joined
 from ipvit.analysis.sentences import ends, is_missing
 from ipvit.experiments.shift.experiment import CLEAN
-from ipvit.experiments.shift.lines import A_SELECTED, SETS, line_of
+from ipvit.experiments.shift.lines import A_SELECTED, line_of
 from ipvit.metrics.effective_robustness import difference_of_proportions, effective_robustness
+from ipvit.models.published.shifts import SETS
 
 if TYPE_CHECKING:
     from ipvit.analysis.charts import Figure
@@ -49,7 +51,9 @@ class ShiftAnalysis(Analysis):
     def reduce(self, records: pl.DataFrame) -> Reduction:
         """Count what is right, of shifted and of clean images."""
         records = records.with_columns(pl.col("right").alias("label"))  # each set has labels of its own
-        return self.reduced(records, {self.name: accuracy_table(records, ["model", *_BY])})
+        found = self.reduced(records, {self.name: accuracy_table(records, ["model", *_BY])})
+        unlabelled = records.filter(pl.col("label") < 0)["image"].cast(pl.String).unique()
+        return dataclasses.replace(found, unlabelled=frozenset(unlabelled))
 
     def tables(self, reductions: Sequence[Reduction]) -> dict[str, pl.DataFrame]:
         """Return one row for each model and set, and what its line says where there is one."""

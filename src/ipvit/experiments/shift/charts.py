@@ -9,12 +9,15 @@ import numpy as np
 import polars as pl
 
 from ipvit.analysis.chart_parts import Figure, Theme, error_bars, finish, inline
-from ipvit.experiments.shift.lines import SETS, line, logits
+from ipvit.experiments.shift.lines import line, logits
 from ipvit.metrics.effective_robustness import accuracy_logit
+from ipvit.models.published.shifts import SETS
 
 _TICKS = (0.5, 1, 2, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 98, 99)
-_OTHERS = {False: "#c9d1d9", True: "#8C8C8C"}
-"""Colours of timm's networks that saw further images, and of those that saw ImageNet-1k alone."""
+_OTHERS = {False: ("triangle-up", 22, "#b58863"), True: ("circle", 12, "#8C8C8C")}
+"""Shape, size and colour of timm's networks that saw further images, and of those that saw ImageNet-1k alone."""
+_LINE = "#7c3aed"
+"""Colour of their line: like these it is seen on light and on dark pages, and no model has it."""
 
 _SCHEMA = {"clean": pl.Float64, "top1": pl.Float64, "alone": pl.Boolean}
 
@@ -44,7 +47,7 @@ def _figure(name: str, rows: pl.DataFrame) -> Figure:
         *error_bars(base, ("clean_low", "clean_high"), x, look, 1.5),
     ]
     behind = [*_cloud(theirs, x, y), _line(name, theirs, x, y)] if theirs.height else [_diagonal(ours, x, y)]
-    said = "light grey: timm's networks; dark grey: those that saw ImageNet-1k alone, and their line"
+    said = "grey dots: timm's networks that saw ImageNet-1k alone, and their line; brown triangles: others"
     title = alt.TitleParams(f"{name} over clean accuracy", subtitle=said if theirs.height else "dashed: no drop")
     # the legend listens to the first layer; what is last lies on top
     return finish([points, *behind, *bars, points], ours, look, title=title, width=440, height=360)
@@ -88,9 +91,9 @@ def _axis(column: str, title: str, frames: list[pl.DataFrame]) -> Any:
 def _cloud(theirs: pl.DataFrame, x: Any, y: Any) -> list[alt.Chart]:
     return [
         alt.Chart(inline(theirs.filter(pl.col("alone") == alone)))
-        .mark_point(filled=True, size=12, opacity=0.8, color=colour)
+        .mark_point(filled=True, shape=shape, size=size, opacity=0.7, color=colour)
         .encode(x=x, y=y)
-        for alone, colour in _OTHERS.items()
+        for alone, (shape, size, colour) in _OTHERS.items()
     ]
 
 
@@ -98,7 +101,7 @@ def _line(name: str, theirs: pl.DataFrame, x: Any, y: Any) -> alt.Chart:
     fitted = line(name)
     span = np.array([theirs["clean"].min(), theirs["clean"].max()])
     rows = pl.DataFrame({"clean": span, "top1": fitted.intercept + fitted.slope * span})
-    return alt.Chart(inline(rows)).mark_line(color="#57606a", strokeWidth=1.5, clip=True).encode(x=x, y=y)
+    return alt.Chart(inline(rows)).mark_line(color=_LINE, strokeWidth=1.5, clip=True).encode(x=x, y=y)
 
 
 def _diagonal(ours: pl.DataFrame, x: Any, y: Any) -> alt.Chart:

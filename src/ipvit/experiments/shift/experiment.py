@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-from ipvit.experiments.base import BindContext, Condition, Experiment, Measurement, Requirements
+from ipvit.experiments.base import BindContext, Experiment, Measurement, Requirements, SetCondition
 from ipvit.experiments.fields import DataSource
 
 if TYPE_CHECKING:
@@ -18,18 +18,16 @@ CLEAN, SHIFTED = "clean", "shifted"
 
 
 @dataclasses.dataclass(frozen=True)
-class ShiftCondition(Condition):
-    """Which images are answered, and among what.
+class ShiftCondition(SetCondition):
+    """Which images are answered, and among what; ``set`` is the shifted set, by its published name where it has one.
 
     Attributes:
-        set: the shifted set, by its published name where it has one.
         clean_set: the clean data, likewise.
         images: ``clean`` or ``shifted``.
         n_answers: how many answers there are to choose from.
         aggregate: what counts of several outputs of one answer; empty where each is one.
     """
 
-    set: str
     clean_set: str
     images: str
     n_answers: int

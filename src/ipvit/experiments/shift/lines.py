@@ -2,46 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-from collections.abc import Mapping
 
 import numpy as np
 
-from ipvit.data.recognition import IMAGENET, IMAGENET_REAL
+from ipvit.data.recognition import IMAGENET
 from ipvit.metrics.effective_robustness import AccuracyLine, accuracy_logit
-from ipvit.models.published.tables import ShiftResult, timm_shift_results
+from ipvit.models.published.shifts import SETS, ShiftResult, timm_shift_results
 
 A_SELECTED = "ImageNet-A's images were selected for being wrong with a ResNet-50: its line is not a law of nature."
-
-
-@dataclasses.dataclass(frozen=True)
-class PublishedSet:
-    """What is published of a set.
-
-    Attributes:
-        clean: column of the clean accuracies, over the same answers.
-        shifted: column of the set's own.
-        clean_images: of how many images the first are.
-        images: of how many labelled images the second are.
-        n_answers: how many answers there were.
-    """
-
-    clean: str
-    shifted: str
-    clean_images: int
-    images: int
-    n_answers: int
-
-
-SETS: Mapping[str, PublishedSet] = {
-    "imagenet-v2/matched-frequency": PublishedSet("clean", "v2", 50_000, 10_000, 1000),
-    IMAGENET_REAL: PublishedSet("clean", "real", 50_000, 46_837, 1000),
-    "imagenet-sketch": PublishedSet("clean", "sketch", 50_000, 50_889, 1000),
-    "imagenet-a": PublishedSet("a_clean", "a", 10_000, 7_500, 200),
-    "imagenet-r": PublishedSet("r_clean", "r", 10_000, 30_000, 200),
-}
-"""Sets on which timm publishes accuracies, by their published name; clean images are ImageNet's validation set."""
 
 
 def line_of(name: str, clean_set: str, clean_images: int, images: int, n_answers: int) -> AccuracyLine | None:

@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ipvit.data.dataset import Dataset, Items
+from ipvit.data.dataset import Dataset, Items, fingerprint
 from ipvit.data.joined import JoinedDataset
-from ipvit.data.recognition import published_set
+from ipvit.data.recognition import known_name
 from ipvit.data.subset import Subset, subset_indices
 from ipvit.errors import InputError
 from ipvit.experiments.base import Batch, BindContext, Measurement, Records
@@ -21,7 +21,7 @@ from ipvit.experiments.scoring import score_logits
 from ipvit.experiments.shift.experiment import CLEAN, SHIFTED, Shift, ShiftCondition
 from ipvit.metrics.accuracy import first_labels
 from ipvit.models.answers import AnswerSpace
-from ipvit.models.label_mapping import as_booleans, right_answers, right_of_images, space_for
+from ipvit.models.label_mapping import as_booleans, right_answers, right_of_images, sets_as_text, space_for
 from ipvit.models.model import Model
 from ipvit.perturb.tensors import from_numpy
 
@@ -35,12 +35,14 @@ class _Answered:
         n_answers: how many there are.
         shifted: for each class of the set its right answers, ``(classes, answers)`` booleans.
         clean: the same for each class of the clean data; none for classes that the set does not have.
+        digest: of both sets' images and of what is right and may be answered.
     """
 
     space: AnswerSpace | None
     n_answers: int
     shifted: NDArray[np.bool_]
     clean: NDArray[np.bool_]
+    digest: str
 
 
 class ShiftMeasurement(Measurement):
@@ -60,8 +62,8 @@ class ShiftMeasurement(Measurement):
         if not experiment.sets:
             raise InputError("shift: which shifted data? give sets, for example imagenet-v2:PATH")
         opened = [context.open_data(one) if isinstance(one, str | Path) else one for one in experiment.sets]
-        self._clean_name = _name(data)
-        self._sets = dict(zip(map(_name, opened), opened, strict=True))
+        self._clean_name = known_name(data)
+        self._sets = dict(zip(map(known_name, opened), opened, strict=True))
         if len(self._sets) < len(opened) or len({one.fingerprint for one in (data, *opened)}) <= len(opened):
             raise InputError("shift: two of the sets are the same, or one is the clean data")
         for one in (data, *opened):
@@ -76,12 +78,21 @@ class ShiftMeasurement(Measurement):
 
     def items(self, data: Dataset, limit: int | None) -> Items:
         """Return the clean images and those of all sets; a limited study uses as many of each."""
-        parts = [
-            part if limit is None or limit >= len(part) else Subset(part, subset_indices(part, limit))
-            for part in self._parts
-        ]
-        self._joined = JoinedDataset(f"{data.name} and {', '.join(self._sets)}", parts)
+        clean, *shifted = self._parts
+        chosen = {name: self._clean_of(name, limit) for name in self._sets}
+        used = np.unique(np.concatenate(list(chosen.values())))
+        parts = [_limited(part, limit) for part in shifted]
+        self._joined = JoinedDataset(f"{data.name} and {', '.join(self._sets)}", [Subset(clean, used), *parts])
+        self._clean = {name: np.isin(used, positions) for name, positions in chosen.items()}
         return self._joined
+
+    def _clean_of(self, name: str, limit: int | None) -> NDArray[np.int64]:
+        """Return the positions of the clean images of a set's classes, or so many of them."""
+        clean = self._parts[0]
+        how = next(found for (_, of_set), found in self._answered.items() if of_set == name)
+        labels = np.asarray(clean.labels), getattr(clean, "label_sets", None)
+        there = np.flatnonzero(right_of_images(how.clean, *labels, how.n_answers).any(axis=1))
+        return there[subset_indices(Subset(clean, there), limit)]
 
     def conditions(self, model: Model) -> Sequence[ShiftCondition]:
         """Return each set and the clean images of its classes."""
@@ -92,7 +103,8 @@ class ShiftMeasurement(Measurement):
                 "" if how.space is None or len(how.space) == sum(map(len, how.space.columns)) else how.space.aggregate
             )
             found += [
-                ShiftCondition(name, self._clean_name, images, how.n_answers, aggregate) for images in (CLEAN, SHIFTED)
+                ShiftCondition(name, how.digest, self._clean_name, images, how.n_answers, aggregate)
+                for images in (CLEAN, SHIFTED)
             ]
         return found
 
@@ -101,10 +113,8 @@ class ShiftMeasurement(Measurement):
         number = 1 + list(self._sets).index(condition.set)
         if condition.images == SHIFTED:
             return self._joined.part == number
-        how = next(found for (_, name), found in self._answered.items() if name == condition.set)
-        clean, (labels, sets) = self._joined.part == 0, self._labels(0)
         wanted = np.zeros(len(self._joined), dtype=bool)
-        wanted[clean] = right_of_images(how.clean, labels, sets, how.n_answers).any(axis=1)
+        wanted[self._joined.part == 0] = self._clean[condition.set]
         return wanted
 
     def measure(self, model: Model, batch: Batch) -> Iterator[Records]:
@@ -129,13 +139,12 @@ class ShiftMeasurement(Measurement):
         return np.asarray(part.labels), getattr(part, "label_sets", None)
 
 
+def _limited(data: Dataset, limit: int | None) -> Dataset:
+    return data if limit is None or limit >= len(data) else Subset(data, subset_indices(data, limit))
+
+
 def _first(right: Tensor) -> Tensor:
     return first_labels(right).to(torch.int32)
-
-
-def _name(data: Dataset) -> str:
-    """Return the published name of a set, else its own."""
-    return published_set(data)[0] or data.name
 
 
 def _answered(model: Model, shifted: Dataset, clean: Dataset, context: BindContext) -> _Answered:
@@ -157,4 +166,11 @@ def _answered(model: Model, shifted: Dataset, clean: Dataset, context: BindConte
         answers, mapped = len(space), [one.astype(np.float32) @ made_of > 0 for one in outputs]
     if not mapped[1].any():
         raise InputError(f"shift: the clean data {clean.name} have none of the classes of {shifted.name}")
-    return _Answered(space, answers, mapped[0], mapped[1])
+    parts = [part for data in (shifted, clean) for part in (data.fingerprint, sets_as_text(data))]
+    return _Answered(
+        space,
+        answers,
+        mapped[0],
+        mapped[1],
+        fingerprint("shift", *parts, "" if space is None else space.digest, *mapped)[:16],
+    )

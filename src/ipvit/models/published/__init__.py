@@ -7,6 +7,7 @@ from typing import Any
 
 from ipvit.models.io.checkpoint import read_metadata
 from ipvit.models.names import ModelName
+from ipvit.models.published.shifts import SETS, timm_shift_result
 from ipvit.models.published.tables import TimmResult, timm_results
 from ipvit.models.zoo.bundled import DEMO_WEIGHTS
 from ipvit.models.zoo.paper import NETWORKS
@@ -26,6 +27,7 @@ class Published:
         tolerance: percentage points by which a right set-up may differ: other decoders, resizing or devices.
         size: height and width of the input in pixels where it is stated; another one is another accuracy.
         top5: in percent, where it is stated.
+        n_answers: how many answers there were to choose from; 0 for all outputs of the network.
     """
 
     top1: float
@@ -35,6 +37,7 @@ class Published:
     tolerance: float = 0.5
     size: int | None = None
     top5: float | None = None
+    n_answers: int = 0
 
 
 _DEIT, _SWIN, _T2T, _AUTHORS = "DeiT's README", "Swin's README", "T2T-ViT's README", "the authors' README"
@@ -64,6 +67,33 @@ _PAPER: dict[str, tuple[float, str]] = {
     "patch_38_deit_t": (55.2, _AUTHORS),
 }
 """Top-1 on ImageNet's validation set. The paper's evaluation resizes another way: see the tolerance."""
+
+
+def published_on(data: str, name: str, size: int) -> Published | None:
+    """Return the published accuracy of a network on a natural shift of ImageNet.
+
+    Args:
+        data: the set, by its published name, see :func:`ipvit.data.recognition.published_set`.
+        name: of the network, as ``load_model`` takes it.
+        size: height and width of its input in pixels.
+
+    Returns:
+        None where nothing is known of this network on this set.
+
+    >>> published_on("imagenet-a", "tf_efficientnet_lite0", 224).top1
+    3.053
+    """
+    parsed = ModelName.parse(name)
+    known, clean = SETS.get(data.removesuffix("-clean")), data.endswith("-clean")
+    if known is None or parsed.weights or set(parsed.options) - {"img_size"}:
+        return None
+    found = [timm_shift_result(result.network, size) for result in timm_results(parsed)[:1]]
+    for one in filter(None, found):
+        top1 = one.top1[known.clean if clean else known.shifted]
+        images, n_answers = known.clean_images if clean else known.images, known.n_answers
+        source = f"timm's results on {data}, {one.network} at {size} pixels"
+        return Published(top1, data, images, source, size=size, n_answers=n_answers)
+    return None
 
 
 def published(name: str, size: int | None = None) -> Published | None:

@@ -17,7 +17,6 @@ from ipvit.models.names import ModelName
 
 _TIMM = Path(__file__).with_name("timm-imagenet.csv.gz")
 _ROBUSTBENCH = Path(__file__).with_name("robustbench-imagenet-c.csv")
-_SHIFTS = Path(__file__).with_name("timm-natural-shifts.csv.gz")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +66,7 @@ def timm_results(parsed: ModelName) -> tuple[TimmResult, ...]:
 def _timm() -> Mapping[str, tuple[TimmResult, ...]]:
     """Return the results by name, with and without tag."""
     found: dict[str, tuple[TimmResult, ...]] = {}
-    for row in _rows(gzip.decompress(_TIMM.read_bytes()).decode()):
+    for row in rows_of(gzip.decompress(_TIMM.read_bytes()).decode()):
         result = TimmResult(
             row["network"],
             int(row["img_size"]),
@@ -108,42 +107,12 @@ class CorruptionAccuracies:
 def robustbench_corruptions() -> Mapping[str, CorruptionAccuracies]:
     """Return RobustBench's accuracies on 5,000 photos of ImageNet-C, by its names of the networks; AlexNet is one."""
     found: dict[str, dict[str, dict[int, float]]] = {}
-    for row in _rows(_ROBUSTBENCH.read_text("utf-8")):
+    for row in rows_of(_ROBUSTBENCH.read_text("utf-8")):
         by_severity = {severity: float(row[str(severity)]) for severity in range(1, 6) if row[str(severity)]}
         found.setdefault(row["network"], {})[row["corruption"]] = by_severity
     return {name: CorruptionAccuracies(rows.pop("clean")[1], rows) for name, rows in found.items()}
 
 
-def _rows(text: str) -> Iterator[dict[str, str]]:
+def rows_of(text: str) -> Iterator[dict[str, str]]:
+    """Return the rows of a table with a heading, without the lines of its source."""
     return csv.DictReader(line for line in text.splitlines() if not line.startswith("#"))
-
-
-@dataclasses.dataclass(frozen=True)
-class ShiftResult:
-    """Top-1 accuracies of one network of timm's on ImageNet and on natural shifts of it.
-
-    Attributes:
-        network: timm's name.
-        img_size: height and width of the input, in pixels.
-        in1k: by its tag, it saw ImageNet-1k and no other images.
-        top1: in percent, by set: ``clean``, ``v2``, ``real``, ``sketch``, ``a``, ``a_clean``, ``r``, ``r_clean``.
-    """
-
-    network: str
-    img_size: int
-    in1k: bool
-    top1: Mapping[str, float]
-
-
-@functools.cache
-def timm_shift_results() -> tuple[ShiftResult, ...]:
-    """Return timm's results on natural shifts: one line for each network and size of its input."""
-    return tuple(
-        ShiftResult(
-            row.pop("network"),
-            int(row.pop("img_size")),
-            row.pop("in1k") == "1",
-            {name: float(value) for name, value in row.items()},
-        )
-        for row in _rows(gzip.decompress(_SHIFTS.read_bytes()).decode())
-    )
