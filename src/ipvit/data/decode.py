@@ -13,7 +13,7 @@ import math
 import struct
 import warnings
 import zlib
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import cast
 
 import numpy as np
@@ -104,13 +104,6 @@ def decode(data: bytes, decoder: Decoder = "fast") -> Tensor:
     return _decode_with_pillow(picture)
 
 
-def is_constant(pixels: Tensor) -> bool:
-    """Tell whether a picture ``(3, H, W)`` is one colour all over: nothing can be recognised in it."""
-    first = pixels[:, :1, :1]
-    corner = pixels[:, -1:, -1:]
-    return bool((first == corner).all()) and bool((pixels == first).all())  # most pictures end at the first question
-
-
 def apply_view(pixels: Tensor, view: View, decoder: Decoder = "fast") -> Tensor:
     """Resize and centre-crop ``(C, H, W)`` uint8 to ``(C, *view.size)`` uint8, as timm's evaluation transform does."""
     size = _target(pixels.shape[-2:], view)
@@ -124,6 +117,24 @@ def apply_view(pixels: Tensor, view: View, decoder: Decoder = "fast") -> Tensor:
         resized = F.center_crop(resized, [height, width])  # enlarged with black where it is too small
         return F.crop(resized, (height - view.size[0]) // 2, (width - view.size[1]) // 2, *view.size)
     return F.center_crop(resized, list(view.size))
+
+
+def check_proportions(mask: Sequence[int], picture: Sequence[int]) -> None:
+    """Refuse a mask that would be stretched over its picture: of another picture, or of one that was turned.
+
+    Args:
+        mask: height and width.
+        picture: the same.
+
+    Raises:
+        UnreadableImageError: the proportions differ by more than rounding.
+    """
+    (tall, wide), (height, width) = mask, picture
+    if abs(tall * width - wide * height) > tall + wide + height + width:  # a pixel of each side
+        raise UnreadableImageError(
+            f"its mask is {wide}x{tall} and the picture {width}x{height}, of other proportions: is it of this picture, "
+            "turned as its pixels lie?"
+        )
 
 
 def _middle(pixels: Tensor, size: tuple[int, int], view: View) -> tuple[Tensor, tuple[int, int]]:
