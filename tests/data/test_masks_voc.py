@@ -167,6 +167,13 @@ def test_colours_of_a_jpeg_mask_are_not_taken_for_object_where_they_are_nearly_b
     assert abs(int(data.read_mask(0).sum()) - int(SQUARE.sum())) <= 4
 
 
+def test_two_masks_of_one_image_are_refused(tmp_path):
+    write_pair(tmp_path, Image.fromarray(SQUARE * 255))
+    Image.fromarray(NOTHING).save(tmp_path / "masks" / "a.bmp")
+    with pytest.raises(ipvit.InputError, match=r"'a.jpg' has several masks in .*: a.png, a.bmp; keep one"):
+        ipvit.load_dataset(f"masks:{tmp_path / 'images'},{tmp_path / 'masks'}")
+
+
 def test_a_mask_of_other_proportions_is_refused(tmp_path):
     data = write_pair(tmp_path, Image.fromarray(SQUARE.T.copy() * 255))
     with pytest.raises(UnreadableImageError, match=r"mask is 12x16 and the picture 16x12"):

@@ -94,6 +94,12 @@ def test_a_member_that_comes_twice_is_refused(tmp_path):
         ipvit.load_dataset("wds/x", root=tmp_path, split="x-0000.tar")
 
 
+def test_two_images_of_one_key_are_refused(tmp_path):
+    write_files(tmp_path / "x-0000.tar", [("s0.png", encoded(1)), ("s0.cls", b"0"), ("s0.jpg", encoded(2))])
+    with pytest.raises(InputError, match=r"'s0' in x-0000\.tar is several images \(\.jpg, \.png\), and nothing says"):
+        ipvit.load_dataset("wds/x", root=tmp_path, split="x-0000.tar")
+
+
 @pytest.mark.parametrize("label", ["1.7", "NaN", '"1"'])
 def test_a_label_that_is_no_whole_number_is_refused(tmp_path, label):
     write_files(tmp_path / "x-0000.tar", [("s0.png", encoded(1)), ("s0.json", f'{{"label": {label}}}'.encode())])

@@ -88,7 +88,7 @@ def outputs_of_classes(
     aliases = None if aliases is None else [same_letters(name) for name in aliases]
     outputs = None if model_classes is None else {same_letters(name): i for i, name in enumerate(model_classes)}
     count = n_outputs if model_classes is None else len(model_classes)
-    stated = aliases is not None and list(aliases) != list(data_classes)
+    stated = aliases is not None
     found = None if stated else _by_count(data_classes, outputs, count)
     if found is not None:
         mapping, rule = found
@@ -152,6 +152,11 @@ def _by_count(
 def _found(name: str, second: str, outputs: Mapping[str, int] | None, count: int | None) -> tuple[int, ...]:
     """Return the outputs for a class by its name or its second one, see :func:`_one`; none where one is unknown."""
     whole = _one(name, outputs, 0), _one(second, outputs, count)
+    if min(whole) >= 0 and whole[0] != whole[1]:
+        raise InputError(
+            f"the class {name!r} is output {whole[0]} of the model by its name and output {whole[1]} by its second "
+            f"name {second!r} in classes.txt; rename the folder, or leave one of them out"
+        )
     known = next((number for number in whole if number >= 0), None)
     several = _SEVERAL.fullmatch(second)
     if known is not None or several is None:

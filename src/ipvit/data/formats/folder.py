@@ -111,6 +111,8 @@ class TarDataset(FolderDataset):
         for member in members_of(self.root, self.name, left_out):
             path = member.name.removeprefix("./")
             if is_picture(path):
+                if path in found:
+                    left_out.add_replaced(path)
                 found[path] = member.offset_data, member.size
             else:
                 left_out.add(path)

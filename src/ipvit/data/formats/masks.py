@@ -22,7 +22,7 @@ from ipvit.errors import InputError, did_you_mean
 PREFIX = "masks:"
 
 MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".pgm", ".jpg", ".jpeg")
-"""What a mask may be stored as; of several, the first counts."""
+"""What a mask may be stored as."""
 
 
 class MaskedFolderDataset(FolderDataset):
@@ -40,7 +40,7 @@ class MaskedFolderDataset(FolderDataset):
         decoder: ``fast`` or ``pil``, see :mod:`ipvit.data.decode`.
 
     Raises:
-        InputError: a folder is missing, or an image has no mask.
+        InputError: a folder is missing, or an image has no mask or several.
     """
 
     has_masks = True
@@ -98,10 +98,12 @@ def parse(text: str, decoder: Decoder = "fast") -> MaskedFolderDataset:
 
 def _mask_of(image: str, known: dict[str, Path], folder: Path) -> Path:
     stem = image.rpartition(".")[0]
-    for suffix in MASK_SUFFIXES:
-        for name in (stem + suffix, stem + suffix.upper()):
-            if name in known:
-                return known[name]
+    names = [stem + suffix for ending in MASK_SUFFIXES for suffix in (ending, ending.upper())]
+    found = [name for name in names if name in known]
+    if len(found) > 1:
+        raise InputError(f"the image {image!r} has several masks in {str(folder)!r}: {', '.join(found)}; keep one")
+    if found:
+        return known[found[0]]
     raise InputError(
         f"the image {image!r} has no mask {stem}.png in {str(folder)!r}.{did_you_mean(stem + '.png', known)}"
     )
