@@ -41,6 +41,13 @@ def test_classes_txt_states_order_and_second_names(images):
         ipvit.load_dataset(images)
 
 
+def test_images_beside_the_class_folders_are_told(images):
+    (images / "c0" / "000.jpg").rename(images / "loose.jpg")
+    data = ipvit.load_dataset(images)
+    assert data.notes == (f"{images}: 1 images lie in no class folder and have no label (loose.jpg)",)
+    assert data.labels[list(data.ids).index("loose.jpg")] == -1
+
+
 def test_output_numbers_that_are_the_folders_names_are_stated_and_not_a_rule(tmp_path):
     root = write_images(tmp_path / "numbered", classes=3)
     for folder, number in (("c0", "2"), ("c1", "7"), ("c2", "3")):

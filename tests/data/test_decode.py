@@ -180,3 +180,15 @@ def test_pictures_that_are_nearly_black_are_counted_apart_from_those_of_one_colo
     (first, second) = remarks.notes("mine", {"black": {"numbers", "stray"}, "constant": {"black"}})
     assert first.startswith("1 image is one colour all over in mine, for example 'black'")
     assert second.startswith("2 images are nearly black, with no more than 15 of 255 grey levels in mine")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n", "a Git LFS pointer, not the picture"),
+        (b"\n<!DOCTYPE html><title>404</title>", "a web page saved under that name"),
+    ],
+)
+def test_what_a_download_left_in_place_of_a_picture_is_named(content, words):
+    with pytest.raises(UnreadableImageError, match=words):
+        decode(content)

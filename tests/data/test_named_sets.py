@@ -299,3 +299,14 @@ def test_the_folders_of_other_splits_are_no_classes(tmp_path):
     with pytest.raises(InputError, match="has no split 'test'; folders of"):
         ipvit.load_dataset("torch/image_folder", root=tmp_path, split="test")
     assert len(ipvit.load_dataset("torch/image_folder", root=tmp_path, split="val").classes) > 2
+
+
+@pytest.mark.parametrize("name", ["torch/cifar10", "wds/x"])
+def test_what_lies_in_a_folder_asks_for_it(name):
+    with pytest.raises(InputError, match=f"'{name}' needs the folder that the data lies in: --data-root FOLDER"):
+        ipvit.load_dataset(name)
+
+
+def test_an_empty_name_is_not_the_current_folder():
+    with pytest.raises(InputError, match="the name of the data is empty"):
+        ipvit.load_dataset("")

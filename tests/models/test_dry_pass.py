@@ -53,6 +53,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
         r"has 5 outputs and 4 names of classes \(a, b, c, \.\.\.\)",
     ),
     "too few": (lambda y: y[:, :3], "has 3 outputs and 4 names"),
+    "probabilities": (lambda y: y.softmax(dim=1), "returned probabilities, which sum to 1.*before softmax"),
     "an error": (lambda _: 1 / 0, "cannot take pictures.*ZeroDivisionError"),
 }
 

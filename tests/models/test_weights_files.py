@@ -215,3 +215,17 @@ def test_of_a_torchvision_file_with_its_classifier_the_classifier_can_be_left_ou
     model = ipvit.load_model(f"torchvision:resnet18?num_classes=0@{tmp_path / 'whole.pth'}")
     assert "logits" not in model.capabilities
     assert "fc.weight" in model.source
+
+
+@pytest.mark.parametrize("key", [0, ("a", 1)])
+def test_weights_may_lie_under_a_number(tmp_path, key):
+    torch.save({key: state()}, tmp_path / "w.pth")
+    found = WeightsFile.read(str(tmp_path / "w.pth")).state_for(PatchNet())
+    assert found.keys() == PatchNet().state_dict().keys()
+
+
+@pytest.mark.parametrize("name", ["resnet18", "torchvision:resnet18"])
+@pytest.mark.parametrize("count", ["-1", "abc", "2.5", "true"])
+def test_a_number_of_outputs_that_is_none_is_refused(name, count):
+    with pytest.raises(InputError, match="num_classes is a number of outputs, 0 for no classifier, not"):
+        ipvit.load_model(f"{name}?num_classes={count}", pretrained=False)

@@ -92,7 +92,8 @@ def decode(data: bytes, decoder: Decoder = "fast") -> Tensor:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise UnreadableImageError(f"more than {MAX_PIXELS:,} pixels") from None
     except _BROKEN as error:
-        raise UnreadableImageError(f"not an image Pillow knows ({type(error).__name__})") from None
+        what = f"not an image Pillow knows ({type(error).__name__})"
+        raise UnreadableImageError(_instead_of_a_picture(data) or what) from None
     if picture.width * picture.height > MAX_PIXELS:
         raise UnreadableImageError(f"{picture.width} x {picture.height} is more than {MAX_PIXELS:,} pixels")
     if decoder == "fast" and decode_jpeg is not None and picture.format == "JPEG" and picture.mode in ("RGB", "L"):
@@ -102,6 +103,15 @@ def decode(data: bytes, decoder: Decoder = "fast") -> Tensor:
         except RuntimeError:
             pass  # Pillow reads some files that libjpeg's strict mode refuses, and names what is wrong with the others
     return _decode_with_pillow(picture)
+
+
+def _instead_of_a_picture(data: bytes) -> str:
+    """Say what lies under the name of a picture where a download or a checkout left it; empty for anything else."""
+    if data.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer, not the picture: fetch it with 'git lfs pull'"
+    if data[:512].lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        return "a web page saved under that name, not a picture"
+    return ""
 
 
 def apply_view(pixels: Tensor, view: View, decoder: Decoder = "fast") -> Tensor:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlparse
 
 from ipvit.core.files import user_path
 from ipvit.core.plugins import OWN_FILE
-from ipvit.errors import InputError
+from ipvit.errors import InputError, shown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,6 +131,17 @@ def refuse_sources(options: Iterable[str], name: str) -> None:
     for option in options:
         if option in _SOURCES:
             raise InputError(f"{name} takes no {option!r}: weights are given as NAME@FILE, and no code is fetched")
+
+
+def check_outputs(options: Mapping[str, Any], name: str) -> None:
+    """Refuse a number of outputs that is none: below 0, timm would leave the classifier out and call features outputs.
+
+    Raises:
+        InputError: says what was given.
+    """
+    count = options.get("num_classes", 0)
+    if not isinstance(count, int) or isinstance(count, bool) or count < 0:
+        raise InputError(f"{name}: num_classes is a number of outputs, 0 for no classifier, not {shown(count)}")
 
 
 _SOURCES = frozenset(

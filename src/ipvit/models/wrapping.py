@@ -38,7 +38,7 @@ def checked_size(size: object) -> tuple[int, int]:
     Raises:
         InputError: it is no side of so many pixels, and not two of them.
     """
-    sides: Sequence[Any] = (size, size) if not isinstance(size, tuple | list) else cast("Sequence[Any]", size)
+    sides: Sequence[Any] = cast("Sequence[Any]", size if isinstance(size, tuple | list) else (size, size))
     whole = all(isinstance(side, int) and not isinstance(side, bool) for side in sides)
     if len(sides) != 2 or not whole or not all(0 < side <= MOST_PIXELS_A_SIDE for side in sides):
         raise InputError(

@@ -14,7 +14,7 @@ from ipvit.models.io.state_dict import load_strictly
 from ipvit.models.io.weights_file import WeightsFile
 from ipvit.models.label_spaces import imagenet_classes
 from ipvit.models.model import Model
-from ipvit.models.names import ModelName
+from ipvit.models.names import ModelName, check_outputs
 from ipvit.models.sources.building import cannot_fetch, seeded
 
 _TRANSFORMING = ("googlenet", "inception_v3")
@@ -37,6 +37,7 @@ def load_torchvision(parsed: ModelName, pretrained: bool) -> Model:
             f"torchvision knows no classification model {parsed.name!r}.{did_you_mean(parsed.name, known)}"
         )
     options = dict(parsed.options)
+    check_outputs(options, f"torchvision:{parsed.name}")
     published: Any = zoo.get_model_weights(parsed.name)
     wanted = options.pop("weights", None)
     if wanted is not None and wanted not in published.__members__:
