@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
@@ -13,7 +14,7 @@ from cyclopts import App, CycloptsError
 from ipvit import __version__
 from ipvit.core.plugins import OWN_FILE
 from ipvit.core.signals import ignore_signals, interrupt_by_signals
-from ipvit.errors import CombinedInputError, InputError, did_you_mean, printable, shown
+from ipvit.errors import CombinedInputError, InputError, did_you_mean, error_line, printable, shown
 from ipvit.experiments.registry import BUILT_IN, plugins
 
 EXPERIMENTS = {name: text for name, (_, text) in BUILT_IN.items()}
@@ -73,6 +74,7 @@ def _check_command(app: App, token: str) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code: 0 done, 1 failed, 2 wrong input, 130 interrupted."""
     tokens = list(sys.argv[1:] if arguments is None else arguments)
+    before, warnings.formatwarning = warnings.formatwarning, warning_line
     try:
         if sys.flags.optimize > 1:
             raise InputError("python -OO removes the texts that the charts are made with; use -O, or nothing")
@@ -108,6 +110,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         text = f"{type(error).__name__}: {printable(str(error))}{_limit_of_memory(error)}"
         return _fail(1, f"{text} (IPVIT_TRACEBACK=1 shows where)")
+    finally:
+        warnings.formatwarning = before
+
+
+def warning_line(
+    message: Warning | str,
+    category: type[Warning],  # noqa: ARG001 - as Python calls it
+    filename: str,
+    lineno: int,
+    line: str | None = None,  # noqa: ARG001
+) -> str:
+    """Return a warning of another library, or of the user's code, on one line that says whose it is.
+
+    >>> warning_line("old\\n name", UserWarning, "/usr/lib/python3/site-packages/timm/models/vit.py", 3)
+    'ipvit: warning of timm: old name\\n'
+    """
+    _, inside, below = filename.replace("\\", "/").rpartition("/site-packages/")
+    whose = below.partition("/")[0].removesuffix(".py") if inside else f"{filename}, line {lineno}"
+    return f"ipvit: warning of {printable(whose)}: {error_line(message, 300)}\n"
 
 
 def _limit_of_memory(error: Exception) -> str:

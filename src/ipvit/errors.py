@@ -11,8 +11,12 @@ from collections.abc import Iterable, Sequence
 class InputError(ValueError):
     """The user's input cannot be used.
 
-    The message is one line that says what is wrong, where, and what would be right.
+    The message is one line that says what is wrong, where, and what would be right; lines of another library's message
+    in it are joined.
     """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(" ".join(filter(None, map(str.strip, str(message).splitlines()))))
 
 
 class CombinedInputError(InputError):

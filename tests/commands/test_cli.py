@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import yaml
 from safetensors.torch import save_file
 
 from ipvit.cli import COMMANDS, EXPERIMENTS, main
+from ipvit.errors import InputError
 from ipvit.experiments.registry import BUILT_IN
 
 
@@ -215,3 +217,28 @@ def test_the_demo_measures_both_bundled_networks(here, capsys):
     printed = capsys.readouterr().out
     assert "demo:deit_micro" in printed and "demo:resnet_micro" in printed
     assert (here / "ipvit-demo" / "report.html").exists()
+
+
+def test_a_warning_of_another_library_is_one_line_that_says_whose_it_is(monkeypatch):
+    from ipvit import cli
+
+    told = []
+    place = "/venv/lib/python3.11/site-packages/timm/models/_factory.py"
+
+    def app(*_: object, **__: object) -> int:
+        told.append(warnings.formatwarning("an old\n  name:\n use a new one", UserWarning, place, 9))
+        told.append(warnings.formatwarning("old", UserWarning, "/home/me/net.py", 3))
+        return 0
+
+    before = warnings.formatwarning
+    monkeypatch.setattr(cli, "make_app", lambda: app)
+    assert cli.main([]) == 0
+    assert told == [
+        "ipvit: warning of timm: an old name: use a new one\n",
+        "ipvit: warning of /home/me/net.py, line 3: old\n",
+    ]
+    assert warnings.formatwarning is before
+
+
+def test_a_message_of_several_lines_is_one():
+    assert str(InputError("timm says:\n   Could not\n\n run it\n")) == "timm says: Could not run it"

@@ -31,7 +31,7 @@ def test_latin_letters_are_refused_with_file_line_and_encoding(tmp_path):
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "latin-1"])
-@pytest.mark.parametrize("divider", ["\t", ",", ", ", " "])
+@pytest.mark.parametrize("divider", ["\t", ",", ", ", ";", "=", " = ", ": ", " "])
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
 def test_a_list_of_classes_is_read_in_any_encoding_that_finds_the_folders(tmp_path, encoding, divider, form):
     for name in NAMES:

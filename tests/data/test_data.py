@@ -41,6 +41,38 @@ def test_classes_txt_states_order_and_second_names(images):
         ipvit.load_dataset(images)
 
 
+def test_images_beside_the_class_folders_are_told(images):
+    (images / "c0" / "000.jpg").rename(images / "loose.jpg")
+    data = ipvit.load_dataset(images)
+    assert data.notes == (f"{images}: 1 images lie in no class folder and have no label (loose.jpg)",)
+    assert data.labels[list(data.ids).index("loose.jpg")] == -1
+
+
+def test_output_numbers_that_are_the_folders_names_are_stated_and_not_a_rule(tmp_path):
+    root = write_images(tmp_path / "numbered", classes=3)
+    for folder, number in (("c0", "2"), ("c1", "7"), ("c2", "3")):
+        (root / folder).rename(root / number)
+    (root / "classes.txt").write_text("2\t2\n7\t7\n3\t3\n")
+    data = ipvit.load_dataset(root)
+
+    def outputs(count: int, aliases) -> list[int]:
+        return map_classes(data.classes, aliases, None, data_name="d", model_name="m", n_outputs=count).tolist()
+
+    assert outputs(10, data.aliases) == [2, 7, 3]
+    with pytest.raises(ipvit.InputError, match="cannot map 2 of the 3 classes"):
+        outputs(3, data.aliases)
+    assert outputs(3, None) == [0, 2, 1], "without second names they are taken by number, which is noted"
+    (root / "classes.txt").write_text("2\n7\n3\n")
+    assert ipvit.load_dataset(root).aliases is None
+
+
+def test_a_name_and_a_second_name_that_are_two_outputs_are_refused():
+    names = {"data_name": "d", "model_name": "m"}
+    with pytest.raises(ipvit.InputError, match="'cat' is output 0 of the model by its name and output 1 by its second"):
+        map_classes(["cat"], ["1"], ["cat", "dog"], **names)
+    assert map_classes(["cat"], ["0"], ["cat", "dog"], **names).tolist() == [0]
+
+
 def test_names_with_spaces_quotes_and_emoji_are_names(tmp_path):
     root = write_images(tmp_path / "odd", classes=1)
     (root / "c0" / "000.jpg").rename(root / "c0" / 'it\'s <b>"me"<i> 🐱.jpg')

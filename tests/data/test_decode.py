@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from ipvit.core.preprocessing import View
+from ipvit.data import remarks
 from ipvit.data.dataset import MemoryDataset, UnreadableImageError
 from ipvit.data.decode import apply_view, decode
 from ipvit.data.loader import read_batches
@@ -162,3 +163,32 @@ def test_a_decoders_warning_carries_the_name_of_its_image():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert len(list(read_batches(data, [np.arange(2)], [View((8, 8), 1.0)], workers=0))) == 1
+
+
+def test_pictures_that_are_nearly_black_are_counted_apart_from_those_of_one_colour():
+    numbers = torch.zeros(3, 40, 40, dtype=torch.uint8)
+    numbers[:, 10:20, 10:20] = 1
+    stray = numbers.clone()
+    stray[:, 0, 0] = 255
+    dim = torch.full((3, 40, 40), 15, dtype=torch.uint8) - numbers
+    night = numbers.clone()
+    night[:, 30:33, 30:33] = 200
+    pictures = [numbers, stray, dim, night, torch.zeros_like(numbers)]
+    data = MemoryDataset(torch.stack(pictures), ids=["numbers", "stray", "dim", "night", "black"])
+    (batch,) = read_batches(data, [np.arange(5)], [View((8, 8))], workers=0)
+    assert {name: list(places) for name, places in batch.remarks.items()} == {"black": [0, 1, 2], "constant": [4]}
+    (first, second) = remarks.notes("mine", {"black": {"numbers", "stray"}, "constant": {"black"}})
+    assert first.startswith("1 image is one colour all over in mine, for example 'black'")
+    assert second.startswith("2 images are nearly black, with no more than 15 of 255 grey levels in mine")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n", "a Git LFS pointer, not the picture"),
+        (b"\n<!DOCTYPE html><title>404</title>", "a web page saved under that name"),
+    ],
+)
+def test_what_a_download_left_in_place_of_a_picture_is_named(content, words):
+    with pytest.raises(UnreadableImageError, match=words):
+        decode(content)

@@ -110,3 +110,106 @@ def test_a_black_picture_of_any_depth_is_black():
     zeros = np.zeros((4, 4))
     for data in (png(zeros.astype(np.uint16)), tiff(zeros.astype(np.float32)), tiff(zeros.astype(np.int32))):
         assert decode(data).max() == 0
+
+
+STRAY = np.zeros((SIDE, SIDE), bool)
+STRAY[3, 3] = True
+TWELVE = (RAMP * 4095).astype(np.uint16)
+
+
+def netpbm(kind: str, values: np.ndarray, largest: int) -> bytes:
+    """Write ``P5`` or ``P6`` (raw), ``P2`` or ``P3`` (plain)."""
+    head = f"{kind} {SIDE} {SIDE} {largest}\n".encode()
+    if kind in ("P2", "P3"):
+        return head + " ".join(map(str, values.reshape(-1).tolist())).encode()
+    return head + values.astype(">u2").tobytes()
+
+
+def jpeg_2000(values: np.ndarray, suffix: str = "jp2") -> bytes:
+    """Write 16 bits losslessly."""
+    file = io.BytesIO()
+    Image.fromarray(values).save(file, "JPEG2000", irreversible=False, no_jp2=suffix == "j2k")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        netpbm("P5", TWELVE, 65535),
+        netpbm("P2", TWELVE, 65535),
+        netpbm("P6", coloured(TWELVE), 65535),
+        netpbm("P3", coloured(TWELVE), 65535),
+        jpeg_2000(TWELVE),
+        jpeg_2000(TWELVE, "j2k"),
+        png(np.where(STRAY, 65535, TWELVE).astype(np.uint16)),
+        png(np.where(STRAY, 65535, TWELVE).astype(np.uint16), significant=12),
+        png(coloured(np.where(STRAY, 65535, TWELVE))),
+        tiff(np.where(STRAY, 65535, TWELVE).astype(np.uint16)),
+        tiff(np.where(STRAY, 1, RAMP * 0.06).astype(np.float32)),
+        netpbm("P5", np.where(STRAY, 65535, TWELVE), 65535),
+        jpeg_2000(np.where(STRAY, 65535, TWELVE).astype(np.uint16)),
+    ],
+    ids=[
+        "PGM",
+        "plain PGM",
+        "PPM",
+        "plain PPM",
+        "JP2",
+        "J2K",
+        "stray PNG",
+        "stray PNG of 12 bits",
+        "stray colours",
+        "stray TIFF",
+        "stray float",
+        "stray PGM",
+        "stray JP2",
+    ],
+)
+def test_twelve_bits_in_sixteen_are_refused_whatever_the_file_and_one_bright_pixel(data: bytes):
+    with pytest.raises(UnreadableImageError, match="which is white|10 to 14 bits|stray pixels"):
+        decode(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        netpbm("P5", (RAMP * 65535).astype(np.uint16), 65535),
+        netpbm("P6", coloured(RAMP * 65535), 65535),
+        netpbm("P6", coloured(TWELVE), 4095),
+        netpbm("P3", coloured(TWELVE), 4095),
+        jpeg_2000((RAMP * 65535).astype(np.uint16)),
+    ],
+    ids=["PGM", "PPM", "PPM of 12 bits", "plain PPM of 12 bits", "JP2"],
+)
+def test_what_fills_its_range_or_states_it_is_shown(data: bytes):
+    assert (decode(data).to(torch.int) - torch.from_numpy(RAMP * 255)).abs().max() <= 1.01
+
+
+def test_dark_pictures_whose_file_says_so_stay_dark():
+    dark = (RAMP * 600).astype(np.uint16)
+    assert 30 <= decode(netpbm("P5", dark, 4095)).max() <= 40
+    assert 30 <= decode(netpbm("P6", coloured(dark), 4095)).max() <= 40
+
+
+def test_twelve_packed_bits_say_what_white_is():
+    rows = TWELVE[:, 0::2].astype(np.uint32) << 12 | TWELVE[:, 1::2]
+    packed = b"".join(int(pair).to_bytes(3, "big") for pair in rows.reshape(-1))
+    tags = [(256, 3, SIDE), (257, 3, SIDE), (258, 3, 12), (259, 3, 1), (262, 3, 1), (273, 4, 8), (277, 3, 1)]
+    tags += [(278, 3, SIDE), (279, 4, len(packed))]
+    start = 8 + len(packed)
+    directory = struct.pack("<H", len(tags)) + b"".join(
+        struct.pack("<HHI", tag, kind, 1) + (struct.pack("<HH", value, 0) if kind == 3 else struct.pack("<I", value))
+        for tag, kind, value in tags
+    )
+    data = b"II*\0" + struct.pack("<I", start) + packed + directory + b"\0" * 4
+    assert (decode(data).to(torch.int) - torch.from_numpy(RAMP * 255)).abs().max() <= 1.01
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_signed_bytes_are_refused(mode: str):
+    file, tags = io.BytesIO(), TiffImagePlugin.ImageFileDirectory_v2()
+    tags[339] = 2 if mode == "L" else (2, 2, 2)
+    tags.tagtype[339] = 3
+    Image.new(mode, (4, 4), 3).save(file, "TIFF", tiffinfo=tags)
+    with pytest.raises(UnreadableImageError, match="have a sign|not an image"):
+        decode(file.getvalue())

@@ -9,7 +9,9 @@ from PIL import Image
 
 import ipvit
 from helpers.image_trees import SQUARE, write_pair, write_voc
+from ipvit.cli import main
 from ipvit.core.preprocessing import View
+from ipvit.data.dataset import UnreadableImageError
 from ipvit.data.loader import read_batches
 
 
@@ -110,6 +112,88 @@ def test_what_is_not_voc_is_refused_in_one_line(tmp_path):
     (tmp_path / "VOCdevkit/VOC2012/SegmentationObject/2007_2.png").unlink()
     with pytest.raises(ipvit.InputError, match="not complete"):
         ipvit.load_dataset(f"voc2012:{tmp_path}")
+
+
+def channels(*planes: np.ndarray) -> Image.Image:
+    return Image.merge({2: "LA", 4: "RGBA"}[len(planes)], [Image.fromarray(plane.astype(np.uint8)) for plane in planes])
+
+
+NOTHING = SQUARE * 0
+WHITE = NOTHING + 255
+
+
+@pytest.mark.parametrize(
+    ("mask", "words"),
+    [
+        (channels(NOTHING, NOTHING, NOTHING, SQUARE * 255), "only in its alpha channel"),
+        (channels(WHITE, WHITE, WHITE, SQUARE * 255), "only in its alpha channel"),
+        (channels(WHITE, SQUARE * 255), "only in its alpha channel"),
+        (channels(SQUARE * 255, (1 - SQUARE) * 255), "another one in its alpha channel"),
+        (
+            Image.fromarray((SQUARE * 15 + np.eye(*SQUARE.shape, dtype=np.uint8) * 200).clip(0, 255)),
+            "numbers of classes",
+        ),
+        (Image.fromarray(np.arange(SQUARE.size, dtype=np.float32).reshape(SQUARE.shape) + 1000), "not read"),
+    ],
+    ids=["RGBA of nothing", "RGBA of white", "grey and alpha", "another", "numbers and a mark", "range"],
+)
+def test_a_mask_that_does_not_say_one_thing_is_refused(tmp_path, mask, words):
+    if words == "not read":
+        mask = mask.resize((64, 48), Image.Resampling.BILINEAR)
+        words = "more than 256 different values"
+    data = write_pair(tmp_path, mask, suffix="tif" if mask.mode == "F" else "png")
+    with pytest.raises(UnreadableImageError, match=words):
+        data.read_mask(0)
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        channels(SQUARE * 255, SQUARE * 255, SQUARE * 255, WHITE),
+        channels(SQUARE * 255, SQUARE * 255, SQUARE * 255, SQUARE * 255),
+        channels(SQUARE * 255, NOTHING),
+        Image.merge("RGB", [Image.fromarray((SQUARE * 200 + 20).astype(np.uint8))] * 3),
+    ],
+    ids=["opaque", "the same in alpha", "transparent all over", "grey as colours"],
+)
+def test_alpha_that_says_nothing_else_and_grey_colours_are_read(tmp_path, mask):
+    assert np.array_equal(write_pair(tmp_path, mask).read_mask(0).numpy(), SQUARE)
+
+
+def test_colours_of_a_jpeg_mask_are_not_taken_for_object_where_they_are_nearly_black(tmp_path):
+    near = np.stack([SQUARE * 240, SQUARE * 235, SQUARE * 240], axis=2)
+    near[::2, ::2] += 3
+    data = write_pair(tmp_path, Image.fromarray(near.astype(np.uint8)).resize((160, 120), 0), suffix="jpg")
+    assert abs(int(data.read_mask(0).sum()) - int(SQUARE.sum())) <= 4
+
+
+def test_two_masks_of_one_image_are_refused(tmp_path):
+    write_pair(tmp_path, Image.fromarray(SQUARE * 255))
+    Image.fromarray(NOTHING).save(tmp_path / "masks" / "a.bmp")
+    with pytest.raises(ipvit.InputError, match=r"'a.jpg' has several masks in .*: a.png, a.bmp; keep one"):
+        ipvit.load_dataset(f"masks:{tmp_path / 'images'},{tmp_path / 'masks'}")
+
+
+def test_a_mask_of_other_proportions_is_refused(tmp_path):
+    data = write_pair(tmp_path, Image.fromarray(SQUARE.T.copy() * 255))
+    with pytest.raises(UnreadableImageError, match=r"mask is 12x16 and the picture 16x12"):
+        data.read_mask(0)
+    turned = ipvit.MemoryDataset(torch.rand(1, 3, 8, 16), masks=torch.ones(1, 16, 8, dtype=torch.uint8))
+    (batch,) = read_batches(turned, [np.array([0])], [View((8, 8))], workers=0, masks=True)
+    assert "other proportions" in batch.unreadable[0][1]
+
+
+def test_masks_without_object_and_with_nothing_else_are_counted(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for stem, mask in (("a", SQUARE), ("b", NOTHING), ("c", NOTHING + 1), ("d", NOTHING + 1)):
+        write_pair(tmp_path, Image.fromarray(mask * 255), stem=stem)
+        pixels = np.random.default_rng(0).integers(0, 255, (12, 16, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "images" / f"{stem}.jpg")
+    command = ["segment", "-m", "demo:deit_micro", "-d", "masks:images,masks", "--out", "run", "--workers", "0"]
+    assert main(command) == 0
+    shown = " ".join(capsys.readouterr().err.split())
+    assert "1 image is without any object by their masks in masks:images,masks, for example 'b.jpg'" in shown
+    assert "2 images are object all over by their masks in masks:images,masks, for example 'c.jpg'" in shown
 
 
 def test_a_comma_in_the_path_of_a_folder_is_part_of_it(tmp_path):

@@ -87,6 +87,12 @@ def test_a_member_that_comes_twice_is_refused(tmp_path):
         ipvit.load_dataset("wds/x", root=tmp_path, split="x-0000.tar")
 
 
+def test_two_images_of_one_key_are_refused(tmp_path):
+    write_files(tmp_path / "x-0000.tar", [("s0.png", encoded(1)), ("s0.cls", b"0"), ("s0.jpg", encoded(2))])
+    with pytest.raises(InputError, match=r"'s0' in x-0000\.tar is several images \(\.jpg, \.png\), and nothing says"):
+        ipvit.load_dataset("wds/x", root=tmp_path, split="x-0000.tar")
+
+
 @pytest.mark.parametrize("label", ["1.7", "NaN", '"1"'])
 def test_a_label_that_is_no_whole_number_is_refused(tmp_path, label):
     write_files(tmp_path / "x-0000.tar", [("s0.png", encoded(1)), ("s0.json", f'{{"label": {label}}}'.encode())])
@@ -264,3 +270,14 @@ def test_the_folders_of_other_splits_are_no_classes(tmp_path):
     with pytest.raises(InputError, match="has no split 'test'; folders of"):
         ipvit.load_dataset("torch/image_folder", root=tmp_path, split="test")
     assert len(ipvit.load_dataset("torch/image_folder", root=tmp_path, split="val").classes) > 2
+
+
+@pytest.mark.parametrize("name", ["torch/cifar10", "wds/x"])
+def test_what_lies_in_a_folder_asks_for_it(name):
+    with pytest.raises(InputError, match=f"'{name}' needs the folder that the data lies in: --data-root FOLDER"):
+        ipvit.load_dataset(name)
+
+
+def test_an_empty_name_is_not_the_current_folder():
+    with pytest.raises(InputError, match="the name of the data is empty"):
+        ipvit.load_dataset("")

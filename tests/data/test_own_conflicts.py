@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import ipvit
@@ -61,3 +62,22 @@ def test_an_interrupted_copy_says_what_its_images_are_already(images, tmp_path):
     (tmp_path / "out" / "stylize.json").write_text("{")
     with pytest.raises(ipvit.InputError, match="is damaged"):
         ipvit.load_dataset(f"cue-conflict:{tmp_path / 'out'}")
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["names of outputs", "numbers of outputs"])
+def test_the_copy_is_measured_with_the_second_names_that_it_states(images, tmp_path, monkeypatch, named):
+    monkeypatch.chdir(tmp_path)
+    outputs = [f"out{number}" for number in range(9)]
+    shown = {name: 8 - place for place, name in enumerate(NAMES)}
+    lines = (f"{name}\t{outputs[number] if named else number}\n" for name, number in shown.items())
+    (images / "classes.txt").write_text("".join(lines))
+    conflicts(images, tmp_path / "out")
+
+    class Net(torch.nn.Module):
+        def forward(self, x):
+            return torch.arange(9.0).expand(len(x), 9)  # the last output always wins
+
+    model = ipvit.wrap(Net(), size=32, classes=outputs if named else None, name="last")
+    data = ipvit.load_dataset("cue-conflict:out")
+    done = ipvit.run(ipvit.ShapeBias(), models=model, data=data, out="run", workers=0, progress=False)
+    assert set(done.records("shape-bias")["decision"]) == {NAMES[0]}

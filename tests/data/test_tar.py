@@ -49,3 +49,14 @@ def test_links_in_a_tar_are_told(archive):
             tar.addfile(link)
     archive.write_bytes(content.getvalue())
     assert "2 links" in ipvit.load_dataset(archive).notes[0]
+
+
+def test_a_member_that_a_later_one_replaces_is_told(archive):
+    content = io.BytesIO(archive.read_bytes())
+    with tarfile.open(fileobj=content, mode="a") as tar:
+        tar.add(archive.parent / "images" / "c1" / "000.jpg", "./c0/000.jpg")
+    before = ipvit.load_dataset(archive)
+    archive.write_bytes(content.getvalue())
+    after = ipvit.load_dataset(archive)
+    assert after.ids == before.ids
+    assert "1 replaced by later ones of the same name (c0/000.jpg)" in after.notes[0]

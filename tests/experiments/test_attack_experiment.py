@@ -400,12 +400,37 @@ def test_the_weights_ask_for_gradients_again_afterwards(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("given", "levels"), [("8/255", 8), ("8", 8), (0.5, 0.5), ("0.03/255", 0.03), (" 4 / 255 ", 4)]
+    ("given", "levels"), [("8/255", 8), ("8", 8), (1.0, 1), ("0.5/255", 0.5), ("0.03/255", 0.03), (" 4 / 255 ", 4)]
 )
 def test_epsilons_are_grey_levels_however_they_are_written(given, levels):
     assert ipvit.Attack(epsilons=(given,)).epsilons == (levels,)
 
 
 def test_a_fraction_that_python_has_worked_out_is_refused_with_both_readings():
-    with pytest.raises(ValueError, match=r"write 0.0313725/255 or 8"):
+    with pytest.raises(ValueError, match=r"write 0.0313725/255 or 8/255"):
         ipvit.Attack(epsilons=(8 / 255,))
+
+
+@pytest.mark.parametrize(
+    ("norm", "plain", "words"),
+    [
+        ("linf", 0.1, "write 0.1/255 or 25.5/255"),
+        ("linf", "0.5", "write 0.5/255 or 127.5/255"),
+        ("l2", 0.5, "write 0.5/255 or 127.5/255"),
+        ("l2", 3.0, "write 3/255 or 765/255"),
+        ("l1", 12, "write 12/255 or 3060/255"),
+        ("l1", 255, "write 255/255 or 65025/255"),
+    ],
+)
+def test_a_plain_number_that_papers_write_as_a_share_of_the_range_is_refused(norm, plain, words):
+    with pytest.raises(ValueError, match=words):
+        ipvit.Attack(attacks=("own.py:f",), norm=norm, epsilons=(plain,))
+    unit = f"{plain}/255"
+    assert ipvit.Attack(attacks=("own.py:f",), norm=norm, epsilons=(unit,)).epsilons == (float(plain),)
+
+
+def test_the_kept_study_says_the_unit_where_it_must_and_is_read_again():
+    made = ipvit.Attack(epsilons=("0.25/255", 2, "0.03/255"))
+    written = made.model_dump(mode="json")
+    assert written["epsilons"] == ["0.25/255", 2.0, "0.03/255"]
+    assert ipvit.Attack(**written) == made

@@ -53,6 +53,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
         r"has 5 outputs and 4 names of classes \(a, b, c, \.\.\.\)",
     ),
     "too few": (lambda y: y[:, :3], "has 3 outputs and 4 names"),
+    "probabilities": (lambda y: y.softmax(dim=1), "returned probabilities, which sum to 1.*before softmax"),
     "an error": (lambda _: 1 / 0, "cannot take pictures.*ZeroDivisionError"),
 }
 
@@ -248,3 +249,53 @@ def test_a_tower_without_a_classifier_for_the_classes_is_refused() -> None:
     tower = ipvit.wrap(timm.create_model("resnet10t", num_classes=512), size=32, name="tower")
     with pytest.raises(InputError, match="to the 512 outputs of tower"):
         outputs_for(data_of(["0", "1"]), tower)
+
+
+def small() -> nn.Module:
+    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"size": "224"}, "size is a number of pixels, or height and width, from 1 to 8192, not '224'"),
+        ({"size": (1, 2, 3)}, "size is a number of pixels"),
+        ({"size": 32.0}, "size is a number of pixels"),
+        ({"size": True}, "size is a number of pixels"),
+        ({"size": 10**7}, "size is a number of pixels"),
+        ({"mean": 0.5}, "must be three numbers each"),
+        ({"mean": "abc"}, "must be three numbers each"),
+        ({"std": (None, 1, 1)}, "must be three numbers each"),
+        ({"crop_pct": None}, "crop_pct is a share of the resized side, above 0 and up to 1, not None"),
+        ({"classes": "abcde"}, "classes is a list of names in the order of the outputs, not 'abcde'"),
+        ({"classes": {0: "cat"}}, "not a mapping: give its names alone"),
+        ({"classes": {"a", "b"}}, "classes is a list of names"),
+        ({"classes": 5}, "classes is a list of names"),
+        ({"name": 5}, "name is text, not 5"),
+        ({"adapter": 3}, "adapter must be a subclass of"),
+        ({"adapter": lambda _: 3}, "adapter must make an"),
+    ],
+)
+def test_odd_arguments_of_wrap_are_one_line(options, words):
+    with pytest.raises(InputError, match=words) as found:
+        ipvit.wrap(small(), **({"size": 8} | options))
+    assert "\n" not in str(found.value)
+
+
+def test_what_is_no_network_of_ones_own_is_refused():
+    model = ipvit.wrap(small(), size=8)
+    for given, words in (
+        (model, "is a Model already: wrapped again it would normalise its pictures twice"),
+        (nn.Flatten, "Flatten is a class, not a network"),
+        (lambda x: x, "must be a torch.nn.Module, not <function"),
+        (None, "must be a torch.nn.Module, not None"),
+    ):
+        with pytest.raises(InputError, match=words):
+            ipvit.wrap(given)
+
+
+def test_numbers_of_a_scale_may_lie_in_an_array_or_a_tensor():
+    plain = ipvit.wrap(small(), size=8, mean=(0.5,) * 3, std=(0.25,) * 3)
+    arrays = ipvit.wrap(small(), size=8, mean=torch.full((3,), 0.5), std=np.full(3, 0.25, np.float32))
+    assert torch.equal(plain(torch.ones(1, 3, 8, 8)), arrays(torch.ones(1, 3, 8, 8)))
+    assert plain.digest == arrays.digest

@@ -47,6 +47,30 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "vit"
 
 
+@pytest.mark.parametrize("name", ["me@home", "a@b@c"])
+def test_a_folder_may_have_an_at_sign_in_its_path(folder: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    moved = folder.rename(tmp_path / name / "vit@2")
+    model = ipvit.load_model(f"transformers:{moved}")
+    assert model.classes == ("cat", "dog", "owl")
+    torch.save({key: value * 0 for key, value in model.backbone.state_dict().items()}, tmp_path / name / "zero.pth")
+    zero = ipvit.load_model(f"transformers:{moved}@{tmp_path / name / 'zero.pth'}")
+    assert not zero(torch.rand(1, 3, 32, 32)).any()
+    assert zero.name == f"transformers:{moved}@zero"
+
+
+def test_a_trained_file_may_lie_below_a_folder_with_an_at_sign(tmp_path: Path) -> None:
+    from ipvit.models.names import split_weights
+
+    (tmp_path / "me@home").mkdir()
+    path = tmp_path / "me@home" / "best.safetensors"
+    path.write_bytes(b"not weights")
+    assert split_weights(str(path)) == (str(path), "")
+    assert split_weights(f"resnet50@{path}") == ("resnet50", str(path))
+    with pytest.raises(InputError, match=r"me@home/best\.safetensors: not a readable"):
+        ipvit.load_model(str(path))
+
+
 def test_a_folder_gives_labels_preprocessing_and_the_classifiers_own_logits(folder: Path) -> None:
     transformers = pytest.importorskip("transformers")
     model = ipvit.load_model(f"transformers:{folder}")

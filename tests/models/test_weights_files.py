@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+import torchvision
 from safetensors.torch import save_file
 from torch import nn
 
@@ -187,3 +188,44 @@ def test_a_file_for_a_network_that_scales_its_inputs_says_whether_it_does(tmp_pa
     torch.save({}, tmp_path / "w.pth")
     with pytest.raises(InputError, match=r"\?transform_input=true for torchvision's published weights"):
         ipvit.load_model(f"torchvision:{name}@{tmp_path / 'w.pth'}")
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "kept", "width"),
+    [("resnet18", "fc", 0, 512), ("alexnet", "classifier", 4, 4096), ("alexnet", "classifier", 0, 9216)],
+)
+def test_a_torchvision_file_without_its_classifier_is_loaded_as_the_hint_says(tmp_path, name, head, kept, width):
+    whole = torchvision.models.get_model(name, weights=None).state_dict()
+    names = [key for key in whole if key.startswith(f"{head}.")]
+    path = tmp_path / "backbone.pth"
+    torch.save({key: value for key, value in whole.items() if key not in names[kept:]}, path)
+    with pytest.raises(InputError, match=rf"missing: {head}\..*NAME\?num_classes=0@FILE"):
+        ipvit.load_model(f"torchvision:{name}@{path}")
+    model = ipvit.load_model(f"torchvision:{name}?num_classes=0@{path}")
+    assert "logits" not in model.capabilities
+    assert model.classes is None
+    for key, value in model.backbone.state_dict().items():
+        assert torch.equal(value, whole[key])
+    with torch.no_grad():
+        assert model.backbone(torch.rand(1, 3, 64, 64)).shape == (1, width)
+
+
+def test_of_a_torchvision_file_with_its_classifier_the_classifier_can_be_left_out(tmp_path):
+    torch.save(torchvision.models.resnet18(weights=None).state_dict(), tmp_path / "whole.pth")
+    model = ipvit.load_model(f"torchvision:resnet18?num_classes=0@{tmp_path / 'whole.pth'}")
+    assert "logits" not in model.capabilities
+    assert "fc.weight" in model.source
+
+
+@pytest.mark.parametrize("key", [0, ("a", 1)])
+def test_weights_may_lie_under_a_number(tmp_path, key):
+    torch.save({key: state()}, tmp_path / "w.pth")
+    found = WeightsFile.read(str(tmp_path / "w.pth")).state_for(PatchNet())
+    assert found.keys() == PatchNet().state_dict().keys()
+
+
+@pytest.mark.parametrize("name", ["resnet18", "torchvision:resnet18"])
+@pytest.mark.parametrize("count", ["-1", "abc", "2.5", "true"])
+def test_a_number_of_outputs_that_is_none_is_refused(name, count):
+    with pytest.raises(InputError, match="num_classes is a number of outputs, 0 for no classifier, not"):
+        ipvit.load_model(f"{name}?num_classes={count}", pretrained=False)

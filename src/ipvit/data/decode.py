@@ -13,7 +13,7 @@ import math
 import struct
 import warnings
 import zlib
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import cast
 
 import numpy as np
@@ -92,7 +92,8 @@ def decode(data: bytes, decoder: Decoder = "fast") -> Tensor:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise UnreadableImageError(f"more than {MAX_PIXELS:,} pixels") from None
     except _BROKEN as error:
-        raise UnreadableImageError(f"not an image Pillow knows ({type(error).__name__})") from None
+        what = f"not an image Pillow knows ({type(error).__name__})"
+        raise UnreadableImageError(_instead_of_a_picture(data) or what) from None
     if picture.width * picture.height > MAX_PIXELS:
         raise UnreadableImageError(f"{picture.width} x {picture.height} is more than {MAX_PIXELS:,} pixels")
     if decoder == "fast" and decode_jpeg is not None and picture.format == "JPEG" and picture.mode in ("RGB", "L"):
@@ -104,11 +105,13 @@ def decode(data: bytes, decoder: Decoder = "fast") -> Tensor:
     return _decode_with_pillow(picture)
 
 
-def is_constant(pixels: Tensor) -> bool:
-    """Tell whether a picture ``(3, H, W)`` is one colour all over: nothing can be recognised in it."""
-    first = pixels[:, :1, :1]
-    corner = pixels[:, -1:, -1:]
-    return bool((first == corner).all()) and bool((pixels == first).all())  # most pictures end at the first question
+def _instead_of_a_picture(data: bytes) -> str:
+    """Say what lies under the name of a picture where a download or a checkout left it; empty for anything else."""
+    if data.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer, not the picture: fetch it with 'git lfs pull'"
+    if data[:512].lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        return "a web page saved under that name, not a picture"
+    return ""
 
 
 def apply_view(pixels: Tensor, view: View, decoder: Decoder = "fast") -> Tensor:
@@ -124,6 +127,24 @@ def apply_view(pixels: Tensor, view: View, decoder: Decoder = "fast") -> Tensor:
         resized = F.center_crop(resized, [height, width])  # enlarged with black where it is too small
         return F.crop(resized, (height - view.size[0]) // 2, (width - view.size[1]) // 2, *view.size)
     return F.center_crop(resized, list(view.size))
+
+
+def check_proportions(mask: Sequence[int], picture: Sequence[int]) -> None:
+    """Refuse a mask that would be stretched over its picture: of another picture, or of one that was turned.
+
+    Args:
+        mask: height and width.
+        picture: the same.
+
+    Raises:
+        UnreadableImageError: the proportions differ by more than rounding.
+    """
+    (tall, wide), (height, width) = mask, picture
+    if abs(tall * width - wide * height) > tall + wide + height + width:  # a pixel of each side
+        raise UnreadableImageError(
+            f"its mask is {wide}x{tall} and the picture {width}x{height}, of other proportions: is it of this picture, "
+            "turned as its pixels lie?"
+        )
 
 
 def _middle(pixels: Tensor, size: tuple[int, int], view: View) -> tuple[Tensor, tuple[int, int]]:

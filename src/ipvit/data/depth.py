@@ -19,21 +19,30 @@ _FULL = 65_535
 _DARK = 0.25
 """Values that stay below this share of a range that is not stated have probably another one: 14 bits of 16."""
 
+_STRAY = 1000
+"""One pixel in so many, and one in any case, may be brighter: a hot pixel of a camera says nothing of the range."""
+
 _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
 _RANGES = ((340, 341), (280, 281))
 """TIFF's tags for the smallest and the largest value: of samples of any type, and of unsigned ones."""
 
 _WHITE_IS_ZERO = 0
+_SIGNED = 2
 _REMEDY = "save it as 8 bits, or with its range"
+_NOT_STATED = f"and the file does not say which is white: {_REMEDY}"
 
 
 def is_deep(picture: Image.Image) -> bool:
-    """Tell whether an opened picture has samples of more than 8 bits, whatever mode Pillow reads it in."""
+    """Tell whether an opened picture has samples of other kinds than plain bytes, whatever mode Pillow reads it in."""
     if picture.mode.startswith("I") or picture.mode == "F":
         return True
     if picture.format == "TIFF":
-        return max(_numbers(picture, _BITS) or [8]) > 8
-    return picture.format == "PNG" and _png_depth(picture) > 8
+        return max(_numbers(picture, _BITS) or [8]) > 8 or _is_signed(picture)
+    if picture.format == "PNG":
+        return _png_depth(picture) > 8
+    if picture.format == "PPM":
+        return _largest_of_ppm(picture) > 255
+    return picture.format == "JPEG2000" and (max(_bits_of_jpeg_2000(picture)) > 8 or _is_signed(picture))
 
 
 def as_eight_bits(picture: Image.Image) -> Image.Image:
@@ -45,11 +54,12 @@ def as_eight_bits(picture: Image.Image) -> Image.Image:
     """
     significant = _significant_bits(picture)
     stated = _stated_range(picture)
+    known = (significant or 0) > 0 or _says_white(picture)
     if picture.mode.startswith("I") or picture.mode == "F":
         values = np.asarray(picture)
         if picture.mode == "F" and not np.isfinite(values).all():
             raise UnreadableImageError("some of its values are NaN or infinite")
-        low, high = stated or _range_of(picture, values, significant)
+        low, high = stated or _range_of(picture, values, significant, known)
         if high == _FULL and low == 0 and values.dtype.kind in "iu":
             levels = values.astype(np.int64).clip(0, _FULL) >> 8  # as Pillow narrows 16 bits
         else:
@@ -59,12 +69,23 @@ def as_eight_bits(picture: Image.Image) -> Image.Image:
         if picture.format == "TIFF" and _numbers(picture, _PHOTOMETRIC) == [_WHITE_IS_ZERO]:
             levels = 255 - levels
         return Image.fromarray(levels)
+    if picture.format in ("TIFF", "JPEG2000") and _is_signed(picture):
+        raise UnreadableImageError(f"its 8-bit values have a sign, {_NOT_STATED}")
     colours = picture.convert("RGB")  # Pillow keeps the upper 8 of 16 bits
-    _check_colours(int(np.asarray(colours).max(initial=0)), significant, stated)
+    _check_colours(int(_brightest(np.asarray(colours).max(axis=2))), significant, stated, known)
     return colours
 
 
-def _check_colours(brightest: int, significant: int | None, stated: tuple[float, float] | None) -> None:
+def _brightest(values: np.ndarray) -> float:
+    """Return the largest value, but for stray pixels."""
+    flat = values.reshape(-1)
+    place = flat.size - 1 - max(1, flat.size // _STRAY)
+    return float(np.partition(flat, place)[place] if place >= 0 else flat.max(initial=0))
+
+
+def _check_colours(
+    brightest: int, significant: int | None, stated: tuple[float, float] | None, known: bool = False
+) -> None:
     """Refuse colours that the upper 8 of 16 bits do not show, given the largest value of these 8."""
     if stated is not None and stated != (0, _FULL):
         raise UnreadableImageError(
@@ -73,7 +94,9 @@ def _check_colours(brightest: int, significant: int | None, stated: tuple[float,
         )
     if stated is not None or not brightest:
         return
-    least = 256 * _DARK if significant is None else 2 ** (significant - 8) if significant < 16 else 0
+    least = 0 if known else 256 * _DARK
+    if significant is not None:
+        least = 2 ** (significant - 8) if significant < 16 else 0
     if brightest < least:
         raise UnreadableImageError(
             f"its 16-bit colours reach {brightest / 255:.0%} of their range, as where 10 to 14 bits are stored in 16: "
@@ -81,22 +104,70 @@ def _check_colours(brightest: int, significant: int | None, stated: tuple[float,
         )
 
 
-def _range_of(picture: Image.Image, values: np.ndarray, significant: int | None) -> tuple[float, float]:
+def _range_of(picture: Image.Image, values: np.ndarray, significant: int | None, known: bool) -> tuple[float, float]:
     """Return the values of black and white by the kind of file, or refuse."""
     low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
     seen = f"{_kind(picture)} values from {low:g} to {high:g}"
-    if significant is not None and significant < 16 and high < 2**significant:
-        return 0, 2**significant - 1  # PNG: that many bits count, and they were not moved to the upper end
+    if significant is not None and significant < 16:
+        if high < 2**significant:
+            return 0, 2**significant - 1  # PNG: that many bits count, and they were not moved to the upper end
+        if 0 < _brightest(values) < 2**significant:
+            raise UnreadableImageError(
+                f"{seen}, of which {significant} bits count and all but stray pixels are in the lower ones: {_REMEDY}"
+            )
     full = 1 if picture.mode == "F" else _FULL
     sixteen = picture.mode.startswith("I;16") or picture.format != "TIFF"
     if (picture.mode != "F" and not sixteen) or low < 0 or high > full:
         if low == high == 0:
             return 0, 1
-        raise UnreadableImageError(f"{seen}, and the file does not say which is white: {_REMEDY}")
-    known = picture.format not in ("TIFF", "PNG") or (significant or 0) > 0  # others scale to what they state
-    if 0 < high < _DARK * full and not known:
-        raise UnreadableImageError(f"{seen} only, and the file does not say which is white: {_REMEDY}")
+        raise UnreadableImageError(f"{seen}, {_NOT_STATED}")
+    brightest = _brightest(values)
+    if 0 < brightest < _DARK * full and not known:
+        but = "" if high < _DARK * full else f", all but stray pixels up to {brightest:g}"
+        raise UnreadableImageError(f"{seen} only{but}, {_NOT_STATED}")
     return 0, full
+
+
+def _says_white(picture: Image.Image) -> bool:
+    """Tell whether the file names a largest value that is not just what 16 bits hold: then Pillow scaled by it."""
+    if picture.format == "PPM":
+        return picture.mode != "F" and _largest_of_ppm(picture) != _FULL
+    return picture.format == "JPEG2000" and max(_bits_of_jpeg_2000(picture)) < 16
+
+
+def _largest_of_ppm(picture: Image.Image) -> int:
+    """Return the largest value that a PGM or PPM file states: PAM's maxval."""
+    arguments = cast(Any, picture).tile[0].args
+    if isinstance(arguments, str):
+        return _FULL if arguments.startswith("I;16") else 255
+    return next((part for part in arguments if isinstance(part, int) and part > 0), 255)
+
+
+def _is_signed(picture: Image.Image) -> bool:
+    if picture.format == "JPEG2000":
+        return any(bits < 0 for bits in _components_of_jpeg_2000(picture))
+    return _SIGNED in _numbers(picture, _SAMPLE_FORMAT)
+
+
+def _bits_of_jpeg_2000(picture: Image.Image) -> list[int]:
+    return [abs(bits) for bits in _components_of_jpeg_2000(picture)] or [8]
+
+
+def _components_of_jpeg_2000(picture: Image.Image) -> list[int]:
+    """Return the bits of each component as the codestream's marker SIZ states them, below 0 for signed ones."""
+    file = cast(Any, picture).fp
+    if file is None:
+        return []
+    place = file.tell()
+    file.seek(0)
+    data = file.read()
+    file.seek(place)
+    start = data.find(b"\xff\x4f\xff\x51")
+    if start < 0 or len(data) < start + 42:
+        return []
+    (count,) = struct.unpack_from(">H", data, start + 40)
+    stated = data[start + 42 : start + 42 + 3 * count : 3]
+    return [-((byte & 127) + 1) if byte & 128 else byte + 1 for byte in stated]
 
 
 def _stated_range(picture: Image.Image) -> tuple[float, float] | None:
@@ -108,7 +179,8 @@ def _stated_range(picture: Image.Image) -> tuple[float, float] | None:
         bottom = _numbers(picture, least) or [0.0]
         if top and max(top) > min(bottom):
             return min(bottom), max(top)
-    return None
+    bits = max(_numbers(picture, _BITS) or [8])
+    return (0, 2**bits - 1) if 8 < bits < 16 and picture.mode.startswith("I;16") else None
 
 
 def _numbers(picture: Image.Image, tag: int) -> list[float]:

@@ -88,7 +88,7 @@ def outputs_of_classes(
     aliases = None if aliases is None else [same_letters(name) for name in aliases]
     outputs = None if model_classes is None else {same_letters(name): i for i, name in enumerate(model_classes)}
     count = n_outputs if model_classes is None else len(model_classes)
-    stated = aliases is not None and list(aliases) != list(data_classes)
+    stated = aliases is not None
     found = None if stated else _by_count(data_classes, outputs, count)
     if found is not None:
         mapping, rule = found
@@ -159,6 +159,11 @@ def _found(name: str, second: str, outputs: Mapping[str, int] | None, count: int
     merely hold commas, such as a list of synonyms, state nothing.
     """
     whole = _one(name, outputs, 0), _one(second, outputs, count)
+    if min(whole) >= 0 and whole[0] != whole[1]:
+        raise InputError(
+            f"the class {name!r} is output {whole[0]} of the model by its name and output {whole[1]} by its second "
+            f"name {second!r} in classes.txt; rename the folder, or leave one of them out"
+        )
     several = None if whole[1] >= 0 else _SEVERAL.fullmatch(second)
     if several is not None:
         parts = [_one(part.strip(), outputs, count) for part in (several["inside"] or several["names"]).split(",")]

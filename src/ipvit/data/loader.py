@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import os
 import traceback
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -15,8 +15,9 @@ from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from ipvit.core.preprocessing import View
+from ipvit.data import remarks
 from ipvit.data.dataset import Dataset, Decoder, UnreadableImageError
-from ipvit.data.decode import apply_view, is_constant, warnings_name
+from ipvit.data.decode import apply_view, check_proportions, warnings_name
 from ipvit.data.workers import Stream, open_workers, parcels, pinned, replacing, shared_memory_short
 from ipvit.errors import InputError, error_line
 
@@ -51,7 +52,7 @@ class DecodedBatch:
             numbers tell objects apart. K is 2 for data that numbers classes and instances, else 1. Empty unless asked
             for.
         unreadable: position and reason of the images that could not be read.
-        constant: positions of the images that are one colour all over.
+        remarks: positions of the images that are odd, under each of :mod:`ipvit.data.remarks`.
         transform: what was applied to the pictures; None for the pictures as they are.
         failure: the traceback of a transform that failed; there are no pixels then.
     """
@@ -61,7 +62,7 @@ class DecodedBatch:
     pixels: dict[View, Tensor]
     masks: dict[View, Tensor]
     unreadable: list[tuple[int, str]]
-    constant: Sequence[int] = ()
+    remarks: Mapping[str, Sequence[int]] = dataclasses.field(default_factory=dict[str, Sequence[int]])
     transform: ImageTransform | None = None
     failure: str = ""
 
@@ -159,7 +160,7 @@ class _BatchReader:
         except Exception:  # noqa: BLE001 - anything may come out of somebody's function; the rest goes on
             failure = traceback.format_exc()
         masks = {view: plain.masks[view][rows] for view in plain.masks}
-        return DecodedBatch(indices, plain.labels[rows], pixels, masks, [], (), transform, failure)
+        return DecodedBatch(indices, plain.labels[rows], pixels, masks, [], {}, transform, failure)
 
     def _read(self, number: int) -> DecodedBatch:
         indices: list[int] = []
@@ -167,10 +168,10 @@ class _BatchReader:
         pixels: dict[View, list[Tensor]] = {view: [] for view in self.views}
         masks: dict[View, list[Tensor]] = {view: [] for view in self.views if self.masks}
         unreadable: list[tuple[int, str]] = []
-        constant: list[int] = []
+        odd: dict[str, list[int]] = {}
         for index in self.batches[number].tolist():
             try:
-                shown, covered, alike = self._seen(index)
+                shown, covered, found = self._seen(index)
             except (UnreadableImageError, InputError) as error:
                 if self.data.sequential and isinstance(error, InputError):
                     raise  # of the stream, not of one image
@@ -181,8 +182,8 @@ class _BatchReader:
                 continue
             indices.append(index)
             labels.append(int(self.data.labels[index]))
-            if alike:
-                constant.append(index)
+            for remark in found:
+                odd.setdefault(remark, []).append(index)
             for view in self.views:
                 pixels[view].append(shown[view])
             for view in masks:
@@ -193,11 +194,11 @@ class _BatchReader:
             {view: torch.stack(items) for view, items in pixels.items() if items},
             {view: torch.stack(items) for view, items in masks.items() if items},
             unreadable,
-            constant,
+            odd,
         )
 
-    def _seen(self, index: int) -> tuple[dict[View, Tensor], dict[View, Tensor], bool]:
-        """Return an image in every view, its masks where they are asked for, and whether it is one colour all over."""
+    def _seen(self, index: int) -> tuple[dict[View, Tensor], dict[View, Tensor], list[str]]:
+        """Return an image in every view, its masks where they are asked for, and what is odd about them."""
         with warnings_name(self.data.ids[index]):
             picture = self.data.read(index)
         if picture.dtype != torch.uint8 or picture.ndim != 3 or len(picture) != 3:
@@ -206,11 +207,13 @@ class _BatchReader:
             )
         shown = {view: apply_view(picture, view, self.decoder) for view in self.views}
         if not self.masks:
-            return shown, {}, is_constant(picture)
+            return shown, {}, remarks.of_picture(picture)
         with warnings_name(self.data.ids[index]):
             mask = self._read_mask(index)
+        check_proportions(mask.shape[-2:], picture.shape[-2:])
         nearest = {view: dataclasses.replace(view, interpolation="nearest") for view in self.views}
-        return shown, {view: apply_view(mask, nearest[view]) for view in self.views}, is_constant(picture)
+        covered = {view: apply_view(mask, nearest[view]) for view in self.views}
+        return shown, covered, [*remarks.of_picture(picture), *remarks.of_mask(mask, VOID)]
 
     def _read_mask(self, index: int) -> Tensor:
         numbers = self.data.read_mask(index).to(torch.uint8)
@@ -272,17 +275,6 @@ def read_batches(
         count, _ = had.get(step.number, (0, 0))
         had[step.number] = count + 1, step.versions
         yield step.batch
-
-
-def constant_note(name: str, constant: Collection[str]) -> list[str]:
-    """Return what a reader should know of images that are one colour all over, given their ids; nothing for none."""
-    if not constant:
-        return []
-    verb = "image is" if len(constant) == 1 else "images are"
-    return [
-        f"{len(constant):,} {verb} one colour all over in {name}, for example {min(constant)!r}: "
-        "nothing can be recognised there; is that the file, or a format that reads as black?"
-    ]
 
 
 def shared_memory_lacking(batches: Sequence[np.ndarray], views: Sequence[View], workers: int, masks: bool) -> str:

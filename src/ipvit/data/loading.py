@@ -56,6 +56,8 @@ def load_dataset(
     if not isinstance(name, str | Path):
         return _whole(name, "the data is of type")
     text = str(name)
+    if not text.strip():
+        raise InputError("the name of the data is empty; '.' is the current folder")
     if text.startswith(DEMO):
         from ipvit.data.synthetic import trifeature
 

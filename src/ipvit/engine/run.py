@@ -14,9 +14,9 @@ from ipvit.core.manifest import Manifest, Status
 from ipvit.core.run_config import RunConfig
 from ipvit.core.signals import uninterrupted
 from ipvit.core.terminal import progress as progress_bar
+from ipvit.data import remarks
 from ipvit.data.dataset import Dataset
 from ipvit.data.fingerprints import under
-from ipvit.data.loader import constant_note
 from ipvit.engine.device import models_on_device
 from ipvit.engine.distributed import ProcessGroup
 from ipvit.engine.examples import save_examples
@@ -126,7 +126,7 @@ def execute(
                     keep_analysis(out, experiment.analysis(), condition_fields(tasks, experiment.name))
             _measure(plans, store, outcome, config, group)
             outcome = Outcome.joined(group.collect(outcome))
-            outcome.notes += constant_note(data.name, outcome.constant)
+            outcome.notes += remarks.notes(data.name, outcome.remarks)
             if group.is_main_process:
                 _tidy(store)
                 _check_kept(tasks, store, earlier, outcome.measured, group)

@@ -45,7 +45,8 @@ def sweep(
     try:
         for decoded in decoded_in_turn:
             _note_unreadable(decoded, plan, outcome)
-            outcome.constant.update(plan.items.ids[position] for position in decoded.constant)
+            for remark, positions in decoded.remarks.items():
+                outcome.remarks.setdefault(remark, set()).update(plan.items.ids[position] for position in positions)
             if decoded.failure:
                 note_failed_transform(decoded, plan, outcome)
             images = on_device(decoded, plan.device)

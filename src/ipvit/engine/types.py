@@ -170,7 +170,7 @@ class Outcome:
         failures: models or experiments that failed.
         measured: results (image x condition x model) measured in this call.
         notes: what the user should know of how it went.
-        constant: ids of the images that are one colour all over.
+        remarks: ids of the images that are odd, under each of :mod:`ipvit.data.remarks`.
     """
 
     selected: int
@@ -178,7 +178,7 @@ class Outcome:
     failures: list[Failure] = dataclasses.field(default_factory=list)
     measured: int = 0
     notes: list[str] = dataclasses.field(default_factory=list)
-    constant: set[str] = dataclasses.field(default_factory=set)
+    remarks: dict[str, set[str]] = dataclasses.field(default_factory=dict)
 
     @property
     def nothing_read(self) -> bool:
@@ -195,5 +195,8 @@ class Outcome:
             list(failures.values()),
             sum(part.measured for part in parts),
             list(dict.fromkeys(note for part in parts for note in part.notes)),
-            {image for part in parts for image in part.constant},
+            {
+                remark: {image for part in parts for image in part.remarks.get(remark, ())}
+                for remark in {remark for part in parts for remark in part.remarks}
+            },
         )

@@ -29,8 +29,9 @@ from ipvit.core.files import user_path
 from ipvit.core.links import open_in_place, refuse_unwritable
 from ipvit.core.memory import halving
 from ipvit.core.preprocessing import View
+from ipvit.data import remarks
 from ipvit.data.dataset import Dataset
-from ipvit.data.loader import constant_note, read_batches
+from ipvit.data.loader import read_batches
 from ipvit.errors import InputError
 from ipvit.features import StoredType
 from ipvit.models.model import Model
@@ -184,14 +185,15 @@ class FeatureStore:
         missing = wanted[~_all_done([*columns.values(), labels], wanted)]
         lacking = [read for read, column in columns.items() if not column.done[missing].all()]
         unreadable: dict[str, str] = {}
-        constant: set[str] = set()
+        odd: dict[str, set[str]] = {}
         model.eval()
         started = time.monotonic()
         try:
             batches = [missing[start : start + batch_size] for start in range(0, len(missing), batch_size)]
             for batch in read_batches(data, batches, [view], workers=workers, decoder=data.decoder, notes=notes):
                 unreadable |= {data.ids[place]: reason for place, reason in batch.unreadable}
-                constant.update(data.ids[place] for place in batch.constant)
+                for remark, places in batch.remarks.items():
+                    odd.setdefault(remark, set()).update(data.ids[place] for place in places)
                 if len(batch.indices):
                     images = as_floats(batch.pixels[view], model.device)
                     found = _forward(model, images, lacking, norm) if lacking else {}
@@ -207,7 +209,7 @@ class FeatureStore:
                     started = time.monotonic()
         finally:  # also on Ctrl-C: what is computed is kept
             _commit([*columns.values(), labels])
-        notes += constant_note(data.name, constant)
+        notes += remarks.notes(data.name, odd)
         kept = wanted[_all_done([*columns.values(), labels], wanted)]
         if not len(kept):
             why = next(iter(unreadable.values()), "")

@@ -135,9 +135,21 @@ def _check_logits(model: Model, logits: Tensor) -> None:
         raise InputError(f"{model.name} returned {found}; {right} in floating point, not their decision")
     if not logits.isfinite().all():
         raise InputError(f"{model.name} returned values that are not finite for pictures of noise; {right}")
+    if _are_probabilities(logits):
+        raise InputError(
+            f"{model.name} returned probabilities, which sum to 1 for each picture; {right}, as they are before softmax"
+        )
     names = model.classes
     if names is not None and len(names) != logits.shape[1]:
         raise InputError(
             f"{model.name} has {logits.shape[1]} outputs and {len(names)} names of classes ({', '.join(names[:3])}"
             f"{', ...' if len(names) > 3 else ''}); there must be one name for each output, in their order"
         )
+
+
+def _are_probabilities(outputs: Tensor) -> bool:
+    """Tell whether a network has taken the softmax itself: taken again, all answers would be nearly as probable."""
+    inside = bool(((outputs > 0) & (outputs < 1)).all())  # not one-hot answers of a made-up network
+    varied = bool((outputs.amax(dim=1) > outputs.amin(dim=1)).all())
+    sums = outputs.double().sum(dim=1)
+    return inside and varied and bool(torch.allclose(sums, torch.ones_like(sums), rtol=0, atol=1e-4))

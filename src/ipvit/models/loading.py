@@ -73,7 +73,7 @@ def load_model(
 def _load(name: str, pretrained: bool, label: str | None) -> Model:
     if MARK in name or name.startswith(MARK[1:]):
         return _load_probed(name, pretrained, label)
-    if name.endswith(".safetensors") and "@" not in name:
+    if name.endswith(".safetensors") and not split_weights(name)[1]:
         return _load_trained(name, pretrained, label)
     parsed = ModelName.parse(name)
     if parsed.scheme not in LOADERS:

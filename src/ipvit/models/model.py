@@ -7,7 +7,6 @@ import copy
 import dataclasses
 import hashlib
 import inspect
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,12 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from ipvit.core.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, View
-from ipvit.errors import InputError
+from ipvit.errors import InputError, shown
 from ipvit.models.adapters import Adapter, BlockTokens, FeatureState, find_adapter, logits_of, unwrap
 from ipvit.models.answers import AnswerSpace
 from ipvit.models.dry_pass import outputs_of
 from ipvit.models.state_parts import state_parts
 from ipvit.models.verification import own_heads, why_not
+from ipvit.models.wrapping import checked_classes, checked_module, checked_name, checked_scale, checked_size
 
 
 class Model(nn.Module):
@@ -75,6 +75,8 @@ class Model(nn.Module):
         self.classes = None if classes is None else tuple(classes)
         self.architecture = architecture or _describe(backbone)
         if adapter is not None:
+            if not callable(adapter):
+                raise InputError(f"adapter must be a subclass of ipvit.models.adapters.Adapter, not {shown(adapter)}")
             self.architecture = "\n".join(
                 [self.architecture, f"read by {getattr(adapter, '__qualname__', '')}", *_source(adapter)]
             )
@@ -154,7 +156,10 @@ class Model(nn.Module):
         """What reads and changes the inside of the backbone; see :mod:`ipvit.models.adapters`."""
         network = unwrap(self.backbone)
         if self._adapter is None or self._adapter.network is not network:
-            self._adapter = self._find_adapter(network)
+            found: object = self._find_adapter(network)
+            if not isinstance(found, Adapter):
+                raise InputError(f"adapter must make an ipvit.models.adapters.Adapter, not {shown(found)}")
+            self._adapter = found
             self._shown, self._head_kinds = {}, None
         self._adapter.distillation_token = self.distillation_token
         return self._adapter
@@ -303,37 +308,27 @@ def wrap(
             where none of ours is for it.
 
     Raises:
-        InputError: what comes out of one pass over made-up pictures does not fit, or the weights are not float32.
+        InputError: an argument is of another kind, what comes out of one pass over made-up pictures does not fit, or
+            the weights are not float32.
 
     >>> model = wrap(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), size=8)
     >>> model(torch.rand(2, 3, 8, 8)).shape
     torch.Size([2, 3])
     """
-    height, width = (size, size) if isinstance(size, int) else size
-    _check_scale(mean, std, crop_pct)
-    preprocessing = Preprocessing(View((height, width), crop_pct, interpolation), tuple(mean), tuple(std))
+    checked_module(module)
+    height_and_width = checked_size(size)
+    scale = checked_scale(mean, std, crop_pct)
+    preprocessing = Preprocessing(View(height_and_width, crop_pct, interpolation), *scale)
     model = Model(
         module.eval(),
-        name=name or type(module).__name__,
+        name=checked_name(name) or type(module).__name__,
         preprocessing=preprocessing,
-        classes=classes,
+        classes=checked_classes(classes),
         source="wrapped",
         adapter=adapter,
     ).eval()
     model.dry_pass()
     return model
-
-
-def _check_scale(mean: Sequence[float], std: Sequence[float], crop_pct: float) -> None:
-    """Refuse a mean and a deviation that are not of images in [0, 1], and a crop that is no share."""
-    wrong = [value for value in mean if not -1 <= value <= 1] or [value for value in std if not 0 < value < math.inf]
-    if wrong or len(mean) != 3 or len(std) != 3:
-        raise InputError(
-            f"mean {tuple(mean)} and std {tuple(std)} must be three numbers each, for images in [0, 1]: divide those "
-            "of grey levels by 255"
-        )
-    if not 0 < crop_pct <= 1:
-        raise InputError(f"crop_pct is a share of the resized side, above 0 and up to 1, not {crop_pct:g}")
 
 
 _LIBRARIES = ("torch", "torchvision", "timm", "transformers")

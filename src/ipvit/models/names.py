@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlparse
 
+from ipvit.core.files import user_path
 from ipvit.core.plugins import OWN_FILE
-from ipvit.errors import InputError
+from ipvit.errors import InputError, shown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,14 +41,37 @@ class ModelName:
 
 
 def split_weights(name: str) -> tuple[str, str]:
-    """Return a name without its weights, and these; the path of a Python file may hold ``@`` and ``?``.
+    """Return a name without its weights, and these; a path may hold ``@``, that of a Python file also ``?``.
+
+    Of ``transformers:PATH`` and of a file of weights, what is there on disk is the path, the longest one first.
 
     >>> split_weights("me@home/net.py:small?classes=2@mine.pth"), split_weights("resnet50@mine.pth")
     (('me@home/net.py:small?classes=2', 'mine.pth'), ('resnet50', 'mine.pth'))
     """
     file, rest = _of_file(name)
+    if not file:
+        return _beside_path(name)
     rest, _, weights = rest.partition("@")
     return file + rest, weights
+
+
+def _beside_path(name: str) -> tuple[str, str]:
+    """Divide at the last ``@`` before which a path ends that there is, where names are paths; else at the first."""
+    scheme = _OF_FOLDERS if name.startswith(_OF_FOLDERS) else ""
+    if scheme or name.endswith(_WEIGHTS_ALONE):
+        places = [place for place, letter in enumerate(name) if letter == "@"]
+        for end in (len(name), *reversed(places)):
+            if _is_there(name[len(scheme) : end].partition("?")[0]):
+                return name[:end], name[end + 1 :]
+    text, _, weights = name.partition("@")
+    return text, weights
+
+
+def _is_there(path: str) -> bool:
+    try:
+        return user_path(path).exists()
+    except (InputError, OSError):  # no name of a file
+        return False
 
 
 def _of_file(name: str) -> tuple[str, str]:
@@ -57,6 +81,8 @@ def _of_file(name: str) -> tuple[str, str]:
         return "", name
     return name[: start + len(OWN_FILE)], name[start + len(OWN_FILE) :]
 
+
+_OF_FOLDERS, _WEIGHTS_ALONE = "transformers:", ".safetensors"
 
 _OTHER = re.compile(r"[^/\\@]*@[^@]*\.(pth|pt|bin|safetensors|tar)\b")
 """A plain name with weights: what its weights are called says nothing of a Python file."""
@@ -105,6 +131,17 @@ def refuse_sources(options: Iterable[str], name: str) -> None:
     for option in options:
         if option in _SOURCES:
             raise InputError(f"{name} takes no {option!r}: weights are given as NAME@FILE, and no code is fetched")
+
+
+def check_outputs(options: Mapping[str, Any], name: str) -> None:
+    """Refuse a number of outputs that is none: below 0, timm would leave the classifier out and call features outputs.
+
+    Raises:
+        InputError: says what was given.
+    """
+    count = options.get("num_classes", 0)
+    if not isinstance(count, int) or isinstance(count, bool) or count < 0:
+        raise InputError(f"{name}: num_classes is a number of outputs, 0 for no classifier, not {shown(count)}")
 
 
 _SOURCES = frozenset(

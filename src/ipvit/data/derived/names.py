@@ -67,7 +67,7 @@ def _without_suffix(name: str) -> str:
 
 
 def write_class_list(source: Dataset, folders: Sequence[str], out: Path) -> None:
-    """Write ``classes.txt`` where a class has a second name or another folder, so that a model's class is found.
+    """Write ``classes.txt`` where folders alone do not tell the classes, their order and what a model calls them.
 
     Args:
         source: the images.
@@ -76,7 +76,13 @@ def write_class_list(source: Dataset, folders: Sequence[str], out: Path) -> None
     """
     if source.classes is None:
         return
-    if source.aliases is not None or folders != list(source.classes):
-        seconds = (" ".join(alias.split()).replace("\0", "\ufffd") for alias in source.aliases or source.classes)
-        lines = [f"{folder}\t{second}\n" for folder, second in zip(folders, seconds, strict=True)]
-        write_atomic(out / CLASS_LIST, "".join(lines).encode("utf-8", "backslashreplace"))
+    names, seconds = list(source.classes), source.aliases
+    with_images = sorted({names[label] for label in source.labels.tolist() if label >= 0})
+    if seconds is None and folders == names == with_images:
+        return
+    if seconds is None and folders == names:
+        lines = [f"{folder}\n" for folder in folders]
+    else:
+        second = (" ".join(name.split()).replace("\0", "\ufffd") for name in seconds or names)
+        lines = [f"{folder}\t{name}\n" for folder, name in zip(folders, second, strict=True)]
+    write_atomic(out / CLASS_LIST, "".join(lines).encode("utf-8", "backslashreplace"))

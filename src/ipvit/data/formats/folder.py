@@ -55,6 +55,12 @@ class FolderDataset(BaseDataset):
         self.ids = [readable(path) for path in self._paths]
         folders = [path.split("/", 1)[0] if "/" in path else None for path in self.ids]
         self.classes, self.aliases = class_names(self._listing(), {name for name in folders if name is not None})
+        outside = [path for path, folder in zip(self.ids, folders, strict=True) if folder is None]
+        if outside and self.classes is not None:
+            self.notes += (
+                f"{self.name}: {len(outside):,} images lie in no class folder and have no label ({outside[0]}"
+                f"{', ...' * (len(outside) > 1)})",
+            )
         position = {name: i for i, name in enumerate(self.classes or ())}
         self.labels = np.array([-1 if name is None else position[name] for name in folders], dtype=np.int64)
         self._sizes = np.array([size for _, size in files], dtype=np.int64)
@@ -110,7 +116,13 @@ class TarDataset(FolderDataset):
         found: dict[str, tuple[int, int]] = {}
         for member in members_of(self.root, self.name, left_out):
             path = member.name.removeprefix("./")
+            if path.startswith("/") or ".." in path.split("/"):
+                raise InputError(
+                    f"{self.name!r}: the path {path!r} in it leads out of it; pack class folders as tar -C"
+                )
             if is_picture(path):
+                if path in found:
+                    left_out.add_replaced(path)
                 found[path] = member.offset_data, member.size
             else:
                 left_out.add(path)

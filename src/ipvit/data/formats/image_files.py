@@ -67,6 +67,7 @@ class LeftOut:
         self._hidden: list[str] = []
         self._kinds: collections.Counter[str] = collections.Counter()
         self._links: list[str] = []
+        self._replaced: list[str] = []
 
     def add(self, path: str) -> None:
         """Count a file, or a hidden folder as one, that :func:`is_picture` refuses."""
@@ -78,6 +79,10 @@ class LeftOut:
     def add_link(self, path: str) -> None:
         """Count a link in an archive: what it leads to is not read a second time."""
         self._links.append(path)
+
+    def add_replaced(self, path: str) -> None:
+        """Count a file of an archive that a later one of the same name replaces."""
+        self._replaced.append(path)
 
     def notes(self, name: str) -> tuple[str, ...]:
         """Return what a reader should know of what was left out; nothing where all is used."""
@@ -91,14 +96,19 @@ class LeftOut:
             parts.append(f"{self._kinds.total():,} that are no pictures by their names ({kinds})")
         if self._links:
             parts.append(f"{len(self._links):,} links ({readable(min(self._links))})")
+        if self._replaced:
+            parts.append(
+                f"{len(self._replaced):,} replaced by later ones of the same name ({readable(min(self._replaced))})"
+            )
         return (f"{name}: files left out: {'; '.join(parts)}",) if parts else ()
 
 
 def class_names(listing: Path, folders: set[str]) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
     """Return names and second names of the classes that have folders: those of a ``classes.txt``, else the folders.
 
-    Names are those of the folders where these are spelled with other characters for the same letters. A list whose
-    columns are divided by commas or spaces is read where the folders are found so and not otherwise.
+    Names are those of the folders where these are spelled with other characters for the same letters. There are second
+    names where a line of the list has one, be it the same. A list whose columns are divided by commas, semicolons,
+    equals signs, colons or spaces is read where the folders are found so and not otherwise.
 
     Raises:
         InputError: a folder is not listed or listed twice, or the list is in an unknown encoding; names the line.
@@ -121,13 +131,16 @@ def class_names(listing: Path, folders: set[str]) -> tuple[tuple[str, ...] | Non
         if first != number:
             raise InputError(f"{listing}, line {number}: the folder {row[0]!r} is listed twice, first in line {first}")
     names = tuple(known.get(same_letters(row[0]), row[0]) for _, row in rows)
-    aliases = tuple(row[1] if len(row) > 1 else name for (_, row), name in zip(rows, names, strict=True))
-    return names, aliases
+    if all(len(row) == 1 for _, row in rows):
+        return names, None
+    return names, tuple(row[1] if len(row) > 1 else name for (_, row), name in zip(rows, names, strict=True))
 
 
 def _columns(text: str, folders: set[str]) -> list[tuple[int, list[str]]] | None:
     """Return the columns of each line with its number, divided as all folders are listed; None where none does it."""
-    dividers = ("\t",) if "\t" in text else ("\t", ",", None)  # without a tab the first takes lines as they are
+    dividers = (
+        ("\t",) if "\t" in text else ("\t", ",", ";", "=", ":", None)
+    )  # without a tab the first takes lines as they are
     for divider in dividers:
         rows = _split(text, divider)
         if folders <= {same_letters(row[0]) for _, row in rows}:

@@ -63,7 +63,12 @@ class ShardDataset(BaseDataset):
         self._suffixes: list[str] = []
         labels: list[int] = []
         for number, key, members in found:
-            suffix = next(suffix for suffix in members if suffix in IMAGE_SUFFIXES)
+            suffix, *others = sorted(IMAGE_SUFFIXES & members.keys())
+            if others:
+                raise InputError(
+                    f"{name!r}: {key!r} in {self._shards[number].name} is several images "
+                    f"({', '.join([suffix, *others])}), and nothing says which of them counts; keep one"
+                )
             picture = members[suffix]
             self._places.append((number, picture.offset_data, picture.size))
             self._suffixes.append(suffix)

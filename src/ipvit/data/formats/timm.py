@@ -41,6 +41,8 @@ def open_timm(name: str, root: str | None, split: str, classes: str | None) -> D
     names = _class_names(classes) if classes else None
     if name.startswith(SCHEME):
         return open_hub(name, root, split, names)
+    if root is None and name.startswith(("torch/", "wds/")):
+        raise InputError(f"{name!r} needs the folder that the data lies in: --data-root FOLDER")
     if name.startswith("torch/"):
         _check_split(name, root, split)
     try:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, cast
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_serializer, field_validator, model_validator
 
 from ipvit.core.fields import Runs
 from ipvit.core.plugins import check_name
@@ -35,31 +35,43 @@ PAPER_GRID = "14x14"
 OWN = "own"
 """The network that a patch was trained on is the one that is attacked."""
 
-_LEAST_PLAIN = 0.1
-"""Plain numbers below it are as likely shares of the pixel range, as papers write them, as grey levels."""
+_LEAST_PLAIN = {"linf": 1, "l2": 32, "l1": 1000}
+"""Plain numbers below it are as likely shares of the pixel range, as papers write them, as grey levels: 0.5 and 3 in
+l2, 12 and 255 in l1 (Croce and Hein 2021)."""
 
 
 def _grey_levels(value: object) -> object:
     """Read an epsilon: ``8`` grey levels, also written ``8/255``.
 
     Raises:
-        ValueError: it is another fraction, or so small a number that a share of the range may be meant.
+        ValueError: it is another fraction.
     """
     if isinstance(value, str) and "/" in value:
         levels, _, whole = (part.strip() for part in value.partition("/"))
         if whole not in (str(LEVELS), f"{LEVELS}.0"):
             raise ValueError(f"must be a number of grey levels, 8 or 8/{LEVELS}, not {value!r}")
         return levels
-    try:
-        number = float(value)  # pyright: ignore[reportArgumentType] - what is no number is pydantic's to refuse
-    except (TypeError, ValueError):
-        return value
-    if 0 < number < _LEAST_PLAIN:
-        raise ValueError(
-            f"must be given in grey levels, and {value} may mean {number:g} of them or that share of the pixel range: "
-            f"write {number:g}/{LEVELS} or {number * LEVELS:.4g}"
-        )
     return value
+
+
+def _refuse_ambiguous(values: object, norm: object) -> None:
+    """Refuse plain epsilons that may as well be shares of the pixel range.
+
+    Raises:
+        ValueError: names the first of them and both readings.
+    """
+    least = _LEAST_PLAIN.get(str(norm), 0)
+    for value in cast("Sequence[object]", values) if isinstance(values, tuple | list) else (values,):
+        try:
+            number = float(value)  # pyright: ignore[reportArgumentType] - a fraction, or what pydantic refuses
+        except (TypeError, ValueError):
+            continue
+        if 0 < number < least:
+            other = "that share of" if number < 1 else f"{number:.6g} times"
+            raise ValueError(
+                f"epsilons must be given in grey levels, and {value} may mean {number:.6g} of them or {other} the "
+                f"pixel range: write {number:.6g}/{LEVELS} or {number * LEVELS:.6g}/{LEVELS}"
+            )
 
 
 Epsilon = Annotated[float, BeforeValidator(_grey_levels), Field(gt=0, allow_inf_nan=False)]
@@ -117,7 +129,8 @@ class Attack(Experiment):
     """fgsm and pgd change every pixel a little; patch replaces a part of the image, and must be trained: takes long.
     Or a FILE.py:FUNCTION of your own."""
     epsilons: tuple[Epsilon, ...] = (2.0, 4.0, 8.0)
-    """The most that fgsm, pgd and attacks of your own change a pixel, in 255ths of the pixel range: 8, or 8/255."""
+    """The most that fgsm, pgd and attacks of your own change a pixel, in grey levels: 8, or 8/255. Below 1 only
+    with the unit: 0.5/255 (in l2 below 32, in l1 below 1000)."""
     norm: Norm = "linf"
     """What epsilon limits in attacks of your own: linf (the change of each pixel), l2 or l1 (of the whole image)."""
     steps: Annotated[int, Field(ge=1)] = 5
@@ -157,6 +170,20 @@ class Attack(Experiment):
     """Also attack every network with the patches of the study's other networks."""
     runs: Runs = 5
     """Patches per network and size, each from another start."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_reading(cls, given: object) -> object:
+        if isinstance(given, dict):
+            values = cast("dict[str, object]", given)
+            _refuse_ambiguous(values.get("epsilons", ()), values.get("norm", "linf"))
+        return cast(object, given)
+
+    @field_serializer("epsilons", when_used="json")
+    def _as_read(self, epsilons: tuple[float, ...]) -> list[float | str]:
+        """Write what a study file would be refused for with its unit."""
+        least = _LEAST_PLAIN[self.norm]
+        return [value if value >= least else f"{value!r}/{LEVELS}" for value in epsilons]
 
     @field_validator("attacks", "epsilons", "patch_areas", "patch_placements", "patch_files")
     @classmethod

@@ -63,8 +63,8 @@ class ShapeBias(Experiment):
         shown = data if stimuli is None else stimuli
         if shown.fields.keys() >= set(self.requirements.fields):  # else the lack of these is what to tell of
             for model in models:
-                categories_of(model, shown.classes)
-        return ShapeBiasMeasurement(self.ties, stimuli)
+                categories_of(model, shown.classes, shown.aliases)
+        return ShapeBiasMeasurement(self.ties, stimuli, shown.aliases)
 
     def analysis(self) -> ShapeBiasAnalysis:
         """Return the shape bias over all images and per category."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ipvit.data.dataset import Dataset
+from ipvit.data.labels import outputs_of_classes
 from ipvit.data.subset import Subset, subset_indices
 from ipvit.errors import InputError
 from ipvit.experiments.base import Batch, ExampleImage, Measurement, Records
@@ -25,11 +26,12 @@ class ShapeBiasMeasurement(Measurement):
     Args:
         ties: which of equally probable categories counts.
         stimuli: the images, where they are not the study's.
+        aliases: second names of their classes, or None.
     """
 
-    def __init__(self, ties: Ties, stimuli: Dataset | None = None) -> None:
+    def __init__(self, ties: Ties, stimuli: Dataset | None = None, aliases: Sequence[str] | None = None) -> None:
         self.ties: Ties = ties
-        self._stimuli = stimuli
+        self._stimuli, self._aliases = stimuli, aliases
 
     def items(self, data: Dataset, limit: int | None) -> Dataset:
         """Return the stimuli where they are not the study's images; a limited study uses as many of them."""
@@ -45,7 +47,7 @@ class ShapeBiasMeasurement(Measurement):
     def measure(self, model: Model, batch: Batch) -> Iterator[Records]:
         """Decide for a category: softmax over the fine classes, mean within each category, the largest."""
         cues = {cue: _names(batch, cue) for cue in ("shape", "texture")}
-        categories = categories_of(model, batch.classes)
+        categories = categories_of(model, batch.classes, self._aliases)
         for condition, logits in self._logits(model, batch):
             decisions = decide(logits, categories, condition.ties)
             yield Records(condition, {**cues, "decision": decisions})
@@ -55,7 +57,7 @@ class ShapeBiasMeasurement(Measurement):
         shapes, textures = _names(batch, "shape"), _names(batch, "texture")
         rows = np.flatnonzero(shapes != textures)
         rows = rows[:: max(1, len(rows) // _EXAMPLES)][:_EXAMPLES]
-        categories = categories_of(model, batch.classes)
+        categories = categories_of(model, batch.classes, self._aliases)
         condition, logits = next(self._logits(model, batch))
         decisions = decide(logits, categories, condition.ties)
         for row in rows:
@@ -87,26 +89,39 @@ def decide(logits: Tensor, categories: CategoryMap, ties: str = "first") -> np.n
     return names[torch.where(finite, chosen, len(categories.names)).cpu().numpy()]
 
 
-def categories_of(model: Model, classes: Sequence[str] | None) -> CategoryMap:
+def categories_of(model: Model, classes: Sequence[str] | None, aliases: Sequence[str] | None) -> CategoryMap:
     """Return the data's own categories where they are outputs of the model, else the benchmark's 16 of ImageNet.
 
     Args:
         model: whose outputs are pooled.
         classes: the data's classes.
+        aliases: their second names, which may be outputs of the model or their numbers, several for one class; or None.
 
     Raises:
         InputError: the data has no classes, or they are neither of the two.
     """
     if classes is None:
         raise InputError("shape-bias: the data does not name its categories")
-    if model.classes is not None and set(classes) <= set(model.classes):
+    known = set(model.classes or ())
+    second_names_count = any(name in known or name.replace(",", "").isdecimal() for name in aliases or ())
+    if second_names_count:
+        columns = outputs_of_classes(
+            classes,
+            aliases,
+            model.classes,
+            data_name="the stimuli",
+            model_name=model.name,
+            n_outputs=model.n_outputs,
+        )
+        return CategoryMap(tuple(classes), columns, model.n_outputs)
+    if set(classes) <= known:
         return CategoryMap.for_classes(model.classes, {name: (name,) for name in classes})
     if set(classes) <= set(ENTRY_LEVEL_CATEGORIES):
         return CategoryMap.for_classes(model.classes)
     strange = sorted(set(classes) - set(ENTRY_LEVEL_CATEGORIES))
     raise InputError(
         f"shape-bias: the category {strange[0]!r} is neither an output of {model.name} nor one of the benchmark's: "
-        + ", ".join(ENTRY_LEVEL_CATEGORIES)
+        f"{', '.join(ENTRY_LEVEL_CATEGORIES)}; a classes.txt with lines 'category<TAB>output' says which output it is"
     )
 
 

@@ -187,8 +187,8 @@ def _groups(content: Mapping[str, Any], where: tuple[str, ...]) -> Iterator[tupl
         yield where, state
     if len(where) < _DEEPEST:
         for key, value in content.items():
-            if isinstance(key, str) and isinstance(value, Mapping):
-                yield from _groups(value, (*where, key))
+            if isinstance(value, Mapping):
+                yield from _groups(value, (*where, str(key)))
 
 
 def _prefixes(state: StateDict, own: set[str]) -> list[str]:

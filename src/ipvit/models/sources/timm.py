@@ -16,7 +16,7 @@ from ipvit.models.io.state_dict import is_safetensors, load_strictly
 from ipvit.models.io.weights_file import WeightsFile
 from ipvit.models.label_spaces import classes_of_timm
 from ipvit.models.model import Model
-from ipvit.models.names import ModelName, refuse_sources
+from ipvit.models.names import ModelName, check_outputs, refuse_sources
 from ipvit.models.sources.building import (
     cannot_fetch,
     fitted,
@@ -56,6 +56,7 @@ def build_timm(parsed: ModelName, pretrained: bool) -> Model:
     if "classes" in stated:
         options.setdefault("num_classes", len(stated["classes"]))
     refuse_sources(options, parsed.name)
+    check_outputs(options, parsed.name)
     fetch = pretrained and file is None
     asks_hub = fetch or parsed.name.startswith(("hf-hub:", "hf_hub:"))  # there even the shape of the network is fetched
     try:

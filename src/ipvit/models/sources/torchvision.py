@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ipvit.core.manifest import UNTRAINED
 from ipvit.core.preprocessing import Preprocessing, View
@@ -14,7 +14,7 @@ from ipvit.models.io.state_dict import load_strictly
 from ipvit.models.io.weights_file import WeightsFile
 from ipvit.models.label_spaces import imagenet_classes
 from ipvit.models.model import Model
-from ipvit.models.names import ModelName
+from ipvit.models.names import ModelName, check_outputs
 from ipvit.models.sources.building import cannot_fetch, seeded
 
 _TRANSFORMING = ("googlenet", "inception_v3")
@@ -23,6 +23,8 @@ _TRANSFORMING = ("googlenet", "inception_v3")
 
 def load_torchvision(parsed: ModelName, pretrained: bool) -> Model:
     """Load a classification network of torchvision; ``?weights=IMAGENET1K_V1`` chooses among the published weights.
+
+    ``?num_classes=0`` leaves the classifier out, as timm does.
 
     Raises:
         InputError: unknown name, options or weights.
@@ -35,6 +37,7 @@ def load_torchvision(parsed: ModelName, pretrained: bool) -> Model:
             f"torchvision knows no classification model {parsed.name!r}.{did_you_mean(parsed.name, known)}"
         )
     options = dict(parsed.options)
+    check_outputs(options, f"torchvision:{parsed.name}")
     published: Any = zoo.get_model_weights(parsed.name)
     wanted = options.pop("weights", None)
     if wanted is not None and wanted not in published.__members__:
@@ -49,15 +52,21 @@ def load_torchvision(parsed: ModelName, pretrained: bool) -> Model:
             "torchvision's published weights, false for others that are trained without it"
         )
     fetch = pretrained and file is None
+    headless = options.get("num_classes") == 0
+    built = {key: value for key, value in options.items() if not (headless and key == "num_classes")}
     try:
         with seeded():
-            network = zoo.get_model(parsed.name, weights=entry if fetch else None, **options)
+            network = zoo.get_model(parsed.name, weights=entry if fetch else None, **built)
     except FOREIGN_ERRORS as error:
         raise InputError(f"torchvision:{parsed.name} does not take {options}: {error}") from None
     except OSError as error:
         raise cannot_fetch(f"torchvision:{parsed.name}", error) from None
+    head = _without_classifier(network) if headless else ""
     if file is not None:
-        load_strictly(network, file.state_for(network, undotted), str(file.path))
+        state = file.state_for(network, undotted)
+        if head and [*getattr(network, head).parameters()] and not any(key.startswith(f"{head}.") for key in state):
+            setattr(network, head, nn.Sequential(nn.Identity()))  # none of VGG's three layers, not all but the last
+        load_strictly(network, state, str(file.path))
     preset = (entry if wanted or fetch else next(iter(published))).transforms()
     cropped, resized = int(preset.crop_size[0]), int(preset.resize_size[0])
     size = options.get("image_size", cropped)  # ViT's: the only ones that are built for a size
@@ -72,6 +81,19 @@ def load_torchvision(parsed: ModelName, pretrained: bool) -> Model:
         source=file.in_words if file else f"torchvision {entry.name}" if fetch else UNTRAINED,
         weights_sha256=file.sha256 if file else None,
     )
+
+
+def _without_classifier(network: nn.Module) -> str:
+    """Put nothing in the place of the layer that gives the logits; return the name of the part that it is in."""
+    head = next(name for name in ("fc", "classifier", "heads", "head") if hasattr(network, name))
+    layers = [
+        name
+        for name, part in network.named_modules()
+        if (name == head or name.startswith(f"{head}.")) and isinstance(part, nn.Linear | nn.Conv2d)
+    ]
+    network.set_submodule(layers[-1], nn.Identity())
+    vars(network)["num_classes"] = 0  # by which a network without classifier is known
+    return head
 
 
 def undotted(state: dict[str, Tensor]) -> dict[str, Tensor]:
