@@ -23,7 +23,11 @@ class CombinedInputError(InputError):
         self.lines = tuple(lines)
 
 
-class UnavailableWeightsError(InputError):
+class DownloadError(InputError):
+    """Something cannot be fetched from where it is published; the message says how it can be had."""
+
+
+class UnavailableWeightsError(DownloadError):
     """The weights of a network cannot be downloaded.
 
     Args:

@@ -108,7 +108,7 @@ def test_an_experiment_in_the_users_own_file_is_a_command(here, capsys):
         (["occlusion", "--model", "net.py:make", "--data", "image"], "Did you mean 'images'"),
         (["occlusion", "--model", "net.py:mak", "--data", "images"], "has no function 'mak'"),
         (["occlusion", "--model", "resnet5O", "--data", "images"], "Did you mean 'resnet50'"),
-        (["occlusion", "--model", "net.py:make", "--data", "images"], "a grid of 14x14 does not divide"),
+        (["occlusion", "--model", "net.py:make", "--data", "images", "--grid", "99"], "99x99 has more cells"),
         (["occlusion", "--model", "net.py:make", "--data", "images", "--grid", "7q"], "14x14, not '7q'"),
         (["occlusion", "--model", "net.py:make", "--data", "images", "--levels", "2"], "must be 1 or less"),
         (["occlusion", "--model", "net.py:make", "--data", "images", "--modes", "rnd"], "random"),

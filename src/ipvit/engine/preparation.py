@@ -206,6 +206,7 @@ def _task(experiment: Experiment, measurement: Measurement, model: Model, items:
         "all" if space is None else "data",
     )
     conditions = tuple(measurement.conditions(model))
+    notes += measurement.notes(model)
     if not has_pictures(items):
         _check_no_pixels_needed(experiment, measurement, conditions, items)
     applicable = _applicable(measurement, conditions, items)
