@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 
 from ipvit.core.run_config import RunConfig
 from ipvit.core.validation_messages import validated
+from ipvit.errors import InputError
 from ipvit.models.names import split_label
 
 SUBJECT = Group("Models and data", sort_key=1)
@@ -60,7 +61,9 @@ def _option(name: str, field: FieldInfo) -> tuple[str, Any, Any]:
     if kind is bool:
         return name, Annotated[Flag, Parameter(help=field.description)], False
     number = int in (kind, *get_args(kind))
-    return name, Annotated[int | None if number else str | None, Parameter(help=field.description)], None
+    default = "" if field.default is None else f" [default: {field.default}]"
+    text = Parameter(help=f"{field.description}{default}")
+    return name, Annotated[int | None if number else str | None, text], None
 
 
 _FromConfig: Any = dataclasses.make_dataclass(
@@ -88,6 +91,30 @@ class RunOptions(_FromConfig):
         offered = {name: getattr(self, name) for name in RunConfig.model_fields if name not in NOT_OFFERED}
         given = {name: value for name, value in offered.items() if value is not None and value is not False}
         return validated(RunConfig, given | {"progress": not self.json})
+
+
+@Parameter(name="*", group=HOW)
+@dataclasses.dataclass(kw_only=True)
+class MeasureOptions(RunOptions):
+    """How a study is run by a command that measures, and what it says of it."""
+
+    dry_run: Flag = False
+    """Load and check everything, print the study file and what would be measured, and stop: nothing is written."""
+    quiet: Flag = False
+    """Print failures and warnings only; tables and report are in the run folder."""
+    verbose: Flag = False
+    """Also print on standard error what the run folder's log.txt gets: models, data, device, what is done when."""
+
+    def config(self) -> RunConfig:
+        """Return the options that were given.
+
+        Raises:
+            InputError: a value does not fit, or two do not go together.
+        """
+        if self.quiet and (self.verbose or self.json):
+            raise InputError(f"--quiet and {'--verbose' if self.verbose else '--json'} do not go together")
+        given = super().config()
+        return given.model_copy(update={"progress": given.progress and not self.quiet})
 
 
 @dataclasses.dataclass(kw_only=True)

@@ -62,7 +62,7 @@ def _by_weight(faults: Sequence[Any], kind: Any) -> list[Any]:
             misspelt.append(fault)
             explained |= {(*place[:-1], name) for name in close}
     rank = {"extra_forbidden": 1, "missing": 3}
-    rest = [fault for fault in faults if fault not in misspelt and not (fault["loc"] in missing.keys() & explained)]
+    rest = [fault for fault in faults if fault not in misspelt and fault["loc"] not in missing.keys() & explained]
     return misspelt + sorted(rest, key=lambda fault: rank.get(fault["type"], 2))
 
 
@@ -97,8 +97,9 @@ def _range(fault: Mapping[str, Any], kind: Any) -> str:
     if low is None or high is None:
         return ""
     share = "a share" if low == 0 and 0 < high <= 1 else "a number"
-    above, below = "gt" in ends, "lt" in ends
-    words = f"{'above' if above else 'from'} {low:g} {'and below' if below else 'to' if not above else 'and up to'} {high:g}"
+    first = f"above {low:g}" if "gt" in ends else f"from {low:g}"
+    last = f" and below {high:g}" if "lt" in ends else f" and up to {high:g}" if "gt" in ends else f" to {high:g}"
+    words = first + last
     return f"must be {share} {words}, not {shown(fault['input'])}"
 
 
@@ -107,7 +108,8 @@ def _ends(kind: Any, place: Sequence[int | str]) -> dict[str, float]:
     name = next((part for part in reversed(place) if isinstance(part, str)), None)
     info = getattr(_model_at(kind, place[: place.index(name)]), "model_fields", {}).get(name) if name else None
     found: dict[str, float] = {}
-    for constraint in [] if info is None else _constraints([*info.metadata, info.annotation]):
+    parts: list[Any] = [] if info is None else [*info.metadata, info.annotation]
+    for constraint in _constraints(parts):
         for end in ("ge", "gt", "le", "lt"):
             if (value := getattr(constraint, end, None)) is not None:
                 found[end] = value
@@ -117,8 +119,8 @@ def _ends(kind: Any, place: Sequence[int | str]) -> dict[str, float]:
 def _constraints(parts: Sequence[Any]) -> Iterator[Any]:
     for part in parts:
         yield part
-        yield from _constraints(getattr(part, "metadata", ()) or ())
-        yield from _constraints([*getattr(part, "__metadata__", ()), *get_args(part)])
+        inner: list[Any] = [*(getattr(part, "metadata", None) or ()), *getattr(part, "__metadata__", ())]
+        yield from _constraints([*inner, *get_args(part)])
 
 
 def _model_at(kind: Any, place: Sequence[int | str]) -> Any:
@@ -146,8 +148,9 @@ def fault_text(fault: Mapping[str, Any]) -> str:
     kind, limits = fault["type"], fault.get("ctx", {})
     if kind in ("value_error", "assertion_error"):  # words of our own, which already name the value
         return fault["msg"].partition(", ")[2]
-    if kind == "missing":
-        return "is missing"
+    if kind == "missing":  # of a fixed number of values, the place of the first that is not there
+        place = fault.get("loc", ())
+        return f"needs more than {_counted(place[-1])}" if place and isinstance(place[-1], int) else "is missing"
     if kind == "too_short":
         return f"needs at least {_counted(limits['min_length'])}"
     if kind == "too_long":
