@@ -110,7 +110,7 @@ def test_an_experiment_in_the_users_own_file_is_a_command(here, capsys):
         (["occlusion", "--model", "resnet5O", "--data", "images"], "Did you mean 'resnet50'"),
         (["occlusion", "--model", "net.py:make", "--data", "images", "--grid", "99"], "99x99 has more cells"),
         (["occlusion", "--model", "net.py:make", "--data", "images", "--grid", "7q"], "14x14, not '7q'"),
-        (["occlusion", "--model", "net.py:make", "--data", "images", "--levels", "2"], "must be 1 or less"),
+        (["occlusion", "--model", "net.py:make", "--data", "images", "--levels", "2"], "a share from 0 to 1"),
         (["occlusion", "--model", "net.py:make", "--data", "images", "--modes", "rnd"], "random"),
         (["occlusion", "--model", "net.py:make", "--data", "images", "--limit", "0"], "limit"),
         (["occlusion", "--model", "net.py:make", "--data", "images", "--limit", "many"], "many"),
