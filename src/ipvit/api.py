@@ -6,9 +6,12 @@ import functools
 from collections.abc import Sequence
 from pathlib import Path
 
+import yaml
+
 from ipvit.core.files import LONGEST, path_component
 from ipvit.core.manifest import Manifest
-from ipvit.core.run_config import Answers, Backend, Precision, RunConfig
+from ipvit.core.run_config import Answers, Backend, Precision, RunConfig, Tracker
+from ipvit.core.trackers import check_tracker
 from ipvit.core.validation_messages import validated
 from ipvit.data.dataset import Dataset
 from ipvit.data.loading import load_dataset
@@ -20,6 +23,7 @@ from ipvit.errors import InputError
 from ipvit.experiments.base import BindContext, Experiment
 from ipvit.models.loading import load_model
 from ipvit.models.model import Model
+from ipvit.report.tracking import log_tables
 from ipvit.results import Run
 
 
@@ -39,6 +43,7 @@ def run(
     backend: Backend = "torch",
     compile: bool = False,  # noqa: A002 - the name of the option everywhere
     strict: bool = False,
+    tracker: Tracker | None = None,
     shard: str | None = None,
     fresh: bool = False,
     verify: bool = False,
@@ -67,6 +72,7 @@ def run(
         backend: what computes logits and attention: ``torch``, or ``openvino`` on a CPU.
         compile: run the networks through ``torch.compile``.
         strict: make an unreadable image an error.
+        tracker: log the tables to ``tensorboard`` (into the run folder) or ``wandb`` as well.
         shard: measure only this share of the images, for example ``2/8``, into a folder of its own below ``out``.
         fresh: put an earlier run folder aside and start over.
         verify: read every byte of the data's files; what was measured of other bytes, or without this, is measured
@@ -97,6 +103,7 @@ def run(
             "backend": backend,
             "compile": compile,
             "strict": strict,
+            "tracker": tracker,
             "shard": shard,
             "fresh": fresh,
             "verify": verify,
@@ -106,6 +113,7 @@ def run(
     )
     names = "-".join(experiment.name for experiment in chosen)
     whole = Path(out) if out is not None else Path("runs") / path_component(names, most=LONGEST)
+    check_tracker(config.tracker)
     folder, reused = shard_folder(whole, config.effective_shard)
     with launched() as group:
         images = group.main_process_first(lambda: load_dataset(data))
@@ -127,11 +135,12 @@ def run(
             group=group,
             reused_runs=reused,
         )
-    return _results(folder, chosen, manifest, keep=group.is_main_process)
+    return _results(folder, chosen, manifest, config, text, keep=group.is_main_process)
 
 
 def run_study(study: Study, out: str | Path) -> Run:
     """Run a study read by :func:`ipvit.engine.study.read_study`; see :func:`run`."""
+    check_tracker(study.tracker)
     selected = study.make_experiments()
     experiments = [entry.experiment for entry in selected]
     folder, reused = shard_folder(Path(out), study.effective_shard)
@@ -149,13 +158,18 @@ def run_study(study: Study, out: str | Path) -> Run:
             group=group,
             reused_runs=reused,
         )
-    return _results(folder, experiments, manifest, keep=group.is_main_process)
+    return _results(folder, experiments, manifest, study, text, keep=group.is_main_process)
 
 
-def _results(folder: Path, experiments: Sequence[Experiment], manifest: Manifest, *, keep: bool) -> Run:
+def _results(
+    folder: Path, experiments: Sequence[Experiment], manifest: Manifest, config: RunConfig, study: str, *, keep: bool
+) -> Run:
     results = Run(folder, experiments, manifest)
     if keep:
         results.keep_last_runs()
+        if config.tracker is not None:
+            main = {name: (analysis, results.tables[name]) for name, analysis in results.analyses.items()}
+            log_tables(config.tracker, folder, yaml.safe_load(study), main)
     return results
 
 

@@ -75,6 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code: 0 done, 1 failed, 2 wrong input, 130 interrupted."""
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     before, warnings.formatwarning = warnings.formatwarning, warning_line
+    asked = tokens[0] if tokens else ""
     try:
         if sys.flags.optimize > 1:
             raise InputError("python -OO removes the texts that the charts are made with; use -O, or nothing")
@@ -90,7 +91,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         return _fail(2, *(error.lines if isinstance(error, CombinedInputError) else (str(error),)))
     except CycloptsError as error:
-        return _fail(2, printable(str(error)) + " See ipvit --help.")
+        text = printable(str(error))
+        return _fail(2, f"{text}{'' if text.endswith(('.', '?')) else '.'} Try `ipvit {printable(asked)} --help`.")
     except KeyboardInterrupt:
         return _fail(130, "interrupted; what is measured is kept, the same command goes on from there")
     except BrokenPipeError:  # the reader went away, as in `ipvit --help | head`

@@ -27,7 +27,11 @@ class CombinedInputError(InputError):
         self.lines = tuple(lines)
 
 
-class UnavailableWeightsError(InputError):
+class DownloadError(InputError):
+    """Something cannot be fetched from where it is published; the message says how it can be had."""
+
+
+class UnavailableWeightsError(DownloadError):
     """The weights of a network cannot be downloaded.
 
     Args:
@@ -59,10 +63,13 @@ them (``OSError``, ``MemoryError``), nor is ``KeyboardInterrupt``: where a call 
 
 def did_you_mean(word: str, known: Iterable[str], limit: int = 3) -> str:
     """Return `` Did you mean 'a' or 'b'?`` for the known words close to ``word``, or an empty string."""
-    close = difflib.get_close_matches(word, list(known), n=limit, cutoff=0.6)
-    if not close:
-        return ""
-    return " Did you mean " + " or ".join(repr(name) for name in close) + "?"
+    close = closest(word, known, limit)
+    return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+
+
+def closest(word: str, known: Iterable[str], limit: int = 3) -> list[str]:
+    """Return the known words close to ``word``, the closest first."""
+    return difflib.get_close_matches(word, list(known), n=limit, cutoff=0.6)
 
 
 def printable(text: str) -> str:

@@ -99,7 +99,7 @@ def test_the_command_line_prints_the_plan(here, capsys):
     [
         ({"models": "net.py:nothing"}, "has no function 'nothing'"),
         ({"data": "nowhere"}, "there is no data 'nowhere'"),
-        ({"experiments": {"occlusion": {"grid": "14x14"}}}, "does not divide"),
+        ({"experiments": {"occlusion": {"grid": "224x224"}}}, "224x224 has more cells than"),
         ({"experiments": {"oclusion": {}}}, "oclusion"),
         ({"precision": "fp8"}, "precision"),
     ],

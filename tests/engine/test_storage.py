@@ -344,8 +344,8 @@ def stop_after_parts(count: int, work) -> None:
 
 
 def test_a_refused_run_leaves_no_folder(tmp_path):
-    with pytest.raises(ipvit.InputError, match="does not divide"):
-        ipvit.run(small_occlusion(grid="14x14"), models=tiny_model(), data=photos(), out=tmp_path / "a" / "b")
+    with pytest.raises(ipvit.InputError, match="more cells than"):
+        ipvit.run(small_occlusion(grid="224x224"), models=tiny_model(), data=photos(), out=tmp_path / "a" / "b")
     with pytest.raises(ipvit.InputError, match="not available|no kind of device"):
         run(tmp_path / "a" / "b", device="nonsense")
     assert not (tmp_path / "a").exists()
@@ -353,8 +353,8 @@ def test_a_refused_run_leaves_no_folder(tmp_path):
 
 def test_a_refused_fresh_start_leaves_the_earlier_run_where_it_is(tmp_path):
     run(tmp_path / "run")
-    with pytest.raises(ipvit.InputError, match="does not divide"):
-        ipvit.run(small_occlusion(grid="14x14"), models=tiny_model(), data=photos(), out=tmp_path / "run", fresh=True)
+    with pytest.raises(ipvit.InputError, match="more cells than"):
+        ipvit.run(small_occlusion(grid="224x224"), models=tiny_model(), data=photos(), out=tmp_path / "run", fresh=True)
     assert names(tmp_path) == ["run"] and parts(tmp_path / "run")
 
 

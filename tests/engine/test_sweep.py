@@ -254,8 +254,8 @@ def test_unreadable_images_are_listed_and_left_out(tmp_path):
 
 
 def test_what_does_not_fit_together_is_refused_before_anything_is_measured(tmp_path):
-    with pytest.raises(ipvit.InputError, match="14x14 does not divide an image of 16x16"):
-        measured(small_occlusion(grid="14x14"), tiny_model(), photos(), tmp_path)
+    with pytest.raises(ipvit.InputError, match="17x17 has more cells than an image of 16x16"):
+        measured(small_occlusion(grid="17x17"), tiny_model(), photos(), tmp_path)
     nameless = MemoryDataset(torch.zeros(2, 3, 16, 16, dtype=torch.uint8))
     with pytest.raises(ipvit.InputError, match="needs labels"):
         measured(small_occlusion(), tiny_model(), nameless, tmp_path)

@@ -169,7 +169,7 @@ def test_python_the_command_line_and_a_study_measure_the_same(tmp_path, monkeypa
     [
         ({"blocks": (3,)}, quiet_vit, "vit has blocks 0 to 2 .*, not 3"),
         ({"blocks": (-4,)}, quiet_vit, "not -4"),
-        ({"grid": "5x5"}, quiet_vit, "5x5 does not divide an image of 32x32 pixels; 4x4 would"),
+        ({"grid": "33x5"}, quiet_vit, "33x5 has more cells than an image of 32x32 pixels has room for; 32x5 would"),
         ({"feature": "class"}, tiny_resnet, "resnet has no class token; use auto, mean_patch or pooled"),
         ({"feature": "distillation"}, quiet_vit, "vit has no distillation token"),
         ({}, plain, "needs the capability tokens, which net does not offer"),

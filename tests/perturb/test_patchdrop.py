@@ -82,11 +82,6 @@ def test_nothing_dropped_leaves_the_image_as_it_is():
     assert torch.equal(patchdrop(images, random_keep(keys(["a", "b"]), (14, 14), 0)), images)
 
 
-def test_a_grid_that_does_not_divide_the_image_is_refused_with_one_that_would():
-    with pytest.raises(ValueError, match=r"14x14 does not divide an image of 64x64 pixels; 16x16 would"):
-        patchdrop(torch.rand(1, 3, 64, 64), torch.ones(1, 14, 14, dtype=torch.bool))
-
-
 def test_fills_are_what_they_are_called():
     images = torch.rand(2, 3, 16, 16)
     key = keys(["a", "b"], 0)

@@ -11,7 +11,8 @@ from PIL import Image
 
 from ipvit.metrics import correlation, cosine
 from ipvit.perturb import keys, non_salient_keep, random_keep, salient_keep, shrink_into, shuffle, shuffle_order
-from ipvit.perturb.patchdrop import pixel_mask, replace, shift
+from ipvit.perturb.cells import pixel_mask
+from ipvit.perturb.patchdrop import replace, shift
 
 levels = st.integers(0, 10).map(lambda k: k / 10)
 

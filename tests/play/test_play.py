@@ -180,7 +180,7 @@ def test_only_this_computer_is_listened_to(server):
         ({"panel": "left", "photo": "²", "model": 0}, "no photo"),
         ({"panel": "left", "photo": "0", "model": 0, "gird": 8}, "there is no 'gird'. Did you mean 'grid'?"),
         ({"panel": "left", "photo": "0", "model": 0, "grid": 4, "dropped": [16]}, "cells 0 to 15"),
-        ({"panel": "left", "photo": "0", "model": 0, "grid": 7, "dropped": [0]}, "does not divide"),
+        ({"panel": "left", "photo": "0", "model": 0, "shuffle": 7}, "shuffle: a grid of 7x7 does not divide"),
         ({"panel": "left", "photo": "0", "model": 0, "shuffle": 10**9}, "shuffle"),
         ({"panel": "left", "photo": "0", "model": 0, "corruption": "rust", "severity": 1}, "unknown corruption 'rust'"),
         ({"panel": "left", "photo": "0", "model": 0, "epsilon": 1e9}, "epsilon"),

@@ -5,13 +5,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 from cyclopts import App, Parameter
+from pydantic import WrapValidator
 from pydantic.fields import FieldInfo
 
 from ipvit.commands.measure import measure
-from ipvit.commands.options import PROTOCOL, ModelsAndData, RunOptions, plain_type
+from ipvit.commands.options import PROTOCOL, Commas, MeasureOptions, ModelsAndData, plain_type
 from ipvit.core.files import path_component
 from ipvit.errors import InputError
 from ipvit.experiments.registry import experiment_class, experiment_names
@@ -24,10 +25,10 @@ def command_for(name: str) -> Callable[..., int]:
     """Return the command of an experiment: the common options and one option per field."""
     kind = experiment_class(name)
 
-    def command(subject: ModelsAndData, options: RunOptions | None = None, **parameters: Any) -> int:
+    def command(subject: ModelsAndData, options: MeasureOptions | None = None, **parameters: Any) -> int:
         from ipvit.engine.study import make_study
 
-        options = options or RunOptions()
+        options = options or MeasureOptions()
         study = make_study(subject.study_keys() | {"experiments": [{"name": name, "parameters": parameters}]})
         return measure(study, options, default_out=Path("runs") / path_component(kind.name))
 
@@ -35,14 +36,9 @@ def command_for(name: str) -> Callable[..., int]:
     keyword = inspect.Parameter.KEYWORD_ONLY
     common = [
         inspect.Parameter("subject", keyword, annotation=ModelsAndData),
-        inspect.Parameter("options", keyword, annotation=RunOptions | None, default=None),
+        inspect.Parameter("options", keyword, annotation=MeasureOptions | None, default=None),
     ]
-    own = [
-        inspect.Parameter(
-            field, keyword, annotation=_option(info.annotation, info.description), default=_as_given(info)
-        )
-        for field, info in kind.model_fields.items()
-    ]
+    own = [_option(field, info) for field, info in kind.model_fields.items()]
     command.__signature__ = inspect.Signature([*common, *own])  # pyright: ignore[reportFunctionMemberAccess]
     return command
 
@@ -63,30 +59,50 @@ def __getattr__(name: str) -> Callable[..., int]:
     raise AttributeError(name)
 
 
-def _as_given(info: FieldInfo) -> Any:
-    """Return a field's default as it would be written on the command line, where the field reads words."""
-    default: Any = info.default
-    if plain_type(info.annotation) != tuple[str, ...] or not isinstance(default, tuple):
-        return default
-    return tuple(f"{item:g}" if isinstance(item, float) else item for item in default)
+def _option(name: str, info: FieldInfo) -> inspect.Parameter:
+    """Return a field of an experiment as an option.
 
-
-def _option(annotation: Any, text: str | None) -> Any:
-    plain = plain_type(annotation)
+    Several values are one list, with spaces or commas between them, and reach the field as text: it says what is wrong.
+    """
+    plain, default = plain_type(info.annotation), info.default
     several = get_origin(plain) in (tuple, list)
+    empty = default is None or default == "" or default == ()
+    text = info.description or ""
+    if several and (choices := _literals(plain)):
+        text += f" [choices: {', '.join(map(str, choices))}]"
     parameter = Parameter(
         help=text,
         group=PROTOCOL,
         consume_multiple=several,
+        converter=Commas(free=_holds_data(info.annotation)) if several else None,
         negative="" if several else None,
-        show_default=_default,
+        show_default=False if empty else _default,
+        show_choices="" not in _literals(plain),
     )
-    return Annotated[plain, parameter]
+    kind = list[str] if several else plain
+    if isinstance(default, tuple):  # as it would be written
+        default = [f"{item:g}" if isinstance(item, float) else str(item) for item in default]
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[kind, parameter], default=default
+    )
+
+
+def _literals(annotation: Any) -> list[Any]:
+    if get_origin(annotation) is Literal:
+        return [*get_args(annotation)]
+    return [value for part in get_args(annotation) for value in _literals(part)]
+
+
+def _holds_data(annotation: Any) -> bool:
+    """Whether the values are names of data, in which a comma parts the places of one data set."""
+    if get_origin(annotation) is Annotated:
+        return any(isinstance(part, WrapValidator) for part in get_args(annotation)[1:]) or _holds_data(
+            get_args(annotation)[0]
+        )
+    return any(_holds_data(part) for part in get_args(annotation))
 
 
 def _default(value: Any) -> str:
-    return (
-        " ".join(f"{item:g}" if isinstance(item, float) else str(item) for item in value)
-        if isinstance(value, tuple | list)
-        else str(value)
-    )
+    if isinstance(value, list):
+        return " ".join(value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import shlex
+import sys
 import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ipvit.commands.options import Flag, RunOptions
+from ipvit import __version__
+from ipvit.commands.options import Flag, MeasureOptions, OtherModelsAndData
+from ipvit.commands.plan import show_plan
+from ipvit.core.run_log import begin
 from ipvit.core.terminal import Terminal, print_json
 
 if TYPE_CHECKING:
@@ -18,8 +23,8 @@ if TYPE_CHECKING:
 DEMO = Path(__file__).with_name("studies") / "demo.yaml"
 
 
-def run(study: Path, /, *, options: RunOptions | None = None) -> int:
-    """Run a study file, or continue it.
+def run(study: Path, /, *, subject: OtherModelsAndData | None = None, options: MeasureOptions | None = None) -> int:
+    """Run a study file, or continue it; options take the place of what it says.
 
     Parameters
     ----------
@@ -28,11 +33,13 @@ def run(study: Path, /, *, options: RunOptions | None = None) -> int:
     """
     from ipvit.commands.named_code import open_study
 
-    options = options or RunOptions()
-    return measure(open_study(study, json=options.json), options, default_out=Path("runs") / study.stem)
+    options = options or MeasureOptions()
+    options.config()  # what is wrong with an option is said before the code of a study runs
+    opened = open_study(study, json=options.json, instead=subject)
+    return measure(opened, options, default_out=Path("runs") / study.stem)
 
 
-def demo(*, options: RunOptions | None = None, open: Flag = False) -> int:  # noqa: A002
+def demo(*, options: MeasureOptions | None = None, open: Flag = False) -> int:  # noqa: A002
     """Everything in small, offline, on the bundled models and the procedural data set.
 
     Parameters
@@ -42,28 +49,37 @@ def demo(*, options: RunOptions | None = None, open: Flag = False) -> int:  # no
     """
     from ipvit.engine.study import read_study
 
-    options = options or RunOptions()
+    options = options or MeasureOptions()
     out = options.out or Path("ipvit-demo")
     code = measure(read_study(DEMO), options, default_out=out)
-    if open:
+    if open and not options.dry_run:
         webbrowser.open((out / "report.html").absolute().as_uri())
     return code
 
 
-def measure(study: Study, options: RunOptions, *, default_out: Path) -> int:
+def measure(study: Study, options: MeasureOptions, *, default_out: Path) -> int:
     """Run a study with the options given, print its tables, write its report; return the exit code."""
     from ipvit.api import run_study
 
     out = options.out or (Path(study.out) if study.out else default_out)
-    results = run_study(study.with_options(options.config()), out)
+    wanted = study.with_options(options.config())
+    if options.dry_run:
+        return show_plan(wanted, out, json=options.json)
+    begin(f"{__version__}: ipvit {shlex.join(sys.argv[1:])}", verbose=options.verbose)
+    results = run_study(wanted, out)
     if int(os.environ.get("RANK", "0")) > 0:
         return 0  # one of several processes; the first one tells
-    whole = tell(results, json=options.json)
-    return 1 if complain(results) or not whole else 0
+    whole = tell(results, json=options.json, quiet=options.quiet)
+    return 1 if complain(results, quiet=options.quiet) or not whole else 0
 
 
-def tell(results: Run | RunCollection, *, json: bool) -> bool:
+def tell(results: Run | RunCollection, *, json: bool, quiet: bool = False) -> bool:
     """Write the report, then print the tables: who reads them may go away at any time, as in ``| head``.
+
+    Args:
+        results: what was measured.
+        json: print it as JSON.
+        quiet: print what could not be made, nothing else.
 
     Returns:
         Whether all that the experiments make of their records could be made; what could not is told.
@@ -71,10 +87,10 @@ def tell(results: Run | RunCollection, *, json: bool) -> bool:
     try:
         page = results.report()
     except OSError:  # where the disk is full, the tables are worth seeing all the same
-        _show(results, json)
+        _show(results, json, quiet)
         raise
-    _show(results, json)
-    if not json:
+    _show(results, json, quiet)
+    if not json and not quiet:
         Terminal().print(f"report: {page}", soft_wrap=True, highlight=False)
     return tell_faults(results)
 
@@ -91,7 +107,9 @@ def print_failure(text: str) -> None:
     Terminal(stderr=True).print(f"ipvit: {text}", style="red", highlight=False, soft_wrap=True)
 
 
-def _show(results: Run | RunCollection, json: bool) -> None:
+def _show(results: Run | RunCollection, json: bool, quiet: bool) -> None:
+    if quiet:
+        return
     if json:
         print_json(_json_of(results))
     else:
@@ -132,8 +150,8 @@ def print_tables(results: Run | RunCollection) -> None:
             console.print(headline(results.differences[name], unit_of(analysis)), highlight=False)
 
 
-def complain(results: Run) -> bool:
-    """Print warnings and failures on standard error; return whether something failed."""
+def complain(results: Run, *, quiet: bool = False) -> bool:
+    """Print warnings, failures and, unless it is to be quiet, notes on standard error; return whether it failed."""
     console = Terminal(stderr=True)
     manifest = results.manifest
     if manifest.skipped:
@@ -149,7 +167,7 @@ def complain(results: Run) -> bool:
         console.print(
             f"ipvit: warning: {len(damaged)} damaged part files were put aside and measured again", style="yellow"
         )
-    for note in manifest.notes:
+    for note in () if quiet else manifest.notes:
         console.print(f"ipvit: note: {note}", style="yellow", highlight=False, soft_wrap=True)
     for sentence in manifest.left_out:
         console.print(f"ipvit: left out: {sentence}", style="yellow", highlight=False, soft_wrap=True)

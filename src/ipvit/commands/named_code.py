@@ -13,22 +13,36 @@ from ipvit.core.terminal import Terminal
 from ipvit.errors import InputError, shown
 
 if TYPE_CHECKING:
+    from ipvit.commands.options import OtherModelsAndData
     from ipvit.engine.study import Study
 
 
-def open_study(path: Path, *, json: bool) -> Study:
+def open_study(path: Path, *, json: bool, instead: OtherModelsAndData | None = None) -> Study:
     """Read a study file, say which files of code it names, and import them; see :func:`announce`.
 
     A study file inside a run folder may be anybody's, and its names are not taken for the user's: it can be run again
     with code of the working folder, and with no other.
 
+    Args:
+        path: of the file.
+        json: standard output is for JSON.
+        instead: models and data in the place of the study's; their code was named in this call, and is not told.
+
     Raises:
         InputError: it cannot be used, or lies in a run folder and names code of elsewhere.
     """
-    from ipvit.engine.study import read_study
+    from ipvit.engine.study import make_study, read_study
 
     study = read_study(path, check=False)
-    names = named_code(study.model_dump(include={"models", "data", "experiments"}))
+    given: list[str] = []
+    if instead is not None:
+        study = make_study(instead.change(study.model_dump(exclude_unset=True)), str(path), check=False)
+        given = named_code([*(instead.model or []), instead.data])
+    names = [
+        name
+        for name in named_code(study.model_dump(include={"models", "data", "experiments"}))
+        if not any(name in text for text in given)
+    ]
     folder = _run_folder_of(path) if names else None
     if folder is not None and (foreign := [name for name in names if not _is_at_hand(name, folder)]):
         raise InputError(

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import types
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from cyclopts import Group, Parameter
+from cyclopts import Group, Parameter, Token
 from pydantic import BeforeValidator
 from pydantic.fields import FieldInfo
 
 from ipvit.core.run_config import RunConfig
 from ipvit.core.validation_messages import validated
+from ipvit.errors import InputError
+from ipvit.models.names import split_label
 
 SUBJECT = Group("Models and data", sort_key=1)
 PROTOCOL = Group("What is measured", sort_key=2)
@@ -58,7 +61,9 @@ def _option(name: str, field: FieldInfo) -> tuple[str, Any, Any]:
     if kind is bool:
         return name, Annotated[Flag, Parameter(help=field.description)], False
     number = int in (kind, *get_args(kind))
-    return name, Annotated[int | None if number else str | None, Parameter(help=field.description)], None
+    default = "" if field.default is None else f" [default: {field.default}]"
+    text = Parameter(help=f"{field.description}{default}")
+    return name, Annotated[int | None if number else str | None, text], None
 
 
 _FromConfig: Any = dataclasses.make_dataclass(
@@ -88,31 +93,130 @@ class RunOptions(_FromConfig):
         return validated(RunConfig, given | {"progress": not self.json})
 
 
-@Parameter(name="*", group=SUBJECT)
+@Parameter(name="*", group=HOW)
 @dataclasses.dataclass(kw_only=True)
-class ModelsAndData:
-    """What is measured."""
+class MeasureOptions(RunOptions):
+    """How a study is run by a command that measures, and what it says of it."""
 
-    model: Annotated[list[str], Parameter(name=("--model", "-m"), negative="")]
-    """NAME, NAME@WEIGHTS with a file or URL, or NAME@probe:FILE; repeatable."""
-    data: Annotated[str, Parameter(name=("--data", "-d"))]
-    """A folder of class folders, a .tar of them, demo:trifeature, or a name that timm knows."""
+    dry_run: Flag = False
+    """Load and check everything, print the study file and what would be measured, and stop: nothing is written."""
+    quiet: Flag = False
+    """Print failures and warnings only; tables and report are in the run folder."""
+    verbose: Flag = False
+    """Also print on standard error what the run folder's log.txt gets: models, data, device, what is done when."""
+
+    def config(self) -> RunConfig:
+        """Return the options that were given.
+
+        Raises:
+            InputError: a value does not fit, or two do not go together.
+        """
+        if self.quiet and (self.verbose or self.json):
+            raise InputError(f"--quiet and {'--verbose' if self.verbose else '--json'} do not go together")
+        given = super().config()
+        return given.model_copy(update={"progress": given.progress and not self.quiet})
+
+
+@dataclasses.dataclass(kw_only=True)
+class _MoreOfData:
     data_root: str | None = None
     """Where timm's data sets lie."""
     split: str | None = None
-    """Split of timm's data sets."""
+    """Split of timm's data sets. [default: validation]"""
     decoder: str | None = None
-    """fast (torchvision) or pil (Pillow)."""
+    """fast (torchvision) or pil (Pillow). [default: fast]"""
     classes: str | None = None
     """What integer labels are, where the data does not say: imagenet-1k, or a file of class names."""
     labels: str | None = None
     """real: ReaL's labels of ImageNet's validation images."""
+
+    def data_keys(self) -> dict[str, str]:
+        """Return what was given beside the data's name, as a study file has it."""
+        more = {"root": self.data_root, "split": self.split, "decoder": self.decoder, "classes": self.classes}
+        return {key: value for key, value in (more | {"labels": self.labels}).items() if value is not None}
+
+
+MODEL = Parameter(name=("--model", "-m"), negative="")
+DATA = Parameter(name=("--data", "-d"))
+
+
+@Parameter(name="*", group=SUBJECT)
+@dataclasses.dataclass(kw_only=True)
+class ModelsAndData(_MoreOfData):
+    """What is measured."""
+
+    model: Annotated[list[str], MODEL]
+    """[LABEL=]NAME, NAME@WEIGHTS with a file or URL, or NAME@probe:FILE; repeatable. LABEL is its name in tables."""
+    data: Annotated[str, DATA]
+    """A folder of class folders, a .tar of them, demo:trifeature, or a name that timm knows."""
     pretrained: bool = True
     """Fetch published weights where none are given; otherwise random ones."""
 
-    def study_keys(self) -> dict[str, object]:
+    def study_keys(self) -> dict[str, Any]:
         """Return models and data as a study file has them."""
-        more = {"root": self.data_root, "split": self.split, "decoder": self.decoder, "classes": self.classes}
-        more["labels"] = self.labels
-        data = {"name": self.data, **{key: value for key, value in more.items() if value is not None}}
-        return {"models": [{"name": name, "pretrained": self.pretrained} for name in self.model], "data": data}
+        return {
+            "models": model_entries(self.model, pretrained=self.pretrained),
+            "data": {"name": self.data, **self.data_keys()},
+        }
+
+
+@Parameter(name="*", group=SUBJECT)
+@dataclasses.dataclass(kw_only=True)
+class OtherModelsAndData(_MoreOfData):
+    """What is measured instead of what a study file says."""
+
+    model: Annotated[list[str] | None, MODEL] = None
+    """[LABEL=]NAME[@WEIGHTS] instead of the study's models, for all of its experiments; repeatable."""
+    data: Annotated[str | None, DATA] = None
+    """Instead of the study's data, as for the experiments."""
+    pretrained: bool | None = None
+    """Fetch published weights where none are given; otherwise random ones. By default as the study says."""
+
+    def change(self, study: dict[str, Any]) -> dict[str, Any]:
+        """Return a study, as :meth:`pydantic.BaseModel.model_dump` gives it, with what was given in its place.
+
+        Other models are for every experiment; other data take no options of the study's.
+        """
+        changed = dict(study)
+        if self.model:
+            changed["models"] = model_entries(self.model, pretrained=self.pretrained is not False)
+            changed["experiments"] = [{**entry, "models": None} for entry in study["experiments"]]
+        elif self.pretrained is not None:
+            changed["models"] = [{**entry, "pretrained": self.pretrained} for entry in study["models"]]
+        if self.data is not None:
+            changed["data"] = {"name": self.data, **self.data_keys()}
+        elif more := self.data_keys():
+            changed["data"] = study["data"] | more
+        return changed
+
+
+def model_entries(names: Sequence[str], *, pretrained: bool) -> list[dict[str, Any]]:
+    """Return ``[LABEL=]NAME[@WEIGHTS]`` as entries of a study's models.
+
+    Raises:
+        InputError: several names stand in one, or a label without a name.
+    """
+    found: list[dict[str, Any]] = []
+    for text in names:
+        label, name = split_label(text)
+        found.append({"name": name, "pretrained": pretrained} | ({} if label is None else {"label": label}))
+    return found
+
+
+class Commas:
+    """Converts the values of a list: each may hold several, parted by commas."""
+
+    def __init__(self, *, free: bool) -> None:
+        self.free = free
+
+    def __call__(self, _kind: Any, tokens: Sequence[Token]) -> tuple[str, ...]:
+        """Return the values as text; the field they are for says what is wrong with them.
+
+        Names of data keep their commas, which part the places of one data set, and so do files that are there.
+        """
+        found: list[str] = []
+        for token in tokens:
+            whole = self.free or Path(token.value).exists()
+            parts = [token.value] if whole else [part.strip() for part in token.value.split(",")]
+            found += [part for part in parts if part]
+        return tuple(found)

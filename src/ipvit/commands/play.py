@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from ipvit.core.run_config import Answers
 from ipvit.core.terminal import Terminal
 from ipvit.errors import InputError
-from ipvit.models.zoo.bundled import demo_models
+from ipvit.models.zoo.bundled import BUNDLED, bundled_models
 
 FIRST = ("demo:deit_micro", "demo:resnet_micro")
 """The bundled networks that are shown first."""
@@ -61,7 +61,8 @@ def play(
     shelf = Shelf(photos)
     names = [*(model or [])]
     if len(names) < 2:
-        names += [name for name in dict.fromkeys([*FIRST, *demo_models()]) if name not in names]
+        bundled = [name for source in BUNDLED for name in bundled_models(source)]
+        names += [name for name in dict.fromkeys([*FIRST, *bundled]) if name not in names]
     models = [load_model(name) for name in names]
     models = [one for one in models if one.can("logits") or one.name in (model or ())]
     if photos is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +12,8 @@ from cyclopts import Group, Parameter
 from rich import box
 from rich.table import Table
 
-from ipvit.commands.options import Flag, RunOptions
+from ipvit import __version__
+from ipvit.commands.options import Flag, MeasureOptions
 from ipvit.commands.paper_studies import (
     ALL,
     OPTIONS,
@@ -23,6 +25,7 @@ from ipvit.commands.paper_studies import (
 )
 from ipvit.commands.preflight import Sources
 from ipvit.core.run_config import RunConfig
+from ipvit.core.run_log import begin
 from ipvit.core.terminal import Terminal, print_json
 from ipvit.errors import InputError
 
@@ -42,8 +45,7 @@ def reproduce(
     weights: Annotated[list[str] | None, Parameter(group=DATA, negative="")] = None,
     model: Annotated[list[str] | None, Parameter(name=("--model", "-m"), group=DATA, negative="")] = None,
     partial: Annotated[bool, Parameter(group=DATA, negative="")] = False,
-    dry_run: Flag = False,
-    options: RunOptions | None = None,
+    options: MeasureOptions | None = None,
 ) -> int:
     """Run the study behind a table or figure of the paper with the paper's networks, and compare.
 
@@ -72,10 +74,8 @@ def reproduce(
         Measure this model instead of the paper's; repeatable.
     partial
         Leave out what data or weights are missing for, and run the rest.
-    dry_run
-        Print the study files and stop.
     """
-    options = options or RunOptions()
+    options = options or MeasureOptions()
     if list:
         return _list(json=options.json)
     if name is None:
@@ -85,12 +85,13 @@ def reproduce(
     own = {"imagenet": imagenet, "imagenet-c": imagenet_c, "voc": voc, "cue-conflict": cue_conflict}
     given = {kind: place for kind, place in own.items() if place is not None} | parse_pairs(data or [], "--data")
     sources = Sources(given, parse_weights(weights or []), model or [])
-    if dry_run:
+    if options.dry_run:
         return _print_studies(studies, sources, config)
     from ipvit.commands.reproduction import Reproduction
 
     out = options.out or Path("runs") / name
-    return Reproduction(studies, out, config).run(sources, partial=partial, json=options.json)
+    begin(f"{__version__}: ipvit {shlex.join(sys.argv[1:])}", verbose=options.verbose)
+    return Reproduction(studies, out, config).run(sources, partial=partial, json=options.json, quiet=options.quiet)
 
 
 def _print_studies(studies: list[PaperStudy], sources: Sources, config: RunConfig) -> int:

@@ -54,7 +54,7 @@ class Reproduction:
         self._runs: dict[int, Run] = {}
         self._failures: dict[int, str] = {}
 
-    def run(self, sources: Sources, *, partial: bool, json: bool) -> int:
+    def run(self, sources: Sources, *, partial: bool, json: bool, quiet: bool = False) -> int:
         """Measure everything, and compare; return the exit code.
 
         Under ``torchrun`` all processes call it, and the first one tells.
@@ -63,6 +63,7 @@ class Reproduction:
             sources: where data and weights are.
             partial: leave out what something is missing for.
             json: print the comparison as JSON, nothing else.
+            quiet: print failures and warnings, and the comparison, nothing else.
 
         Raises:
             CombinedInputError: data or weights are missing; raised before anything is measured.
@@ -75,7 +76,7 @@ class Reproduction:
             group.assert_same_on_all_ranks("data and weights", [*ready])
             code = 0
             for number, study in ready.items():
-                code |= self._measure(number, study, group, json=json)
+                code |= self._measure(number, study, group, json=json, quiet=quiet)
                 if group.is_main_process:
                     self._write(ready)
         if not group.is_main_process:
@@ -88,7 +89,7 @@ class Reproduction:
         show(table, said, everything=False, json=json, folder=self.out)
         return code
 
-    def _measure(self, number: int, study: Study, group: ProcessGroup, *, json: bool) -> int:
+    def _measure(self, number: int, study: Study, group: ProcessGroup, *, json: bool, quiet: bool) -> int:
         """Measure a part; what it fails with is kept, and the others go on."""
         placed = self.parts[number]
         try:
@@ -96,13 +97,13 @@ class Reproduction:
             if not group.is_main_process:
                 return 0
             results.report()  # before anything is printed: whoever reads that may go away
-            if not json:
+            if not json and not quiet:
                 if len(self.parts) > 1:
                     Terminal().print(f"{placed.study.title}: {placed.out.name}", style="bold", highlight=False)
                 print_tables(results)
             self._runs[number] = results
             made = tell_faults(results)
-            return 1 if complain(results) or not made else 0
+            return 1 if complain(results, quiet=quiet) or not made else 0
         except SystemExit:  # the first process says why this part cannot be measured
             return 1
         except Exception as error:

@@ -103,16 +103,22 @@ def _print_families(entries: list[CatalogueEntry]) -> int:
     from ipvit.models.catalogue import by_family
 
     console = Terminal()
-    titles = {"demo": "Bundled", "paper": "The paper's", "torchvision": "torchvision's", "timm": "timm's"}
+    titles = {
+        "demo": "Bundled",
+        "tin50": "Bundled, of 50 classes of Tiny ImageNet",
+        "paper": "The paper's",
+        "torchvision": "torchvision's",
+        "timm": "timm's",
+    }
     groups = by_family(entries)
     for source, title in titles.items():
         families = {family: members for (where, family), members in groups.items() if where == source}
         count = sum(len(members) for members in families.values())
         prefix = "" if source == "timm" else f", as {source}:NAME"
         console.print(f"{title}, {count} networks{prefix}", style="bold", highlight=False)
-        if source in ("demo", "paper"):
+        if source in ("demo", "tin50", "paper"):
             names = {family: ", ".join(entry.plain for entry in members) for family, members in families.items()}
-            lines = [text if source == "demo" else f"{family}: {text}" for family, text in names.items()]
+            lines = [f"{family}: {text}" if source == "paper" else text for family, text in names.items()]
         else:
             lines = [", ".join(f"{family}\N{NO-BREAK SPACE}{len(members)}" for family, members in families.items())]
         for line in lines:

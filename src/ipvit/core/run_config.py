@@ -12,6 +12,7 @@ from ipvit.core.shard import Shard
 Precision = Literal["fp32", "bf16", "fp16"]
 Backend = Literal["torch", "openvino"]
 Answers = Literal["all", "data"]
+Tracker = Literal["tensorboard", "wandb"]
 
 
 def _shard(value: object) -> Shard:
@@ -30,7 +31,7 @@ class RunConfig(BaseModel):
     seed: Int64 = 0
     """Everything random follows from it."""
     limit: Positive | None = None
-    """Use that many images; the run is marked as limited."""
+    """Use that many images, all by default; the run is marked as limited."""
     answers: Answers | None = None
     """Choose among all outputs of a model, or among the data's classes; by default as the data's protocol says."""
     precision: Precision = "fp32"
@@ -38,17 +39,19 @@ class RunConfig(BaseModel):
     backend: Backend = "torch"
     """What computes logits and attention: torch, or openvino on a CPU."""
     batch_size: Positive | None = None
-    """Images at a time; halved where memory runs out."""
+    """Images at a time, 32 on a CPU and 256 on a GPU by default; halved where memory runs out."""
     workers: Processes | None = None
-    """Decoding processes."""
+    """Decoding processes; by default as many as the cores allow."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
     compile: bool = False
     """Run the networks through torch.compile."""
     strict: bool = False
     """Make an unreadable image an error."""
+    tracker: Tracker | None = None
+    """Log the tables to tensorboard (into the run folder) or wandb as well."""
     shard: Annotated[Shard, BeforeValidator(_shard)] | None = Field(default=None, exclude=True)
-    """Measure one share of the images, for example 2/8; ipvit merge joins the shards."""
+    """Measure one share of the images, for example 2/8, instead of all; ipvit merge joins the shards."""
     fresh: bool = Field(default=False, exclude=True)
     """Put an earlier run folder aside and start over."""
     verify: bool = Field(default=False, exclude=True)

@@ -7,7 +7,7 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from ipvit.errors import InputError, did_you_mean, printable, shown
+from ipvit.errors import InputError, closest, did_you_mean, printable, shown
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -30,19 +30,97 @@ def validated(kind: type[M], values: Mapping[str, Any], where: str = "") -> M:
 
 
 def explain(error: ValidationError, kind: Any) -> str:
-    """Return the first fault of a validation error as one line, with close matches for an unknown key."""
-    fault = error.errors()[0]
+    """Return the most telling fault of a validation error as one line, with close matches for an unknown key."""
+    faults = _by_weight(error.errors(), kind)
+    fault = faults[0]
     place = fault["loc"]
-    path = printable(".".join(str(part) for part in place))
-    more = f" (and {error.error_count() - 1} more faults)" if error.error_count() > 1 else ""
+    path = printable(_in_words(place))
+    more = f" (and {len(faults) - 1} more {'fault' if len(faults) == 2 else 'faults'})" if len(faults) > 1 else ""
     if fault["type"] == "extra_forbidden":
-        fields = _model_at(kind, place[:-1]).model_fields
-        known = [name for name, field in fields.items() if not field.exclude]
-        return f"there is no {path!r}.{did_you_mean(str(place[-1]), known)} Known: {', '.join(known)}{more}"
-    text = fault_text(fault)
+        known = _known(kind, place)
+        name = ".".join(str(part) for part in place[-1:])
+        where = printable(_in_words(place[:-1]))
+        inside = f"{where}: " if where else ""
+        return f"{inside}there is no {printable(name)!r}.{did_you_mean(name, known)} Known: {', '.join(known)}{more}"
+    text = _range(fault, kind) or fault_text(fault)
     if fault["type"] in ("missing", "too_short", "too_long") or text.startswith(("must", "cannot")):
         return f"{path or 'it'} {text}{more}"
     return f"{path}: {text}{more}" if path else f"{text}{more}"  # none where several fields do not go together
+
+
+def _by_weight(faults: Sequence[Any], kind: Any) -> list[Any]:
+    """Return faults, the one that explains most first: a misspelt key, and then without the missing one it stands for.
+
+    Then unknown keys, then values that do not fit, and last what is missing.
+    """
+    missing = {fault["loc"]: fault for fault in faults if fault["type"] == "missing"}
+    explained: set[tuple[int | str, ...]] = set()
+    misspelt: list[Any] = []
+    for fault in faults:
+        place = fault["loc"]
+        if fault["type"] == "extra_forbidden" and (close := closest(str(place[-1]), _known(kind, place))):
+            misspelt.append(fault)
+            explained |= {(*place[:-1], name) for name in close}
+    rank = {"extra_forbidden": 1, "missing": 3}
+    rest = [fault for fault in faults if fault not in misspelt and fault["loc"] not in missing.keys() & explained]
+    return misspelt + sorted(rest, key=lambda fault: rank.get(fault["type"], 2))
+
+
+def _known(kind: Any, place: Sequence[int | str]) -> list[str]:
+    """Return the keys that there are where an unknown one stands."""
+    fields = _model_at(kind, place[:-1]).model_fields
+    return [name for name, field in fields.items() if not field.exclude]
+
+
+def _in_words(place: Sequence[int | str]) -> str:
+    """Return where a fault is: of a list of values its name, of a list of mappings also the number of the entry.
+
+    >>> _in_words(("levels", 1)), _in_words(("models", 0, "name"))
+    ('levels', 'models, entry 1: name')
+    """
+    parts = place[:-1] if place and isinstance(place[-1], int) else place
+    text = ""
+    for part in parts:
+        if isinstance(part, int):
+            text += f", entry {part + 1}"
+        else:
+            text += f"{': ' if text.rpartition(', entry ')[1] else '.' if text else ''}{part}"
+    return text
+
+
+def _range(fault: Mapping[str, Any], kind: Any) -> str:
+    """Return what a number must be that lies outside its range, with both ends; empty for any other fault."""
+    if fault["type"] not in ("greater_than", "greater_than_equal", "less_than", "less_than_equal"):
+        return ""
+    ends = _ends(kind, fault["loc"])
+    low, high = ends.get("ge", ends.get("gt")), ends.get("le", ends.get("lt"))
+    if low is None or high is None:
+        return ""
+    share = "a share" if low == 0 and 0 < high <= 1 else "a number"
+    first = f"above {low:g}" if "gt" in ends else f"from {low:g}"
+    last = f" and below {high:g}" if "lt" in ends else f" and up to {high:g}" if "gt" in ends else f" to {high:g}"
+    words = first + last
+    return f"must be {share} {words}, not {shown(fault['input'])}"
+
+
+def _ends(kind: Any, place: Sequence[int | str]) -> dict[str, float]:
+    """Return the limits that a field, or the values of a list in it, states: ``ge``, ``gt``, ``le``, ``lt``."""
+    name = next((part for part in reversed(place) if isinstance(part, str)), None)
+    info = getattr(_model_at(kind, place[: place.index(name)]), "model_fields", {}).get(name) if name else None
+    found: dict[str, float] = {}
+    parts: list[Any] = [] if info is None else [*info.metadata, info.annotation]
+    for constraint in _constraints(parts):
+        for end in ("ge", "gt", "le", "lt"):
+            if (value := getattr(constraint, end, None)) is not None:
+                found[end] = value
+    return found
+
+
+def _constraints(parts: Sequence[Any]) -> Iterator[Any]:
+    for part in parts:
+        yield part
+        inner: list[Any] = [*(getattr(part, "metadata", None) or ()), *getattr(part, "__metadata__", ())]
+        yield from _constraints([*inner, *get_args(part)])
 
 
 def _model_at(kind: Any, place: Sequence[int | str]) -> Any:
@@ -70,8 +148,9 @@ def fault_text(fault: Mapping[str, Any]) -> str:
     kind, limits = fault["type"], fault.get("ctx", {})
     if kind in ("value_error", "assertion_error"):  # words of our own, which already name the value
         return fault["msg"].partition(", ")[2]
-    if kind == "missing":
-        return "is missing"
+    if kind == "missing":  # of a fixed number of values, the place of the first that is not there
+        place = fault.get("loc", ())
+        return f"needs more than {_counted(place[-1])}" if place and isinstance(place[-1], int) else "is missing"
     if kind == "too_short":
         return f"needs at least {_counted(limits['min_length'])}"
     if kind == "too_long":

@@ -89,10 +89,11 @@ def _lacking_capabilities(experiment: Experiment, model: Model) -> str:
         return ""
     tried = [f"{name}: {reason}" for name, reason in missing.items() if name in model.adapter.capabilities]
     reasons = f" ({error_line('; '.join(tried), 300)})" if tried else ""
-    return (
-        f"{experiment.name} needs the capability {', '.join(missing)}, which {model.name} does not offer{reasons}; "
-        f"it offers {', '.join(sorted(model.capabilities))}"
-    )
+    text = f"{experiment.name} needs the capability {', '.join(missing)}, which {model.name} does not offer{reasons}; "
+    if "logits" in missing and "logits" not in model.adapter.capabilities:
+        name = model.name if model.origin is None else model.origin[0]
+        return f"{text}it has no classifier: give it one as {name}@probe:FILE, a head that `ipvit probe` fits"
+    return f"{text}it offers {', '.join(sorted(model.capabilities))}"
 
 
 def _tasks(
@@ -211,6 +212,7 @@ def _task(experiment: Experiment, measurement: Measurement, model: Model, items:
         "all" if space is None else "data",
     )
     conditions = tuple(measurement.conditions(model))
+    notes += measurement.notes(model)
     if not has_pictures(items):
         _check_no_pixels_needed(experiment, measurement, conditions, items)
     applicable = _applicable(measurement, conditions, items)
@@ -218,6 +220,13 @@ def _task(experiment: Experiment, measurement: Measurement, model: Model, items:
     task = Task(experiment, measurement, model, identity, conditions, classes, among, items, applicable, notes=notes)
     _ = task.view, task.by_transform  # what they refuse is refused now, before anything is written
     return task
+
+
+_SOURCES = {
+    "texture": "`ipvit stylize --cue-conflict` makes such images, cue-conflict:PATH reads them",
+    "shape": "`ipvit stylize --cue-conflict` makes such images, cue-conflict:PATH reads them",
+}
+"""Where data with a column come from."""
 
 
 def _check_items(experiment: Experiment, items: Items) -> None:
@@ -230,10 +239,14 @@ def _check_items(experiment: Experiment, items: Items) -> None:
     if needs.donors and len(items) < 2:
         raise InputError(f"{experiment.name} fills with other images, but {items.name} has {len(items)}")
     if needs.masks and not (has_pictures(items) and items.has_masks):
-        raise InputError(f"{experiment.name} needs foreground masks, which {items.name} does not have")
+        raise InputError(
+            f"{experiment.name} needs foreground masks, which {items.name} does not have; give data that have them as "
+            "masks:IMAGES,MASKS or voc2012:PATH"
+        )
     if lacking := [name for name in needs.fields if name not in items.fields]:
         raise InputError(
             f"{experiment.name} needs the {' and the '.join(lacking)} of every image; {items.name} has none"
+            + "".join(f"; {_SOURCES[name]}" for name in lacking if name in _SOURCES)
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from ipvit.core.links import refuse_links
 from ipvit.core.lock import FolderLock
 from ipvit.core.manifest import Manifest, Status
 from ipvit.core.run_config import RunConfig
+from ipvit.core.run_log import log, logged_into
 from ipvit.core.signals import uninterrupted
 from ipvit.core.terminal import progress as progress_bar
 from ipvit.data import remarks
@@ -87,7 +89,7 @@ def execute(
     group.assert_same_on_all_ranks("data and models", (data.fingerprint, [model.digest for model in models]))
     plans = plan_sweeps(tasks, data, config, device, group)
     group.assert_same_on_all_ranks("batch size", plans[0].batch_size)
-    with models_on_device(models, device, config, tasks), _held(out, config.fresh, group) as lock:
+    with models_on_device(models, device, config, tasks), _held(out, config.fresh, group) as lock, _logged(out, group):
         store = Store(out, config.flush_seconds, mend=group.is_main_process, guard=lock.check)
         earlier = group.main_process_first(lambda: mark_finished(tasks, store), per_machine=False)
         reused = [str(folder.resolve()) for folder in reused_runs if mark_finished(tasks, Store(folder))]
@@ -98,8 +100,12 @@ def execute(
         if not lock.supported:
             outcome.notes.append("this file system has no locks: never start two runs on one folder")
 
+        _log_begin(plans[0], models, tasks, earlier, left_out)
+
         def write(status: Status, outcome: Outcome) -> Manifest:
             lock.check()
+            if status != "running":
+                log(f"{status}: {outcome.measured:,} results measured in {time.monotonic() - started:.1f} s")
             manifest = describe(
                 experiments,
                 models,
@@ -130,6 +136,7 @@ def execute(
             if group.is_main_process:
                 _tidy(store)
                 _check_kept(tasks, store, earlier, outcome.measured, group)
+            _log_end(outcome)
             with uninterrupted():
                 manifest = write("failed" if outcome.failures or outcome.nothing_read else "done", outcome)
             manifest = group.collect(manifest)[0]
@@ -141,6 +148,34 @@ def execute(
             why = next(iter(outcome.unreadable.values()))
             raise InputError(f"none of the {outcome.selected} images of {data.name} could be read: {why}")
         return manifest
+
+
+def _logged(out: Path, group: ProcessGroup) -> contextlib.AbstractContextManager[None]:
+    return logged_into(out) if group.is_main_process else contextlib.nullcontext()
+
+
+def _log_begin(
+    plan: SweepPlan, models: Sequence[Model], tasks: Sequence[Task], earlier: int, left_out: Sequence[str]
+) -> None:
+    for model in models:
+        size = "x".join(map(str, model.image_size))
+        log(f"model {model.name}: {size} pixels, {model.source}, digest {model.digest[:16]}")
+    log(f"data {plan.items.name}: {len(plan.positions):,} of {len(plan.items):,} images, {plan.items.fingerprint}")
+    log(f"on {plan.device}, {plan.config.precision}, {plan.batch_size} images at a time, {plan.workers} workers")
+    for task in tasks:
+        log(f"{task.experiment.name} on {task.model.name}: {len(task.conditions):,} conditions")
+    log(f"{earlier:,} results were there before")
+    for text in left_out:
+        log(f"left out: {text}", logging.WARNING)
+
+
+def _log_end(outcome: Outcome) -> None:
+    for note in outcome.notes:
+        log(f"note: {note}")
+    for image, reason in outcome.unreadable.items():
+        log(f"unreadable: {image}: {reason}", logging.WARNING)
+    for failure in outcome.failures:
+        log(f"{failure.experiment} ({failure.condition}) failed on {failure.model}: {failure.error}", logging.ERROR)
 
 
 class ResultsLostError(OSError):
@@ -247,4 +282,5 @@ def _keep_study(out: Path, text: str) -> None:
 
 def _asked_for(study: bytes) -> list[bytes]:
     """Return the lines of a study but those that only say how it is computed."""
-    return [line for line in study.splitlines() if not line.startswith((b"batch_size:", b"workers:", b"device:"))]
+    how = (b"batch_size:", b"workers:", b"device:", b"tracker:")
+    return [line for line in study.splitlines() if not line.startswith(how)]

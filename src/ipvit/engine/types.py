@@ -67,7 +67,8 @@ class Task:
         on_disk: the result was in a run folder before the sweep.
         mine: this process measures the result, no other process and no other shard.
         failed: the condition has failed in this run, and is given up.
-        notes: by which rule classes without names were mapped to outputs, in sentences.
+        notes: by which rule classes without names were mapped to outputs, and what the measurement says of how it is
+            done on this model, in sentences.
         prepared: what :meth:`ipvit.experiments.base.Measurement.prepare` returned.
     """
 

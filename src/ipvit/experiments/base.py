@@ -221,6 +221,10 @@ class Measurement:
         """Return which images, or other items, a condition is measured on, ``(len(data),)`` bool; None: on all."""
         return None
 
+    def notes(self, model: Model) -> Sequence[str]:
+        """Return what a reader must know of how a model is measured, in sentences that begin with the experiment."""
+        return ()
+
     def image_transform(self, condition: Any) -> ImageTransform | None:
         """Return what a worker process makes of each picture for a condition; None for the picture as it is.
 

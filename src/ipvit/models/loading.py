@@ -8,6 +8,7 @@ from pathlib import Path
 from ipvit.core.files import user_path
 from ipvit.errors import InputError
 from ipvit.models.io.probe_head import MARK, load_probed, read_probe
+from ipvit.models.mistaken import refuse_mistaken
 from ipvit.models.model import Model
 from ipvit.models.names import ModelName, short_name, split_weights
 from ipvit.models.openvino_model import with_backend
@@ -76,6 +77,8 @@ def _load(name: str, pretrained: bool, label: str | None) -> Model:
     if name.endswith(".safetensors") and not split_weights(name)[1]:
         return _load_trained(name, pretrained, label)
     parsed = ModelName.parse(name)
+    if parsed.scheme in ("", "timm", "http", "https"):
+        refuse_mistaken(split_weights(name)[0].removeprefix("timm:"))
     if parsed.scheme not in LOADERS:
         known = ", ".join(f"{scheme}:" for scheme in LOADERS if scheme not in ("", "file"))
         raise InputError(

@@ -84,6 +84,27 @@ def _of_file(name: str) -> tuple[str, str]:
 
 _OF_FOLDERS, _WEIGHTS_ALONE = "transformers:", ".safetensors"
 
+
+def split_label(text: str) -> tuple[str | None, str]:
+    """Return the label and the name of ``[LABEL=]NAME[@WEIGHTS]``, as a command line has it.
+
+    What stands before the first ``=`` is a label if it holds none of ``/ : ? @ .``, which options, weights and files of
+    names do.
+
+    Raises:
+        InputError: the label or the name is empty.
+
+    >>> split_label("small=resnet18"), split_label("resnet18?num_classes=3"), split_label("./a=b.py:make")
+    (('small', 'resnet18'), (None, 'resnet18?num_classes=3'), (None, './a=b.py:make'))
+    """
+    label, sign, name = text.partition("=")
+    if not sign or any(mark in label for mark in "/:?@."):
+        return None, text
+    if not label.strip() or not name.strip():
+        raise InputError(f"--model {text!r}: a label and a name are written LABEL=NAME")
+    return label, name
+
+
 _OTHER = re.compile(r"[^/\\@]*@[^@]*\.(pth|pt|bin|safetensors|tar)\b")
 """A plain name with weights: what its weights are called says nothing of a Python file."""
 

@@ -1,6 +1,7 @@
 """PatchDrop: replace some cells of a grid over the image (Naseer et al. 2021, section 3.1).
 
-All functions work on images in [0, 1], before normalisation. A mask says which cells are *kept*.
+All functions work on images in [0, 1], before normalisation. A mask says which cells are *kept*. Where the grid does
+not divide the image, cells differ by one pixel, see :mod:`ipvit.perturb.cells`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ipvit.perturb.cells import pixel_mask
 from ipvit.perturb.choices import Fill
 from ipvit.perturb.seeding import generator, random_words
 from ipvit.perturb.tensors import from_numpy
@@ -71,23 +73,6 @@ def bernoulli_keep(key: np.ndarray, grid: tuple[int, int], rate: float) -> np.nd
     return (uniform >= rate).reshape(-1, rows, columns)
 
 
-def cell_size(image_size: tuple[int, int], grid: tuple[int, int]) -> tuple[int, int]:
-    """Return height and width of a grid cell in pixels; the grid must divide the image."""
-    (height, width), (rows, columns) = image_size, grid
-    if rows < 1 or columns < 1 or height % rows or width % columns:
-        near = "x".join(str(_nearest_divisor(n, wanted)) for n, wanted in ((height, rows), (width, columns)))
-        raise ValueError(
-            f"a grid of {rows}x{columns} does not divide an image of {height}x{width} pixels; {near} would"
-        )
-    return height // rows, width // columns
-
-
-def pixel_mask(keep: Tensor, image_size: tuple[int, int]) -> Tensor:
-    """Enlarge cell masks ``(B, rows, columns)`` to pixel masks ``(B, 1, H, W)``."""
-    tall, wide = cell_size(image_size, (keep.shape[-2], keep.shape[-1]))
-    return keep.repeat_interleave(tall, dim=-2).repeat_interleave(wide, dim=-1).unsqueeze(-3)
-
-
 def shift(mask: Tensor, offset: tuple[int, int]) -> Tensor:
     """Move pixel masks ``(B, 1, H, W)`` down and right by ``offset`` pixels, as the paper's appendix A.1 does.
 
@@ -108,7 +93,8 @@ def patchdrop(images: Tensor, keep: Tensor | np.ndarray, fill: Tensor | float = 
 
     Args:
         images: ``(B, 3, H, W)`` in [0, 1].
-        keep: ``(B, rows, columns)`` boolean, or ``(rows, columns)`` for one mask on all images; True is kept.
+        keep: ``(B, rows, columns)`` boolean, or ``(rows, columns)`` for one mask on all images; True is kept. Any grid
+            with at most one cell a pixel.
         fill: what dropped pixels become: a value (0 is black, the paper's choice) or a tensor that broadcasts to
             ``images``, for example from :func:`fill_content`.
 
@@ -167,7 +153,3 @@ def gaussian_blur(images: Tensor, sigma: float) -> Tensor:
     padded = F.pad(images, (radius, radius, radius, radius), mode="replicate")
     rows = F.conv2d(padded, kernel.view(1, 1, -1, 1).expand(channels, 1, -1, 1), groups=channels)
     return F.conv2d(rows, kernel.view(1, 1, 1, -1).expand(channels, 1, 1, -1), groups=channels).clamp(0, 1)
-
-
-def _nearest_divisor(n: int, wanted: int) -> int:
-    return min((d for d in range(1, n + 1) if n % d == 0), key=lambda d: (abs(d - wanted), d))

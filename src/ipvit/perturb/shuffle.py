@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ipvit.perturb.patchdrop import cell_size
+from ipvit.perturb.cells import cell_size
 from ipvit.perturb.seeding import random_order
 
 

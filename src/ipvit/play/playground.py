@@ -19,8 +19,9 @@ from ipvit.engine.device import numerics
 from ipvit.errors import InputError
 from ipvit.models.model import Model
 from ipvit.perturb.attack import fgsm, pgd
+from ipvit.perturb.cells import cell_size, check_cells
 from ipvit.perturb.corruptions import CORRUPTIONS, EXTRA, corrupt
-from ipvit.perturb.patchdrop import cell_size, fill_content, n_dropped, patchdrop, random_keep
+from ipvit.perturb.patchdrop import fill_content, n_dropped, patchdrop, random_keep
 from ipvit.perturb.pixels import as_bytes
 from ipvit.perturb.salience import non_salient_keep, salient_keep
 from ipvit.perturb.seeding import keys
@@ -152,11 +153,13 @@ class Playground:
         return self._attacked(asked, model, images) if asked.epsilon else images
 
     def _check_grids(self, asked: PerturbedRequest, model: Model) -> None:
-        for wanted, side in (("drop patches", asked.grid if asked.dropped else 1), ("shuffle", asked.shuffle)):
-            try:
-                cell_size(model.image_size, (side, side))
-            except ValueError as error:
-                raise InputError(f"{wanted}: {error}") from None
+        wanted = "drop patches"
+        try:
+            check_cells(model.image_size, (asked.grid, asked.grid))
+            wanted = "shuffle"
+            cell_size(model.image_size, (asked.shuffle, asked.shuffle))
+        except ValueError as error:
+            raise InputError(f"{wanted}: {error}") from None
 
     def _attacked(self, asked: PerturbedRequest, model: Model, images: Tensor) -> Tensor:
         """Return the image moved away from the network's own answer.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,6 +17,7 @@ from timm.scheduler.scheduler_factory import create_scheduler_v2
 from timm.utils.clip_grad import dispatch_clip_grad
 from torch import nn
 
+from ipvit.core.trackers import check_tracker
 from ipvit.errors import InputError, did_you_mean
 from ipvit.training.recipe import FALLING, Recipe
 
@@ -40,11 +40,7 @@ def make_accelerator(precision: str, device: str, tracker: str | None = None, ou
     known = ("auto", "cpu", "cuda", "mps")
     if device not in known:
         raise InputError(f"unknown device {device!r}: expected {', '.join(known)}")
-    packages = {"tensorboard": ("tensorboard", "tensorboardX"), "wandb": ("wandb",)}
-    if tracker and not any(importlib.util.find_spec(name) for name in packages[tracker]):
-        raise InputError(
-            f"tracker: {tracker} needs a package that is not installed: pip install {packages[tracker][0]}"
-        )
+    check_tracker(tracker)
     # Accelerate keeps the first device and precision of a process for ever, but a second training may want others.
     AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())  # noqa: SLF001
     accelerator = Accelerator(

@@ -37,7 +37,7 @@ from ipvit.experiments.attack.patches import (
     training_positions,
 )
 from ipvit.experiments.base import Batch, BindContext, Condition, ExampleImage, Measurement, PrepareContext, Records
-from ipvit.experiments.grids import check_grid
+from ipvit.experiments.grids import check_equal_cells
 from ipvit.experiments.returned import check_pixels, into_budget, returned_images
 from ipvit.experiments.scoring import classify, score_logits
 from ipvit.models.model import Model
@@ -93,7 +93,7 @@ class AttackMeasurement(Measurement):
         sides: dict[tuple[str, float], float] = {}
         for look in dict.fromkeys(order.look for order in self._orders()):
             if look.grid and look.shape == "square":
-                check_grid(look.grid, model)
+                check_equal_cells(look.grid, model)
             try:
                 side = look.form(model.image_size).side
             except ValueError as error:

@@ -12,7 +12,7 @@ from torch import Tensor
 from ipvit.errors import InputError
 from ipvit.experiments.attention.experiment import Attention, AttentionCondition, PlacedCondition
 from ipvit.experiments.base import Batch, ExampleImage, Measurement, Records
-from ipvit.experiments.grids import check_grid
+from ipvit.experiments.grids import check_equal_cells
 from ipvit.experiments.places import WHOLE, at_place, check_scale
 from ipvit.metrics.attention import attention_distance
 from ipvit.models.model import Model
@@ -37,7 +37,7 @@ class AttentionMeasurement(Measurement):
         if "class" not in model.adapter.prefix_tokens:
             raise InputError(f"attention: {model.name} has no class token")
         if max(self.experiment.levels) > 0:
-            check_grid("x".join(map(str, model.adapter.patch_grid(model.image_size))), model)
+            check_equal_cells("x".join(map(str, model.adapter.patch_grid(model.image_size))), model)
         if self.experiment.corners:
             check_scale(self.experiment.name, self.experiment.scale, model)
         count = model.adapter.n_blocks

@@ -64,7 +64,7 @@ class Correlation(Experiment):
         return Requirements(frozenset({"tokens"}), labels=False)
 
     def bind(self, models: Sequence[Model], data: Dataset, context: BindContext) -> Measurement:
-        """Check that the grid divides every model's input, and that there are such blocks and such a token."""
+        """Check that the grid has room on every model's input, and that there are such blocks and such a token."""
         from ipvit.experiments.correlation.measurement import CorrelationMeasurement
 
         return CorrelationMeasurement(self, models)

@@ -12,7 +12,7 @@ from ipvit.errors import InputError
 from ipvit.experiments.base import Batch, Measurement, Records
 from ipvit.experiments.correlation.experiment import Correlation, CorrelationCondition
 from ipvit.experiments.correlation.superclasses import superclass_of
-from ipvit.experiments.grids import check_grid, rows_and_columns
+from ipvit.experiments.grids import check_grid, note_on_cells, rows_and_columns
 from ipvit.metrics.accuracy import first_labels
 from ipvit.metrics.correlation import correlation
 from ipvit.models.adapters.base import DISTILLATION_NAMES
@@ -25,7 +25,7 @@ class CorrelationMeasurement(Measurement):
     """Correlation in one run.
 
     Raises:
-        InputError: the grid does not divide a model's input, or a model has no such block or token.
+        InputError: the grid has more cells than a model's input has room for, or a model has no such block or token.
     """
 
     def __init__(self, experiment: Correlation, models: Sequence[Model]) -> None:
@@ -51,6 +51,10 @@ class CorrelationMeasurement(Measurement):
             for run in range(self.experiment.runs)
             for block in _blocks(model, self.experiment.blocks)
         ]
+
+    def notes(self, model: Model) -> list[str]:
+        """Say of what sizes the cells are where the grid does not divide the model's input."""
+        return note_on_cells(self.experiment.name, self.experiment.grid, model)
 
     def measure(self, model: Model, batch: Batch) -> Iterator[Records]:
         """Correlate; the clean image and each occluded copy go through the network once for all blocks."""

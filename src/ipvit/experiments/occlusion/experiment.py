@@ -76,7 +76,8 @@ class Occlusion(Experiment):
     runs: Runs = 5
     """Random masks per image and level."""
     grid: Grid = "14x14"
-    """Rows and columns of the patch grid; it must divide the image. 224x224 drops single pixels of 224."""
+    """Rows and columns of the patch grid, at most one cell a pixel: 224x224 drops single pixels of 224. Where it does
+    not divide the image, cells differ by one pixel."""
     offset: tuple[Pixels, Pixels] = (0, 0)
     """Move the grid down and right by so many pixels."""
     fill: Literal["black", "mean", "noise", "blur", "other"] | str = "black"
@@ -119,7 +120,7 @@ class Occlusion(Experiment):
         """Check that the grid fits every model, and load what says where the foreground is."""
         from ipvit.experiments.occlusion.measurement import OcclusionMeasurement
 
-        return OcclusionMeasurement(self, models)
+        return OcclusionMeasurement(self, models, data)
 
     def analysis(self) -> OcclusionAnalysis:
         """Return curves over the share of the image that is dropped."""

@@ -10,19 +10,21 @@ import torch
 from torch import Tensor
 
 from ipvit.core.plugins import OwnCodeError, OwnFunction, own_function
-from ipvit.errors import InputError
+from ipvit.errors import DownloadError, InputError
 from ipvit.experiments.base import Batch, ExampleImage, Measurement, Records
-from ipvit.experiments.grids import check_grid
+from ipvit.experiments.grids import check_grid, note_on_cells
 from ipvit.experiments.occlusion.experiment import FILLS, ON_A_GRID, RANDOM, Mode, Occlusion, OcclusionCondition
 from ipvit.experiments.occlusion.occluders import donated, kept_cells, kept_pixels, with_one_left
-from ipvit.experiments.occlusion.salience import Salience
+from ipvit.experiments.occlusion.salience import Salience, tells_salience
 from ipvit.experiments.returned import check_pixels, returned_images
 from ipvit.experiments.scoring import classify, score_logits
 from ipvit.models.model import Model
-from ipvit.perturb.patchdrop import fill_content, pixel_mask, replace, shift
+from ipvit.perturb.cells import pixel_mask
+from ipvit.perturb.patchdrop import fill_content, replace, shift
 from ipvit.perturb.seeding import keys
 
 if TYPE_CHECKING:
+    from ipvit.data.dataset import Dataset
     from ipvit.perturb.choices import Fill
 
 
@@ -34,7 +36,7 @@ class OcclusionMeasurement(Measurement):
             there.
     """
 
-    def __init__(self, experiment: Occlusion, models: Sequence[Model]) -> None:
+    def __init__(self, experiment: Occlusion, models: Sequence[Model], data: Dataset) -> None:
         self.experiment = experiment
         self._source = Salience(
             experiment.salience, experiment.salience_block, experiment.salience_head, experiment.protocol == "authors"
@@ -43,7 +45,10 @@ class OcclusionMeasurement(Measurement):
         for model in models:
             self._check(model)
         if experiment.uses_salience:
-            self._source.prepare()
+            try:
+                self._source.prepare()
+            except DownloadError as error:
+                raise InputError(_without_salience(experiment.salience, error, models, data)) from None
 
     def _check(self, model: Model) -> None:
         if self.experiment.removal == "tokens":
@@ -71,6 +76,11 @@ class OcclusionMeasurement(Measurement):
             for level in sorted(self.experiment.levels)
             for run in range(self.experiment.runs if level > 0 and mode in RANDOM else 1)
         ]
+
+    def notes(self, model: Model) -> list[str]:
+        """Say of what sizes the cells are where the grid does not divide the model's input."""
+        on_grid = any(mode in ON_A_GRID for mode in self.experiment.modes)
+        return note_on_cells(self.experiment.name, self.experiment.grid, model) if on_grid else []
 
     @property
     def _fill(self) -> str:
@@ -169,6 +179,16 @@ class OcclusionMeasurement(Measurement):
             return _filled(self._own_fill, batch, mask, own), dropped
         fill = cast("Fill", condition.fill)  # the other names are those handled above
         return replace(batch.images, mask, fill_content(batch.images, fill, own)), dropped
+
+
+def _without_salience(name: str, error: DownloadError, models: Sequence[Model], data: Dataset) -> str:
+    """Say what can be done where the network that tells salient patches cannot be had: nothing takes its place."""
+    others = [] if "@" in name else [f"--salience {name}@FILE"]
+    others += ["--salience masks (the data's own)"] if data.has_masks else []
+    own = [model for model in models if tells_salience(model) and model.origin is not None and model.origin[1]]
+    others += [f"--salience {model.origin[0]} (of this study)" for model in own[:1] if model.origin is not None]
+    instead = f"; or give {' or '.join(others)}" if others else ""
+    return f"occlusion: {name} says which patches are salient, and its weights are not here: {error}{instead}"
 
 
 def _filled(fill: OwnFunction, batch: Batch, mask: Tensor, key: np.ndarray) -> Tensor:

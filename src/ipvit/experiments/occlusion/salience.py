@@ -14,6 +14,7 @@ from ipvit.experiments.base import Batch
 from ipvit.experiments.occlusion.experiment import MASKS
 from ipvit.models.loading import load_model
 from ipvit.models.model import Model
+from ipvit.perturb.cells import cell_sums, divides
 
 
 @dataclasses.dataclass
@@ -47,8 +48,7 @@ class Salience:
         if self.name == MASKS or self._model is not None:
             return
         model = load_model(self.name)
-        lacking = {name for name in ("attention", "tokens") if not model.can(name)}
-        if lacking or "class" not in model.adapter.prefix_tokens:
+        if not tells_salience(model):
             raise InputError(f"salience: {model.name} has no attention from a class token to the patches")
         if not -model.adapter.n_blocks <= self.block < model.adapter.n_blocks:
             raise InputError(f"salience: {model.name} has {model.adapter.n_blocks} blocks, no block {self.block}")
@@ -73,7 +73,8 @@ class Salience:
         """Return salience per grid cell, ``(B, rows, columns)``, float64 (float32 on Apple's GPU), non-negative.
 
         The network sees the unoccluded images at its own input size, with its own normalisation. Its map is averaged
-        onto the grid when the grid is another than its own.
+        onto the grid when the grid is another than its own. Masks are averaged over every cell; where the grid does not
+        divide the image they are summed up, so that a larger cell counts for more.
         """
         borrowed = self.evaluated.preprocessing if self.borrowed_normalisation and self.evaluated else None
         # these very pixels: images of the same names and size may be another crop, or of another data set
@@ -83,6 +84,8 @@ class Salience:
         fine = self._latest[2]
         if tuple(fine.shape[-2:]) == grid:
             return fine
+        if self.name == MASKS and not divides((fine.shape[-2], fine.shape[-1]), grid):
+            return cell_sums(fine, grid)  # of the very cells that are dropped
         return F.interpolate(fine.unsqueeze(1), size=grid, mode="area").squeeze(1)
 
     def _from_masks(self, batch: Batch) -> Tensor:
@@ -112,6 +115,11 @@ class Salience:
             weights = heads.mean(dim=1) if self.head == "mean" else heads[:, int(self.head)]
         rows, columns = adapter.patch_grid(model.image_size)
         return _fine(weights).view(len(weights), rows, columns)
+
+
+def tells_salience(model: Model) -> bool:
+    """Return whether a network has attention from a class token to its patches."""
+    return all(model.can(name) for name in ("attention", "tokens")) and "class" in model.adapter.prefix_tokens
 
 
 def _fine(values: Tensor) -> Tensor:

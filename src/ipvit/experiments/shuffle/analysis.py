@@ -18,7 +18,7 @@ from ipvit.experiments.shuffle.experiment import CLEAN
 if TYPE_CHECKING:
     from ipvit.analysis.charts import Figure
 
-COLUMNS = {**COMMON, "cells": Column(level=True)}
+COLUMNS = {**COMMON, "cells": Column(level=True), "instead_of": Column(title="instead of")}
 UNPERTURBED = {"grid": CLEAN}
 
 
@@ -28,15 +28,23 @@ class ShuffleAnalysis(Analysis):
     columns: dict[str, Column] = COLUMNS
     compare_by: tuple[str, ...] | None = ("cells", "grid")
     clean: dict[str, Any] = UNPERTURBED
-    record_columns: tuple[str, ...] | None = ("grid", "cells", RUN, "correct", "correct5")
+    record_columns: tuple[str, ...] | None = ("grid", "cells", "instead_of", RUN, "correct", "correct5")
 
     def reduce(self, records: pl.DataFrame) -> Reduction:
-        """Average per grid."""
-        return self.reduced(records, {self.name: accuracy_table(records, ["model", "grid", "cells"])})
+        """Average per grid; where a grid stands for one that does not divide the input, the row says for which."""
+        by = ["model", "grid", "cells"]
+        if "instead_of" in records.columns and records["instead_of"].null_count() < records.height:
+            by.append("instead_of")
+        return self.reduced(records, {self.name: accuracy_table(records, by)})
 
     def tables(self, reductions: Sequence[Reduction]) -> dict[str, pl.DataFrame]:
         """Return accuracy per model and grid."""
-        return {self.name: joined(reductions, self.name).sort("model", "cells", maintain_order=True)}
+        table = joined(reductions, self.name)
+        if "instead_of" in table.columns:  # also where the first model has none: it tells rows apart
+            table = table.select(
+                "model", "grid", "instead_of", "cells", pl.exclude("model", "grid", "instead_of", "cells")
+            )
+        return {self.name: table.sort("model", "cells", maintain_order=True)}
 
     def figures(self, tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
         """Return one curve per model over the number of cells, as in figure 10."""

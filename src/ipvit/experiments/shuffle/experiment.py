@@ -22,6 +22,10 @@ CLEAN = "1x1"
 """The grid of a single cell: the image as it is."""
 
 
+PAPER_GRIDS = ("2x2", "2x4", "4x4", "4x8", "8x8", "14x14", "16x16")
+"""The grids of figures 10 and 11."""
+
+
 @dataclasses.dataclass(frozen=True)
 class ShuffleCondition(Condition):
     """One grid and run."""
@@ -29,6 +33,17 @@ class ShuffleCondition(Condition):
     grid: str
     cells: int
     run: int
+
+
+@dataclasses.dataclass(frozen=True)
+class SubstituteCondition(ShuffleCondition):
+    """A grid that stands for others, which do not divide the network's input.
+
+    Attributes:
+        instead_of: these grids, for example ``14x14`` or ``14x14, 16x16``.
+    """
+
+    instead_of: str
 
 
 class Shuffle(Experiment):
@@ -40,8 +55,9 @@ class Shuffle(Experiment):
     reproduces: ClassVar[str] = "Figures 10 and 11"
     question: ClassVar[str] = "How much does a network rely on where the parts of an object are?"
 
-    grids: Several[Grid] = ("2x2", "2x4", "4x4", "4x8", "8x8", "14x14", "16x16")
-    """Rows and columns of cells; the unshuffled image is always measured too."""
+    grids: Several[Grid] = PAPER_GRIDS
+    """Rows and columns of cells; the unshuffled image is always measured too. The paper's grids, which are the default,
+    give way to the nearest that divides the network's input; others must divide it."""
     runs: Runs = 1
     """Random orders per image and grid."""
 
@@ -51,7 +67,7 @@ class Shuffle(Experiment):
         return tuple(grid for grid in value if grid != CLEAN) or (CLEAN,)
 
     def bind(self, models: Sequence[Model], data: Dataset, context: BindContext) -> Measurement:
-        """Check that every grid divides every model's input."""
+        """Check that every grid divides every model's input, or gives way to one that does."""
         from ipvit.experiments.shuffle.measurement import ShuffleMeasurement
 
         return ShuffleMeasurement(self, models)

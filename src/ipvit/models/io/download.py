@@ -20,7 +20,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from ipvit.core.digests import digest_of, digest_of_file, stated_hash
 from ipvit.core.files import LONGEST, path_component, write_atomic
 from ipvit.core.terminal import Terminal
-from ipvit.errors import InputError, error_line
+from ipvit.errors import DownloadError, InputError, error_line
 
 try:
     import fcntl
@@ -105,12 +105,12 @@ class _Download:
                 self._receive()
                 break
             except urllib.error.HTTPError as error:
-                raise InputError(f"{self.url} answers {error.code} {error.reason}; {self._by_hand()}") from None
+                raise DownloadError(f"{self.url} answers {error.code} {error.reason}; {self._by_hand()}") from None
             except (OSError, http.client.HTTPException) as error:
                 if self._have() > before:
                     continue  # bytes came: the server lives, ask for the rest
                 kept = f"; {self._have():,} bytes are kept, the same command goes on from there" if self._have() else ""
-                raise InputError(f"cannot download {self.url} ({_line(error)}){kept}; {self._by_hand()}") from None
+                raise DownloadError(f"cannot download {self.url} ({_line(error)}){kept}; {self._by_hand()}") from None
         try:
             _check_stated(f"what {self.url} sends", digest_of_file(self.part), stated, "it was not kept; try again")
             _refuse_page(self.part, f"what {self.url} sends", self._by_hand())

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from ipvit.core.manifest import UNTRAINED
 from ipvit.core.preprocessing import Preprocessing
-from ipvit.errors import FOREIGN_ERRORS, InputError
+from ipvit.errors import FOREIGN_ERRORS, DownloadError, InputError
 from ipvit.models.io.state_dict import StateDict, load_strictly
 from ipvit.models.io.weights_file import WeightsFile
 from ipvit.models.label_spaces import imagenet_classes
@@ -45,7 +45,7 @@ def load_paper_name(parsed: ModelName, pretrained: bool) -> Model:
     options = {**entry.options, **parsed.options}
     location = parsed.weights or (entry.weights if pretrained else None)
     if location is None and pretrained:
-        raise InputError(
+        raise DownloadError(
             f"the weights of paper:{entry.name} cannot be downloaded without a person: get them from {entry.page} and "
             f"give paper:{entry.name}@FILE"
         )

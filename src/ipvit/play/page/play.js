@@ -102,21 +102,22 @@ class Page {
     get("dropped").textContent = `${count} of ${cells} patches dropped (${Math.round((100 * count) / cells)} %). ${hint}`;
   }
 
-  // Which grids divide both networks' inputs; the left one's own patches are the first choice.
+  // Patches are dropped on any grid, the left network's own patches first; cells that change places must divide both
+  // networks' inputs, or where there is no such grid the left one's.
   cutGrids(first = false) {
     const models = this.panels.map((panel) => panel.model);
-    const fits = (side, sizes) => sizes.every((size) => size.every((pixels) => pixels % side === 0));
+    const divides = (side, sizes) => sizes.every((size) => size.every((pixels) => pixels % side === 0));
     const upTo = Array.from({ length: this.start.limits.cells }, (_, i) => i + 1);
     const all = models.map((model) => model.size);
-    let sides = upTo.filter((side) => fits(side, all));
-    if (sides.length < 2) sides = upTo.filter((side) => fits(side, all.slice(0, 1)));
+    const sides = upTo.filter((side) => side > 1 && all.every((size) => side <= Math.min(...size)));
+    let equal = upTo.filter((side) => divides(side, all));
+    if (equal.length < 2) equal = upTo.filter((side) => divides(side, all.slice(0, 1)));
     const own = models.map((model) => model.patches).filter((patches) => patches && patches[0] === patches[1]);
     const wanted = [...(first ? [] : [this.grid.side]), ...own.map((patches) => patches[0]), 14, 8];
     const chosen = wanted.find((side) => sides.includes(side)) ?? sides[sides.length - 1];
-    const usual = sides.filter((side) => side > 1);
-    get("grid-side").replaceChildren(...usual.map((side) => option(side, `${side} × ${side}`, side === chosen)));
+    get("grid-side").replaceChildren(...sides.map((side) => option(side, `${side} × ${side}`, side === chosen)));
     const before = this.sides[number("shuffle")];
-    this.sides = [1, ...usual.filter((side) => side <= 16)];
+    this.sides = equal.filter((side) => side <= 16);
     get("shuffle").max = this.sides.length - 1;
     get("shuffle").value = Math.max(0, this.sides.indexOf(before));
     if (chosen !== this.grid.side) this.grid.cut(chosen);
