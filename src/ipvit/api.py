@@ -9,10 +9,12 @@ from pathlib import Path
 from ipvit.core.files import LONGEST, path_component
 from ipvit.core.manifest import Manifest
 from ipvit.core.run_config import Answers, Backend, Precision, RunConfig
+from ipvit.core.terminal import Terminal
 from ipvit.core.validation_messages import validated
 from ipvit.data.dataset import Dataset
 from ipvit.data.loading import load_dataset
-from ipvit.engine.distributed import launched
+from ipvit.engine.default_folder import default_folder
+from ipvit.engine.distributed import ProcessGroup, launched
 from ipvit.engine.run import execute
 from ipvit.engine.run_folder import shard_folder
 from ipvit.engine.study import DataEntry, ExperimentEntry, ModelEntry, Study, study_text
@@ -42,6 +44,7 @@ def run(
     shard: str | None = None,
     fresh: bool = False,
     verify: bool = False,
+    everything: bool = False,
     progress: bool = True,
     flush_seconds: float = 10.0,
 ) -> Run:
@@ -55,7 +58,8 @@ def run(
         experiments: one or several, for example ``ipvit.Occlusion(levels=(0, 0.5))``.
         models: names, or models from :func:`ipvit.load_model` and :func:`ipvit.wrap`.
         data: a name, or a data set from :func:`ipvit.load_dataset`.
-        out: the run folder; ``runs/EXPERIMENT`` by default.
+        out: the run folder; by default ``runs/EXPERIMENT``, or a folder beside it where that belongs to other data or
+            another answer space, seed, precision or limit.
         seed: everything random follows from it.
         limit: use that many images, the same ones every time.
         batch_size: images at a time (32 on a CPU, 256 on a GPU); halved by itself where memory runs out.
@@ -71,6 +75,7 @@ def run(
         fresh: put an earlier run folder aside and start over.
         verify: read every byte of the data's files; what was measured of other bytes, or without this, is measured
             again.
+        everything: show all that the run folder holds on these data, not only what is asked for here.
         progress: show a progress bar.
         flush_seconds: results are written at least this often.
 
@@ -100,16 +105,17 @@ def run(
             "shard": shard,
             "fresh": fresh,
             "verify": verify,
+            "everything": everything,
             "progress": progress,
             "flush_seconds": flush_seconds,
         },
     )
     names = "-".join(experiment.name for experiment in chosen)
-    whole = Path(out) if out is not None else Path("runs") / path_component(names, most=LONGEST)
-    folder, reused = shard_folder(whole, config.effective_shard)
+    base = Path("runs") / path_component(names, most=LONGEST)
     with launched() as group:
         images = group.main_process_first(lambda: load_dataset(data))
         networks = group.main_process_first(lambda: [load_model(m) if isinstance(m, str) else m for m in listed])
+        folder, reused = _folder(base if out is None else out, images, config, group, default=out is None)
         text = study_text(
             [ModelEntry(name=model.name) for model in networks],
             DataEntry(name=images.name),
@@ -127,17 +133,26 @@ def run(
             group=group,
             reused_runs=reused,
         )
-    return _results(folder, chosen, manifest, keep=group.is_main_process)
+    results = _results(folder, chosen, manifest, config, keep=group.is_main_process)
+    if group.is_main_process:
+        results.write_tables()
+    return results
 
 
-def run_study(study: Study, out: str | Path) -> Run:
-    """Run a study read by :func:`ipvit.engine.study.read_study`; see :func:`run`."""
+def run_study(study: Study, out: str | Path, *, default: bool = False) -> Run:
+    """Run a study read by :func:`ipvit.engine.study.read_study`, see :func:`run`; its tables are not written.
+
+    Args:
+        study: with all options.
+        out: the run folder.
+        default: nobody has chosen this folder: where it belongs to other data, for example, another one is taken.
+    """
     selected = study.make_experiments()
     experiments = [entry.experiment for entry in selected]
-    folder, reused = shard_folder(Path(out), study.effective_shard)
     text = study_text(study.models, study.data, zip(study.experiments, experiments, strict=True), study)
     with launched() as group:
         data, models = group.main_process_first(lambda: load_study(study))
+        folder, reused = _folder(out, data, study, group, default=default)
         manifest = execute(
             selected,
             models,
@@ -149,11 +164,24 @@ def run_study(study: Study, out: str | Path) -> Run:
             group=group,
             reused_runs=reused,
         )
-    return _results(folder, experiments, manifest, keep=group.is_main_process)
+    return _results(folder, experiments, manifest, study, keep=group.is_main_process)
 
 
-def _results(folder: Path, experiments: Sequence[Experiment], manifest: Manifest, *, keep: bool) -> Run:
-    results = Run(folder, experiments, manifest)
+def _folder(
+    out: str | Path, data: Dataset, config: RunConfig, group: ProcessGroup, *, default: bool
+) -> tuple[Path, list[Path]]:
+    """Return the run folder of this call, of all processes the same, and those whose results it need not measure."""
+    whole, line = default_folder(Path(out), data, config) if default else (Path(out), "")
+    (whole, *_) = group.collect(whole)  # what the first process found: it may write there before the others look
+    if line and config.progress and group.is_main_process:
+        Terminal(stderr=True).print(f"ipvit: {line}", highlight=False, soft_wrap=True)
+    return shard_folder(whole, config.effective_shard)
+
+
+def _results(
+    folder: Path, experiments: Sequence[Experiment], manifest: Manifest, config: RunConfig, *, keep: bool
+) -> Run:
+    results = Run(folder, experiments, manifest, everything=config.everything)
     if keep:
         results.keep_last_runs()
     return results

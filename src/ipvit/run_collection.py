@@ -25,16 +25,20 @@ DATA_SET = "data_set"
 """The column that says which of the runs a row is from."""
 
 
-def runs_in(folder: Path) -> list[Run]:
+def runs_in(folder: Path, *, everything: bool = False) -> list[Run]:
     """Return the run in a folder, or the runs in its folders.
+
+    Args:
+        folder: a run folder, or a folder of run folders.
+        everything: show whatever they hold, see :class:`ipvit.Run`.
 
     Raises:
         InputError: there is none.
     """
     if (folder / MANIFEST).is_file() or not folder.is_dir():
-        return [Run(folder)]
+        return [Run(folder, everything=everything)]
     below = sorted((path.parent for path in folder.glob(f"*/{MANIFEST}")), key=_by_number)
-    return [Run(path) for path in below] or [Run(folder)]
+    return [Run(path, everything=everything) for path in below] or [Run(folder)]
 
 
 def _by_number(path: Path) -> list[tuple[bool, int, str]]:
@@ -113,9 +117,21 @@ class RunCollection:
         """Return what the runs say of an experiment, each after the name of its data."""
         return list(dict.fromkeys(self._said("summary_of", name)))
 
-    def notes(self, name: str) -> list[str]:
+    def notes_of(self, name: str) -> list[str]:
         """Return what a reader must know of an experiment's numbers."""
-        return list(dict.fromkeys(self._said("notes", name)))
+        return list(dict.fromkeys(self._said("notes_of", name)))
+
+    @property
+    def notes(self) -> dict[str, list[str]]:
+        """What a reader must know of the numbers, by experiment."""
+        return {name: self.notes_of(name) for name in self.analyses}
+
+    @property
+    def told(self) -> list[str]:
+        """What a reader must know of all tables, each sentence after the name of its data."""
+        return [
+            f"{label}: {sentence}" for run, label in zip(self.runs, self.labels, strict=True) for sentence in run.told
+        ]
 
     def answers_of(self, name: str) -> dict[str, str]:
         """Return nothing: what is said of a model is in the report of each run."""

@@ -298,7 +298,7 @@ def test_any_damage_to_a_part_is_noticed_and_measured_again(scattered, damage):
     left = Store(scattered)
     lost = before.height - left.records("occlusion").height
     assert len(left.damaged) == 2 and lost > 0
-    assert any("2 damaged part files were left out" in note for note in ipvit.Run(scattered).notes("occlusion"))
+    assert any("2 damaged part files were left out" in note for note in ipvit.Run(scattered).notes["occlusion"])
     again = run(scattered)
     assert again.manifest.measured_in_this_call == lost and len(again.manifest.damaged) == 2
     assert Store(scattered).records("occlusion").equals(before)

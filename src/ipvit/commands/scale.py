@@ -90,12 +90,14 @@ def check(study: Path, /, *, options: RunOptions | None = None) -> int:
     """
     from ipvit.api import bind_context, load_study
     from ipvit.commands.named_code import open_study
+    from ipvit.engine.default_folder import default_folder
     from ipvit.engine.estimate import estimate
 
     options = options or RunOptions()
     loaded = open_study(study, json=options.json).with_options(options.config())
-    out = options.out or Path(loaded.out or Path("runs") / study.stem)
     data, models = load_study(loaded)
+    given = options.out or loaded.out
+    out = Path(given) if given else default_folder(Path("runs") / study.stem, data, loaded)[0]
     found = estimate(loaded.make_experiments(), models, data, loaded, out, bind_context(loaded.data))
     if options.json:
         content = dataclasses.asdict(found) | {

@@ -17,6 +17,9 @@ from ipvit.errors import InputError, did_you_mean
 from ipvit.experiments.base import Experiment
 from ipvit.experiments.registry import make_experiment
 
+STUDY = "study.yaml"
+"""The resolved study in a run folder."""
+
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
