@@ -16,6 +16,8 @@ from ipvit.analysis.data_names import data_set
 from ipvit.core.manifest import RunSummary, Status, UsedData
 from ipvit.data.dataset import fingerprint
 from ipvit.engine.manifest import MANIFEST
+from ipvit.errors import ByName
+from ipvit.report.tables import in_reading_order
 from ipvit.results import Run
 
 if TYPE_CHECKING:
@@ -81,8 +83,8 @@ class RunCollection:
         """The tables of all runs, those of one name below each other."""
         merged: dict[str, pl.DataFrame] = {}
         for name in self.analyses:
-            merged |= self.tables_of(name)
-        return merged
+            merged |= {key: in_reading_order(table) for key, table in self.tables_of(name).items()}
+        return ByName(merged, "table", f"the folder {str(self.out)!r}")
 
     @functools.cached_property
     def figures(self) -> dict[str, Figure]:

@@ -93,7 +93,7 @@ def test_one_folder_keeps_both_apart_and_shows_what_was_asked_for(tmp_path):
     again = ipvit.run(ipvit.Accuracy(), **options, answers="data")
     assert again.manifest.measured_in_this_call == 0 and few.manifest.measured_in_this_call == 6
     assert set(every.records()["answers"]) == {"all"} and set(few.records()["answers"]) == {"data"}
-    assert "6 records of another seed, precision, version, answer space or data set" in few.notes["accuracy"][-1]
+    assert "6 records of another seed, precision, version, answer space or data set" in few.told[0]
     assert every.notes["accuracy"][0] == (
         "Answers are among all 8 outputs, not only the 2 classes of the data (--answers data)."
     )

@@ -114,15 +114,8 @@ def _json_of(results: Run | RunCollection) -> dict[str, Any]:
     differences = {name: to_records(table) for name, table in results.differences.items()}
     notes = {name: said for name in results.analyses if (said := results.notes_of(name))}
     answers = {name: said for name in results.analyses if (said := results.answers_of(name))}
-    return {
-        "out": str(results.out),
-        "tables": content,
-        "differences": differences,
-        "answers": answers,
-        **limited,
-        "told": results.told,
-        "notes": notes,
-    }
+    made = {"tables": content, "differences": differences, "answers": answers}
+    return {"out": str(results.out), **made, **limited, "told": results.told, "notes": notes}
 
 
 def print_tables(results: Run | RunCollection) -> None:

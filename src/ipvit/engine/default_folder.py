@@ -67,7 +67,9 @@ def _differences(manifest: Manifest, data: Dataset, config: RunConfig) -> Iterat
         yield (f"other files of {there.name}" if same else there.name), _data_word(data.name)
     elif there.labelling not in (None, labelling(data)):
         yield f"other class names of {there.name}", f"classes-{labelling(data)[:6]}"
-    answers = manifest.answer_space or ("data" if any(s.answers == "data" for s in manifest.subjects.values()) else "all")
+    answers = manifest.answer_space or (
+        "data" if any(s.answers == "data" for s in manifest.subjects.values()) else "all"
+    )
     if answers != (wanted := chosen_answers(data, config)):
         yield f"--answers {answers}", f"answers-{wanted}"
     if manifest.limit != config.limit:
