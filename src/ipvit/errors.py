@@ -26,6 +26,19 @@ class CombinedInputError(InputError):
         self.lines = tuple(lines)
 
 
+class ParametersError(InputError):
+    """The parameters of something that the user makes cannot be used.
+
+    Args:
+        what: is made.
+        fault: what is wrong.
+    """
+
+    def __init__(self, what: str, fault: str) -> None:
+        super().__init__(f"{what}: {fault}")
+        self.fault = fault
+
+
 class UnknownNameError(InputError, KeyError):
     """There is nothing of a name among what is looked up by names."""
 

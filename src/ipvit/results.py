@@ -75,8 +75,8 @@ class Run:
 
     Tables and figures are of what the folder's last study asked for: its images, models and conditions. What else
     the folder holds on the same data, with the same seed and precision, is told (:attr:`besides`), and shown when
-    everything is asked for. No code is run that this call does not name: an experiment of somebody's own file is shown as of its
-    last run, and its notes say so.
+    everything is asked for. No code is run that this call does not name: an experiment of somebody's own file is shown
+    as of its last run, and its notes say so.
 
     Args:
         out: the run folder.

@@ -103,15 +103,6 @@ def _rate(speed: float | None) -> str:
     return f"{speed:,.0f}/s" if speed >= 10 else f"{speed:.1f}/s"
 
 
-def counted(count: int, what: str) -> str:
-    """Return a number with what it counts, in the singular or the plural.
-
-    >>> counted(1, "model"), counted(1200, "image")
-    ('1 model', '1,200 images')
-    """
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
-
-
 def print_json(content: object) -> int:
     """Print content as JSON on standard output and return the exit code 0; a reader may go away."""
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast, get_args
@@ -44,6 +45,23 @@ def load_dataset(
     Raises:
         InputError: there is no such data, or it cannot be used.
     """
+    opened = _open(name, root, split, decoder, classes, labels)
+    if isinstance(name, str | Path):
+        place = None if root is None else str(root)
+        given = {"name": str(name), "root": place, "split": split, "decoder": decoder}
+        with contextlib.suppress(AttributeError):  # an object of the user's own may take no more attributes
+            opened.origin = {**given, "classes": classes, "labels": labels}  # pyright: ignore[reportAttributeAccessIssue]
+    return opened
+
+
+def _open(
+    name: str | Path | Dataset,
+    root: str | Path | None,
+    split: str,
+    decoder: Decoder,
+    classes: str | None,
+    labels: str | None,
+) -> Dataset:
     if decoder not in get_args(Decoder):
         raise InputError(f"unknown decoder {decoder!r}; known: {', '.join(get_args(Decoder))}")
     if labels is not None:

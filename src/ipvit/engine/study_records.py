@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from ipvit.core.manifest import Manifest
-from ipvit.core.terminal import counted
+from ipvit.core.words import counted
 from ipvit.engine.scope import EVERYTHING, scopes
 from ipvit.engine.store import Store
 

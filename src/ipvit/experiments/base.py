@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ipvit.analysis.record_columns import SHARED_MASK
 from ipvit.core.digests import digest_of_json
+from ipvit.core.validation_messages import explain
+from ipvit.errors import ParametersError
 
 if TYPE_CHECKING:
     import torch
@@ -281,6 +283,14 @@ class Experiment(BaseModel, Measurement):
     question: ClassVar[str] = ""
     own_answers: ClassVar[bool] = False
     """It decides itself among which answers networks choose: they come to it with all of their outputs."""
+
+    if not TYPE_CHECKING:  # type checkers know the fields of a subclass as its parameters
+
+        def __init__(self, **parameters: Any) -> None:
+            try:
+                super().__init__(**parameters)
+            except ValidationError as error:
+                raise ParametersError(type(self).__name__, explain(error, type(self))) from None
 
     @classmethod
     def heading(cls) -> str:

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import copy
 import dataclasses
 import hashlib
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ipvit.core.notebook import counted, definition_table, few
 from ipvit.core.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, View
-from ipvit.errors import InputError
+from ipvit.errors import InputError, shown
 from ipvit.models.adapters import Adapter, BlockTokens, FeatureState, find_adapter, logits_of, unwrap
 from ipvit.models.answers import AnswerSpace
 from ipvit.models.dry_pass import outputs_of
 from ipvit.models.state_parts import state_parts
 from ipvit.models.verification import own_heads, why_not
+
+_STRUCTURE = contextvars.ContextVar("_STRUCTURE", default=False)
+"""Whether the ``repr`` of a model is that of its layers."""
 
 
 class Model(nn.Module):
@@ -90,6 +95,32 @@ class Model(nn.Module):
         self._of_outputs: tuple[str, ...] | None = None
         self._shown: dict[str, str] = {}
         self._head_kinds: tuple[str, ...] | None = None
+
+    def __repr__(self) -> str:
+        if _STRUCTURE.get():
+            return super().__repr__()
+        height, width = self.image_size
+        outputs = f"{self._outputs:,} outputs" if self._outputs else "no classifier" if self._outputs == 0 else ""
+        kind = f"{counted(sum(p.numel() for p in self.backbone.parameters()), 'parameter')}, {height}x{width} pixels"
+        source = f"weights from {self.source}" if self.source not in ("", "wrapped") else "made in Python"
+        return f"<ipvit.Model {self.name!r}: {', '.join(filter(None, (kind, outputs)))}; {source}>"
+
+    def _repr_html_(self) -> str:
+        preprocessing = self.preprocessing
+        view = preprocessing.view
+        return definition_table(
+            f"Model {self.name}",
+            {
+                "network": type(unwrap(self.backbone)).__name__,
+                "parameters": f"{sum(p.numel() for p in self.backbone.parameters()):,}",
+                "input": f"{view.size[0]} x {view.size[1]} pixels, {view.interpolation}, crop {view.crop_pct:.3g}",
+                "normalisation": f"mean {_rounded(preprocessing.mean)}, std {_rounded(preprocessing.std)}",
+                "outputs": "" if self._outputs is None else f"{self._outputs:,}",
+                "class names": "unknown" if self.classes is None else few(self.classes),
+                "weights from": self.source,
+                "digest": self.digest[:12],
+            },
+        )
 
     @property
     def output_classes(self) -> tuple[str, ...] | None:
@@ -309,6 +340,7 @@ def wrap(
     >>> model(torch.rand(2, 3, 8, 8)).shape
     torch.Size([2, 3])
     """
+    _check_wrapped(module, size, interpolation, classes)
     height, width = (size, size) if isinstance(size, int) else size
     _check_scale(mean, std, crop_pct)
     preprocessing = Preprocessing(View((height, width), crop_pct, interpolation), tuple(mean), tuple(std))
@@ -324,8 +356,32 @@ def wrap(
     return model
 
 
+def _check_wrapped(module: object, size: object, interpolation: object, classes: object) -> None:
+    """Refuse what is no network, no size, no way to resize, and no names."""
+    if isinstance(module, Model):
+        raise InputError(f"{module.name} is an ipvit.Model already: use it as it is")
+    if not isinstance(module, nn.Module):
+        wanted = f"an object, {module.__name__}(...)," if isinstance(module, type) else "a torch.nn.Module"
+        raise InputError(f"wrap takes {wanted} not {shown(module)}")
+    sides = size if isinstance(size, tuple | list) else (size, size)
+    if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
+        raise InputError(f"size is height and width in pixels, or one number for both, not {shown(size)}")
+    if interpolation not in ("bicubic", "bilinear"):
+        raise InputError(f"interpolation is bicubic or bilinear, not {shown(interpolation)}")
+    names = list(classes) if isinstance(classes, Iterable) and not isinstance(classes, str) else None
+    if classes is not None and (names is None or not all(isinstance(name, str) for name in names)):
+        raise InputError(f"classes are the names of the outputs, in their order, not {shown(classes)}")
+
+
 def _check_scale(mean: Sequence[float], std: Sequence[float], crop_pct: float) -> None:
     """Refuse a mean and a deviation that are not of images in [0, 1], and a crop that is no share."""
+    for name, values in (("mean", mean), ("std", std)):
+        numbers = list(values) if isinstance(values, Iterable) and not isinstance(values, str) else [values]
+        if len(numbers) != 3 or not all(isinstance(value, int | float) for value in numbers):
+            shape = f", for example ({numbers[0]}, {numbers[0]}, {numbers[0]})" if len(numbers) == 1 else ""
+            raise InputError(f"{name} is three numbers, one a channel{shape}, not {shown(values)}")
+    if not isinstance(crop_pct, int | float):
+        raise InputError(f"crop_pct is a number, not {shown(crop_pct)}")
     wrong = [value for value in mean if not -1 <= value <= 1] or [value for value in std if not 0 < value < math.inf]
     if wrong or len(mean) != 3 or len(std) != 3:
         raise InputError(
@@ -336,12 +392,20 @@ def _check_scale(mean: Sequence[float], std: Sequence[float], crop_pct: float) -
         raise InputError(f"crop_pct is a share of the resized side, above 0 and up to 1, not {crop_pct:g}")
 
 
+def _rounded(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:.3g}" for value in values)
+
+
 _LIBRARIES = ("torch", "torchvision", "timm", "transformers")
 
 
 def _describe(module: nn.Module) -> str:
     """Text that identifies the code of a network: its structure, the source of its own classes, their plain values."""
-    lines = [repr(module)]
+    structure = _STRUCTURE.set(True)  # a digest is of the network's structure, whatever we show of a model
+    try:
+        lines = [repr(module)]
+    finally:
+        _STRUCTURE.reset(structure)
     lines += [part.code for part in module.modules() if isinstance(part, torch.jit.ScriptModule)][:1]
     seen: set[type] = set()
     for name, part in module.named_modules():
