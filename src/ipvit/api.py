@@ -13,12 +13,14 @@ from ipvit.core.terminal import Terminal
 from ipvit.core.validation_messages import validated
 from ipvit.data.dataset import Dataset
 from ipvit.data.loading import load_dataset
+from ipvit.engine.arguments import folder as as_folder
+from ipvit.engine.arguments import listed_experiments, listed_models
 from ipvit.engine.default_folder import default_folder
 from ipvit.engine.distributed import ProcessGroup, launched
 from ipvit.engine.run import execute
 from ipvit.engine.run_folder import shard_folder
-from ipvit.engine.study import DataEntry, ExperimentEntry, ModelEntry, Study, study_text
-from ipvit.errors import InputError
+from ipvit.engine.study import DataEntry, Study, study_text
+from ipvit.engine.study_of_objects import text_of_objects
 from ipvit.experiments.base import BindContext, Experiment
 from ipvit.models.loading import load_model
 from ipvit.models.model import Model
@@ -85,10 +87,7 @@ def run(
     Raises:
         InputError: something given cannot be used; the message is one line.
     """
-    chosen = [experiments] if isinstance(experiments, Experiment) else list(experiments)
-    listed = [models] if isinstance(models, Model | str) else list(models)
-    if not chosen or not listed:
-        raise InputError("at least one experiment and one model are needed")
+    chosen, listed = listed_experiments(experiments), listed_models(models)
     config = validated(
         RunConfig,
         {
@@ -111,17 +110,12 @@ def run(
         },
     )
     names = "-".join(experiment.name for experiment in chosen)
-    base = Path("runs") / path_component(names, most=LONGEST)
+    base = Path("runs") / path_component(names, most=LONGEST) if out is None else as_folder(out)
     with launched() as group:
         images = group.main_process_first(lambda: load_dataset(data))
         networks = group.main_process_first(lambda: [load_model(m) if isinstance(m, str) else m for m in listed])
-        folder, reused = _folder(base if out is None else out, images, config, group, default=out is None)
-        text = study_text(
-            [ModelEntry(name=model.name) for model in networks],
-            DataEntry(name=images.name),
-            [(ExperimentEntry(name=experiment.name), experiment) for experiment in chosen],
-            config,
-        )
+        folder, reused = _folder(base, images, config, group, default=out is None)
+        text = text_of_objects(networks, images, chosen, config)
         manifest = execute(
             chosen,
             networks,

@@ -28,6 +28,11 @@ def open_study(path: Path, *, json: bool) -> Study:
     from ipvit.engine.study import read_study
 
     study = read_study(path, check=False)
+    if study.made_in_python:
+        raise InputError(
+            f"{str(path)!r} cannot be run again from its file: {study.made_in_python} was made in Python; call ipvit.run "
+            "again, or let a function or class in a file make it and name that, FILE.py:NAME"
+        )
     names = named_code(study.model_dump(include={"models", "data", "experiments"}))
     folder = _run_folder_of(path) if names else None
     if folder is not None and (foreign := [name for name in names if not _is_at_hand(name, folder)]):

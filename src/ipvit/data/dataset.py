@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeGuard, runtime_checkabl
 
 import numpy as np
 
-from ipvit.core.notebook import counted, definition_table, few
+from ipvit.core.notebook import definition_table, few
+from ipvit.core.words import counted
 from ipvit.data.checks import bytes_of, check_labels, masks_of, whole_numbers
 from ipvit.errors import InputError
 
@@ -163,12 +164,8 @@ class BaseDataset(Dataset):
     def __repr__(self) -> str:
         if missing := lacking(self):  # one that is being made
             return f"<{type(self).__name__} without {', '.join(missing)}>"
-        of = (
-            ""
-            if self.classes is None
-            else f" of {len(self.classes):,} {'class' if len(self.classes) == 1 else 'classes'}"
-        )
-        return f"<{type(self).__name__} {self.name!r}: {counted(len(self), 'image')}{of}>"
+        classes = "no classes" if self.classes is None else counted(len(self.classes), "class", "classes")
+        return f"<{type(self).__name__} {self.name!r}: {counted(len(self), 'image')}, {classes}>"
 
     def _repr_html_(self) -> str:
         unlabelled = int((np.asarray(self.labels) < 0).sum())

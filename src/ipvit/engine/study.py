@@ -112,6 +112,8 @@ class Study(RunConfig):
     """Experiment names, each with a mapping of its parameters."""
     out: str | None = None
     """The run folder; ``--out`` overrides it."""
+    made_in_python: str | None = None
+    """What of it was made in Python, written by ``ipvit.run``: such a study cannot be run from its file."""
 
     def with_options(self, given: RunConfig) -> Study:
         """Return the study with the options that were given explicitly."""
@@ -162,9 +164,20 @@ def study_text(
     data: DataEntry,
     experiments: Iterable[tuple[ExperimentEntry, Experiment]],
     config: RunConfig,
+    *,
+    made_in_python: str | None = None,
 ) -> str:
-    """Return the resolved study as YAML: every parameter spelled out."""
+    """Return the resolved study as YAML: every parameter spelled out.
+
+    Args:
+        models: of the study.
+        data: likewise.
+        experiments: likewise.
+        config: the options of the run.
+        made_in_python: see :class:`Study`.
+    """
     content = {
+        **({} if made_in_python is None else {"made_in_python": made_in_python}),
         "models": [entry.model_dump(exclude_none=True) for entry in models],
         "data": data.model_dump(exclude_none=True),
         **config.model_dump(mode="json", include=set(RunConfig.model_fields), exclude_none=True),
