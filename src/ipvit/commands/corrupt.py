@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -76,7 +77,31 @@ def corrupt(
     )
     summary = copies.make(job, out, "corrupting", workers=workers, limit=limit, quiet=json)
     made = "{made:,} files made, {kept:,} were there, of {images:,} images: {out}".format(**summary)
-    return copies.tell(summary, json, made, f"to measure on: ipvit corruptions --data imagenet-c:{out} --model ...")
+    return copies.tell(summary, json, made, f"to measure on: {_command(out)}")
+
+
+def _command(out: Path) -> str:
+    """Return a command that measures on what the folder holds now, of this call and of earlier ones."""
+    from ipvit.data.formats.imagenet_c import PREFIX, ImageNetC
+    from ipvit.perturb.corruptions import CORRUPTIONS
+
+    words = ["ipvit corruptions --data", shlex.quote(f"{PREFIX}{out}"), "--model ..."]
+    try:
+        cells = ImageNetC(str(out)).cells
+    except InputError:  # no image could be read
+        return " ".join(words)
+    corruptions = [name for name in dict.fromkeys(name for name, _ in cells) if name != "clean"]
+    severities = sorted({severity for name, severity in cells if name != "clean"})
+    whole = [n for n in corruptions if all((n, severity) in cells for severity in severities)]
+    if whole != corruptions:  # some have fewer severities: ask for those that all have
+        common = [severity for severity in severities if all((n, severity) in cells for n in corruptions)]
+        severities, corruptions = (common, corruptions) if common else (severities, whole or corruptions[:1])
+        severities = severities if common or whole else [s for n, s in sorted(cells) if n == corruptions[0]]
+    if set(corruptions) != set(CORRUPTIONS):
+        words += ["--corruptions", *corruptions]
+    if severities != [1, 2, 3, 4, 5]:
+        words += ["--severities", *map(str, severities)]
+    return " ".join(words)
 
 
 def _check(severities: tuple[int, ...], quality: int) -> None:

@@ -30,7 +30,7 @@ def open_study(path: Path, *, json: bool) -> Study:
     study = read_study(path, check=False)
     if study.made_in_python:
         raise InputError(
-            f"{str(path)!r} cannot be run again from its file: {study.made_in_python} was made in Python; call ipvit.run "
+            f"{str(path)!r} cannot be run again from its file; made in Python: {study.made_in_python}. Call ipvit.run "
             "again, or let a function or class in a file make it and name that, FILE.py:NAME"
         )
     names = named_code(study.model_dump(include={"models", "data", "experiments"}))

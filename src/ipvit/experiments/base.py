@@ -248,6 +248,10 @@ class Measurement:
         """Whether :meth:`prepare` makes something, so that how long a run takes shows only in doing it."""
         return type(self).prepare is not Measurement.prepare
 
+    def needs_preparation(self, condition: Any) -> bool:
+        """Return whether a condition can only be measured with what :meth:`prepare` makes."""
+        return self.prepares
+
     def prepare(self, model: Model, context: PrepareContext) -> Any:
         """Make what has to be there before a model can be measured; it reaches :meth:`measure` as ``batch.prepared``.
 
