@@ -20,6 +20,7 @@ from ipvit.analysis.sentences import chosen_among, uneven
 from ipvit.core.manifest import Manifest
 from ipvit.core.outdated import PAGE
 from ipvit.core.plugins import OWN_FILE
+from ipvit.engine.class_names import read_class_names, with_names
 from ipvit.engine.examples import StoredExample, read_examples
 from ipvit.engine.last_run import keep_last_run, read_last_run
 from ipvit.engine.manifest import read_manifest
@@ -30,6 +31,7 @@ from ipvit.errors import ByName, InputError, error_line
 from ipvit.experiments.base import Experiment
 from ipvit.experiments.registry import experiment_class, experiment_names
 from ipvit.report.figures import inline_svg
+from ipvit.report.notebook import as_pandas, in_notebook, one_line
 from ipvit.report.paper import reference
 from ipvit.report.tables import in_reading_order
 from ipvit.report.told import earlier_studies, unfinished
@@ -160,15 +162,41 @@ class Run:
         _ = self._analysed  # shows what there is on the way
         return [*self._records.besides.sentences(), *earlier_studies(self.out)]
 
+    def __repr__(self) -> str:
+        return one_line(self)
+
+    def _repr_html_(self) -> str:
+        return in_notebook(self)
+
+    def to_pandas(self, table: str) -> Any:
+        """Return a table as a pandas ``DataFrame``.
+
+        Args:
+            table: its name, as in :attr:`tables`.
+
+        Raises:
+            InputError: there is no such table, or pandas is not installed.
+        """
+        return as_pandas(self.tables[table])
+
     def records(self, experiment: str | None = None) -> pl.DataFrame:
-        """Return one row per image, condition and model of the study; of one experiment, or of all."""
+        """Return one row per image, condition and model of the study; of one experiment, or of all.
+
+        ``label`` and ``prediction`` are numbers of answers of the model in the row: its outputs, or, where it chose
+        among the classes of the data, these in their order. ``label_name`` and ``prediction_name`` are what it calls
+        them. The same class may have different numbers for two models, and one name.
+
+        Raises:
+            InputError: the study has no such experiment; says which there are.
+        """
         if experiment is None:
             frames = [self.records(name) for name in self.analyses]
             return pl.concat(frames, how="diagonal_relaxed") if frames else pl.DataFrame()
         version = ByName(self.analyses, "experiment", f"the study of {str(self.out)!r}")[experiment].version
         labels = self._labels(self._records.models(experiment, version))
+        names, answers = read_class_names(self.out, experiment), self.manifest.subject(experiment).answers
         frames = [
-            found.with_columns(pl.lit(label).alias("model"))
+            with_names(found.with_columns(pl.lit(label).alias("model")), names.of(weights, answers))
             for weights, label in labels.items()
             if not (found := self._records.of_model(experiment, version, weights)).is_empty()
         ]

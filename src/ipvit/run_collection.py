@@ -17,6 +17,7 @@ from ipvit.core.manifest import RunSummary, Status, UsedData
 from ipvit.data.dataset import fingerprint
 from ipvit.engine.manifest import MANIFEST
 from ipvit.errors import ByName
+from ipvit.report.notebook import in_notebook, one_line
 from ipvit.report.tables import in_reading_order
 from ipvit.results import Run
 
@@ -68,6 +69,12 @@ class RunCollection:
             self.analyses = {**run.analyses, **self.analyses}
         self.labels = _labels(self.runs)
         self.manifest = _summary(self.runs, self.labels)
+
+    def __repr__(self) -> str:
+        return one_line(self)
+
+    def _repr_html_(self) -> str:
+        return in_notebook(self)
 
     @property
     def faults(self) -> dict[tuple[str, ...], str]:

@@ -136,7 +136,7 @@ def _print_estimate(found: Estimate, models: int, shard: Shard) -> None:
         console.print(f"in {shard.count} shards: about {_duration(found.seconds / shard.count)} each")
     if any(part.seconds is None and not part.error for part in found.parts):
         console.print(
-            "what trains first is in neither the expected time nor the disk: how long it takes shows only in doing it"
+            "what trains first is in neither the time nor the disk (?): how long it takes shows only in doing it"
         )
     if found.disk > found.disk_free:
         console.print("the records will not fit on the disk", style="red")
@@ -156,7 +156,7 @@ def _duration(seconds: float) -> str:
 
 def _size(count: float | None) -> str:
     if count is None:
-        return "not known"
+        return "?"
     for unit in ("kB", "MB"):
         count /= 1000
         if count < 999.5:

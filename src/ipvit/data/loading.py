@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast, get_args
 
+import numpy as np
+
 from ipvit.core.files import user_path
 from ipvit.core.plugins import OWN_FILE, import_own, users_code
 from ipvit.data.checks import check_labels
@@ -125,6 +127,8 @@ def _own(text: str) -> Dataset:
 
 def _whole(data: object, what: str) -> Dataset:
     """Return an object that is a data set, or say what it lacks to be one."""
+    if isinstance(data, np.ndarray) or (type(data).__module__, type(data).__name__) == ("torch", "Tensor"):
+        raise InputError(f"{what} {type(data).__name__}: give ipvit.MemoryDataset(images, labels, classes)")
     if missing := lacking(data):
         advice = "" if isinstance(data, BaseDataset) else "; ipvit.BaseDataset has defaults for most of it"
         raise InputError(

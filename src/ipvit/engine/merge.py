@@ -13,6 +13,7 @@ from ipvit.core.links import refuse_links
 from ipvit.core.lock import FolderLock
 from ipvit.core.manifest import Manifest
 from ipvit.core.shard import Shard
+from ipvit.engine.class_names import FILE
 from ipvit.engine.examples import EXAMPLES
 from ipvit.engine.manifest import MANIFEST, read_manifest, write_manifest
 from ipvit.engine.run_folder import SHARDS, check_folder, clear_left_over, prepare_folder
@@ -76,7 +77,7 @@ def merge(folders: Sequence[Path], out: Path, *, partial: bool = False) -> Manif
         for name in (
             EXAMPLES,
             STUDY,
-            *(f"{RECORDS}/{experiment}/{file}" for experiment in records for file in (ANALYSIS, LISTED)),
+            *(f"{RECORDS}/{experiment}/{file}" for experiment in records for file in (ANALYSIS, LISTED, FILE)),
         ):
             _copy(name, sources, out)
         told = [note for name in KEPT for note in _gather(name, sources, out)]

@@ -19,6 +19,7 @@ from ipvit.core.terminal import progress as progress_bar
 from ipvit.data.dataset import Dataset
 from ipvit.data.fingerprints import under
 from ipvit.data.loader import constant_note
+from ipvit.engine.class_names import keep_class_names
 from ipvit.engine.device import models_on_device
 from ipvit.engine.distributed import ProcessGroup
 from ipvit.engine.examples import save_examples
@@ -132,6 +133,7 @@ def execute(
             if group.is_main_process:
                 outcome.notes += _keep_study(out, study_yaml)
                 for experiment in experiments:
+                    keep_class_names(out, experiment.name, tasks)
                     keep_analysis(out, experiment.analysis(), condition_fields(tasks, experiment.name))
             _measure(plans, store, outcome, config, group)
             outcome = Outcome.joined(group.collect(outcome))
