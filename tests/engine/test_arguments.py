@@ -60,7 +60,7 @@ def test_a_wrong_argument_is_one_line_with_the_remedy(words, tmp_path, monkeypat
 def test_a_name_that_is_not_there_is_an_input_error_and_a_key_error(tmp_path):
     found = run(out=tmp_path)
     for look in (found.tables, found.figures, found.notes, found.summary):
-        with pytest.raises(InputError, match="Did you mean 'occlusion'"):
+        with pytest.raises(InputError, match="Did you mean 'occlusion"):
             look["oclusion"]
         with pytest.raises(KeyError, match="there are: occlusion"):
             look["oclusion"]
@@ -72,7 +72,7 @@ def test_a_name_that_is_not_there_is_an_input_error_and_a_key_error(tmp_path):
 def test_only_what_ipvit_offers_is_listed():
     names = [name for name in dir(ipvit) if not name.startswith("__")]
     assert sorted(names) == sorted(ipvit.__all__)
-    for package in (ipvit.data, ipvit.perturb, ipvit.metrics):
+    for package in (ipvit.data, ipvit.perturb, ipvit.models):
         assert [name for name in dir(package) if not name.startswith("__")] == sorted(package.__all__)
 
 

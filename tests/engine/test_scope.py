@@ -78,10 +78,8 @@ def test_everything_is_an_argument_and_an_option(tmp_path, capsys):
     assert "22 further images" in "".join(printed("compare")["notes"])
 
 
-def test_a_shared_limit_of_every_experiment_holds_for_items_that_are_no_images(tmp_path):
-    many = ipvit.FewShot(
-        episodes=("5-way",), ways=2, count=12, shots=1, queries=1, blocks=(1,), classifiers=("prototype",)
-    )
+def test_of_items_that_are_no_images_those_of_the_study_are_shown(tmp_path):
+    many = ipvit.FewShot(episodes=("2-way-1-shot",), count=12, queries=1, blocks=(1,), classifiers=("centroid",))
     few = many.model_copy(update={"count": 5})
     model, data = ipvit.load_model("demo:deit_micro"), ipvit.load_dataset("demo:trifeature")
     options = {"models": model, "data": data, "out": tmp_path, "limit": 40, "workers": 0, "progress": False}
@@ -116,12 +114,12 @@ def test_an_old_folder_shows_what_its_study_file_asks_for(tmp_path):
         assert run.tables["accuracy"]["model"].n_unique() == (3 if number == "2" else 2)
 
 
-def test_a_folder_without_a_readable_study_shows_all_that_it_holds(tmp_path):
+def test_an_old_folder_without_its_study_shows_all_that_it_holds(tmp_path):
     measured(tmp_path, limit=8)
     measured(tmp_path)
     manifest = read_manifest(tmp_path).model_dump(mode="json", by_alias=True)
     (tmp_path / MANIFEST).write_text(json.dumps({key: value for key, value in manifest.items() if key != "asked"}))
-    (tmp_path / "study.yaml").write_text("nothing: of a study")
+    (tmp_path / "study.yaml").unlink()
     assert set(ipvit.Run(tmp_path).tables["occlusion"]["n_images"]) == {30}
 
 

@@ -83,24 +83,24 @@ def corrupt(
 def _command(out: Path) -> str:
     """Return a command that measures on what the folder holds now, of this call and of earlier ones."""
     from ipvit.data.formats.imagenet_c import PREFIX, ImageNetC
-    from ipvit.perturb.corruptions import CORRUPTIONS
+    from ipvit.perturb.corruptions import CORRUPTIONS, EXTRA
 
     words = ["ipvit corruptions --data", shlex.quote(f"{PREFIX}{out}"), "--model ..."]
     try:
         cells = ImageNetC(str(out)).cells
     except InputError:  # no image could be read
         return " ".join(words)
-    corruptions = [name for name in dict.fromkeys(name for name, _ in cells) if name != "clean"]
-    severities = sorted({severity for name, severity in cells if name != "clean"})
-    whole = [n for n in corruptions if all((n, severity) in cells for severity in severities)]
-    if whole != corruptions:  # some have fewer severities: ask for those that all have
-        common = [severity for severity in severities if all((n, severity) in cells for n in corruptions)]
-        severities, corruptions = (common, corruptions) if common else (severities, whole or corruptions[:1])
-        severities = severities if common or whole else [s for n, s in sorted(cells) if n == corruptions[0]]
-    if set(corruptions) != set(CORRUPTIONS):
-        words += ["--corruptions", *corruptions]
-    if severities != [1, 2, 3, 4, 5]:
-        words += ["--severities", *map(str, severities)]
+    there: dict[str, set[int]] = {}
+    for name, severity in cells:
+        there.setdefault(name, set()).add(severity)
+    severities = set.intersection(*there.values())
+    if not severities:  # none that all have: the corruption with most of them, alone
+        most = max(there, key=lambda name: len(there[name]))
+        there, severities = {most: there[most]}, there[most]
+    if there.keys() != set(CORRUPTIONS):
+        words += ["--corruptions", *(name for name in (*CORRUPTIONS, *EXTRA) if name in there)]
+    if severities != {1, 2, 3, 4, 5}:
+        words += ["--severities", *map(str, sorted(severities))]
     return " ".join(words)
 
 

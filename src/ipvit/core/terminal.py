@@ -67,7 +67,7 @@ def progress(what: str, total: int, *, shown: bool, unit: str = "", where: str =
         TimeLeft(compact=True, table_column=_column(no_wrap=True)),
         TextColumn("{task.fields[where]}", style="dim", table_column=_column(no_wrap=True)),
     )
-    fields = {"unit": f" {unit}" if unit else "", "rate": "", "where": _into(where, console.width)}
+    fields: dict[str, Any] = {"unit": f" {unit}" if unit else "", "rate": "", "where": _into(where, console.width)}
     disable = not shown or not console.is_terminal or total == 0
     with Progress(*columns, console=console, disable=disable, expand=True) as bar:
         task = bar.add_task(what, total=total, **fields)

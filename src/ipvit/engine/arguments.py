@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
@@ -21,8 +21,7 @@ def listed_experiments(given: Any) -> list[Experiment]:
     Raises:
         InputError: there is none, or something is none.
     """
-    alone = isinstance(given, Experiment | str | type) or not isinstance(given, Iterable)
-    found: list[Any] = [given] if alone else list(given)
+    found = _as_list(given, Experiment)
     if not found:
         raise InputError("at least one experiment is needed, for example ipvit.Occlusion()")
     for one in found:
@@ -37,14 +36,19 @@ def listed_models(given: Any) -> list[Model | str]:
     Raises:
         InputError: there is none, or something is none.
     """
-    alone = isinstance(given, nn.Module | str | type) or not isinstance(given, Iterable)  # a Sequential is iterable
-    found: list[Any] = [given] if alone else list(given)
+    found = _as_list(given, nn.Module)  # a Sequential is iterable
     if not found:
         raise InputError("at least one model is needed, for example 'demo:deit_micro'")
     for one in found:
         if not isinstance(one, Model | str):
             raise InputError(_no_model(one))
     return found
+
+
+def _as_list(given: Any, alone: type) -> list[Any]:
+    """Return what may be one thing or several as a list; one is what is of a type, a text or a class."""
+    several = isinstance(given, Iterable) and not isinstance(given, alone | str | type)
+    return [*cast("Iterable[Any]", given)] if several else [given]
 
 
 def folder(given: Any) -> Path:
@@ -55,7 +59,7 @@ def folder(given: Any) -> Path:
     """
     if not isinstance(given, str | os.PathLike):
         raise InputError(f"out is the path of a folder, not {shown(given)}")
-    return Path(given)
+    return Path(cast("str", given))
 
 
 def _no_experiment(one: Any) -> str:
