@@ -14,7 +14,7 @@ from ipvit.core.manifest import RunSummary
 from ipvit.core.notebook import escaped, paragraph, table
 from ipvit.core.words import counted
 from ipvit.errors import InputError, error_line
-from ipvit.report.figures import inline_svg
+from ipvit.report.figures import svg_file
 from ipvit.report.tables import for_people, in_reading_order
 
 
@@ -84,10 +84,10 @@ def in_notebook(results: Shown) -> str:
 def _picture(name: str, figure: Any) -> str:
     """Return a figure as a picture: as such, no style of it reaches the notebook, and none of the notebook's it."""
     try:
-        svg = inline_svg(figure, "")
+        svg = svg_file(figure)
     except Exception as error:  # noqa: BLE001 - somebody's chart; the tables do not wait for it
         return paragraph(f"The figure {name} cannot be drawn: {error_line(error, 300)}.")
-    data = base64.b64encode(svg.encode()).decode()
+    data = base64.b64encode(svg).decode()
     return f'<img alt="{escaped(name)}" style="max-width:100%;background:white" src="data:image/svg+xml;base64,{data}">'
 
 
