@@ -9,7 +9,7 @@ from helpers.small_runs import photos, small_occlusion
 from helpers.tiny import tiny_model, write_images
 from ipvit.cli import main
 from ipvit.core.run_config import RunConfig
-from ipvit.engine.default_folder import default_folder
+from ipvit.engine.default_folder import default_folder, default_folder_of_runs
 
 
 @pytest.fixture(autouse=True)
@@ -90,3 +90,14 @@ def test_the_command_line_names_both_folders_and_check_looks_into_the_same(capsy
     assert Path("runs/small-limit-6/report.html").is_file()
     assert main(["check", str(study), "--limit", "6"]) == 0
     assert "0 results to measure" in capsys.readouterr().out
+
+
+def test_several_runs_in_one_default_folder_have_the_same_options():
+    base = Path("runs/figure-1")
+    assert default_folder_of_runs(base, RunConfig()) == (base, "")
+    for part in ("grid-4x4", "grid-8x8"):
+        measured(out=base / part, limit=8, seed=2)
+    assert default_folder_of_runs(base, RunConfig(limit=8, seed=2)) == (base, "")
+    folder, line = default_folder_of_runs(base, RunConfig(limit=8))
+    assert folder == Path("runs/figure-1-seed-0")
+    assert line == "runs/figure-1 belongs to --seed 2; this run goes into runs/figure-1-seed-0"

@@ -42,6 +42,28 @@ def default_folder(base: Path, data: Dataset, config: RunConfig) -> tuple[Path, 
     return folder, f"{base} belongs to {', '.join(other)}; this run goes into {folder}"
 
 
+def default_folder_of_runs(base: Path, config: RunConfig) -> tuple[Path, str]:
+    """Return the folder of several runs on several data, such as a reproduction, that was given none.
+
+    Only the options count: each run says itself which data it is on.
+
+    Args:
+        base: a run folder, or the folder of run folders.
+        config: the options of all runs.
+
+    Returns:
+        As :func:`default_folder`.
+    """
+    other: dict[str, str] = {}
+    for place in [base, *sorted(path.parent for path in base.glob(f"*/{MANIFEST}"))]:
+        for manifest in _manifests(place):
+            other |= dict(_other_options(manifest, config))
+    if not other:
+        return base, ""
+    folder = base.with_name(path_component("-".join([base.name, *other.values()]), most=LONGEST))
+    return folder, f"{base} belongs to {', '.join(other)}; this run goes into {folder}"
+
+
 def _other(folder: Path, data: Dataset, config: RunConfig) -> dict[str, str]:
     """Return what of a run is other than in a folder: how it is there, in words, and what the run is called for it."""
     found: dict[str, str] = {}
@@ -67,11 +89,18 @@ def _differences(manifest: Manifest, data: Dataset, config: RunConfig) -> Iterat
         yield (f"other files of {there.name}" if same else there.name), _data_word(data.name)
     elif there.labelling not in (None, labelling(data)):
         yield f"other class names of {there.name}", f"classes-{labelling(data)[:6]}"
-    answers = manifest.answer_space or (
-        "data" if any(s.answers == "data" for s in manifest.subjects.values()) else "all"
-    )
-    if answers != (wanted := chosen_answers(data, config)):
+    if (answers := _answers(manifest)) != (wanted := chosen_answers(data, config)):
         yield f"--answers {answers}", f"answers-{wanted}"
+    yield from _other_options(manifest, config)
+
+
+def _answers(manifest: Manifest) -> str:
+    """Return among which answers the models of a folder chose; an earlier version states only where that counted."""
+    of_data = any(subject.answers == "data" for subject in manifest.subjects.values())
+    return manifest.answer_space or ("data" if of_data else "all")
+
+
+def _other_options(manifest: Manifest, config: RunConfig) -> Iterator[tuple[str, str]]:
     if manifest.limit != config.limit:
         limit = "all images" if manifest.limit is None else f"--limit {manifest.limit}"
         yield limit, "all-images" if config.limit is None else f"limit-{config.limit}"

@@ -124,13 +124,14 @@ def execute(
                 write_manifest(out, manifest)
             return manifest
 
-        asked = asked_for(tasks, plans[0], out if group.is_main_process else None)
+        asked = asked_for(tasks, plans[0])
         if group.is_main_process:
             _tell(before, out, config)
             mark_outdated(out)
         try:
             write("running", outcome)
             if group.is_main_process:
+                asked_for(tasks, plans[0], out)
                 outcome.notes += _keep_study(out, study_yaml)
                 for experiment in experiments:
                     keep_class_names(out, experiment.name, tasks)

@@ -192,12 +192,19 @@ def _digests(study: Study, manifest: Manifest) -> dict[str, str] | None:
     """Return the digests of a study's models by label and name; None where some of them are not in the manifest."""
     found: dict[str, str] = {}
     for entry in study.models:
-        names = {entry.label} if entry.label else {entry.name, short_name(entry.name)}
+        names = {entry.label} if entry.label else {entry.name, *_short(entry.name)}
         digest = next((model.digest for model in manifest.models if model.name in names), None)
         if digest is None:
             return None
         found |= dict.fromkeys({*names, entry.name}, digest)
     return found
+
+
+def _short(name: str) -> list[str]:
+    try:
+        return [short_name(name)]
+    except ValueError:  # an address that is none
+        return []
 
 
 def _of(digests: Mapping[str, str] | None, names: Sequence[str] | None) -> frozenset[str] | None:
