@@ -177,9 +177,9 @@ def study_text(
         made_in_python: see :class:`Study`.
     """
     content = {
-        **({} if made_in_python is None else {"made_in_python": made_in_python}),
         "models": [entry.model_dump(exclude_none=True) for entry in models],
         "data": data.model_dump(exclude_none=True),
+        **({} if made_in_python is None else {"made_in_python": made_in_python}),
         **config.model_dump(mode="json", include=set(RunConfig.model_fields), exclude_none=True),
         "experiments": [
             {entry.name: ({"models": entry.models} if entry.models else {}) | experiment.model_dump(mode="json")}
