@@ -42,7 +42,7 @@ def test_a_limited_run_shows_the_same_numbers_whatever_the_folder_holds(tmp_path
     assert rows(after) == rows(alone) and set(after.tables["occlusion"]["n_images"]) == {8}
     assert rows(ipvit.Run(tmp_path / "both")) == rows(alone), "also when the folder is read"
     assert after.records()["image"].n_unique() == 8
-    assert after.told[0] == "The folder also holds 22 further images: --everything shows them."
+    assert after.told[0] == "The folder also holds 22 further images (shown with --everything)."
 
 
 def test_only_the_models_levels_and_experiments_of_the_study_are_shown(tmp_path):
@@ -54,8 +54,8 @@ def test_only_the_models_levels_and_experiments_of_the_study_are_shown(tmp_path)
     assert run.tables["occlusion"]["information_loss"].to_list() == [0, 0.5]
     assert run.differences == {}
     assert run.told[0] == (
-        "The folder also holds the experiment shuffle; the model tiny; 4 further conditions of occlusion: --everything "
-        "shows them."
+        "The folder also holds the experiment shuffle; the model tiny; 4 further conditions of occlusion (shown with "
+        "--everything)."
     )
     every = ipvit.Run(tmp_path, everything=True)
     assert list(every.analyses) == ["occlusion", "shuffle"] and every.tables["occlusion"].height == 8
@@ -74,7 +74,7 @@ def test_everything_is_an_argument_and_an_option(tmp_path, capsys):
     few, every = printed("report"), printed("report", "--everything")
     assert few["tables"]["occlusion"][0]["n_images"] == few["images_used"] == 8 and few["limited"]
     assert every["tables"]["occlusion"][0]["n_images"] == 30
-    assert "--everything shows them" in few["told"][0]
+    assert "shown with --everything" in few["told"][0]
     assert "22 further images" in "".join(printed("compare")["notes"])
 
 
@@ -165,3 +165,13 @@ def test_a_merged_folder_shows_what_its_shards_asked_for(tmp_path):
     assert main(["merge", str(tmp_path / "run"), "--json"]) == 0
     assert rows(ipvit.Run(tmp_path / "run")) == rows(ipvit.Run(tmp_path / "whole"))
     assert pl.DataFrame(ipvit.Run(tmp_path / "run").records()).height == 12 * 7
+
+
+def test_an_experiment_on_other_data_is_counted_and_not_promised(tmp_path):
+    measured(tmp_path)
+    options = {"models": tiny_model(), "data": photos(seed=1), "workers": 0, "progress": False}
+    run = ipvit.run(ipvit.Shuffle(grids=("2x2",)), out=tmp_path, **options)
+    assert run.told[0] == (
+        "The folder also holds 210 records of another seed, precision, version, answer space or data set."
+    )
+    assert list(ipvit.Run(tmp_path, everything=True).tables) == ["shuffle"]

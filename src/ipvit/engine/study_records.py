@@ -46,7 +46,7 @@ class Besides:
             counted(len(self.images), "further image") if self.images else "",
         ]
         named = [part for part in parts if part]
-        told = [f"The folder also holds {'; '.join(named)}: --everything shows them."] if named else []
+        told = [f"The folder also holds {'; '.join(named)} (shown with --everything)."] if named else []
         if others := sum(self.others.values()):
             kind = "another seed, precision, version, answer space or data set"
             told.append(f"The folder also holds {counted(others, 'record')} of {kind}.")
@@ -72,7 +72,21 @@ class StudyRecords:
         there = self._store.experiments()
         self._scopes = dict.fromkeys(there, EVERYTHING) if everything else scopes(out, manifest, there)
         self.names = [name for name in there if name in self._scopes]
-        self.besides = Besides([name for name in there if name not in self._scopes])
+        self._elsewhere = [name for name in there if name not in self._scopes]
+        self._besides = Besides()
+
+    @property
+    def besides(self) -> Besides:
+        """What else the folder holds, of all that was read of the study's experiments by now."""
+        for name in self._elsewhere:
+            wanted = self._wanted(name)
+            there, others = self._store.models(name, wanted)
+            if there:
+                self._besides.experiments.append(name)
+            if others:
+                self._besides.others[name] = others
+        self._elsewhere = []
+        return self._besides
 
     @property
     def damaged(self) -> list[Path]:
@@ -88,10 +102,10 @@ class StudyRecords:
     def models(self, name: str, version: int) -> list[tuple[str, str]]:
         """Return digest and name of the networks of the study that have records of an experiment, by digest."""
         scope = self._scopes.get(name, EVERYTHING)
-        there, others = self._store.models(name, self._wanted(name, version))
+        there, others = self._store.models(name, self._wanted(name) | {"version": version})
         if others:
-            self.besides.others[name] = others
-        self.besides.models |= {weights: model for weights, model in there if not scope.concerns(weights)}
+            self._besides.others[name] = others
+        self._besides.models |= {weights: model for weights, model in there if not scope.concerns(weights)}
         return [(weights, model) for weights, model in there if scope.concerns(weights)]
 
     def of_model(self, name: str, version: int, weights: str, columns: Collection[str] | None = None) -> pl.DataFrame:
@@ -104,13 +118,15 @@ class StudyRecords:
             columns: the columns to return beside ``model``, ``weights`` and what says what was asked for; None for all.
         """
         columns = None if columns is None else {*columns, *_KEYS}
-        found, _ = self._store.select(name, self._wanted(name, version) | {"weights": weights}, columns, of=weights)
+        found, _ = self._store.select(
+            name, self._wanted(name) | {"version": version, "weights": weights}, columns, of=weights
+        )
         if found.is_empty():
             return found
         mapping = self._manifest.subject(name).labels.get(weights)
         whole = found if mapping is None else found.filter(pl.col("labels") == mapping)
         if dropped := found.height - whole.height:
-            self.besides.others[name] = self.besides.others.get(name, 0) + dropped
+            self._besides.others[name] = self._besides.others.get(name, 0) + dropped
         scope = self._scopes.get(name, EVERYTHING)
         asked = scope.of(whole, weights)
         if asked.height < whole.height:
@@ -121,10 +137,10 @@ class StudyRecords:
         """Note what of a model's records was not asked for."""
         conditions = set(whole["condition"].cast(pl.String).unique()) - set(asked["condition"].cast(pl.String).unique())
         if by_condition and conditions:
-            self.besides.conditions.setdefault(name, set()).update(conditions)
+            self._besides.conditions.setdefault(name, set()).update(conditions)
         same = whole.filter(~pl.col("condition").cast(pl.String).is_in(sorted(conditions)))
         images = set(same["image"].cast(pl.String).unique()) - set(asked["image"].cast(pl.String).unique())
-        self.besides.images |= images
+        self._besides.images |= images
 
     def coverage(self, versions: Sequence[tuple[str, int]]) -> tuple[int, int, int]:
         """Return on how few and on how many images the models of the study were measured, and how many it uses.
@@ -147,7 +163,7 @@ class StudyRecords:
             counts.append(0)  # an experiment without any records
         return min(counts, default=0), max(counts, default=0), manifest.selected - len(manifest.skipped)
 
-    def _wanted(self, name: str, version: int) -> dict[str, Any]:
+    def _wanted(self, name: str) -> dict[str, Any]:
         """Return the values that columns of the records of this run have."""
         subject = self._manifest.subject(name)
         return {
@@ -155,5 +171,4 @@ class StudyRecords:
             "seed": self._manifest.seed,
             "precision": subject.precision,
             "answers": subject.answers,
-            "version": version,
         }
