@@ -98,7 +98,7 @@ def test_the_rule_by_which_photos_of_imagenet_c_are_chosen_is_found(tmp_path):
     rule = _rule(data.ids, subset_indices(data, 5))
     assert rule.parts == 2 and len(rule.up_to) == 16
     other = np.array([0, 3])  # nobody's rule: they are listed
-    assert not _rule(photos().ids, other).up_to
+    assert _rule(photos().ids, other).which == "listed"
 
 
 def test_an_old_folder_shows_what_its_study_file_asks_for(tmp_path):

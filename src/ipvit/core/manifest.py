@@ -140,13 +140,16 @@ class ExperimentData(_Part, frozen=True):
 
 
 class AskedImages(_Part, frozen=True):
-    """Which images a study asked for, where these are not all of its data.
+    """Which images a study asked for.
 
     A limited study uses the images of the smallest keys, see :func:`ipvit.data.subset.select`.
     """
 
+    which: Literal["all", "smallest keys", "listed"] = "all"
+    """All of the data, those of the smallest keys, or those whose keys are listed beside the records."""
+
     up_to: str = Field(default="", pattern=r"^([0-9a-f]{16})?$")
-    """The largest key of a chosen image, 16 hex digits; empty where the images are listed."""
+    """The largest of the smallest keys, 16 hex digits; else empty."""
     parts: Annotated[int, Field(ge=0, le=9)] = 0
     """How many leading parts of an image's id, as ``fog/3/`` in ImageNet-C, do not count for its key."""
 
@@ -158,8 +161,8 @@ class Asked(_Part, frozen=True):
     """By a model's digest: the place of its conditions in ``conditions``."""
     conditions: tuple[tuple[str, ...], ...]
     """Keys of conditions, as in the records."""
-    images: AskedImages | None = None
-    """Which images, or other items; None for all."""
+    images: AskedImages = AskedImages()
+    """Which images, or other items."""
     n_images: Count
     """How many these are."""
 

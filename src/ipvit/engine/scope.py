@@ -103,10 +103,10 @@ def _asked(name: str, tasks: Sequence[Task], images: SweepPlan, out: Path | None
     items = tasks[0].items
     whole = items is images.items
     chosen = [items.ids[int(position)] for position in images.positions] if whole else list(items.ids)
-    choice = None
+    choice = AskedImages()
     if not whole or len(chosen) < len(items):
-        choice = _rule(items.ids, images.positions) if whole else AskedImages()
-        if not choice.up_to and out is not None:
+        choice = _rule(items.ids, images.positions) if whole else AskedImages(which="listed")
+        if choice.which == "listed" and out is not None:
             _list_images(out, name, chosen)
     return Asked(
         models={digest: distinct.index(group) for digest, group in groups.items()},
@@ -117,14 +117,14 @@ def _asked(name: str, tasks: Sequence[Task], images: SweepPlan, out: Path | None
 
 
 def _rule(ids: Sequence[str], positions: np.ndarray) -> AskedImages:
-    """Return the rule by which images were chosen; the empty one where none of ours is."""
+    """Return the rule by which images were chosen; where none of ours is, they are listed."""
     chosen = np.zeros(len(ids), dtype=bool)
     chosen[positions] = True
     for parts in _PARTS:
         found = image_keys(ids, parts)
         if (largest := found[chosen].max()) < found[~chosen].min():
-            return AskedImages(up_to=f"{int(largest):016x}", parts=parts)
-    return AskedImages()
+            return AskedImages(which="smallest keys", up_to=f"{int(largest):016x}", parts=parts)
+    return AskedImages(which="listed")
 
 
 def _list_images(out: Path, name: str, ids: Sequence[str]) -> None:
@@ -159,16 +159,14 @@ def scopes(out: Path, manifest: Manifest, experiments: Collection[str]) -> dict[
 
 
 def _scope(out: Path, name: str, asked: Asked) -> Scope:
-    images, listed = asked.images, None
-    if images is not None and not images.up_to:
-        listed = _listed(out, name)
+    images = asked.images
     groups = [frozenset(group) for group in asked.conditions]
     return Scope(
         models=frozenset(asked.models),
         conditions={digest: groups[place] for digest, place in asked.models.items() if place < len(groups)},
-        parts=images.parts if images is not None else 0,
-        up_to=int(images.up_to, 16) if images is not None and images.up_to else None,
-        listed=listed,
+        parts=images.parts,
+        up_to=int(images.up_to, 16) if images.up_to else None,
+        listed=_listed(out, name) if images.which == "listed" else None,
         n_images=asked.n_images,
     )
 
