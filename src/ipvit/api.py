@@ -11,15 +11,19 @@ import yaml
 from ipvit.core.files import LONGEST, path_component
 from ipvit.core.manifest import Manifest
 from ipvit.core.run_config import Answers, Backend, Precision, RunConfig, Tracker
+from ipvit.core.terminal import Terminal
 from ipvit.core.trackers import check_tracker
 from ipvit.core.validation_messages import validated
 from ipvit.data.dataset import Dataset
 from ipvit.data.loading import load_dataset
-from ipvit.engine.distributed import launched
+from ipvit.engine.arguments import folder as as_folder
+from ipvit.engine.arguments import listed_experiments, listed_models
+from ipvit.engine.default_folder import default_folder
+from ipvit.engine.distributed import ProcessGroup, launched
 from ipvit.engine.run import execute
 from ipvit.engine.run_folder import shard_folder
-from ipvit.engine.study import DataEntry, ExperimentEntry, ModelEntry, Study, study_text
-from ipvit.errors import InputError
+from ipvit.engine.study import DataEntry, Study, study_text
+from ipvit.engine.study_of_objects import text_of_objects
 from ipvit.experiments.base import BindContext, Experiment
 from ipvit.models.loading import load_model
 from ipvit.models.model import Model
@@ -47,6 +51,7 @@ def run(
     shard: str | None = None,
     fresh: bool = False,
     verify: bool = False,
+    everything: bool = False,
     progress: bool = True,
     flush_seconds: float = 10.0,
 ) -> Run:
@@ -60,7 +65,8 @@ def run(
         experiments: one or several, for example ``ipvit.Occlusion(levels=(0, 0.5))``.
         models: names, or models from :func:`ipvit.load_model` and :func:`ipvit.wrap`.
         data: a name, or a data set from :func:`ipvit.load_dataset`.
-        out: the run folder; ``runs/EXPERIMENT`` by default.
+        out: the run folder; by default ``runs/EXPERIMENT``, or a folder beside it where that belongs to other data or
+            another answer space, seed, precision or limit.
         seed: everything random follows from it.
         limit: use that many images, the same ones every time.
         batch_size: images at a time (32 on a CPU, 256 on a GPU); halved by itself where memory runs out.
@@ -77,6 +83,7 @@ def run(
         fresh: put an earlier run folder aside and start over.
         verify: read every byte of the data's files; what was measured of other bytes, or without this, is measured
             again.
+        everything: show all that the run folder holds on these data, not only what is asked for here.
         progress: show a progress bar.
         flush_seconds: results are written at least this often.
 
@@ -86,10 +93,7 @@ def run(
     Raises:
         InputError: something given cannot be used; the message is one line.
     """
-    chosen = [experiments] if isinstance(experiments, Experiment) else list(experiments)
-    listed = [models] if isinstance(models, Model | str) else list(models)
-    if not chosen or not listed:
-        raise InputError("at least one experiment and one model are needed")
+    chosen, listed = listed_experiments(experiments), listed_models(models)
     config = validated(
         RunConfig,
         {
@@ -107,23 +111,19 @@ def run(
             "shard": shard,
             "fresh": fresh,
             "verify": verify,
+            "everything": everything,
             "progress": progress,
             "flush_seconds": flush_seconds,
         },
     )
     names = "-".join(experiment.name for experiment in chosen)
-    whole = Path(out) if out is not None else Path("runs") / path_component(names, most=LONGEST)
+    base = Path("runs") / path_component(names, most=LONGEST) if out is None else as_folder(out)
     check_tracker(config.tracker)
-    folder, reused = shard_folder(whole, config.effective_shard)
     with launched() as group:
         images = group.main_process_first(lambda: load_dataset(data))
         networks = group.main_process_first(lambda: [load_model(m) if isinstance(m, str) else m for m in listed])
-        text = study_text(
-            [ModelEntry(name=model.name) for model in networks],
-            DataEntry(name=images.name),
-            [(ExperimentEntry(name=experiment.name), experiment) for experiment in chosen],
-            config,
-        )
+        folder, reused = _folder(base, images, config, group, default=out is None)
+        text = text_of_objects(networks, images, chosen, config)
         manifest = execute(
             chosen,
             networks,
@@ -135,18 +135,27 @@ def run(
             group=group,
             reused_runs=reused,
         )
-    return _results(folder, chosen, manifest, config, text, keep=group.is_main_process)
+    results = _results(folder, chosen, manifest, config, text, keep=group.is_main_process)
+    if group.is_main_process:
+        results.write_tables()
+    return results
 
 
-def run_study(study: Study, out: str | Path) -> Run:
-    """Run a study read by :func:`ipvit.engine.study.read_study`; see :func:`run`."""
+def run_study(study: Study, out: str | Path, *, default: bool = False) -> Run:
+    """Run a study read by :func:`ipvit.engine.study.read_study`, see :func:`run`; its tables are not written.
+
+    Args:
+        study: with all options.
+        out: the run folder.
+        default: nobody has chosen this folder: where it belongs to other data, for example, another one is taken.
+    """
     check_tracker(study.tracker)
     selected = study.make_experiments()
     experiments = [entry.experiment for entry in selected]
-    folder, reused = shard_folder(Path(out), study.effective_shard)
     text = study_text(study.models, study.data, zip(study.experiments, experiments, strict=True), study)
     with launched() as group:
         data, models = group.main_process_first(lambda: load_study(study))
+        folder, reused = _folder(out, data, study, group, default=default)
         manifest = execute(
             selected,
             models,
@@ -161,10 +170,21 @@ def run_study(study: Study, out: str | Path) -> Run:
     return _results(folder, experiments, manifest, study, text, keep=group.is_main_process)
 
 
+def _folder(
+    out: str | Path, data: Dataset, config: RunConfig, group: ProcessGroup, *, default: bool
+) -> tuple[Path, list[Path]]:
+    """Return the run folder of this call, of all processes the same, and those whose results it need not measure."""
+    whole, line = default_folder(Path(out), data, config) if default else (Path(out), "")
+    (whole, *_) = group.collect(whole)  # what the first process found: it may write there before the others look
+    if line and config.progress and group.is_main_process:
+        Terminal(stderr=True).print(f"ipvit: {line}", highlight=False, soft_wrap=True)
+    return shard_folder(whole, config.effective_shard)
+
+
 def _results(
     folder: Path, experiments: Sequence[Experiment], manifest: Manifest, config: RunConfig, study: str, *, keep: bool
 ) -> Run:
-    results = Run(folder, experiments, manifest)
+    results = Run(folder, experiments, manifest, everything=config.everything)
     if keep:
         results.keep_last_runs()
         if config.tracker is not None:

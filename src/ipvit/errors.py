@@ -5,7 +5,10 @@ from __future__ import annotations
 import difflib
 import re
 import reprlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
+
+V = TypeVar("V")
 
 
 class InputError(ValueError):
@@ -25,6 +28,26 @@ class CombinedInputError(InputError):
     def __init__(self, lines: Sequence[str]) -> None:
         super().__init__("; ".join(lines))
         self.lines = tuple(lines)
+
+
+class ParametersError(InputError):
+    """The parameters of something that the user makes cannot be used.
+
+    Args:
+        what: is made.
+        fault: what is wrong.
+    """
+
+    def __init__(self, what: str, fault: str) -> None:
+        super().__init__(f"{what}: {fault}")
+        self.fault = fault
+
+
+class UnknownNameError(InputError, KeyError):
+    """There is nothing of a name among what is looked up by names."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])  # a KeyError's would be the repr
 
 
 class DownloadError(InputError):
@@ -70,6 +93,26 @@ def did_you_mean(word: str, known: Iterable[str], limit: int = 3) -> str:
 def closest(word: str, known: Iterable[str], limit: int = 3) -> list[str]:
     """Return the known words close to ``word``, the closest first."""
     return difflib.get_close_matches(word, list(known), n=limit, cutoff=0.6)
+
+
+class ByName(dict[str, V]):
+    """A dictionary of results whose lack of a name is an :class:`UnknownNameError` that says which there are.
+
+    Args:
+        found: the results.
+        what: they are, in the singular.
+        where: they are from.
+    """
+
+    def __init__(self, found: Mapping[str, V], what: str, where: str) -> None:
+        super().__init__(found)
+        self._what, self._where = what, where
+
+    def __missing__(self, name: object) -> V:
+        known = f"there are: {', '.join(self)}" if self else "there are none"
+        raise UnknownNameError(
+            f"{self._where} has no {self._what} {shown(name)}; {known}.{did_you_mean(str(name), self)}"
+        )
 
 
 def printable(text: str) -> str:

@@ -32,7 +32,11 @@ def lazy_names(package: str, where: Mapping[str, str]) -> tuple[Callable[[str], 
             return importlib.import_module(f"{package}.{name}")
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
 
-    return get, lambda: sorted({*namespace, *namespace["__all__"]})
+    def listed() -> list[str]:
+        special = {name for name in namespace if name.startswith("__") and name.endswith("__")}
+        return sorted({*special, *namespace["__all__"]})
+
+    return get, listed
 
 
 class _Package(ModuleType):

@@ -18,18 +18,23 @@ from ipvit.analysis.last_run import LastRun
 from ipvit.analysis.reduction import Reduction
 from ipvit.analysis.sentences import chosen_among, uneven
 from ipvit.core.manifest import Manifest
+from ipvit.core.outdated import PAGE
 from ipvit.core.plugins import OWN_FILE
+from ipvit.engine.class_names import read_class_names, with_names
 from ipvit.engine.examples import StoredExample, read_examples
 from ipvit.engine.last_run import keep_last_run, read_last_run
 from ipvit.engine.manifest import read_manifest
-from ipvit.engine.run import STUDY
-from ipvit.engine.store import Store, read_analysis
-from ipvit.engine.study import read_study
-from ipvit.errors import InputError, error_line
+from ipvit.engine.store import read_analysis
+from ipvit.engine.study import STUDY, read_study
+from ipvit.engine.study_records import StudyRecords
+from ipvit.errors import ByName, InputError, error_line
 from ipvit.experiments.base import Experiment
 from ipvit.experiments.registry import experiment_class, experiment_names
 from ipvit.report.figures import inline_svg
+from ipvit.report.notebook import as_pandas, in_notebook, one_line
 from ipvit.report.paper import reference
+from ipvit.report.tables import in_reading_order
+from ipvit.report.told import earlier_studies, unfinished
 
 if TYPE_CHECKING:
     from ipvit.analysis.charts import Figure
@@ -37,9 +42,6 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
-
-_ANSWERED = ("answers", "labels", "set", "set_digest")
-"""Columns that say of a record which images it is of and what they were answered with."""
 
 _FEWEST_FOR_TOP_5 = 6
 """Answers from which on being among the five best says something."""
@@ -73,17 +75,21 @@ def _place(name: str) -> tuple[int, str]:
 class Run:
     """The results in a run folder.
 
-    Tables and figures cover every model and condition in the folder that was measured on the same data, with the same
-    seed and precision as its last study. No code is run that this call does not name: an experiment of somebody's own
-    file is shown as of its last run, and its notes say so.
+    Tables and figures are of what the folder's last study asked for: its images, models and conditions. What else
+    the folder holds on the same data, with the same seed and precision, is told (:attr:`besides`), and shown when
+    everything is asked for. No code is run that this call does not name: an experiment of somebody's own file is shown
+    as of its last run, and its notes say so.
 
     Args:
         out: the run folder.
         experiments: the experiments with their parameters; by default those of the folder's study that are ours or an
             installed package's.
         manifest: by default the folder's.
+        everything: show whatever the folder holds on the same data, with the same seed and precision.
 
     Attributes:
+        manifest: what the run says of itself: models, data, seed, versions, failures. Of a run that is not finished,
+            ``images_used`` are those that were measured by now.
         faults: by experiment and what could not be made of its records: a sentence that says why.
 
     Raises:
@@ -91,14 +97,17 @@ class Run:
     """
 
     def __init__(
-        self, out: str | Path, experiments: Sequence[Experiment] | None = None, manifest: Manifest | None = None
+        self,
+        out: str | Path,
+        experiments: Sequence[Experiment] | None = None,
+        manifest: Manifest | None = None,
+        *,
+        everything: bool = False,
     ) -> None:
         self.out = Path(out)
         found = manifest or read_manifest(self.out)
         if found is None:
             raise InputError(f"{str(out)!r} is not a run folder: it has no manifest.json, or a damaged one")
-        self.manifest = found
-        self._store = Store(self.out)
         if experiments is None:
             experiments = _registered(self.out / STUDY)
         self.faults: dict[tuple[str, str], str] = {}
@@ -106,7 +115,9 @@ class Run:
         self.experiments: dict[str, Experiment] = {}
         self.analyses: dict[str, Analysis] = {}
         self._last_runs: dict[str, LastRun] = {}
-        for name in sorted(self._store.experiments(), key=_place):
+        self.everything = everything
+        self._records = StudyRecords(self.out, found, everything=everything)
+        for name in sorted(self._records.names, key=_place):
             if name in given:
                 self.experiments[name] = given[name]
             elif OWN_FILE not in name:  # a folder may have any name, and that of a file would be imported
@@ -121,76 +132,110 @@ class Run:
                 self._last_runs[name] = last_run
             if analysis is not None:
                 self.analyses[name] = analysis
+        self.manifest = self._manifest_of_study(found)
+
+    def _manifest_of_study(self, whole: Manifest) -> Manifest:
+        """Return a manifest that names what is shown, and no more images than were measured."""
+        changes: dict[str, Any] = {}
+        asked = None if self.everything else self._records.models_asked_for
+        if asked is not None:
+            changes["models"] = tuple(model for model in whole.models if model.digest in asked)
+            changes["experiments"] = tuple(name for name in whole.experiments if name in self._records.names)
+        if not whole.finished_well:
+            changes["images_used"] = min(whole.images_used, self.coverage[0])
+        return whole.model_copy(update=changes)
+
+    @functools.cached_property
+    def coverage(self) -> tuple[int, int, int]:
+        """On how few and on how many images the models were measured by now, and how many the study uses."""
+        return self._records.coverage([(name, analysis.version) for name, analysis in self.analyses.items()])
+
+    @property
+    def told(self) -> list[str]:
+        """What a reader must know of all tables: how far an unfinished run is, and what the folder also holds."""
+        how_far = [] if self.manifest.finished_well else unfinished(self.manifest, self.coverage)
+        return [*how_far, *self.besides]
+
+    @property
+    def besides(self) -> list[str]:
+        """What the folder holds beside what is shown, and which earlier studies it keeps, in sentences."""
+        _ = self._analysed  # shows what there is on the way
+        return [*self._records.besides.sentences(), *earlier_studies(self.out)]
+
+    def __repr__(self) -> str:
+        return one_line(self)
+
+    def _repr_html_(self) -> str:
+        return in_notebook(self)
+
+    def to_pandas(self, table: str) -> Any:
+        """Return a table as a pandas ``DataFrame``.
+
+        Args:
+            table: its name, as in :attr:`tables`.
+
+        Raises:
+            InputError: there is no such table, or pandas is not installed.
+        """
+        return as_pandas(self.tables[table])
 
     def records(self, experiment: str | None = None) -> pl.DataFrame:
-        """Return one row per image, condition and model; of one experiment, or of all."""
+        """Return one row per image, condition and model of the study; of one experiment, or of all.
+
+        ``label`` and ``prediction`` are numbers of answers of the model in the row: its outputs, or, where it chose
+        among the classes of the data, these in their order. ``label_name`` and ``prediction_name`` are what it calls
+        them. The same class may have different numbers for two models, and one name.
+
+        Raises:
+            InputError: the study has no such experiment; says which there are.
+        """
         if experiment is None:
             frames = [self.records(name) for name in self.analyses]
             return pl.concat(frames, how="diagonal_relaxed") if frames else pl.DataFrame()
-        if experiment not in self.analyses:
-            raise InputError(f"{str(self.out)!r} has no records of {experiment!r}; it has {', '.join(self.analyses)}")
-        frame = self._store.select(experiment, self._wanted(experiment))[0]
-        if frame.is_empty():
-            return frame
-        frame = self._as_answered(frame, experiment)
-        labels = self._labels(frame.select("weights", "model").unique(maintain_order=True).rows())
-        order = {weights: number for number, weights in enumerate(labels)}
-        return (
-            frame.with_columns(
-                pl.col("weights").replace_strict(labels, return_dtype=pl.String).alias("model"),
-                pl.col("weights").replace_strict(order, return_dtype=pl.Int32).alias("_order"),
-            )
-            .sort("_order", maintain_order=True)
-            .drop("_order")
-        )
-
-    def _as_answered(self, records: pl.DataFrame, name: str) -> pl.DataFrame:
-        """Return the records that were answered among what they are in this run, and of the sets as they are in it."""
-        subject = self.manifest.subject(name)
-        wrong = pl.lit(value=False)
-        for weights in records["weights"].cast(pl.String).unique():
-            asked = [pl.col("answers") != subject.answers_of(weights)]
-            if weights in subject.labels:
-                asked.append(pl.col("labels") != subject.labels[weights])
-            if "set_digest" in records.columns:
-                asked += [
-                    (pl.col("set") == one) & pl.col("set_digest").ne_missing(pl.lit(digest))
-                    for one, digest in subject.sets.get(weights, {}).items()
-                ]
-            wrong |= (pl.col("weights") == weights) & pl.any_horizontal(asked)
-        return records.filter(~wrong)
-
-    def _wanted(self, name: str) -> dict[str, Any]:
-        """Return the values that columns of the records of this run have."""
-        subject = self.manifest.subject(name)
-        return {
-            "data": subject.fingerprint,
-            "seed": self.manifest.seed,
-            "precision": subject.precision,
-            "version": self.analyses[name].version,
-        }
+        version = ByName(self.analyses, "experiment", f"the study of {str(self.out)!r}")[experiment].version
+        labels = self._labels(self._records.models(experiment, version))
+        names, subject = read_class_names(self.out, experiment), self.manifest.subject(experiment)
+        frames = [
+            with_names(found.with_columns(pl.lit(label).alias("model")), names.of(weights, subject.answers_of(weights)))
+            for weights, label in labels.items()
+            if not (found := self._records.of_model(experiment, version, weights)).is_empty()
+        ]
+        return pl.concat(frames, how="diagonal_relaxed") if frames else pl.DataFrame()
 
     @functools.cached_property
     def tables(self) -> dict[str, pl.DataFrame]:
-        """The tables of all experiments by name, the main one of each under the experiment's name."""
-        merged: dict[str, pl.DataFrame] = {}
-        for tables in self._tables.values():
-            merged |= tables
-        return merged
+        """The tables of all experiments by name, the main one of each under the experiment's name.
+
+        The columns are in reading order: what a row is of, the measures with their intervals, the counts.
+        """
+        found = {key: in_reading_order(table) for tables in self._tables.values() for key, table in tables.items()}
+        return ByName(found, "table", self._place)
 
     @functools.cached_property
     def figures(self) -> dict[str, Figure]:
         """The figures of all experiments by name."""
-        merged: dict[str, Figure] = {}
-        for name in self.analyses:
-            merged |= self.figures_of(name)
-        return merged
+        found = {key: figure for name in self.analyses for key, figure in self.figures_of(name).items()}
+        return ByName(found, "figure", self._place)
 
     @functools.cached_property
     def differences(self) -> dict[str, pl.DataFrame]:
         """Paired differences between the models, by experiment; see :meth:`ipvit.Analysis.differences`."""
-        found = {name: self._analysed[name].differences for name in self.analyses}
-        return {name: frame for name, frame in found.items() if frame is not None}
+        found = {name: frame for name in self.analyses if (frame := self.differences_of(name)) is not None}
+        return ByName(found, "comparison of models in", self._place)
+
+    @property
+    def notes(self) -> dict[str, list[str]]:
+        """What a reader must know of the numbers, by experiment."""
+        return ByName({name: self.notes_of(name) for name in self.analyses}, "experiment", self._place)
+
+    @property
+    def summary(self) -> dict[str, list[str]]:
+        """Sentences that say what the numbers show, by experiment."""
+        return ByName({name: self.summary_of(name) for name in self.analyses}, "experiment", self._place)
+
+    @property
+    def _place(self) -> str:
+        return f"the run in {str(self.out)!r}"
 
     def pictures(self, name: str) -> dict[str, list[StoredExample]]:
         """Return the pictures of an experiment's conditions by model, in the models' order."""
@@ -230,13 +275,11 @@ class Run:
 
     def _image_ids(self, experiment: str, model: str) -> list[str]:
         """Return the ids of the images that a model was measured on."""
-        wanted = self._wanted(experiment)
-        there, _ = self._store.models(experiment, wanted)
+        version = self.analyses[experiment].version
         found: set[str] = set()
-        for weights, label in self._labels(there).items():
+        for weights, label in self._labels(self._records.models(experiment, version)).items():
             if label == model:
-                records, _ = self._store.select(experiment, wanted | {"weights": weights}, _ANSWERED, of=weights)
-                records = self._as_answered(records, experiment)
+                records = self._records.of_model(experiment, version, weights, ["image"])
                 found |= set(records["image"].cast(pl.String).unique())
         return sorted(found)
 
@@ -246,11 +289,26 @@ class Run:
 
         return build_report(self)
 
+    def write_tables(self) -> None:
+        """Write the tables into the run folder, and the page anew where there is one: a folder is of one study.
+
+        What the disk takes not is a fault, since the results are there; the tables then stay marked as outdated.
+        """
+        try:
+            if (self.out / PAGE).is_file():
+                self.report()
+            else:
+                from ipvit.report.build import write_tables
+
+                write_tables(self)
+        except OSError as error:
+            self.faults["tables", "files"] = f"The tables could not be written: {error_line(error, 300)}."
+
     @property
     def _tables(self) -> dict[str, dict[str, pl.DataFrame]]:
         return {name: analysis.tables for name, analysis in self._analysed.items()}
 
-    def notes(self, name: str) -> list[str]:
+    def notes_of(self, name: str) -> list[str]:
         """Return what a reader must know of an experiment's numbers."""
         return self._analysed[name].notes + [text for (whose, _), text in self.faults.items() if whose == name]
 
@@ -319,9 +377,9 @@ class Run:
                 "which made these tables, and code that a run folder names is not run."
             )
             return Analysed(tables, differences, [mark, *last_run.notes, *self._last_charts[name][1]])
-        reductions, others = self._reductions(name)
+        reductions = self._reductions(name)
         if not reductions:
-            return Analysed({}, None, self._notes(analysis, {}, reductions, others))
+            return Analysed({}, None, self._notes(analysis, {}, reductions))
         tables = analysis.tables(reductions)
         paper = reference(name, {name: tables}, self.manifest, self.experiments.get(name))
         if paper is not None and tables:
@@ -330,7 +388,7 @@ class Run:
             answers = {reduction.model: reduction.n_answers for reduction in reductions if reduction.n_answers}
             tables = {key: with_n_answers(table, answers) for key, table in tables.items()}
         differences = analysis.differences(reductions)
-        notes = self._notes(analysis, tables, reductions, others)
+        notes = self._notes(analysis, tables, reductions)
         if differences is None and sum(reduction.values is not None for reduction in reductions) > 1:
             notes.append("The models are not compared: no condition was measured on both with the same images.")
         return Analysed(tables, differences, notes)
@@ -367,23 +425,20 @@ class Run:
                     self.tables_of(name),
                     self.differences_of(name),
                     self.figures_of(name),
-                    notes=self.notes(name),
+                    notes=self.notes_of(name),
                     summary=self.summary_of(name),
                     answers=self.answers_of(name),
                 )
                 keep_last_run(self.out, kept)
 
-    def _reductions(self, name: str) -> tuple[list[Reduction], int]:
-        """Return the reduction of every model, in the manifest's order, and how many other records the folder holds."""
-        analysis, wanted, subject = self.analyses[name], self._wanted(name), self.manifest.subject(name)
+    def _reductions(self, name: str) -> list[Reduction]:
+        """Return the reduction of every model, in the manifest's order."""
+        analysis, subject = self.analyses[name], self.manifest.subject(name)
         columns = analysis.record_columns
-        columns = None if columns is None else (*columns, "label", "prediction", *_ANSWERED)
-        there, others = self._store.models(name, wanted)
+        columns = None if columns is None else (*columns, "label", "prediction", "labels")
         reductions = []
-        for weights, label in self._labels(there).items():
-            found, _ = self._store.select(name, wanted | {"weights": weights}, columns, of=weights)
-            records = self._as_answered(found, name)
-            others += found.height - records.height
+        for weights, label in self._labels(self._records.models(name, analysis.version)).items():
+            records = self._records.of_model(name, analysis.version, weights, columns)
             if records.is_empty():
                 continue
             n_answers, _ = subject.among.get(weights, (0, 0))
@@ -391,15 +446,13 @@ class Run:
                 records = records.with_columns(pl.lit(None, pl.Boolean).alias("correct5"))
             reduction = analysis.reduce(records.with_columns(pl.lit(label).alias("model")))
             reductions.append(dataclasses.replace(reduction, n_answers=n_answers))
-        return reductions, others
+        return reductions
 
-    def _notes(
-        self, analysis: Analysis, tables: dict[str, pl.DataFrame], reductions: Sequence[Reduction], others: int
-    ) -> list[str]:
+    def _notes(self, analysis: Analysis, tables: dict[str, pl.DataFrame], reductions: Sequence[Reduction]) -> list[str]:
         notes = []
-        if self._store.damaged:
+        if self._records.damaged:
             notes.append(
-                f"{len(self._store.damaged)} damaged part files were left out; run the study again to replace them."
+                f"{len(self._records.damaged)} damaged part files were left out; run the study again to replace them."
             )
         if analysis.name not in self.experiments:
             notes.append("What its columns mean is as of its last run: code that a run folder names is not run.")
@@ -413,9 +466,6 @@ class Run:
             notes.append(analysis.among)
         if unlabelled := frozenset().union(*(reduction.unlabelled for reduction in reductions)):
             notes.append(f"{len(unlabelled):,} images have no label and are left out of the accuracies.")
-        if others:
-            differing = "another seed, precision, version, answer space or data set"
-            notes.append(f"The folder also holds {others:,} records of {differing}.")
         for name, column in analysis.columns.items():
             if count := sum(reduction.missing.get(name, 0) for reduction in reductions):
                 notes.append(f"{count:,} {column.missing}")

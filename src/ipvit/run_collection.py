@@ -16,6 +16,9 @@ from ipvit.analysis.data_names import data_set
 from ipvit.core.manifest import RunSummary, Status, UsedData
 from ipvit.data.dataset import fingerprint
 from ipvit.engine.manifest import MANIFEST
+from ipvit.errors import ByName
+from ipvit.report.notebook import in_notebook, one_line
+from ipvit.report.tables import in_reading_order
 from ipvit.results import Run
 
 if TYPE_CHECKING:
@@ -25,16 +28,20 @@ DATA_SET = "data_set"
 """The column that says which of the runs a row is from."""
 
 
-def runs_in(folder: Path) -> list[Run]:
+def runs_in(folder: Path, *, everything: bool = False) -> list[Run]:
     """Return the run in a folder, or the runs in its folders.
+
+    Args:
+        folder: a run folder, or a folder of run folders.
+        everything: show whatever they hold, see :class:`ipvit.Run`.
 
     Raises:
         InputError: there is none.
     """
     if (folder / MANIFEST).is_file() or not folder.is_dir():
-        return [Run(folder)]
+        return [Run(folder, everything=everything)]
     below = sorted((path.parent for path in folder.glob(f"*/{MANIFEST}")), key=_by_number)
-    return [Run(path) for path in below] or [Run(folder)]
+    return [Run(path, everything=everything) for path in below] or [Run(folder)]
 
 
 def _by_number(path: Path) -> list[tuple[bool, int, str]]:
@@ -63,6 +70,12 @@ class RunCollection:
         self.labels = _labels(self.runs)
         self.manifest = _summary(self.runs, self.labels)
 
+    def __repr__(self) -> str:
+        return one_line(self)
+
+    def _repr_html_(self) -> str:
+        return in_notebook(self)
+
     @property
     def faults(self) -> dict[tuple[str, ...], str]:
         """By run, experiment and what could not be made of its records: a sentence that says where and why."""
@@ -77,8 +90,8 @@ class RunCollection:
         """The tables of all runs, those of one name below each other."""
         merged: dict[str, pl.DataFrame] = {}
         for name in self.analyses:
-            merged |= self.tables_of(name)
-        return merged
+            merged |= {key: in_reading_order(table) for key, table in self.tables_of(name).items()}
+        return ByName(merged, "table", f"the folder {str(self.out)!r}")
 
     @functools.cached_property
     def figures(self) -> dict[str, Figure]:
@@ -113,9 +126,21 @@ class RunCollection:
         """Return what the runs say of an experiment, each after the name of its data."""
         return list(dict.fromkeys(self._said("summary_of", name)))
 
-    def notes(self, name: str) -> list[str]:
+    def notes_of(self, name: str) -> list[str]:
         """Return what a reader must know of an experiment's numbers."""
-        return list(dict.fromkeys(self._said("notes", name)))
+        return list(dict.fromkeys(self._said("notes_of", name)))
+
+    @property
+    def notes(self) -> dict[str, list[str]]:
+        """What a reader must know of the numbers, by experiment."""
+        return {name: self.notes_of(name) for name in self.analyses}
+
+    @property
+    def told(self) -> list[str]:
+        """What a reader must know of all tables, each sentence after the name of its data."""
+        return [
+            f"{label}: {sentence}" for run, label in zip(self.runs, self.labels, strict=True) for sentence in run.told
+        ]
 
     def answers_of(self, name: str) -> dict[str, str]:
         """Return nothing: what is said of a model is in the report of each run."""

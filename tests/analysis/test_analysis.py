@@ -87,7 +87,7 @@ def test_whatever_says_how_it_is_averaged_is_in_the_table_with_its_interval(run)
 
 def test_models_are_compared_at_every_level_and_missing_values_are_counted(run):
     assert run.differences["grey"]["amount"].to_list() == [0.0, 1.0]
-    assert "4 reds were not numbers." in run.notes("grey")  # one of a batch, under two conditions, for two models
+    assert "4 reds were not numbers." in run.notes["grey"]  # one of a batch, under two conditions, for two models
 
 
 def test_a_chart_over_the_level_and_a_sentence_for_each_model_follow(run):
@@ -117,7 +117,7 @@ def test_a_folder_gives_the_same_tables_without_the_file_and_runs_none_of_its_co
     again = ipvit.Run(run.out)
     assert again.tables["grey"].equals(run.tables["grey"])
     assert again.summary_of("grey") == run.summary_of("grey")
-    assert "as of its last run" in again.notes("grey")[0] and again.notes("grey")[1:] == run.notes("grey")
+    assert "as of its last run" in again.notes["grey"][0] and again.notes["grey"][1:] == run.notes["grey"]
     page = again.report().read_text()
     assert "Loss of colour" in page and "colour lost" in page
     assert not (tmp_path / "ran").exists()
@@ -288,7 +288,7 @@ def test_flagged_results_are_left_out_of_means_and_comparisons(tmp_path):
     measured = lambda model, condition, n: {"size": np.where(n % 2 == 0, 1.0 * n, 1e6), "sound": n % 2 == 0}  # noqa: E731
     run = run_made(tmp_path, experiment_of(columns, measured, metric="size"))
     assert run.tables["made"]["size"].to_list() == [3.0] * 4 and run.tables["made"]["n_images"].to_list() == [4] * 4
-    assert "16 results did not converge; they are left out." in run.notes("made")
+    assert "16 results did not converge; they are left out." in run.notes["made"]
 
 
 def test_two_columns_of_one_record_and_missing_values_under_another_name(tmp_path):
@@ -305,7 +305,7 @@ def test_two_columns_of_one_record_and_missing_values_under_another_name(tmp_pat
     table = run.tables["made"]
     assert table["raw"].to_list() == table["again"].to_list() == [4.0] * 4
     assert table["raw_n"].to_list() == [7] * 4 and table["rare_n"].to_list() == [1] * 4  # of eight images
-    assert "4 values of x were no numbers." in run.notes("made")
+    assert "4 values of x were no numbers." in run.notes["made"]
 
 
 def test_what_is_constant_by_chance_is_no_field_of_the_condition(tmp_path):
@@ -332,7 +332,7 @@ def test_models_that_share_no_condition_are_not_compared_and_it_is_said(tmp_path
 
     run = run_made(tmp_path, Apart())
     assert "apart" not in run.differences
-    assert any("are not compared" in note for note in run.notes("apart"))
+    assert any("are not compared" in note for note in run.notes["apart"])
 
 
 @pytest.mark.parametrize(
@@ -386,13 +386,13 @@ def test_tables_of_an_analysis_that_is_not_here_are_those_of_its_last_run_and_sa
     assert again.tables["own"].equals(run.tables["own"]) and again.differences["own"].equals(run.differences["own"])
     assert again.answers_of("own") == {"a": "half of it"} and again.summary_of("own") == ["Halved."]
     assert [*again.figures] == [*run.figures] and again.report().is_file()
-    mark = again.notes("own")[0]
+    mark = again.notes["own"][0]
     assert (
-        "as of its last run" in mark and "Halved" in mark and not any("last run" in note for note in run.notes("own"))
+        "as of its last run" in mark and "Halved" in mark and not any("last run" in note for note in run.notes["own"])
     )
     (run.out / "records" / "own" / "last-run.json").unlink()  # a folder of an earlier version has none
     plainer = ipvit.Run(run.out)
-    assert any("made without" in note and "Halved" in note for note in plainer.notes("own"))
+    assert any("made without" in note and "Halved" in note for note in plainer.notes["own"])
     assert not plainer.tables["own"].equals(run.tables["own"])
 
 

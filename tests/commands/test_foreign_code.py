@@ -196,7 +196,7 @@ def test_figures_that_cannot_be_drawn_are_told_and_the_others_are_drawn(there, t
     place.write_text(json.dumps(kept))
     run = ipvit.Run(tmp_path / "copy")
     assert [*run.figures_of("half")] == ["half"] and run.report().is_file()
-    said = " ".join(run.notes("half"))
+    said = " ".join(run.notes["half"])
     assert "half-url of its last run is not drawn: it loads its data" in said and "half-odd" in said
 
 
@@ -205,7 +205,7 @@ def test_what_is_kept_of_the_last_run_and_damaged_is_left_out(there, tmp_path, t
     shutil.copytree("results", tmp_path / "copy")
     (tmp_path / "copy" / "records" / "half" / "last-run.json").write_text(text)
     run = ipvit.Run(tmp_path / "copy")
-    assert any("made without" in note for note in run.notes("half")) and run.tables["half"].height == 1
+    assert any("made without" in note for note in run.notes["half"]) and run.tables["half"].height == 1
 
 
 def test_what_is_kept_of_one_experiment_speaks_of_no_other(there, tmp_path):

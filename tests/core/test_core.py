@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import re
+import time
 
 import numpy as np
 import pytest
@@ -83,3 +86,21 @@ def test_every_byte_comes_back_and_what_is_given_stays_as_it_is():
     assert as_floats(levels, "cpu").device.type == "cpu"
     given = torch.tensor([255.0])
     assert as_floats(given).item() == 1 and given.item() == 255
+
+
+def test_a_bar_names_what_goes_on_how_fast_how_long_and_where_on_one_line_of_80_columns(monkeypatch):
+    from ipvit.core import terminal
+
+    stream = io.StringIO()
+    real = terminal.Terminal
+    monkeypatch.setattr(
+        terminal, "Terminal", lambda **options: real(file=stream, force_terminal=True, width=80, color_system=None)
+    )
+    place = "runs/a-folder-of-a-long-name/below-another-one/shards/1-of-2"
+    with terminal.progress("measuring", 36_000, shown=True, unit="results", where=place) as advance:
+        for _ in range(9):
+            time.sleep(0.02)
+            advance(2_000, "feature-drop")
+    last = [line for line in stream.getvalue().replace("\x1b", "\n").splitlines() if "feature-drop" in line][-1]
+    assert re.search(r"feature-drop .*18,000/36,000 results [\d,.]+/s .*\d left into runs.*…", last), last
+    assert len(last.partition("K")[2]) <= 80

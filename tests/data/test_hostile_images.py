@@ -336,7 +336,7 @@ def test_logits_that_are_not_finite_count_as_wrong_and_are_told_of(tmp_path, exp
     records = run.records(experiment.name)
     bad = records.filter(records["prediction"] == -1)
     assert bad["image"].n_unique() == 8 and not bad["correct"].any() and bad["confidence"].is_nan().all()
-    (note,) = [note for note in run.notes(experiment.name) if "not finite" in note]
+    (note,) = [note for note in run.notes[experiment.name] if "not finite" in note]
     assert note.startswith(f"{bad.height:,} predictions were not finite numbers")
     assert note in Tags(run.report().read_text("utf-8")).text
     (run.out / "report.html").unlink()
@@ -371,7 +371,7 @@ def pictures() -> MemoryDataset:
 )
 def test_features_and_attention_that_are_not_finite_are_left_out_and_told_of(tmp_path, experiment, words):
     run = ipvit.run(experiment, models=transformer(), data=pictures(), out=tmp_path, workers=0, progress=False)
-    assert run.manifest.status == "done" and any(words in note for note in run.notes(experiment.name))
+    assert run.manifest.status == "done" and any(words in note for note in run.notes[experiment.name])
     table = run.tables[experiment.name]
     counted = table if "mask" not in table.columns else table.filter(table["model"] != "no network")
     assert set(counted["n_images"]) <= {3, 4}, "occlusion may darken one more"

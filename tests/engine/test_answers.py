@@ -96,11 +96,11 @@ def test_one_folder_keeps_both_apart_and_shows_what_was_asked_for(tmp_path):
     again = ipvit.run(ipvit.Accuracy(), **options, answers="data")
     assert again.manifest.measured_in_this_call == 0 and few.manifest.measured_in_this_call == 6
     assert set(every.records()["answers"]) == {"all"} and set(few.records()["answers"]) == {"data"}
-    assert "6 records of another seed, precision, version, answer space or data set" in few.notes("accuracy")[-1]
-    assert every.notes("accuracy")[0] == (
+    assert "6 records of another seed, precision, version, answer space or data set" in few.told[0]
+    assert every.notes["accuracy"][0] == (
         "Answers are among all 8 outputs, not only the 2 classes of the data (--answers data)."
     )
-    assert few.notes("accuracy")[0] == (
+    assert few.notes["accuracy"][0] == (
         "Answers are among the 2 classes of the data, not all 8 outputs (--answers all); guessing gives 50.0 %."
     )
     assert every.tables["accuracy"]["n_answers"].to_list() == [8]
@@ -423,7 +423,7 @@ def test_any_right_label_counts_and_images_without_one_are_left_out(tmp_path):
         total = float(logits.softmax(0)[list(sets)].sum()) if sets else float("nan")
         assert row["label_probability"] == pytest.approx(total, abs=1e-5, nan_ok=True)
     assert run.tables["accuracy"]["n_images"].to_list() == [5]
-    assert "1 images have no label and are left out of the accuracies." in run.notes("accuracy")
+    assert "1 images have no label and are left out of the accuracies." in run.notes["accuracy"]
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS, ids=lambda one: one.name)

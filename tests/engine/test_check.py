@@ -87,7 +87,7 @@ def test_the_command_line_prints_the_plan(here, capsys):
     Path("study.yaml").write_text(yaml.safe_dump(study))
     assert main(["check", "study.yaml", "--workers", "0"]) == 0
     printed = capsys.readouterr().out
-    assert "20 x 19" in printed and "20 images, 1 models, 380 results to measure" in printed and "expected: " in printed
+    assert "20 x 19" in printed and "20 images, 1 model, 380 results to measure" in printed and "expected: " in printed
     assert main(["check", "study.yaml", "--workers", "0", "--json", "--shard", "1/4"]) == 0
     content = json.loads(capsys.readouterr().out)
     assert content["parts"][0]["results"] == 380 and content["seconds"] >= 0 and content["shard"] == "1/4"
@@ -117,3 +117,22 @@ def test_a_failing_network_makes_the_check_fail(here, capsys):
     Path("study.yaml").write_text(yaml.safe_dump(study))
     assert main(["check", "study.yaml", "--workers", "0"]) == 1
     assert "occlusion fails on" in capsys.readouterr().out
+
+
+def test_attacks_that_train_nothing_are_timed_beside_patches_that_are_trained_first(tmp_path, capsys):
+    from ipvit.commands.scale import _print_estimate
+    from ipvit.core.shard import Shard
+
+    attack = ipvit.Attack(
+        attacks=("fgsm", "pgd", "patch"), epsilons=(8.0,), steps=2, patch_areas=(0.1,), patch_grid="4x4"
+    )
+    found = tried([attack], tmp_path)
+    timed, trained = found.parts
+    assert timed.seconds is not None and timed.seconds > 0 and timed.disk and not timed.error
+    assert trained.seconds is None and trained.disk is None and found.disk == timed.disk
+    assert timed.conditions + trained.conditions == len(
+        attack.bind([tiny_model()], photos(), bind_context()).conditions(tiny_model())
+    )
+    _print_estimate(found, 1, Shard())
+    said = capsys.readouterr().out
+    assert "trains first" in said and "0.0 kB" not in said

@@ -92,6 +92,7 @@ def test_settings_that_differ_between_models_are_columns(tmp_path):
         out=tmp_path,
         workers=0,
         progress=False,
+        everything=True,
     )
     assert "grid" in other.tables["occlusion"].columns
 

@@ -131,15 +131,19 @@ def test_other_weights_another_seed_or_precision_are_measured_anew(tmp_path):
         assert run.manifest.measured_in_this_call == 30 * 7
     run = ipvit.run(small_occlusion(), models=tiny_model(1), data=photos(), out=tmp_path, workers=0, progress=False)
     assert run.manifest.measured_in_this_call == 30 * 7
-    assert run.records("occlusion")["model"].unique().sort().to_list() != ["tiny"], "one name, two networks"
+    both = ipvit.Run(tmp_path, everything=True).records("occlusion")["model"].unique().sort().to_list()
+    assert both != ["tiny"] and len(both) == 2, "one name, two networks"
+    assert run.records("occlusion")["model"].unique().to_list() == ["tiny"], "and the study asked for one of them"
 
 
-def test_models_measured_earlier_stay_in_the_tables(tmp_path):
+def test_models_measured_earlier_are_told_and_shown_when_everything_is_asked_for(tmp_path):
     measured(small_occlusion(), tiny_model(0, name="first"), photos(), tmp_path)
     run = ipvit.run(
         small_occlusion(), models=tiny_model(1, name="second"), data=photos(), out=tmp_path, workers=0, progress=False
     )
-    assert run.tables["occlusion"]["model"].unique().sort().to_list() == ["first", "second"]
+    assert run.tables["occlusion"]["model"].unique().to_list() == ["second"] and "the model first" in run.told[0]
+    every = ipvit.Run(tmp_path, everything=True)
+    assert every.tables["occlusion"]["model"].unique().sort().to_list() == ["first", "second"]
 
 
 def test_the_authors_scope_shares_one_mask_and_ours_does_not(tmp_path):

@@ -119,7 +119,7 @@ def measured(name: str, out: Path, sick: tuple[int, ...] = SICK, where: str = "t
 def told(run: ipvit.Run, name: str) -> str:
     """Return all that a run says of its numbers, beside them."""
     skipped = [entry.reason for entry in run.manifest.skipped]
-    return "\n".join([*run.notes(name), *run.manifest.notes, *skipped])
+    return "\n".join([*run.notes[name], *run.manifest.notes, *skipped])
 
 
 @pytest.mark.parametrize("where", ["tokens", "logits"])

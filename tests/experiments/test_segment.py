@@ -199,7 +199,7 @@ def test_a_network_whose_attention_is_never_finite_does_not_hide_the_others(tmp_
     run = ipvit.run(ipvit.Segment(), models=[broken, vit()], data=data, out=tmp_path, **OURS)
     assert run.tables["segment"]["model"].unique(maintain_order=True).to_list() == ["vit", "no network"]
     assert set(run.tables["segment-heads"]["model"]) == {"vit"}
-    assert any("results rest on attention that was not finite" in note for note in run.notes("segment"))
+    assert any("results rest on attention that was not finite" in note for note in run.notes["segment"])
     answers = run.analyses["segment"].answer(run.tables_of("segment"))
     assert list(answers) == ["vit"] and answers["vit"].startswith("vit, class: at 90% of the attention, ")
 

@@ -27,6 +27,7 @@ def compare(
     /,
     *,
     all: Flag = False,  # noqa: A002 - the option's name
+    everything: Flag = False,
     published: Annotated[str | None, Parameter(name="--with")] = None,
     json: Flag = False,
 ) -> int:
@@ -38,6 +39,8 @@ def compare(
         A run folder, or a folder of run folders.
     all
         List also what was not measured here, and where it would be.
+    everything
+        Compare all that the folder holds on the same data, not only what its last study asked for.
     published
         Compare with another publication instead: robustbench (corruption errors of twelve networks on ImageNet-C) or
         timm (accuracies of timm's networks on ImageNet).
@@ -50,8 +53,8 @@ def compare(
         published_table(published)  # a word that is none is told before a folder is read
         if all:
             raise InputError("--all lists the paper's numbers; leave it out with --with")
-        return compare_published(runs_in(folder), published, folder, json=json)
-    runs = runs_in(folder)
+        return compare_published(runs_in(folder, everything=everything), published, folder, json=json)
+    runs = runs_in(folder, everything=everything)
     table, notes = together(runs)
     return show(table, notes, everything=all, json=json)
 
@@ -63,6 +66,7 @@ def together(runs: Sequence[Run]) -> tuple[pl.DataFrame, list[str]]:
     table = comparison.joined([run.compare(everything=True) for run in runs])
     notes: list[str] = []
     for run in runs:
+        notes += run.told if len(runs) == 1 else [f"{run.out.name}: {sentence}" for sentence in run.told]
         strangers = comparison.without_counterpart(run.manifest)
         plain = [name for name, reason in strangers.items() if not reason]
         if plain:

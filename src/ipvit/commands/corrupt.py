@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -76,7 +77,31 @@ def corrupt(
     )
     summary = copies.make(job, out, "corrupting", workers=workers, limit=limit, quiet=json)
     made = "{made:,} files made, {kept:,} were there, of {images:,} images: {out}".format(**summary)
-    return copies.tell(summary, json, made, f"to measure on: ipvit corruptions --data imagenet-c:{out} --model ...")
+    return copies.tell(summary, json, made, f"to measure on: {_command(out)}")
+
+
+def _command(out: Path) -> str:
+    """Return a command that measures on what the folder holds now, of this call and of earlier ones."""
+    from ipvit.data.formats.imagenet_c import PREFIX, ImageNetC
+    from ipvit.perturb.corruptions import CORRUPTIONS, EXTRA
+
+    words = ["ipvit corruptions --data", shlex.quote(f"{PREFIX}{out}"), "--model ..."]
+    try:
+        cells = ImageNetC(str(out)).cells
+    except InputError:  # no image could be read
+        return " ".join(words)
+    there: dict[str, set[int]] = {}
+    for name, severity in cells:
+        there.setdefault(name, set()).add(severity)
+    severities = set.intersection(*there.values())
+    if not severities:  # none that all have: the corruption with most of them, alone
+        most = max(there, key=lambda name: len(there[name]))
+        there, severities = {most: there[most]}, there[most]
+    if there.keys() != set(CORRUPTIONS):
+        words += ["--corruptions", *(name for name in (*CORRUPTIONS, *EXTRA) if name in there)]
+    if severities != {1, 2, 3, 4, 5}:
+        words += ["--severities", *map(str, sorted(severities))]
+    return " ".join(words)
 
 
 def _check(severities: tuple[int, ...], quality: int) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ipvit import __version__
 from ipvit.commands.options import Flag, MeasureOptions, OtherModelsAndData
 from ipvit.commands.plan import show_plan
+from ipvit.core.outdated import PAGE
 from ipvit.core.run_log import begin
 from ipvit.core.terminal import Terminal, print_json
 
@@ -50,27 +51,33 @@ def demo(*, options: MeasureOptions | None = None, open: Flag = False) -> int:  
     from ipvit.engine.study import read_study
 
     options = options or MeasureOptions()
-    out = options.out or Path("ipvit-demo")
-    code = measure(read_study(DEMO), options, default_out=out)
-    if open and not options.dry_run:
-        webbrowser.open((out / "report.html").absolute().as_uri())
-    return code
+    return measure(read_study(DEMO), options, default_out=Path("ipvit-demo"), open_page=open)
 
 
-def measure(study: Study, options: MeasureOptions, *, default_out: Path) -> int:
-    """Run a study with the options given, print its tables, write its report; return the exit code."""
+def measure(study: Study, options: MeasureOptions, *, default_out: Path, open_page: bool = False) -> int:
+    """Run a study with the options given, print its tables, write its report; return the exit code.
+
+    Args:
+        study: what to measure.
+        options: of the command line.
+        default_out: where the run goes unless that, or the study, says it.
+        open_page: show the report in the browser.
+    """
     from ipvit.api import run_study
 
-    out = options.out or (Path(study.out) if study.out else default_out)
+    given = options.out or (Path(study.out) if study.out else None)
     wanted = study.with_options(options.config())
     if options.dry_run:
-        return show_plan(wanted, out, json=options.json)
+        return show_plan(wanted, given or default_out, json=options.json, default=given is None)
     begin(f"{__version__}: ipvit {shlex.join(sys.argv[1:])}", verbose=options.verbose)
-    results = run_study(wanted, out)
+    results = run_study(wanted, given or default_out, default=given is None)
     if int(os.environ.get("RANK", "0")) > 0:
         return 0  # one of several processes; the first one tells
     whole = tell(results, json=options.json, quiet=options.quiet)
-    return 1 if complain(results, quiet=options.quiet) or not whole else 0
+    code = 1 if complain(results, quiet=options.quiet) or not whole else 0
+    if open_page:
+        webbrowser.open((results.out / PAGE).absolute().as_uri())
+    return code
 
 
 def tell(results: Run | RunCollection, *, json: bool, quiet: bool = False) -> bool:
@@ -121,11 +128,13 @@ def _json_of(results: Run | RunCollection) -> dict[str, Any]:
     from ipvit.report import to_records
 
     content = {name: to_records(table) for name, table in results.tables.items()}
-    limited = {"limited": results.manifest.limited, "images_used": results.manifest.images_used}
+    manifest = results.manifest
+    limited = {"limited": manifest.limited, "images_used": manifest.images_used, "finished": manifest.finished_well}
     differences = {name: to_records(table) for name, table in results.differences.items()}
-    notes = {name: said for name in results.analyses if (said := results.notes(name))}
+    notes = {name: said for name in results.analyses if (said := results.notes_of(name))}
     answers = {name: said for name in results.analyses if (said := results.answers_of(name))}
-    return {"tables": content, "differences": differences, "answers": answers, **limited, "notes": notes}
+    made = {"tables": content, "differences": differences, "answers": answers}
+    return {"out": str(results.out), **made, **limited, "told": results.told, "notes": notes}
 
 
 def print_tables(results: Run | RunCollection) -> None:
@@ -138,13 +147,14 @@ def print_tables(results: Run | RunCollection) -> None:
     used, whole = manifest.images_used, manifest.data.images
     if manifest.limited:
         console.print(f"limited run: {used:,} of {whole:,} images", style="bold yellow")
+    for sentence in results.told:
+        console.print(sentence, style="bold yellow" if sentence.startswith("Unfinished") else "yellow", highlight=False)
     for name, analysis in results.analyses.items():
-        tables = {key: table for key, table in results.tables.items() if key == name or key.startswith(f"{name}-")}
-        for table in terminal_tables(tables, analysis.heading, analysis.columns):
+        for table in terminal_tables(results.tables_of(name), analysis.heading, analysis.columns):
             console.print(table)
         for sentence in results.summary_of(name):
             console.print(sentence, highlight=False)
-        for note in results.notes(name):
+        for note in results.notes_of(name):
             console.print(f"note: {note}", style="yellow", highlight=False)
         if name in results.differences:
             console.print(headline(results.differences[name], unit_of(analysis)), highlight=False)

@@ -34,6 +34,11 @@ def open_study(path: Path, *, json: bool, instead: OtherModelsAndData | None = N
     from ipvit.engine.study import make_study, read_study
 
     study = read_study(path, check=False)
+    if study.made_in_python:
+        raise InputError(
+            f"{str(path)!r} cannot be run again from its file; made in Python: {study.made_in_python}. Call ipvit.run "
+            "again, or let a function or class in a file make it and name that, FILE.py:NAME"
+        )
     given: list[str] = []
     if instead is not None:
         study = make_study(instead.change(study.model_dump(exclude_unset=True)), str(path), check=False)

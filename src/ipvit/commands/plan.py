@@ -15,21 +15,29 @@ if TYPE_CHECKING:
     from ipvit.engine.study import Study
 
 
-def show_plan(study: Study, out: Path, *, json: bool) -> int:
+def show_plan(study: Study, out: Path, *, json: bool, default: bool = False) -> int:
     """Load and check all that a study names and print it as a study file, what would be measured in comments above it.
+
+    Args:
+        study: with all options.
+        out: the run folder.
+        json: print it as JSON.
+        default: nobody has chosen this folder: where it belongs to other data, for example, another one is taken.
 
     Raises:
         InputError: something cannot be used.
     """
     from ipvit.api import bind_context, load_study
+    from ipvit.engine.default_folder import default_folder
     from ipvit.engine.distributed import ProcessGroup
     from ipvit.engine.preparation import checked, mark_finished, plan_sweeps
     from ipvit.engine.run_folder import check_folder
     from ipvit.engine.store import Store
     from ipvit.engine.study import study_text
 
-    check_folder(out)
     data, models = load_study(study)
+    out, elsewhere = default_folder(out, data, study) if default else (out, "")
+    check_folder(out)
     selected = study.make_experiments()
     group = ProcessGroup()
     device, tasks, left_out = checked(selected, models, data, study, group, bind_context(study.data))
@@ -46,7 +54,11 @@ def show_plan(study: Study, out: Path, *, json: bool) -> int:
         for plan in plans
         for task in plan.tasks
     ]
-    notes = [*dict.fromkeys(note for task in tasks for note in task.notes), *(f"left out: {text}" for text in left_out)]
+    notes = [
+        *([elsewhere] if elsewhere else []),
+        *dict.fromkeys(note for task in tasks for note in task.notes),
+        *(f"left out: {text}" for text in left_out),
+    ]
     content: dict[str, Any] = {"parts": parts, "there": there, "out": str(out), "device": str(device), "notes": notes}
     experiments = [entry.experiment for entry in selected]
     text = study_text(study.models, study.data, zip(study.experiments, experiments, strict=True), study)

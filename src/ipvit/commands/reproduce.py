@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -88,8 +89,11 @@ def reproduce(
     if options.dry_run:
         return _print_studies(studies, sources, config)
     from ipvit.commands.reproduction import Reproduction
+    from ipvit.engine.default_folder import default_folder_of_runs
 
-    out = options.out or Path("runs") / name
+    out, line = (options.out, "") if options.out else default_folder_of_runs(Path("runs") / name, config)
+    if line and config.progress and int(os.environ.get("RANK", "0")) == 0:
+        Terminal(stderr=True).print(f"ipvit: {line}", highlight=False, soft_wrap=True)
     begin(f"{__version__}: ipvit {shlex.join(sys.argv[1:])}", verbose=options.verbose)
     return Reproduction(studies, out, config).run(sources, partial=partial, json=options.json, quiet=options.quiet)
 

@@ -13,6 +13,7 @@ from rich.table import Table
 from ipvit.commands.measure import complain, tell
 from ipvit.commands.options import Flag, RunOptions
 from ipvit.core.terminal import Terminal, print_json
+from ipvit.core.words import counted
 from ipvit.errors import CombinedInputError, InputError
 
 if TYPE_CHECKING:
@@ -90,12 +91,14 @@ def check(study: Path, /, *, options: RunOptions | None = None) -> int:
     """
     from ipvit.api import bind_context, load_study
     from ipvit.commands.named_code import open_study
+    from ipvit.engine.default_folder import default_folder
     from ipvit.engine.estimate import estimate
 
     options = options or RunOptions()
     loaded = open_study(study, json=options.json).with_options(options.config())
-    out = options.out or Path(loaded.out or Path("runs") / study.stem)
     data, models = load_study(loaded)
+    given = options.out or loaded.out
+    out = Path(given) if given else default_folder(Path("runs") / study.stem, data, loaded)[0]
     found = estimate(loaded.make_experiments(), models, data, loaded, out, bind_context(loaded.data))
     if options.json:
         content = dataclasses.asdict(found) | {
@@ -122,7 +125,9 @@ def _print_estimate(found: Estimate, models: int, shard: Shard) -> None:
         table.add_row(part.experiment, part.model, size, f"{part.results:,}", time, _size(part.disk))
     console.print(table)
     results = sum(part.results for part in found.parts)
-    console.print(f"{found.images:,} images, {models} models, {results:,} results to measure")
+    console.print(
+        f"{counted(found.images, 'image')}, {counted(models, 'model')}, {counted(results, 'result')} to measure"
+    )
     console.print(
         f"expected: {_duration(found.seconds)} on this machine, {_size(found.memory)} of memory, "
         f"{_size(found.disk)} of {_size(found.disk_free)} free on disk"
@@ -130,7 +135,9 @@ def _print_estimate(found: Estimate, models: int, shard: Shard) -> None:
     if shard.count > 1:
         console.print(f"in {shard.count} shards: about {_duration(found.seconds / shard.count)} each")
     if any(part.seconds is None and not part.error for part in found.parts):
-        console.print("what trains first is not in the expected time: how long that takes shows only in doing it")
+        console.print(
+            "what trains first is in neither the time nor the disk (?): how long it takes shows only in doing it"
+        )
     if found.disk > found.disk_free:
         console.print("the records will not fit on the disk", style="red")
     for sentence in found.left_out:
@@ -147,7 +154,9 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 99.5 * 60 else f"{seconds / 3600:.1f} h"
 
 
-def _size(count: float) -> str:
+def _size(count: float | None) -> str:
+    if count is None:
+        return "?"
     for unit in ("kB", "MB"):
         count /= 1000
         if count < 999.5:

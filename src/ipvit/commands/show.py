@@ -24,20 +24,22 @@ if TYPE_CHECKING:
 Flag = Annotated[bool, Parameter(negative="")]
 
 
-def report(folder: Path, /, *, json: Flag = False) -> int:
+def report(folder: Path, /, *, everything: Flag = False, json: Flag = False) -> int:
     """Build tables, figures and report.html of a run folder, or of several together.
 
     Parameters
     ----------
     folder
         A run folder, or a folder of run folders, one for each data set.
+    everything
+        Show all that the folder holds on the same data, not only what its last study asked for.
     json
         Print the tables as JSON on standard output, nothing else.
     """
     from ipvit.commands.measure import tell
     from ipvit.run_collection import RunCollection, runs_in
 
-    runs = runs_in(folder)
+    runs = runs_in(folder, everything=everything)
     told = tell(runs[0] if runs[0].out == folder else RunCollection(folder, runs), json=json)
     return 0 if told else 1
 

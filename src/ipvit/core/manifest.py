@@ -87,6 +87,9 @@ class UsedData(_Part, frozen=True):
     images, None where an earlier version wrote this."""
     published_images: Count = 0
     """How many images that set has."""
+    labelling: str | None = None
+    """Digest of the names of the classes; None where an earlier version wrote this, or several runs are seen together.
+    """
 
 
 class SkippedImage(_Part, frozen=True):
@@ -145,6 +148,34 @@ class ExperimentData(_Part, frozen=True):
         return self.answered.get(weights, self.answers)
 
 
+class AskedImages(_Part, frozen=True):
+    """Which images a study asked for.
+
+    A limited study uses the images of the smallest keys, see :func:`ipvit.data.subset.select`.
+    """
+
+    which: Literal["all", "smallest keys", "listed"] = "all"
+    """All of the data, those of the smallest keys, or those whose keys are listed beside the records."""
+
+    up_to: str = Field(default="", pattern=r"^([0-9a-f]{16})?$")
+    """The largest of the smallest keys, 16 hex digits; else empty."""
+    parts: Annotated[int, Field(ge=0, le=9)] = 0
+    """How many leading parts of an image's id, as ``fog/3/`` in ImageNet-C, do not count for its key."""
+
+
+class Asked(_Part, frozen=True):
+    """What the last study asked for of one experiment: tables show just that."""
+
+    models: Mapping[str, Count]
+    """By a model's digest: the place of its conditions in ``conditions``."""
+    conditions: tuple[tuple[str, ...], ...]
+    """Keys of conditions, as in the records."""
+    images: AskedImages = AskedImages()
+    """Which images, or other items."""
+    n_images: Count
+    """How many these are."""
+
+
 class Hardware(_Part, frozen=True):
     """The machine."""
 
@@ -196,6 +227,11 @@ class RunSummary(_Part, frozen=True):
     hardware: Hardware
     """The machine of the last call."""
 
+    @property
+    def finished_well(self) -> bool:
+        """Whether the last call came to its end, also where something failed on the way."""
+        return self.status in ("done", "failed")
+
 
 class Manifest(RunSummary, frozen=True):
     """What was run into one run folder."""
@@ -212,8 +248,15 @@ class Manifest(RunSummary, frozen=True):
     """What computed logits and attention."""
     shard: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,5}/[1-9][0-9]{0,5}$")] | None = None
     """Which share of the images was measured, for example ``2/8``; None where there are no shards."""
+    answer_space: Literal["all", "data"] | None = None
+    """Among which answers the study lets models choose, as the data's protocol says where the user did not; None where
+    an earlier version wrote this."""
     measured_in_this_call: Count = 0
     """Number of results (image x condition x model) that the last call measured; the others were on disk."""
+    measured_before: str = ""
+    """What the last call found on disk of what it was asked for, in words; empty where that was nothing."""
+    asked: Mapping[str, Asked] = {}
+    """What the last study asked for, by the name of the experiment; empty where an earlier version wrote this."""
     subjects: Mapping[str, ExperimentData] = {}
     """By the name of the experiment; see :meth:`subject`."""
     fingerprints: Mapping[str, str] = {}

@@ -56,6 +56,8 @@ class RunConfig(BaseModel):
     """Put an earlier run folder aside and start over."""
     verify: bool = Field(default=False, exclude=True)
     """Read every byte of the data's files: what was measured of other bytes, or without this, is measured again."""
+    everything: bool = Field(default=False, exclude=True)
+    """Show all that the run folder holds on these data, not only what this study asks for."""
     progress: bool = Field(default=True, exclude=True)
     """Show a progress bar on standard error."""
     flush_seconds: Annotated[float, Field(ge=0)] = Field(default=10.0, exclude=True)

@@ -36,19 +36,71 @@ class Terminal(Console):
 
 
 @contextlib.contextmanager
-def progress(what: str, total: int, *, shown: bool) -> Generator[Callable[..., None]]:
-    """Show a bar on standard error where that is a terminal; gives what moves it on, by one or by a given number."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+def progress(what: str, total: int, *, shown: bool, unit: str = "", where: str = "") -> Generator[Callable[..., None]]:
+    """Show a bar on standard error where that is a terminal.
+
+    Args:
+        what: is going on.
+        total: how many there are to do.
+        shown: False shows nothing.
+        unit: of which they are, in the plural.
+        where: the results go, for example a folder.
+
+    Yields:
+        What moves the bar on, by one or by a given number; a text that it is given too takes the place of ``what``.
+    """
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class TimeLeft(TimeRemainingColumn):
+        """The time that remains, and that it is this."""
+
+        def render(self, task: Any) -> Text:
+            return super().render(task) + Text(" left", "progress.remaining")
 
     console = Terminal(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not shown or not console.is_terminal or total == 0) as bar:
-        task = bar.add_task(what, total=total)
+    columns = (
+        TextColumn("{task.description}", table_column=_column(no_wrap=True)),
+        BarColumn(bar_width=None, table_column=_column(min_width=6, ratio=1)),
+        TextColumn("{task.completed:,.0f}/{task.total:,.0f}{task.fields[unit]}", table_column=_column(no_wrap=True)),
+        TextColumn("{task.fields[rate]}", table_column=_column(no_wrap=True)),
+        TimeLeft(compact=True, table_column=_column(no_wrap=True)),
+        TextColumn("{task.fields[where]}", style="dim", table_column=_column(no_wrap=True)),
+    )
+    fields: dict[str, Any] = {"unit": f" {unit}" if unit else "", "rate": "", "where": _into(where, console.width)}
+    disable = not shown or not console.is_terminal or total == 0
+    with Progress(*columns, console=console, disable=disable, expand=True) as bar:
+        task = bar.add_task(what, total=total, **fields)
 
-        def move_on(count: int = 1) -> None:
+        def move_on(count: int = 1, now: str = "") -> None:
             bar.advance(task, count)
+            speed = bar.tasks[0].speed if bar.tasks else None
+            bar.update(task, description=now or what, rate=_rate(speed))
 
         yield move_on
+
+
+def _column(**options: Any) -> Any:
+    from rich.table import Column
+
+    return Column(**options)
+
+
+def _into(where: str, width: int) -> str:
+    """Return where results go as the end of a bar: a path that is long there keeps its beginning and its end."""
+    room = max(12, width - 68)
+    if len(where) > room:
+        where = f"{where[: room // 3]}…{where[-(room - room // 3 - 1) :]}"
+    return f"into {where}" if where else ""
+
+
+def _rate(speed: float | None) -> str:
+    """Return how many a second, or a minute where they are few."""
+    if not speed:
+        return ""
+    if speed < 1:
+        return f"{60 * speed:.3g}/min"
+    return f"{speed:,.0f}/s" if speed >= 10 else f"{speed:.1f}/s"
 
 
 def print_json(content: object) -> int:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from ipvit.errors import InputError, closest, did_you_mean, printable, shown
+from ipvit.errors import InputError, ParametersError, closest, did_you_mean, printable, shown
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -26,7 +26,10 @@ def validated(kind: type[M], values: Mapping[str, Any], where: str = "") -> M:
     try:
         return kind(**values)
     except ValidationError as error:
-        raise InputError(f"{where}: {explain(error, kind)}" if where else explain(error, kind)) from None
+        fault = explain(error, kind)
+    except ParametersError as error:
+        fault = error.fault
+    raise InputError(f"{where}: {fault}" if where else fault)
 
 
 def explain(error: ValidationError, kind: Any) -> str:

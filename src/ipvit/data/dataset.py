@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeGuard, runtime_checkabl
 
 import numpy as np
 
+from ipvit.core.notebook import definition_table, few
+from ipvit.core.words import counted
 from ipvit.data.checks import bytes_of, check_labels, masks_of, whole_numbers
 from ipvit.errors import InputError
 
@@ -135,6 +137,8 @@ class BaseDataset(Dataset):
     answers: str = "all"
     aggregate: str = ""
     label_sets: Sequence[Sequence[int]] | None = None
+    origin: Mapping[str, str | None] | None = None
+    """What :func:`ipvit.load_dataset` opened it by; None for data that were made in Python."""
 
     def __init__(
         self,
@@ -156,6 +160,26 @@ class BaseDataset(Dataset):
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def __repr__(self) -> str:
+        if missing := lacking(self):  # one that is being made
+            return f"<{type(self).__name__} without {', '.join(missing)}>"
+        classes = "no classes" if self.classes is None else counted(len(self.classes), "class", "classes")
+        return f"<{type(self).__name__} {self.name!r}: {counted(len(self), 'image')}, {classes}>"
+
+    def _repr_html_(self) -> str:
+        unlabelled = int((np.asarray(self.labels) < 0).sum())
+        return definition_table(
+            f"Data {self.name}",
+            {
+                "kind": type(self).__name__,
+                "images": f"{len(self):,}",
+                "classes": "none" if self.classes is None else few(self.classes),
+                "without a class": f"{unlabelled:,}" if unlabelled and self.classes is not None else "",
+                "masks": "of the foreground" if self.has_masks else "",
+                "further columns": ", ".join(self.fields),
+            },
+        )
 
     def read_mask(self, index: int) -> Tensor:
         """Raise InputError: there are no masks."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast, get_args
+
+import numpy as np
 
 from ipvit.core.files import user_path
 from ipvit.core.plugins import OWN_FILE, import_own, users_code
@@ -45,6 +48,23 @@ def load_dataset(
     Raises:
         InputError: there is no such data, or it cannot be used.
     """
+    opened = _open(name, root, split, decoder, classes, labels)
+    if isinstance(name, str | Path):
+        place = None if root is None else str(root)
+        given = {"name": str(name), "root": place, "split": split, "decoder": decoder}
+        with contextlib.suppress(AttributeError):  # an object of the user's own may take no more attributes
+            opened.origin = {**given, "classes": classes, "labels": labels}  # pyright: ignore[reportAttributeAccessIssue]
+    return opened
+
+
+def _open(
+    name: str | Path | Dataset,
+    root: str | Path | None,
+    split: str,
+    decoder: Decoder,
+    classes: str | None,
+    labels: str | None,
+) -> Dataset:
     if decoder not in get_args(Decoder):
         raise InputError(f"unknown decoder {decoder!r}; known: {', '.join(get_args(Decoder))}")
     if labels is not None:
@@ -123,6 +143,8 @@ def _own(text: str) -> Dataset:
 
 def _whole(data: object, what: str) -> Dataset:
     """Return an object that is a data set, or say what it lacks to be one."""
+    if isinstance(data, np.ndarray) or (type(data).__module__, type(data).__name__) == ("torch", "Tensor"):
+        raise InputError(f"{what} {type(data).__name__}: give ipvit.MemoryDataset(images, labels, classes)")
     if missing := lacking(data):
         advice = "" if isinstance(data, BaseDataset) else "; ipvit.BaseDataset has defaults for most of it"
         raise InputError(

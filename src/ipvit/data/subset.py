@@ -32,8 +32,18 @@ def select(ids: Sequence[str], limit: int | None) -> np.ndarray:
     """
     if limit is None or limit >= len(ids):
         return np.arange(len(ids))
-    rank = np.argsort(keys(ids, "limit"), kind="stable")
+    rank = np.argsort(image_keys(ids), kind="stable")
     return np.sort(rank[:limit])
+
+
+def image_keys(ids: Sequence[str], parts: int = 0) -> np.ndarray:
+    """Return by what images are chosen, ``(len(ids),)`` uint64: a limit takes those of the smallest keys.
+
+    Args:
+        ids: of the images.
+        parts: how many leading parts of an id, divided by ``/``, do not count.
+    """
+    return keys([name.split("/", parts)[-1] for name in ids] if parts else ids, "limit")
 
 
 class Subset(BaseDataset):

@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from ipvit.engine.run_folder import check_folder
 from ipvit.engine.store import Store
 from ipvit.engine.sweep import sweep
 from ipvit.engine.types import Outcome, Selected, SweepPlan, Task
-from ipvit.experiments.base import BindContext
+from ipvit.experiments.base import BindContext, Measurement, PrepareContext
 from ipvit.models.model import Model
 
 FEW, MORE = 1, 4
@@ -47,9 +47,9 @@ class TaskEstimate:
         images: that the study uses.
         conditions: of the experiment.
         results: images x conditions that are not on disk yet.
-        seconds: on this machine; None where it cannot be told because the experiment first trains something.
+        seconds: on this machine; None where it cannot be told because something is trained first.
         reading: seconds that worker processes spend on transforming pictures for it.
-        disk: bytes of records.
+        disk: bytes of records; None where something is trained first.
         error: what went wrong in the sample.
     """
 
@@ -60,7 +60,7 @@ class TaskEstimate:
     results: int
     seconds: float | None
     reading: float
-    disk: float
+    disk: float | None
     error: str = ""
 
 
@@ -69,7 +69,7 @@ class Estimate:
     """What a study will cost.
 
     Attributes:
-        parts: by experiment and model.
+        parts: by experiment and model; conditions for which something is trained first are a part of their own.
         left_out: which experiments cannot be measured on which models, in sentences.
         images: of the study.
         decoding: seconds to decode them all, in one process.
@@ -96,7 +96,7 @@ class Estimate:
     @property
     def disk(self) -> float:
         """Bytes of records in all."""
-        return sum(part.disk for part in self.parts)
+        return sum(part.disk or 0 for part in self.parts)
 
 
 def estimate(
@@ -137,12 +137,29 @@ def estimate(
                 continue
             timer = _Timer(plan, Path(tempfile.mkdtemp(dir=scratch)))
             decoding += timer.decoding
-            parts += [timer.measure(task) for task in plan.tasks]
+            parts += [part for task in plan.tasks for part in timer.measure(task)]
         memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _largest()
     there = next(place for place in (out, *out.absolute().parents) if place.is_dir())
     images = plans[0]
     free = shutil.disk_usage(there).free
     return Estimate(parts, left_out, len(images.positions), decoding, images.workers, memory, free)
+
+
+class _Unprepared:
+    """A measurement that makes nothing beforehand: what is timed needs nothing of it.
+
+    Args:
+        measurement: that all else is asked of.
+    """
+
+    def __init__(self, measurement: Measurement) -> None:
+        self._measurement = measurement
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._measurement, name)
+
+    def prepare(self, model: Model, context: PrepareContext) -> None:
+        """Make nothing."""
 
 
 class _Timer:
@@ -159,20 +176,34 @@ class _Timer:
             missing |= task.missing(plan.positions).any(axis=1)
         self.decoding = self.per_image * int(missing.sum())
 
-    def measure(self, task: Task) -> TaskEstimate:
-        results = int(task.missing(self.plan.positions).sum())
-        trains = task.measurement.prepares
-        named = (task.experiment.name, task.model.name, len(self.plan.positions), len(task.conditions), results)
-        if trains or not results:
-            return TaskEstimate(*named, None if trains and results else 0.0, 0.0, 0.0)
+    def measure(self, task: Task) -> list[TaskEstimate]:
+        """Return what a task will cost, its conditions for which something is trained first apart from the others."""
+        trains = np.array([task.measurement.needs_preparation(condition) for condition in task.conditions], dtype=bool)
+        missing = task.missing(self.plan.positions).sum(axis=0)
+        trains &= missing > 0  # what is on disk needs no training
+        found = [self._timed(task, np.flatnonzero(~trains), int(missing[~trains].sum()))] if not trains.all() else []
+        if trains.any():
+            found.append(TaskEstimate(*self._named(task, trains), int(missing[trains].sum()), None, 0.0, None))
+        return found
+
+    def _named(self, task: Task, chosen: np.ndarray) -> tuple[str, str, int, int]:
+        conditions = int(chosen.sum()) if chosen.dtype == bool else len(chosen)
+        return task.experiment.name, task.model.name, len(self.plan.positions), conditions
+
+    def _timed(self, task: Task, conditions: np.ndarray, results: int) -> TaskEstimate:
+        """Time some conditions of a task, given by their numbers, of which so many results are missing."""
+        named = (*self._named(task, conditions), results)
+        if not results:
+            return TaskEstimate(*named, 0.0, 0.0, 0.0)
+        task = dataclasses.replace(task, measurement=cast("Measurement", _Unprepared(task.measurement)))
         outcome = Outcome(0)
-        few, more = (_spread(len(task.conditions), count) for count in (FEW, MORE))
+        few, more = (conditions[_spread(len(conditions), count)] for count in (FEW, MORE))
         warm = self._sweep(task, self.full, few, outcome)  # never typical in its time; it shows the memory it takes
         first = self._sweep(task, self.batch, few, outcome)
         second = self._sweep(task, self.batch, more, outcome)
         if outcome.failures:
             return TaskEstimate(*named, None, 0.0, 0.0, outcome.failures[0].error)
-        batches = results / len(task.conditions) / len(self.batch)
+        batches = results / len(conditions) / len(self.batch)
         scale = results / len(self.batch)
         step = max(len(more) - len(few), 1)
         seconds, reading, disk = (

@@ -11,8 +11,10 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
+from ipvit.core.digests import digest_of_json
 from ipvit.core.files import write_atomic
 from ipvit.core.manifest import (
+    Asked,
     ExperimentData,
     Hardware,
     Manifest,
@@ -22,6 +24,7 @@ from ipvit.core.manifest import (
     UsedModel,
     UsedPreprocessing,
 )
+from ipvit.core.run_config import Answers, RunConfig
 from ipvit.core.versions import installed_version
 from ipvit.data.dataset import Items
 from ipvit.data.recognition import published_set
@@ -50,6 +53,8 @@ def describe(
     processes: int = 1,
     reused_runs: Sequence[str] = (),
     earlier: Manifest | None = None,
+    asked: Mapping[str, Asked] | None = None,
+    measured_before: str = "",
 ) -> Manifest:
     """Return the manifest of a run.
 
@@ -66,6 +71,8 @@ def describe(
         processes: that measure together.
         reused_runs: run folders.
         earlier: what the folder's manifest was before; what it names on the same data stays named.
+        asked: what the study asks for, by experiment.
+        measured_before: see :class:`Manifest`.
     """
     data, config = images.items, images.config
     fingerprints = _other_schemes(data, earlier)
@@ -112,6 +119,7 @@ def describe(
             classes=None if data.classes is None else len(data.classes),
             published=sets[data.fingerprint][0],
             published_images=sets[data.fingerprint][1],
+            labelling=labelling(data),
         ),
         selected=outcome.selected,
         images_used=images_used,
@@ -129,13 +137,26 @@ def describe(
         batch_size=images.batch_size,
         backend=config.backend,
         shard=str(config.effective_shard) if config.effective_shard.count > 1 else None,
+        answer_space=chosen_answers(data, config),
         measured_in_this_call=outcome.measured,
+        measured_before=measured_before,
+        asked=asked or {},
         subjects=subjects,
         fingerprints=fingerprints,
         damaged=tuple(damaged),
         processes=processes,
         rests_on=tuple(reused_runs),
     )
+
+
+def chosen_answers(data: Items, config: RunConfig) -> Answers:
+    """Return among which answers models choose: as the user said, else as the data's protocol says, else all."""
+    return config.answers or ("data" if getattr(data, "answers", "all") == "data" else "all")
+
+
+def labelling(data: Items) -> str:
+    """Return a digest (16 hex digits) of the names of the classes, both of each where there are two."""
+    return digest_of_json([list(data.classes or ()), list(data.aliases or ())], 16)
 
 
 def _among(tasks: Sequence[Task], experiment: str) -> dict[str, tuple[int, int]]:

@@ -13,11 +13,13 @@ from ipvit.core.links import refuse_links
 from ipvit.core.lock import FolderLock
 from ipvit.core.manifest import Manifest
 from ipvit.core.shard import Shard
+from ipvit.engine.class_names import FILE
 from ipvit.engine.examples import EXAMPLES
 from ipvit.engine.manifest import MANIFEST, read_manifest, write_manifest
-from ipvit.engine.run import STUDY
 from ipvit.engine.run_folder import SHARDS, check_folder, clear_left_over, prepare_folder
+from ipvit.engine.scope import LISTED
 from ipvit.engine.store import ANALYSIS, KEY, RECORDS, Store, each_once
+from ipvit.engine.study import STUDY
 from ipvit.errors import InputError
 
 KEPT = ("patches", "probes")
@@ -72,7 +74,11 @@ def merge(folders: Sequence[Path], out: Path, *, partial: bool = False) -> Manif
         for frame in records.values():
             store.write(frame)
         store.compact()
-        for name in (EXAMPLES, STUDY, *(f"{RECORDS}/{experiment}/{ANALYSIS}" for experiment in records)):
+        for name in (
+            EXAMPLES,
+            STUDY,
+            *(f"{RECORDS}/{experiment}/{file}" for experiment in records for file in (ANALYSIS, LISTED, FILE)),
+        ):
             _copy(name, sources, out)
         told = [note for name in KEPT for note in _gather(name, sources, out)]
         manifest = _manifest(sources, told, whole=not missing)

@@ -362,6 +362,29 @@ def mark_finished(tasks: Sequence[Task], store: Store) -> int:
     return found
 
 
+def measured_before(plans: Sequence[SweepPlan]) -> str:
+    """Say how much of what is asked for is on disk already, in words; empty where that is nothing."""
+    whole = begun = asked = have = results = 0
+    for plan in plans:
+        for task in plan.tasks:
+            shape = (len(plan.positions), len(task.conditions))
+            applicable, on_disk = (
+                np.broadcast_to(array if len(array) == 1 else array[plan.positions], shape)
+                for array in (task.applicable, task.on_disk)
+            )
+            there = (applicable & on_disk).sum(axis=0)
+            wanted = applicable.sum(axis=0)
+            whole += int((there == wanted).sum())
+            begun += int(((there > 0) & (there < wanted)).sum())
+            asked, have, results = asked + shape[1], have + int(there.sum()), results + int(wanted.sum())
+    if not have:
+        return ""
+    if have == results:
+        return f"{whole:,} of {asked:,} conditions measured before, nothing to do"
+    part = f", {begun:,} in part" if begun else ""
+    return f"{whole:,} of {asked:,} conditions measured before{part}; {results - have:,} of {results:,} results to do"
+
+
 def count_finished(tasks: Sequence[Task], store: Store) -> int:
     """Return how many results of the tasks a store holds now."""
     return sum(int(store.done(task.identity, task.items.ids, task.conditions).sum()) for task in tasks)

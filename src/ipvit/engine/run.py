@@ -12,13 +12,16 @@ from ipvit.core.files import resumable, write_atomic
 from ipvit.core.links import refuse_links
 from ipvit.core.lock import FolderLock
 from ipvit.core.manifest import Manifest, Status
+from ipvit.core.outdated import mark_outdated
 from ipvit.core.run_config import RunConfig
 from ipvit.core.run_log import log, logged_into
 from ipvit.core.signals import uninterrupted
+from ipvit.core.terminal import Terminal
 from ipvit.core.terminal import progress as progress_bar
 from ipvit.data import remarks
 from ipvit.data.dataset import Dataset
 from ipvit.data.fingerprints import under
+from ipvit.engine.class_names import keep_class_names
 from ipvit.engine.device import models_on_device
 from ipvit.engine.distributed import ProcessGroup
 from ipvit.engine.examples import save_examples
@@ -31,17 +34,18 @@ from ipvit.engine.preparation import (
     condition_fields,
     count_finished,
     mark_finished,
+    measured_before,
     plan_sweeps,
 )
 from ipvit.engine.run_folder import WRITTEN, check_folder, clear_left_over, prepare_folder, put_aside
+from ipvit.engine.scope import asked_for
 from ipvit.engine.store import Store, keep_analysis
+from ipvit.engine.study import STUDY
 from ipvit.engine.sweep import sweep
 from ipvit.engine.types import Outcome, Selected, SweepPlan, Task
 from ipvit.errors import InputError
 from ipvit.experiments.base import Batch, BindContext, Experiment
 from ipvit.models.model import Model
-
-STUDY = "study.yaml"
 
 
 def execute(
@@ -93,6 +97,7 @@ def execute(
         store = Store(out, config.flush_seconds, mend=group.is_main_process, guard=lock.check)
         earlier = group.main_process_first(lambda: mark_finished(tasks, store), per_machine=False)
         reused = [str(folder.resolve()) for folder in reused_runs if mark_finished(tasks, Store(folder))]
+        before = measured_before(plans)
         (selected, *_) = [assign_shard(plan, group) for plan in plans]
         mapped = [note for task in tasks for note in task.notes]
         of_data = [note for items in (data, *(task.items for task in tasks)) for note in getattr(items, "notes", ())]
@@ -119,16 +124,24 @@ def execute(
                 processes=group.size,
                 reused_runs=reused,
                 earlier=read_manifest(out),
+                asked=asked,
+                measured_before=before,
             )
             if group.is_main_process:
                 write_manifest(out, manifest)
             return manifest
 
+        asked = asked_for(tasks, plans[0])
+        if group.is_main_process:
+            _tell(before, out, config)
+            mark_outdated(out)
         try:
             write("running", outcome)
             if group.is_main_process:
-                _keep_study(out, study_yaml)
+                asked_for(tasks, plans[0], out)
+                outcome.notes += _keep_study(out, study_yaml)
                 for experiment in experiments:
+                    keep_class_names(out, experiment.name, tasks)
                     keep_analysis(out, experiment.analysis(), condition_fields(tasks, experiment.name))
             _measure(plans, store, outcome, config, group)
             outcome = Outcome.joined(group.collect(outcome))
@@ -192,7 +205,8 @@ def _measure(
             outcome.notes.extend(save_examples(store.root, task, batch))
 
     missing = sum(plan.count_missing() for plan in plans)
-    with progress_bar("measuring", missing, shown=config.progress and group.is_main_process) as advance:
+    shown = config.progress and group.is_main_process
+    with progress_bar("measuring", missing, shown=shown, unit="results", where=str(store.root)) as advance:
         for plan in plans:
             sweep(
                 plan,
@@ -265,19 +279,32 @@ def _held(out: Path, fresh: bool, group: ProcessGroup) -> Generator[FolderLock]:
         yield group.main_process_first(hold, per_machine=False)
 
 
-def _keep_study(out: Path, text: str) -> None:
-    """Write the study; an earlier one that asked for something else stays beside it, as ``study.N.yaml``."""
+def _keep_study(out: Path, text: str) -> list[str]:
+    """Write the study; an earlier one that asked for something else stays beside it, as ``study.N.yaml``.
+
+    Returns:
+        A note that names it, where there is one.
+    """
     path = out / STUDY
     if not text:
-        return
+        return []
+    notes: list[str] = []
     if path.is_file() and not path.is_symlink():  # what a link leads to is nobody's earlier study
         earlier = path.read_bytes()
         if earlier == text.encode():
-            return
+            return []
         if _asked_for(earlier) != _asked_for(text.encode()):
             number = next(n for n in range(1, 10_000) if not (out / f"study.{n}.yaml").exists())
             write_atomic(out / f"study.{number}.yaml", earlier)
+            notes.append(f"the folder's study until now asked for something else; it is kept as study.{number}.yaml")
     write_atomic(path, text.encode())
+    return notes
+
+
+def _tell(before: str, out: Path, config: RunConfig) -> None:
+    """Say on standard error what was measured before, where somebody reads there."""
+    if before and config.progress:
+        Terminal(stderr=True).print(f"ipvit: {out}: {before}", highlight=False, soft_wrap=True)
 
 
 def _asked_for(study: bytes) -> list[bytes]:

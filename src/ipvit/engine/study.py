@@ -17,6 +17,9 @@ from ipvit.errors import InputError, did_you_mean
 from ipvit.experiments.base import Experiment
 from ipvit.experiments.registry import make_experiment
 
+STUDY = "study.yaml"
+"""The resolved study in a run folder."""
+
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
@@ -109,6 +112,8 @@ class Study(RunConfig):
     """Experiment names, each with a mapping of its parameters."""
     out: str | None = None
     """The run folder; ``--out`` overrides it."""
+    made_in_python: str | None = None
+    """What of it was made in Python, written by ``ipvit.run``: such a study cannot be run from its file."""
 
     def with_options(self, given: RunConfig) -> Study:
         """Return the study with the options that were given explicitly."""
@@ -159,11 +164,22 @@ def study_text(
     data: DataEntry,
     experiments: Iterable[tuple[ExperimentEntry, Experiment]],
     config: RunConfig,
+    *,
+    made_in_python: str | None = None,
 ) -> str:
-    """Return the resolved study as YAML: every parameter spelled out."""
+    """Return the resolved study as YAML: every parameter spelled out.
+
+    Args:
+        models: of the study.
+        data: likewise.
+        experiments: likewise.
+        config: the options of the run.
+        made_in_python: see :class:`Study`.
+    """
     content = {
         "models": [entry.model_dump(exclude_none=True) for entry in models],
         "data": data.model_dump(exclude_none=True),
+        **({} if made_in_python is None else {"made_in_python": made_in_python}),
         **config.model_dump(mode="json", include=set(RunConfig.model_fields), exclude_none=True),
         "experiments": [
             {entry.name: ({"models": entry.models} if entry.models else {}) | experiment.model_dump(mode="json")}

@@ -21,7 +21,7 @@ def sweep(
     store: Store,
     outcome: Outcome,
     *,
-    advance: Callable[[int], None] = lambda _: None,
+    advance: Callable[[int, str], None] = lambda _count, _what: None,
     on_first_batch: Callable[[Task, Batch], None] = lambda _task, _batch: None,
     main_process_first: Callable[[Callable[[], None]], None] = lambda work: work(),
 ) -> None:
@@ -31,7 +31,7 @@ def sweep(
         plan: tasks, items and how they are gone over.
         store: where records go.
         outcome: filled as the sweep goes on, so that it holds even when the sweep is interrupted.
-        advance: called with the number of results that were finished, for a progress bar.
+        advance: called with the number of results that were finished and the experiment's name, for a progress bar.
         on_first_batch: given the first batch of each task, once measured, for example to take pictures.
         main_process_first: calls a function, where there are several processes in one of them before the others.
     """
@@ -57,7 +57,7 @@ def sweep(
                         shown.add(number)
                         with recording_failures(task, outcome, fatal=False):
                             on_first_batch(task, batch)
-                    advance(len(batch) * len(batch.conditions))
+                    advance(len(batch) * len(batch.conditions), task.experiment.name)
                     store.flush_if_due()
     finally:  # also on Ctrl-C, and where it comes twice: what is measured is kept
         with uninterrupted():

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ipvit.analysis.record_columns import SHARED_MASK
 from ipvit.core.digests import digest_of_json
+from ipvit.core.validation_messages import explain
+from ipvit.errors import ParametersError
 
 if TYPE_CHECKING:
     import torch
@@ -264,6 +266,10 @@ class Measurement:
         """Whether :meth:`prepare` makes something, so that how long a run takes shows only in doing it."""
         return type(self).prepare is not Measurement.prepare
 
+    def needs_preparation(self, condition: Any) -> bool:
+        """Return whether a condition can only be measured with what :meth:`prepare` makes."""
+        return self.prepares
+
     def prepare(self, model: Model, context: PrepareContext) -> Any:
         """Make what has to be there before a model can be measured; it reaches :meth:`measure` as ``batch.prepared``.
 
@@ -301,6 +307,14 @@ class Experiment(BaseModel, Measurement):
     """It decides itself among which answers networks choose: they come to it with all of their outputs."""
     only_categories: ClassVar[bool] = False
     """It lets networks choose among categories of the data only, whatever a study's ``answers`` are."""
+
+    if not TYPE_CHECKING:  # type checkers know the fields of a subclass as its parameters
+
+        def __init__(self, **parameters: Any) -> None:
+            try:
+                super().__init__(**parameters)
+            except ValidationError as error:
+                raise ParametersError(type(self).__name__, explain(error, type(self))) from None
 
     @classmethod
     def heading(cls) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ipvit.core.files import user_path
-from ipvit.errors import InputError
+from ipvit.errors import InputError, shown
 from ipvit.models.io.probe_head import MARK, load_probed, read_probe
 from ipvit.models.mistaken import refuse_mistaken
 from ipvit.models.model import Model
@@ -68,6 +68,8 @@ def load_model(
     Raises:
         InputError: unknown name (with close matches), weights that do not fit, or nothing to download from.
     """
+    if not isinstance(name, str):
+        raise InputError(f"load_model takes a name, not {shown(name)}; ipvit.wrap makes a model of a network")
     return with_backend(_load(name, pretrained, label), backend, precision)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import copy
 import dataclasses
 import hashlib
@@ -13,7 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ipvit.core.notebook import definition_table, few
 from ipvit.core.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, View
+from ipvit.core.words import counted
 from ipvit.errors import InputError, shown
 from ipvit.models.adapters import Adapter, BlockTokens, FeatureState, find_adapter, logits_of, unwrap
 from ipvit.models.answers import AnswerSpace
@@ -21,6 +24,9 @@ from ipvit.models.dry_pass import outputs_of
 from ipvit.models.state_parts import state_parts
 from ipvit.models.verification import own_heads, why_not
 from ipvit.models.wrapping import checked_classes, checked_module, checked_name, checked_scale, checked_size
+
+_STRUCTURE = contextvars.ContextVar("_STRUCTURE", default=False)
+"""Whether the ``repr`` of a model is that of its layers."""
 
 
 class Model(nn.Module):
@@ -92,6 +98,32 @@ class Model(nn.Module):
         self._of_outputs: tuple[str, ...] | None = None
         self._shown: dict[str, str] = {}
         self._head_kinds: tuple[str, ...] | None = None
+
+    def __repr__(self) -> str:
+        if _STRUCTURE.get():
+            return super().__repr__()
+        height, width = self.image_size
+        outputs = f"{self._outputs:,} outputs" if self._outputs else "no classifier" if self._outputs == 0 else ""
+        kind = f"{counted(sum(p.numel() for p in self.backbone.parameters()), 'parameter')}, {height}x{width} pixels"
+        source = f"weights from {self.source}" if self.source not in ("", "wrapped") else "made in Python"
+        return f"<ipvit.Model {self.name!r}: {', '.join(filter(None, (kind, outputs)))}; {source}>"
+
+    def _repr_html_(self) -> str:
+        preprocessing = self.preprocessing
+        view = preprocessing.view
+        return definition_table(
+            f"Model {self.name}",
+            {
+                "network": type(unwrap(self.backbone)).__name__,
+                "parameters": f"{sum(p.numel() for p in self.backbone.parameters()):,}",
+                "input": f"{view.size[0]} x {view.size[1]} pixels, {view.interpolation}, crop {view.crop_pct:.3g}",
+                "normalisation": f"mean {_rounded(preprocessing.mean)}, std {_rounded(preprocessing.std)}",
+                "outputs": "" if self._outputs is None else f"{self._outputs:,}",
+                "class names": "unknown" if self.classes is None else few(self.classes),
+                "weights from": self.source,
+                "digest": self.digest[:12],
+            },
+        )
 
     @property
     def output_classes(self) -> tuple[str, ...] | None:
@@ -331,12 +363,20 @@ def wrap(
     return model
 
 
+def _rounded(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:.3g}" for value in values)
+
+
 _LIBRARIES = ("torch", "torchvision", "timm", "transformers")
 
 
 def _describe(module: nn.Module) -> str:
     """Text that identifies the code of a network: its structure, the source of its own classes, their plain values."""
-    lines = [repr(module)]
+    structure = _STRUCTURE.set(True)  # a digest is of the network's structure, whatever we show of a model
+    try:
+        lines = [repr(module)]
+    finally:
+        _STRUCTURE.reset(structure)
     lines += [part.code for part in module.modules() if isinstance(part, torch.jit.ScriptModule)][:1]
     seen: set[type] = set()
     for name, part in module.named_modules():

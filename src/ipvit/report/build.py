@@ -12,6 +12,7 @@ from ipvit.analysis.base import Analysis
 from ipvit.core.files import LONGEST, path_component
 from ipvit.core.links import refuse_links
 from ipvit.core.manifest import RunSummary
+from ipvit.core.outdated import MADE, PAGE, clear_mark, put_earlier_aside
 from ipvit.errors import error_line
 from ipvit.report import comparison
 from ipvit.report.figures import save_figure
@@ -19,8 +20,6 @@ from ipvit.report.findings import findings, for_page, headline, unit_of
 from ipvit.report.html import Section, write_report
 from ipvit.report.pictures import Album
 from ipvit.report.tables import write_table
-
-PAGE = "report.html"
 
 
 class Results(Protocol):
@@ -50,8 +49,13 @@ class Results(Protocol):
         """Return the paired differences between the models in an experiment."""
         ...
 
-    def notes(self, name: str) -> list[str]:
+    def notes_of(self, name: str) -> list[str]:
         """Return what a reader must know of an experiment's numbers."""
+        ...
+
+    @property
+    def told(self) -> list[str]:
+        """What a reader must know of all tables."""
         ...
 
     def pictures(self, name: str) -> Mapping[str, Sequence[Any]]:
@@ -65,20 +69,16 @@ class Results(Protocol):
 
 def build_report(results: Results) -> Path:
     """Write ``tables/``, ``figures/`` and ``report.html`` into the run folder; return the path of the page."""
-    refuse_links(results.out, ("tables", "figures"))
-    measured = {name: analysis for name, analysis in results.analyses.items() if results.tables_of(name)}
-    beside = results.compare()
+    beside = write_tables(results)
     album = Album()
     sections = []
-    for name, analysis in measured.items():
-        tables = results.tables_of(name)
-        for key, table in tables.items():
-            write_table(table, results.out / "tables" / path_component(key, most=LONGEST), analysis.columns)
+    made: set[str] = set()
+    for name, analysis in _measured(results).items():
         figures, undrawn = _drawn(results.out, results.figures_of(name))
-        sections.append(_section(results, analysis, tables, figures, beside, album, undrawn))
-    if beside.height:
-        write_table(beside, results.out / "tables" / comparison.FILE)
-    titles = [analysis.title for analysis in measured.values()]
+        made |= {path_component(figure, most=LONGEST) for figure in figures}
+        sections.append(_section(results, analysis, results.tables_of(name), figures, beside, album, undrawn))
+    _settle(results.out / "figures", made)
+    titles = [section.title for section in sections]
     title = titles[0] if len(titles) == 1 else "What the networks rely on"
     return write_report(
         results.out / PAGE,
@@ -86,7 +86,38 @@ def build_report(results: Results) -> Path:
         manifest=results.manifest,
         sections=sections,
         comparison_notes=comparison.notes(results.manifest) if beside.height else [],
+        told=results.told,
     )
+
+
+def write_tables(results: Results) -> pl.DataFrame:
+    """Write ``tables/`` into the run folder; return our numbers beside the paper's."""
+    refuse_links(results.out, MADE)
+    folder = results.out / "tables"
+    made: set[str] = set()
+    for name, analysis in _measured(results).items():
+        for key, table in results.tables_of(name).items():
+            stem = path_component(key, most=LONGEST)
+            made.add(stem)
+            write_table(table, folder / stem, analysis.columns)
+    beside = results.compare()
+    if beside.height:
+        made.add(comparison.FILE)
+        write_table(beside, folder / comparison.FILE)
+    _settle(folder, made)
+    return beside
+
+
+def _measured(results: Results) -> dict[str, Analysis]:
+    return {name: analysis for name, analysis in results.analyses.items() if results.tables_of(name)}
+
+
+def _settle(folder: Path, made: set[str]) -> None:
+    """Move what an earlier study made aside, so that a folder is of one study, and take the mark of outdated away."""
+    records = folder.parent / "records"
+    names = {path.name for path in records.iterdir()} if records.is_dir() else set[str]()
+    put_earlier_aside(folder, made, {*names, comparison.FILE} if names else set())
+    clear_mark(folder)
 
 
 def _drawn(out: Path, figures: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -136,5 +167,5 @@ def _section(
         galleries=album.galleries(results.pictures(name)),
         differences=None if differences is None else for_page(differences, unit),
         comparison=comparison.for_people(own) if own.height else None,
-        notes=[*results.notes(name), *undrawn],
+        notes=[*results.notes_of(name), *undrawn],
     )

@@ -48,7 +48,7 @@ def save_figure(chart: Any, stem: Path, formats: Sequence[str] = ("svg",)) -> li
     """
     specification = json.dumps(without_nan(chart.to_dict()))
     converters = {
-        "svg": lambda: _number_clips(vl_convert.vegalite_to_svg(specification, allowed_base_urls=_NOWHERE)).encode(),
+        "svg": lambda: svg_file(chart),
         "png": lambda: vl_convert.vegalite_to_png(specification, scale=2, allowed_base_urls=_NOWHERE),
         "pdf": lambda: vl_convert.vegalite_to_pdf(specification, allowed_base_urls=_NOWHERE),
     }
@@ -59,6 +59,12 @@ def save_figure(chart: Any, stem: Path, formats: Sequence[str] = ("svg",)) -> li
     for path, kind in zip(paths, formats, strict=True):
         write_atomic(path, converters[kind]())
     return paths
+
+
+def svg_file(chart: Any) -> bytes:
+    """Return a chart as the content of an SVG file."""
+    specification = json.dumps(without_nan(chart.to_dict()))
+    return _number_clips(vl_convert.vegalite_to_svg(specification, allowed_base_urls=_NOWHERE)).encode()
 
 
 def inline_svg(chart: Any, prefix: str, *, narrow: bool = False) -> str:

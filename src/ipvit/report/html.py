@@ -84,6 +84,7 @@ def write_report(
     manifest: RunSummary,
     sections: Sequence[Section],
     comparison_notes: Sequence[str] = (),
+    told: Sequence[str] = (),
 ) -> Path:
     """Write the page.
 
@@ -93,6 +94,7 @@ def write_report(
         manifest: of the run, or what several have in common.
         sections: one per experiment.
         comparison_notes: what to bear in mind when reading our numbers beside the paper's.
+        told: what a reader must know of all tables.
     """
     environment = Environment(
         loader=PackageLoader("ipvit.report", "page"),
@@ -122,6 +124,7 @@ def write_report(
         most_rows=MOST_ROWS,
         most_sentences=MOST_SENTENCES,
         comparison_notes=comparison_notes,
+        told=told,
     )
     write_atomic(path, harmless(page).encode())
     return path

@@ -227,6 +227,20 @@ def head(name: str, columns: Columns) -> str:
     return columns.get(name, PLAIN).head(name)
 
 
+def in_reading_order(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return a table whose measures come right after what its rows are of, and whose counts come last.
+
+    A wide table that is printed shows its first and its last columns only.
+    """
+    if "n_images" not in frame.columns:
+        return frame
+    place = frame.columns.index("n_images")
+    counts = [name for name in frame.columns[place:] if name.startswith("n_") and not name.endswith(("_low", "_high"))]
+    spreads = [name for name in frame.columns[place:] if name.endswith("_std")]
+    measures = [name for name in frame.columns[place:] if name not in {*counts, *spreads}]
+    return frame.select(*frame.columns[:place], *measures, *spreads, *counts)
+
+
 def levels_of(frame: pl.DataFrame, columns: Columns) -> list[str]:
     """Return the columns whose values are steps of one quantity, which make good column heads."""
     return [name for name in frame.columns if columns.get(name, PLAIN).level]

@@ -142,6 +142,11 @@ class AttackMeasurement(Measurement):
         """Whether patches are trained: attacks on every pixel need nothing beforehand."""
         return self._training is not None
 
+    def needs_preparation(self, condition: Condition) -> bool:
+        """Whether a trained patch is pasted; attacks on every pixel and noise need nothing beforehand."""
+        assert isinstance(condition, AttackCondition)
+        return self.prepares and condition.attack == PATCH
+
     def prepare(self, model: Model, context: PrepareContext) -> PrepareContext:
         """Train the network's own patches that are not in the run folder yet."""
         if self._training is not None:
