@@ -15,6 +15,7 @@ import polars as pl
 from ipvit.analysis.aggregate import PAPER, with_n_answers
 from ipvit.analysis.base import Analysis
 from ipvit.analysis.last_run import LastRun
+from ipvit.analysis.looks import Looks, using
 from ipvit.analysis.reduction import Reduction
 from ipvit.analysis.sentences import chosen_among, uneven
 from ipvit.core.manifest import Manifest
@@ -270,7 +271,13 @@ class Run:
         if name in self._last_runs:
             return self._last_charts[name][0]
         tables = self.tables_of(name)
-        return self._made(name, "figures", lambda: self.analyses[name].figures(tables), {}) if tables else {}
+        with using(self.looks):
+            return self._made(name, "figures", lambda: self.analyses[name].figures(tables), {}) if tables else {}
+
+    @functools.cached_property
+    def looks(self) -> Looks:
+        """The colours and marks of the models: the same in all figures and tables."""
+        return Looks(model.name for model in self.manifest.models)
 
     def summary_of(self, name: str) -> list[str]:
         """Return sentences that say what the numbers of one experiment show."""

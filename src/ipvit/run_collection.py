@@ -13,6 +13,7 @@ import polars as pl
 from ipvit.analysis.aggregate import PAPER
 from ipvit.analysis.base import Analysis
 from ipvit.analysis.data_names import data_set
+from ipvit.analysis.looks import Looks, using
 from ipvit.core.manifest import RunSummary, Status, UsedData
 from ipvit.data.dataset import fingerprint
 from ipvit.engine.manifest import MANIFEST
@@ -107,7 +108,13 @@ class RunCollection:
     def figures_of(self, name: str) -> dict[str, Figure]:
         """Return the figures of one experiment over the data sets."""
         tables = self.tables_of(name)
-        return self.analyses[name].figures_across(tables) if tables else {}
+        with using(self.looks):
+            return self.analyses[name].figures_across(tables) if tables else {}
+
+    @functools.cached_property
+    def looks(self) -> Looks:
+        """The colours and marks of the models: the same in all figures and tables."""
+        return Looks(model.name for model in self.manifest.models)
 
     def summary_of(self, name: str) -> list[str]:
         """Return what the runs say of an experiment, each after the name of its data."""

@@ -11,7 +11,7 @@ import polars as pl
 from ipvit.analysis import charts
 from ipvit.analysis.aggregate import PAPER, accuracy_table, varying
 from ipvit.analysis.base import Analysis, by_model
-from ipvit.analysis.chart_parts import COLOURS
+from ipvit.analysis.looks import COLOURS
 from ipvit.analysis.reduction import Reduction, joined
 from ipvit.analysis.sentences import ends
 from ipvit.experiments.probe.experiment import OWN
