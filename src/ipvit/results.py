@@ -95,7 +95,8 @@ class Run:
         found = manifest or read_manifest(self.out)
         if found is None:
             raise InputError(f"{str(out)!r} is not a run folder: it has no manifest.json, or a damaged one")
-        self.manifest = found
+        self._names = {model.name: model.marked().name for model in found.models}
+        self.manifest = found.marked()
         self._store = Store(self.out)
         if experiments is None:
             experiments = _registered(self.out / STUDY)
@@ -183,7 +184,7 @@ class Run:
 
     def pictures(self, name: str) -> dict[str, list[StoredExample]]:
         """Return the pictures of an experiment's conditions by model, in the models' order."""
-        found = read_examples(self.out, name)
+        found = {self._names.get(model, model): shown for model, shown in read_examples(self.out, name).items()}
         order = [model.name for model in self.manifest.models]
         return {
             model: found[model] for model in sorted(found, key=lambda m: (order.index(m) if m in order else 999, m))

@@ -22,7 +22,8 @@ from ipvit.data import load_dataset
 from ipvit.data.dataset import MemoryDataset, UnreadableImageError
 from ipvit.data.decode import MAX_PIXELS, apply_view, decode
 from ipvit.errors import InputError
-from ipvit.report.tables import to_latex, to_markdown
+from ipvit.report.latex import to_latex
+from ipvit.report.tables import to_markdown
 from ipvit.results import Run
 
 

@@ -122,7 +122,7 @@ def print_tables(results: Run | RunCollection) -> None:
         console.print(f"limited run: {used:,} of {whole:,} images", style="bold yellow")
     for name, analysis in results.analyses.items():
         tables = {key: table for key, table in results.tables.items() if key == name or key.startswith(f"{name}-")}
-        for table in terminal_tables(tables, analysis.heading, analysis.columns):
+        for table in terminal_tables(tables, analysis.heading, analysis.columns, console.width):
             console.print(table)
         for sentence in results.summary_of(name):
             console.print(sentence, highlight=False)

@@ -73,16 +73,19 @@ def build_report(results: Results) -> Path:
     for name, analysis in measured.items():
         tables = results.tables_of(name)
         for key, table in tables.items():
-            write_table(table, results.out / "tables" / path_component(key, most=LONGEST), analysis.columns)
+            title = (
+                f"{analysis.heading}, {key.removeprefix(name)}".removesuffix(", ") + f", {results.manifest.data.name}"
+            )
+            write_table(table, results.out / "tables" / path_component(key, most=LONGEST), analysis.columns, title)
         figures, undrawn = _drawn(results.out, results.figures_of(name))
         sections.append(_section(results, analysis, tables, figures, beside, album, undrawn))
     if beside.height:
         write_table(beside, results.out / "tables" / comparison.FILE)
     titles = [analysis.title for analysis in measured.values()]
-    title = titles[0] if len(titles) == 1 else "What the networks rely on"
+    heading = titles[0] if len(titles) == 1 else "What the networks rely on"
     return write_report(
         results.out / PAGE,
-        title=title,
+        title=heading,
         manifest=results.manifest,
         sections=sections,
         comparison_notes=comparison.notes(results.manifest) if beside.height else [],

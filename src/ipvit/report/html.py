@@ -18,9 +18,9 @@ from ipvit.analysis.columns import COMMON, Columns
 from ipvit.core.files import LONGEST, path_component, write_atomic
 from ipvit.core.manifest import RunSummary
 from ipvit.errors import harmless
+from ipvit.report.cells import cells_of, head, side_by_side
 from ipvit.report.figures import inline_svg, is_narrow
 from ipvit.report.pictures import Gallery
-from ipvit.report.tables import for_people, side_by_side
 
 MOST_ROWS = 400
 """Rows of a table that the page shows; the files beside it have all."""
@@ -136,9 +136,17 @@ def _draw(name: str, chart: Any, number: int) -> _Drawing:
 
 def _plain(frame: pl.DataFrame, columns: Columns = COMMON) -> dict[str, Any]:
     """Return a table as text for the page: heads, rows, which columns are numbers, and how many rows there are."""
-    heads, rows = for_people(frame.head(MOST_ROWS), columns)
+    names, cells = cells_of(frame.head(MOST_ROWS), columns)
+    heads = [head(name, columns) for name in names]
+    rows = [[" ".join(filter(None, cell)) for cell in row] for row in cells]
     rows = [[cell if len(cell) <= _LONGEST else f"{cell[:_LONGEST]}…" for cell in row] for row in rows]
     numeric = [
         all(cell == "" or cell.lstrip("+-−<= ")[:1].isdigit() for cell in column) for column in zip(*rows, strict=True)
     ]
-    return {"heads": heads, "rows": rows, "numeric": numeric or [False] * len(heads), "height": frame.height}
+    return {
+        "names": names,
+        "heads": heads,
+        "rows": rows,
+        "numeric": numeric or [False] * len(heads),
+        "height": frame.height,
+    }

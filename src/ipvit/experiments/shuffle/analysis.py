@@ -12,7 +12,7 @@ from ipvit.analysis.aggregate import accuracy_table, with_paper
 from ipvit.analysis.base import Analysis
 from ipvit.analysis.columns import COMMON, Column
 from ipvit.analysis.record_columns import RUN
-from ipvit.analysis.reduction import Reduction, joined
+from ipvit.analysis.reduction import Reduction, in_study_order, joined
 from ipvit.experiments.shuffle.experiment import CLEAN
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class ShuffleAnalysis(Analysis):
 
     def tables(self, reductions: Sequence[Reduction]) -> dict[str, pl.DataFrame]:
         """Return accuracy per model and grid."""
-        return {self.name: joined(reductions, self.name).sort("model", "cells", maintain_order=True)}
+        return {self.name: in_study_order(joined(reductions, self.name), ["model", "cells"])}
 
     def figures(self, tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
         """Return one curve per model over the number of cells, as in figure 10."""
