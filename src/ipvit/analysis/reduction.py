@@ -89,10 +89,10 @@ def in_study_order(table: pl.DataFrame, by: Sequence[str | pl.Expr]) -> pl.DataF
         table: rows of the models, each model's together or in the study's order.
         by: columns to sort by; ``model`` may be one of them.
     """
-    first = pl.int_range(pl.len()).min().over("model")
-    return table.sort(
-        [first if isinstance(name, str) and name == "model" else name for name in by], maintain_order=True
-    )
+    numbers = {model: number for number, model in enumerate(table["model"].unique(maintain_order=True))}
+    first = pl.col("model").replace_strict(numbers, return_dtype=pl.Int64)
+    places = [first if isinstance(name, str) and name == "model" else name for name in by]
+    return table.sort(places, maintain_order=True)
 
 
 def labelled(records: pl.DataFrame) -> pl.DataFrame:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -79,7 +80,7 @@ def _pivoted(
     for start, stop in itertools.pairwise(stops):
         table = Table(title=title, title_justify="left")
         for name, most in zip(heads, taken, strict=True):
-            table.add_column(name, max_width=most)
+            table.add_column(_in_lines(name, most), no_wrap=True)
         for name in named[start:stop]:
             table.add_column(name, justify="right", no_wrap=True)
         for place, row in zip(left, rows, strict=True):
@@ -128,13 +129,18 @@ def _listed(frame: pl.DataFrame, value: str | None, title: str, columns: Columns
                 row[i] = short
     table = Table(title=title, title_justify="left")
     for i in shown:
-        table.add_column(heads[i], justify="left" if texty[i] else "right", no_wrap=len(heads[i].split()) < 2)
+        table.add_column(_in_lines(heads[i], taken[i]), justify="left" if texty[i] else "right", no_wrap=True)
     for row in texts:
         table.add_row(*(row[i] for i in shown))
     if absent := [heads[i] for i in range(len(heads)) if i not in shown]:
         table.caption = f"not shown: {', '.join(absent)}; the files have them"
         table.caption_justify = "left"
     return table
+
+
+def _in_lines(name: str, width: int) -> str:
+    """Break the head of a column between words."""
+    return textwrap.fill(name, max(1, width), break_long_words=False, break_on_hyphens=False)
 
 
 def _dispensable(names: Sequence[str], value: str | None, texts: Sequence[Sequence[str]]) -> list[int]:
