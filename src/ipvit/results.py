@@ -31,6 +31,7 @@ from ipvit.experiments.base import Experiment
 from ipvit.experiments.registry import experiment_class, experiment_names
 from ipvit.report.figures import inline_svg
 from ipvit.report.paper import reference
+from ipvit.report.settings import Setting, settings_of
 
 if TYPE_CHECKING:
     from ipvit.analysis.charts import Figure
@@ -102,6 +103,7 @@ class Run:
             experiments = _registered(self.out / STUDY)
         self.faults: dict[tuple[str, str], str] = {}
         given = {experiment.name: experiment for experiment in reversed(experiments)}
+        self._stated = frozenset(given)
         self.experiments: dict[str, Experiment] = {}
         self.analyses: dict[str, Analysis] = {}
         self._last_runs: dict[str, LastRun] = {}
@@ -274,6 +276,16 @@ class Run:
         tables = self.tables_of(name)
         with using(self.looks):
             return self._made(name, "figures", lambda: self.analyses[name].figures(tables), {}) if tables else {}
+
+    def settings_of(self, name: str) -> list[Setting]:
+        """Return the settings of an experiment of the folder's study, those that depart from the defaults in front."""
+        return settings_of(self.experiments.get(name) if name in self._stated else None)
+
+    @property
+    def studies(self) -> dict[str, str]:
+        """The study as YAML, ready to be run again."""
+        path = self.out / STUDY
+        return {STUDY: path.read_text("utf-8", errors="replace")} if path.is_file() else {}
 
     @functools.cached_property
     def looks(self) -> Looks:

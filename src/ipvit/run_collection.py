@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,6 +18,7 @@ from ipvit.analysis.looks import Looks, using
 from ipvit.core.manifest import RunSummary, Status, UsedData
 from ipvit.data.dataset import fingerprint
 from ipvit.engine.manifest import MANIFEST
+from ipvit.report.settings import Setting
 from ipvit.results import Run
 
 if TYPE_CHECKING:
@@ -110,6 +112,25 @@ class RunCollection:
         tables = self.tables_of(name)
         with using(self.looks):
             return self.analyses[name].figures_across(tables) if tables else {}
+
+    def settings_of(self, name: str) -> list[Setting]:
+        """Return the settings of an experiment in all runs; where they differ, the runs of each value are named."""
+        found: dict[str, dict[Setting, list[str]]] = {}
+        runs = [(label, run) for label, run in zip(self.labels, self.runs, strict=True) if name in run.analyses]
+        for label, run in runs:
+            for setting in run.settings_of(name):
+                found.setdefault(setting.name, {}).setdefault(setting, []).append(label)
+        settings = [
+            setting if len(labels) == len(runs) else dataclasses.replace(setting, where=", ".join(labels))
+            for values in found.values()
+            for setting, labels in values.items()
+        ]
+        return sorted(settings, key=lambda setting: not setting.departs)
+
+    @property
+    def studies(self) -> dict[str, str]:
+        """The study of every run as YAML, by its place below the folder of the runs."""
+        return {f"{run.out.name}/{name}": text for run in self.runs for name, text in run.studies.items()}
 
     @functools.cached_property
     def looks(self) -> Looks:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import polars as pl
 
 from ipvit.analysis.base import Analysis
+from ipvit.analysis.looks import Looks
 from ipvit.core.files import LONGEST, path_component
 from ipvit.core.links import refuse_links
 from ipvit.core.manifest import RunSummary
@@ -18,6 +19,7 @@ from ipvit.report.figures import save_figure
 from ipvit.report.findings import findings, for_page, headline, unit_of
 from ipvit.report.html import Section, write_report
 from ipvit.report.pictures import Album
+from ipvit.report.settings import Setting
 from ipvit.report.tables import write_table
 
 PAGE = "report.html"
@@ -30,8 +32,22 @@ class Results(Protocol):
     analyses: dict[str, Analysis]
 
     @property
+    def studies(self) -> Mapping[str, str]:
+        """The studies as YAML, by the names of their files."""
+        ...
+
+    @property
+    def looks(self) -> Looks:
+        """The colours and marks of the models."""
+        ...
+
+    @property
     def manifest(self) -> RunSummary:
         """What the page says of the run, or of several."""
+        ...
+
+    def settings_of(self, name: str) -> list[Setting]:
+        """Return the settings of an experiment, those that depart from the defaults in front."""
         ...
 
     def tables_of(self, name: str) -> dict[str, pl.DataFrame]:
@@ -87,6 +103,8 @@ def build_report(results: Results) -> Path:
         results.out / PAGE,
         title=heading,
         manifest=results.manifest,
+        studies=results.studies,
+        looks=results.looks,
         sections=sections,
         comparison_notes=comparison.notes(results.manifest) if beside.height else [],
     )
@@ -130,6 +148,7 @@ def _section(
         title=analysis.title,
         reproduces=analysis.reproduces,
         question=analysis.question,
+        settings=results.settings_of(name),
         headline=next(iter(summary), "") if differences is None else headline(differences, unit),
         summary=summary,
         findings=[] if differences is None else findings(differences, unit),
