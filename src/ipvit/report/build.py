@@ -18,6 +18,7 @@ from ipvit.report import comparison
 from ipvit.report.figures import save_figure
 from ipvit.report.findings import findings, for_page, headline, unit_of
 from ipvit.report.html import Section, write_report
+from ipvit.report.paper_figures import save_for_paper
 from ipvit.report.pictures import Album
 from ipvit.report.settings import Setting
 from ipvit.report.tables import write_table
@@ -108,6 +109,16 @@ def build_report(results: Results) -> Path:
         sections=sections,
         comparison_notes=comparison.notes(results.manifest) if beside.height else [],
     )
+
+
+def write_paper_figures(results: Results) -> list[Path]:
+    """Write every figure as wide as one and as both columns of a paper into ``figures/``; return the paths."""
+    refuse_links(results.out, ("figures",))
+    paths: list[Path] = []
+    for name in results.analyses:
+        for figure, chart in results.figures_of(name).items():
+            paths += save_for_paper(chart, results.out / "figures" / path_component(figure, most=LONGEST))
+    return paths
 
 
 def _drawn(out: Path, figures: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
