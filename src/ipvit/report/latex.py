@@ -73,15 +73,12 @@ def to_latex(frame: pl.DataFrame, columns: Columns = COMMON, *, title: str = "",
         heads, rows, left, left_out = grid.heads, grid.rows, grid.left, []
         over = grid.level
         what = f"{title}: {grid.value} by {grid.level}" if title else f"{grid.value} by {grid.level}"
-        said = {name: value for name, value in said.items() if name != "n_answers"} | (
-            {"n_answers": said["n_answers"]} if "n_answers" in said else {}
-        )
     intervals = any(ends for row in rows for _, ends in row)
     facts = [counted(frame), *(f"{head(name, columns)}: {value}" for name, value in said.items() if name != "n_images")]
     sentences = [what, ", ".join(filter(None, facts))]
     if intervals:
         sentences.append("small numbers are the ends of 95 % confidence intervals")
-    caption = ". ".join(f"{text[0].upper()}{text[1:]}" for text in sentences if text)
+    caption = "; ".join(filter(None, sentences))
     return _set(heads, rows, left, over, f"{caption}.", name, left_out)
 
 

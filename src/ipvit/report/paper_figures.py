@@ -37,8 +37,8 @@ def save_for_paper(chart: Any, stem: Path) -> list[Path]:
     """
     paths: list[Path] = []
     for ending, inches in WIDTHS.items():
-        svg, specification = at_width(without_nan(chart.to_dict()), inches)
-        pdf = vl_convert.vegalite_to_pdf(json.dumps(_plain(specification)), allowed_base_urls=[], scale=72 / _PIXELS)
+        svg = at_width(without_nan(chart.to_dict()), inches)
+        pdf = vl_convert.svg_to_pdf(_in_points(svg))
         for kind, data in (("svg", number_clips(svg).encode()), ("pdf", pdf)):
             path = stem.with_name(f"{stem.name}-{ending}.{kind}")
             write_atomic(path, data)
@@ -46,8 +46,8 @@ def save_for_paper(chart: Any, stem: Path) -> list[Path]:
     return paths
 
 
-def at_width(specification: dict[str, Any], inches: float) -> tuple[str, dict[str, Any]]:
-    """Return a chart as SVG that is no wider than so many inches, and its specification.
+def at_width(specification: dict[str, Any], inches: float) -> str:
+    """Return a chart as SVG that is no wider than so many inches.
 
     Panels are laid out below each other where they do not fit side by side; no text is smaller than
     :data:`SMALLEST_TEXT` points.
@@ -62,12 +62,10 @@ def at_width(specification: dict[str, Any], inches: float) -> tuple[str, dict[st
         chart["columns"] = across
     width = inner.get("width")
     if not isinstance(width, int | float):
-        return _svg(chart), chart
+        return _svg(chart)
     height, first = inner.get("height"), float(width)
     width = max(_LEAST_PANEL, (wanted - 50) / across - 14)
-    pictures = any(
-        isinstance(mark := layer["mark"], dict) and mark.get("type") == "image" for layer in layers_of(chart)
-    )
+    pictures = bool(_pictures(chart))
     width = min(width, first) if pictures else width
     svg = ""
     for _ in range(_ATTEMPTS):
@@ -77,23 +75,27 @@ def at_width(specification: dict[str, Any], inches: float) -> tuple[str, dict[st
         if -6 < over <= 0 or (over <= 0 and width >= first and across == 1 and pictures):
             break
         width = max(_LEAST_PANEL, width - (over + 2) / across)
-    return svg, chart
+    return svg
 
 
 def _resize(chart: dict[str, Any], inner: dict[str, Any], width: float, first: float, height: Any) -> None:
     inner["width"] = width
-    pictures = [layer["mark"] for layer in layers_of(chart) if isinstance(layer["mark"], dict)]
-    pictures = [mark for mark in pictures if mark.get("type") == "image"]
+    pictures = _pictures(chart)
     rows = any(_is_category(layer) for layer in layers_of(chart))
     if isinstance(height, int | float):
         share = width / first
         # rows keep their height, pictures their shape, and curves become a little taller than they would
-        inner["height"] = (
-            height * share if pictures else height * 0.8 if rows else max(80.0, height * min(1.0, share**0.6))
-        )
+        curves = max(80.0, height * min(1.0, share**0.6))
+        inner["height"] = height * share if pictures else height * 0.8 if rows else curves
     for mark in pictures:
         side = mark.setdefault("_side", mark["width"])
         mark["width"] = mark["height"] = side * width / first
+
+
+def _pictures(chart: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the marks that are pictures."""
+    marks = [layer["mark"] for layer in layers_of(chart) if isinstance(layer["mark"], dict)]
+    return [mark for mark in marks if mark.get("type") == "image"]
 
 
 def _with_small_text(chart: dict[str, Any], wanted: float) -> dict[str, Any]:
@@ -133,7 +135,8 @@ def _with_small_text(chart: dict[str, Any], wanted: float) -> dict[str, Any]:
 
 def _shorten_legends(chart: dict[str, Any], names: list[str], longest: int) -> None:
     """Cut names that are longer than a legend may be, in all channels alike, so that they stay one legend."""
-    if max(map(len, names), default=0) <= longest:
+    disabled = chart["config"]["legend"].get("disable")
+    if disabled or max(map(len, names), default=0) <= longest:
         return
     short = dict(zip(names, shortened(names, longest), strict=True))
     for layer in layers_of(chart):
@@ -170,6 +173,17 @@ def _plain(node: Any) -> Any:
     if isinstance(node, dict):
         return {key: _plain(value) for key, value in node.items() if key != "_side"}
     return [_plain(value) for value in node] if isinstance(node, list) else node
+
+
+def _in_points(svg: str) -> str:
+    """Return a drawing whose units are points and no longer pixels, as those of a PDF are, and that loads nothing."""
+    svg = re.sub(r' (?:xlink:)?href="(?!data:|#)[^"]*"', "", svg)
+    return re.sub(
+        r'(<svg[^>]*?) width="([\d.]+)" height="([\d.]+)"',
+        lambda m: f'{m[1]} width="{float(m[2]) * 72 / _PIXELS:g}" height="{float(m[3]) * 72 / _PIXELS:g}"',
+        svg,
+        count=1,
+    )
 
 
 def _width(svg: str) -> float:
