@@ -287,9 +287,13 @@ class Run:
         path = self.out / STUDY
         return {STUDY: path.read_text("utf-8", errors="replace")} if path.is_file() else {}
 
-    @functools.cached_property
+    @property
     def looks(self) -> Looks:
         """The colours and marks of the models: the same in all figures and tables."""
+        return self._looks
+
+    @functools.cached_property
+    def _looks(self) -> Looks:
         return Looks(model.name for model in self.manifest.models)
 
     def summary_of(self, name: str) -> list[str]:

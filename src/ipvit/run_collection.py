@@ -132,9 +132,13 @@ class RunCollection:
         """The study of every run as YAML, by its place below the folder of the runs."""
         return {f"{run.out.name}/{name}": text for run in self.runs for name, text in run.studies.items()}
 
-    @functools.cached_property
+    @property
     def looks(self) -> Looks:
         """The colours and marks of the models: the same in all figures and tables."""
+        return self._looks
+
+    @functools.cached_property
+    def _looks(self) -> Looks:
         return Looks(model.name for model in self.manifest.models)
 
     def summary_of(self, name: str) -> list[str]:
