@@ -183,7 +183,7 @@ def mean_interval(
         >>> [round(end, 3) for end in mean_interval([1.0, 2.0, 3.0])]
         [-0.484, 4.484]
         >>> [round(end, 3) for end in mean_interval([0.7, 0.8, 0.9], limits=(-1, 1))]
-        [0.343, 0.951]
+        [0.387, 0.946]
     """
     kept = _vector(values)
     kept = kept[~np.isnan(kept)]

@@ -146,7 +146,7 @@ def write_report(
         most_sentences=MOST_SENTENCES,
         comparison_notes=comparison_notes,
         studies=studies,
-        script=Markup(script),
+        script=Markup(script) if any(drawings.values()) or studies else "",
     )
     write_atomic(path, harmless(page).encode())
     return path
