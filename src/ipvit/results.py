@@ -15,6 +15,7 @@ import polars as pl
 from ipvit.analysis.aggregate import PAPER, with_n_answers
 from ipvit.analysis.base import Analysis
 from ipvit.analysis.last_run import LastRun
+from ipvit.analysis.looks import Looks, using
 from ipvit.analysis.reduction import Reduction
 from ipvit.analysis.sentences import chosen_among, uneven
 from ipvit.core.manifest import Manifest
@@ -33,6 +34,7 @@ from ipvit.experiments.registry import experiment_class, experiment_names
 from ipvit.report.figures import inline_svg
 from ipvit.report.notebook import as_pandas, in_notebook, one_line
 from ipvit.report.paper import reference
+from ipvit.report.settings import Setting, settings_of
 from ipvit.report.tables import in_reading_order
 from ipvit.report.told import earlier_studies, unfinished
 
@@ -108,10 +110,12 @@ class Run:
         found = manifest or read_manifest(self.out)
         if found is None:
             raise InputError(f"{str(out)!r} is not a run folder: it has no manifest.json, or a damaged one")
+        self._names = {model.name: model.marked().name for model in found.models}
         if experiments is None:
             experiments = _registered(self.out / STUDY)
         self.faults: dict[tuple[str, str], str] = {}
         given = {experiment.name: experiment for experiment in reversed(experiments)}
+        self._stated = frozenset(given)
         self.experiments: dict[str, Experiment] = {}
         self.analyses: dict[str, Analysis] = {}
         self._last_runs: dict[str, LastRun] = {}
@@ -132,7 +136,7 @@ class Run:
                 self._last_runs[name] = last_run
             if analysis is not None:
                 self.analyses[name] = analysis
-        self.manifest = self._manifest_of_study(found)
+        self.manifest = self._manifest_of_study(found.marked())
 
     def _manifest_of_study(self, whole: Manifest) -> Manifest:
         """Return a manifest that names what is shown, and no more images than were measured."""
@@ -239,7 +243,7 @@ class Run:
 
     def pictures(self, name: str) -> dict[str, list[StoredExample]]:
         """Return the pictures of an experiment's conditions by model, in the models' order."""
-        found = read_examples(self.out, name)
+        found = {self._names.get(model, model): shown for model, shown in read_examples(self.out, name).items()}
         order = [model.name for model in self.manifest.models]
         return {
             model: found[model] for model in sorted(found, key=lambda m: (order.index(m) if m in order else 999, m))
@@ -338,7 +342,27 @@ class Run:
         if name in self._last_runs:
             return self._last_charts[name][0]
         tables = self.tables_of(name)
-        return self._made(name, "figures", lambda: self.analyses[name].figures(tables), {}) if tables else {}
+        with using(self.looks):
+            return self._made(name, "figures", lambda: self.analyses[name].figures(tables), {}) if tables else {}
+
+    def settings_of(self, name: str) -> list[Setting]:
+        """Return the settings of an experiment of the folder's study, those that depart from the defaults in front."""
+        return settings_of(self.experiments.get(name) if name in self._stated else None)
+
+    @property
+    def studies(self) -> dict[str, str]:
+        """The study as YAML, ready to be run again."""
+        path = self.out / STUDY
+        return {STUDY: path.read_text("utf-8", errors="replace")} if path.is_file() else {}
+
+    @property
+    def looks(self) -> Looks:
+        """The colours and marks of the models: the same in all figures and tables."""
+        return self._looks
+
+    @functools.cached_property
+    def _looks(self) -> Looks:
+        return Looks(model.name for model in self.manifest.models)
 
     def summary_of(self, name: str) -> list[str]:
         """Return sentences that say what the numbers of one experiment show."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,11 +14,13 @@ import polars as pl
 from ipvit.analysis.aggregate import PAPER
 from ipvit.analysis.base import Analysis
 from ipvit.analysis.data_names import data_set
+from ipvit.analysis.looks import Looks, using
 from ipvit.core.manifest import RunSummary, Status, UsedData
 from ipvit.data.dataset import fingerprint
 from ipvit.engine.manifest import MANIFEST
 from ipvit.errors import ByName
 from ipvit.report.notebook import in_notebook, one_line
+from ipvit.report.settings import Setting
 from ipvit.report.tables import in_reading_order
 from ipvit.results import Run
 
@@ -120,7 +123,36 @@ class RunCollection:
     def figures_of(self, name: str) -> dict[str, Figure]:
         """Return the figures of one experiment over the data sets."""
         tables = self.tables_of(name)
-        return self.analyses[name].figures_across(tables) if tables else {}
+        with using(self.looks):
+            return self.analyses[name].figures_across(tables) if tables else {}
+
+    def settings_of(self, name: str) -> list[Setting]:
+        """Return the settings of an experiment in all runs; where they differ, the runs of each value are named."""
+        found: dict[str, dict[Setting, list[str]]] = {}
+        runs = [(label, run) for label, run in zip(self.labels, self.runs, strict=True) if name in run.analyses]
+        for label, run in runs:
+            for setting in run.settings_of(name):
+                found.setdefault(setting.name, {}).setdefault(setting, []).append(label)
+        settings = [
+            setting if len(labels) == len(runs) else dataclasses.replace(setting, where=", ".join(labels))
+            for values in found.values()
+            for setting, labels in values.items()
+        ]
+        return sorted(settings, key=lambda setting: not setting.departs)
+
+    @property
+    def studies(self) -> dict[str, str]:
+        """The study of every run as YAML, by its place below the folder of the runs."""
+        return {f"{run.out.name}/{name}": text for run in self.runs for name, text in run.studies.items()}
+
+    @property
+    def looks(self) -> Looks:
+        """The colours and marks of the models: the same in all figures and tables."""
+        return self._looks
+
+    @functools.cached_property
+    def _looks(self) -> Looks:
+        return Looks(model.name for model in self.manifest.models)
 
     def summary_of(self, name: str) -> list[str]:
         """Return what the runs say of an experiment, each after the name of its data."""

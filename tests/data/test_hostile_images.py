@@ -22,7 +22,8 @@ from ipvit.data import load_dataset
 from ipvit.data.dataset import MemoryDataset, UnreadableImageError
 from ipvit.data.decode import MAX_PIXELS, apply_view, decode
 from ipvit.errors import InputError
-from ipvit.report.tables import to_latex, to_markdown
+from ipvit.report.latex import to_latex
+from ipvit.report.tables import to_markdown
 from ipvit.results import Run
 
 
@@ -269,7 +270,7 @@ def test_hostile_model_names_come_through_to_every_table(named_run):
     assert all(line.replace("\\|", "").count("|") == lines[0].count("|") for line in lines)
     columns = named_run.analyses["occlusion"].columns
     rows = [line for line in to_latex(table, columns).splitlines() if line.endswith(r"\\")]
-    assert len(rows) == 1 + len(NAMES) and not any(ord(c) < 32 for c in "".join(rows))
+    assert len(rows) == 2 + len(NAMES) and not any(ord(c) < 32 for c in "".join(rows))
 
 
 def test_hostile_model_names_are_text_in_report_and_drawings(named_run):

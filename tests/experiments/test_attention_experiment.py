@@ -87,10 +87,10 @@ def test_a_network_that_is_not_measured_in_corners_keeps_its_rows_beside_one_tha
     ipvit.run(placed, models=models[1], **quiet)
     run = ipvit.run(plain, models=models, **quiet)
     rows = run.tables["attention"].select("model", "place", "scale", "inside").rows()
-    assert [row[:2] for row in rows] == [("other", "centre"), ("other", "whole image"), ("vit", "whole image")]
-    assert [row[2] for row in rows] == [128 / 224, 1.0, 1.0] and [row[3] is None for row in rows] == [False, True, True]
+    assert [row[:2] for row in rows] == [("vit", "whole image"), ("other", "centre"), ("other", "whole image")]
+    assert [row[2] for row in rows] == [1.0, 128 / 224, 1.0] and [row[3] is None for row in rows] == [True, False, True]
     answers = run.analyses["attention"].answer(run.tables_of("attention"))
-    assert list(answers) == ["other", "vit"] and "falls on it" in answers["other"] and "falls" not in answers["vit"]
+    assert list(answers) == ["vit", "other"] and "falls on it" in answers["other"] and "falls" not in answers["vit"]
 
 
 def test_every_image_of_a_level_loses_the_same_patches(tmp_path):

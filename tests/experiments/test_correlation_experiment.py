@@ -105,7 +105,7 @@ def test_networks_are_compared_however_they_are_read_unless_one_is_read_in_sever
     (found,) = differences.filter(information_loss=0.5)["difference"]
     assert found == pytest.approx(means["vit", "class"] - means["resnet", "pooled"], abs=1e-6)
     answers = run.analyses["correlation"].answer(run.tables_of("correlation"))
-    assert list(answers) == ["resnet", "vit"]
+    assert list(answers) == ["vit", "resnet"]
     assert answers["vit"].endswith(f"the clean ones at {means['vit', 'class']:.2f}.")
 
     run = ipvit.run(experiment.model_copy(update={"feature": "pooled"}), models=models, progress=False, **quiet)

@@ -130,7 +130,8 @@ def test_every_experiment_says_so_and_averages_the_rest(name, where, tmp_path):
     assert "not finite" not in told(healthy, name)
     assert not run.manifest.failures and not healthy.manifest.failures
     for key, table in run.tables.items():
-        for column in table.select(pl.selectors.float()).columns:
+        # where few images have one value, nothing says how others vary: there is no interval
+        for column in table.select(pl.selectors.float() - pl.selectors.ends_with("_low", "_high")).columns:
             values = table[column].drop_nulls()
             assert not values.is_infinite().any(), (key, column)
             assert values.is_nan().sum() <= healthy.tables[key][column].is_nan().sum(), (key, column)

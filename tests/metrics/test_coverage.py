@@ -126,19 +126,49 @@ def test_shape_bias_a_ratio_whose_denominator_is_random_too(n, shape, texture):
     assert 0.935 <= coverage(draw, shape / (shape + texture), trials=3000) <= 0.975
 
 
-@pytest.mark.parametrize("n", [20, 50, 200, 1449])
+@pytest.mark.parametrize("n", [5, 20, 50, 200, 1449])
 def test_jaccard_indices_of_which_many_are_zero(n):
     def draw(rng: Rng) -> Interval:
-        return mean_interval(rng.beta(0.7, 1.5, n) * (rng.random(n) < 0.8))
+        return mean_interval(rng.beta(0.7, 1.5, n) * (rng.random(n) < 0.8), limits=(0, 1))
 
-    assert 0.925 <= coverage(draw, 0.8 * 0.7 / 2.2, trials=2000) <= 0.965
+    assert 0.935 <= coverage(draw, 0.8 * 0.7 / 2.2, trials=2000) <= 0.975
 
 
-@pytest.mark.parametrize(("n", "least"), [(20, 0.86), (50, 0.9), (200, 0.92), (1000, 0.935)])
+@pytest.mark.parametrize("n", [5, 20, 200])
+def test_distances_that_are_never_below_zero(n):
+    def draw(rng: Rng) -> Interval:
+        return mean_interval(rng.gamma(2, 10, n), limits=(0, math.inf))
+
+    assert 0.93 <= coverage(draw, 20, trials=2000) <= 0.965
+
+
+@pytest.mark.parametrize(("n", "least"), [(5, 0.9), (10, 0.94), (60, 0.94)])
+def test_differences_of_which_each_is_a_step_or_none(n, least):
+    """As of two shape biases, image by image."""
+
+    def draw(rng: Rng) -> Interval:
+        return mean_interval(rng.choice([-1.0, 0.0, 1.0], n, p=[0.05, 0.35, 0.6]), limits=(-1, 1))
+
+    assert least <= coverage(draw, 0.55, trials=2000) <= 0.985
+
+
+@pytest.mark.parametrize("limits", [(-1.0, 1.0), (-1.0, math.inf), (-math.inf, 1.0)])
+def test_an_interval_stays_within_the_limits_and_is_students_t_far_from_them(limits):
+    rng = np.random.default_rng(1)
+    for n in (2, 3, 5):
+        low, high = mean_interval(rng.uniform(-1, 1, n), limits=limits)
+        assert limits[0] <= low < high <= limits[1]
+    many = rng.normal(0, 0.01, 400)
+    assert mean_interval(many, limits=limits) == pytest.approx(mean_interval(many), abs=2e-5)
+    assert np.isnan(mean_interval([0.5, 0.5, 0.5], limits=limits)).all(), "equal values do not say how others vary"
+    assert np.isnan(mean_interval([1.0, 1.0], limits=(-1, 1))).all()
+
+
+@pytest.mark.parametrize(("n", "least"), [(5, 0.88), (20, 0.895), (50, 0.91), (200, 0.93), (1000, 0.935)])
 def test_correlations_that_crowd_below_one(n, least):
-    """Student's t on a very skewed quantity: too narrow on a few dozen images, right on some hundred."""
+    """A very skewed quantity: still too narrow on a few dozen images, where Student's t alone is 80 % of 5 images."""
     truth = 1 - 0.1**1.5 * math.gamma(2.5)
-    found = coverage(lambda rng: mean_interval(1 - rng.exponential(0.1, n) ** 1.5), truth, trials=2000)
+    found = coverage(lambda rng: mean_interval(1 - rng.exponential(0.1, n) ** 1.5, limits=(-1, 1)), truth, trials=2000)
     assert least <= found <= 0.965
 
 

@@ -112,7 +112,7 @@ def test_both_directions_and_the_rest_are_counted():
     right |= {("a", 0.9): answers(5), ("b", 0.9): answers(35)}
     (sentence,) = findings(compared(right), POINTS)
     assert "a lies significantly above b in 1 of 3 conditions, by up to 40.0 points" in sentence
-    assert "at information loss 50%" in sentence
+    assert "at information loss 50 %" in sentence
     assert "b lies significantly above a in 1 of 3 conditions, by up to 30.0 points" in sentence
     assert sentence.endswith("in the other 1 the difference is not significant.")
     assert headline(compared(right), POINTS).endswith("2 of 3 comparisons are significant.")
@@ -155,4 +155,4 @@ def test_the_table_on_the_page_has_signs_and_says_what_is_significant():
     rows = for_page(compared(right), POINTS).to_dicts()
     assert [row["significant"] for row in rows] == ["no", "yes"]
     assert rows[0]["A − B"].startswith("-1.0 [") and rows[1]["A − B"].startswith("-40.0 [")
-    assert rows[1]["p"] == "< 0.001" and rows[0]["information loss"] == "0%" and rows[0]["images"] == "100"
+    assert rows[1]["p"] == "< 0.001" and rows[0]["information loss"] == "0 %" and rows[0]["images"] == "100"

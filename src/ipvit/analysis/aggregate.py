@@ -9,6 +9,7 @@ from typing import Any, cast
 import numpy as np
 import polars as pl
 
+from ipvit.analysis.columns import COMMON, PLAIN, Columns
 from ipvit.analysis.record_columns import RUN, SHARED_MASK
 from ipvit.analysis.reduction import Values, labelled, shared_masks
 from ipvit.metrics.crossed import crossed_interval
@@ -88,19 +89,19 @@ def _interval(per_image: pl.DataFrame, name: str, n_runs: int) -> tuple[float, f
     return (math.nan, math.nan) if (masks < 0).any() else clustered_interval(means, masks, n_runs)
 
 
-def _mean_interval(per_image: pl.DataFrame, name: str) -> tuple[float, float]:
+def _mean_interval(per_image: pl.DataFrame, name: str, limits: tuple[float, float]) -> tuple[float, float]:
     values = per_image[name].cast(pl.Float64).to_numpy()  # NaN where nothing was measured
     if SHARED_MASK not in per_image.columns:
-        return mean_interval(values[~np.isnan(values)])
+        return mean_interval(values[~np.isnan(values)], limits=limits)
     masks = per_image[SHARED_MASK].to_numpy()
-    return (math.nan, math.nan) if (masks < 0).any() else clustered_mean_interval(values, masks)
+    return (math.nan, math.nan) if (masks < 0).any() else clustered_mean_interval(values, masks, limits=limits)
 
 
 def mean_table(
     records: pl.DataFrame,
     by: Sequence[str],
     columns: Sequence[str],
-    limits: tuple[float, float] = (-math.inf, math.inf),
+    limits: Columns = COMMON,
 ) -> pl.DataFrame:
     """Average quantities such as correlations over runs, then over images.
 
@@ -108,7 +109,8 @@ def mean_table(
         records: one row an image, run and condition.
         by: columns that tell the rows of the table apart.
         columns: quantities.
-        limits: smallest and largest value that a quantity can have; no interval leaves them.
+        limits: what is known of the columns: the smallest and largest value that a quantity can have. No interval
+            leaves them; see :func:`ipvit.metrics.intervals.mean_interval`.
 
     Returns:
         The ``by`` columns, ``n_images`` (those with a finite value of the first quantity; others are left out),
@@ -127,7 +129,7 @@ def mean_table(
         row: dict[str, Any] = dict(zip(by, key, strict=True)) | {"n_images": measured, "n_runs": n_runs}
         for name in columns:
             values = per_image[name].drop_nulls()
-            low, high = (min(max(end, limits[0]), limits[1]) for end in _mean_interval(per_image, name))
+            low, high = _mean_interval(per_image, name, limits.get(name, PLAIN).limits)
             row |= {name: values.mean() if len(values) else math.nan, f"{name}_low": low, f"{name}_high": high}
             row[f"{name}_std"] = group[name].drop_nulls().std()
         rows.append(row)
@@ -169,9 +171,9 @@ def paired_differences(models: Mapping[str, Values], most_models: int = 5) -> pl
     Returns:
         Per condition and pair of models, on the images both were measured on: the difference of the means (in
         percentage points where the values say what is right, else in their own unit) and its 95 % interval (Tango's
-        score interval for what is right, Student's t for anything else), the p-value of the sign-flip test (McNemar's
-        exact test with one run), and the same corrected by Holm for the number of rows. None where nothing can be
-        compared.
+        score interval for what is right, Student's t for anything else, within what a difference can be), the p-value
+        of the sign-flip test (McNemar's exact test with one run), and the same corrected by Holm for the number of
+        rows. None where nothing can be compared.
     """
     if len(models) < 2:
         return None
@@ -197,14 +199,14 @@ def paired_differences(models: Mapping[str, Values], most_models: int = 5) -> pl
                     continue
                 place = dict(zip(kept, key, strict=True)) | {"model_a": a, "model_b": b}
                 if clusters is None:
-                    rows.append(place | _difference(first, second, len(runs), models[a].proportions))
+                    rows.append(place | _difference(first, second, len(runs), models[a]))
                 else:
-                    rows.append(place | _of_clusters(first, second, clusters, len(runs), models[a].proportions))
+                    rows.append(place | _of_clusters(first, second, clusters, len(runs), models[a]))
     if not rows:
         return None
     frame = pl.DataFrame(rows, infer_schema_length=None)
     frame = frame.drop(_told_by_others(frame, kept))
-    frame = frame.sort(name for name in kept if name in frame.columns) if kept else frame
+    frame = frame.sort([name for name in kept if name in frame.columns], maintain_order=True) if kept else frame
     return frame.with_columns(pl.Series("p_holm", holm(frame["p"].to_numpy())))
 
 
@@ -232,9 +234,10 @@ def _told_by_others(frame: pl.DataFrame, columns: Sequence[str]) -> list[str]:
     return told
 
 
-def _difference(first: np.ndarray, second: np.ndarray, n_runs: int, proportions: bool) -> dict[str, float]:
-    paired = paired_proportions(first, second, n_runs) if proportions else paired_means(first, second)
-    factor = 100 if proportions else 1
+def _difference(first: np.ndarray, second: np.ndarray, n_runs: int, of: Values) -> dict[str, float]:
+    one = of.proportions
+    paired = paired_proportions(first, second, n_runs) if one else paired_means(first, second, span=of.span)
+    factor = 100 if one else 1
     return {
         "n_images": len(first),
         "difference": factor * paired.difference,
@@ -244,19 +247,17 @@ def _difference(first: np.ndarray, second: np.ndarray, n_runs: int, proportions:
     }
 
 
-def _of_clusters(
-    first: np.ndarray, second: np.ndarray, masks: np.ndarray, n_runs: int, proportions: bool
-) -> dict[str, float]:
+def _of_clusters(first: np.ndarray, second: np.ndarray, masks: np.ndarray, n_runs: int, of: Values) -> dict[str, float]:
     """Compare two models on images of which some share a mask: those decide together."""
     low = high = p = math.nan
     owners, place = np.unique(masks, return_inverse=True)
     if owners[0] >= 0 and len(owners) > 1:
-        low, high = clustered_mean_interval(first - second, place)
+        low, high = clustered_mean_interval(first - second, place, limits=(-of.span, of.span))
         one, other = (np.bincount(place, weights=values, minlength=len(owners)) for values in (first, second))
         p = sign_flip_test(one, other, n_runs)
-    if proportions:
+    if of.proportions:
         low, high = max(low, -1.0), min(high, 1.0)
-    factor = 100 if proportions else 1
+    factor = 100 if of.proportions else 1
     return {
         "n_images": len(first),
         "difference": factor * float((first - second).mean()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
@@ -125,6 +126,9 @@ class Analysis(BaseModel):
         by = keys if self.compare_by is None else self.compare_by
         proportions = self.metric_column.average == "proportion"
         values = values_of(records if compared is None else compared, by, self.metric, proportions=proportions)
+        if values is not None and not proportions:
+            low, high = self.metric_column.limits
+            values = dataclasses.replace(values, span=high - low)
         unlabelled: frozenset[str] = frozenset()
         if self.labels and "label" in records.columns:
             unlabelled = frozenset(records.filter(pl.col("label") < 0)["image"].cast(pl.String).unique())

@@ -35,7 +35,7 @@ def category_chart(
     x, rows, series, measured = encoding.x, encoding.y, encoding.series, encoding.horizontal
     data = prepare(categories, encoding, measured).rows
     whole = overall.select(series, x, f"{x}_low", f"{x}_high").filter(pl.col(x).is_not_null())
-    look = Theme(overall, series)
+    look = Theme(overall, series, marks="points")
     place = alt.X(
         field=x,
         type="quantitative",

@@ -1,26 +1,24 @@
 """What the charts have in common: the encoding of columns, the house style, scales, tooltips and the legend.
 
-Colours are Okabe and Ito's (Color Universal Design, 2008) without yellow and black, so every line shows on white and
-on dark; dashes and marker shapes repeat what the colours say, for print and for colour-blind readers.
+Colours, dashes and markers are the models' own, see :mod:`ipvit.analysis.looks`; dashes and markers repeat what the
+colours say, for print and for colour-blind readers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, cast
 
 import altair as alt
 import polars as pl
 
+from ipvit.analysis.looks import COLOURS, Look, current_looks
+
 Figure = alt.LayerChart | alt.FacetChart
 """What an experiment draws."""
 
 Scale = Literal["linear", "log", "ordinal"]
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C8C8C")
-SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "triangle-right", "triangle-left")
-DASHES = ([1, 0], [7, 3], [2, 2], [9, 3, 2, 3])
 FONT = "Liberation Sans, Arial, Helvetica, sans-serif"  # metric-compatible: text is measured alike everywhere
 VALUE_FORMAT = ".1f"  # of a measured quantity, where the encoding says nothing else
 WIDTH, HEIGHT = 520, 300
@@ -48,8 +46,8 @@ class Encoding:
         x: column of the horizontal axis.
         y: column of the vertical axis.
         series: column with one colour, dash and marker per value.
-        group: column whose values hold several series, such as the model of a patch and of noise: the series of one
-            group share colour and marker, and differ in their dash.
+        group: column that says whose a series is, such as the model of a patch and of noise: the series of one group
+            share their colour; ``model`` by default, where each series is of one model.
         facet: column with one panel per value, for example the PatchDrop mode.
         x_title: title of the axis; the column's name with spaces by default.
         y_title: title of the axis; the column's name with spaces by default.
@@ -137,14 +135,37 @@ def theme() -> dict[str, Any]:
 
 
 class Theme:
-    """Colour, dash, shape and the legend's selection for the values of one column, in order of appearance."""
+    """Colour, dash, shape and the legend's selection for the values of one column, in the order of the report's models.
 
-    def __init__(self, frame: pl.DataFrame, series: str, group: str | None = None) -> None:
-        self.names = frame[series].cast(pl.String).drop_nulls().unique(maintain_order=True).to_list()
-        groups = self._groups(frame, series, group)
-        first = list(dict.fromkeys(groups))
-        of_group = [first.index(name) for name in groups]
-        within = of_group if group is None else [groups[:i].count(name) for i, name in enumerate(groups)]
+    Every series of a model has its colour. Several series of one model differ in their dash where they are lines, in
+    their marker where they are points alone, and in how light they are where they are bars.
+
+    Args:
+        frame: the rows that are drawn; its column ``model``, where there is one, says whose a series is.
+        series: column with one look per value.
+        group: column that says whose a series is; ``model`` by default.
+        marks: what tells several series of one model apart.
+    """
+
+    def __init__(
+        self,
+        frame: pl.DataFrame,
+        series: str,
+        group: str | None = None,
+        marks: Literal["lines", "points", "bars"] = "lines",
+    ) -> None:
+        looks = current_looks()
+        names = frame[series].cast(pl.String).drop_nulls().unique(maintain_order=True).to_list()
+        owners = _owners(frame, series, group)
+        if owners is None:
+            self.names, found = names, [Look.neutral(number, len(names)) for number in range(len(names))]
+        else:
+            for name in names:  # new ones are numbered as they appear
+                looks.place(owners[name])
+            self.names = sorted(names, key=lambda name: looks.place(owners[name]))
+            models = [looks.model(owners[name]) for name in self.names]
+            within = [models[:number].count(model) for number, model in enumerate(models)]
+            found = [looks.of(model).varied(number, marks) for model, number in zip(models, within, strict=True)]
         self.selection = alt.selection_point(
             name="shown",
             fields=[series],
@@ -152,26 +173,19 @@ class Theme:
             toggle="true",
             value=cast(Any, [{series: name} for name in self.names]),
         )
-        self.colour = alt.Color(
-            field=series, type="nominal", scale=self._scale(COLOURS, of_group), sort=self.names, title=None
-        )
-        self.shape = alt.Shape(
-            field=series, type="nominal", scale=self._scale(SHAPES, of_group), sort=self.names, title=None
-        )
+        colours, shapes, dashes = ([look[part] for look in found] for part in range(3))
+        self.colour = alt.Color(field=series, type="nominal", scale=self._scale(colours), sort=self.names, title=None)
+        self.shape = alt.Shape(field=series, type="nominal", scale=self._scale(shapes), sort=self.names, title=None)
         self.dash = alt.StrokeDash(
-            field=series, type="nominal", scale=self._scale(DASHES, within), sort=self.names, title=None
+            field=series,
+            type="nominal",
+            scale=self._scale([list(dash) for dash in dashes]),
+            sort=self.names,
+            title=None,
         )
 
-    def _groups(self, frame: pl.DataFrame, series: str, group: str | None) -> list[str]:
-        """Return the group of every series; a series alone is a group."""
-        if group is None:
-            return self.names
-        pairs = frame.select(pl.col(series).cast(pl.String), pl.col(group).cast(pl.String).alias("_group"))
-        found = dict(pairs.drop_nulls().unique(series, keep="first").iter_rows())
-        return [found.get(name, name) for name in self.names]
-
-    def _scale(self, values: Sequence[Any], places: Sequence[int]) -> alt.Scale:
-        return alt.Scale(domain=self.names, range=[values[place % len(values)] for place in places])
+    def _scale(self, values: list[Any]) -> alt.Scale:
+        return alt.Scale(domain=self.names, range=values)
 
     def shown(self, opacity: float) -> Any:
         """The opacity of a series that the legend shows; 0 for a hidden one."""
@@ -181,6 +195,19 @@ class Theme:
         """How many names fit side by side in ``width`` pixels."""
         longest = max((len(name) for name in self.names), default=1)
         return max(1, min(len(self.names), int(width // (longest * _CHARACTER + 36))))
+
+
+def _owners(frame: pl.DataFrame, series: str, group: str | None) -> dict[str, str] | None:
+    """Return whose each series is: of one model; None where a series is of several, and so of none."""
+    whose = group or ("model" if "model" in frame.columns else series)
+    if whose == series:
+        names = frame[series].cast(pl.String).drop_nulls().unique(maintain_order=True)
+        return {name: name for name in names}
+    pairs = frame.select(pl.col(series).cast(pl.String), pl.col(whose).cast(pl.String).alias("_owner"))
+    pairs = pairs.filter(pl.col(series).is_not_null()).unique(maintain_order=True)
+    if pairs[series].n_unique() < pairs.height and group is None:
+        return None
+    return {name: owner or name for name, owner in pairs.unique(series, keep="first", maintain_order=True).iter_rows()}
 
 
 def bands(base: alt.Chart, drawn: Drawn, x: str, value: alt.Y, look: Theme) -> list[alt.Chart]:

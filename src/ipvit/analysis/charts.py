@@ -112,7 +112,7 @@ def bars(
     x, series, facet = encoding.x, encoding.series, encoding.facet
     place, measured = encoding.horizontal, encoding.vertical
     drawn = prepare(frame, encoding, measured)
-    look = Theme(frame, series, encoding.group)
+    look = Theme(frame, series, encoding.group, "bars")
     grouped = series != x
     groups, per_group = frame[x].n_unique(), len(look.names) if grouped else 1
     if width is None:
@@ -176,7 +176,7 @@ def dots(
         return _scatter(frame, encoding, title=title, width=width, height=height, columns=columns)
     place, measured = encoding.vertical, encoding.horizontal
     drawn = prepare(frame, encoding, measured)
-    look = Theme(frame, series, encoding.group)
+    look = Theme(frame, series, encoding.group, "points")
     grouped = series != y
     value = alt.X(
         field=measured.field,
@@ -227,7 +227,7 @@ def _scatter(
     """Points at (x, y), with vertical error bars."""
     place, measured = encoding.horizontal, encoding.vertical
     drawn = prepare(frame, encoding, measured)
-    look = Theme(frame, encoding.series, encoding.group)
+    look = Theme(frame, encoding.series, encoding.group, "points")
     numeric = frame.schema[place.field].is_numeric()
     x_channel = alt.X(
         field=place.field,

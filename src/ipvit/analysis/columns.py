@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Literal
 
@@ -34,9 +35,20 @@ class Column(BaseModel):
     """What a missing value means, as the end of a sentence that begins with their number: ``values were not finite``.
     Missing are numbers that are not finite, whole numbers below 0, empty texts, and false flags."""
 
+    range: tuple[float | None, float | None] = (None, None)
+    """Smallest and largest value that the quantity can have; no interval leaves them."""
+    special: dict[str, str] = {}
+    """Words for values that are no numbers of anything, such as ``clean`` for block ``-1``."""
+
     def head(self, name: str) -> str:
-        """Return the head of the column for people."""
-        return self.title or name.replace("_", " ")
+        """Return the head of the column for people, with the unit that its values are written without."""
+        return self.title or name.replace("_", " ") + (" (%)" if self.unit == "percent" else "")
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Smallest and largest value, which may be infinite."""
+        low, high = self.range
+        return (-math.inf if low is None else low, math.inf if high is None else high)
 
     def number(self, value: float) -> str:
         """Return a value with as many decimals as the column has."""
@@ -45,7 +57,7 @@ class Column(BaseModel):
 
     def level_text(self, value: object) -> str | None:
         """Return the value of a level in per cent where it is a share; None for any other."""
-        return f"{value:.0%}" if self.unit == "share" and isinstance(value, int | float) else None
+        return f"{100 * value:.0f} %" if self.unit == "share" and isinstance(value, int | float) else None
 
 
 Columns = Mapping[str, Column]
@@ -66,9 +78,16 @@ LEFT_OUT = "values of {} were not finite numbers; they are left out of the means
 """What a missing value of a measured quantity means."""
 
 
-def measured(name: str, *, title: str = "", unit: Unit = "", digits: int | None = None) -> Column:
+def measured(
+    name: str,
+    *,
+    title: str = "",
+    unit: Unit = "",
+    digits: int | None = None,
+    range: tuple[float | None, float | None] = (None, None),  # noqa: A002 - what the column calls it
+) -> Column:
     """Return the column of a quantity that is averaged over images; values that are not finite are left out."""
-    return Column(title=title, unit=unit, digits=digits, average="mean", missing=LEFT_OUT.format(name))
+    return Column(title=title, unit=unit, digits=digits, average="mean", missing=LEFT_OUT.format(name), range=range)
 
 
 PLAIN = Column()

@@ -46,7 +46,7 @@ def averages(analysis: Analysis, records: pl.DataFrame, by: Sequence[str]) -> pl
     for name in ordered:
         source = records.with_columns(pl.col(columns[name].of or name).alias(name))
         one = columns[name].average == "proportion"
-        table = accuracy_table(source, by, {name: name}) if one else mean_table(source, by, [name])
+        table = accuracy_table(source, by, {name: name}) if one else mean_table(source, by, [name], columns)
         table = table.drop("n_runs").rename({"n_images": f"{name}_n"})
         found = found.join(table, on=by, how="left", nulls_equal=True, maintain_order="left")
         if (found[f"{name}_n"] == found["n_images"]).all():

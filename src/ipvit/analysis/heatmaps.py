@@ -18,7 +18,7 @@ _SIDE = 56  # pixels of a drawn map
 
 
 def mosaic(maps: list[tuple[str, str, np.ndarray]], *, title: str, row_title: str, column_title: str) -> Figure:
-    """Draw maps in a table of rows and columns, each scaled to its own maximum.
+    """Draw maps in a table of rows and columns, each scaled to its own maximum, with a scale of the colours.
 
     Args:
         maps: row label, column label and a two-dimensional non-negative array for every map.
@@ -27,7 +27,13 @@ def mosaic(maps: list[tuple[str, str, np.ndarray]], *, title: str, row_title: st
         column_title: what the columns are.
     """
     frame = pl.DataFrame(
-        {"row": [m[0] for m in maps], "column": [m[1] for m in maps], "url": [_picture(m[2]) for m in maps]}
+        {
+            "row": [m[0] for m in maps],
+            "column": [m[1] for m in maps],
+            "url": [_picture(m[2]) for m in maps],
+            "largest": [float(m[2].max()) for m in maps],
+            "share": [0.0 for _ in maps],
+        }
     )
     rows, columns = (frame[name].unique(maintain_order=True).to_list() for name in ("row", "column"))
     base = alt.Chart(alt.InlineData(values=frame.to_dicts())).encode(
@@ -40,7 +46,29 @@ def mosaic(maps: list[tuple[str, str, np.ndarray]], *, title: str, row_title: st
         y=alt.Y("row:N", sort=rows, title=row_title, axis=alt.Axis(domain=False, ticks=False)),
     )
     pictures = base.mark_image(width=_SIDE - 4, height=_SIDE - 4).encode(url="url:N")
-    chart: Any = alt.layer(pictures)  # Altair's own methods give it no full type
+    colours = ["#" + "".join(f"{int(part):02X}" for part in stop) for stop in _STOPS]
+    scale = alt.Color(
+        "share:Q",
+        scale=alt.Scale(domain=[i / (len(colours) - 1) for i in range(len(colours))], range=colours),
+        legend=alt.Legend(
+            title="share of each map's largest value",
+            orient="bottom",
+            direction="horizontal",
+            format=".0%",
+            gradientLength=min(180, max(100, _SIDE * len(columns))),
+            gradientThickness=10,
+            titleFontWeight="normal",
+            titleLimit=0,
+            values=[0, 0.5, 1],
+        ),
+    )
+    tips = [
+        alt.Tooltip("row:N", title=row_title or "row"),
+        alt.Tooltip("column:N", title=column_title or "column"),
+        alt.Tooltip("largest:Q", title="largest value", format=".3g"),
+    ]
+    points = base.mark_point(size=400, opacity=0, filled=True).encode(color=scale, tooltip=tips)
+    chart: Any = alt.layer(pictures, points)  # Altair's own methods give it no full type
     chart = chart.properties(title=title, width=_SIDE * len(columns), height=_SIDE * len(rows))
     return chart.configure(**theme())
 

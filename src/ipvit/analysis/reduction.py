@@ -7,6 +7,7 @@ together.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,6 +32,7 @@ class Values:
         clusters: for each condition None where every image has its own mask, else ``(N,)`` int64: the number of the
             mask that an image shares with others, -1 where the records do not say.
         proportions: whether the values say what is right or wrong.
+        span: the largest difference that two means can have.
     """
 
     images: pl.Series
@@ -40,6 +42,7 @@ class Values:
     runs: tuple[frozenset[int], ...]
     clusters: tuple[np.ndarray | None, ...]
     proportions: bool
+    span: float = math.inf
 
     def without(self, *names: str) -> Values:
         """Return the values with conditions that some columns no longer tell apart; they must differ without them."""
@@ -77,6 +80,19 @@ def joined(reductions: Sequence[Reduction], part: str) -> pl.DataFrame:
     """Return a part of all models below each other, in their order; an empty frame where no model has it."""
     frames = [found for reduction in reductions if (found := reduction.parts.get(part)) is not None and found.width]
     return pl.concat(frames, how="diagonal_relaxed") if frames else pl.DataFrame()
+
+
+def in_study_order(table: pl.DataFrame, by: Sequence[str | pl.Expr]) -> pl.DataFrame:
+    """Sort a table, with models in the order of the study, which is that of their first appearance, and not by name.
+
+    Args:
+        table: rows of the models, each model's together or in the study's order.
+        by: columns to sort by; ``model`` may be one of them.
+    """
+    numbers = {model: number for number, model in enumerate(table["model"].unique(maintain_order=True))}
+    first = pl.col("model").replace_strict(numbers, return_dtype=pl.Int64)
+    places = [first if isinstance(name, str) and name == "model" else name for name in by]
+    return table.sort(places, maintain_order=True)
 
 
 def labelled(records: pl.DataFrame) -> pl.DataFrame:

@@ -150,7 +150,7 @@ def print_tables(results: Run | RunCollection) -> None:
     for sentence in results.told:
         console.print(sentence, style="bold yellow" if sentence.startswith("Unfinished") else "yellow", highlight=False)
     for name, analysis in results.analyses.items():
-        for table in terminal_tables(results.tables_of(name), analysis.heading, analysis.columns):
+        for table in terminal_tables(results.tables_of(name), analysis.heading, analysis.columns, console.width):
             console.print(table)
         for sentence in results.summary_of(name):
             console.print(sentence, highlight=False)

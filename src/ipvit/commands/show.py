@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Flag = Annotated[bool, Parameter(negative="")]
 
 
-def report(folder: Path, /, *, everything: Flag = False, json: Flag = False) -> int:
+def report(folder: Path, /, *, everything: Flag = False, paper: Flag = False, json: Flag = False) -> int:
     """Build tables, figures and report.html of a run folder, or of several together.
 
     Parameters
@@ -33,6 +33,9 @@ def report(folder: Path, /, *, everything: Flag = False, json: Flag = False) -> 
         A run folder, or a folder of run folders, one for each data set.
     everything
         Show all that the folder holds on the same data, not only what its last study asked for.
+    paper
+        Also write every figure as wide as one column and as both columns of a paper: figures/NAME-1col and NAME-2col,
+        as .svg and .pdf.
     json
         Print the tables as JSON on standard output, nothing else.
     """
@@ -40,7 +43,12 @@ def report(folder: Path, /, *, everything: Flag = False, json: Flag = False) -> 
     from ipvit.run_collection import RunCollection, runs_in
 
     runs = runs_in(folder, everything=everything)
-    told = tell(runs[0] if runs[0].out == folder else RunCollection(folder, runs), json=json)
+    results = runs[0] if runs[0].out == folder else RunCollection(folder, runs)
+    told = tell(results, json=json)
+    if paper:
+        from ipvit.report.build import write_paper_figures
+
+        write_paper_figures(results)
     return 0 if told else 1
 
 

@@ -16,6 +16,9 @@ from ipvit.core.fields import Count, ForeignText, Int64
 UNTRAINED = "random initialisation"
 """How the source of a model ends that has no weights of its own."""
 
+RANDOM_WEIGHTS = " (random weights)"
+"""What follows the name of a model with random weights wherever a number of its stands."""
+
 Status = Literal["running", "interrupted", "failed", "done"]
 
 
@@ -69,6 +72,11 @@ class UsedModel(_Part, frozen=True):
     def untrained(self) -> bool:
         """Whether the weights are random."""
         return self.source.endswith(UNTRAINED)
+
+    def marked(self) -> UsedModel:
+        """Return the same with a name that says so where the weights are random: its numbers say nothing."""
+        told = not self.untrained or RANDOM_WEIGHTS.strip(" ()") in self.name
+        return self if told else self.model_copy(update={"name": f"{self.name}{RANDOM_WEIGHTS}"})
 
 
 class UsedData(_Part, frozen=True):
@@ -270,6 +278,10 @@ class Manifest(RunSummary, frozen=True):
     """Other run folders that hold results of this study, which were not measured again."""
     merged: tuple[str, ...] = ()
     """The shards that were joined into this folder."""
+
+    def marked(self) -> Manifest:
+        """Return the same with names of models that say where weights are random; see :meth:`UsedModel.marked`."""
+        return self.model_copy(update={"models": tuple(model.marked() for model in self.models)})
 
     def subject(self, experiment: str) -> ExperimentData:
         """Return what an experiment was measured on: the data of the run where nothing else is stated."""

@@ -169,15 +169,16 @@ def paired_proportions(a: ArrayLike, b: ArrayLike, n_runs: int = 1, confidence: 
     return Paired(float(differences.mean()), low, high)
 
 
-def paired_means(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -> Paired:
+def paired_means(a: ArrayLike, b: ArrayLike, confidence: float = 0.95, span: float = math.inf) -> Paired:
     """Return the mean of ``a - b`` over images with Student's t interval, for quantities such as correlations.
 
-    Images where either value is NaN are left out; with fewer than two left the ends are NaN.
+    Images where either value is NaN are left out; with fewer than two left the ends are NaN. ``span`` is the largest
+    difference that there can be; see :func:`ipvit.metrics.intervals.mean_interval`.
     """
     first, second = _pairs(a, b)
     differences = first - second
     differences = differences[~np.isnan(differences)]
-    low, high = mean_interval(differences, confidence)
+    low, high = mean_interval(differences, confidence, (-span, span))
     return Paired(float(differences.mean()) if len(differences) else math.nan, low, high)
 
 

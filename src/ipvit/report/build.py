@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import polars as pl
 
 from ipvit.analysis.base import Analysis
+from ipvit.analysis.looks import Looks
 from ipvit.core.files import LONGEST, path_component
 from ipvit.core.links import refuse_links
 from ipvit.core.manifest import RunSummary
@@ -18,7 +19,9 @@ from ipvit.report import comparison
 from ipvit.report.figures import save_figure
 from ipvit.report.findings import findings, for_page, headline, unit_of
 from ipvit.report.html import Section, write_report
+from ipvit.report.paper_figures import save_for_paper
 from ipvit.report.pictures import Album
+from ipvit.report.settings import Setting
 from ipvit.report.tables import write_table
 
 
@@ -29,8 +32,22 @@ class Results(Protocol):
     analyses: dict[str, Analysis]
 
     @property
+    def studies(self) -> Mapping[str, str]:
+        """The studies as YAML, by the names of their files."""
+        ...
+
+    @property
+    def looks(self) -> Looks:
+        """The colours and marks of the models."""
+        ...
+
+    @property
     def manifest(self) -> RunSummary:
         """What the page says of the run, or of several."""
+        ...
+
+    def settings_of(self, name: str) -> list[Setting]:
+        """Return the settings of an experiment, those that depart from the defaults in front."""
         ...
 
     def tables_of(self, name: str) -> dict[str, pl.DataFrame]:
@@ -79,11 +96,13 @@ def build_report(results: Results) -> Path:
         sections.append(_section(results, analysis, results.tables_of(name), figures, beside, album, undrawn))
     _settle(results.out / "figures", made)
     titles = [section.title for section in sections]
-    title = titles[0] if len(titles) == 1 else "What the networks rely on"
+    heading = titles[0] if len(titles) == 1 else "What the networks rely on"
     return write_report(
         results.out / PAGE,
-        title=title,
+        title=heading,
         manifest=results.manifest,
+        studies=results.studies,
+        looks=results.looks,
         sections=sections,
         comparison_notes=comparison.notes(results.manifest) if beside.height else [],
         told=results.told,
@@ -99,7 +118,8 @@ def write_tables(results: Results) -> pl.DataFrame:
         for key, table in results.tables_of(name).items():
             stem = path_component(key, most=LONGEST)
             made.add(stem)
-            write_table(table, folder / stem, analysis.columns)
+            of = f"{analysis.heading}, {key.removeprefix(name)}".removesuffix(", ")
+            write_table(table, folder / stem, analysis.columns, f"{of}, {results.manifest.data.name}")
     beside = results.compare()
     if beside.height:
         made.add(comparison.FILE)
@@ -118,6 +138,16 @@ def _settle(folder: Path, made: set[str]) -> None:
     names = {path.name for path in records.iterdir()} if records.is_dir() else set[str]()
     put_earlier_aside(folder, made, {*names, comparison.FILE} if names else set())
     clear_mark(folder)
+
+
+def write_paper_figures(results: Results) -> list[Path]:
+    """Write every figure as wide as one and as both columns of a paper into ``figures/``; return the paths."""
+    refuse_links(results.out, ("figures",))
+    paths: list[Path] = []
+    for name in results.analyses:
+        for figure, chart in results.figures_of(name).items():
+            paths += save_for_paper(chart, results.out / "figures" / path_component(figure, most=LONGEST))
+    return paths
 
 
 def _drawn(out: Path, figures: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -158,6 +188,7 @@ def _section(
         title=analysis.title,
         reproduces=analysis.reproduces,
         question=analysis.question,
+        settings=results.settings_of(name),
         headline=next(iter(summary), "") if differences is None else headline(differences, unit),
         summary=summary,
         findings=[] if differences is None else findings(differences, unit),

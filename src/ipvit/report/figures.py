@@ -19,10 +19,14 @@ import vl_convert
 
 from ipvit.core.files import write_atomic
 from ipvit.errors import harmless
+from ipvit.report.names import shortened
 from ipvit.report.tables import json_number
 
 NARROW = 300
 """Pixels of a plot on a narrow screen."""
+LONGEST_LABEL = 46
+"""Characters of the name of a row; a longer one is cut in the middle."""
+_NARROW_LABEL = 20
 _NAMES = 100  # pixels of it for the names of rows
 _CHARACTER = 7.6  # pixels of a character of a title
 
@@ -46,7 +50,7 @@ def save_figure(chart: Any, stem: Path, formats: Sequence[str] = ("svg",)) -> li
         stem: path without suffix.
         formats: any of ``svg``, ``png`` (two pixels per point), ``pdf``.
     """
-    specification = json.dumps(without_nan(chart.to_dict()))
+    specification = json.dumps(with_short_labels(without_nan(chart.to_dict())))
     converters = {
         "svg": lambda: svg_file(chart),
         "png": lambda: vl_convert.vegalite_to_png(specification, scale=2, allowed_base_urls=_NOWHERE),
@@ -63,8 +67,8 @@ def save_figure(chart: Any, stem: Path, formats: Sequence[str] = ("svg",)) -> li
 
 def svg_file(chart: Any) -> bytes:
     """Return a chart as the content of an SVG file."""
-    specification = json.dumps(without_nan(chart.to_dict()))
-    return _number_clips(vl_convert.vegalite_to_svg(specification, allowed_base_urls=_NOWHERE)).encode()
+    specification = json.dumps(with_short_labels(without_nan(chart.to_dict())))
+    return number_clips(vl_convert.vegalite_to_svg(specification, allowed_base_urls=_NOWHERE)).encode()
 
 
 def inline_svg(chart: Any, prefix: str, *, narrow: bool = False) -> str:
@@ -78,12 +82,12 @@ def inline_svg(chart: Any, prefix: str, *, narrow: bool = False) -> str:
         prefix: of the element's ids, so that several drawings on a page do not share them.
         narrow: lay it out for a screen of 400 pixels.
     """
-    specification = without_nan(chart.to_dict())
+    specification = with_short_labels(without_nan(chart.to_dict()), _NARROW_LABEL if narrow else LONGEST_LABEL)
     if narrow:
         specification = _narrowed(specification)
     if isinstance(title := specification.get("title"), str) and "facet" not in specification:
         specification["title"] = textwrap.wrap(title, max(36, int(_width(specification) / _CHARACTER)))
-    for layer in _layers(specification):
+    for layer in layers_of(specification):
         _let_speak(layer)
     svg = vl_convert.vegalite_to_svg(json.dumps(specification), allowed_base_urls=_NOWHERE)
     # what the page's style sheet says anyway, and boxes that nobody sees
@@ -91,15 +95,37 @@ def inline_svg(chart: Any, prefix: str, *, narrow: bool = False) -> str:
     svg = re.sub(r'<rect width="[^"]*" height="[^"]*" fill="white"/>', "", svg, count=1)
     svg = _PLACES.sub(lambda place: re.sub(r"(\d+\.\d)\d+", r"\1", place[0]), svg)
     names: dict[str, int] = {}
-    svg = _SAYS.sub(lambda match: _attributes(match, names), _number_clips(svg, prefix))
+    svg = _SAYS.sub(lambda match: _attributes(match, names), number_clips(svg, prefix))
     listed = html.escape(json.dumps([html.unescape(name) for name in names], ensure_ascii=False))
     return svg.replace("<svg ", f'<svg data-names="{listed}" ', 1)
+
+
+def with_short_labels(specification: dict[str, Any], longest: int = LONGEST_LABEL) -> dict[str, Any]:
+    """Return the same chart with the names of rows cut in the middle where they are long, and still distinct."""
+    rows = [row for layer in layers_of(specification) for row in _rows_of(layer, specification)]
+    for layer in layers_of(specification):
+        channel = layer.get("encoding", {}).get("y")
+        if not _is_category(channel) or not isinstance(channel.get("field"), str):
+            continue
+        names = list(dict.fromkeys(str(row[channel["field"]]) for row in rows if row.get(channel["field"]) is not None))
+        if max(map(len, names), default=0) > longest:
+            short = {name: cut for name, cut in zip(names, shortened(names, longest), strict=True) if cut != name}
+            axis = channel.get("axis") or {}
+            channel["axis"] = axis | {"labelExpr": f"{json.dumps(short)}[datum.label] || datum.label", "labelLimit": 0}
+    return specification
+
+
+def _rows_of(layer: dict[str, Any], specification: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows that a part of a chart draws, where they lie in it."""
+    data = layer.get("data") or specification.get("data") or {}
+    values = specification.get("datasets", {}).get(data.get("name"), data.get("values", []))
+    return values if isinstance(values, list) else []
 
 
 def is_narrow(chart: Any) -> bool:
     """Whether a chart fits a narrow screen as it is, or cannot be made to fit (a mosaic of pictures)."""
     specification = chart.to_dict()
-    pictures = any(layer["mark"] == "image" or _kind(layer) == "image" for layer in _layers(specification))
+    pictures = any(layer["mark"] == "image" or _kind(layer) == "image" for layer in layers_of(specification))
     return pictures or (_width(specification) <= NARROW and "facet" not in specification)
 
 
@@ -114,7 +140,7 @@ def without_nan(node: Any) -> Any:
     return json_number(node)
 
 
-def _number_clips(svg: str, prefix: str = "") -> str:
+def number_clips(svg: str, prefix: str = "") -> str:
     """Count the clip paths from 0 in every file; Vega counts them over the life of the process."""
     numbers: dict[str, int] = {}
     return re.sub(
@@ -124,16 +150,16 @@ def _number_clips(svg: str, prefix: str = "") -> str:
     )
 
 
-def _layers(node: Any) -> Iterator[dict[str, Any]]:
+def layers_of(node: Any) -> Iterator[dict[str, Any]]:
     """Every part of a specification that draws marks."""
     if isinstance(node, dict):
         if "mark" in node:
             yield node
         for key in ("layer", "spec", "hconcat", "vconcat", "concat"):
-            yield from _layers(node.get(key))
+            yield from layers_of(node.get(key))
     elif isinstance(node, list):
         for item in node:
-            yield from _layers(item)
+            yield from layers_of(item)
 
 
 def _kind(layer: dict[str, Any]) -> str:
@@ -179,14 +205,14 @@ def _narrowed(specification: dict[str, Any]) -> dict[str, Any]:
     chart = copy.deepcopy(specification)
     inner = chart.get("spec", chart)
     if isinstance(inner.get("width"), int | float):
-        named = any(_is_category(layer.get("encoding", {}).get("y")) for layer in _layers(chart))
+        named = any(_is_category(layer.get("encoding", {}).get("y")) for layer in layers_of(chart))
         inner["width"] = min(inner["width"], NARROW - _NAMES if named else NARROW)
     if "facet" in chart:
         chart["columns"] = 1
     legend = chart.setdefault("config", {}).setdefault("legend", {})
     legend["columns"] = 1
     chart["config"].setdefault("axis", {})["labelLimit"] = _NAMES + 20
-    for channel in itertools.chain.from_iterable(layer.get("encoding", {}).values() for layer in _layers(chart)):
+    for channel in itertools.chain.from_iterable(layer.get("encoding", {}).values() for layer in layers_of(chart)):
         if isinstance(channel, dict) and isinstance(channel.get("title"), str):
             channel["title"] = textwrap.wrap(channel["title"], 42) or None
     return chart

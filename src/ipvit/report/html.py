@@ -6,27 +6,32 @@ import base64
 import dataclasses
 import hashlib
 import itertools
+import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from ipvit.analysis.columns import COMMON, Columns
+from ipvit.analysis.looks import Looks
 from ipvit.core.files import LONGEST, path_component, write_atomic
 from ipvit.core.manifest import RunSummary
 from ipvit.errors import harmless
+from ipvit.report.cells import cells_of, counted, head, side_by_side
 from ipvit.report.figures import inline_svg, is_narrow
+from ipvit.report.keys import key
 from ipvit.report.pictures import Gallery
-from ipvit.report.tables import for_people, side_by_side
+from ipvit.report.settings import Setting
 
 MOST_ROWS = 400
 """Rows of a table that the page shows; the files beside it have all."""
 MOST_SENTENCES = 8
 """Sentences of a list that are open to view; the rest unfolds."""
 _LONGEST = 80  # characters of a cell
+_OF_MODELS = ("model", "A", "B", "trained_on")  # columns that name models
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +43,7 @@ class Section:
         title: for people.
         reproduces: figure or table of the paper.
         question: one sentence.
+        settings: of the experiment, those that depart from the defaults in front.
         headline: the one sentence for the top of the page.
         summary: sentences computed from the tables.
         findings: sentences computed from the differences between models.
@@ -54,6 +60,7 @@ class Section:
     title: str
     reproduces: str = ""
     question: str = ""
+    settings: Sequence[Setting] = ()
     headline: str = ""
     summary: Sequence[str] = ()
     findings: Sequence[str] = ()
@@ -85,6 +92,8 @@ def write_report(
     sections: Sequence[Section],
     comparison_notes: Sequence[str] = (),
     told: Sequence[str] = (),
+    studies: Mapping[str, str] = types.MappingProxyType({}),
+    looks: Looks | None = None,
 ) -> Path:
     """Write the page.
 
@@ -95,6 +104,8 @@ def write_report(
         sections: one per experiment.
         comparison_notes: what to bear in mind when reading our numbers beside the paper's.
         told: what a reader must know of all tables.
+        studies: what was run, as YAML, by the names of the files.
+        looks: the colours and marks of the models, which tables show beside their names; None shows none.
     """
     environment = Environment(
         loader=PackageLoader("ipvit.report", "page"),
@@ -110,7 +121,20 @@ def write_report(
     }
     files = Path(__file__).with_name("page")
     script = (files / "page.js").read_text("utf-8")
-    environment.filters |= {"plain": _plain, "file": lambda name: path_component(name, most=LONGEST)}
+    known = {model.name for model in manifest.models} if looks is not None and len(manifest.models) > 1 else set()
+
+    def keyed(name: str, column: str) -> Markup:
+        """Return the name of a model with its mark, and anything else as it is."""
+        if looks is None or column not in _OF_MODELS or name not in known:
+            return escape(name)
+        return key(looks.of(name)) + name
+
+    environment.filters |= {
+        "keyed": keyed,
+        "counted": counted,
+        "plain": _plain,
+        "file": lambda name: path_component(name, most=LONGEST),
+    }
     page = environment.get_template("page.html.j2").render(
         title=title,
         manifest=manifest,
@@ -119,12 +143,13 @@ def write_report(
         side_by_side=side_by_side,
         next_number=itertools.count(1).__next__,
         style=Markup((files / "page.css").read_text("utf-8")),
-        script=Markup(script) if any(drawings.values()) else "",
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         most_rows=MOST_ROWS,
         most_sentences=MOST_SENTENCES,
         comparison_notes=comparison_notes,
         told=told,
+        studies=studies,
+        script=Markup(script) if any(drawings.values()) or studies else "",
     )
     write_atomic(path, harmless(page).encode())
     return path
@@ -139,9 +164,17 @@ def _draw(name: str, chart: Any, number: int) -> _Drawing:
 
 def _plain(frame: pl.DataFrame, columns: Columns = COMMON) -> dict[str, Any]:
     """Return a table as text for the page: heads, rows, which columns are numbers, and how many rows there are."""
-    heads, rows = for_people(frame.head(MOST_ROWS), columns)
+    names, cells = cells_of(frame.head(MOST_ROWS), columns)
+    heads = [head(name, columns) for name in names]
+    rows = [[" ".join(filter(None, cell)) for cell in row] for row in cells]
     rows = [[cell if len(cell) <= _LONGEST else f"{cell[:_LONGEST]}…" for cell in row] for row in rows]
     numeric = [
         all(cell == "" or cell.lstrip("+-−<= ")[:1].isdigit() for cell in column) for column in zip(*rows, strict=True)
     ]
-    return {"heads": heads, "rows": rows, "numeric": numeric or [False] * len(heads), "height": frame.height}
+    return {
+        "names": names,
+        "heads": heads,
+        "rows": rows,
+        "numeric": numeric or [False] * len(heads),
+        "height": frame.height,
+    }

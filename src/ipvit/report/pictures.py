@@ -84,6 +84,8 @@ class Album:
                 without += models
                 continue
             captions = [_joined([pictures[model][i].caption for model in models]) for i in range(len(paths))]
+            if len(models) == 1:  # the gallery names it
+                captions = [caption.removeprefix(f"{models[0]}, ") for caption in captions]
             data = [self._small(path) for path in paths]
             self.room -= sum(map(len, data))
             found.append(Gallery(tuple(models), tuple(map(Example, captions, data))))
@@ -103,6 +105,10 @@ class Album:
 
 
 def _joined(captions: Sequence[str]) -> str:
+    """Join what several models' captions say of one picture; what they all begin with, up to a colon, is said once."""
     lines = list(dict.fromkeys(captions))
+    what = {line.partition(": ")[0] for line in lines}
+    if len(lines) > 1 and len(what) == 1 and all(": " in line for line in lines):
+        lines = [f"{what.pop()}:", *(line.partition(": ")[2] for line in lines)]
     more = len(lines) - MOST_CAPTIONS
     return "\n".join(lines if more <= 0 else [*lines[:MOST_CAPTIONS], f"and {more} more"])

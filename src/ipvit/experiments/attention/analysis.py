@@ -14,7 +14,7 @@ from ipvit.analysis.aggregate import mean_table
 from ipvit.analysis.base import Analysis
 from ipvit.analysis.columns import COMMON, Column, measured
 from ipvit.analysis.heatmaps import mosaic
-from ipvit.analysis.reduction import Reduction, joined
+from ipvit.analysis.reduction import Reduction, in_study_order, joined
 from ipvit.core.files import path_component
 from ipvit.experiments.places import WHOLE
 
@@ -25,7 +25,8 @@ COLUMNS = {
     **COMMON,
     "information_loss": Column(unit="share", level=True),
     "place": Column(level=True),
-    "distance": measured("distance"),
+    "distance": measured("distance", title="distance (pixels)", range=(0, None)),
+    "inside": Column(title="attention on the image", range=(0, 1)),
 }
 CLEAN = {"information_loss": 0.0, "place": WHOLE}
 _BY = ("model", "information_loss", "place", "scale", "block", "head")
@@ -49,8 +50,8 @@ class AttentionAnalysis(Analysis):
         )
         records = records.with_columns(pl.col("place").fill_null(WHOLE), pl.col("scale").fill_null(1.0))
         parts = {
-            self.name: mean_table(records, _BY[:-1], _MEASURES),
-            f"{self.name}-heads": mean_table(records, _BY, _MEASURES),
+            self.name: mean_table(records, _BY[:-1], _MEASURES, self.columns),
+            f"{self.name}-heads": mean_table(records, _BY, _MEASURES, self.columns),
             f"{self.name}-maps": _mean_maps(records),
         }
         return self.reduced(records, parts)
@@ -135,7 +136,7 @@ def _sorted(table: pl.DataFrame, shrunk: bool) -> pl.DataFrame:
     """Sort a table, without the columns that only say that nothing was shrunk."""
     if not shrunk:
         table = table.drop(name for name in table.columns if name in _PLACES or name.startswith("inside"))
-    table = table.sort(name for name in _BY if name in table.columns)
+    table = in_study_order(table, [name for name in _BY if name in table.columns])
     return table.with_columns(pl.selectors.float().fill_nan(None))  # `inside` of what was not shrunk
 
 

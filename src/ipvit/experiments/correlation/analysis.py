@@ -12,7 +12,7 @@ from ipvit.analysis.aggregate import mean_table, paired_differences, varying, wi
 from ipvit.analysis.base import Analysis, by_model, compared
 from ipvit.analysis.columns import COMMON, Column, measured
 from ipvit.analysis.record_columns import RUN
-from ipvit.analysis.reduction import Reduction, joined
+from ipvit.analysis.reduction import Reduction, in_study_order, joined
 from ipvit.experiments.correlation.experiment import SETTINGS
 
 if TYPE_CHECKING:
@@ -21,9 +21,8 @@ if TYPE_CHECKING:
 COLUMNS = {
     **COMMON,
     "information_loss": Column(unit="share", level=True),
-    "correlation": measured("correlation"),
+    "correlation": measured("correlation", range=(-1, 1)),
 }
-_LIMITS = (-1.0, 1.0)
 _BY = ("model", *SETTINGS, "block", "information_loss")
 
 
@@ -41,10 +40,10 @@ class CorrelationAnalysis(Analysis):
         Two models are compared by what was read at each one's deepest block: blocks of different networks are not the
         same thing.
         """
-        parts = {self.name: mean_table(records, _BY, ["correlation"], _LIMITS)}
+        parts = {self.name: mean_table(records, _BY, ["correlation"], self.columns)}
         grouped = records.filter(pl.col("superclass") != "")
         if grouped.height:
-            parts[f"{self.name}-superclass"] = mean_table(grouped, [*_BY, "superclass"], ["correlation"], _LIMITS)
+            parts[f"{self.name}-superclass"] = mean_table(grouped, [*_BY, "superclass"], ["correlation"], self.columns)
         return self.reduced(records, parts, compared=_last_block(records))
 
     def tables(self, reductions: Sequence[Reduction]) -> dict[str, pl.DataFrame]:
@@ -53,9 +52,9 @@ class CorrelationAnalysis(Analysis):
         several = varying(main, [*SETTINGS, "block"])
         by = ["model", *several, "information_loss"]
         hidden = [name for name in _BY if name not in by]
-        tables = {self.name: main.drop(hidden).sort(by, maintain_order=True)}
+        tables = {self.name: in_study_order(main.drop(hidden), by)}
         if groups.height:
-            tables[f"{self.name}-superclass"] = groups.drop(hidden).sort(*by, "superclass", maintain_order=True)
+            tables[f"{self.name}-superclass"] = in_study_order(groups.drop(hidden), [*by, "superclass"])
         return tables
 
     def differences(self, reductions: Sequence[Reduction]) -> pl.DataFrame | None:

@@ -12,14 +12,18 @@ from ipvit.analysis.aggregate import accuracy_table, varying, with_paper
 from ipvit.analysis.base import Analysis
 from ipvit.analysis.columns import COMMON, Column
 from ipvit.analysis.record_columns import RUN, SHARED_MASK
-from ipvit.analysis.reduction import Reduction, joined
+from ipvit.analysis.reduction import Reduction, in_study_order, joined
 from ipvit.experiments.feature_drop.experiment import CLEAN
 from ipvit.experiments.shared_masks import with_shared_masks
 
 if TYPE_CHECKING:
     from ipvit.analysis.charts import Figure
 
-COLUMNS = {**COMMON, "rate": Column(unit="share", level=True)}
+COLUMNS = {
+    **COMMON,
+    "rate": Column(unit="share", level=True),
+    "block": Column(special={str(CLEAN): "clean"}),
+}
 UNPERTURBED = {"block": CLEAN}
 
 
@@ -41,7 +45,7 @@ class FeatureDropAnalysis(Analysis):
         table = joined(reductions, self.name)
         settings = varying(table.filter(pl.col("block") != CLEAN), ["mask_scope"])
         by = ["model", "block", "rate", *settings]
-        return {self.name: table.select(*by, pl.exclude(*by, "mask_scope")).sort(by, maintain_order=True)}
+        return {self.name: in_study_order(table.select(*by, pl.exclude(*by, "mask_scope")), by)}
 
     def figures(self, tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
         """Return a curve per model over the blocks, one panel per rate."""

@@ -12,7 +12,7 @@ from ipvit.analysis.aggregate import accuracy_table, varying, with_paper
 from ipvit.analysis.base import Analysis
 from ipvit.analysis.columns import COMMON, Column
 from ipvit.analysis.record_columns import RUN, SHARED_MASK
-from ipvit.analysis.reduction import Reduction, joined
+from ipvit.analysis.reduction import Reduction, in_study_order, joined
 from ipvit.experiments.occlusion.experiment import FILLS, SETTINGS
 from ipvit.experiments.shared_masks import with_shared_masks
 
@@ -57,7 +57,7 @@ class OcclusionAnalysis(Analysis):
         if "fill" not in settings and _of_own(table):
             settings.append("fill")
         table = table.drop(name for name in SETTINGS if name in table.columns and name not in settings)
-        return {self.name: table.sort("mode", *settings, "model", "information_loss", maintain_order=True)}
+        return {self.name: in_study_order(table, ["mode", *settings, "model", "information_loss"])}
 
     def figures(self, tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
         """Return one curve per model for every mode, over the share really dropped, as in figure 3."""

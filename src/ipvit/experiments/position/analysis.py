@@ -11,7 +11,7 @@ from ipvit.analysis import charts
 from ipvit.analysis.aggregate import accuracy_table, varying, with_paper
 from ipvit.analysis.base import Analysis
 from ipvit.analysis.columns import COMMON, Column
-from ipvit.analysis.reduction import Reduction, joined
+from ipvit.analysis.reduction import Reduction, in_study_order, joined
 from ipvit.experiments.places import WHOLE
 from ipvit.experiments.position.experiment import ORDER
 
@@ -39,7 +39,7 @@ class PositionAnalysis(Analysis):
         table = joined(reductions, self.name)
         scales = varying(table.filter(pl.col("place") != WHOLE), ["scale"])
         order = pl.col("place").replace_strict({place: i for i, place in enumerate((WHOLE, *ORDER))}, default=99)
-        table = table.sort("model", order, *scales, maintain_order=True)
+        table = in_study_order(table, ["model", order, *scales])
         return {self.name: table if scales else table.drop("scale")}
 
     def figures(self, tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:

@@ -11,8 +11,8 @@ import polars as pl
 from ipvit.analysis import charts
 from ipvit.analysis.aggregate import PAPER, accuracy_table, varying
 from ipvit.analysis.base import Analysis, by_model
-from ipvit.analysis.chart_parts import COLOURS
-from ipvit.analysis.reduction import Reduction, joined
+from ipvit.analysis.looks import COLOURS
+from ipvit.analysis.reduction import Reduction, in_study_order, joined
 from ipvit.analysis.sentences import ends
 from ipvit.experiments.probe.experiment import OWN
 from ipvit.features.linear_heads import TOLERANCE
@@ -64,13 +64,13 @@ class ProbeAnalysis(Analysis):
         by = [*_BY, *settings]
         same = [name for name in _SETTINGS if name in main.columns and name not in settings]
         left_out = ("block", "n_blocks", *same)
-        main = main.sort(by, maintain_order=True)
+        main = in_study_order(main, by)
         found = {self.name: main.drop(*left_out, "n_runs", "top1_std", "top5_std")}
         if not gains.is_empty():
             found[f"{self.name}-gain"] = gains.drop(same)
         if not heads.is_empty():
             numbers = [pl.col(name) for name in ("validation", "gradient") if name in heads.columns]
-            heads = heads.sort(by, maintain_order=True).drop(left_out)
+            heads = in_study_order(heads, by).drop(left_out)
             found[f"{self.name}-heads"] = heads.with_columns(
                 number.fill_nan(None).cast(pl.Float64) for number in numbers
             )

@@ -28,8 +28,9 @@ SETTINGS = ("block", "protocol")
 MEASURES = ("jaccard", "jaccard_instance")
 COLUMNS = {
     **COMMON,
-    "jaccard": Column(unit="percent"),
-    "jaccard_instance": Column(unit="percent"),
+    "jaccard": Column(title="Jaccard (%)", unit="percent", range=(0, 100)),
+    "jaccard_instance": Column(title="Jaccard of one object (%)", unit="percent", range=(0, 100)),
+    "block": Column(special={"-1": "last"}),
     "finite": Column(
         average="flag", missing="results rest on attention that was not finite; they are left out of the means."
     ),
@@ -183,7 +184,7 @@ class SegmentAnalysis(Analysis):
 
 def _means(rows: pl.DataFrame, by: list[str], measures: list[str]) -> pl.DataFrame:
     """Average over images; an empty frame where a model's attention was never finite."""
-    return mean_table(rows, by, measures, (0.0, 100.0)) if rows.height else pl.DataFrame()
+    return mean_table(rows, by, measures, COLUMNS) if rows.height else pl.DataFrame()
 
 
 def _chosen(numbered: pl.DataFrame, settings: list[str]) -> pl.DataFrame:

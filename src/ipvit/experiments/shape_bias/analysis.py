@@ -50,6 +50,10 @@ SETTINGS = ("token", "ties")
 """Columns of the records that tell a network's answers apart."""
 COLUMNS = {
     **COMMON,
+    "shape_bias": Column(range=(0, 1)),
+    "shape": Column(unit="count"),
+    "texture": Column(unit="count"),
+    "neither": Column(unit="count"),
     "decision": Column(missing="decisions were not finite numbers; they count for neither shape nor texture."),
 }
 

@@ -35,7 +35,7 @@ def _figure(name: str, rows: pl.DataFrame) -> Figure:
     ours = rows.select("model", *(_logit(f"{what}{end}") for what in ("clean", "top1") for end in ends), "n_shifted")
     whole = name in SETS and rows["effective"].null_count() < rows.height
     theirs = _published(name) if whole else pl.DataFrame(schema=_SCHEMA)
-    look = Theme(ours, "model")
+    look = Theme(ours, "model", marks="points")
     x, y = (
         _axis(column, title, [ours, theirs])
         for column, title in (("clean", "Clean accuracy"), ("top1", f"Accuracy on {name}"))

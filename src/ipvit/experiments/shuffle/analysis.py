@@ -12,7 +12,7 @@ from ipvit.analysis.aggregate import accuracy_table, with_paper
 from ipvit.analysis.base import Analysis
 from ipvit.analysis.columns import COMMON, Column
 from ipvit.analysis.record_columns import RUN
-from ipvit.analysis.reduction import Reduction, joined
+from ipvit.analysis.reduction import Reduction, in_study_order, joined
 from ipvit.experiments.shuffle.experiment import CLEAN
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class ShuffleAnalysis(Analysis):
             table = table.select(
                 "model", "grid", "instead_of", "cells", pl.exclude("model", "grid", "instead_of", "cells")
             )
-        return {self.name: table.sort("model", "cells", maintain_order=True)}
+        return {self.name: in_study_order(table, ["model", "cells"])}
 
     def figures(self, tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
         """Return one curve per model over the number of cells, as in figure 10."""

@@ -16,7 +16,7 @@ from ipvit.analysis.reduction import Reduction, joined
 if TYPE_CHECKING:
     from ipvit.analysis.charts import Figure
 
-COLUMNS = {**COMMON, "cosine": measured("cosine")}
+COLUMNS = {**COMMON, "cosine": measured("cosine", range=(-1, 1))}
 
 
 class TokenSimilarityAnalysis(Analysis):
@@ -30,7 +30,7 @@ class TokenSimilarityAnalysis(Analysis):
     def reduce(self, records: pl.DataFrame) -> Reduction:
         """Average over images, after the final normalisation and before it."""
         return self.reduced(
-            records, {self.name: mean_table(records, ["model", "tokens", "norm"], ["cosine"], (-1.0, 1.0))}
+            records, {self.name: mean_table(records, ["model", "tokens", "norm"], ["cosine"], self.columns)}
         )
 
     def tables(self, reductions: Sequence[Reduction]) -> dict[str, pl.DataFrame]:

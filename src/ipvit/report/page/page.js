@@ -40,6 +40,18 @@ for (const svg of document.querySelectorAll(".chart svg")) {
 function hover(svg, marks) {
   const distance = (box, x, y) =>
     Math.hypot(Math.max(box.left - x, 0, x - box.right), Math.max(box.top - y, 0, y - box.bottom));
+  const lines = [...svg.querySelectorAll(".mark-line path")];
+  // places along the lines and of the marks, which the text is kept off
+  const places = () => marks.filter((mark) => !mark.classList.contains("hidden")).map((mark) => {
+    const box = mark.getBoundingClientRect();
+    return [(box.left + box.right) / 2, (box.top + box.bottom) / 2];
+  }).concat(lines.filter((line) => !line.classList.contains("hidden")).flatMap((line) => {
+    const [long, matrix] = [line.getTotalLength(), line.getScreenCTM()];
+    return Array.from({ length: 41 }, (_, i) => {
+      const place = line.getPointAtLength(long * i / 40).matrixTransform(matrix);
+      return [place.x, place.y];
+    });
+  }));
   svg.addEventListener("pointermove", ({ clientX: x, clientY: y }) => {
     let nearest = null, least = REACH;
     for (const mark of marks) {
@@ -47,12 +59,12 @@ function hover(svg, marks) {
       const far = distance(mark.getBoundingClientRect(), x, y);
       if (far < least) [nearest, least] = [mark, far];
     }
-    tell(nearest?.getAttribute("aria-label"), x, y);
+    tell(nearest?.getAttribute("aria-label"), x, y, nearest ? places() : []);
   });
   svg.addEventListener("pointerleave", () => tell());
 }
 
-function tell(text, x, y) {
+function tell(text, x, y, avoided) {
   let tip = document.getElementById("tip");
   if (!tip) {
     tip = document.createElement("div");
@@ -64,8 +76,32 @@ function tell(text, x, y) {
   if (!text) return;
   tip.textContent = text;
   const { width, height } = tip.getBoundingClientRect();
-  tip.style.left = `${Math.max(4, Math.min(x + 14, innerWidth - width - 4))}px`;
-  tip.style.top = `${y + 18 + height > innerHeight ? y - height - 12 : y + 18}px`;
+  let best = null;
+  for (const far of [16, 40, 80, 130]) {
+    for (const [dx, dy] of [[1, -1], [1, 1], [-1, -1], [-1, 1], [0, -1], [0, 1], [1, 0], [-1, 0]]) {
+      const left = dx > 0 ? x + far : dx < 0 ? x - far - width : x - width / 2;
+      const top = dy > 0 ? y + far : dy < 0 ? y - far - height : y - height / 2;
+      const out = left < 4 || top < 4 || left + width > innerWidth - 4 || top + height > innerHeight - 4;
+      const covered = avoided.filter(([a, b]) => a > left - 3 && a < left + width + 3 && b > top - 3 && b < top + height + 3);
+      const cost = (out ? 1000 : 0) + covered.length;
+      if (best === null || cost < best.cost) best = { cost, left, top };
+    }
+  }
+  tip.style.left = `${Math.max(4, Math.min(best.left, innerWidth - width - 4))}px`;
+  tip.style.top = `${Math.max(4, Math.min(best.top, innerHeight - height - 4))}px`;
+}
+
+for (const button of document.querySelectorAll(".copy")) {
+  button.addEventListener("click", async () => {
+    const text = button.parentNode.querySelector("pre");
+    try {
+      await navigator.clipboard.writeText(text.textContent);
+      button.textContent = "copied";
+    } catch { // pages from a file may not write there: the text is selected instead
+      getSelection().selectAllChildren(text);
+      button.textContent = "selected: press Ctrl+C";
+    }
+  });
 }
 
 for (const button of document.querySelectorAll(".chart .save")) {
