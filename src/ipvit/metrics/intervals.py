@@ -239,11 +239,25 @@ def _student_t_central(angle: float, df: int) -> float:
     odd = df % 2
     if df == 1:
         return 2 * angle / math.pi
-    term = total = cos if odd else 1.0
-    for power in range(2 + odd, df - 1, 2):
-        term *= (power - 1) / power * cos**2
-        total += term
+    powers = np.arange(2 + odd, df - 1, 2)
+    first = cos if odd else 1.0
+    total = first * (1 + float(np.cumprod((powers - 1) / powers * cos**2).sum()))
     return 2 / math.pi * (angle + sin * total) if odd else sin * total
+
+
+def student_t_p_value(t: float, df: int) -> float:
+    """Return how probable it is that Student's t with ``df`` degrees of freedom lies at least ``t`` away from 0.
+
+    Within 1e-12; ``t`` must not be below 0.
+
+    Example:
+        >>> round(student_t_p_value(2.0, 10), 4)
+        0.0734
+    """
+    if df < 1 or not t >= 0:
+        raise ValueError(f"t must not be below 0 and degrees of freedom at least 1, not {t} and {df}")
+    angle = math.atan(t / math.sqrt(df))
+    return min(max(1.0 - _student_t_central(angle, df), 0.0), 1.0)
 
 
 def normal_quantile(confidence: float) -> float:
