@@ -1,7 +1,8 @@
 """Run folders written by version 0.1.0 stay readable, and give the tables that they gave then, byte for byte.
 
 The intervals of universal patches are the exception: they held the spread over images alone, and hold that over patches
-now, so the kept tables have been written anew.
+now, so the kept tables have been written anew. So have those of occlusion, which say what a loss is a share of, and of
+correlation, which say what was read; blocks and stages, class tokens and pooled features are not compared any more.
 
 ``kept/runs/all-experiments`` is the study of ``helpers/whole_study.py``; ``kept/runs/several-studies`` was written by
 three studies, one after the other, with other models, seeds and precisions.

@@ -35,6 +35,8 @@ def run(study: Path, /, *, options: RunOptions | None = None) -> int:
 def demo(*, options: RunOptions | None = None, open: Flag = False) -> int:  # noqa: A002
     """Everything in small, offline, on the bundled models and the procedural data set.
 
+    It prints what each experiment found and a profile of the networks; the tables are in the report.
+
     Parameters
     ----------
     open
@@ -44,25 +46,57 @@ def demo(*, options: RunOptions | None = None, open: Flag = False) -> int:  # no
 
     options = options or RunOptions()
     out = options.out or Path("ipvit-demo")
-    code = measure(read_study(DEMO), options, default_out=out)
+    code = measure(read_study(DEMO), options, default_out=out, brief=True)
+    if not options.json and not _tells_nothing():
+        _explain_demo(out)
     if open:
         webbrowser.open((out / "report.html").absolute().as_uri())
     return code
 
 
-def measure(study: Study, options: RunOptions, *, default_out: Path) -> int:
-    """Run a study with the options given, print its tables, write its report; return the exit code."""
+def _explain_demo(out: Path) -> None:
+    """Say what the networks of the demo are, and what to type next."""
+    from ipvit.models.zoo.bundled import ABOUT
+
+    console = Terminal()
+    console.print("The networks, all tiny and trained on the procedural set (10 classes):", style="bold")
+    for name, what in ABOUT.items():
+        console.print(f"  {name}: {what}", highlight=False)
+    console.print("Next:", style="bold")
+    for command, what in (
+        (f"ipvit report {out}", "all tables, in the terminal"),
+        ("ipvit occlusion -m demo:deit_micro -m demo:resnet_micro -d demo:trifeature --grid 8x8", "one experiment"),
+        ("ipvit experiments", "what else can be asked, and what each needs"),
+    ):
+        console.print(f"  {command}", style="bold", highlight=False, soft_wrap=True)
+        console.print(f"    {what}", highlight=False)
+
+
+def _tells_nothing() -> bool:
+    """Whether this is one of several processes, of which the first one tells."""
+    return int(os.environ.get("RANK", "0")) > 0
+
+
+def measure(study: Study, options: RunOptions, *, default_out: Path, brief: bool = False) -> int:
+    """Run a study with the options given, print its tables, write its report; return the exit code.
+
+    Args:
+        study: what is measured.
+        options: of the run.
+        default_out: the run folder, where neither options nor study name one.
+        brief: print what each experiment found, without its tables.
+    """
     from ipvit.api import run_study
 
     out = options.out or (Path(study.out) if study.out else default_out)
     results = run_study(study.with_options(options.config()), out)
-    if int(os.environ.get("RANK", "0")) > 0:
-        return 0  # one of several processes; the first one tells
-    whole = tell(results, json=options.json)
+    if _tells_nothing():
+        return 0
+    whole = tell(results, json=options.json, brief=brief)
     return 1 if complain(results) or not whole else 0
 
 
-def tell(results: Run | RunCollection, *, json: bool) -> bool:
+def tell(results: Run | RunCollection, *, json: bool, brief: bool = False) -> bool:
     """Write the report, then print the tables: who reads them may go away at any time, as in ``| head``.
 
     Returns:
@@ -71,10 +105,11 @@ def tell(results: Run | RunCollection, *, json: bool) -> bool:
     try:
         page = results.report()
     except OSError:  # where the disk is full, the tables are worth seeing all the same
-        _show(results, json)
+        _show(results, json, brief=brief)
         raise
-    _show(results, json)
+    _show(results, json, brief=brief)
     if not json:
+        _print_profile(results)
         Terminal().print(f"report: {page}", soft_wrap=True, highlight=False)
     return tell_faults(results)
 
@@ -91,11 +126,41 @@ def print_failure(text: str) -> None:
     Terminal(stderr=True).print(f"ipvit: {text}", style="red", highlight=False, soft_wrap=True)
 
 
-def _show(results: Run | RunCollection, json: bool) -> None:
+def _show(results: Run | RunCollection, json: bool, *, brief: bool = False) -> None:
     if json:
         print_json(_json_of(results))
+    elif brief:
+        print_answers(results)
     else:
         print_tables(results)
+
+
+def _print_profile(results: Run | RunCollection) -> None:
+    """Print the profile of a run of several experiments; of one its own table says it."""
+    from ipvit.commands.profile import print_profile
+
+    asked = results.profile
+    if asked is not None and len({column.experiment for column in asked.columns}) > 1:
+        print_profile(asked, Terminal())
+
+
+def print_answers(results: Run | RunCollection) -> None:
+    """Print what each experiment found, and what a reader must know of it."""
+    console = Terminal()
+    _print_limit(results, console)
+    for name, analysis in results.analyses.items():
+        console.print(analysis.heading, style="bold", highlight=False)
+        for sentence in filter(None, (results.lead_of(name),)):
+            console.print(f"  {sentence}", highlight=False)
+        for note in results.notes(name):
+            console.print(f"  note: {note}", style="yellow", highlight=False)
+
+
+def _print_limit(results: Run | RunCollection, console: Terminal) -> None:
+    manifest = results.manifest
+    if manifest.limited:
+        used, whole = manifest.images_used, manifest.data.images
+        console.print(f"limited run: {used:,} of {whole:,} images", style="bold yellow")
 
 
 def _json_of(results: Run | RunCollection) -> dict[str, Any]:
@@ -106,30 +171,43 @@ def _json_of(results: Run | RunCollection) -> dict[str, Any]:
     limited = {"limited": results.manifest.limited, "images_used": results.manifest.images_used}
     differences = {name: to_records(table) for name, table in results.differences.items()}
     notes = {name: said for name in results.analyses if (said := results.notes(name))}
+    leads = {name: said for name in results.analyses if (said := results.lead_of(name))}
     answers = {name: said for name in results.analyses if (said := results.answers_of(name))}
-    return {"tables": content, "differences": differences, "answers": answers, **limited, "notes": notes}
+    asked = results.profile
+    profile = {} if asked is None else {"profile": asked.as_json()}
+    return {
+        "tables": content,
+        "differences": differences,
+        "leads": leads,
+        "answers": answers,
+        **profile,
+        **limited,
+        "notes": notes,
+    }
 
 
 def print_tables(results: Run | RunCollection) -> None:
     """Print the main tables and what they show."""
     from ipvit.report import terminal_tables
-    from ipvit.report.findings import headline, unit_of
+    from ipvit.report.findings import headlines, unit_of
 
     console = Terminal()
-    manifest = results.manifest
-    used, whole = manifest.images_used, manifest.data.images
-    if manifest.limited:
-        console.print(f"limited run: {used:,} of {whole:,} images", style="bold yellow")
+    _print_limit(results, console)
     for name, analysis in results.analyses.items():
         tables = {key: table for key, table in results.tables.items() if key == name or key.startswith(f"{name}-")}
         for table in terminal_tables(tables, analysis.heading, analysis.columns):
             console.print(table)
+        lead = results.lead_of(name)
+        if lead:
+            console.print(lead, style="bold", highlight=False)
+        if name in results.differences:
+            for sentence in headlines(results.differences[name], unit_of(analysis)):
+                console.print(sentence, highlight=False)
         for sentence in results.summary_of(name):
-            console.print(sentence, highlight=False)
+            if sentence not in lead:
+                console.print(sentence, highlight=False)
         for note in results.notes(name):
             console.print(f"note: {note}", style="yellow", highlight=False)
-        if name in results.differences:
-            console.print(headline(results.differences[name], unit_of(analysis)), highlight=False)
 
 
 def complain(results: Run) -> bool:

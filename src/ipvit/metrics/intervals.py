@@ -239,9 +239,10 @@ def _student_t_central(angle: float, df: int) -> float:
     odd = df % 2
     if df == 1:
         return 2 * angle / math.pi
-    powers = np.arange(2 + odd, df - 1, 2)
-    first = cos if odd else 1.0
-    total = first * (1 + float(np.cumprod((powers - 1) / powers * cos**2).sum()))
+    term = total = cos if odd else 1.0
+    for power in range(2 + odd, df - 1, 2):
+        term *= (power - 1) / power * cos**2
+        total += term
     return 2 / math.pi * (angle + sin * total) if odd else sin * total
 
 
@@ -257,7 +258,13 @@ def student_t_p_value(t: float, df: int) -> float:
     if df < 1 or not t >= 0:
         raise ValueError(f"t must not be below 0 and degrees of freedom at least 1, not {t} and {df}")
     angle = math.atan(t / math.sqrt(df))
-    return min(max(1.0 - _student_t_central(angle, df), 0.0), 1.0)
+    if df == 1:
+        return 1.0 - 2 * angle / math.pi
+    sin, cos, odd = math.sin(angle), math.cos(angle), df % 2
+    powers = np.arange(2 + odd, df - 1, 2)  # the sum of _student_t_central, at once: there may be thousands of images
+    total = (cos if odd else 1.0) * (1 + float(np.cumprod((powers - 1) / powers * cos**2).sum()))
+    central = 2 / math.pi * (angle + sin * total) if odd else sin * total
+    return min(max(1.0 - central, 0.0), 1.0)
 
 
 def normal_quantile(confidence: float) -> float:

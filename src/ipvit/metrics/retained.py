@@ -300,7 +300,7 @@ def _correlation(
     n = len(first)
     if clusters is not None:
         _, place = np.unique(clusters, return_inverse=True)
-        first, second = (np.bincount(place, weights=values) for values in (first, second))
+        first, second = (np.bincount(place, weights=values).astype(np.float64) for values in (first, second))
     together = float(first @ second) / n**2
     apart = math.sqrt(one.ratio_variance() * other.ratio_variance())
     return min(max(together / apart, -1.0), 1.0) if apart > 0 else 0.0

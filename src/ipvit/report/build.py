@@ -15,9 +15,11 @@ from ipvit.core.manifest import RunSummary
 from ipvit.errors import error_line
 from ipvit.report import comparison
 from ipvit.report.figures import save_figure
-from ipvit.report.findings import findings, for_page, headline, unit_of
+from ipvit.report.findings import findings, for_page, headlines, unit_of
 from ipvit.report.html import Section, write_report
 from ipvit.report.pictures import Album
+from ipvit.report.profile import FILE, Profile
+from ipvit.report.profile_picture import draw
 from ipvit.report.tables import write_table
 
 PAGE = "report.html"
@@ -46,6 +48,10 @@ class Results(Protocol):
         """Return what the numbers of one experiment show."""
         ...
 
+    def lead_of(self, name: str) -> str:
+        """Return the sentence that answers an experiment's question for each model."""
+        ...
+
     def differences_of(self, name: str) -> pl.DataFrame | None:
         """Return the paired differences between the models in an experiment."""
         ...
@@ -58,6 +64,11 @@ class Results(Protocol):
         """Return the pictures of an experiment by model."""
         ...
 
+    @property
+    def profile(self) -> Profile | None:
+        """One row a model, one column a question; None for several runs together."""
+        ...
+
     def compare(self) -> pl.DataFrame:
         """Return our numbers beside the paper's."""
         ...
@@ -68,6 +79,10 @@ def build_report(results: Results) -> Path:
     refuse_links(results.out, ("tables", "figures"))
     measured = {name: analysis for name, analysis in results.analyses.items() if results.tables_of(name)}
     beside = results.compare()
+    asked = results.profile
+    picture = None
+    if asked is not None and len(asked.columns) > 1:
+        picture = write_profile(asked, results.out)
     album = Album()
     sections = []
     for name, analysis in measured.items():
@@ -85,8 +100,19 @@ def build_report(results: Results) -> Path:
         title=title,
         manifest=results.manifest,
         sections=sections,
+        profile=None if picture is None else asked,
+        picture=picture,
         comparison_notes=comparison.notes(results.manifest) if beside.height else [],
     )
+
+
+def write_profile(asked: Profile, out: Path) -> Any:
+    """Write a profile's table and picture into a run folder; return the picture."""
+    refuse_links(out, ("tables", "figures"))
+    write_table(asked.cells(), out / "tables" / FILE)
+    picture = draw(asked)
+    save_figure(picture, out / "figures" / FILE, ("svg", "pdf"))
+    return picture
 
 
 def _drawn(out: Path, figures: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -127,9 +153,9 @@ def _section(
         title=analysis.title,
         reproduces=analysis.reproduces,
         question=analysis.question,
-        headline=next(iter(summary), "") if differences is None else headline(differences, unit),
+        headline=results.lead_of(name) or next(iter(summary), ""),
         summary=summary,
-        findings=[] if differences is None else findings(differences, unit),
+        findings=[] if differences is None else [*headlines(differences, unit), *findings(differences, unit)],
         tables=tables,
         columns=analysis.columns,
         figures=figures,

@@ -20,6 +20,7 @@ from ipvit.core.manifest import RunSummary
 from ipvit.errors import harmless
 from ipvit.report.figures import inline_svg, is_narrow
 from ipvit.report.pictures import Gallery
+from ipvit.report.profile import HOW_TO_READ, Profile
 from ipvit.report.tables import for_people, side_by_side
 
 MOST_ROWS = 400
@@ -83,6 +84,8 @@ def write_report(
     title: str,
     manifest: RunSummary,
     sections: Sequence[Section],
+    profile: Profile | None = None,
+    picture: Any = None,
     comparison_notes: Sequence[str] = (),
 ) -> Path:
     """Write the page.
@@ -92,6 +95,8 @@ def write_report(
         title: of the page.
         manifest: of the run, or what several have in common.
         sections: one per experiment.
+        profile: what stands on top of the page; None where there is none.
+        picture: of the profile.
         comparison_notes: what to bear in mind when reading our numbers beside the paper's.
     """
     environment = Environment(
@@ -115,6 +120,10 @@ def write_report(
         sections=sections,
         drawings=drawings,
         side_by_side=side_by_side,
+        profile=None if profile is None else profile.for_people(),
+        profile_notes=[] if profile is None else [HOW_TO_READ, *profile.notes],
+        questions=[] if profile is None else [(c.question.title, c.question.what) for c in profile.columns],
+        picture=None if picture is None else Markup(inline_svg(picture, "profile")),
         next_number=itertools.count(1).__next__,
         style=Markup((files / "page.css").read_text("utf-8")),
         script=Markup(script) if any(drawings.values()) else "",
