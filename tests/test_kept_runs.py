@@ -1,8 +1,9 @@
 """Run folders written by version 0.1.0 stay readable, and give the tables that they gave then, byte for byte.
 
 The exceptions are intervals, so that the kept tables have been written anew: those of universal patches held the spread
-over images alone, and hold that over patches now; those of means of a quantity with limits stay between them.
-Markdown and LaTeX are as they are printed today.
+over images alone, and hold that over patches now; those of means of a quantity with limits stay between them. So have
+those of occlusion, which say what a loss is a share of, and of correlation, which say what was read; blocks and stages,
+class tokens and pooled features are not compared any more. Markdown and LaTeX are as they are printed today.
 
 ``kept/runs/all-experiments`` is the study of ``helpers/whole_study.py``; ``kept/runs/several-studies`` was written by
 three studies, one after the other, with other models, seeds and precisions.

@@ -28,6 +28,7 @@ COMMANDS = {
     "merge": ("ipvit.commands.scale:merge", "Join the shards of a study into one run folder."),
     "doctor": ("ipvit.commands.doctor:doctor", "Is the set-up right: versions, devices, a network's clean accuracy."),
     "report": ("ipvit.commands.show:report", "Build tables, figures and report.html of a run folder."),
+    "profile": ("ipvit.commands.profile:profile", "One row a model, one column a question, with intervals and ranks."),
     "compare": ("ipvit.commands.compare:compare", "Our numbers beside the paper's, or beside published tables."),
     "reproduce": ("ipvit.commands.reproduce:reproduce", "Run the study behind a table or figure of the paper."),
     "train": ("ipvit.commands.make:train", "Train a network by a recipe."),

@@ -16,6 +16,7 @@ from ipvit.analysis.aggregate import PAPER, with_n_answers
 from ipvit.analysis.base import Analysis
 from ipvit.analysis.last_run import LastRun
 from ipvit.analysis.looks import Looks, using
+from ipvit.analysis.profile import Ranked, ranked
 from ipvit.analysis.reduction import Reduction
 from ipvit.analysis.sentences import chosen_among, uneven
 from ipvit.core.manifest import Manifest
@@ -40,6 +41,7 @@ from ipvit.report.told import earlier_studies, unfinished
 
 if TYPE_CHECKING:
     from ipvit.analysis.charts import Figure
+    from ipvit.report.profile import Profile
     from ipvit.report.published_comparison import PublishedComparison
 
 
@@ -56,6 +58,7 @@ class Analysed:
     tables: dict[str, pl.DataFrame]
     differences: pl.DataFrame | None
     notes: list[str]
+    profile: list[Ranked] = dataclasses.field(default_factory=list["Ranked"])
 
 
 def _registered(study: Path) -> list[Experiment]:
@@ -371,6 +374,13 @@ class Run:
         tables = self.tables_of(name)
         return self._made(name, "summary", lambda: self.analyses[name].summary(tables), []) if tables else []
 
+    def lead_of(self, name: str) -> str:
+        """Return the sentence that answers an experiment's question for each model; empty where there is none."""
+        if name in self._last_runs:
+            return self._last_runs[name].lead
+        tables = self.tables_of(name)
+        return self._made(name, "answer", lambda: self.analyses[name].lead(tables), "") if tables else ""
+
     def answers_of(self, name: str) -> dict[str, str]:
         """Return for each model what the experiment says of it."""
         if name in self._last_runs:
@@ -404,7 +414,7 @@ class Run:
         reductions = self._reductions(name)
         if not reductions:
             return Analysed({}, None, self._notes(analysis, {}, reductions))
-        tables = analysis.tables(reductions)
+        tables = analysis.with_retained(analysis.tables(reductions), reductions)
         paper = reference(name, {name: tables}, self.manifest, self.experiments.get(name))
         if paper is not None and tables:
             tables = tables | {f"{name}{PAPER}": paper}
@@ -414,8 +424,28 @@ class Run:
         differences = analysis.differences(reductions)
         notes = self._notes(analysis, tables, reductions)
         if differences is None and sum(reduction.values is not None for reduction in reductions) > 1:
-            notes.append("The models are not compared: no condition was measured on both with the same images.")
-        return Analysed(tables, differences, notes)
+            notes.append("The models are not compared: no condition was measured alike on both, with the same images.")
+        try:
+            profile = [ranked(question) for question in analysis.questions(reductions, tables)]
+        except Exception as error:
+            if os.environ.get("IPVIT_TRACEBACK"):
+                raise
+            self.faults[name, "profile"] = f"The profile of {name} could not be made: {error_line(error, 300)}."
+            profile = []
+        return Analysed(tables, differences, notes, profile)
+
+    @property
+    def profile(self) -> Profile:
+        """One row a model, one column a question; see :class:`ipvit.report.profile.Profile`."""
+        return self._profile
+
+    @functools.cached_property
+    def _profile(self) -> Profile:
+        from ipvit.report.profile import profile_of
+
+        ranked_questions = {name: self._analysed[name].profile for name in self.analyses}
+        untold = [name for name in self.analyses if name in self._last_runs]
+        return profile_of(ranked_questions, self._tables, self.manifest, self.experiments, untold)
 
     def _fewer_classes(self, name: str) -> bool:
         """Tell whether a model had more outputs than the data have classes, so that it could choose among either."""
@@ -452,6 +482,7 @@ class Run:
                     notes=self.notes_of(name),
                     summary=self.summary_of(name),
                     answers=self.answers_of(name),
+                    lead=self.lead_of(name),
                 )
                 keep_last_run(self.out, kept)
 
@@ -460,7 +491,8 @@ class Run:
         analysis, subject = self.analyses[name], self.manifest.subject(name)
         columns = analysis.record_columns
         columns = None if columns is None else (*columns, "label", "prediction", "labels")
-        reductions = []
+        sizes = {model.digest: model.preprocessing.size for model in self.manifest.models}
+        reductions: list[Reduction] = []
         for weights, label in self._labels(self._records.models(name, analysis.version)).items():
             records = self._records.of_model(name, analysis.version, weights, columns)
             if records.is_empty():
@@ -469,7 +501,7 @@ class Run:
             if 0 < n_answers < _FEWEST_FOR_TOP_5 and "correct5" in records.columns:
                 records = records.with_columns(pl.lit(None, pl.Boolean).alias("correct5"))
             reduction = analysis.reduce(records.with_columns(pl.lit(label).alias("model")))
-            reductions.append(dataclasses.replace(reduction, n_answers=n_answers))
+            reductions.append(dataclasses.replace(reduction, n_answers=n_answers, size=sizes.get(weights)))
         return reductions
 
     def _notes(self, analysis: Analysis, tables: dict[str, pl.DataFrame], reductions: Sequence[Reduction]) -> list[str]:
@@ -482,6 +514,10 @@ class Run:
             notes.append("What its columns mean is as of its last run: code that a run folder names is not run.")
         if type(analysis) is Analysis and analysis.own_code:
             notes.append(f"These tables are made without {analysis.own_code}, which makes others of the same records.")
+        for failure in self.manifest.failures:
+            if failure.experiment == analysis.name:
+                what = f" ({failure.condition})" if failure.condition else ""
+                notes.append(f"Failed on {failure.model}{what}, so it is in no table: {failure.error}.")
         notes += uneven(tables, analysis.name)
         if analysis.labels:
             subject = self.manifest.subject(analysis.name)

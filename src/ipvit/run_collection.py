@@ -174,6 +174,14 @@ class RunCollection:
             f"{label}: {sentence}" for run, label in zip(self.runs, self.labels, strict=True) for sentence in run.told
         ]
 
+    def lead_of(self, name: str) -> str:
+        """Return the sentence that answers an experiment's question, run by run."""
+        return " ".join(
+            f"{label}: {sentence}"
+            for run, label in zip(self.runs, self.labels, strict=True)
+            if name in run.analyses and (sentence := run.lead_of(name))
+        )
+
     def answers_of(self, name: str) -> dict[str, str]:
         """Return nothing: what is said of a model is in the report of each run."""
         return {}
@@ -197,6 +205,10 @@ class RunCollection:
         from ipvit.report.build import build_report
 
         return build_report(self)
+
+    @property
+    def profile(self) -> None:
+        """None: models are ranked run by run, see :attr:`ipvit.Run.profile`."""
 
     def _said(self, what: str, name: str) -> Iterator[str]:
         for run, label in zip(self.runs, self.labels, strict=True):

@@ -18,8 +18,19 @@ def small_occlusion(**changes) -> ipvit.Occlusion:
 
 
 def photos(n: int = 30, seed: int = 0) -> MemoryDataset:
-    pixels = torch.randint(0, 256, (n, 3, 16, 16), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
-    return MemoryDataset(pixels, np.arange(n) % 4, CLASSES, ids=[f"photo {i}" for i in range(n)])
+    return MemoryDataset(_pixels(n, seed), np.arange(n) % 4, CLASSES, ids=[f"photo {i}" for i in range(n)])
+
+
+def _pixels(n: int, seed: int = 0) -> torch.Tensor:
+    return torch.randint(0, 256, (n, 3, 16, 16), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+
+
+def told_by(model: ipvit.Model, n: int = 30) -> MemoryDataset:
+    """Return photos labelled by what a model says of them, so that it is right on all as they are."""
+    pixels = _pixels(n)
+    with torch.no_grad():
+        labels = model(pixels.float() / 255).argmax(dim=1).numpy()
+    return MemoryDataset(pixels, labels, CLASSES, ids=[f"photo {i}" for i in range(n)])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
 import polars as pl
 
 from ipvit.analysis.columns import COMMON, PLAIN, Columns
+from ipvit.analysis.perturbed import Perturbed, clean_condition, differences_of_drops, perturbed
 from ipvit.analysis.record_columns import RUN, SHARED_MASK
 from ipvit.analysis.reduction import Values, labelled, shared_masks
 from ipvit.metrics.crossed import crossed_interval
@@ -158,29 +160,46 @@ def varying(records: pl.DataFrame, columns: Sequence[str], within: Sequence[str]
     present = [name for name in columns if name in records.columns]
     groups = [name for name in within if name in records.columns]
     counts = records.group_by(groups).agg(pl.col(name).n_unique() for name in present) if present else None
-    return [] if counts is None else [name for name in present if cast("int", counts[name].max()) > 1]
+    return [] if counts is None else [name for name in present if cast("int", counts[name].max() or 0) > 1]
 
 
-def paired_differences(models: Mapping[str, Values], most_models: int = 5) -> pl.DataFrame | None:
+DROPS = ("drop", "retained")
+"""What columns of the differences of drops begin with: in points, and of retained accuracy."""
+
+
+def paired_differences(
+    models: Mapping[str, Values],
+    most_models: int = 5,
+    clean: Mapping[str, Any] | None = None,
+    chances: Mapping[str, float] | None = None,
+    kinds: Mapping[str, str] | None = None,
+) -> pl.DataFrame | None:
     """Compare models image by image.
 
     Args:
         models: what each model is compared by, in the order of the tables.
-        most_models: with more models than this, each is compared with the first only.
+        most_models: with more models than this, each is compared with the first of its kind only.
+        clean: values of columns in the condition of the image as it is, where there is one.
+        chances: what guessing gives for each model, as a share, where it is known.
+        kinds: what must be equal of two models for them to be compared, in words.
 
     Returns:
         Per condition and pair of models, on the images both were measured on: the difference of the means (in
         percentage points where the values say what is right, else in their own unit) and its 95 % interval (Tango's
         score interval for what is right, Student's t for anything else, within what a difference can be), the p-value
         of the sign-flip test (McNemar's exact test with one run), and the same corrected by Holm for the number of
-        rows. None where nothing can be compared.
+        rows. Where there are images as they are, also the differences of the drops, see
+        :func:`ipvit.analysis.perturbed.differences_of_drops`, each with p-values of its own, corrected by Holm for
+        their number. None where nothing can be compared.
     """
     if len(models) < 2:
         return None
-    names = list(models)
-    pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
-    if len(names) > most_models:
-        pairs = [(names[0], other) for other in names[1:]]
+    groups: dict[str, list[str]] = {}
+    for name in models:
+        groups.setdefault((kinds or {}).get(name, ""), []).append(name)
+    pairs = [(a, b) for alike in groups.values() for i, a in enumerate(alike) for b in alike[i + 1 :]]
+    if len(models) > most_models:
+        pairs = [(alike[0], other) for alike in groups.values() for other in alike[1:]]
 
     kept = list(dict.fromkeys(name for values in models.values() for name in values.names))
     places = {
@@ -189,6 +208,7 @@ def paired_differences(models: Mapping[str, Values], most_models: int = 5) -> pl
         }
         for model, v in models.items()
     }
+    lost = _drops_of(models, clean or {}, chances or {})
     rows: list[dict[str, Any]] = []
     for key in dict.fromkeys(key for found in places.values() for key in found):
         runs = frozenset[int]().union(*(models[m].runs[found[key]] for m, found in places.items() if key in found))
@@ -199,15 +219,61 @@ def paired_differences(models: Mapping[str, Values], most_models: int = 5) -> pl
                     continue
                 place = dict(zip(kept, key, strict=True)) | {"model_a": a, "model_b": b}
                 if clusters is None:
-                    rows.append(place | _difference(first, second, len(runs), models[a]))
+                    row = _difference(first, second, len(runs), models[a])
                 else:
-                    rows.append(place | _of_clusters(first, second, clusters, len(runs), models[a]))
+                    row = _of_clusters(first, second, clusters, len(runs), models[a])
+                rows.append(place | row | lost(a, places[a][key], b, places[b][key]))
     if not rows:
         return None
     frame = pl.DataFrame(rows, infer_schema_length=None)
-    frame = frame.drop(_told_by_others(frame, kept))
+    frame = frame.drop(told_by_others(frame, kept))
     frame = frame.sort([name for name in kept if name in frame.columns], maintain_order=True) if kept else frame
-    return frame.with_columns(pl.Series("p_holm", holm(frame["p"].to_numpy())))
+    frame = frame.with_columns(pl.Series("p_holm", holm(frame["p"].to_numpy())))
+    return _with_corrected_drops(frame)
+
+
+def _drops_of(
+    models: Mapping[str, Values], clean: Mapping[str, Any], chances: Mapping[str, float]
+) -> Callable[[str, int, str, int], dict[str, float | None]]:
+    """Return what compares the drops of two models, each in a condition of its own numbering."""
+
+    @functools.cache
+    def under(model: str, row: int) -> Perturbed | None:
+        values = models[model]
+        start = clean_condition(values, row, clean)
+        if start is None or start == row or model not in chances or not values.proportions:
+            return None
+        return perturbed(values, {row: 1.0}, start, chances[model])
+
+    def lost(a: str, row_a: int, b: str, row_b: int) -> dict[str, float | None]:
+        first, second = under(a, row_a), under(b, row_b)
+        return {} if first is None or second is None else differences_of_drops(first, second)
+
+    return lost
+
+
+def _with_corrected_drops(frame: pl.DataFrame) -> pl.DataFrame:
+    """Correct the p-values of the differences of drops, each kind for its own number."""
+    for kind in DROPS:
+        if (name := f"{kind}_p") in frame.columns:
+            corrected = pl.Series(f"{name}_holm", holm(frame[name].cast(pl.Float64).to_numpy())).fill_nan(None)
+            frame = frame.insert_column(frame.columns.index(name) + 1, corrected)
+    return frame
+
+
+def condition_difference(a: Values, row_a: int, b: Values, row_b: int) -> dict[str, float] | None:
+    """Return the paired difference of two models in one condition each, as a row of :func:`paired_differences`.
+
+    Returns:
+        None where no image was measured on both.
+    """
+    first, second, clusters = _side_by_side(a, row_a, b, row_b)
+    if not len(first):
+        return None
+    n_runs = len(a.runs[row_a] | b.runs[row_b])
+    if clusters is None:
+        return _difference(first, second, n_runs, a)
+    return _of_clusters(first, second, clusters, n_runs, a)
 
 
 def _side_by_side(a: Values, row_a: int, b: Values, row_b: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
@@ -224,7 +290,7 @@ def _side_by_side(a: Values, row_a: int, b: Values, row_b: int) -> tuple[np.ndar
     return first[both], second[both], None if clusters is None else clusters[both]
 
 
-def _told_by_others(frame: pl.DataFrame, columns: Sequence[str]) -> list[str]:
+def told_by_others(frame: pl.DataFrame, columns: Sequence[str]) -> list[str]:
     """Return the columns that tell no rows apart which the rest of them does not, the last ones first."""
     told: list[str] = []
     for name in reversed(columns):

@@ -9,9 +9,19 @@ from typing import TYPE_CHECKING, Any, Self
 import polars as pl
 from pydantic import BaseModel, ConfigDict
 
-from ipvit.analysis.aggregate import paired_differences
+from ipvit.analysis.aggregate import paired_differences, told_by_others
+from ipvit.analysis.answers import MOST_NAMED
 from ipvit.analysis.columns import COMMON, PLAIN, Column
-from ipvit.analysis.defaults import averages, condition_columns, default_figures, default_sentences, default_tables
+from ipvit.analysis.defaults import (
+    averages,
+    condition_columns,
+    default_figures,
+    default_sentences,
+    default_tables,
+    first_measure,
+)
+from ipvit.analysis.perturbed import Combination, Scale, area_table, curves, with_retained
+from ipvit.analysis.profile import Question, default_questions
 from ipvit.analysis.reduction import Reduction, Values, count_missing, values_of, without_flagged
 
 if TYPE_CHECKING:
@@ -54,6 +64,17 @@ class Analysis(BaseModel):
     """The class that makes the tables, where it is not this one: without it, other tables are made of the records."""
     clean: dict[str, Any] = {}
     """Values of the condition's columns in the row of the unperturbed image; empty where there is no such row."""
+    curve_over: tuple[tuple[str, ...], ...] = ()
+    """Levels that there is an area under the curve over, each with the columns that follow from it; by default every
+    level that is a number."""
+    curve_scale: Scale = "linear"
+    """``log``: areas are those over the logarithm of the level."""
+    mean_over: tuple[str, ...] = ()
+    """Columns of the condition that a mean over all perturbations is taken over, where there is no curve."""
+    short: str = ""
+    """Head of the experiment's column in a profile; its name by default."""
+    profile_by: tuple[str, ...] = ()
+    """Columns of the condition whose values are questions of their own in a profile, such as the mode."""
     record_columns: tuple[str, ...] | None = None
     """Columns of the records that :meth:`reduce` looks at beside ``model``, ``image``, ``label`` and ``prediction``;
     None for all."""
@@ -149,7 +170,94 @@ class Analysis(BaseModel):
 
     def differences(self, reductions: Sequence[Reduction]) -> pl.DataFrame | None:
         """Return the paired differences between the models; see :func:`ipvit.analysis.aggregate.paired_differences`."""
-        return paired_differences(compared(reductions))
+        return paired_differences(
+            compared(reductions), clean=self.clean, chances=self.chances(reductions), kinds=self.kinds(reductions)
+        )
+
+    def kind(self, reduction: Reduction) -> str:
+        """Return what must be equal of two models for their numbers to be compared, in words; empty for nothing."""
+        return ""
+
+    def kinds(self, reductions: Sequence[Reduction]) -> dict[str, str]:
+        """Return the kind of every model; see :meth:`kind`."""
+        return {reduction.model: self.kind(reduction) for reduction in reductions}
+
+    def chances(self, reductions: Sequence[Reduction]) -> dict[str, float]:
+        """Return what guessing gives for each model that was measured with and without a perturbation, as a share."""
+        found: dict[str, float] = {}
+        for reduction in reductions:
+            chance = self.chance(reduction.n_answers) if reduction.n_answers > 1 else None
+            if self.clean and chance is not None and reduction.values is not None and reduction.values.proportions:
+                found[reduction.model] = chance / 100
+        return found
+
+    def conditions_in(self, name: str, table: pl.DataFrame) -> pl.DataFrame | None:
+        """Return the rows of a table with the columns that tell conditions apart, as the records have them.
+
+        Args:
+            name: of the table.
+            table: as :meth:`tables` made it.
+
+        Returns:
+            None where its rows are not conditions whose accuracy can be set against the clean one.
+        """
+        return table if name == self.name else None
+
+    def with_retained(
+        self, tables: Mapping[str, pl.DataFrame], reductions: Sequence[Reduction]
+    ) -> dict[str, pl.DataFrame]:
+        """Return the tables with retained accuracy, and a further one with the areas under the curves.
+
+        See :func:`ipvit.analysis.perturbed.with_retained`.
+        """
+        chances, models = self.chances(reductions), compared(reductions)
+        found = dict(tables)
+        if not chances:
+            return found
+        for name, table in tables.items():
+            conditions = self.conditions_in(name, table)
+            if conditions is not None and {"model", "top1"} <= set(conditions.columns):
+                found[name] = with_retained(table, conditions, models, self.clean, chances)
+        areas = self.areas(reductions)
+        return found if areas.is_empty() else found | {f"{self.name}-area": areas}
+
+    def curves(self, values: Values) -> list[Combination]:
+        """Return the curves of a model over the experiment's levels."""
+        over = self.curve_over or tuple((level,) for level in self.levels)
+        return [curve for names in over for curve in curves(values, self.clean, names, self.curve_scale)]
+
+    def areas(self, reductions: Sequence[Reduction]) -> pl.DataFrame:
+        """Return the area under the curves of every model, of accuracy and of what is retained."""
+        models, chances = compared(reductions), self.chances(reductions)
+        rows = [
+            row
+            for model, chance in chances.items()
+            for row in area_table(model, models[model], self.curves(models[model]), chance, shown=LEVELS)
+        ]
+        if not rows:
+            return pl.DataFrame()
+        table = pl.DataFrame(rows, infer_schema_length=None)
+        start = table.columns.index(LEVELS)
+        table = table.drop(told_by_others(table, table.columns[1:start]))
+        return table.sort(table.columns[1 : table.columns.index(LEVELS)], nulls_last=True, maintain_order=True)
+
+    def value_title(self, column: str, value: Any) -> str:
+        """Return what a value of a condition's column is called in the heads of a profile."""
+        return str(value).replace("_", "-")
+
+    def questions(self, reductions: Sequence[Reduction], tables: Mapping[str, pl.DataFrame]) -> list[Question]:
+        """Return the columns of a profile that the experiment answers; none where one number says too little.
+
+        By default what is retained of the accuracy, where images were perturbed; else the first measure of the main
+        table, where each model has one row there.
+
+        Args:
+            reductions: of all models.
+            tables: as :meth:`tables` made them.
+        """
+        main = tables.get(self.name, pl.DataFrame(schema={"model": pl.String}))
+        rows = {row["model"]: row for row in main.to_dicts()} if main["model"].n_unique() == main.height else {}
+        return default_questions(self, reductions, rows, first_measure(main))
 
     def figures(self, tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
         """Return the figures; by default the main table's first measure over its level, or as points."""
@@ -163,6 +271,15 @@ class Analysis(BaseModel):
         """Return one text for each model that answers the experiment's question, from the tables."""
         return by_model(self.sentences(tables))
 
+    def lead(self, tables: dict[str, pl.DataFrame]) -> str:
+        """Return the one sentence that answers the experiment's question for each model; empty where there is none.
+
+        By default the sentences about the models, of many models the first few.
+        """
+        said = list(self.answer(tables).values())
+        more = f" The sentences on {len(said) - MOST_NAMED} more models are below." if len(said) > MOST_NAMED else ""
+        return " ".join(said[:MOST_NAMED]) + more
+
     def sentences(self, tables: dict[str, pl.DataFrame]) -> Iterator[tuple[str, str]]:
         """Yield a model and a sentence about it, from the tables.
 
@@ -173,6 +290,10 @@ class Analysis(BaseModel):
     def summary(self, tables: dict[str, pl.DataFrame]) -> list[str]:
         """Return what the numbers show; by default the sentences about each model."""
         return [sentence for _, sentence in self.sentences(tables)]
+
+
+LEVELS = "levels"
+"""Column of the levels that an area is taken over: only areas over equal levels compare."""
 
 
 def compared(reductions: Sequence[Reduction]) -> dict[str, Values]:

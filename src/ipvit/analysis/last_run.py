@@ -75,6 +75,8 @@ class LastRun(BaseModel, frozen=True):
     """What the numbers show."""
     answers: dict[str, str] = {}
     """What is said of each model."""
+    lead: str = ""
+    """The sentence that answers the question for each model."""
     figures: dict[str, dict[str, Any]] = {}
     """Vega-Lite specifications by name, as they were drawn."""
 
@@ -97,6 +99,7 @@ class LastRun(BaseModel, frozen=True):
         notes: Sequence[str],
         summary: Sequence[str],
         answers: Mapping[str, str],
+        lead: str = "",
     ) -> LastRun:
         """Return what is kept of an experiment's tables and of what is made of them."""
         return cls(
@@ -107,6 +110,7 @@ class LastRun(BaseModel, frozen=True):
             notes=list(notes),
             summary=list(summary),
             answers=dict(answers),
+            lead=lead,
             figures={key: figure.to_dict() for key, figure in figures.items()},
         )
 

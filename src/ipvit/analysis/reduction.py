@@ -65,6 +65,7 @@ class Reduction:
         missing: number of missing values by column of the records, see :attr:`ipvit.Column.missing`.
         unlabelled: ids of the images without label.
         n_answers: how many answers the model chose among; 0 where there are none, or nobody knows.
+        size: height and width of its input in pixels; None where nobody knows.
     """
 
     model: str
@@ -74,6 +75,7 @@ class Reduction:
     missing: Mapping[str, int] = dataclasses.field(default_factory=dict[str, int])
     unlabelled: frozenset[str] = frozenset()
     n_answers: int = 0
+    size: tuple[int, int] | None = None
 
 
 def joined(reductions: Sequence[Reduction], part: str) -> pl.DataFrame:

@@ -70,8 +70,8 @@ def chosen_among(answers: str, classes: int, among: Collection[tuple[int, int]])
 def uneven(tables: Mapping[str, pl.DataFrame], name: str) -> list[str]:
     """Say where rows that are read together rest on different images.
 
-    In the main table these are all rows. Other tables may have a row a category, which has images of its own; there the
-    models' rows are compared.
+    In the main table these are all rows. Other tables may have a row a category, which has images of its own; there
+    rows are compared that differ in the model alone.
 
     Args:
         tables: of one experiment, by name.
@@ -81,9 +81,14 @@ def uneven(tables: Mapping[str, pl.DataFrame], name: str) -> list[str]:
     for key, table in tables.items():
         if key.endswith(PAPER) or not {"model", "n_images"} <= set(table.columns):
             continue
-        parts = [part["n_images"].drop_nulls().sort().to_list() for _, part in table.group_by("model")]
-        counts = [count for part in parts for count in part]
-        if counts and min(counts) < max(counts) and (key == name or any(part != parts[0] for part in parts)):
+        places = [column for column in table.columns[: table.columns.index("n_images")] if column != "model"]
+        groups = [table] if key == name or not places else [part for _, part in table.group_by(places)]
+        counts = [part["n_images"].drop_nulls() for part in groups]
+        odd = [(int(part.min()), int(part.max())) for part in counts if part.n_unique() > 1]  # pyright: ignore
+        if odd:
             where = "" if key == name else f" of {key}"
-            notes.append(f"Not all rows{where} rest on the same images: n is {min(counts):,} to {max(counts):,}.")
+            low, high = min(low for low, _ in odd), max(high for _, high in odd)
+            if key != name and places:
+                low, high = max(odd, key=lambda ends: ends[1] - ends[0])
+            notes.append(f"Not all rows{where} rest on the same images: n is {low:,} to {high:,}.")
     return notes

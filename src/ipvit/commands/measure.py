@@ -43,6 +43,8 @@ def run(study: Path, /, *, subject: OtherModelsAndData | None = None, options: M
 def demo(*, options: MeasureOptions | None = None, open: Flag = False) -> int:  # noqa: A002
     """Everything in small, offline, on the bundled models and the procedural data set.
 
+    It prints what each experiment found and a profile of the networks; the tables are in the report.
+
     Parameters
     ----------
     open
@@ -51,10 +53,35 @@ def demo(*, options: MeasureOptions | None = None, open: Flag = False) -> int:  
     from ipvit.engine.study import read_study
 
     options = options or MeasureOptions()
-    return measure(read_study(DEMO), options, default_out=Path("ipvit-demo"), open_page=open)
+    return measure(read_study(DEMO), options, default_out=Path("ipvit-demo"), open_page=open, brief=True)
 
 
-def measure(study: Study, options: MeasureOptions, *, default_out: Path, open_page: bool = False) -> int:
+def _explain_demo(out: Path) -> None:
+    """Say what the networks of the demo are, and what to type next."""
+    from ipvit.models.zoo.bundled import ABOUT
+
+    console = Terminal()
+    console.print("The networks, all tiny and trained on the procedural set (10 classes):", style="bold")
+    for name, what in ABOUT.items():
+        console.print(f"  {name}: {what}", highlight=False)
+    console.print("Next:", style="bold")
+    for command, what in (
+        (f"ipvit report {out}", "all tables, in the terminal"),
+        ("ipvit occlusion -m demo:deit_micro -m demo:resnet_micro -d demo:trifeature --grid 8x8", "one experiment"),
+        ("ipvit experiments", "what else can be asked, and what each needs"),
+    ):
+        console.print(f"  {command}", style="bold", highlight=False, soft_wrap=True)
+        console.print(f"    {what}", highlight=False)
+
+
+def _tells_nothing() -> bool:
+    """Whether this is one of several processes, of which the first one tells."""
+    return int(os.environ.get("RANK", "0")) > 0
+
+
+def measure(
+    study: Study, options: MeasureOptions, *, default_out: Path, open_page: bool = False, brief: bool = False
+) -> int:
     """Run a study with the options given, print its tables, write its report; return the exit code.
 
     Args:
@@ -62,6 +89,7 @@ def measure(study: Study, options: MeasureOptions, *, default_out: Path, open_pa
         options: of the command line.
         default_out: where the run goes unless that, or the study, says it.
         open_page: show the report in the browser.
+        brief: print what each experiment found without its tables, and at the end what the demo's networks are.
     """
     from ipvit.api import run_study
 
@@ -71,16 +99,18 @@ def measure(study: Study, options: MeasureOptions, *, default_out: Path, open_pa
         return show_plan(wanted, given or default_out, json=options.json, default=given is None)
     begin(f"{__version__}: ipvit {shlex.join(sys.argv[1:])}", verbose=options.verbose)
     results = run_study(wanted, given or default_out, default=given is None)
-    if int(os.environ.get("RANK", "0")) > 0:
-        return 0  # one of several processes; the first one tells
-    whole = tell(results, json=options.json, quiet=options.quiet)
+    if _tells_nothing():
+        return 0
+    whole = tell(results, json=options.json, quiet=options.quiet, brief=brief)
     code = 1 if complain(results, quiet=options.quiet) or not whole else 0
+    if brief and not options.json and not options.quiet:
+        _explain_demo(results.out)
     if open_page:
         webbrowser.open((results.out / PAGE).absolute().as_uri())
     return code
 
 
-def tell(results: Run | RunCollection, *, json: bool, quiet: bool = False) -> bool:
+def tell(results: Run | RunCollection, *, json: bool, quiet: bool = False, brief: bool = False) -> bool:
     """Write the report, then print the tables: who reads them may go away at any time, as in ``| head``.
 
     Args:
@@ -94,10 +124,11 @@ def tell(results: Run | RunCollection, *, json: bool, quiet: bool = False) -> bo
     try:
         page = results.report()
     except OSError:  # where the disk is full, the tables are worth seeing all the same
-        _show(results, json, quiet)
+        _show(results, json, quiet=quiet, brief=brief)
         raise
-    _show(results, json, quiet)
+    _show(results, json, quiet=quiet, brief=brief)
     if not json and not quiet:
+        _print_profile(results)
         Terminal().print(f"report: {page}", soft_wrap=True, highlight=False)
     return tell_faults(results)
 
@@ -114,13 +145,46 @@ def print_failure(text: str) -> None:
     Terminal(stderr=True).print(f"ipvit: {text}", style="red", highlight=False, soft_wrap=True)
 
 
-def _show(results: Run | RunCollection, json: bool, quiet: bool) -> None:
+def _show(results: Run | RunCollection, json: bool, *, quiet: bool, brief: bool) -> None:
     if quiet:
         return
     if json:
         print_json(_json_of(results))
+    elif brief:
+        print_answers(results)
     else:
         print_tables(results)
+
+
+def _print_profile(results: Run | RunCollection) -> None:
+    """Print the profile of a run of several experiments; of one its own table says it."""
+    from ipvit.commands.profile import print_profile
+
+    asked = results.profile
+    if asked is not None and len({column.experiment for column in asked.columns}) > 1:
+        print_profile(asked, Terminal())
+
+
+def print_answers(results: Run | RunCollection) -> None:
+    """Print what each experiment found, and what a reader must know of it."""
+    console = Terminal()
+    _print_limit(results, console)
+    for name, analysis in results.analyses.items():
+        console.print(analysis.heading, style="bold", highlight=False)
+        for sentence in filter(None, (results.lead_of(name),)):
+            console.print(f"  {sentence}", highlight=False)
+        for note in results.notes_of(name):
+            console.print(f"  note: {note}", style="yellow", highlight=False)
+
+
+def _print_limit(results: Run | RunCollection, console: Terminal) -> None:
+    """Print on how many images all numbers rest, where that is not all, and what else the folder holds."""
+    manifest = results.manifest
+    if manifest.limited:
+        used, whole = manifest.images_used, manifest.data.images
+        console.print(f"limited run: {used:,} of {whole:,} images", style="bold yellow")
+    for sentence in results.told:
+        console.print(sentence, style="bold yellow" if sentence.startswith("Unfinished") else "yellow", highlight=False)
 
 
 def _json_of(results: Run | RunCollection) -> dict[str, Any]:
@@ -132,32 +196,35 @@ def _json_of(results: Run | RunCollection) -> dict[str, Any]:
     limited = {"limited": manifest.limited, "images_used": manifest.images_used, "finished": manifest.finished_well}
     differences = {name: to_records(table) for name, table in results.differences.items()}
     notes = {name: said for name in results.analyses if (said := results.notes_of(name))}
+    leads = {name: said for name in results.analyses if (said := results.lead_of(name))}
     answers = {name: said for name in results.analyses if (said := results.answers_of(name))}
-    made = {"tables": content, "differences": differences, "answers": answers}
+    asked = results.profile
+    made = {"tables": content, "differences": differences, "leads": leads, "answers": answers}
+    made |= {} if asked is None else {"profile": asked.as_json()}
     return {"out": str(results.out), **made, **limited, "told": results.told, "notes": notes}
 
 
 def print_tables(results: Run | RunCollection) -> None:
     """Print the main tables and what they show."""
     from ipvit.report import terminal_tables
-    from ipvit.report.findings import headline, unit_of
+    from ipvit.report.findings import headlines, unit_of
 
     console = Terminal()
-    manifest = results.manifest
-    used, whole = manifest.images_used, manifest.data.images
-    if manifest.limited:
-        console.print(f"limited run: {used:,} of {whole:,} images", style="bold yellow")
-    for sentence in results.told:
-        console.print(sentence, style="bold yellow" if sentence.startswith("Unfinished") else "yellow", highlight=False)
+    _print_limit(results, console)
     for name, analysis in results.analyses.items():
         for table in terminal_tables(results.tables_of(name), analysis.heading, analysis.columns, console.width):
             console.print(table)
+        lead = results.lead_of(name)
+        if lead:
+            console.print(lead, style="bold", highlight=False)
+        if name in results.differences:
+            for sentence in headlines(results.differences[name], unit_of(analysis)):
+                console.print(sentence, highlight=False)
         for sentence in results.summary_of(name):
-            console.print(sentence, highlight=False)
+            if sentence not in lead:
+                console.print(sentence, highlight=False)
         for note in results.notes_of(name):
             console.print(f"note: {note}", style="yellow", highlight=False)
-        if name in results.differences:
-            console.print(headline(results.differences[name], unit_of(analysis)), highlight=False)
 
 
 def complain(results: Run, *, quiet: bool = False) -> bool:

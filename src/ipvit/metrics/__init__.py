@@ -23,12 +23,24 @@ from ipvit.metrics.paired import (
     paired_proportions,
     sign_flip_test,
 )
+from ipvit.metrics.retained import (
+    Pair,
+    Retained,
+    Tested,
+    drop_difference,
+    retained_accuracy,
+    retained_difference,
+    retained_of_other_images,
+)
 from ipvit.metrics.shape_bias import CueDecisions, shape_bias, shape_bias_by_category
 
 __all__ = [
     "CueDecisions",
     "McNemar",
+    "Pair",
     "Paired",
+    "Retained",
+    "Tested",
     "accuracy_interval",
     "clustered_interval",
     "clustered_mean_interval",
@@ -36,6 +48,7 @@ __all__ = [
     "correlation",
     "corruption_error",
     "cosine",
+    "drop_difference",
     "episode_interval",
     "holm",
     "jaccard",
@@ -48,6 +61,9 @@ __all__ = [
     "paired_proportions",
     "relative_mce",
     "resampled_means",
+    "retained_accuracy",
+    "retained_difference",
+    "retained_of_other_images",
     "shape_bias",
     "shape_bias_by_category",
     "sign_flip_test",

@@ -279,6 +279,27 @@ def _student_t_central(angle: float, df: int) -> float:
     return 2 / math.pi * (angle + sin * total) if odd else sin * total
 
 
+def student_t_p_value(t: float, df: int) -> float:
+    """Return how probable it is that Student's t with ``df`` degrees of freedom lies at least ``t`` away from 0.
+
+    Within 1e-12; ``t`` must not be below 0.
+
+    Example:
+        >>> round(student_t_p_value(2.0, 10), 4)
+        0.0734
+    """
+    if df < 1 or not t >= 0:
+        raise ValueError(f"t must not be below 0 and degrees of freedom at least 1, not {t} and {df}")
+    angle = math.atan(t / math.sqrt(df))
+    if df == 1:
+        return 1.0 - 2 * angle / math.pi
+    sin, cos, odd = math.sin(angle), math.cos(angle), df % 2
+    powers = np.arange(2 + odd, df - 1, 2)  # the sum of _student_t_central, at once: there may be thousands of images
+    total = (cos if odd else 1.0) * (1 + float(np.cumprod((powers - 1) / powers * cos**2).sum()))
+    central = 2 / math.pi * (angle + sin * total) if odd else sin * total
+    return min(max(1.0 - central, 0.0), 1.0)
+
+
 def normal_quantile(confidence: float) -> float:
     """Return z with P(-z < Z < z) = ``confidence`` for a standard normal Z."""
     if not 0 < confidence < 1:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import polars as pl
 
 from ipvit.analysis.base import Analysis
-from ipvit.analysis.looks import Looks
+from ipvit.analysis.looks import Looks, using
 from ipvit.core.files import LONGEST, path_component
 from ipvit.core.links import refuse_links
 from ipvit.core.manifest import RunSummary
@@ -17,10 +17,12 @@ from ipvit.core.outdated import MADE, PAGE, clear_mark, put_earlier_aside
 from ipvit.errors import error_line
 from ipvit.report import comparison
 from ipvit.report.figures import save_figure
-from ipvit.report.findings import findings, for_page, headline, unit_of
+from ipvit.report.findings import findings, for_page, headlines, unit_of
 from ipvit.report.html import Section, write_report
 from ipvit.report.paper_figures import save_for_paper
 from ipvit.report.pictures import Album
+from ipvit.report.profile import FILE, Profile
+from ipvit.report.profile_picture import draw
 from ipvit.report.settings import Setting
 from ipvit.report.tables import write_table
 
@@ -62,6 +64,10 @@ class Results(Protocol):
         """Return what the numbers of one experiment show."""
         ...
 
+    def lead_of(self, name: str) -> str:
+        """Return the sentence that answers an experiment's question for each model."""
+        ...
+
     def differences_of(self, name: str) -> pl.DataFrame | None:
         """Return the paired differences between the models in an experiment."""
         ...
@@ -79,6 +85,11 @@ class Results(Protocol):
         """Return the pictures of an experiment by model."""
         ...
 
+    @property
+    def profile(self) -> Profile | None:
+        """One row a model, one column a question; None for several runs together."""
+        ...
+
     def compare(self) -> pl.DataFrame:
         """Return our numbers beside the paper's."""
         ...
@@ -87,9 +98,14 @@ class Results(Protocol):
 def build_report(results: Results) -> Path:
     """Write ``tables/``, ``figures/`` and ``report.html`` into the run folder; return the path of the page."""
     beside = write_tables(results)
+    asked = results.profile
+    picture = None
     album = Album()
     sections = []
     made: set[str] = set()
+    if asked is not None and len(asked.columns) > 1:
+        picture = _draw_profile(asked, results.out, results.looks)
+        made.add(FILE)
     for name, analysis in _measured(results).items():
         figures, undrawn = _drawn(results.out, results.figures_of(name))
         made |= {path_component(figure, most=LONGEST) for figure in figures}
@@ -104,6 +120,8 @@ def build_report(results: Results) -> Path:
         studies=results.studies,
         looks=results.looks,
         sections=sections,
+        profile=None if picture is None else asked,
+        picture=picture,
         comparison_notes=comparison.notes(results.manifest) if beside.height else [],
         told=results.told,
     )
@@ -120,12 +138,36 @@ def write_tables(results: Results) -> pl.DataFrame:
             made.add(stem)
             of = f"{analysis.heading}, {key.removeprefix(name)}".removesuffix(", ")
             write_table(table, folder / stem, analysis.columns, f"{of}, {results.manifest.data.name}")
+    asked = results.profile
+    if asked is not None and len(asked.columns) > 1:
+        made.add(FILE)
+        write_table(asked.cells(), folder / FILE)
     beside = results.compare()
     if beside.height:
         made.add(comparison.FILE)
         write_table(beside, folder / comparison.FILE)
     _settle(folder, made)
     return beside
+
+
+def write_profile(asked: Profile, out: Path, looks: Looks) -> None:
+    """Write a profile's table and picture into a run folder.
+
+    Args:
+        asked: the profile.
+        out: the run folder.
+        looks: colours and marks of the models.
+    """
+    refuse_links(out, MADE)
+    write_table(asked.cells(), out / "tables" / FILE)
+    _draw_profile(asked, out, looks)
+
+
+def _draw_profile(asked: Profile, out: Path, looks: Looks) -> Any:
+    with using(looks):
+        picture = draw(asked)
+    save_figure(picture, out / "figures" / FILE, ("svg", "pdf"))
+    return picture
 
 
 def _measured(results: Results) -> dict[str, Analysis]:
@@ -136,7 +178,7 @@ def _settle(folder: Path, made: set[str]) -> None:
     """Move what an earlier study made aside, so that a folder is of one study, and take the mark of outdated away."""
     records = folder.parent / "records"
     names = {path.name for path in records.iterdir()} if records.is_dir() else set[str]()
-    put_earlier_aside(folder, made, {*names, comparison.FILE} if names else set())
+    put_earlier_aside(folder, made, {*names, comparison.FILE, FILE} if names else set())
     clear_mark(folder)
 
 
@@ -189,9 +231,9 @@ def _section(
         reproduces=analysis.reproduces,
         question=analysis.question,
         settings=results.settings_of(name),
-        headline=next(iter(summary), "") if differences is None else headline(differences, unit),
+        headline=results.lead_of(name) or next(iter(summary), ""),
         summary=summary,
-        findings=[] if differences is None else findings(differences, unit),
+        findings=[] if differences is None else [*headlines(differences, unit), *findings(differences, unit)],
         tables=tables,
         columns=analysis.columns,
         figures=figures,

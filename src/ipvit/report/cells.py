@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
@@ -80,7 +81,8 @@ def side_by_side(frame: pl.DataFrame, columns: Columns = COMMON) -> TableGrid | 
     keys = [name for name in frame.columns[: frame.columns.index("n_images")] if name != level]
     # what merely follows from the level, such as the grid from the number of cells, names no row
     told = frame[level].n_unique()
-    keys = [name for name in keys if name in _ALWAYS_SHOWN or frame.select(level, name).n_unique() > told]
+    followed = [name for name in keys if name not in _ALWAYS_SHOWN and frame.select(level, name).n_unique() == told]
+    keys = [name for name in keys if name not in followed]
     if frame.select(*keys, level).n_unique() < frame.height:
         return None
     places = frame[level].unique(maintain_order=True).to_list()
@@ -98,7 +100,19 @@ def side_by_side(frame: pl.DataFrame, columns: Columns = COMMON) -> TableGrid | 
     counts = frame["n_images"].unique().to_list()
     heads = [*(head(name, columns) for name in keys), *(level_text(place, level, columns) for place in places)]
     n_images = counts[0] if len(counts) == 1 else None
-    return TableGrid(keys, heads, rows, len(keys), head(value, columns), head(level, columns), n_images)
+    of = _shared_by_levels(frame, level, followed, columns)
+    along = head(level, columns) + (f" of {', '.join(of)}" if of else "")
+    return TableGrid(keys, heads, rows, len(keys), head(value, columns), along, n_images)
+
+
+def _shared_by_levels(frame: pl.DataFrame, level: str, names: Sequence[str], columns: Columns) -> list[str]:
+    """Return what all levels but one share, such as the one corruption: its column is not shown, so it must be said."""
+    found: list[str] = []
+    for name in names:
+        counts = frame.unique([level, name], maintain_order=True)[name].value_counts(sort=True)
+        if frame[level].n_unique() > 2 and counts.height == 2 and counts["count"][1] == 1 and counts["count"][0] > 1:
+            found.append(text(counts[name][0], name, columns).replace("_", " "))
+    return found
 
 
 def counted(frame: pl.DataFrame) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 
+from ipvit.analysis.aggregate import DROPS
 from ipvit.analysis.base import Analysis
 from ipvit.analysis.columns import COMMON, Columns
 from ipvit.analysis.sentences import interval, is_missing
@@ -17,7 +18,10 @@ from ipvit.report.cells import head, level_text
 ALPHA = 0.05
 """A difference is called significant when its p-value, corrected for all comparisons of the section, is below this."""
 
-_FIXED = ("model_a", "model_b", "n_images", "difference", "difference_low", "difference_high", "p", "p_holm")
+_DROPS = tuple(
+    f"{kind}_{name}" for kind in DROPS for name in ("difference", "difference_low", "difference_high", "p", "p_holm")
+)
+_FIXED = ("model_a", "model_b", "n_images", "difference", "difference_low", "difference_high", "p", "p_holm", *_DROPS)
 _MOST_PAIRS = 10
 
 
@@ -62,6 +66,49 @@ def findings(differences: pl.DataFrame, unit: Unit) -> list[str]:
     return [_pair(a, b, rows, places, unit) for (a, b), rows in pairs.items()]
 
 
+def headlines(differences: pl.DataFrame, unit: Unit) -> list[str]:
+    """Return what differs most between two models: in the quantity itself, and in what a perturbation takes of it.
+
+    A model that is more accurate everywhere need not lose less, so the drops have sentences of their own.
+    """
+    said = [headline(differences, unit)]
+    for kind, words in (("drop", _LOST), ("retained", _KEPT)):
+        if f"{kind}_difference" in differences.columns:
+            said.append(_of_drops(_drops(differences, kind), words, unit))
+    return [sentence for sentence in said if sentence]
+
+
+_LOST = ("Accuracy lost", "loses more than", " points")
+_KEPT = ("Accuracy above chance retained", "retains more than", " points of it")
+
+
+def _drops(differences: pl.DataFrame, kind: str) -> pl.DataFrame:
+    """Return the differences of one kind of drop under the names that all differences have."""
+    ends = ("difference", "difference_low", "difference_high", "p", "p_holm")
+    frame = differences.with_columns(pl.col(f"{kind}_{name}").cast(pl.Float64).alias(name) for name in ends)
+    return frame.filter(pl.col("difference").is_finite())
+
+
+def _of_drops(differences: pl.DataFrame, words: tuple[str, str, str], unit: Unit) -> str:
+    """Say between which two models a drop differs most, and how many of the differences are significant."""
+    rows = differences.to_dicts()
+    if not rows:
+        return ""
+    title, verb, amount = words
+    places = [name for name in differences.columns if name not in _FIXED]
+    significant = [row for row in rows if _is_significant(row)]
+    largest = max(significant or rows, key=lambda row: abs(row["difference"]))
+    first, second = _ordered(largest)
+    what = dataclasses.replace(unit, digits=1, word=amount)
+    text = f"{first} {verb} {second}, by {_amount(largest, what)}{_at(largest, places, unit)}"
+    if not any(_is_tested(row) for row in rows):
+        return f"{title}: no difference could be tested; the largest: {text}."
+    if not significant:
+        return f"{title}: no significant difference between the models; the largest: {text}."
+    share = "" if len(rows) == 1 else f"; {len(significant)} of {len(rows)} comparisons are significant"
+    return f"{title}, largest significant difference: {text}{share}."
+
+
 def headline(differences: pl.DataFrame, unit: Unit) -> str:
     """Return one sentence: the largest difference between two models, and how many of all are significant."""
     rows = [row for row in differences.to_dicts() if math.isfinite(row["difference"])]
@@ -101,9 +148,22 @@ def for_page(differences: pl.DataFrame, unit: Unit) -> pl.DataFrame:
             "p (Holm)": p_text(row["p_holm"]),
             "significant": "yes" if _is_significant(row) else "no" if _is_tested(row) else "not tested",
         }
+        | _drops_for_page(row)
         for row in differences.to_dicts()
     ]
     return pl.DataFrame(rows, infer_schema_length=None)
+
+
+def _drops_for_page(row: dict[str, Any]) -> dict[str, str]:
+    """Return what the page says of the differences of drops in one row; nothing where there are none."""
+    found: dict[str, str] = {}
+    for kind, title in (("drop", "A loses − B loses"), ("retained", "A retains − B retains")):
+        if f"{kind}_difference" not in row:
+            continue
+        value, ends = row[f"{kind}_difference"], (row[f"{kind}_difference_low"], row[f"{kind}_difference_high"])
+        found[title] = "" if is_missing(value) else f"{value:+.1f} {interval(*ends, 1)}".strip()
+        found[f"p (Holm) of {'loses' if kind == 'drop' else 'retains'}"] = p_text(row[f"{kind}_p_holm"])
+    return found
 
 
 def _pair(a: str, b: str, rows: Sequence[dict[str, Any]], places: Sequence[str], unit: Unit) -> str:
@@ -168,10 +228,15 @@ def _ordered(row: dict[str, Any]) -> tuple[str, str]:
 
 
 def _amount(row: dict[str, Any], unit: Unit) -> str:
-    """The size of a difference, and its interval and corrected p-value where it has them, the larger model first."""
-    said = " ".join(filter(None, (unit(row["difference"]), _interval(row, unit, positive=True))))
-    p = p_text(row["p_holm"])
-    return f"{said}, p {p if p.startswith('<') else f'= {p}'}" if p else said
+    """The size of a difference, and its interval and p-value where it has them, the larger model first.
+
+    An interval is that of one comparison. Where the p-value is corrected for several, both say so.
+    """
+    ends, p = _interval(row, unit, positive=True), p_text(row["p_holm"])
+    alone = not p or is_missing(row["p"]) or row["p"] == row["p_holm"]
+    said = " ".join(filter(None, (unit(row["difference"]), ends, "" if alone or not ends else "uncorrected")))
+    shown = f"p {p if p.startswith('<') else f'= {p}'}{'' if alone else ' corrected'}"
+    return f"{said}, {shown}" if p else said
 
 
 def _interval(row: dict[str, Any], unit: Unit, *, positive: bool = False) -> str:

@@ -24,6 +24,7 @@ from ipvit.report.cells import cells_of, counted, head, side_by_side
 from ipvit.report.figures import inline_svg, is_narrow
 from ipvit.report.keys import key
 from ipvit.report.pictures import Gallery
+from ipvit.report.profile import HOW_TO_READ, Profile
 from ipvit.report.settings import Setting
 
 MOST_ROWS = 400
@@ -90,6 +91,8 @@ def write_report(
     title: str,
     manifest: RunSummary,
     sections: Sequence[Section],
+    profile: Profile | None = None,
+    picture: Any = None,
     comparison_notes: Sequence[str] = (),
     told: Sequence[str] = (),
     studies: Mapping[str, str] = types.MappingProxyType({}),
@@ -102,6 +105,8 @@ def write_report(
         title: of the page.
         manifest: of the run, or what several have in common.
         sections: one per experiment.
+        profile: what stands on top of the page; None where there is none.
+        picture: of the profile.
         comparison_notes: what to bear in mind when reading our numbers beside the paper's.
         told: what a reader must know of all tables.
         studies: what was run, as YAML, by the names of the files.
@@ -141,6 +146,10 @@ def write_report(
         sections=sections,
         drawings=drawings,
         side_by_side=side_by_side,
+        profile=None if profile is None else profile.for_people(),
+        profile_notes=[] if profile is None else [HOW_TO_READ, *profile.notes],
+        questions=[] if profile is None else [(c.question.title, c.question.what) for c in profile.columns],
+        picture=None if picture is None else Markup(inline_svg(picture, "profile")),
         next_number=itertools.count(1).__next__,
         style=Markup((files / "page.css").read_text("utf-8")),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),

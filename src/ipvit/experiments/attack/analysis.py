@@ -10,11 +10,13 @@ import polars as pl
 
 from ipvit.analysis import charts
 from ipvit.analysis.aggregate import PAPER, accuracy_table, varying
+from ipvit.analysis.answers import Fall, told
 from ipvit.analysis.base import Analysis, by_model
 from ipvit.analysis.chart_parts import inline, theme
 from ipvit.analysis.columns import COMMON, Column
 from ipvit.analysis.record_columns import RUN, SHARED_MASK
 from ipvit.analysis.reduction import Reduction, joined
+from ipvit.analysis.sentences import is_missing
 from ipvit.experiments.attack.experiment import (
     CLEAN,
     FGSM,
@@ -63,6 +65,8 @@ class AttackAnalysis(Analysis):
     columns: dict[str, Column] = COLUMNS
     compare_by: tuple[str, ...] | None = _BY
     clean: dict[str, Any] = UNPERTURBED
+    curve_over: tuple[tuple[str, ...], ...] = (("epsilon",), ("area",))
+    profile_by: tuple[str, ...] = ("attack",)
     record_columns: tuple[str, ...] | None = (*_BY, RUN, "source", "training", *_MEASURED)
     patches: bool = False
     """Whether the study asked for patches."""
@@ -109,6 +113,23 @@ class AttackAnalysis(Analysis):
         if TRANSFER in tables:
             found[TRANSFER] = _matrix(tables[TRANSFER])
         return found
+
+    def lead(self, tables: dict[str, pl.DataFrame]) -> str:
+        """Say what each attack leaves of each model where it may change most."""
+        said = [*_pixel_lead(tables[MAIN])] if MAIN in tables else []
+        return " ".join([*said, *(_patch_lead(tables[PATCHES]) if PATCHES in tables else ())])
+
+    def value_title(self, column: str, value: Any) -> str:
+        """Return what an attack is called."""
+        return attack_title(str(value)) if column == "attack" else super().value_title(column, value)
+
+    def conditions_in(self, name: str, table: pl.DataFrame) -> pl.DataFrame | None:
+        """Return the rows with what tells attacks apart; patches have a table of their own."""
+        if name == PATCHES:
+            words = {_PATCH: PATCH, _NOTHING: CLEAN, _NOISE: ""}
+            named = table.with_columns(pl.col("patch").replace_strict(words).alias("attack"))
+            return named.drop("training", strict=False)
+        return table if name == MAIN else None
 
     def answer(self, tables: dict[str, pl.DataFrame]) -> dict[str, str]:
         """Say what each attack leaves of each model's accuracy."""
@@ -332,18 +353,20 @@ def attack_title(attack: str) -> str:
 
 
 def _pixel_sentences(tables: dict[str, pl.DataFrame]) -> Iterator[tuple[str, str]]:
-    table = tables.get(MAIN, pl.DataFrame(schema={"model": pl.String}))
+    """Say what each attack leaves, each by its name: of one that has no result nothing is said but that."""
+    table = tables.get(MAIN, pl.DataFrame(schema={"model": pl.String, "attack": pl.String}))
+    every = [name for name in table["attack"].unique(maintain_order=True) if name != CLEAN]
     for (model,), frame in table.group_by(["model"], maintain_order=True):
-        clean = frame.filter(pl.col("attack") == "clean")["top1"].to_list()
-        attacked = frame.filter(pl.col("attack") != "clean").to_dicts()
-        if not clean or not attacked:
+        clean = next(iter(frame.filter(pl.col("attack") == CLEAN).to_dicts()), None)
+        attacked = frame.filter(pl.col("attack") != CLEAN)
+        if clean is None or attacked.is_empty():
             continue
-        made = [_left(row, f"{attack_title(row['attack'])}, ") for row in attacked if row["attack"] != RANDOM]
-        control = [_left(row) for row in attacked if row["attack"] == RANDOM]
-        said = [f"attacks leave {', '.join(made)}"] if made else []
-        said += [f"random noise leaves {', '.join(control)}"] if control else []
-        yield str(model), f"{model}: of {clean[0]:.1f} % top-1, {'; '.join(said)}."
-        blind = max(row.get("no_gradient") or 0 for row in attacked)
+        made: list[str] = []
+        for name in every:
+            rows = attacked.filter(pl.col("attack") == name).to_dicts()
+            made.append(f"{attack_title(name)} {_leaves(rows)}" if rows else f"{attack_title(name)} has no result")
+        yield str(model), f"{model}: of {clean['top1']:.1f} % top-1, {'; '.join(made)}."
+        blind = max(row.get("no_gradient") or 0 for row in attacked.to_dicts())
         if blind:
             yield (
                 str(model),
@@ -352,9 +375,47 @@ def _pixel_sentences(tables: dict[str, pl.DataFrame]) -> Iterator[tuple[str, str
             )
 
 
-def _left(row: dict[str, Any], name: str = "") -> str:
+def _leaves(rows: Sequence[dict[str, Any]]) -> str:
+    """Say what one attack leaves at each epsilon."""
+    left = [f"{row['top1']:.1f} %" if not is_missing(row["top1"]) else "nothing known" for row in rows]
+    return f"leaves {', '.join(f'{value} ({_budget(row)})' for value, row in zip(left, rows, strict=True))}"
+
+
+def _budget(row: dict[str, Any]) -> str:
     norm = f" in {row[NORM]}" if row.get(NORM) else ""
-    return f"{row['top1']:.1f} % ({name}ε = {row['epsilon']:g}/255{norm})"
+    settings = [f"{name.replace('_', ' ')} {row[name]}" for name in PIXEL_SETTINGS if row.get(name)]
+    return ", ".join([f"ε = {row['epsilon']:g}/255{norm}", *settings])
+
+
+def _pixel_lead(table: pl.DataFrame) -> Iterator[str]:
+    """Say what each attack leaves of each model at the largest epsilon of all."""
+    models = table["model"].unique(maintain_order=True).to_list()
+    clean = {row["model"]: row for row in table.filter(pl.col("attack") == CLEAN).to_dicts()}
+    for (name,), frame in table.filter(pl.col("attack") != CLEAN).group_by(["attack"], maintain_order=True):
+        shared = set[float].intersection(*(set(rows["epsilon"]) for _, rows in frame.group_by("model")))
+        if not shared:
+            continue
+        most = max(shared)
+        falls: list[Fall] = []
+        for model in models:
+            rows = frame.filter(pl.col("model") == model, pl.col("epsilon") == most).to_dicts()
+            weakest = min(rows, key=lambda row: row["top1"]) if rows else {"top1": None}
+            falls.append(Fall.of(model, clean.get(model), weakest))
+        norm = next((f" in {row[NORM]}" for row in frame.to_dicts() if row.get(NORM)), "")
+        yield told(falls, f"under {attack_title(str(name))} at ε = {most:g}/255{norm}")
+
+
+def _patch_lead(table: pl.DataFrame) -> Iterator[str]:
+    """Say what trained patches leave at the largest size of all."""
+    trained = table.filter(pl.col("patch") == _PATCH)
+    clean = {row["model"]: row for row in table.filter(pl.col("patch") == _NOTHING).to_dicts()}
+    shared = [set(rows["area"]) for _, rows in trained.group_by("model")]
+    sizes = set[float].intersection(*shared) if shared else set[float]()
+    if sizes:
+        most = max(sizes)
+        rows = trained.filter(pl.col("area") == most).sort("top1").unique("model", keep="first", maintain_order=True)
+        falls = [Fall.of(row["model"], clean.get(row["model"]), row) for row in rows.to_dicts()]
+        yield told(falls, f"with a trained patch on {most:.0%} of the image")
 
 
 def _patch_sentences(tables: dict[str, pl.DataFrame]) -> Iterator[tuple[str, str]]:

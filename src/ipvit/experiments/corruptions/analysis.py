@@ -8,15 +8,24 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from ipvit.analysis.aggregate import accuracy_table
+from ipvit.analysis.answers import Fall, joined_names, told
 from ipvit.analysis.base import Analysis
 from ipvit.analysis.columns import COMMON, Column
 from ipvit.analysis.reduction import Reduction, joined
 from ipvit.analysis.sentences import ends
+from ipvit.data.corruption import DRAWN
 from ipvit.data.formats.imagenet_c import CLEAN
 from ipvit.experiments.corruptions.charts import draw
 from ipvit.experiments.corruptions.errors import error_tables
 from ipvit.experiments.corruptions.experiment import COPY, FILES
-from ipvit.experiments.corruptions.variants import FAMILY, OWN_FAMILY, Variant, corruption_place, variants_in
+from ipvit.experiments.corruptions.variants import (
+    FAMILY,
+    FROST_PICTURES,
+    OWN_FAMILY,
+    Variant,
+    corruption_place,
+    variants_in,
+)
 from ipvit.perturb.corruptions import CORRUPTIONS, FAMILIES, SEVERITIES
 
 if TYPE_CHECKING:
@@ -39,6 +48,8 @@ class CorruptionAnalysis(Analysis):
     columns: dict[str, Column] = COLUMNS
     compare_by: tuple[str, ...] | None = _CONDITION
     clean: dict[str, Any] = UNPERTURBED
+    curve_over: tuple[tuple[str, ...], ...] = (("severity",),)
+    mean_over: tuple[str, ...] = ("corruption", "severity", "frost")
     record_columns: tuple[str, ...] | None = (*_CONDITION, _REVISION, "imagenet", "correct", "correct5")
     normaliser: str = "alexnet"
     """What corruption errors are divided by: ``alexnet`` (published errors on ImageNet) or one of the models."""
@@ -77,6 +88,44 @@ class CorruptionAnalysis(Analysis):
         """Return accuracy over severity, per family and per corruption, corruption errors, and mCE beside the paper."""
         return draw(tables)
 
+    def lead(self, tables: dict[str, pl.DataFrame]) -> str:
+        """Say what is left on average over what was measured, by name where it is few corruptions."""
+        table = tables[self.name]
+        parts: list[str] = []
+        for (made,), frame in table.group_by(["made"], maintain_order=True):
+            corrupted = frame.filter(pl.col("corruption") != CLEAN)
+            cells = [set(rows.select("corruption", "severity").iter_rows()) for _, rows in corrupted.group_by("model")]
+            shared = sorted(set[tuple[str, int]].intersection(*cells)) if cells else []
+            if not shared:
+                continue
+            falls: list[Fall] = []
+            for (model,), rows in frame.group_by(["model"], maintain_order=True):
+                own = rows.to_dicts()
+                clean = next((row for row in own if row["corruption"] == CLEAN), None)
+                here = [row for row in own if (row["corruption"], row["severity"]) in set(shared)]
+                falls.append(Fall.over(str(model), clean, here))
+            how = f" ({made})" if table["made"].n_unique() > 1 else ""
+            parts.append(told(falls, f"under {_what(shared)}{how}"))
+        return " ".join(parts)
+
+    def conditions_in(self, name: str, table: pl.DataFrame) -> pl.DataFrame | None:
+        """Return the rows with what the records call the way in which pictures were made."""
+        if name != self.name:
+            return None
+        parts = pl.col("made").str.split(f"{FROST_PICTURES} ")
+        found = table.with_columns(parts.list.first().alias("made"), parts.list.get(1, null_on_oob=True).alias("frost"))
+        if found["frost"].null_count() == found.height:
+            return found.drop("frost")
+        drawn = pl.when(pl.col("corruption") == "frost").then(pl.col("frost").fill_null(DRAWN)).otherwise(pl.lit(""))
+        return found.with_columns(drawn.alias("frost"))
+
+    def kind(self, reduction: Reduction) -> str:
+        """Return the size at which pictures were corrupted, where that was done here: blurs and blocks have theirs."""
+        made = set(reduction.parts["cells"].filter(pl.col("corruption") != CLEAN)["made"])
+        if reduction.size is None or made <= {FILES, COPY}:
+            return ""
+        return f"corrupted at {reduction.size[0]}x{reduction.size[1]} pixels"
+
     def summary(self, tables: dict[str, pl.DataFrame]) -> list[str]:
         """Say the same, and what the numbers may be compared with."""
         sentences = super().summary(tables)
@@ -92,6 +141,22 @@ class CorruptionAnalysis(Analysis):
             yield row["model"], _sentence(row, missing_cells(cells)) + hardest
             for sentence in _uneven(row, cells):
                 yield row["model"], sentence
+
+
+def _what(cells: Sequence[tuple[str, int]]) -> str:
+    """Say which corruptions at which severities a mean is over.
+
+    >>> _what([("fog", 1), ("fog", 3)]), _what([("fog", 1), ("fog", 2), ("fog", 3), ("snow", 1)])
+    ('fog at severities 1 and 3 on average', 'fog and snow at severities 1 to 3 on average')
+    """
+    names = list(dict.fromkeys(name.replace("_", " ") for name, _ in cells))
+    levels = sorted({severity for _, severity in cells})
+    what = joined_names(names) if len(names) <= 3 else f"{len(names)} corruptions"
+    if len(levels) == 1:
+        return f"{what} at severity {levels[0]}" + (" on average" if len(names) > 1 else "")
+    run = levels == list(range(levels[0], levels[-1] + 1)) and len(levels) > 2
+    which = f"{levels[0]} to {levels[-1]}" if run else joined_names([str(level) for level in levels])
+    return f"{what} at severities {which} on average"
 
 
 def _latest(records: pl.DataFrame) -> pl.DataFrame:

@@ -11,6 +11,8 @@ from ipvit.data.formats.imagenet_c import CLEAN, KNOWN
 from ipvit.perturb.corruptions import FAMILIES
 
 FAMILY = {name: family for family, names in FAMILIES.items() for name in names}
+FROST_PICTURES = ", frost pictures"
+"""What stands in a variant's label before its frost pictures."""
 OWN_FAMILY = "own"
 """Family of the corruptions that the user wrote."""
 _ORDER = {name: place for place, name in enumerate((CLEAN, *KNOWN))}
@@ -31,7 +33,7 @@ class Variant:
     @property
     def label(self) -> str:
         """What it is called in the column ``made`` of tables."""
-        return self.made if self.frost in ("", DRAWN) else f"{self.made}, frost pictures {self.frost}"
+        return self.made if self.frost in ("", DRAWN) else f"{self.made}{FROST_PICTURES} {self.frost}"
 
     def holds(self, *, corruption: str, made: str, frost: str = "", **_: object) -> bool:
         """Tell whether pictures of a condition belong to it; the clean ones belong to each."""

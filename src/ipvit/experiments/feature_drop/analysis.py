@@ -9,11 +9,12 @@ import polars as pl
 
 from ipvit.analysis import charts
 from ipvit.analysis.aggregate import accuracy_table, varying, with_paper
+from ipvit.analysis.answers import Fall, joined_names, told, told_exactly
 from ipvit.analysis.base import Analysis
 from ipvit.analysis.columns import COMMON, Column
 from ipvit.analysis.record_columns import RUN, SHARED_MASK
 from ipvit.analysis.reduction import Reduction, in_study_order, joined
-from ipvit.experiments.feature_drop.experiment import CLEAN
+from ipvit.experiments.feature_drop.experiment import CLEAN, LAYERS
 from ipvit.experiments.shared_masks import with_shared_masks
 
 if TYPE_CHECKING:
@@ -33,12 +34,22 @@ class FeatureDropAnalysis(Analysis):
     columns: dict[str, Column] = COLUMNS
     compare_by: tuple[str, ...] | None = ("block", "rate", "mask_scope")
     clean: dict[str, Any] = UNPERTURBED
-    record_columns: tuple[str, ...] | None = ("block", "rate", RUN, "mask_scope", "correct", "correct5", SHARED_MASK)
+    curve_over: tuple[tuple[str, ...], ...] = (("rate",),)
+    mean_over: tuple[str, ...] = ("block", "rate")
+    record_columns: tuple[str, ...] | None = (
+        *("block", "rate", RUN, "mask_scope", "correct", "correct5", SHARED_MASK),
+        LAYERS,
+    )
 
     def reduce(self, records: pl.DataFrame) -> Reduction:
         """Average per block, rate and scope of the masks."""
         records = with_shared_masks(records)
-        return self.reduced(records, {self.name: accuracy_table(records, ["model", "block", "rate", "mask_scope"])})
+        table = accuracy_table(records, ["model", "block", "rate", "mask_scope"])
+        return self.reduced(records, {self.name: table, LAYERS: _layers(records)})
+
+    def kind(self, reduction: Reduction) -> str:
+        """Return how many blocks or stages the network has: a stage is no block, and the last is not the fifth."""
+        return str(reduction.parts[LAYERS][LAYERS][0])
 
     def tables(self, reductions: Sequence[Reduction]) -> dict[str, pl.DataFrame]:
         """Return accuracy per model, block and rate; block -1 is the network as it is."""
@@ -70,15 +81,48 @@ class FeatureDropAnalysis(Analysis):
             )
         }
 
+    def lead(self, tables: dict[str, pl.DataFrame]) -> str:
+        """Say what is left where the most features are lost, before each model's weakest block."""
+        falls = [fall for _, _, fall in _weakest(tables[self.name])]
+        rates = {rate for _, rate, _ in _weakest(tables[self.name])}
+        if len(rates) != 1:
+            return " ".join(text for _, text in self.sentences(tables))
+        return told(falls, f"with {rates.pop():.0%} of the features lost at the weakest place")
+
     def sentences(self, tables: dict[str, pl.DataFrame]) -> Iterator[tuple[str, str]]:
         """Say where each model is most vulnerable at the highest rate."""
-        for (model,), frame in tables[self.name].group_by(["model"], maintain_order=True):
-            dropped = frame.filter(pl.col("block") != CLEAN)
-            clean = frame.filter(pl.col("block") == CLEAN)["top1"]
-            if dropped.height and len(clean):
-                hardest = dropped.filter(pl.col("rate") == dropped["rate"].max()).sort("top1").row(0, named=True)
-                yield (
-                    str(model),
-                    f"{model} falls from {clean[0]:.1f} % to {hardest['top1']:.1f} % top-1 when {hardest['rate']:.0%} "
-                    f"of the features before block {hardest['block']} are lost, its weakest place at that rate.",
-                )
+        for model, rate, fall in _weakest(tables[self.name]):
+            yield model, told_exactly(fall, f"with {rate:.0%} of the features lost at its weakest place")
+
+    def summary(self, tables: dict[str, pl.DataFrame]) -> list[str]:
+        """Say the same, and what does not compare."""
+        sentences = super().summary(tables)
+        measured = {tuple(part["block"].unique().sort()) for _, part in tables[self.name].group_by("model")}
+        return [*sentences, NOT_ALIKE] if len(measured) > 1 else sentences
+
+
+NOT_ALIKE = (
+    "Models that are built otherwise are not compared: a block of a transformer and a stage of a convolutional network "
+    "of the same number are not the same depth."
+)
+"""What is said where models have other blocks."""
+
+
+def _weakest(table: pl.DataFrame) -> Iterator[tuple[str, float, Fall]]:
+    """Yield for each model its highest rate, and what that leaves before the block where it leaves least."""
+    for (model,), frame in table.group_by(["model"], maintain_order=True):
+        clean = next(iter(frame.filter(pl.col("block") == CLEAN).to_dicts()), None)
+        dropped = frame.filter(pl.col("block") != CLEAN, pl.col("top1").is_finite())
+        if dropped.height:
+            worst = dropped.filter(pl.col("rate") == dropped["rate"].max()).sort("top1", maintain_order=True).to_dicts()
+            least = [row["block"] for row in worst if row["top1"] == worst[0]["top1"]]
+            note = f"before block or stage {joined_names([str(block) for block in sorted(set(least))])}"
+            yield str(model), worst[0]["rate"], Fall.of(str(model), clean, worst[0], note)
+
+
+def _layers(records: pl.DataFrame) -> pl.DataFrame:
+    """Return what the network's blocks are; in records that do not say it, which of them were measured."""
+    stated = records[LAYERS].drop_nulls() if LAYERS in records.columns else pl.Series(dtype=pl.String)
+    numbers = records.filter(pl.col("block") != CLEAN)["block"].unique().sort()
+    said = str(stated[0]) if len(stated) else f"blocks {', '.join(map(str, numbers))}"
+    return pl.DataFrame({"model": [records["model"][0]], LAYERS: [said]})

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 CLEAN = -1
 """Block number of the condition without any drop."""
 
+LAYERS = "layers"
+"""Column of the records that says how many blocks, or stages, the network has."""
+
 AUTHORS = "batch (authors)"
 """Mask scope of a condition under the authors' protocol; plain ``batch`` in records of earlier versions, which counted
 what is lost as the other protocol does."""

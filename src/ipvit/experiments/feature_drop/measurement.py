@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 from torch import Tensor
 
 from ipvit.errors import InputError
 from ipvit.experiments.base import Batch, Measurement, Records
-from ipvit.experiments.feature_drop.experiment import AUTHORS, CLEAN, FeatureDrop, FeatureDropCondition
+from ipvit.experiments.feature_drop.experiment import AUTHORS, CLEAN, LAYERS, FeatureDrop, FeatureDropCondition
 from ipvit.experiments.scoring import score_logits
 from ipvit.models.adapters.base import FeatureState
 from ipvit.models.model import Model
@@ -55,7 +56,8 @@ class FeatureDropMeasurement(Measurement):
             else:
                 logits = self._with_loss(model, batch, states[condition.block], condition)
             shared = batch.mask_columns(shared=condition.mask_scope == AUTHORS)
-            yield Records(condition, score_logits(logits, batch.labels) | shared)
+            layers = {LAYERS: np.full(len(batch), layers_of(model))}
+            yield Records(condition, score_logits(logits, batch.labels) | shared | layers)
 
     def _with_loss(self, model: Model, batch: Batch, state: FeatureState, condition: FeatureDropCondition) -> Tensor:
         owners = batch.mask_seeds(shared=condition.mask_scope == AUTHORS)
@@ -74,3 +76,8 @@ class FeatureDropMeasurement(Measurement):
         if self.experiment.blocks:
             return sorted(set(self.experiment.blocks))
         return list(range(0, model.adapter.n_blocks, 2 if model.is_plain_transformer else 1))
+
+
+def layers_of(model: Model) -> str:
+    """Return what a model's blocks are, and how many there are: only blocks of networks built alike compare."""
+    return f"{model.adapter.n_blocks} {'blocks' if model.is_plain_transformer else 'stages'}"

@@ -9,6 +9,7 @@ import polars as pl
 
 from ipvit.analysis import charts
 from ipvit.analysis.aggregate import accuracy_table, varying, with_paper
+from ipvit.analysis.answers import Fall, areas_told, told, told_exactly
 from ipvit.analysis.base import Analysis
 from ipvit.analysis.columns import COMMON, Column
 from ipvit.analysis.record_columns import RUN, SHARED_MASK
@@ -28,7 +29,14 @@ _TITLES = {
 }
 
 
-COLUMNS = {**COMMON, "information_loss": Column(unit="share", level=True)}
+OF = "of"
+"""Column that says what the information loss is a share of, in tables with modes that drop by salience."""
+
+COLUMNS = {
+    **COMMON,
+    OF: Column(title="loss of"),
+    "information_loss": Column(unit="share", level=True),
+}
 CLEAN = {"information_loss": 0.0}
 _BY = ("mode", *SETTINGS, "information_loss")
 
@@ -39,6 +47,8 @@ class OcclusionAnalysis(Analysis):
     columns: dict[str, Column] = COLUMNS
     compare_by: tuple[str, ...] | None = _BY
     clean: dict[str, Any] = CLEAN
+    curve_over: tuple[tuple[str, ...], ...] = (("information_loss",),)
+    profile_by: tuple[str, ...] = ("mode",)
     record_columns: tuple[str, ...] | None = (*_BY, RUN, "correct", "correct5", "dropped", SHARED_MASK)
 
     def reduce(self, records: pl.DataFrame) -> Reduction:
@@ -57,6 +67,11 @@ class OcclusionAnalysis(Analysis):
         if "fill" not in settings and _of_own(table):
             settings.append("fill")
         table = table.drop(name for name in SETTINGS if name in table.columns and name not in settings)
+        if table["mode"].is_in(list(_OF_MASS)).any():
+            of = (
+                pl.when(pl.col("mode").is_in(list(_OF_MASS))).then(pl.lit("salience mass")).otherwise(pl.lit("patches"))
+            )
+            table = table.insert_column(table.columns.index("information_loss"), table.select(of.alias(OF)).to_series())
         return {self.name: in_study_order(table, ["mode", *settings, "model", "information_loss"])}
 
     def figures(self, tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
@@ -70,7 +85,7 @@ class OcclusionAnalysis(Analysis):
                     x="dropped",
                     y="top1",
                     series="series",
-                    x_title="Information loss (share of the image dropped)",
+                    x_title="Share of the image dropped",
                     y_title="Top-1 accuracy (%)",
                     x_format=".0%",
                     y_domain=(0, 100),
@@ -103,19 +118,66 @@ class OcclusionAnalysis(Analysis):
             )
         }
 
+    def lead(self, tables: dict[str, pl.DataFrame]) -> str:
+        """Say what is left where about half is dropped, mode by mode, and over all levels."""
+        by_mode = _at_half(_with_series(tables[self.name]))
+        parts = [told([fall for _, fall in falls], where) for where, falls in by_mode.items()]
+        areas = tables.get(f"{self.name}-area")
+        named = dict(tables)
+        if areas is not None and "mode" in areas.columns:
+            named[f"{self.name}-area"] = areas.with_columns(pl.col("mode").cast(pl.String).replace(_SHORT))
+        return " ".join(filter(None, (*parts, areas_told(named, self.name, "over information losses of"))))
+
     def sentences(self, tables: dict[str, pl.DataFrame]) -> Iterator[tuple[str, str]]:
-        """Say what is left of each model's accuracy where about half of the patches are dropped, for every mode."""
-        table = _with_series(tables[self.name])
-        for (mode, model, series), frame in table.group_by(["mode", "model", "series"], maintain_order=True):
-            rows = {row["information_loss"]: row for row in frame.to_dicts()}
-            half = min(rows, key=lambda level: abs(level - 0.5))
-            if 0.0 in rows and half > 0 and rows[0.0]["top1"] > 0:
-                clean, left = rows[0.0]["top1"], rows[half]["top1"]
-                yield (
-                    str(model),
-                    f"{_TITLES[str(mode)]}: with {rows[half]['dropped']:.0%} of the image dropped, {series} keeps "
-                    f"{left:.1f} % top-1 of its {clean:.1f} % ({left / clean:.0%}).",
-                )
+        """Say what is left of each model's accuracy where about half is dropped, for every mode."""
+        for where, falls in _at_half(_with_series(tables[self.name])).items():
+            for model, fall in falls:
+                yield model, told_exactly(fall, where)
+
+
+_SHORT = {"non_salient": "non-salient", "block": "one block", "object": "the object's box"}
+
+
+def _at_half(table: pl.DataFrame) -> dict[str, list[tuple[str, Fall]]]:
+    """Return what about half leaves of each model, by how that is said.
+
+    The level is the same for all models: the one nearest to half of those that all of them were measured at.
+    """
+    found: dict[str, list[tuple[str, Fall]]] = {}
+    for (mode,), frame in table.group_by(["mode"], maintain_order=True):
+        curves = list(frame.group_by(["model", "series"], maintain_order=True))
+        levels = set[float].intersection(*(set(rows["information_loss"]) for _, rows in curves)) - {0.0}
+        for (model, series), rows in curves:
+            own = levels or set(rows["information_loss"]) - {0.0}
+            if not own:
+                continue
+            half = min(sorted(own), key=lambda level: abs(level - 0.5))
+            clean = next(iter(rows.filter(pl.col("information_loss") == 0).to_dicts()), None)
+            row = next(iter(rows.filter(pl.col("information_loss") == half).to_dicts()))
+            where = _dropped(str(mode), half, row["dropped"] if str(mode) not in _OF_MASS else None)
+            note = f"{row['dropped']:.0%} of the image" if str(mode) in _OF_MASS else ""
+            found.setdefault(where, []).append((str(model), Fall.of(str(series), clean, row, note)))
+    return found
+
+
+_OF_MASS = {"salient": "most salient patches", "non_salient": "least salient patches"}
+"""Modes whose information loss is a share of the salience's mass, not of the patches."""
+
+
+def _dropped(mode: str, level: float, share: float | None) -> str:
+    """Say what is dropped at a level of a mode.
+
+    Args:
+        mode: of the experiment.
+        level: information loss: of the patches, or of the salience's mass.
+        share: of the image that is really dropped; not looked at where the level is of the mass.
+    """
+    if mode in _OF_MASS:
+        return f"with the {_OF_MASS[mode]} dropped that hold {level:.0%} of the salience mass"
+    if mode == "random":
+        return f"with {level:.0%} of the patches dropped at random"
+    what = {"block": "one contiguous block", "object": "the object's box"}.get(mode, mode)
+    return f"with {what} hidden, {share:.0%} of the image"
 
 
 def _of_own(table: pl.DataFrame) -> bool:

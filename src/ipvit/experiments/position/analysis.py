@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from ipvit.analysis import charts
 from ipvit.analysis.aggregate import accuracy_table, varying, with_paper
+from ipvit.analysis.answers import Fall, told, told_exactly
 from ipvit.analysis.base import Analysis
 from ipvit.analysis.columns import COMMON, Column
 from ipvit.analysis.reduction import Reduction, in_study_order, joined
@@ -28,6 +29,8 @@ class PositionAnalysis(Analysis):
     columns: dict[str, Column] = COLUMNS
     compare_by: tuple[str, ...] | None = ("place", "scale")
     clean: dict[str, Any] = UNPERTURBED
+    mean_over: tuple[str, ...] = ("place",)
+    short: str = "corner"
     record_columns: tuple[str, ...] | None = ("place", "scale", "correct", "correct5")
 
     def reduce(self, records: pl.DataFrame) -> Reduction:
@@ -56,19 +59,33 @@ class PositionAnalysis(Analysis):
             )
         }
 
+    def lead(self, tables: dict[str, pl.DataFrame]) -> str:
+        """Say what is left in a corner, on average over the corners."""
+        return " ".join(
+            told([fall for _, fall, _ in falls], f"when the image is shrunk into a corner{scale}")
+            for scale, falls in _by_scale(tables[self.name]).items()
+        )
+
     def sentences(self, tables: dict[str, pl.DataFrame]) -> Iterator[tuple[str, str]]:
         """Say what is left in the corners, and how much the corners differ."""
-        for (model,), frame in tables["position"].group_by(["model"], maintain_order=True):
-            whole = frame.filter(pl.col("place") == WHOLE)["top1"]
-            corners = frame.filter(pl.col("place") != WHOLE)["top1"]
-            if len(whole) and len(corners):
-                spread = cast("float", corners.max()) - cast("float", corners.min())
-                mean = cast("float", corners.mean())
-                said = f"keeps {mean:.1f} % top-1 of its {whole[0]:.1f} %"
-                if mean >= whole[0]:
-                    said = f"has {mean:.1f} % top-1, and {whole[0]:.1f} % otherwise,"
-                yield (
-                    str(model),
-                    f"{model} {said} when the image is shrunk into a corner; the corners differ by {spread:.1f} "
-                    "points.",
-                )
+        for scale, falls in _by_scale(tables[self.name]).items():
+            for model, fall, values in falls:
+                spread = ""
+                if len(values) > 1:
+                    spread = f" Its corners lie between {min(values):.1f} % and {max(values):.1f} %."
+                yield model, told_exactly(fall, f"when the image is shrunk into a corner{scale}") + spread
+
+
+def _by_scale(table: pl.DataFrame) -> dict[str, list[tuple[str, Fall, list[float]]]]:
+    """Return each model with what the corners leave of it, and their accuracies, by scale."""
+    found: dict[str, list[tuple[str, Fall, list[float]]]] = {}
+    for (model,), frame in table.group_by(["model"], maintain_order=True):
+        rows = frame.to_dicts()
+        clean = next((row for row in rows if row["place"] == WHOLE), None)
+        corners = [row for row in rows if row["place"] != WHOLE]
+        for scale in dict.fromkeys(row.get("scale") for row in corners):
+            here = [row for row in corners if row.get("scale") == scale]
+            words = "" if scale is None else f" at {scale:.2g} of its size"
+            values = [row["top1"] for row in here]
+            found.setdefault(words, []).append((str(model), Fall.over(str(model), clean, here), values))
+    return found

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 import polars as pl
 
 from ipvit.analysis import charts
 from ipvit.analysis.aggregate import mean_table, varying
+from ipvit.analysis.answers import each
 from ipvit.analysis.base import Analysis
 from ipvit.analysis.columns import COMMON, Column
+from ipvit.analysis.profile import Question, measured_question
 from ipvit.analysis.reduction import Reduction, joined
+from ipvit.analysis.sentences import is_missing
 from ipvit.experiments.segment.experiment import BEST, CENTRE, EVERYTHING, MEAN
 from ipvit.perturb.seeding import keys
 
@@ -160,6 +163,45 @@ class SegmentAnalysis(Analysis):
             *super().summary(tables),
             "Without a network: " + ", ".join(f"{mask} {value:.1f} %" for mask, value in without) + ".",
         ]
+
+    def questions(self, reductions: Sequence[Reduction], tables: Mapping[str, pl.DataFrame]) -> list[Question]:
+        """Return the Jaccard index of the mean of the heads at the usual threshold, token by token."""
+        if not tables:
+            return []
+        table = tables[self.name].filter(pl.col("model") != NO_NETWORK, pl.col("mask") == AVERAGE)
+        usual = _usual(table)
+        found: list[Question] = []
+        for (token,), frame in table.filter(pl.col("threshold") == usual).group_by(["token"], maintain_order=True):
+            if frame["model"].n_unique() < frame.height:
+                continue  # read in several ways
+            found.append(
+                measured_question(
+                    self,
+                    reductions,
+                    {row["model"]: row for row in frame.to_dicts()},
+                    "jaccard",
+                    key=f"{self.name}-{token}",
+                    title=f"objects, {token} token",
+                    what=f"Jaccard index (%) of the mean of the heads at {usual:.0%} of the attention",
+                    condition={"token": token, "threshold": usual, "mask": AVERAGE},
+                )
+            )
+        return found
+
+    def lead(self, tables: dict[str, pl.DataFrame]) -> str:
+        """Say how well the mean of the heads finds the objects, beside a box that looks at no image."""
+        if not tables:
+            return ""
+        table = _with_series(tables[self.name])
+        usual = _usual(table)
+        rows = table.filter(pl.col("threshold") == usual, pl.col("mask") == AVERAGE).to_dicts()
+        values = [(r["series"], r["jaccard"], f"{r['jaccard']:.0f} %") for r in rows if not is_missing(r["jaccard"])]
+        box = table.filter(pl.col("model") == NO_NETWORK, pl.col("mask") == WITHOUT[CENTRE])["jaccard"]
+        beside = f"; a box in the centre, without a network, reaches {box[0]:.0f} %" if len(box) else ""
+        if not values:
+            return ""
+        start = f"Jaccard index of the heads' mean with the objects, at {usual:.0%} of the attention"
+        return f"{start}: {each(values)}{beside}."
 
     def sentences(self, tables: dict[str, pl.DataFrame]) -> Iterator[tuple[str, str]]:
         """Say how well the attention of each model finds the objects."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,9 +12,11 @@ import polars as pl
 
 from ipvit.analysis import charts
 from ipvit.analysis.aggregate import varying
+from ipvit.analysis.answers import each, joined_names
 from ipvit.analysis.base import Analysis
 from ipvit.analysis.category_chart import category_chart
 from ipvit.analysis.columns import COMMON, Column
+from ipvit.analysis.profile import Question, measured_question
 from ipvit.analysis.reduction import Reduction, joined
 from ipvit.analysis.sentences import ends
 from ipvit.metrics.shape_bias import CueDecisions, shape_bias, shape_bias_by_category
@@ -142,6 +145,51 @@ class ShapeBiasAnalysis(Analysis):
                 "1,200 images)."
             )
         return sentences
+
+    def questions(self, reductions: Sequence[Reduction], tables: Mapping[str, pl.DataFrame]) -> list[Question]:
+        """Return the shape bias of each model's own answers; it is neither good nor bad."""
+        rows: dict[str, dict[str, Any]] = {}
+        places: set[tuple[str, str]] = set()
+        for reduction in reductions:
+            for row in reduction.parts[self.name].to_dicts():
+                if row["token"] in ("output", "mean"):
+                    places.add((row["token"], str(row["ties"])))
+                    if row["model"] in rows:
+                        return []  # with several rules for ties there is no one number
+                    rows[row["model"]] = row
+        what = "share of the decisions for shape among those for shape or texture (%)"
+        several = {r.model: {"token": rows[r.model]["token"]} for r in reductions if r.model in rows}
+        scored = [
+            measured_question(
+                self,
+                [r],
+                rows,
+                "shape_bias",
+                what=what,
+                better="",
+                factor=100,
+                condition=several[r.model],
+                place={"token": "output"},
+            )
+            for r in reductions
+            if r.model in rows
+        ]
+        if not scored:
+            return []
+        scores = tuple(score for question in scored for score in question.scores)
+        return [dataclasses.replace(scored[0], scores=scores)]
+
+    def lead(self, tables: dict[str, pl.DataFrame]) -> str:
+        """Say how often each model goes by the shape where shape and texture disagree."""
+        rows = [r for r in _with_series(tables[self.name]).to_dicts() if r.get("source", _MEASURED) == _MEASURED]
+        rows = [r for r in rows if r.get("token", "output") in ("output", "mean")] or rows  # a network's own answers
+        known = [r for r in rows if r["shape_bias"] is not None]
+        values = [(r["series"], r["shape_bias"], f"{100 * r['shape_bias']:.0f} %") for r in known]
+        silent = [r["series"] for r in rows if r["shape_bias"] is None]
+        parts = [f"Of the decisions for shape or texture, shape has: {each(values)}"] if values else []
+        if silent:
+            parts.append(f"{joined_names(silent)} {'decides' if len(silent) == 1 else 'decide'} for neither, ever")
+        return f"{'; '.join(parts)}." if parts else ""
 
     def sentences(self, tables: dict[str, pl.DataFrame]) -> Iterator[tuple[str, str]]:
         """Say how often each model goes by the shape."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -11,11 +12,13 @@ import polars as pl
 from ipvit.analysis.aggregate import accuracy_table
 from ipvit.analysis.base import Analysis
 from ipvit.analysis.columns import COMMON, Column
+from ipvit.analysis.profile import Question, measured_question
 from ipvit.analysis.reduction import Reduction, joined
 from ipvit.analysis.sentences import ends, is_missing
 from ipvit.experiments.shift.experiment import CLEAN
 from ipvit.experiments.shift.lines import A_SELECTED, line_of
 from ipvit.metrics.effective_robustness import difference_of_proportions, effective_robustness
+from ipvit.metrics.retained import retained_of_other_images
 from ipvit.models.published.shifts import SETS
 
 if TYPE_CHECKING:
@@ -37,7 +40,7 @@ COLUMNS = {
 }
 
 _LINE = ("predicted", "r2")
-_FLOATS = (*_LINE, *(f"effective{end}" for end in ("", "_low", "_high")))
+_FLOATS = (*_LINE, *(f"{name}{end}" for name in ("effective", "retained") for end in ("", "_low", "_high")))
 """Columns that are numbers also where all of them are missing."""
 
 
@@ -69,6 +72,24 @@ class ShiftAnalysis(Analysis):
         whole = pl.DataFrame(found, schema_overrides=dict.fromkeys(_FLOATS, pl.Float64), infer_schema_length=None)
         lines = whole.select("model", "set", "n_clean", *_LINE).filter(pl.col("predicted").is_not_null())
         return {self.name: whole.drop(_LINE)} | ({f"{self.name}-line": lines} if lines.height else {})
+
+    def questions(self, reductions: Sequence[Reduction], tables: Mapping[str, pl.DataFrame]) -> list[Question]:
+        """Return what is retained on each set; clean images are others than shifted ones, so nothing is paired."""
+        found: list[Question] = []
+        table = tables.get(self.name, pl.DataFrame(schema={"set": pl.String}))
+        bare = [dataclasses.replace(reduction, values=None) for reduction in reductions]
+        for (name,), frame in table.group_by(["set"], maintain_order=True):
+            if frame["model"].n_unique() < frame.height:
+                continue
+            rows = {row["model"]: row | {"n_images": row["n_shifted"]} for row in frame.to_dicts()}
+            what = f"accuracy above chance that is retained on {name} (%), beside the clean set"
+            answers = {model: f"{row['n_answers']} answers" for model, row in rows.items()}
+            found.append(
+                measured_question(
+                    self, bare, rows, "retained", key=f"shift-{name}", title=str(name), what=what, protocol=answers
+                )
+            )
+        return found
 
     def figures(self, tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
         """Return for each set the published networks with the models of the run among them."""
@@ -120,6 +141,8 @@ def _row(key: tuple[Any, ...], group: pl.DataFrame) -> dict[str, Any] | None:
     found = (
         None if line is None else effective_robustness(right[0], clean["n_images"], right[1], shifted["n_images"], line)
     )
+    kept = retained_of_other_images((right[0], clean["n_images"]), (right[1], shifted["n_images"]), 1 / answers)
+    kept_numbers = zip(("retained", "retained_low", "retained_high"), dataclasses.astuple(kept), strict=True)
     return {
         "model": model,
         "set": name,
@@ -133,6 +156,8 @@ def _row(key: tuple[Any, ...], group: pl.DataFrame) -> dict[str, Any] | None:
         "clean_low": clean["top1_low"],
         "clean_high": clean["top1_high"],
         **{name: 100 * value for name, value in zip(("drop", "drop_low", "drop_high"), drop, strict=True)},
+        **{name: None if math.isnan(value) else 100 * value for name, value in kept_numbers},
+        "chance": 100 / answers,
         "predicted": None if found is None else 100 * found.predicted,
         "effective": None if found is None else 100 * found.value,
         "effective_low": None if found is None else 100 * found.low,

@@ -9,8 +9,10 @@ import polars as pl
 
 from ipvit.analysis import charts
 from ipvit.analysis.aggregate import accuracy_table, with_paper
+from ipvit.analysis.answers import Fall, areas_told, told, told_exactly
 from ipvit.analysis.base import Analysis
 from ipvit.analysis.columns import COMMON, Column
+from ipvit.analysis.perturbed import Scale
 from ipvit.analysis.record_columns import RUN
 from ipvit.analysis.reduction import Reduction, in_study_order, joined
 from ipvit.experiments.shuffle.experiment import CLEAN
@@ -28,6 +30,8 @@ class ShuffleAnalysis(Analysis):
     columns: dict[str, Column] = COLUMNS
     compare_by: tuple[str, ...] | None = ("cells", "grid")
     clean: dict[str, Any] = UNPERTURBED
+    curve_over: tuple[tuple[str, ...], ...] = (("cells", "grid"),)
+    curve_scale: Scale = "log"
     record_columns: tuple[str, ...] | None = ("grid", "cells", "instead_of", RUN, "correct", "correct5")
 
     def reduce(self, records: pl.DataFrame) -> Reduction:
@@ -68,15 +72,37 @@ class ShuffleAnalysis(Analysis):
             )
         }
 
+    def lead(self, tables: dict[str, pl.DataFrame]) -> str:
+        """Say what is left where all models were cut into the most cells, and over all grids."""
+        table = tables[self.name].filter(pl.col("grid") != CLEAN)
+        shared = [set(part["grid"]) for _, part in table.group_by("model")]
+        grids = table.filter(pl.col("grid").is_in(list(set[str].intersection(*shared)) if shared else []))
+        if grids.is_empty():  # cut into other cells each: nothing to set side by side
+            return " ".join(text for _, text in self.sentences(tables))
+        most = grids.sort("cells", "grid", maintain_order=True)["grid"][-1]
+        falls = [fall for _, grid, fall in _falls(tables[self.name]) if grid == most]
+        areas = areas_told(tables, self.name, "over cells, on a logarithmic scale, from")
+        return " ".join(filter(None, (told(falls, f"when {most} cells of the image change places"), areas)))
+
     def sentences(self, tables: dict[str, pl.DataFrame]) -> Iterator[tuple[str, str]]:
-        """Say how far each model falls from the clean image to its worst grid."""
-        for (model,), frame in tables["shuffle"].group_by(["model"], maintain_order=True):
-            rows = frame.to_dicts()
-            clean = next((row for row in rows if row["grid"] == CLEAN), None)
-            worst = min(rows, key=lambda row: row["top1"])
-            if clean is not None and worst is not clean:
-                yield (
-                    str(model),
-                    f"{model} falls from {clean['top1']:.1f} % to {worst['top1']:.1f} % top-1 when the image is cut "
-                    f"into {worst['grid']} cells that change places.",
-                )
+        """Say what each model's worst grid leaves, and up to which one nothing is lost."""
+        by_model: dict[str, list[tuple[str, Fall]]] = {}
+        for model, grid, fall in _falls(tables[self.name]):
+            by_model.setdefault(model, []).append((grid, fall))
+        for model, falls in by_model.items():
+            known = [(grid, fall) for grid, fall in falls if fall.left is not None]
+            if not known:
+                yield model, f"{model} has no result with its cells in another order."
+                continue
+            grid, worst = min(known, key=lambda found: found[1].left or 0)
+            yield model, told_exactly(worst, f"when {grid} cells of the image change places")
+
+
+def _falls(table: pl.DataFrame) -> Iterator[tuple[str, str, Fall]]:
+    """Yield model, grid, and what the grid leaves."""
+    for (model,), frame in table.group_by(["model"], maintain_order=True):
+        rows = frame.to_dicts()
+        clean = next((row for row in rows if row["grid"] == CLEAN), None)
+        for row in rows:
+            if row is not clean:
+                yield str(model), row["grid"], Fall.of(str(model), clean, row)

@@ -24,6 +24,7 @@ class TokenSimilarityAnalysis(Analysis):
 
     columns: dict[str, Column] = COLUMNS
     metric: str = "cosine"
+    short: str = "tokens alike"
     compare_by: tuple[str, ...] | None = ("norm",)
     record_columns: tuple[str, ...] | None = ("tokens", "norm", "cosine")
 

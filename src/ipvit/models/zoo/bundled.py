@@ -11,6 +11,17 @@ DEMO_WEIGHTS = Path(__file__).parent / "weights"
 BUNDLED = {"demo": DEMO_WEIGHTS, "tin50": DEMO_WEIGHTS / "tin50"}
 """Where the bundled networks lie: those of the procedural set, and those of 50 classes of Tiny ImageNet."""
 
+ABOUT = {
+    "demo:deit_micro": "a transformer with 6 blocks, on drawn objects whose shape and texture agree",
+    "demo:resnet_micro": "a convolutional network, on the same images",
+    "demo:deit_micro_sin": '"sin": the transformer where texture says nothing, as on Stylized-ImageNet',
+    "demo:resnet_micro_sin": '"sin": the convolutional network where texture says nothing',
+    "demo:deit_micro_shape": '"shape": with a second token that learns from resnet_micro_sin',
+    "demo:deit_micro_nopos": '"nopos": without positional encoding',
+    "demo:dino_micro": '"dino": the transformer trained without labels; it has no classifier',
+}
+"""What the bundled networks of the procedural set are, and what they were trained on."""
+
 
 def bundled_models(source: str = "demo") -> list[str]:
     """Return the names of the bundled networks of one source, ``demo`` or ``tin50``."""
