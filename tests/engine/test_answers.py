@@ -152,7 +152,7 @@ def test_a_network_of_the_datas_classes_alone_stands_beside_one_that_chooses_amo
     assert run.tables["accuracy"].select("model", "n_images", "n_answers").rows() == [
         (model.name, 6, 2) for model in models
     ]
-    assert run.notes("accuracy")[0].startswith("Answers are among the 2 classes of the data, not all 8 outputs")
+    assert run.notes_of("accuracy")[0].startswith("Answers are among the 2 classes of the data, not all 8 outputs")
     assert run.differences["accuracy"]["n_images"].to_list() == [6]
 
 
@@ -160,7 +160,7 @@ def test_networks_of_earlier_calls_stay_where_they_chose_alike(tmp_path):
     narrow = wrapped(tiny_vit(seed=4, num_classes=2), classes=OF_DATA, name="narrow")
 
     def shown(model, answers):
-        options = {"data": two_classes(), "out": tmp_path, "workers": 0, "progress": False}
+        options = {"data": two_classes(), "out": tmp_path, "workers": 0, "progress": False, "everything": True}
         return ipvit.run(ipvit.Accuracy(), models=model, answers=answers, **options).tables["accuracy"]["model"]
 
     assert shown(whole(), "data").to_list() == ["vit"]
@@ -221,7 +221,7 @@ def test_shape_bias_decides_among_categories_whatever_the_answers(tmp_path, clas
     for answers in (None, "data"):
         alone = ipvit.run(ipvit.ShapeBias(), data=stimuli, out=tmp_path / f"one {answers}", answers=answers, **options)
         found[f"alone {answers}"] = decisions(alone)
-        assert ipvit.ShapeBias().analysis().among in alone.notes("shape-bias")
+        assert ipvit.ShapeBias().analysis().among in alone.notes_of("shape-bias")
         assert set(alone.records("shape-bias")["answers"]) == {"all"}
     for answers in ("all", "data"):
         both = [ipvit.Accuracy(), ipvit.ShapeBias(stimuli="cues.py:make")]

@@ -34,16 +34,14 @@ WRONG = {
     "give ipvit.MemoryDataset(images, labels, classes)": lambda: run(data=photos()._images),
     "out is the path of a folder, not 5": lambda: run(out=5),
     "Occlusion: there is no 'level'. Did you mean 'levels'?": lambda: ipvit.Occlusion(level=(0,)),
-    "Occlusion: runs must be 1 or more, not 0": lambda: ipvit.Occlusion(runs=0),
-    "mean is three numbers, one a channel, for example (0.5, 0.5, 0.5), not 0.5": lambda: ipvit.wrap(
-        PatchNet(), mean=0.5
-    ),
-    "std is three numbers, one a channel, not (1, 2)": lambda: ipvit.wrap(PatchNet(), std=(1, 2)),
-    "size is height and width in pixels, or one number for both, not '16'": lambda: ipvit.wrap(PatchNet(), size="16"),
-    "classes are the names of the outputs, in their order, not 4": lambda: ipvit.wrap(PatchNet(), classes=4),
-    "wrap takes an object, PatchNet(...)": lambda: ipvit.wrap(PatchNet),
-    "tiny is an ipvit.Model already": lambda: ipvit.wrap(tiny_model()),
-    "interpolation is bicubic or bilinear, not 'cubic'": lambda: ipvit.wrap(PatchNet(), interpolation="cubic"),
+    "Occlusion: runs must be a number from 1 to 10000, not 0": lambda: ipvit.Occlusion(runs=0),
+    "mean 0.5 and std (0.229, 0.224, 0.225) must be three numbers each": lambda: ipvit.wrap(PatchNet(), mean=0.5),
+    "and std (1, 2) must be three numbers each": lambda: ipvit.wrap(PatchNet(), std=(1, 2)),
+    "or height and width, from 1 to 8192, not '16'": lambda: ipvit.wrap(PatchNet(), size="16"),
+    "classes is a list of names in the order of the outputs, not 4": lambda: ipvit.wrap(PatchNet(), classes=4),
+    "PatchNet is a class, not a network: make one of it, PatchNet(...)": lambda: ipvit.wrap(PatchNet),
+    "tiny is a Model already: wrapped again": lambda: ipvit.wrap(tiny_model()),
+    "with the interpolation 'cubic'; known: bicubic, bilinear": lambda: ipvit.wrap(PatchNet(), interpolation="cubic"),
     "load_model takes a name": lambda: ipvit.load_model(PatchNet()),
 }
 

@@ -170,7 +170,7 @@ def test_what_a_set_was_before_is_not_mixed_with_what_it_is_now(tmp_path):
     (root / "new/x/0.jpg").rename(root / "val" / synsets()[1] / "new.jpg")
     run = of_other(root, tmp_path / "run")
     assert counts(run) == counts(of_other(root, tmp_path / "fresh")) and counts(run)[0][:3] == (3, 6, 10)
-    assert any("another seed, precision, version, answer space or data set" in note for note in run.notes("shift"))
+    assert any("another seed, precision, version, answer space or data set" in note for note in run.notes_of("shift"))
     (root / "other" / synsets()[5]).rename(root / "other" / synsets()[4])
     run = of_other(root, tmp_path / "run")
     assert counts(run) == counts(of_other(root, tmp_path / "anew"))
@@ -206,7 +206,7 @@ def test_what_the_shifted_sets_say_of_themselves_is_told_and_unlabelled_images_a
     assert any("1 classes that ImageNet does not have are left out" in note for note in run.manifest.notes)
     numbers = [50 * output + one for output in sorted(set(CLEAN)) for one in range(2)]
     unlabelled = sum(not real_labels()[number] for number in numbers)
-    assert f"{unlabelled} images have no label and are left out of the accuracies." in run.notes("shift")
+    assert f"{unlabelled} images have no label and are left out of the accuracies." in run.notes_of("shift")
 
 
 # --- effective robustness -------------------------------------------------------------------------------------------

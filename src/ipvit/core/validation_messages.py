@@ -91,13 +91,17 @@ def _in_words(place: Sequence[int | str]) -> str:
     return text
 
 
+_LARGEST_SAID = 1e15
+"""Upper limits beyond it are what a number can hold, and nobody's concern who gave another one."""
+
+
 def _range(fault: Mapping[str, Any], kind: Any) -> str:
     """Return what a number must be that lies outside its range, with both ends; empty for any other fault."""
     if fault["type"] not in ("greater_than", "greater_than_equal", "less_than", "less_than_equal"):
         return ""
     ends = _ends(kind, fault["loc"])
     low, high = ends.get("ge", ends.get("gt")), ends.get("le", ends.get("lt"))
-    if low is None or high is None:
+    if low is None or high is None or high > _LARGEST_SAID:
         return ""
     share = "a share" if low == 0 and 0 < high <= 1 else "a number"
     first = f"above {low:g}" if "gt" in ends else f"from {low:g}"

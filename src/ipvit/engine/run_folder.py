@@ -10,6 +10,7 @@ from pathlib import Path
 from ipvit.core.files import clear_unfinished
 from ipvit.core.links import refuse_links, refuse_unwritable
 from ipvit.core.lock import FolderLock
+from ipvit.core.run_log import LOG
 from ipvit.core.shard import Shard
 from ipvit.engine.manifest import read_manifest
 from ipvit.engine.store import ANALYSIS, RECORDS
@@ -92,7 +93,7 @@ def _foreign(root: Path) -> str:
         return ""
     records = root / RECORDS
     empty = not any(path.is_file() for path in records.rglob("[!.]*"))  # or broken off before the first was written
-    if set(names) <= {*OF_THE_RUN} and empty:  # their files have names of ours, and nothing else is overwritten there
+    if set(names) <= {*OF_THE_RUN, LOG} and empty:  # their files have names of ours, and nothing else is overwritten
         return ""
     # where the manifest is damaged, or of another version
     if any(records.glob("*/*/part-*.parquet")) or any(records.glob(f"*/{ANALYSIS}")):

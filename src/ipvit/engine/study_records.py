@@ -27,14 +27,15 @@ class Besides:
         models: their names.
         conditions: keys of conditions of the models that were asked for, by experiment.
         images: ids of images under the conditions that were asked for.
-        others: by experiment the number of records of another seed, precision, version, answer space or data set.
+        others: the number of records of another seed, precision, version, answer space or data set, by experiment and
+            the digest of the model whose records had to be read to be told; empty for the others.
     """
 
     experiments: list[str] = dataclasses.field(default_factory=list[str])
     models: dict[str, str] = dataclasses.field(default_factory=dict[str, str])
     conditions: dict[str, set[str]] = dataclasses.field(default_factory=dict[str, set[str]])
     images: set[str] = dataclasses.field(default_factory=set[str])
-    others: dict[str, int] = dataclasses.field(default_factory=dict[str, int])
+    others: dict[tuple[str, str], int] = dataclasses.field(default_factory=dict[tuple[str, str], int])
 
     def sentences(self) -> list[str]:
         """Return what is said of it: at most two sentences."""
@@ -84,7 +85,7 @@ class StudyRecords:
             if there:
                 self._besides.experiments.append(name)
             if others:
-                self._besides.others[name] = others
+                self._besides.others[name, ""] = others
         self._elsewhere = []
         return self._besides
 
@@ -104,7 +105,7 @@ class StudyRecords:
         scope = self._scopes.get(name, EVERYTHING)
         there, others = self._store.models(name, self._wanted(name) | {"version": version})
         if others:
-            self._besides.others[name] = others
+            self._besides.others[name, ""] = others
         self._besides.models |= {weights: model for weights, model in there if not scope.concerns(weights)}
         return [(weights, model) for weights, model in there if scope.concerns(weights)]
 
@@ -125,7 +126,7 @@ class StudyRecords:
             return found
         whole = self._as_answered(found, name, weights)
         if dropped := found.height - whole.height:
-            self._besides.others[name] = self._besides.others.get(name, 0) + dropped
+            self._besides.others[name, weights] = dropped
         scope = self._scopes.get(name, EVERYTHING)
         asked = scope.of(whole, weights)
         if asked.height < whole.height:

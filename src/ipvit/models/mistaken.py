@@ -30,7 +30,8 @@ def _seems(name: str) -> str:
         return "empty; `ipvit models` lists names"
     if _ADDRESS.match(name):
         return "the address of weights; give it behind the network's name, NAME@ADDRESS"
-    if "," in name.partition("?")[0]:
+    name = name.partition("?")[0]  # what follows are options
+    if "," in name:
         names = [part.strip() for part in name.split(",") if part.strip()]
         return f"several; give each by itself: {' '.join(f'--model {part}' for part in names)}"
     path = user_path(name)

@@ -78,7 +78,7 @@ def side_by_side(frame: pl.DataFrame, columns: Columns = COMMON) -> TableGrid | 
     level = next((name for name in levels if 1 < frame[name].n_unique() <= MOST_LEVELS), None)
     if value is None or level is None or "n_images" not in frame.columns:
         return None
-    keys = [name for name in frame.columns[: frame.columns.index("n_images")] if name != level]
+    keys = [name for name in columns_of_rows(frame) if name != level]
     # what merely follows from the level, such as the grid from the number of cells, names no row
     told = frame[level].n_unique()
     followed = [name for name in keys if name not in _ALWAYS_SHOWN and frame.select(level, name).n_unique() == told]
@@ -113,6 +113,14 @@ def _shared_by_levels(frame: pl.DataFrame, level: str, names: Sequence[str], col
         if frame[level].n_unique() > 2 and counts.height == 2 and counts["count"][1] == 1 and counts["count"][0] > 1:
             found.append(text(counts[name][0], name, columns).replace("_", " "))
     return found
+
+
+def columns_of_rows(frame: pl.DataFrame) -> list[str]:
+    """Return the columns that say what a row is of: those before the first count or measure."""
+    measured = (name for name in frame.columns if f"{name}_low" in frame.columns)
+    first = next((name for name in frame.columns if name == "n_images"), None)
+    ends = [frame.columns.index(name) for name in (first, next(measured, None)) if name is not None]
+    return frame.columns[: min(ends, default=len(frame.columns))]
 
 
 def counted(frame: pl.DataFrame) -> str:

@@ -12,7 +12,18 @@ import polars as pl
 from rich.table import Table
 
 from ipvit.analysis.columns import COMMON, Columns
-from ipvit.report.cells import MOST_LEVELS, among, cell_of, cells_of, counted, head, level_text, levels_of, text
+from ipvit.report.cells import (
+    MOST_LEVELS,
+    among,
+    cell_of,
+    cells_of,
+    columns_of_rows,
+    counted,
+    head,
+    level_text,
+    levels_of,
+    text,
+)
 from ipvit.report.names import shortened
 
 WIDTH = 80
@@ -43,8 +54,7 @@ def terminal_tables(
     if level is None or value is None:
         return [_listed(main, value, said, columns, width)]
     said = ", ".join(filter(None, (f"{title}: {head(value, columns)}", among(main), counted(main))))
-    keys = main.columns[: main.columns.index("n_images")] if "n_images" in main.columns else main.columns
-    others = [name for name in keys if name not in ("model", level) and main[name].n_unique() > 1]
+    others = [name for name in columns_of_rows(main) if name not in ("model", level) and main[name].n_unique() > 1]
     return _pivoted(main, others, level, value, said, columns, width)
 
 
