@@ -104,3 +104,17 @@ def test_a_bar_names_what_goes_on_how_fast_how_long_and_where_on_one_line_of_80_
     last = [line for line in stream.getvalue().replace("\x1b", "\n").splitlines() if "feature-drop" in line][-1]
     assert re.search(r"feature-drop .*18,000/36,000 results [\d,.]+/s .*\d left into runs.*…", last), last
     assert len(last.partition("K")[2]) <= 80
+
+
+def test_words_between_colons_are_no_pictures_in_sentences_and_tables():
+    from rich.table import Table
+
+    from ipvit.core.terminal import Terminal
+
+    stream = io.StringIO()
+    console = Terminal(file=stream, width=80)
+    table = Table("net.py:star:", title=":star:")
+    table.add_row("net.py:heart:")
+    console.print("net.py:three: 33 %", highlight=False)
+    console.print(table)
+    assert all(word in stream.getvalue() for word in ("net.py:three:", "net.py:heart:", "net.py:star:", " :star:"))

@@ -18,12 +18,12 @@ from ipvit.errors import harmless
 class Terminal(Console):
     """A rich console without markup, in whose texts every control character is a replacement character.
 
-    Square brackets in a name are no styles, and an escape sequence in one reaches no terminal: what is bold or red is
-    said with ``style=``.
+    Square brackets in a name are no styles, a word between colons is no emoji (``net.py:three:``), and an escape
+    sequence in one reaches no terminal: what is bold or red is said with ``style=``.
     """
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(markup=False, **options)
+        super().__init__(markup=False, emoji=False, **options)
 
     def on_broken_pipe(self) -> None:
         """Go on without the reader, as in ``| head``: rich would end the process with the code of a failure."""

@@ -144,7 +144,8 @@ def text(value: Any, name: str = "", columns: Columns = COMMON) -> str:
     Args:
         value: of a row.
         name: of its column, which may say how values are written: shares in per cent, counts with a comma between
-            thousands, a word for a value that is no number of anything. Other numbers have at most three decimals.
+            thousands, a word for a value that is no number of anything. Percentages have three digits, other numbers
+            at most three decimals.
         columns: what is known of the columns.
     """
     if value is None or (isinstance(value, float) and math.isnan(value)):
@@ -154,6 +155,8 @@ def text(value: Any, name: str = "", columns: Columns = COMMON) -> str:
         return word
     if (share := column.level_text(value)) is not None:
         return share
+    if isinstance(value, float) and column.unit == "percent":
+        return f"{value:.3g}"
     if isinstance(value, float):
         return f"{value:.2e}" if 0 < abs(value) < 1e-3 else f"{value:.3f}".rstrip("0").rstrip(".")
     counts = column.unit == "count" or name.startswith("n_")
