@@ -25,7 +25,7 @@ import ipvit
 from helpers import whole_study
 from helpers.paths import KEPT as KEPT_FILES
 from ipvit.engine.store import Identity, Store, key_columns
-from ipvit.report.tables import write_table
+from ipvit.report.tables.files import write_table
 
 KEPT = KEPT_FILES / "runs"
 FOLDERS = ("all-experiments", "several-studies")

@@ -12,16 +12,16 @@ from ipvit.core.files import LONGEST, path_component
 from ipvit.core.manifest import Manifest
 from ipvit.core.run_config import Answers, Backend, Precision, RunConfig, Tracker
 from ipvit.core.terminal import Terminal
+from ipvit.core.text.validation_messages import validated
 from ipvit.core.trackers import check_tracker
-from ipvit.core.validation_messages import validated
 from ipvit.data.dataset import Dataset
 from ipvit.data.loading import load_dataset
 from ipvit.engine.arguments import folder as as_folder
 from ipvit.engine.arguments import listed_experiments, listed_models
-from ipvit.engine.default_folder import default_folder
 from ipvit.engine.distributed import ProcessGroup, launched
+from ipvit.engine.folders.default_folder import default_folder
+from ipvit.engine.folders.run_folder import shard_folder
 from ipvit.engine.run import execute
-from ipvit.engine.run_folder import shard_folder
 from ipvit.engine.study import DataEntry, Study, study_text
 from ipvit.engine.study_of_objects import text_of_objects
 from ipvit.experiments.base import BindContext, Experiment

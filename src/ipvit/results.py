@@ -22,13 +22,13 @@ from ipvit.analysis.sentences import chosen_among, uneven
 from ipvit.core.manifest import Manifest
 from ipvit.core.outdated import PAGE
 from ipvit.core.plugins import OWN_FILE
-from ipvit.engine.class_names import read_class_names, with_names
 from ipvit.engine.examples import StoredExample, read_examples
-from ipvit.engine.last_run import keep_last_run, read_last_run
+from ipvit.engine.folders.class_names import read_class_names, with_names
+from ipvit.engine.folders.last_run import keep_last_run, read_last_run
+from ipvit.engine.folders.study_records import StudyRecords
 from ipvit.engine.manifest import read_manifest
 from ipvit.engine.store import read_analysis
 from ipvit.engine.study import STUDY, read_study
-from ipvit.engine.study_records import StudyRecords
 from ipvit.errors import ByName, InputError, error_line
 from ipvit.experiments.base import Experiment
 from ipvit.experiments.registry import experiment_class, experiment_names
@@ -36,7 +36,7 @@ from ipvit.report.figures import inline_svg
 from ipvit.report.notebook import as_pandas, in_notebook, one_line
 from ipvit.report.paper import reference
 from ipvit.report.settings import Setting, settings_of
-from ipvit.report.tables import in_reading_order
+from ipvit.report.tables.files import in_reading_order
 from ipvit.report.told import earlier_studies, unfinished
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from ipvit.engine.manifest import MANIFEST
 from ipvit.errors import ByName
 from ipvit.report.notebook import in_notebook, one_line
 from ipvit.report.settings import Setting
-from ipvit.report.tables import in_reading_order
+from ipvit.report.tables.files import in_reading_order
 from ipvit.results import Run
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from helpers.tiny import tiny_model
 from ipvit.commands.options import NOT_OFFERED, RunOptions
 from ipvit.core.run_config import OF_ONE_CALL, RunConfig
 from ipvit.core.shard import Shard
-from ipvit.core.validation_messages import validated
+from ipvit.core.text.validation_messages import validated
 from ipvit.engine.study import make_study, read_study
 from ipvit.errors import InputError
 from ipvit.experiments.registry import make_experiment

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 import ipvit
-from ipvit.core.text_files import read_text
+from ipvit.core.text.text_files import read_text
 from ipvit.core.yaml_files import read_mapping
 from ipvit.errors import InputError
 

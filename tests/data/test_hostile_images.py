@@ -22,8 +22,8 @@ from ipvit.data import load_dataset
 from ipvit.data.dataset import MemoryDataset, UnreadableImageError
 from ipvit.data.decode import MAX_PIXELS, apply_view, decode
 from ipvit.errors import InputError
-from ipvit.report.latex import to_latex
-from ipvit.report.tables import to_markdown
+from ipvit.report.tables.files import to_markdown
+from ipvit.report.tables.latex import to_latex
 from ipvit.results import Run
 
 

@@ -9,7 +9,7 @@ from helpers.small_runs import photos, small_occlusion
 from helpers.tiny import tiny_model, write_images
 from ipvit.cli import main
 from ipvit.core.run_config import RunConfig
-from ipvit.engine.default_folder import default_folder, default_folder_of_runs
+from ipvit.engine.folders.default_folder import default_folder, default_folder_of_runs
 
 
 @pytest.fixture(autouse=True)

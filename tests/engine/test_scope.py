@@ -14,8 +14,8 @@ from helpers.tiny import tiny_model, write_images
 from ipvit.cli import main
 from ipvit.data.formats.imagenet_c import ImageNetC
 from ipvit.data.subset import subset_indices
+from ipvit.engine.folders.scope import _rule
 from ipvit.engine.manifest import MANIFEST, read_manifest
-from ipvit.engine.scope import _rule
 
 
 def measured(out, *experiments, models=None, **options):

@@ -21,7 +21,7 @@ import ipvit
 from ipvit.api import bind_context
 from ipvit.data.synthetic.trifeature import Trifeature
 from ipvit.experiments.registry import make_experiment
-from ipvit.report.tables import write_table
+from ipvit.report.tables.files import write_table
 
 IMAGES = 24
 SETTINGS: dict[str, dict[str, Any]] = {

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from ipvit.analysis.columns import COMMON, Column
-from ipvit.report.latex import to_latex
+from ipvit.report.tables.latex import to_latex
 
 COLUMNS = {**COMMON, "information_loss": Column(unit="share", level=True), "jaccard": Column(unit="percent", digits=1)}
 HOSTILE = [

@@ -9,9 +9,9 @@ from rich.console import Console
 
 from ipvit.analysis.columns import COMMON, Column
 from ipvit.core.manifest import RANDOM_WEIGHTS
-from ipvit.report.cells import for_people, text
-from ipvit.report.names import shortened
-from ipvit.report.terminal_tables import terminal_tables
+from ipvit.report.tables.cells import for_people, text
+from ipvit.report.tables.names import shortened
+from ipvit.report.tables.terminal import terminal_tables
 
 COLUMNS = {
     **COMMON,

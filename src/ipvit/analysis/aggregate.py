@@ -10,9 +10,8 @@ from typing import Any, cast
 import numpy as np
 import polars as pl
 
-from ipvit.analysis.columns import COMMON, PLAIN, Columns
+from ipvit.analysis.columns import COMMON, PLAIN, RUN, SHARED_MASK, Columns
 from ipvit.analysis.perturbed import Perturbed, clean_condition, differences_of_drops, perturbed
-from ipvit.analysis.record_columns import RUN, SHARED_MASK
 from ipvit.analysis.reduction import Values, labelled, shared_masks
 from ipvit.metrics.crossed import crossed_interval
 from ipvit.metrics.intervals import accuracy_interval, clustered_interval, clustered_mean_interval, mean_interval

@@ -62,6 +62,33 @@ class Column(BaseModel):
 
 Columns = Mapping[str, Column]
 
+RUN = "run"
+"""Number of the repetition with other random masks."""
+
+SHARED_MASK = "shared_mask"
+"""Number of the mask that several images share; they are no independent trials."""
+
+RESERVED = frozenset(
+    {
+        "image",
+        "label",
+        "condition",
+        "model",
+        "experiment",
+        "version",
+        "weights",
+        "data",
+        "seed",
+        "precision",
+        "labels",
+        "answers",
+    }
+)
+"""What identifies a row; a condition's field may not have one of these names."""
+
+SCORES = frozenset({"prediction", "confidence", "label_probability", "correct", "correct5"})
+"""Columns of a classification record, see :func:`ipvit.experiments.scoring.score_logits`."""
+
 COMMON: dict[str, Column] = {
     "n_images": Column(unit="count"),
     "n_answers": Column(title="answers", unit="count"),
@@ -74,6 +101,8 @@ COMMON: dict[str, Column] = {
     "area_retained": Column(title="area under retained (%)", unit="percent", digits=1),
     "top1_std": Column(title="std over runs", unit="percent"),
     "top5_std": Column(title="std over runs (top-5)", unit="percent"),
+    "label_name": Column(title="label"),
+    "prediction_name": Column(title="prediction"),
     "prediction": Column(missing="predictions were not finite numbers; they count as wrong."),
 }
 """Columns that many experiments have."""

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import polars as pl
 
 from ipvit.analysis.aggregate import accuracy_table, mean_table, varying
-from ipvit.analysis.columns import PLAIN
-from ipvit.analysis.record_columns import RESERVED, RUN, SCORES, SHARED_MASK
+from ipvit.analysis.columns import PLAIN, RESERVED, RUN, SCORES, SHARED_MASK
 from ipvit.analysis.reduction import Reduction, joined
 
 if TYPE_CHECKING:

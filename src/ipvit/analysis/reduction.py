@@ -15,8 +15,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ipvit.analysis.columns import Column, Columns
-from ipvit.analysis.record_columns import RUN, SHARED_MASK
+from ipvit.analysis.columns import RUN, SHARED_MASK, Column, Columns
 
 
 @dataclasses.dataclass(frozen=True)

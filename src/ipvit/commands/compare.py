@@ -89,7 +89,7 @@ def show(table: pl.DataFrame, notes: Sequence[str], *, everything: bool, json: b
         folder: what ``ipvit compare`` would be given, where this is another command.
     """
     from ipvit.report import comparison
-    from ipvit.report.tables import to_records
+    from ipvit.report.tables.files import to_records
 
     if json:
         return print_json({"summary": comparison.summary(table), "notes": [*notes], "quantities": to_records(table)})

@@ -13,7 +13,7 @@ from pydantic import BeforeValidator
 from pydantic.fields import FieldInfo
 
 from ipvit.core.run_config import RunConfig
-from ipvit.core.validation_messages import validated
+from ipvit.core.text.validation_messages import validated
 from ipvit.errors import InputError
 from ipvit.models.names import split_label
 

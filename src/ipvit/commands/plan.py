@@ -28,10 +28,10 @@ def show_plan(study: Study, out: Path, *, json: bool, default: bool = False) -> 
         InputError: something cannot be used.
     """
     from ipvit.api import bind_context, load_study
-    from ipvit.engine.default_folder import default_folder
     from ipvit.engine.distributed import ProcessGroup
+    from ipvit.engine.folders.default_folder import default_folder
+    from ipvit.engine.folders.run_folder import check_folder
     from ipvit.engine.preparation import checked, mark_finished, plan_sweeps
-    from ipvit.engine.run_folder import check_folder
     from ipvit.engine.store import Store
     from ipvit.engine.study import study_text
 

@@ -60,7 +60,7 @@ def _of_run(run: Run, name: str, *, several: bool) -> PublishedComparison:
 
 def _json(found: PublishedComparison, source: str) -> int:
     from ipvit.report.published_comparison import summary
-    from ipvit.report.tables import to_records
+    from ipvit.report.tables.files import to_records
 
     return print_json(
         {

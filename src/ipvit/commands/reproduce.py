@@ -89,7 +89,7 @@ def reproduce(
     if options.dry_run:
         return _print_studies(studies, sources, config)
     from ipvit.commands.reproduction import Reproduction
-    from ipvit.engine.default_folder import default_folder_of_runs
+    from ipvit.engine.folders.default_folder import default_folder_of_runs
 
     out, line = (options.out, "") if options.out else default_folder_of_runs(Path("runs") / name, config)
     if line and config.progress and int(os.environ.get("RANK", "0")) == 0:

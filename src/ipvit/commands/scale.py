@@ -13,7 +13,7 @@ from rich.table import Table
 from ipvit.commands.measure import complain, tell
 from ipvit.commands.options import Flag, RunOptions
 from ipvit.core.terminal import Terminal, print_json
-from ipvit.core.words import counted
+from ipvit.core.text.words import counted
 from ipvit.errors import CombinedInputError, InputError
 
 if TYPE_CHECKING:
@@ -91,8 +91,8 @@ def check(study: Path, /, *, options: RunOptions | None = None) -> int:
     """
     from ipvit.api import bind_context, load_study
     from ipvit.commands.named_code import open_study
-    from ipvit.engine.default_folder import default_folder
     from ipvit.engine.estimate import estimate
+    from ipvit.engine.folders.default_folder import default_folder
 
     options = options or RunOptions()
     loaded = open_study(study, json=options.json).with_options(options.config())

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ipvit.core.digests import digest_of, digest_of_json
 from ipvit.core.files import write_atomic
-from ipvit.core.validation_messages import explain
+from ipvit.core.text.validation_messages import explain
 from ipvit.errors import InputError, shown
 
 CARD_DIGEST = "card_sha256"

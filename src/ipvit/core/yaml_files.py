@@ -8,7 +8,7 @@ from typing import Any, cast
 import yaml
 
 from ipvit.core.files import user_path
-from ipvit.core.text_files import read_text
+from ipvit.core.text.text_files import read_text
 from ipvit.errors import InputError, printable, shown
 
 MOST_BYTES = 4 * 2**20

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeGuard, runtime_checkabl
 
 import numpy as np
 
-from ipvit.core.notebook import definition_table, few
-from ipvit.core.words import counted
+from ipvit.core.text.notebook import definition_table, few
+from ipvit.core.text.words import counted
 from ipvit.data.checks import bytes_of, check_labels, masks_of, whole_numbers
 from ipvit.errors import InputError
 

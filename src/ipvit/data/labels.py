@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ipvit.core.text_files import same_letters
+from ipvit.core.text.text_files import same_letters
 from ipvit.errors import InputError
 
 _SEVERAL = re.compile(r"(?P<aggregate>mean|max)\s*\((?P<inside>[^()]+)\)|(?P<names>[^,()]+(?:,[^,()]+)+)")

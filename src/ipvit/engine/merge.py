@@ -13,11 +13,11 @@ from ipvit.core.links import refuse_links
 from ipvit.core.lock import FolderLock
 from ipvit.core.manifest import Manifest
 from ipvit.core.shard import Shard
-from ipvit.engine.class_names import FILE
 from ipvit.engine.examples import EXAMPLES
+from ipvit.engine.folders.class_names import FILE
+from ipvit.engine.folders.run_folder import SHARDS, check_folder, clear_left_over, prepare_folder
+from ipvit.engine.folders.scope import LISTED
 from ipvit.engine.manifest import MANIFEST, read_manifest, write_manifest
-from ipvit.engine.run_folder import SHARDS, check_folder, clear_left_over, prepare_folder
-from ipvit.engine.scope import LISTED
 from ipvit.engine.store import ANALYSIS, KEY, RECORDS, Store, each_once
 from ipvit.engine.study import STUDY
 from ipvit.errors import InputError

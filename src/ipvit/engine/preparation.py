@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ipvit.analysis.base import Analysis
-from ipvit.analysis.record_columns import RESERVED
+from ipvit.analysis.columns import RESERVED
 from ipvit.core.run_config import RunConfig
 from ipvit.data.dataset import Dataset, Items, fingerprint, has_pictures
 from ipvit.data.formats.timm import SCHEMES as BY_NAME

@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from ipvit.core.run_config import OF_ONE_CALL, RunConfig
-from ipvit.core.validation_messages import validated
+from ipvit.core.text.validation_messages import validated
 from ipvit.core.yaml_files import read_mapping
 from ipvit.engine.types import Selected
 from ipvit.errors import InputError, did_you_mean

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ipvit.analysis.record_columns import SHARED_MASK
+from ipvit.analysis.columns import SHARED_MASK
 from ipvit.core.digests import digest_of_json
-from ipvit.core.validation_messages import explain
+from ipvit.core.text.validation_messages import explain
 from ipvit.errors import ParametersError
 
 if TYPE_CHECKING:

@@ -131,7 +131,7 @@ def make_experiment(name: str, parameters: dict[str, Any] | None = None, where: 
     Raises:
         InputError: an unknown parameter (with close matches) or a value that does not fit.
     """
-    from ipvit.core.validation_messages import validated
+    from ipvit.core.text.validation_messages import validated
 
     try:
         kind = experiment_class(name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from ipvit.analysis.record_columns import SHARED_MASK
+from ipvit.analysis.columns import SHARED_MASK
 
 _SHARED = ("batch", "batch (authors)")
 """Scopes of masks that images share."""

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ipvit.core.notebook import definition_table, few
 from ipvit.core.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, View
-from ipvit.core.words import counted
+from ipvit.core.text.notebook import definition_table, few
+from ipvit.core.text.words import counted
 from ipvit.errors import InputError, shown
 from ipvit.models.adapters import Adapter, BlockTokens, FeatureState, find_adapter, logits_of, unwrap
 from ipvit.models.answers import AnswerSpace

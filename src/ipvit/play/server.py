@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ValidationError
 
-from ipvit.core.validation_messages import explain
+from ipvit.core.text.validation_messages import explain
 from ipvit.errors import InputError, error_line, printable
 from ipvit.play.debounce import SupersededError
 from ipvit.play.photos import MAX_UPLOAD

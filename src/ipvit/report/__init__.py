@@ -2,10 +2,10 @@
 
 from ipvit.report.figures import inline_svg, save_figure
 from ipvit.report.html import Section, write_report
-from ipvit.report.latex import to_latex
 from ipvit.report.pictures import Example, Gallery
-from ipvit.report.tables import to_markdown, to_records, write_table
-from ipvit.report.terminal_tables import terminal_tables
+from ipvit.report.tables.files import to_markdown, to_records, write_table
+from ipvit.report.tables.latex import to_latex
+from ipvit.report.tables.terminal import terminal_tables
 
 __all__ = [
     "Example",

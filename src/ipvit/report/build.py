@@ -24,7 +24,7 @@ from ipvit.report.pictures import Album
 from ipvit.report.profile import FILE, Profile
 from ipvit.report.profile_picture import draw
 from ipvit.report.settings import Setting
-from ipvit.report.tables import write_table
+from ipvit.report.tables.files import write_table
 
 
 class Results(Protocol):

@@ -12,9 +12,9 @@ from ipvit.analysis.sentences import ends
 from ipvit.analysis.verdicts import OUTSIDE, UNCERTAIN, WITHIN, Verdict, judged
 from ipvit.core.manifest import RunSummary
 from ipvit.experiments.registry import paper_numbers
-from ipvit.report.cells import text
 from ipvit.report.identification import PaperModel, identified, is_part, other_data, published_size, whole_sets
 from ipvit.report.matching import Found, Tables, counterpart
+from ipvit.report.tables.cells import text
 
 FILE = "paper-comparison"
 """Name of the files with a comparison, without suffix."""

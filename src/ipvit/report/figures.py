@@ -19,8 +19,8 @@ import vl_convert
 
 from ipvit.core.files import write_atomic
 from ipvit.errors import harmless
-from ipvit.report.names import shortened
-from ipvit.report.tables import json_number
+from ipvit.report.tables.files import json_number
+from ipvit.report.tables.names import shortened
 
 NARROW = 300
 """Pixels of a plot on a narrow screen."""

@@ -13,7 +13,7 @@ from ipvit.analysis.aggregate import DROPS
 from ipvit.analysis.base import Analysis
 from ipvit.analysis.columns import COMMON, Columns
 from ipvit.analysis.sentences import interval, is_missing
-from ipvit.report.cells import head, level_text
+from ipvit.report.tables.cells import head, level_text
 
 ALPHA = 0.05
 """A difference is called significant when its p-value, corrected for all comparisons of the section, is below this."""

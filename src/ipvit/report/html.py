@@ -20,12 +20,12 @@ from ipvit.analysis.looks import Looks
 from ipvit.core.files import LONGEST, path_component, write_atomic
 from ipvit.core.manifest import RunSummary
 from ipvit.errors import harmless
-from ipvit.report.cells import cells_of, counted, head, side_by_side
 from ipvit.report.figures import inline_svg, is_narrow
 from ipvit.report.keys import key
 from ipvit.report.pictures import Gallery
 from ipvit.report.profile import HOW_TO_READ, Profile
 from ipvit.report.settings import Setting
+from ipvit.report.tables.cells import cells_of, counted, head, side_by_side
 
 MOST_ROWS = 400
 """Rows of a table that the page shows; the files beside it have all."""

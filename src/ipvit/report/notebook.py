@@ -11,11 +11,11 @@ import polars as pl
 
 from ipvit.analysis.base import Analysis
 from ipvit.core.manifest import RunSummary
-from ipvit.core.notebook import escaped, paragraph, table
-from ipvit.core.words import counted
+from ipvit.core.text.notebook import escaped, paragraph, table
+from ipvit.core.text.words import counted
 from ipvit.errors import InputError, error_line
 from ipvit.report.figures import svg_file
-from ipvit.report.tables import for_people, in_reading_order
+from ipvit.report.tables.files import for_people, in_reading_order
 
 
 class Shown(Protocol):

@@ -14,7 +14,7 @@ import vl_convert
 
 from ipvit.core.files import write_atomic
 from ipvit.report.figures import layers_of, number_clips, with_short_labels, without_nan
-from ipvit.report.names import shortened
+from ipvit.report.tables.names import shortened
 
 WIDTHS = {"1col": 3.3, "2col": 6.9}
 """Inches that a figure is wide, by the ending of its name: in conferences' and journals' two-column pages a column is

@@ -21,7 +21,7 @@ from ipvit.core.manifest import RunSummary
 from ipvit.experiments.registry import paper_numbers
 from ipvit.report.identification import other_data
 from ipvit.report.matching import Tables, check_protocol
-from ipvit.report.tables import json_number
+from ipvit.report.tables.files import json_number
 
 FILE = "profile"
 """Name of the files with a profile, without suffix."""

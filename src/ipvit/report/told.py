@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from ipvit.core.manifest import RunSummary
-from ipvit.core.words import counted
+from ipvit.core.text.words import counted
 
 _EARLIER = re.compile(r"study\.([0-9]+)\.yaml")
 

@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from ipvit.analysis.base import Analysis
-from ipvit.report.cells import levels_of
+from ipvit.report.tables.cells import levels_of
 
 PROJECT = "ipvit"
 

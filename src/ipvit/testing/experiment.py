@@ -14,7 +14,7 @@ import yaml
 from ipvit.analysis.base import Analysis
 from ipvit.api import bind_context
 from ipvit.core.run_config import RunConfig
-from ipvit.core.validation_messages import validated
+from ipvit.core.text.validation_messages import validated
 from ipvit.data.dataset import Dataset
 from ipvit.engine.study import DataEntry, ExperimentEntry, ModelEntry, study_text
 from ipvit.errors import InputError

@@ -11,7 +11,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from ipvit.analysis.record_columns import RESERVED
+from ipvit.analysis.columns import RESERVED
 from ipvit.api import bind_context
 from ipvit.engine.batches import batches_of, decoded_batches, on_device, read_donors
 from ipvit.engine.device import numerics

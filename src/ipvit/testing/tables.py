@@ -8,12 +8,12 @@ from typing import Any
 import polars as pl
 
 from ipvit.analysis.base import Analysis
-from ipvit.analysis.record_columns import RESERVED, SCORES, SHARED_MASK
+from ipvit.analysis.columns import RESERVED, SCORES, SHARED_MASK
 from ipvit.analysis.reduction import Reduction
 from ipvit.core.files import LONGEST, path_component
 from ipvit.engine.store import read_analysis
 from ipvit.report.figures import save_figure
-from ipvit.report.tables import write_table
+from ipvit.report.tables.files import write_table
 from ipvit.results import Run
 from ipvit.testing.contract import no_error
 from ipvit.testing.subject import Subject

@@ -10,7 +10,7 @@ from typing import Literal
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from ipvit.core.validation_messages import fault_text
+from ipvit.core.text.validation_messages import fault_text
 from ipvit.core.yaml_files import read_mapping
 from ipvit.errors import InputError, did_you_mean, printable, shown
 from ipvit.training.bundled import RECIPES, recipe_names

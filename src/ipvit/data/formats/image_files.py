@@ -7,7 +7,7 @@ import os
 import stat
 from pathlib import Path
 
-from ipvit.core.text_files import read_text, same_letters
+from ipvit.core.text.text_files import read_text, same_letters
 from ipvit.errors import InputError
 
 IMAGE_SUFFIXES = frozenset(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ipvit.core.files import user_path
-from ipvit.core.text_files import read_text
+from ipvit.core.text.text_files import read_text
 from ipvit.data.checks import check_labels
 from ipvit.data.dataset import BaseDataset, Dataset, UnreadableImageError, fingerprint
 from ipvit.data.fingerprints import BYTES, sums_of_files

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from ipvit.core.files import user_path
-from ipvit.core.text_files import read_text
+from ipvit.core.text.text_files import read_text
 from ipvit.data.dataset import BaseDataset, Decoder, UnreadableImageError, fingerprint
 from ipvit.data.decode import decode
 from ipvit.data.fingerprints import BYTES, SAMPLES, named, sums_of_files

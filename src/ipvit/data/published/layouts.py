@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ipvit.core.text_files import read_text
+from ipvit.core.text.text_files import read_text
 from ipvit.data.formats.image_files import LeftOut, image_files
 from ipvit.data.published.parts import FileListing
 from ipvit.errors import InputError

@@ -13,8 +13,7 @@ from ipvit.analysis.aggregate import PAPER, accuracy_table, varying
 from ipvit.analysis.answers import Fall, told
 from ipvit.analysis.base import Analysis, by_model
 from ipvit.analysis.chart_parts import inline, theme
-from ipvit.analysis.columns import COMMON, Column
-from ipvit.analysis.record_columns import RUN, SHARED_MASK
+from ipvit.analysis.columns import COMMON, RUN, SHARED_MASK, Column
 from ipvit.analysis.reduction import Reduction, joined
 from ipvit.analysis.sentences import is_missing
 from ipvit.experiments.attack.experiment import (

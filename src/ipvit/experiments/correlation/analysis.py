@@ -11,9 +11,8 @@ from ipvit.analysis import charts
 from ipvit.analysis.aggregate import mean_table, paired_differences, varying, with_paper
 from ipvit.analysis.answers import capitalised, each, joined_names
 from ipvit.analysis.base import Analysis, by_model, compared
-from ipvit.analysis.columns import COMMON, Column, measured
+from ipvit.analysis.columns import COMMON, RUN, Column, measured
 from ipvit.analysis.profile import Question, measured_question
-from ipvit.analysis.record_columns import RUN
 from ipvit.analysis.reduction import Reduction, in_study_order, joined
 from ipvit.analysis.sentences import ends, is_missing
 from ipvit.experiments.correlation.experiment import SETTINGS

@@ -11,8 +11,7 @@ from ipvit.analysis import charts
 from ipvit.analysis.aggregate import accuracy_table, varying, with_paper
 from ipvit.analysis.answers import Fall, areas_told, told, told_exactly
 from ipvit.analysis.base import Analysis
-from ipvit.analysis.columns import COMMON, Column
-from ipvit.analysis.record_columns import RUN, SHARED_MASK
+from ipvit.analysis.columns import COMMON, RUN, SHARED_MASK, Column
 from ipvit.analysis.reduction import Reduction, in_study_order, joined
 from ipvit.experiments.occlusion.experiment import FILLS, SETTINGS
 from ipvit.experiments.shared_masks import with_shared_masks

@@ -11,9 +11,8 @@ from ipvit.analysis import charts
 from ipvit.analysis.aggregate import accuracy_table, with_paper
 from ipvit.analysis.answers import Fall, areas_told, told, told_exactly
 from ipvit.analysis.base import Analysis
-from ipvit.analysis.columns import COMMON, Column
+from ipvit.analysis.columns import COMMON, RUN, Column
 from ipvit.analysis.perturbed import Scale
-from ipvit.analysis.record_columns import RUN
 from ipvit.analysis.reduction import Reduction, in_study_order, joined
 from ipvit.experiments.shuffle.experiment import CLEAN
 

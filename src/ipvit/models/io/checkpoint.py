@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 
 from ipvit.core.files import write_atomic
-from ipvit.core.validation_messages import explain
+from ipvit.core.text.validation_messages import explain
 from ipvit.errors import InputError
 
 if TYPE_CHECKING:

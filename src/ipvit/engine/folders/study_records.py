@@ -10,8 +10,8 @@ from typing import Any
 import polars as pl
 
 from ipvit.core.manifest import Manifest
-from ipvit.core.words import counted
-from ipvit.engine.scope import EVERYTHING, scopes
+from ipvit.core.text.words import counted
+from ipvit.engine.folders.scope import EVERYTHING, scopes
 from ipvit.engine.store import Store
 
 _KEYS = ("image", "labels", "condition", "answers", "set", "set_digest")

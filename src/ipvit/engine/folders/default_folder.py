@@ -15,8 +15,8 @@ from ipvit.core.files import LONGEST, path_component
 from ipvit.core.manifest import Manifest
 from ipvit.core.run_config import RunConfig
 from ipvit.data.dataset import Dataset, known_fingerprints
+from ipvit.engine.folders.run_folder import SHARDS
 from ipvit.engine.manifest import MANIFEST, chosen_answers, labelling, read_manifest
-from ipvit.engine.run_folder import SHARDS
 
 
 def default_folder(base: Path, data: Dataset, config: RunConfig) -> tuple[Path, str]:

@@ -12,7 +12,7 @@ import polars as pl
 from rich.table import Table
 
 from ipvit.analysis.columns import COMMON, Columns
-from ipvit.report.cells import (
+from ipvit.report.tables.cells import (
     MOST_LEVELS,
     among,
     cell_of,
@@ -24,7 +24,7 @@ from ipvit.report.cells import (
     levels_of,
     text,
 )
-from ipvit.report.names import shortened
+from ipvit.report.tables.names import shortened
 
 WIDTH = 80
 """Columns of a terminal that does not say how many it has."""

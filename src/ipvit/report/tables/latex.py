@@ -9,7 +9,7 @@ import polars as pl
 
 from ipvit.analysis.columns import COMMON, Columns
 from ipvit.errors import printable
-from ipvit.report.cells import Cell, cells_of, counted, head, side_by_side
+from ipvit.report.tables.cells import Cell, cells_of, counted, head, side_by_side
 
 LONGEST_CELL = 60
 """Characters of a cell of a paper's table; a column that has longer ones, such as the cells of a map, is left out."""

@@ -13,8 +13,8 @@ import polars as pl
 from ipvit.analysis.columns import COMMON, Columns
 from ipvit.core.files import write_atomic
 from ipvit.errors import printable
-from ipvit.report.cells import for_people
-from ipvit.report.latex import to_latex
+from ipvit.report.tables.cells import for_people
+from ipvit.report.tables.latex import to_latex
 
 _FORMULA = "^[=+\\-@\\t\\r\\n\uff1d\uff0b\uff0d\uff20]"
 """What a cell begins with that a spreadsheet evaluates: = + - @, their wide forms, and what it skips before them."""
