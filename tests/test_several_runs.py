@@ -115,7 +115,8 @@ def test_table_5_of_the_paper_stands_beside_its_network_on_its_data():
     paper = printed("probe", "deit_small")
     tables = {"probe": pl.DataFrame(rows), "probe-paper": paper}
     drawn = bars(ipvit.Probe().analysis().figures_across(tables)["probe-transfer"])
-    theirs = drawn.filter(model="DeiT-S (paper)")
+    beside = pl.col("series").str.starts_with("DeiT-S (paper), ")
+    theirs = drawn.filter(beside).with_columns(pl.col("series").str.strip_prefix("DeiT-S (paper), "))
     assert drawn.height == 12 + 12 and theirs.select("series", "data_set").n_unique() == 12
     cub = dict(theirs.filter(data_set="CUB").select("series", "top1").iter_rows())
     assert cub["last block"] == 68.16 and cub["class+last_patch, all"] == 73.16

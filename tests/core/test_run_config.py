@@ -61,13 +61,14 @@ def test_run_hands_every_option_on(tmp_path, monkeypatch):
     assert found[0].shard == Shard(1, 3)
 
 
-def test_the_command_line_has_every_option_with_its_description_and_no_default():
+def test_the_command_line_has_every_option_with_its_description_and_gives_the_study_no_default():
     fields = {field.name: field for field in dataclasses.fields(RunOptions)}
     assert fields.keys() - {"out", "json"} == RunConfig.model_fields.keys() - set(NOT_OFFERED)
     for name, field in RunConfig.model_fields.items():
         if name not in NOT_OFFERED:
             helps = [part.help for part in fields[name].type.__metadata__ if isinstance(part, Parameter) and part.help]
-            assert helps == [field.description], name
+            default = "" if field.default is None else f" [default: {field.default}]"
+            assert helps in ([field.description], [f"{field.description}{default}"]), name
             assert not fields[name].default, name
 
 
@@ -138,7 +139,7 @@ def test_the_study_in_a_run_folder_has_what_the_run_was_given_and_can_be_read_ag
 @pytest.mark.parametrize("name", ["occlusion", "shuffle", "correlation", "feature-drop", "attack"])
 def test_more_repetitions_than_fit_into_memory_are_refused_before_they_are_made(name):
     for runs in (10_001, 2_147_483_648, 10**30):
-        with pytest.raises(InputError, match=f"{name}: runs must be 10000 or less"):
+        with pytest.raises(InputError, match=f"{name}: runs must be a number from 1 to 10000"):
             make_experiment(name, {"runs": runs})
     assert make_experiment(name, {"runs": 10_000})
 

@@ -174,4 +174,4 @@ def test_an_experiment_on_other_data_is_counted_and_not_promised(tmp_path):
     assert run.told[0] == (
         "The folder also holds 210 records of another seed, precision, version, answer space or data set."
     )
-    assert list(ipvit.Run(tmp_path, everything=True).tables) == ["shuffle"]
+    assert list(ipvit.Run(tmp_path, everything=True).tables) == ["shuffle", "shuffle-area"]

@@ -83,7 +83,7 @@ def test_the_tables_are_means_over_the_images(tmp_path):
 def test_a_network_that_is_not_measured_in_corners_keeps_its_rows_beside_one_that_is(tmp_path):
     models = [quiet_vit(), wrapped(tiny_vit(seed=1), name="other")]
     plain, placed = (ipvit.Attention(levels=(0.0,), blocks=(1,), corners=corners) for corners in ((), ("centre",)))
-    quiet = {"data": photos(2), "out": tmp_path, "workers": 0, "progress": False}
+    quiet = {"data": photos(2), "out": tmp_path, "workers": 0, "progress": False, "everything": True}
     ipvit.run(placed, models=models[1], **quiet)
     run = ipvit.run(plain, models=models, **quiet)
     rows = run.tables["attention"].select("model", "place", "scale", "inside").rows()

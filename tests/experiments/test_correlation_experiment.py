@@ -111,7 +111,9 @@ def test_networks_are_compared_only_where_the_same_was_read(tmp_path):
     (asked,) = run.profile.columns
     assert asked.ranked.ranks == {} and "measured otherwise" in run.profile.notes[0]
 
-    run = ipvit.run(experiment.model_copy(update={"feature": "pooled"}), models=models, progress=False, **quiet)
+    run = ipvit.run(
+        experiment.model_copy(update={"feature": "pooled"}), models=models, progress=False, everything=True, **quiet
+    )
     means = at_half(run)
     (found,) = run.differences["correlation"].filter(information_loss=0.5)["difference"]
     assert found == pytest.approx(means["vit", "pooled"] - means["resnet", "pooled"], abs=1e-6)

@@ -107,7 +107,9 @@ def test_more_severities_measure_only_the_new_ones_and_other_frost_only_the_fros
     for number, picture in enumerate(pictures, start=1):
         Image.fromarray(picture).save(tmp_path / f"frost{number}.png")
     experiment = small(frost=str(tmp_path))
-    run = ipvit.run(experiment, models=model, data=data, out=tmp_path / "out", progress=False, workers=0)
+    run = ipvit.run(
+        experiment, models=model, data=data, out=tmp_path / "out", progress=False, workers=0, everything=True
+    )
     assert run.manifest.measured_in_this_call == 6 * 2
     table = run.tables["corruptions-mce"]
     assert table["made"].to_list()[0] == "on the fly, JPEG 85" and "frost pictures" in table["made"][1]
@@ -219,7 +221,7 @@ def test_an_alteration_that_fails_is_recorded_and_the_rest_goes_on(tmp_path, wor
     [
         (["--corruptions", "fogg"], "unknown corruption 'fogg'"),
         (["--corruptions", "fogg"], "Did you mean 'fog'"),
-        (["--severities", "6"], "must be 5 or less"),
+        (["--severities", "6"], "must be a number from 1 to 5"),
         (["--frost", "nowhere"], "no frost1.png or frost1.jpg in the frost folder nowhere"),
         (["--normaliser", "deit"], "the normaliser 'deit' is not one of the models"),
     ],

@@ -122,7 +122,7 @@ def test_the_authors_protocol_shares_one_mask_and_stands_apart_in_the_table(tmp_
         places = lost(row["image"], 1, 0.5, 0, 16, owner="images 0")
         by_hand = vit_by_hand(model.backbone, normalised(model, pixels_of(data, row["image"])), zeroed=(1, places))
         agrees(row, by_hand["logits"])
-    run = ipvit.run(ours, models=model, data=data, out=tmp_path, workers=0, progress=False)
+    run = ipvit.run(ours, models=model, data=data, out=tmp_path, workers=0, progress=False, everything=True)
     table = run.tables["feature-drop"]
     assert table["mask_scope"].to_list() == ["", "batch (authors)", "image"]
     assert table["n_images"].to_list() == [4, 4, 4] and table["n_runs"].to_list() == [1, 1, 1]

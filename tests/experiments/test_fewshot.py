@@ -262,6 +262,7 @@ def test_a_limit_and_a_choice_of_classes_make_other_episodes(network, tmp_path):
             limit=limit,
             workers=0,
             progress=False,
+            everything=True,
         )
         assert result.manifest.measured_in_this_call == 3
     episodes = result.tables["fewshot-episodes"]

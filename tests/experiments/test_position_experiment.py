@@ -72,7 +72,7 @@ def test_scales_stand_apart_in_the_table(tmp_path):
     model, data = quiet_vit(), photos(6)
     measured(ipvit.Position(corners=("centre",), scale=0.5), model, data, tmp_path)
     experiment = ipvit.Position(corners=("centre",), scale=0.75)
-    run = ipvit.run(experiment, models=model, data=data, out=tmp_path, workers=0, progress=False)
+    run = ipvit.run(experiment, models=model, data=data, out=tmp_path, workers=0, progress=False, everything=True)
     rows = run.records("position")
     for row in run.tables["position"].iter_rows(named=True):
         mine = rows.filter((pl.col("place") == row["place"]) & (pl.col("scale") == row["scale"]))

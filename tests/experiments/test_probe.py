@@ -193,8 +193,8 @@ def test_a_run_that_died_while_fitting_goes_on_and_ends_with_the_same_records(tm
 def test_other_training_images_are_another_result(tmp_path):
     probed(tmp_path, last=(), tokens=("class",), heads=("lbfgs",))
     run = probed(tmp_path, train=coloured(40, 5), last=(), tokens=("class",), heads=("lbfgs",))
-    table = run.tables["probe"]
-    assert table.height == 6 and table["fit"].n_unique() == 2
+    table = ipvit.Run(run.out, everything=True).tables["probe"]
+    assert table.height == 6 and table["fit"].n_unique() == 2 and run.tables["probe"].height == 3
 
 
 def test_the_authors_recipe_squashes_reads_the_last_blocks_patches_and_chooses_nothing(tmp_path):

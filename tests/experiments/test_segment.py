@@ -154,7 +154,7 @@ def test_more_thresholds_are_measured_in_the_same_pass_and_only_what_is_new(tmp_
 def test_another_block_is_another_measurement(tmp_path):
     data, model = ipvit.MemoryDataset(torch.rand(3, 3, 32, 32), masks=regions(3) == 1), vit()
     ipvit.run(ipvit.Segment(), models=model, data=data, out=tmp_path, **OURS)
-    both = ipvit.run(ipvit.Segment(block=0), models=model, data=data, out=tmp_path, **OURS)
+    both = ipvit.run(ipvit.Segment(block=0), models=model, data=data, out=tmp_path, everything=True, **OURS)
     assert set(both.records("segment").filter(head="mean")["block"]) == {0, 1}
     assert both.tables["segment"].filter(mask="mean of heads").height == 2
     assert both.report().exists()
@@ -197,8 +197,11 @@ def test_a_network_whose_attention_is_never_finite_does_not_hide_the_others(tmp_
     broken, data = vit("broken"), ipvit.MemoryDataset(torch.rand(3, 3, 32, 32), masks=regions(3) == 1)
     torch.nn.init.constant_(broken.backbone.blocks[0].attn.qkv.weight, float("nan"))
     run = ipvit.run(ipvit.Segment(), models=[broken, vit()], data=data, out=tmp_path, **OURS)
-    assert run.tables["segment"]["model"].unique(maintain_order=True).to_list() == ["vit", "no network"]
-    assert set(run.tables["segment-heads"]["model"]) == {"vit"}
+    assert run.tables["segment"]["model"].unique(maintain_order=True).to_list() == [
+        "vit (random weights)",
+        "no network",
+    ]
+    assert set(run.tables["segment-heads"]["model"]) == {"vit (random weights)"}
     assert any("results rest on attention that was not finite" in note for note in run.notes["segment"])
     answers = run.analyses["segment"].answer(run.tables_of("segment"))
     assert list(answers) == ["vit"] and answers["vit"].startswith("vit, class: at 90% of the attention, ")

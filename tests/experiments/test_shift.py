@@ -170,7 +170,7 @@ def test_what_a_set_was_before_is_not_mixed_with_what_it_is_now(tmp_path):
     (root / "new/x/0.jpg").rename(root / "val" / synsets()[1] / "new.jpg")
     run = of_other(root, tmp_path / "run")
     assert counts(run) == counts(of_other(root, tmp_path / "fresh")) and counts(run)[0][:3] == (3, 6, 10)
-    assert any("another seed, precision, version, answer space or data set" in note for note in run.notes_of("shift"))
+    assert any("another seed, precision, version, answer space or data set" in note for note in run.told)
     (root / "other" / synsets()[5]).rename(root / "other" / synsets()[4])
     run = of_other(root, tmp_path / "run")
     assert counts(run) == counts(of_other(root, tmp_path / "anew"))

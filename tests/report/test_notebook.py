@@ -31,7 +31,7 @@ def test_a_notebook_shows_tables_figures_and_sentences_of_a_run(run):
         assert ElementTree.fromstring(picture).tag == "{http://www.w3.org/2000/svg}svg"
     assert "Limited run: 8 of 30 images." in page and "top-1" in page
     assert "<b>second" not in page and "&lt;b&gt;second" in page, "names are shown and never obeyed"
-    assert all(value in page for value in ("30%", "90%")) or "0.3" in page
+    assert all(value in page for value in ("30 %", "90 %")) or "0.3" in page
 
 
 def test_a_model_and_data_are_one_line_each_and_a_small_table(run):

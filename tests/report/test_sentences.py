@@ -11,7 +11,7 @@ import pytest
 import ipvit
 from helpers.by_hand import Made, attacked, corners, corrupted, made_of, occluded, right, shuffled
 from ipvit.report.findings import headlines, unit_of
-from ipvit.report.tables.files import side_by_side
+from ipvit.report.tables.cells import side_by_side
 
 POSITION, OCCLUSION, SHUFFLE = ipvit.Position(), ipvit.Occlusion(), ipvit.Shuffle()
 FOUR = ("top_left", "top_right", "bottom_left", "bottom_right")

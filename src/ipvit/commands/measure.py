@@ -206,8 +206,8 @@ def _json_of(results: Run | RunCollection) -> dict[str, Any]:
 
 def print_tables(results: Run | RunCollection) -> None:
     """Print the main tables and what they show."""
-    from ipvit.report.findings import headlines, unit_of
     from ipvit.report import terminal_tables
+    from ipvit.report.findings import headlines, unit_of
 
     console = Terminal()
     _print_limit(results, console)
