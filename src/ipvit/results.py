@@ -299,7 +299,8 @@ class Run:
     def write_tables(self) -> None:
         """Write the tables into the run folder, and the page anew where there is one: a folder is of one study.
 
-        What the disk takes not is a fault, since the results are there; the tables then stay marked as outdated.
+        What the disk or a file's format does not take is a fault, since the results are there; the tables then stay
+        marked as outdated.
         """
         try:
             if (self.out / PAGE).is_file():
@@ -308,7 +309,9 @@ class Run:
                 from ipvit.report.build import write_tables
 
                 write_tables(self)
-        except OSError as error:
+        except Exception as error:
+            if os.environ.get("IPVIT_TRACEBACK") and not isinstance(error, OSError):
+                raise
             self.faults["tables", "files"] = f"The tables could not be written: {error_line(error, 300)}."
 
     @property

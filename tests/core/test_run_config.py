@@ -145,5 +145,5 @@ def test_more_repetitions_than_fit_into_memory_are_refused_before_they_are_made(
 
 
 def test_more_processes_than_any_machine_has_are_refused():
-    with pytest.raises(InputError, match="workers must be 1024 or less"):
+    with pytest.raises(InputError, match="workers must be a number from 0 to 1024"):
         validated(RunConfig, {"workers": 2_147_483_648})

@@ -143,7 +143,7 @@ def test_an_analysis_that_fails_leaves_the_tables_and_the_report_of_the_others(t
     assert tell(results, json=False) is False
     said = capsys.readouterr()
     assert "The tables of unexplained could not be made: ZeroDivisionError: no such table" in said.err
-    assert "Random PatchDrop" in said.out and (tmp_path / "report.html").is_file()
+    assert "Occlusion: PatchDrop" in said.out and (tmp_path / "report.html").is_file()
     assert list(results.tables) == ["occlusion"] and results.notes["unexplained"]
 
 

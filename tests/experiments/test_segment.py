@@ -197,14 +197,12 @@ def test_a_network_whose_attention_is_never_finite_does_not_hide_the_others(tmp_
     broken, data = vit("broken"), ipvit.MemoryDataset(torch.rand(3, 3, 32, 32), masks=regions(3) == 1)
     torch.nn.init.constant_(broken.backbone.blocks[0].attn.qkv.weight, float("nan"))
     run = ipvit.run(ipvit.Segment(), models=[broken, vit()], data=data, out=tmp_path, **OURS)
-    assert run.tables["segment"]["model"].unique(maintain_order=True).to_list() == [
-        "vit (random weights)",
-        "no network",
-    ]
-    assert set(run.tables["segment-heads"]["model"]) == {"vit (random weights)"}
+    named = "vit (random weights)"
+    assert run.tables["segment"]["model"].unique(maintain_order=True).to_list() == [named, "no network"]
+    assert set(run.tables["segment-heads"]["model"]) == {named}
     assert any("results rest on attention that was not finite" in note for note in run.notes["segment"])
     answers = run.analyses["segment"].answer(run.tables_of("segment"))
-    assert list(answers) == ["vit"] and answers["vit"].startswith("vit, class: at 90% of the attention, ")
+    assert list(answers) == [named] and answers[named].startswith(f"{named}, class: at 90% of the attention, ")
 
 
 def test_whole_pictures_are_seen_whatever_their_proportions(tmp_path):
