@@ -144,7 +144,7 @@ def test_an_analysis_that_fails_leaves_the_tables_and_the_report_of_the_others(t
     said = capsys.readouterr()
     assert "The tables of unexplained could not be made: ZeroDivisionError: no such table" in said.err
     assert "Occlusion: PatchDrop" in said.out and (tmp_path / "report.html").is_file()
-    assert list(results.tables) == ["occlusion"] and results.notes["unexplained"]
+    assert list(results.tables) == ["occlusion", "occlusion-area"] and results.notes["unexplained"]
 
 
 def test_the_command_line_names_the_condition(tmp_path, monkeypatch, capsys):
