@@ -47,6 +47,7 @@ def test_models_and_data_of_the_command_line_take_the_place_of_a_studys():
     [
         ("mynet.py", "a Python file; say which function of it makes the network: mynet.py:FUNCTION"),
         ("./photos", "a folder or a file"),
+        ("demo:deit_micro,demo:resnet_micro", "give each by itself: --model demo:deit_micro --model demo:resnet_micro"),
         ("resnet18,resnet50", "several; give each by itself: --model resnet18 --model resnet50"),
         ("owner/name", "hf-hub:owner/name"),
         ("best.pth", "NAME@best.pth"),

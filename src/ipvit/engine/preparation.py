@@ -24,6 +24,7 @@ from ipvit.errors import InputError, did_you_mean, error_line
 from ipvit.experiments.base import BindContext, Condition, Experiment, Measurement
 from ipvit.models.answers import AnswerSpace
 from ipvit.models.backend import COMPUTES, check_backend
+from ipvit.models.capabilities import OFFERED_BY
 from ipvit.models.label_mapping import answering, right_answers, sets_as_text
 from ipvit.models.model import Model
 from ipvit.models.openvino_model import with_backend
@@ -93,7 +94,8 @@ def _lacking_capabilities(experiment: Experiment, model: Model) -> str:
     if "logits" in missing and "logits" not in model.adapter.capabilities:
         name = model.name if model.origin is None else model.origin[0]
         return f"{text}it has no classifier: give it one as {name}@probe:FILE, a head that `ipvit probe` fits"
-    return f"{text}it offers {', '.join(sorted(model.capabilities))}"
+    others = "".join(f"; {name} is offered by {OFFERED_BY[name]}" for name in missing if name in OFFERED_BY)
+    return f"{text}it offers {', '.join(sorted(model.capabilities))}{others}"
 
 
 def _tasks(

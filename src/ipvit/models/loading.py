@@ -8,7 +8,7 @@ from pathlib import Path
 from ipvit.core.files import user_path
 from ipvit.errors import InputError, shown
 from ipvit.models.io.probe_head import MARK, load_probed, read_probe
-from ipvit.models.mistaken import refuse_mistaken
+from ipvit.models.mistaken import refuse_mistaken, refuse_several
 from ipvit.models.model import Model
 from ipvit.models.names import ModelName, short_name, split_weights
 from ipvit.models.openvino_model import with_backend
@@ -81,6 +81,8 @@ def _load(name: str, pretrained: bool, label: str | None) -> Model:
     parsed = ModelName.parse(name)
     if parsed.scheme in ("", "timm", "http", "https"):
         refuse_mistaken(split_weights(name)[0].removeprefix("timm:"))
+    elif parsed.scheme in ("demo", "tin50", "torchvision", "paper"):  # whose names have no commas
+        refuse_several(split_weights(name)[0])
     if parsed.scheme not in LOADERS:
         known = ", ".join(f"{scheme}:" for scheme in LOADERS if scheme not in ("", "file"))
         raise InputError(

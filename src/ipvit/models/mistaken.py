@@ -25,15 +25,34 @@ def refuse_mistaken(name: str) -> None:
         raise InputError(f"{shown(name)} is no network: it seems to be {seems}")
 
 
+def refuse_several(name: str) -> None:
+    """Refuse several names in one.
+
+    Args:
+        name: as of :func:`refuse_mistaken`.
+
+    Raises:
+        InputError: how they are given.
+    """
+    if seems := _several(name.partition("?")[0]):
+        raise InputError(f"{shown(name)} is no network: it seems to be {seems}")
+
+
+def _several(name: str) -> str:
+    if "," not in name:
+        return ""
+    names = [part.strip() for part in name.split(",") if part.strip()]
+    return f"several; give each by itself: {' '.join(f'--model {part}' for part in names)}"
+
+
 def _seems(name: str) -> str:
     if not name.strip():
         return "empty; `ipvit models` lists names"
     if _ADDRESS.match(name):
         return "the address of weights; give it behind the network's name, NAME@ADDRESS"
     name = name.partition("?")[0]  # what follows are options
-    if "," in name:
-        names = [part.strip() for part in name.split(",") if part.strip()]
-        return f"several; give each by itself: {' '.join(f'--model {part}' for part in names)}"
+    if several := _several(name):
+        return several
     path = user_path(name)
     if name.endswith(".py"):
         return f"a Python file; say which function of it makes the network: {name}:FUNCTION"
