@@ -594,3 +594,20 @@ def test_the_playground_knows_what_is_right_in_either_answer_space(capsys):
     few = answering(whole(), two_classes(), "data")
     assert among_in_words(few, two_classes())[0].startswith("Answers are among the 2 classes")
     assert Playground([whole()], Shelf(two_classes()))
+
+
+def test_runs_that_differ_only_in_their_answers_are_told_apart_where_they_stand_together(tmp_path):
+    for answers, model in (("all", whole()), ("data", wrapped(network(), classes=NAMES, name="other"))):
+        with torch.no_grad():
+            model.backbone.head.bias.add_(len(answers))  # other weights: the same network twice is told apart anyway
+        ipvit.run(
+            ipvit.Accuracy(),
+            models=model,
+            data=two_classes(),
+            out=tmp_path / answers,
+            workers=0,
+            progress=False,
+            answers=answers,
+        )
+    together = ipvit.RunCollection(tmp_path)
+    assert set(together.tables["accuracy"]["data_set"]) == {"two (all)", "two (data)"}

@@ -146,7 +146,11 @@ def relabelled(folder, **changes) -> None:
 
 @pytest.mark.parametrize(
     ("changes", "words"),
-    [({"answers": "data"}, "differ in their answers"), ({"labels": {"a": "b"}}, "differ in which output a class is")],
+    [
+        ({"answers": "data"}, "differ in their answers"),
+        ({"labels": {"a": "b"}}, "differ in which output a class is"),
+        ({"sets": {"a": {"imagenet-a": "b"}}}, "differ in one of the sets"),
+    ],
 )
 def test_shards_whose_models_answered_otherwise_are_not_joined(tmp_path, changes, words):
     for number in (1, 2):
