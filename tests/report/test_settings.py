@@ -67,7 +67,7 @@ def test_every_section_has_its_settings_and_the_departures_first(run, page):
     assert occlusion.index("(default 14x14)") < occlusion.index("otherwise the defaults")
     assert "fill black" in occlusion.partition("otherwise the defaults")[2]
     shuffle = said[list(run.analyses).index("shuffle")]
-    assert "<b>grids: 2x2, 4x4</b>" in shuffle
+    assert "<strong>grids: 2x2, 4x4</strong>" in shuffle
     assert plain(said[list(run.analyses).index("position")]).startswith("Settings. The defaults")
 
 
