@@ -233,7 +233,7 @@ def test_saliency_attention_beats_chance_everything_and_the_centre(real, tmp_pat
     rows = {(row["model"], row["mask"]): row for row in run.tables["segment"].to_dicts()}
     chosen = rows["saliency", "chosen head"]
     rivals = [
-        rows["random", "best head (oracle)"],
+        rows["random (random weights)", "best head (oracle)"],
         rows["no network", "everything foreground"],
         rows["no network", "centre box"],
     ]
