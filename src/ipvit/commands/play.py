@@ -69,7 +69,7 @@ def play(
         models = [answering(one, photos, answers) for one in models]
         for one in models:
             for sentence in among_in_words(one, photos):
-                Terminal().print(f"{one.name}: {sentence}", soft_wrap=True, highlight=False)
+                Terminal(stderr=True).print(f"{one.name}: {sentence}", soft_wrap=True, highlight=False)
     judge = salience_model(models if salience is None else [load_model(salience)])
     if salience is not None and judge is None:
         raise InputError(f"--salience: {salience} has no attention to the patches; a vision transformer has")
