@@ -24,6 +24,7 @@ import pytest
 import ipvit
 from helpers import whole_study
 from helpers.paths import KEPT as KEPT_FILES
+from ipvit.engine.folders.class_names import NAMED
 from ipvit.engine.store import Identity, Store, key_columns
 from ipvit.report.tables.files import write_table
 
@@ -98,7 +99,9 @@ def test_the_whole_study_measures_what_it_measured(tmp_path):
         assert now.height == then.height, name
         assert set(now.columns) >= set(then.columns), name
         for column in then.columns:
-            if now[column].dtype.is_float():
+            if column in NAMED.values():  # which the version that wrote the folder did not keep
+                assert not then[column].count()
+            elif now[column].dtype.is_float():
                 np.testing.assert_allclose(now[column], then[column], rtol=1e-3, atol=1e-4, err_msg=f"{name}.{column}")
             elif now[column].dtype == pl.Binary:  # maps of attention
                 ours, theirs = (np.frombuffer(b"".join(frame[column]), np.float16) for frame in (now, then))
@@ -110,7 +113,7 @@ def test_the_whole_study_measures_what_it_measured(tmp_path):
         ours, theirs = (
             comparable(pl.read_json(path, infer_schema_length=None)) for path in (tables / expected.name, expected)
         )
-        assert ours.columns == theirs.columns
+        assert set(ours.columns) >= set(theirs.columns), "what is retained needs chance, which old folders do not state"
         for row, other in zip(ours.iter_rows(named=True), theirs.iter_rows(named=True), strict=True):
             for key, value in other.items():
                 if isinstance(value, float):
