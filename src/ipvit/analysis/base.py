@@ -221,9 +221,14 @@ class Analysis(BaseModel):
         areas = self.areas(reductions)
         return found if areas.is_empty() else found | {f"{self.name}-area": areas}
 
+    @property
+    def curve_columns(self) -> tuple[tuple[str, ...], ...]:
+        """The levels that there are curves over, each with the columns that follow from it."""
+        return self.curve_over or tuple((level,) for level in self.levels)
+
     def curves(self, values: Values) -> list[Combination]:
         """Return the curves of a model over the experiment's levels."""
-        over = self.curve_over or tuple((level,) for level in self.levels)
+        over = self.curve_columns
         return [curve for names in over for curve in curves(values, self.clean, names, self.curve_scale)]
 
     def areas(self, reductions: Sequence[Reduction]) -> pl.DataFrame:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 
 from ipvit.analysis.aggregate import condition_difference
-from ipvit.analysis.perturbed import Combination, Perturbed, curves, means, of_combination
+from ipvit.analysis.perturbed import Combination, Perturbed, means, of_combination
 from ipvit.analysis.reduction import Reduction, Values
 from ipvit.analysis.sentences import is_missing
 from ipvit.metrics.paired import holm
@@ -195,8 +195,7 @@ def retained_questions(analysis: Analysis, reductions: Sequence[Reduction]) -> l
 def _combinations(analysis: Analysis, values: Values) -> list[Combination]:
     if analysis.mean_over:
         return means(values, analysis.clean, analysis.mean_over)
-    over = analysis.curve_over or tuple((level,) for level in analysis.levels)
-    return [curve for names in over for curve in curves(values, analysis.clean, names, analysis.curve_scale)]
+    return analysis.curves(values)
 
 
 def _retained_question(
@@ -230,9 +229,7 @@ def _retained_question(
     place = dict(key)
     named = [analysis.value_title(name, value) for name, value in place.items() if value not in (None, "")]
     how = "mean over" if analysis.mean_over else "area under the curve over"
-    over = analysis.mean_over or next(
-        o for o in (analysis.curve_over or [(n,) for n in analysis.levels]) if o[0] in values.names
-    )
+    over = analysis.mean_over or next(names for names in analysis.curve_columns if names[0] in values.names)
     along = ", ".join(name.replace("_", " ") for name in over[: 1 if not analysis.mean_over else None])
     level = over[0]
     at = values.names.index(level) if level in values.names else 0

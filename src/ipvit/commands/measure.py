@@ -74,7 +74,7 @@ def _explain_demo(out: Path) -> None:
         console.print(f"    {what}", highlight=False)
 
 
-def _tells_nothing() -> bool:
+def another_process_tells() -> bool:
     """Whether this is one of several processes, of which the first one tells."""
     return int(os.environ.get("RANK", "0")) > 0
 
@@ -99,7 +99,7 @@ def measure(
         return show_plan(wanted, given or default_out, json=options.json, default=given is None)
     begin(f"{__version__}: ipvit {shlex.join(sys.argv[1:])}", verbose=options.verbose)
     results = run_study(wanted, given or default_out, default=given is None)
-    if _tells_nothing():
+    if another_process_tells():
         return 0
     whole = tell(results, json=options.json, quiet=options.quiet, brief=brief)
     code = 1 if complain(results, quiet=options.quiet) or not whole else 0
@@ -117,6 +117,7 @@ def tell(results: Run | RunCollection, *, json: bool, quiet: bool = False, brief
         results: what was measured.
         json: print it as JSON.
         quiet: print what could not be made, nothing else.
+        brief: print what each experiment found, without its tables.
 
     Returns:
         Whether all that the experiments make of their records could be made; what could not is told.
@@ -171,8 +172,8 @@ def print_answers(results: Run | RunCollection) -> None:
     _print_limit(results, console)
     for name, analysis in results.analyses.items():
         console.print(analysis.heading, style="bold", highlight=False)
-        for sentence in filter(None, (results.lead_of(name),)):
-            console.print(f"  {sentence}", highlight=False)
+        if lead := results.lead_of(name):
+            console.print(f"  {lead}", highlight=False)
         for note in results.notes_of(name):
             console.print(f"  note: {note}", style="yellow", highlight=False)
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-from cyclopts import Parameter
-
+from ipvit.commands.options import Flag
 from ipvit.core.terminal import Terminal, print_json
 from ipvit.errors import InputError
 
 if TYPE_CHECKING:
     from ipvit.report.profile import Profile
-
-Flag = Annotated[bool, Parameter(negative="")]
 
 _CELL = 14  # characters of a column: an interval of two numbers with three decimals
 _LONGEST_NAME = 26

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ from rich import box
 from rich.table import Table
 
 from ipvit import __version__
+from ipvit.commands.measure import another_process_tells
 from ipvit.commands.options import Flag, MeasureOptions
 from ipvit.commands.paper_studies import (
     ALL,
@@ -92,7 +92,7 @@ def reproduce(
     from ipvit.engine.folders.default_folder import default_folder_of_runs
 
     out, line = (options.out, "") if options.out else default_folder_of_runs(Path("runs") / name, config)
-    if line and config.progress and int(os.environ.get("RANK", "0")) == 0:
+    if line and config.progress and not another_process_tells():
         Terminal(stderr=True).print(f"ipvit: {line}", highlight=False, soft_wrap=True)
     begin(f"{__version__}: ipvit {shlex.join(sys.argv[1:])}", verbose=options.verbose)
     return Reproduction(studies, out, config).run(sources, partial=partial, json=options.json, quiet=options.quiet)

@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 
 from ipvit.core.files import write_atomic
+from ipvit.core.text.notebook import escaped
 
 PAGE = "report.html"
 MARK = "OUTDATED.txt"
@@ -63,9 +64,6 @@ def _mark_page(page: Path, text: str) -> None:
     body = _BODY.search(content)
     if body is None or _ON_PAGE.encode() in content:
         return
-    mark = f'{_ON_PAGE}<p class="warn"><strong>Outdated.</strong> {_escaped(text)}</p>'
+    said = escaped(" ".join(text.split()))
+    mark = f'{_ON_PAGE}<p class="warn"><strong>Outdated.</strong> {said}</p>'
     write_atomic(page, content[: body.end()] + mark.encode() + content[body.end() :])
-
-
-def _escaped(text: str) -> str:
-    return " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

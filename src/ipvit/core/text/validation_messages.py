@@ -7,6 +7,7 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from ipvit.core.text.words import counted
 from ipvit.errors import InputError, ParametersError, closest, did_you_mean, printable, shown
 
 M = TypeVar("M", bound=BaseModel)
@@ -157,19 +158,17 @@ def fault_text(fault: Mapping[str, Any]) -> str:
         return fault["msg"].partition(", ")[2]
     if kind == "missing":  # of a fixed number of values, the place of the first that is not there
         place = fault.get("loc", ())
-        return f"needs more than {_counted(place[-1])}" if place and isinstance(place[-1], int) else "is missing"
+        return (
+            f"needs more than {counted(place[-1], 'value')}" if place and isinstance(place[-1], int) else "is missing"
+        )
     if kind == "too_short":
-        return f"needs at least {_counted(limits['min_length'])}"
+        return f"needs at least {counted(limits['min_length'], 'value')}"
     if kind == "too_long":
-        return f"takes at most {_counted(limits['max_length'])}"
+        return f"takes at most {counted(limits['max_length'], 'value')}"
     wanted = _WANTED.get(kind)
     if wanted is None:
         return f"cannot be used: {shown(fault['input'])}"
     return f"must be {wanted.format(**limits)}, not {shown(fault['input'])}"
-
-
-def _counted(number: int) -> str:
-    return f"{number} value" if number == 1 else f"{number} values"
 
 
 _A_NUMBER, _A_WHOLE_NUMBER, _TRUE_OR_FALSE = "a number", "a whole number", "true or false"

@@ -30,7 +30,6 @@ FLOORS = (
     "--feature mean_patch or pooled puts the same question to all."
 )
 """What is said where models were read at different features."""
-_LIMITS = (-1.0, 1.0)
 _BY = ("model", *SETTINGS, "block", "information_loss")
 
 
