@@ -23,6 +23,7 @@ from ipvit.metrics.paired import (
     paired_proportions,
     sign_flip_test,
 )
+from ipvit.metrics.power import detectable_mean, detectable_proportion, mcnemar_power
 from ipvit.metrics.retained import (
     Pair,
     Retained,
@@ -48,12 +49,15 @@ __all__ = [
     "correlation",
     "corruption_error",
     "cosine",
+    "detectable_mean",
+    "detectable_proportion",
     "drop_difference",
     "episode_interval",
     "holm",
     "jaccard",
     "mce",
     "mcnemar",
+    "mcnemar_power",
     "mean_error",
     "mean_interval",
     "paired_bootstrap",
