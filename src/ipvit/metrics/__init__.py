@@ -35,6 +35,7 @@ from ipvit.metrics.paired import (
     paired_proportions,
     sign_flip_test,
 )
+from ipvit.metrics.power import detectable_mean, detectable_proportion, mcnemar_power
 from ipvit.metrics.retained import (
     Pair,
     Retained,
@@ -65,6 +66,8 @@ __all__ = [
     "correlation",
     "corruption_error",
     "cosine",
+    "detectable_mean",
+    "detectable_proportion",
     "drop_difference",
     "ece",
     "ece_debiased",
@@ -74,6 +77,7 @@ __all__ = [
     "jaccard",
     "mce",
     "mcnemar",
+    "mcnemar_power",
     "mean_error",
     "mean_estimate",
     "mean_interval",
