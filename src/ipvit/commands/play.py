@@ -50,8 +50,8 @@ def play(
     from ipvit.data.loading import load_dataset
     from ipvit.engine.device import pick_device
     from ipvit.engine.diagnosis import among_in_words
-    from ipvit.models import load_model
     from ipvit.models.label_mapping import answering
+    from ipvit.models.loading import load_model, load_models
     from ipvit.play import Playground, PlayServer, Shelf
     from ipvit.play.playground import salience_model
 
@@ -63,7 +63,7 @@ def play(
     if len(names) < 2:
         bundled = [name for source in BUNDLED for name in bundled_models(source)]
         names += [name for name in dict.fromkeys([*FIRST, *bundled]) if name not in names]
-    models = [load_model(name) for name in names]
+    models = [one for name in names for one in load_models(name, class_names=photos)]
     models = [one for one in models if one.can("logits") or one.name in (model or ())]
     if photos is not None:
         models = [answering(one, photos, answers) for one in models]
