@@ -2,6 +2,7 @@
 
 import dataclasses
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -9,8 +10,8 @@ from ipvit.engine import worker_count
 from ipvit.engine.distributed import ProcessGroup
 from ipvit.engine.worker_count import core_quota, default_workers, share_out
 
-DECODING = [SimpleNamespace(by_transform={None: [0]})]
-TRANSFORMING = [SimpleNamespace(by_transform={None: [0], "fog": [1]})]
+DECODING: Any = [SimpleNamespace(by_transform={None: [0]})]
+TRANSFORMING: Any = [SimpleNamespace(by_transform={None: [0], "fog": [1]})]
 
 
 @dataclasses.dataclass
