@@ -1,5 +1,7 @@
 """Confidences at another temperature from what is kept of the logits, against the logits themselves."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -34,7 +36,7 @@ def test_confidence_and_likelihood_are_those_of_the_scaled_logits(temperature):
 
 def test_fitted_temperature_is_that_of_an_optimiser_on_the_logits():
     z = logits()
-    best = minimize_scalar(lambda t: float(F.cross_entropy(z / t, LABELS)), bounds=(0.3, 6), method="bounded")
+    best: Any = minimize_scalar(lambda t: float(F.cross_entropy(z / t, LABELS)), bounds=(0.3, 6), method="bounded")
     assert fit_temperature(kept(z)) == pytest.approx(best.x, rel=5e-3)
 
 
