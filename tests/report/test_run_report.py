@@ -1,3 +1,4 @@
+# pyright: reportAttributeAccessIssue=false, reportOperatorIssue=false, reportIncompatibleMethodOverride=false
 """What a run folder's report is made of: records read once, pictures per model, tables before drawings."""
 
 import io
