@@ -8,6 +8,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from ipvit.metrics.temperature import SCALED
+
 Unit = Literal["", "percent", "share", "count"]
 Average = Literal["", "proportion", "mean", "flag"]
 
@@ -86,7 +88,18 @@ RESERVED = frozenset(
 )
 """What identifies a row; a condition's field may not have one of these names."""
 
-SCORES = frozenset({"prediction", "confidence", "label_probability", "correct", "correct5"})
+SCORES = frozenset(
+    {
+        "prediction",
+        "confidence",
+        "label_probability",
+        "correct",
+        "correct5",
+        "label_log_probability",
+        "probability_squares",
+        *SCALED,
+    }
+)
 """Columns of a classification record, see :func:`ipvit.experiments.scoring.score_logits`."""
 
 COMMON: dict[str, Column] = {

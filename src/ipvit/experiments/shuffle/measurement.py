@@ -97,7 +97,8 @@ class ShuffleMeasurement(Measurement):
     def measure(self, model: Model, batch: Batch) -> Iterator[Records]:
         """Classify the batch in every order."""
         for condition in batch.conditions:
-            yield Records(condition, classify(model, self._shuffled(batch, condition), batch.labels))
+            images = self._shuffled(batch, condition)
+            yield Records(condition, classify(model, images, batch.labels, clean=condition.cells == 1))
 
     def examples(self, model: Model, batch: Batch) -> Iterator[ExampleImage]:
         """Yield the first image in every grid."""
