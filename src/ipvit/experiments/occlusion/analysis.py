@@ -176,7 +176,7 @@ def _dropped(mode: str, level: float, share: float | None) -> str:
     if mode == "random":
         return f"with {100 * level:.0f} % of the patches dropped at random"
     what = {"block": "one contiguous block", "object": "the object's box"}.get(mode, mode)
-    return f"with {what} hidden, {100 * share:.0f} % of the image"
+    return f"with {what} hidden, {100 * (share or 0):.0f} % of the image"
 
 
 def _of_own(table: pl.DataFrame) -> bool:
