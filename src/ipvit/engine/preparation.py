@@ -61,6 +61,29 @@ def checked(
     return device, _tasks(able, data, config, context), left_out
 
 
+def usable(
+    selected: Sequence[Selected], models: Sequence[Model], data: Dataset, config: RunConfig, context: BindContext
+) -> tuple[list[Selected], list[str]]:
+    """Return the experiments that models and data can be used for, and in sentences why the others cannot.
+
+    Raises:
+        InputError: none can, for the reason of the first.
+    """
+    found: list[Selected] = []
+    refused: list[str] = []
+    for entry in selected:
+        try:
+            checked([entry], models, data, config, ProcessGroup(), context)
+        except InputError as error:
+            name = entry.experiment.name
+            refused.append(str(error) if str(error).startswith(name) else f"{name}: {error}")
+        else:
+            found.append(entry)
+    if not found:
+        raise InputError(refused[0])
+    return found, refused
+
+
 def _able(
     selected: Sequence[Selected], models: Sequence[Model]
 ) -> tuple[list[tuple[Experiment, list[Model]]], list[str]]:

@@ -162,7 +162,7 @@ def _at_half(table: pl.DataFrame) -> dict[str, list[tuple[str, Fall]]]:
             clean = next(iter(rows.filter(pl.col("information_loss") == 0).to_dicts()), None)
             row = next(iter(rows.filter(pl.col("information_loss") == half).to_dicts()))
             where = _dropped(str(mode), half, row["dropped"] if str(mode) not in _OF_MASS else None)
-            note = f"{row['dropped']:.0%} of the image" if str(mode) in _OF_MASS else ""
+            note = f"{100 * row['dropped']:.0f} % of the image" if str(mode) in _OF_MASS else ""
             found.setdefault(where, []).append((str(model), Fall.of(str(series), clean, row, note)))
     return found
 
@@ -180,11 +180,11 @@ def _dropped(mode: str, level: float, share: float | None) -> str:
         share: of the image that is really dropped; not looked at where the level is of the mass.
     """
     if mode in _OF_MASS:
-        return f"with the {_OF_MASS[mode]} dropped that hold {level:.0%} of the salience mass"
+        return f"with the {_OF_MASS[mode]} dropped that hold {100 * level:.0f} % of the salience mass"
     if mode == "random":
-        return f"with {level:.0%} of the patches dropped at random"
+        return f"with {100 * level:.0f} % of the patches dropped at random"
     what = {"block": "one contiguous block", "object": "the object's box"}.get(mode, mode)
-    return f"with {what} hidden, {share:.0%} of the image"
+    return f"with {what} hidden, {100 * (share or 0):.0f} % of the image"
 
 
 def _of_own(table: pl.DataFrame) -> bool:

@@ -147,7 +147,9 @@ class OcclusionMeasurement(Measurement):
                     images, dropped = self._occlude(model, first, condition)
                 except OwnCodeError:  # the failure is recorded where it is measured
                     continue
-                yield ExampleImage(f"{condition.mode.replace('_', '-')}, {float(dropped[0]):.0%} dropped", images[0])
+                yield ExampleImage(
+                    f"{condition.mode.replace('_', '-')}, {100 * float(dropped[0]):.0f} % dropped", images[0]
+                )
 
     def _key(self, batch: Batch, condition: OcclusionCondition, *, shared: bool) -> np.ndarray:
         owners = batch.mask_seeds(shared=shared)
