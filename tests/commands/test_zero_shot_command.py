@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,7 +43,7 @@ def write_photos(folder: Path, seed: int) -> None:
             coarse.resize((40, 36), Image.Resampling.BICUBIC).save(folder / name / f"{number}.png")
 
 
-def manifest(folder: str) -> Manifest:
+def manifest(folder: str) -> Any:
     return Manifest.model_validate_json(Path(folder, "manifest.json").read_text())
 
 
@@ -71,7 +72,7 @@ def test_the_answers_are_those_of_the_model_itself(clip: str) -> None:
     command = ["accuracy", "-m", clip, "-d", "photos", "--out", "run", "--workers", "0", "--quiet"]
     assert main(command) == 0
     records = ipvit.results.Run("run").records("accuracy")
-    model = ipvit.load_model(clip, class_names=ipvit.load_dataset("photos"))
+    model: Any = ipvit.load_model(clip, class_names=ipvit.load_dataset("photos"))
     from ipvit.data.decode import apply_view
 
     for row in records.iter_rows(named=True):
@@ -123,7 +124,7 @@ def test_a_study_names_prompts_for_one_model(clip: str) -> None:
 
 
 def test_a_run_from_python_is_repeated_from_its_file(clip: str) -> None:
-    run = ipvit.run(
+    run: Any = ipvit.run(
         ipvit.Accuracy(), models=clip, data="photos", prompts=["the {}", "my {}"], out="run", workers=0, progress=False
     )
     assert run.manifest.models[0].texts.prompts == ("the {}", "my {}")

@@ -58,6 +58,10 @@ def pictures(count: int = 3) -> torch.Tensor:
     return torch.rand(count, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
 
 
+def loaded(name: str, **given: Any) -> Any:
+    return ipvit.load_model(name, **given)
+
+
 def place(name: str) -> str:
     return name.partition(":")[2]
 
@@ -67,7 +71,7 @@ def place(name: str) -> str:
 
 @pytest.mark.parametrize("kind", ["open_clip CLIP", "open_clip SigLIP"])
 def test_logits_are_those_of_open_clips_own_zero_shot_classifier(folders: dict[str, str], kind: str) -> None:
-    model = ipvit.load_model(folders[kind], prompts=PROMPTS, class_names=list(WORDS))
+    model = loaded(folders[kind], prompts=PROMPTS, class_names=list(WORDS))
     own = open_clip.create_model(f"local-dir:{place(folders[kind])}").eval()
     tokenizer = open_clip.get_tokenizer(f"local-dir:{place(folders[kind])}")
     classifier = open_clip.build_zero_shot_classifier(own, tokenizer, WORDS, PROMPTS)
@@ -81,7 +85,7 @@ def test_logits_are_those_of_open_clips_own_zero_shot_classifier(folders: dict[s
 
 
 def test_the_preprocessing_is_that_of_the_models_own_configuration(folders: dict[str, str]) -> None:
-    clip, siglip = (ipvit.load_model(folders[kind]).preprocessing for kind in ALL[:2])
+    clip, siglip = (loaded(folders[kind]).preprocessing for kind in ALL[:2])
     assert (clip.mean, clip.view.crop_mode, clip.view.crop_pct) == ((0.48, 0.46, 0.41), "center", 1.0)
     assert (siglip.mean, siglip.view.crop_mode) == ((0.5, 0.5, 0.5), "squash")
 
@@ -110,7 +114,7 @@ def test_published_weights_bring_their_own_preprocessing_and_gelu() -> None:
 )
 def test_names_that_cannot_be_loaded_say_what_would_be_right(name: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
-        ipvit.load_model(name)
+        loaded(name)
 
 
 # transformers ---------------------------------------------------------------------------------------------------------
@@ -129,7 +133,7 @@ def own_logits(name: str, texts: list[str], images: torch.Tensor, **more: Any) -
 @pytest.mark.parametrize("kind", ALL[2:])
 def test_logits_are_the_models_own_logits_per_image(folders: dict[str, str], kind: str) -> None:
     names = [words.lower() for words in WORDS]
-    model = ipvit.load_model(folders[kind], class_names=names)
+    model = loaded(folders[kind], class_names=names)
     images = pictures()
     own = own_logits(folders[kind], [f"a photo of a {words}" for words in names], model.normalize(images))
     torch.testing.assert_close(model(images), own, rtol=1e-4, atol=1e-5)
@@ -138,9 +142,9 @@ def test_logits_are_the_models_own_logits_per_image(folders: dict[str, str], kin
 @pytest.mark.parametrize("kind", ["transformers SigLIP", "transformers SigLIP 2"])
 def test_siglip_reads_lower_case_without_punctuation(folders: dict[str, str], kind: str) -> None:
     """Gemma's tokenizer tells letters of either case apart, and CLIP's prompts end in full stops."""
-    plain = ipvit.load_model(folders[kind], prompts="a photo of a {}", class_names=["saint bernard", "school bus"])
-    loud = ipvit.load_model(folders[kind], prompts="A photo of a {}.", class_names=["Saint_Bernard", "School-bus!"])
-    same = ipvit.load_model(folders[kind], prompts="A photo of a {}.", class_names=["Saint_Bernard", "School bus!"])
+    plain = loaded(folders[kind], prompts="a photo of a {}", class_names=["saint bernard", "school bus"])
+    loud = loaded(folders[kind], prompts="A photo of a {}.", class_names=["Saint_Bernard", "School-bus!"])
+    same = loaded(folders[kind], prompts="A photo of a {}.", class_names=["Saint_Bernard", "School bus!"])
     torch.testing.assert_close(same(pictures()), plain(pictures()))
     assert not torch.allclose(loud(pictures())[:, 1], plain(pictures())[:, 1])  # big_vision makes one word of it
     assert canonical("A photo of a School-bus!") == "a photo of a schoolbus"
@@ -157,7 +161,7 @@ def test_canonical_texts_are_those_of_the_published_code() -> None:
 def test_siglip_is_padded_to_its_full_length_and_sees_no_mask(folders: dict[str, str], kind: str) -> None:
     """What leaves the padding out, or masks it, answers something else: the text tower was trained to read it."""
     names = ["school bus", "tabby cat"]
-    model = ipvit.load_model(folders[kind], class_names=names)
+    model = loaded(folders[kind], class_names=names)
     texts, images = [f"a photo of a {words}" for words in names], model.normalize(pictures())
     assert not torch.allclose(model(pictures()), own_logits(folders[kind], texts, images, padding="longest"))
     own = transformers.AutoModel.from_pretrained(place(folders[kind])).eval()
@@ -173,12 +177,12 @@ def test_the_length_is_the_text_towers_where_the_tokenizer_states_none(folders: 
     """SigLIP 2's tokenizer states no length, so ``padding="max_length"`` alone pads nothing."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(place(folders["transformers SigLIP 2"]))
     assert tokenizer.model_max_length > 1e20
-    assert "padded to 64 tokens" in ipvit.load_model(folders[ALL[4]], class_names=["a", "b"]).texts.prepared
+    assert "padded to 64 tokens" in loaded(folders[ALL[4]], class_names=["a", "b"]).texts.prepared
 
 
 def test_siglips_logits_have_its_scale_and_its_bias(folders: dict[str, str]) -> None:
     """Their sigmoids are small, for every class: that is the bias, and no fault."""
-    model = ipvit.load_model(folders["transformers SigLIP"], class_names=list(WORDS))
+    model = loaded(folders["transformers SigLIP"], class_names=list(WORDS))
     own = transformers.AutoModel.from_pretrained(place(folders["transformers SigLIP"]))
     with torch.no_grad():
         scale, bias = float(own.logit_scale.exp()), float(own.logit_bias)
@@ -192,7 +196,7 @@ def test_siglip_2_of_variable_resolution_is_refused_by_name(tmp_path: Path) -> N
     config = transformers.Siglip2Config(architectures=["Siglip2Model"])
     config.save_pretrained(tmp_path / "naflex")
     with pytest.raises(InputError, match=r"variable resolution \(NaFlex\).*siglip2-base-patch16-224"):
-        ipvit.load_model(f"transformers:{tmp_path / 'naflex'}")
+        loaded(f"transformers:{tmp_path / 'naflex'}")
 
 
 def test_a_classifier_made_of_a_clip_is_no_zero_shot_model(folders: dict[str, str], tmp_path: Path) -> None:
@@ -200,10 +204,10 @@ def test_a_classifier_made_of_a_clip_is_no_zero_shot_model(folders: dict[str, st
     transformers.CLIPForImageClassification(config).save_pretrained(tmp_path / "classifier")
     preprocessor = Path(place(folders["transformers CLIP"])) / "preprocessor_config.json"
     (tmp_path / "classifier" / "preprocessor_config.json").write_text(preprocessor.read_text())
-    model = ipvit.load_model(f"transformers:{tmp_path / 'classifier'}")
+    model = loaded(f"transformers:{tmp_path / 'classifier'}")
     assert (model.n_outputs, model.texts) == (3, None)
     with pytest.raises(InputError, match="prompts are for zero-shot models"):
-        ipvit.load_model(f"transformers:{tmp_path / 'classifier'}", prompts=OPENAI80)
+        loaded(f"transformers:{tmp_path / 'classifier'}", prompts=OPENAI80)
 
 
 # texts ----------------------------------------------------------------------------------------------------------------
@@ -211,7 +215,7 @@ def test_a_classifier_made_of_a_clip_is_no_zero_shot_model(folders: dict[str, st
 
 def test_a_class_is_told_by_the_mean_of_unit_vectors_and_not_by_the_mean_of_answers(folders: dict[str, str]) -> None:
     """How several prompts are put together is worth points of accuracy: each text counts alike, then the mean."""
-    model = ipvit.load_model(folders["transformers CLIP"], prompts=PROMPTS, class_names=["tabby cat", "school bus"])
+    model = loaded(folders["transformers CLIP"], prompts=PROMPTS, class_names=["tabby cat", "school bus"])
     own = transformers.AutoModel.from_pretrained(place(folders["transformers CLIP"])).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(place(folders["transformers CLIP"]))
     image = model.normalize(pictures(1))
@@ -229,15 +233,13 @@ def test_a_class_is_told_by_the_mean_of_unit_vectors_and_not_by_the_mean_of_answ
         seen = own.visual_projection(own.vision_model(pixel_values=image).pooler_output)[0]
         expected = own.logit_scale.exp() * torch.stack(directions) @ (seen / seen.norm())
     torch.testing.assert_close(model(pictures(1))[0], expected, rtol=1e-4, atol=1e-5)
-    single = [
-        ipvit.load_model(folders[ALL[2]], prompts=one, class_names=["tabby cat", "school bus"]) for one in PROMPTS
-    ]
+    single = [loaded(folders[ALL[2]], prompts=one, class_names=["tabby cat", "school bus"]) for one in PROMPTS]
     assert not torch.allclose(torch.stack([one(pictures(1))[0] for one in single]).mean(0), expected, rtol=1e-5)
 
 
 def test_one_prompt_says_that_published_numbers_are_those_of_eighty(folders: dict[str, str]) -> None:
-    one = ipvit.load_model(folders["open_clip CLIP"], class_names=list(WORDS))
-    all_of_them = ipvit.load_model(folders["open_clip CLIP"], prompts=OPENAI80, class_names=list(WORDS))
+    one = loaded(folders["open_clip CLIP"], class_names=list(WORDS))
+    all_of_them = loaded(folders["open_clip CLIP"], prompts=OPENAI80, class_names=list(WORDS))
     assert "published zero-shot accuracies are mostly those of openai80" in one.texts.in_words
     assert all_of_them.texts.in_words == "zero-shot, 5 class names of a list, the 80 prompts openai80"
     assert len(all_of_them.texts.prompts.templates) == 80
@@ -248,43 +250,44 @@ def test_one_prompt_says_that_published_numbers_are_those_of_eighty(folders: dic
 def test_a_text_that_is_longer_than_the_context_is_refused_and_not_cut(folders: dict[str, str], kind: str) -> None:
     long = "very " * 90 + "good dog"
     with pytest.raises(InputError, match=r"takes texts of (77|64) tokens.*its end would be cut off"):
-        ipvit.load_model(folders[kind], class_names=["cat", long])
+        loaded(folders[kind], class_names=["cat", long])
 
 
 def test_a_text_that_just_fits_is_taken(folders: dict[str, str]) -> None:
     fits = "dog " * 71 + "dog"  # "a photo of a" has four tokens, start and end are two
     with pytest.raises(InputError, match="has 78"):
-        ipvit.load_model(folders["open_clip CLIP"], class_names=["cat", f"{fits}"])
-    assert ipvit.load_model(folders["open_clip CLIP"], class_names=["cat", "dog " * 70 + "dog"]).n_outputs == 2
+        loaded(folders["open_clip CLIP"], class_names=["cat", f"{fits}"])
+    assert loaded(folders["open_clip CLIP"], class_names=["cat", "dog " * 70 + "dog"]).n_outputs == 2
 
 
 def test_prompts_and_names_are_part_of_the_digest_and_the_tower_is_not(folders: dict[str, str]) -> None:
     given = [(None, ["cat", "dog"]), ("the {}", ["cat", "dog"]), (None, ["cat", "fox"]), (None, ["dog", "cat"])]
-    models = [ipvit.load_model(folders[ALL[0]], prompts=prompts, class_names=names) for prompts, names in given]
+    models = [loaded(folders[ALL[0]], prompts=prompts, class_names=names) for prompts, names in given]
     assert len({model.digest for model in models}) == 4
-    assert {model.tower_digest for model in models} == {ipvit.load_model(folders[ALL[0]]).digest}
-    again = ipvit.load_model(folders[ALL[0]], class_names=["cat", "dog"])
+    assert {model.tower_digest for model in models} == {loaded(folders[ALL[0]]).digest}
+    again = loaded(folders[ALL[0]], class_names=["cat", "dog"])
     assert again.digest == models[0].digest
 
 
 def test_texts_are_encoded_once_and_a_damaged_file_again(folders: dict[str, str], cache: Path) -> None:
-    first = ipvit.load_model(folders[ALL[0]], class_names=["cat", "dog"])
+    first = loaded(folders[ALL[0]], class_names=["cat", "dog"])
     (kept,) = cache.iterdir()
     from ipvit.models import zero_shot
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(zero_shot, "_encoded", lambda *_: pytest.fail("encoded again"))
-        again = ipvit.load_model(folders[ALL[0]], class_names=["cat", "dog"])
+        again = loaded(folders[ALL[0]], class_names=["cat", "dog"])
     assert torch.equal(again(pictures()), first(pictures()))
     content = bytearray(kept.read_bytes())
     content[-3] ^= 255
     kept.write_bytes(content)
-    mended = ipvit.load_model(folders[ALL[0]], class_names=["cat", "dog"])
+    mended = loaded(folders[ALL[0]], class_names=["cat", "dog"])
     assert torch.equal(mended(pictures()), first(pictures()))
 
 
 def test_several_sets_of_prompts_share_one_tower(folders: dict[str, str]) -> None:
-    one, two = load_models(folders[ALL[0]], label="clip", prompts=["the {}", PROMPTS], class_names=["cat", "dog"])
+    models: Any = load_models(folders[ALL[0]], label="clip", prompts=["the {}", PROMPTS], class_names=["cat", "dog"])
+    one, two = models
     assert (one.name, two.name) == ("clip [the {}]", "clip [3 prompts]")
     assert one.backbone.trunk is two.backbone.trunk
 
@@ -335,16 +338,20 @@ def data_of(classes: list[str], aliases: list[str] | None = None) -> Any:
     return made
 
 
+def named(data: Any) -> Any:
+    return names_of_data(data)
+
+
 def test_the_classes_of_the_data_are_class_names_unless_they_are_ids() -> None:
-    names = names_of_data(data_of(["great_white_shark", "tabby cat"]))
+    names = named(data_of(["great_white_shark", "tabby cat"]))
     assert names.words == ("great white shark", "tabby cat")
     assert names.outputs == ("great_white_shark", "tabby cat")
-    assert names_of_data(data_of(["cat", "dog"], ["n02123045", "n02084071"])).outputs == ("n02123045", "n02084071")
-    assert names_of_data(data_of(["d1", "d2"], ["cat", "dog"])).outputs == ("cat", "dog")
+    assert named(data_of(["cat", "dog"], ["n02123045", "n02084071"])).outputs == ("n02123045", "n02084071")
+    assert named(data_of(["d1", "d2"], ["cat", "dog"])).outputs == ("cat", "dog")
     for ids in (["0", "1"], ["n02084071", "n09999999"]):
         with pytest.raises(InputError, match=r"is an id, which says nothing.*--class-names FILE"):
-            names_of_data(data_of(ids))
-    assert len(names_of_data(data_of(["n02123045", "n01440764"])).outputs) == 1000
+            named(data_of(ids))
+    assert len(named(data_of(["n02123045", "n01440764"])).outputs) == 1000
 
 
 # towers ---------------------------------------------------------------------------------------------------------------
@@ -352,7 +359,7 @@ def test_the_classes_of_the_data_are_class_names_unless_they_are_ids() -> None:
 
 @pytest.mark.parametrize("kind", ALL)
 def test_the_tower_keeps_what_adapters_promise(folders: dict[str, str], kind: str) -> None:
-    model = ipvit.load_model(folders[kind], class_names=list(WORDS))
+    model = loaded(folders[kind], class_names=list(WORDS))
     ipvit.testing.check_adapter(model)
     assert {"logits", "gradients", "tokens", "attention", "feature_drop", "token_removal"} <= model.capabilities
 
@@ -366,14 +373,14 @@ def by_hand(name: str, pixels: torch.Tensor, block: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("kind", ["transformers CLIP", "transformers SigLIP"])
 def test_attention_is_what_transformers_itself_returns(folders: dict[str, str], kind: str) -> None:
-    model = ipvit.load_model(folders[kind])
+    model = loaded(folders[kind])
     for block in (0, 2):
         own = by_hand(folders[kind], model.normalize(pictures()), block)
         torch.testing.assert_close(model.attention(pictures(), [block])[block], own, rtol=1e-4, atol=1e-6)
 
 
 def test_attention_of_open_clips_tower_is_that_of_its_weights(folders: dict[str, str]) -> None:
-    model = ipvit.load_model(folders["open_clip CLIP"])
+    model = loaded(folders["open_clip CLIP"])
     tower = model.backbone.trunk
     with torch.no_grad():
         tokens = tower._embeds(model.normalize(pictures()))
@@ -387,7 +394,7 @@ def test_attention_of_open_clips_tower_is_that_of_its_weights(folders: dict[str,
 
 @pytest.mark.parametrize("kind", ALL)
 def test_the_gradient_that_attacks_follow_is_that_of_finite_differences(folders: dict[str, str], kind: str) -> None:
-    model = ipvit.load_model(folders[kind], class_names=list(WORDS))
+    model = loaded(folders[kind], class_names=list(WORDS))
     model.backbone.double()
     model.backbone.weight, model.backbone.bias = model.backbone.weight.float(), model.backbone.bias.float()
 
@@ -414,12 +421,12 @@ def test_the_gradient_that_attacks_follow_is_that_of_finite_differences(folders:
 
 
 def test_without_class_names_it_is_an_image_tower_that_says_what_is_lacking(folders: dict[str, str]) -> None:
-    tower = ipvit.load_model(folders["open_clip CLIP"])
+    tower = loaded(folders["open_clip CLIP"])
     assert tower.n_outputs == 0
     assert "tokens" in tower.capabilities
     assert "logits" not in tower.capabilities
     with pytest.raises(InputError, match="no class_names to stand in them"):
-        ipvit.load_model(folders["open_clip CLIP"], prompts=OPENAI80)
+        loaded(folders["open_clip CLIP"], prompts=OPENAI80)
 
 
 def test_timms_name_of_a_tower_says_whose_tower_it_is(tmp_path: Path) -> None:
@@ -433,7 +440,7 @@ def test_timms_name_of_a_tower_says_whose_tower_it_is(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_timms_tower_is_no_classifier_of_512_classes() -> None:
-    model = ipvit.load_model("vit_base_patch32_clip_224.openai", pretrained=False)
+    model = loaded("vit_base_patch32_clip_224.openai", pretrained=False)
     assert model.n_outputs == 0
     assert "open_clip:ViT-B-32/openai" in model.tower_of
 
@@ -443,13 +450,13 @@ def test_a_head_that_was_fitted_on_one_set_of_prompts_is_for_the_tower(folders: 
     from ipvit.models.readout import FeatureSpec
 
     name = folders["open_clip CLIP"]
-    fitted = ipvit.load_model(name, prompts="the {}", class_names=["cat", "dog"])
+    fitted = loaded(name, prompts="the {}", class_names=["cat", "dog"])
     spec = FeatureSpec(2, "class")
     weight = torch.randn(3, 64, generator=torch.Generator().manual_seed(0))
     view = fitted.preprocessing.view
     head = ProbeHead(weight, torch.zeros(3), (spec,), True, ("a", "b", "c"), view, name, True, fitted.tower_digest)
     save_probe(tmp_path / "head.safetensors", head)
-    model = ipvit.load_model(f"{name}@probe:{tmp_path / 'head.safetensors'}")
+    model = loaded(f"{name}@probe:{tmp_path / 'head.safetensors'}")
     tokens = fitted.tokens(pictures(), [2])[2].vector("class")
     torch.testing.assert_close(model(pictures()), tokens @ weight.T, rtol=1e-4, atol=1e-5)
 
@@ -465,6 +472,6 @@ def test_a_folder_says_what_it_is_in_the_configuration_that_the_digest_knows(
     config["model_cfg"]["quick_gelu"] = True
     (other / "open_clip_config.json").write_text(json.dumps(config))
     (other / "open_clip_pytorch_model.bin").write_bytes((source / "open_clip_pytorch_model.bin").read_bytes())
-    models = [ipvit.load_model(name) for name in (folders["open_clip CLIP"], f"open_clip:{other}")]
+    models = [loaded(name) for name in (folders["open_clip CLIP"], f"open_clip:{other}")]
     assert models[0].digest != models[1].digest
     assert not torch.allclose(models[0].backbone(pictures()), models[1].backbone(pictures()))
