@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -414,7 +414,7 @@ class Run:
                 "which made these tables, and code that a run folder names is not run."
             )
             return Analysed(tables, differences, [mark, *last_run.notes, *self._last_charts[name][1]])
-        reductions = self._reductions(name)
+        reductions = self.reductions(name)
         if not reductions:
             return Analysed({}, None, self._notes(analysis, {}, reductions))
         tables = analysis.with_retained(analysis.tables(reductions), reductions)
@@ -489,14 +489,32 @@ class Run:
                 )
                 keep_last_run(self.out, kept)
 
-    def _reductions(self, name: str) -> list[Reduction]:
-        """Return the reduction of every model, in the manifest's order."""
+    def models_of(self, name: str) -> dict[str, str]:
+        """Return the names of the models that have records of an experiment, by digest; none as of a last run."""
+        if name not in self.analyses or name in self._last_runs:
+            return {}
+        return self._labels(self._records.models(name, self.analyses[name].version))
+
+    def conditions_of(self, name: str, weights: str) -> pl.DataFrame:
+        """Return the conditions of one model, given by its digest: one row each, a column for each of their fields."""
+        analysis = self.analyses[name]
+        records = self._records.of_model(name, analysis.version, weights, analysis.conditions)
+        return records.select(column for column in analysis.conditions if column in records.columns).unique()
+
+    def reductions(self, name: str, labels: Mapping[str, str] | None = None) -> list[Reduction]:
+        """Return the reductions of models, which tables and comparisons are made of, in the manifest's order.
+
+        Args:
+            name: of the experiment.
+            labels: by digest the names of the models that are wanted; all of them under their own names by default.
+        """
         analysis, subject = self.analyses[name], self.manifest.subject(name)
         columns = analysis.record_columns
         columns = None if columns is None else (*columns, "label", "prediction", "labels")
         sizes = {model.digest: model.preprocessing.size for model in self.manifest.models}
         reductions: list[Reduction] = []
-        for weights, label in self._labels(self._records.models(name, analysis.version)).items():
+        known = self._labels(self._records.models(name, analysis.version))
+        for weights, label in (known if labels is None else labels).items():
             records = self._records.of_model(name, analysis.version, weights, columns)
             if records.is_empty():
                 continue
