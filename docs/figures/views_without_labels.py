@@ -30,7 +30,7 @@ PANELS = {
 }
 
 
-def panel(table: pl.DataFrame, column: str) -> alt.LayerChart:
+def panel(table: pl.DataFrame, column: str) -> charts.Figure:
     """Return one measure: a point for each seed, a bar for their mean, a dashed line where a box in the centre is."""
     rows = table.select("views", "seed", value=pl.col(column)).to_dicts()
     base = alt.Chart(alt.Data(values=rows)).encode(

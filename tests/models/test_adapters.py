@@ -56,20 +56,6 @@ def test_our_families_tell_their_heads_without_a_pass(name: str) -> None:
     assert [adapter.n_heads(block) for block in range(adapter.n_blocks)] == [3] * adapter.n_blocks
 
 
-@pytest.mark.parametrize("name", make_all_with("attention"))
-def test_attention_read_along_with_a_pass_is_the_attention_and_changes_no_answer(name: str) -> None:
-    adapter, images = make(name)
-    if not isinstance(adapter, TransformerAdapter):
-        with pytest.raises(InputError, match="attention"):
-            adapter.with_attention(1, lambda: logits(adapter, images))
-        return
-    answers, maps = adapter.with_attention(1, lambda: logits(adapter, images))
-    with torch.no_grad():
-        close(answers, logits(adapter, images))
-        close(maps, adapter.attention(images, [1])[1])
-    assert maps.requires_grad
-
-
 @pytest.mark.parametrize("name", [name for name in make_all_with("tokens") if name.startswith("timm")])
 def test_the_pooled_vector_is_timms_pre_logits(name: str) -> None:
     adapter, images = make(name)

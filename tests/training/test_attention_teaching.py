@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from ipvit.data.synthetic.trifeature import Trifeature
 from ipvit.errors import InputError
 from ipvit.models.loading import load_model
 from ipvit.models.model import Model
-from ipvit.training.distillation import attention_loss
+from ipvit.training.distillation import Distillation, attention_loss
 from ipvit.training.loop import Loop
 from ipvit.training.recipe import Recipe
 from ipvit.training.start import _check_folder, assemble
@@ -35,6 +36,12 @@ def attentive(model: dict = STUDENT, **objective) -> Recipe:
     return plain_recipe(model=model, objective=ATTENTION | objective)
 
 
+def teacher_of(loop: Loop) -> AttentionTeacher:
+    objective = loop.objective
+    assert isinstance(objective, Distillation) and objective._attention is not None
+    return objective._attention
+
+
 def loop_of(made: Recipe, out: Path, n: int = 32) -> Loop:
     train, val = Trifeature("natural", "train", n, 32), Trifeature("natural", "val", 20, 32)
     return assemble(made, train, val, out, device="cpu")
@@ -43,10 +50,11 @@ def loop_of(made: Recipe, out: Path, n: int = 32) -> Loop:
 def looks_at(model: Model, images: torch.Tensor) -> torch.Tensor:
     """Return the shares of the patches ``(B, heads, patches)``, by the last block's own weights."""
     seen = []
-    block = model.backbone.blocks[-1]
+    backbone: Any = model.backbone
+    block = backbone.blocks[-1]
     handle = block.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     with torch.no_grad():
-        model.backbone(model.normalize(images))
+        backbone(model.normalize(images))
     handle.remove()
     q, k, _ = (
         part.unflatten(-1, (block.attn.num_heads, -1)).transpose(1, 2)
@@ -83,7 +91,7 @@ def test_a_patch_that_nobody_looks_at_costs_nothing_and_is_no_nan():
 @pytest.mark.parametrize("head", [None, 1])
 def test_the_teachers_maps_are_the_softmax_of_its_own_queries_and_keys(tmp_path, head):
     loop = loop_of(attentive(attention_head=head), tmp_path)
-    said = loop.objective._attention(torch.zeros(1, 3, 32, 32), torch.tensor([5]))
+    said = teacher_of(loop)(torch.zeros(1, 3, 32, 32), torch.tensor([5]))
     by_hand = looks_at(load_model("demo:deit_micro"), enlarged(64, 5))
     assert torch.allclose(said, by_hand.mean(dim=1) if head is None else by_hand[:, head], atol=2e-3)
     assert [path.name[:10] for path in tmp_path.glob("*.npy")] == ["attention-"]  # answers are not asked for
@@ -92,7 +100,7 @@ def test_the_teachers_maps_are_the_softmax_of_its_own_queries_and_keys(tmp_path,
 def test_the_teacher_sees_the_part_of_the_picture_that_the_student_sees(tmp_path):
     part = plain_recipe().data.model_dump() | {"crop_pct": 0.5}
     loop = loop_of(plain_recipe(model=STUDENT, objective=ATTENTION, data=part), tmp_path)
-    said = loop.objective._attention(torch.zeros(1, 3, 32, 32), torch.tensor([5]))
+    said = teacher_of(loop)(torch.zeros(1, 3, 32, 32), torch.tensor([5]))
     middle = F.interpolate(
         Trifeature("natural", "train", 32, 32).read(5)[None].float(), (128, 128), mode="bicubic", antialias=True
     )[..., 32:96, 32:96]

@@ -104,7 +104,7 @@ def test_the_two_heads_add_up_with_alpha(tmp_path):
 
 def test_the_teacher_does_not_learn(tmp_path):
     loop = loop_of(distilled(), tmp_path)
-    teacher = loop.objective._answers._model
+    teacher = loop.objective._teacher._model
     before = copy.deepcopy(teacher.state_dict())
     loop.run(progress=False)
     assert not teacher.training and all(torch.equal(value, before[key]) for key, value in teacher.state_dict().items())
@@ -127,7 +127,7 @@ def test_judging_each_unchanged_image_once_is_what_the_teacher_says_of_it(tmp_pa
     data, teacher = Trifeature("natural", "train", 32, 64), load_model("demo:resnet_micro")
     at_32 = Trifeature("natural", "train", 32, 32)
     picture = torch.nn.functional.interpolate(at_32.read(5)[None].float(), (64, 64), mode="bicubic", antialias=True)
-    said = loop.objective._answers(torch.zeros(1, 3, 32, 32), torch.tensor([5]))
+    said = loop.objective._teacher(torch.zeros(1, 3, 32, 32), torch.tensor([5]))
     assert torch.allclose(said, teacher(picture.clamp(0, 255).round() / 255), atol=0.02)
     assert len(list(tmp_path.glob("teacher-*.npy"))) == 1 and len(data) == 32
 

@@ -78,7 +78,7 @@ class Distillation(Objective):
         self.model = model
         self.module = Trained(model) if attention is None else TrainedWithAttention(model)
         self.pipeline = Augmentation(augment, model.preprocessing)
-        self._labels, self._part, self._answers, self._attention = labels, part, answers, attention
+        self._labels, self._part, self._teacher, self._attention = labels, part, answers, attention
         self._teachers = [teacher for teacher in (answers, attention) if teacher is not None]
         self._erase = Erasing(augment, model.preprocessing)
         if answers is None and model.can("token_heads"):
@@ -105,16 +105,14 @@ class Distillation(Objective):
         """Return the mean loss of the batch."""
         part = self._part
         images, targets = self._labels.mix(views[0], labels, key)
-        if self._attention is None:
-            heads = module(images)
-        else:
-            *heads, looked_at = module(images)
+        said = module(images)
+        heads = said if self._attention is None else said[:-1]
         loss = (1 - part.alpha) * self._labels.loss(heads[0], targets)
-        if self._answers is not None:
-            taught = self._answers(images, indices)
+        if self._teacher is not None:
+            taught = self._teacher(images, indices)
             loss = loss + part.alpha * distillation_loss(heads[-1], taught, part.target, part.tau)
         if self._attention is not None:
-            loss = loss + part.attention * attention_loss(looked_at, self._attention(images, indices))
+            loss = loss + part.attention * attention_loss(said[-1], self._attention(images, indices))
         return loss
 
 
