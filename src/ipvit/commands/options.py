@@ -24,6 +24,9 @@ HOW = Group("How it is run", sort_key=3)
 Flag = Annotated[bool, Parameter(negative="", show_default=False)]
 """A switch that is off unless it is given."""
 
+Switch = Annotated[bool, Parameter(show_default=lambda given: "yes" if given else "no")]
+"""A switch with a word for either."""
+
 
 def plain_type(annotation: Any) -> Any:
     """Return a type without the constraints that pydantic checks: they would be checked twice, with other words."""
@@ -206,7 +209,7 @@ def model_entries(names: Sequence[str], *, pretrained: bool) -> list[dict[str, A
 class Commas:
     """Converts the values of a list: each may hold several, parted by commas."""
 
-    def __init__(self, *, free: bool) -> None:
+    def __init__(self, *, free: bool = False) -> None:
         self.free = free
 
     def __call__(self, _kind: Any, tokens: Sequence[Token]) -> tuple[str, ...]:

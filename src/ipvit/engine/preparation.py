@@ -14,12 +14,12 @@ from ipvit.core.run_config import RunConfig
 from ipvit.data.dataset import Dataset, Items, fingerprint, has_pictures
 from ipvit.data.formats.timm import SCHEMES as BY_NAME
 from ipvit.data.labels import map_classes
-from ipvit.data.loader import default_workers
 from ipvit.data.subset import subset_indices
 from ipvit.engine.device import pick_device
 from ipvit.engine.distributed import ProcessGroup
 from ipvit.engine.store import Identity, Store
 from ipvit.engine.types import Selected, SweepPlan, Task
+from ipvit.engine.worker_count import default_workers
 from ipvit.errors import InputError, did_you_mean, error_line
 from ipvit.experiments.base import BindContext, Condition, Experiment, Measurement
 from ipvit.models.answers import AnswerSpace
@@ -59,6 +59,29 @@ def checked(
     check_backend(config.backend, config.precision, device.type, compiled=config.compile)
     able, left_out = _able(selected, models)
     return device, _tasks(able, data, config, context), left_out
+
+
+def usable(
+    selected: Sequence[Selected], models: Sequence[Model], data: Dataset, config: RunConfig, context: BindContext
+) -> tuple[list[Selected], list[str]]:
+    """Return the experiments that models and data can be used for, and in sentences why the others cannot.
+
+    Raises:
+        InputError: none can, for the reason of the first.
+    """
+    found: list[Selected] = []
+    refused: list[str] = []
+    for entry in selected:
+        try:
+            checked([entry], models, data, config, ProcessGroup(), context)
+        except InputError as error:
+            name = entry.experiment.name
+            refused.append(str(error) if str(error).startswith(name) else f"{name}: {error}")
+        else:
+            found.append(entry)
+    if not found:
+        raise InputError(refused[0])
+    return found, refused
 
 
 def _able(
@@ -339,8 +362,8 @@ def plan_sweeps(
         group: the processes of the run.
     """
     size = config.batch_size or default_batch(device)
-    workers = max(1, default_workers(device.type) // group.local_size) if config.workers is None else config.workers
     on_images = [task for task in tasks if task.items is data]
+    workers = default_workers(tasks, device.type, group) if config.workers is None else config.workers
     plans = [SweepPlan(on_images, data, subset_indices(data, config.limit), size, workers, device, config)]
     for task in tasks:
         if task.items is not data:  # all of them: the limit was for the images that they are made of

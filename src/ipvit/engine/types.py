@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ipvit.core.manifest import Failure
+from ipvit.core.memory import Fitting
 from ipvit.data.dataset import Dataset, Items, has_pictures
 from ipvit.experiments.base import Condition, Experiment, Measurement
 from ipvit.models.model import Model
@@ -70,6 +71,7 @@ class Task:
         notes: by which rule classes without names were mapped to outputs, and what the measurement says of how it is
             done on this model, in sentences.
         prepared: what :meth:`ipvit.experiments.base.Measurement.prepare` returned.
+        fitting: how many items at a time fit into the memory.
     """
 
     experiment: Experiment
@@ -86,6 +88,7 @@ class Task:
     failed: np.ndarray = dataclasses.field(default_factory=lambda: _everywhere(False))
     notes: list[str] = dataclasses.field(default_factory=list[str])
     prepared: Any = None
+    fitting: Fitting = dataclasses.field(default_factory=Fitting)
 
     def missing(self, positions: np.ndarray) -> np.ndarray:
         """Return which results this process still has to measure, ``(len(positions), conditions)`` booleans.

@@ -224,7 +224,9 @@ class OpenVinoGraph:
                 raise ConversionError(f"{tuple(answer.shape)} comes out instead of {tuple(mine.shape)}")
             apart = float((answer - mine).abs().max() / mine.abs().max().clamp(min=1e-12))
             if not apart <= _ROUNDING[self.precision]:  # also for NaN
-                raise ConversionError(f"it is off by {apart:.1%} of the largest value, more than rounding explains")
+                raise ConversionError(
+                    f"it is off by {100 * apart:.1f} % of the largest value, more than rounding explains"
+                )
 
     def _example(self, n: int) -> Tensor:
         return torch.rand(n, 3, *self.model.image_size, generator=torch.Generator().manual_seed(n))
