@@ -65,6 +65,8 @@ class Reduction:
         unlabelled: ids of the images without label.
         n_answers: how many answers the model chose among; 0 where there are none, or nobody knows.
         size: height and width of its input in pixels; None where nobody knows.
+        calibration: one row for each condition, see :func:`ipvit.analysis.calibration.calibration_rows`; None where no
+            confidences are read.
     """
 
     model: str
@@ -75,6 +77,7 @@ class Reduction:
     unlabelled: frozenset[str] = frozenset()
     n_answers: int = 0
     size: tuple[int, int] | None = None
+    calibration: pl.DataFrame | None = None
 
 
 def joined(reductions: Sequence[Reduction], part: str) -> pl.DataFrame:

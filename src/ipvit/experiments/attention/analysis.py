@@ -112,11 +112,11 @@ class AttentionAnalysis(Analysis):
             )
         for (model,), frame in placed.group_by(["model"], maintain_order=True):
             deepest = frame.filter(pl.col("block") == pl.col("block").max())
-            inside, area = deepest["inside"].mean(), cast("float", frame["scale"].mean()) ** 2
+            inside, area = cast("float", deepest["inside"].mean()), cast("float", frame["scale"].mean()) ** 2
             yield (
                 str(model),
-                f"With the image shrunk to {area:.0%} of the canvas, {inside:.0%} of the attention of {model}'s block "
-                f"{deepest['block'][0]} falls on it.",
+                f"With the image shrunk to {100 * area:.0f} % of the canvas, {100 * inside:.0f} % of the attention of "
+                f"{model}'s block {deepest['block'][0]} falls on it.",
             )
 
 

@@ -142,8 +142,8 @@ class ShapeBiasAnalysis(Analysis):
         sentences = super().summary(tables)
         if "source" in tables[self.name].columns:
             sentences.append(
-                f"People go by the shape in {PEOPLE_COUNTS.value:.1%} of such decisions ({PEOPLE_SOURCE}: 10 people, "
-                "1,200 images)."
+                f"People go by the shape in {100 * PEOPLE_COUNTS.value:.1f} % of such decisions ({PEOPLE_SOURCE}: 10 "
+                "people, 1,200 images)."
             )
         return sentences
 
