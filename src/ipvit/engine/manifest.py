@@ -251,4 +251,5 @@ def _model(model: Model) -> UsedModel:
             mean=tuple(model.preprocessing.mean),
             std=tuple(model.preprocessing.std),
         ),
+        doubt=model.doubt,
     )
