@@ -418,6 +418,7 @@ class Run:
         if not reductions:
             return Analysed({}, None, self._notes(analysis, {}, reductions))
         tables = analysis.with_retained(analysis.tables(reductions), reductions)
+        tables = analysis.with_calibration(tables, reductions)
         paper = reference(name, {name: tables}, self.manifest, self.experiments.get(name))
         if paper is not None and tables:
             tables = tables | {f"{name}{PAPER}": paper}

@@ -186,6 +186,8 @@ def _print_limit(results: Run | RunCollection, console: Terminal) -> None:
         console.print(f"limited run: {used:,} of {whole:,} images", style="bold yellow")
     for sentence in results.told:
         console.print(sentence, style="bold yellow" if sentence.startswith("Unfinished") else "yellow", highlight=False)
+    for sentence in manifest.zero_shot:
+        console.print(sentence, highlight=False)
 
 
 def _json_of(results: Run | RunCollection) -> dict[str, Any]:
@@ -202,7 +204,8 @@ def _json_of(results: Run | RunCollection) -> dict[str, Any]:
     asked = results.profile
     made = {"tables": content, "differences": differences, "leads": leads, "answers": answers}
     made |= {} if asked is None else {"profile": asked.as_json()}
-    return {"out": str(results.out), **made, **limited, "told": results.told, "notes": notes}
+    zero_shot = {"zero_shot": list(manifest.zero_shot)} if manifest.zero_shot else {}
+    return {"out": str(results.out), **made, **limited, **zero_shot, "told": results.told, "notes": notes}
 
 
 def print_tables(results: Run | RunCollection) -> None:

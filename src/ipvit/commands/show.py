@@ -118,11 +118,14 @@ def _print_families(entries: list[CatalogueEntry]) -> int:
         "tin50": "Bundled, of 50 classes of Tiny ImageNet",
         "paper": "The paper's",
         "torchvision": "torchvision's",
+        "open_clip": "open_clip's zero-shot models",
         "timm": "timm's",
     }
     groups = by_family(entries)
     for source, title in titles.items():
         families = {family: members for (where, family), members in groups.items() if where == source}
+        if not families:  # of a library that is not installed
+            continue
         count = sum(len(members) for members in families.values())
         prefix = "" if source == "timm" else f", as {source}:NAME"
         console.print(f"{title}, {count} networks{prefix}", style="bold", highlight=False)
@@ -134,7 +137,8 @@ def _print_families(entries: list[CatalogueEntry]) -> int:
         for line in lines:
             console.print(Padding(Text(line), (0, 0, 0, 2)))
     console.print(
-        "Also hf-hub:OWNER/NAME, transformers:FOLDER, FILE.py:FACTORY; NAME@FILE for weights.\n"
+        "Also hf-hub:OWNER/NAME, transformers:OWNER/NAME (classifiers, zero-shot CLIP and SigLIP), FILE.py:FACTORY; "
+        "NAME@FILE for weights.\n"
         "ipvit models 'deit*' lists names, ipvit models --paper tells of the paper's.",
         style="dim",
         highlight=False,

@@ -56,6 +56,23 @@ class UsedPreprocessing(_Part, frozen=True):
     """Of the channels in [0, 1]; divided by inside the model."""
 
 
+class UsedTexts(_Part, frozen=True):
+    """What the outputs of a zero-shot model are told by."""
+
+    in_words: str
+    """How it answers."""
+    prompts: tuple[str, ...]
+    """Sentences, with ``{}`` where the words for a class stand."""
+    outputs: tuple[str, ...]
+    """What the outputs are called, in their order."""
+    words: tuple[str, ...]
+    """The words for each."""
+    prepared: str
+    """How the tokenizer prepared the texts."""
+    alike: tuple[str, ...] = ()
+    """Words that several outputs have, which no model can tell apart."""
+
+
 class UsedModel(_Part, frozen=True):
     """A model that was measured."""
 
@@ -76,6 +93,8 @@ class UsedModel(_Part, frozen=True):
     """How pictures become its input."""
     doubt: str = ""
     """What makes all of its numbers doubtful, see :data:`DOUBTS`; empty where nothing does."""
+    texts: UsedTexts | None = None
+    """Of a zero-shot model; None for any other."""
 
     @property
     def untrained(self) -> bool:
@@ -251,6 +270,15 @@ class RunSummary(_Part, frozen=True):
     """Of Python and packages; None where one is not installed."""
     hardware: Hardware
     """The machine of the last call."""
+
+    @property
+    def zero_shot(self) -> tuple[str, ...]:
+        """How the zero-shot models answer, in sentences for captions; those that answer alike together."""
+        models: dict[str, list[str]] = {}
+        for model in self.models:
+            if model.texts is not None:
+                models.setdefault(model.texts.in_words, []).append(model.name)
+        return tuple(f"{', '.join(names)}: {told}" for told, names in models.items())
 
     @property
     def finished_well(self) -> bool:

@@ -10,7 +10,7 @@ import polars as pl
 from ipvit.analysis.aggregate import accuracy_table
 from ipvit.analysis.answers import Fall, joined_names, told
 from ipvit.analysis.base import Analysis
-from ipvit.analysis.columns import COMMON, Column
+from ipvit.analysis.columns import CALIBRATION_RECORDS, COMMON, Column
 from ipvit.analysis.reduction import Reduction, joined
 from ipvit.analysis.sentences import ends
 from ipvit.data.corruption import DRAWN
@@ -50,7 +50,14 @@ class CorruptionAnalysis(Analysis):
     clean: dict[str, Any] = UNPERTURBED
     curve_over: tuple[tuple[str, ...], ...] = (("severity",),)
     mean_over: tuple[str, ...] = ("corruption", "severity", "frost")
-    record_columns: tuple[str, ...] | None = (*_CONDITION, _REVISION, "imagenet", "correct", "correct5")
+    record_columns: tuple[str, ...] | None = (
+        *_CONDITION,
+        _REVISION,
+        "imagenet",
+        "correct",
+        "correct5",
+        *CALIBRATION_RECORDS,
+    )
     normaliser: str = "alexnet"
     """What corruption errors are divided by: ``alexnet`` (published errors on ImageNet) or one of the models."""
 
@@ -118,6 +125,15 @@ class CorruptionAnalysis(Analysis):
             return found.drop("frost")
         drawn = pl.when(pl.col("corruption") == "frost").then(pl.col("frost").fill_null(DRAWN)).otherwise(pl.lit(""))
         return found.with_columns(drawn.alias("frost"))
+
+    def calibrated_conditions(self, name: str, table: pl.DataFrame) -> pl.DataFrame | None:
+        """Return the rows as above; the clean pictures, which stand in every variant, were not made."""
+        found = self.conditions_in(name, table)
+        if found is None:
+            return None
+        unmade = (pl.col("corruption") == CLEAN) & ~pl.col("made").is_in([FILES, COPY])
+        names = [name for name in ("made", "frost") if name in found.columns]
+        return found.with_columns(pl.when(unmade).then(pl.lit("")).otherwise(column).alias(column) for column in names)
 
     def kind(self, reduction: Reduction) -> str:
         """Return the size at which pictures were corrupted, where that was done here: blurs and blocks have theirs."""

@@ -11,7 +11,7 @@ from ipvit.analysis import charts
 from ipvit.analysis.aggregate import accuracy_table, varying, with_paper
 from ipvit.analysis.answers import Fall, areas_told, told, told_exactly
 from ipvit.analysis.base import Analysis
-from ipvit.analysis.columns import COMMON, RUN, SHARED_MASK, Column
+from ipvit.analysis.columns import CALIBRATION_RECORDS, COMMON, RUN, SHARED_MASK, Column
 from ipvit.analysis.reduction import Reduction, in_study_order, joined
 from ipvit.experiments.occlusion.experiment import FILLS, SETTINGS
 from ipvit.experiments.shared_masks import with_shared_masks
@@ -48,7 +48,15 @@ class OcclusionAnalysis(Analysis):
     clean: dict[str, Any] = CLEAN
     curve_over: tuple[tuple[str, ...], ...] = (("information_loss",),)
     profile_by: tuple[str, ...] = ("mode",)
-    record_columns: tuple[str, ...] | None = (*_BY, RUN, "correct", "correct5", "dropped", SHARED_MASK)
+    record_columns: tuple[str, ...] | None = (
+        *_BY,
+        RUN,
+        "correct",
+        "correct5",
+        "dropped",
+        SHARED_MASK,
+        *CALIBRATION_RECORDS,
+    )
 
     def reduce(self, records: pl.DataFrame) -> Reduction:
         """Average accuracy, and the share of pixels really dropped, per mode, setting and information loss."""
