@@ -14,13 +14,13 @@ from ipvit.metrics.paired import sign_flip_test
 from ipvit.metrics.power import detectable_mean, detectable_proportion, mcnemar_power
 
 SEEDS = 400
-LEVELS = (0.4, 0.6, 0.8)
+LEVELS = (0.4, 0.7)
 
 
 def power_by_definition(n: int, disagreement: float, difference: float, alpha: float = 0.05) -> float:
     """Sum the exact test's decisions over all numbers of disagreements and all their splits."""
     found = 0.0
-    for m in range(1, n + 1):
+    for m in np.flatnonzero(stats.binom.pmf(np.arange(n + 1), n, disagreement) > 1e-8):
         k = np.arange(m + 1)
         p = np.minimum(1.0, 2 * stats.binom.cdf(np.minimum(k, m - k), m, 0.5))
         split = stats.binom.pmf(k, m, (1 + difference / disagreement) / 2)
@@ -55,9 +55,8 @@ def test_what_is_detectable_is_found_in_four_of_five():
     assert found == pytest.approx(0.8, abs=0.03)
 
 
-@pytest.mark.slow
 def test_a_planted_drop_of_three_points_on_2000_images_is_found_as_often_as_computed():
-    """The smaller of two models disagrees with the larger on 16 % of the images, and is right less often by 3 points."""
+    """Two models disagree on 16 % of the images, and the second is right less often by 3 points."""
     random, n, times = np.random.default_rng(1), 2000, 600
     power = mcnemar_power(n, 0.16, 0.03)
     assert 0.85 < power < 0.95
@@ -111,9 +110,9 @@ def seeds(tmp_path_factory):
 
 @pytest.mark.slow
 def test_a_model_beside_itself_under_other_seeds_is_rarely_called_different(seeds):
-    """200 comparisons: at most 18 below .05 (a test at that level exceeds it in 1 of 100 such trials), also with Holm."""
+    """200 comparisons: at most 18 below .05, which a test at that level exceeds in less than 1 of 100 such trials."""
     assert stats.binom.sf(18, 200, 0.05) < 0.01
-    alone, corrected, drops = {loss: 0 for loss in LEVELS}, 0, 0
+    alone, corrected, drops = dict.fromkeys(LEVELS, 0), 0, 0
     for a, b in zip(seeds[::2], seeds[1::2], strict=True):
         table = ipvit.diff(a, b).tables["occlusion"].filter(pl.col("information_loss") > 0)
         assert table["information_loss"].to_list() == list(LEVELS)
@@ -122,4 +121,4 @@ def test_a_model_beside_itself_under_other_seeds_is_rarely_called_different(seed
         corrected += bool((table["p_holm"] < 0.05).any())
         drops += bool((table["drop_p_holm"] < 0.05).any())
     assert max(alone.values()) <= 18 and corrected <= 18 and drops <= 18
-    assert sum(alone.values()) > 0, "a test that finds nothing in 600 has no power either"
+    assert sum(alone.values()) > 0, "a test that finds nothing in 400 has no power either"
