@@ -19,7 +19,7 @@ from ipvit.metrics.temperature import SCALED, TEMPERATURES, ScaledLogits, fit_te
 
 PARTS = ("temperature", "reliability", "risk")
 """Names of the tables."""
-_POINTS = 200  # of a curve of risks
+_POINTS = 50  # of a curve of risks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +110,7 @@ def _bins(one: Clean) -> list[dict[str, Any]]:
 
 
 def _risks(one: Clean) -> list[dict[str, Any]]:
-    """Return the error among the most confident answers at up to 200 coverages."""
+    """Return the error among the most confident answers at up to 50 coverages."""
     coverage, risk = risk_coverage(one.answers.confidence, one.answers.correct)
     chosen = np.unique(np.linspace(0, len(coverage) - 1, min(_POINTS, len(coverage))).round().astype(int))
     return [{"model": one.model, "coverage": float(coverage[at]), "risk": float(risk[at])} for at in chosen]
