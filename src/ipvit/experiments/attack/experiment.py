@@ -35,80 +35,8 @@ PAPER_GRID = "14x14"
 OWN = "own"
 """The network that a patch was trained on is the one that is attacked."""
 
-_LEAST_PLAIN = {"linf": 1, "l2": 32, "l1": 1000}
-"""Plain numbers below it are as likely shares of the pixel range, as papers write them, as grey levels: 0.5 and 3 in
-l2, 12 and 255 in l1 (Croce and Hein 2021)."""
-
-
-def _grey_levels(value: object) -> object:
-    """Read an epsilon: ``8`` grey levels, also written ``8/255``.
-
-    Raises:
-        ValueError: it is another fraction.
-    """
-    if isinstance(value, str) and "/" in value:
-        levels, _, whole = (part.strip() for part in value.partition("/"))
-        if whole not in (str(LEVELS), f"{LEVELS}.0"):
-            raise ValueError(f"must be a number of grey levels, 8 or 8/{LEVELS}, not {value!r}")
-        return levels
-    return value
-
-
-def _refuse_ambiguous(values: object, norm: object) -> None:
-    """Refuse plain epsilons that may as well be shares of the pixel range.
-
-    Raises:
-        ValueError: names the first of them and both readings.
-    """
-    least = _LEAST_PLAIN.get(str(norm), 0)
-    for value in cast("Sequence[object]", values) if isinstance(values, tuple | list) else (values,):
-        try:
-            number = float(value)  # pyright: ignore[reportArgumentType] - a fraction, or what pydantic refuses
-        except (TypeError, ValueError):
-            continue
-        if 0 < number < least:
-            other = "that share of" if number < 1 else f"{number:.6g} times"
-            raise ValueError(
-                f"epsilons must be given in grey levels, and {value} may mean {number:.6g} of them or {other} the "
-                f"pixel range: write {number:.6g}/{LEVELS} or {number * LEVELS:.6g}/{LEVELS}"
-            )
-
-
-Epsilon = Annotated[float, BeforeValidator(_grey_levels), Field(gt=0, allow_inf_nan=False)]
 Area = Annotated[float, Field(gt=0, le=0.5)]
 Factor = Annotated[float, Field(gt=0)]
-
-
-@dataclasses.dataclass(frozen=True)
-class AttackCondition(Condition):
-    """One attack; what does not concern it is 0 or empty.
-
-    ``source`` says which network a patch was trained on (``own``, or 16 digits of its digest), ``training`` what else
-    it depends on.
-    """
-
-    attack: str
-    epsilon: float = 0.0
-    steps: int = 0
-    step_size: float = 0.0
-    restarts: int = 0
-    random_start: bool = False
-    area: float = 0.0
-    shape: str = ""
-    placement: str = ""
-    grid: str = ""
-    scale: str = ""
-    target: str = ""
-    source: str = ""
-    training: str = ""
-    run: int = 0
-
-
-@dataclasses.dataclass(frozen=True)
-class BudgetCondition(AttackCondition):
-    """An attack of the user's own, or its control, within a budget: epsilon in a norm."""
-
-    norm: Norm = "linf"
 
 
 PIXEL_SETTINGS = ("steps", "step_size", "restarts", "random_start")
