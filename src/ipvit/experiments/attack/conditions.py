@@ -11,7 +11,7 @@ from pydantic import Field
 from ipvit.experiments.base import Condition
 from ipvit.perturb.budget import LEVELS, Budget, Norm
 
-GREY_LEVELS, RANGE = "255ths", "of the range 0 to 1"
+GREY_LEVELS, RANGE = "255ths", "0 to 1"
 """Units of epsilon: in linf grey levels, in l2 and l1 the pixel range."""
 
 LEAST_PLAIN = 1

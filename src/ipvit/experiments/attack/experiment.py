@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, cast
 
 from pydantic import Field, field_serializer, field_validator, model_validator
 
+from ipvit.analysis.columns import Column
 from ipvit.core.fields import Runs
 from ipvit.core.plugins import check_name
-from ipvit.experiments.attack.conditions import LEAST_PLAIN, Epsilon, read_epsilons
+from ipvit.experiments.attack.conditions import LEAST_PLAIN, Epsilon, read_epsilons, unit_of
 from ipvit.experiments.attack.names import EVALUATIONS, FGSM, NEED_GRADIENTS, OURS, PATCH, PGD, WORST
 from ipvit.experiments.base import BindContext, Experiment, Measurement, Requirements
 from ipvit.experiments.grids import Grid
@@ -184,4 +185,10 @@ class Attack(Experiment):
         """Return curves over the budget and over the size of the patch."""
         from ipvit.experiments.attack.analysis import AttackAnalysis
 
-        return AttackAnalysis.of(self, patches=PATCH in self.attacks, worst=WORST in self.attacks)
+        title = f"epsilon ({unit_of(self.norm)})" if self.norm == "linf" else f"epsilon ({self.norm}, pixels 0 to 1)"
+        return AttackAnalysis.of(
+            self,
+            {"epsilon": Column(title=title, level=True)},
+            patches=PATCH in self.attacks,
+            worst=WORST in self.attacks,
+        )
