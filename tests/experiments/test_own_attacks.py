@@ -181,7 +181,7 @@ def test_tables_figure_sentences_comparison_and_report_show_it_with_its_control(
     table = done.tables["attack"]
     assert table["attack"].unique(maintain_order=True).to_list() == ["clean", name, "random"]
     assert set(table.filter(attack=name)["norm"]) == {"l2"}
-    worst, control = (table.filter(attack=a, model="net", epsilon=600)["top1"][0] for a in (name, "random"))
+    worst, control = (table.filter(attack=a, model="net", epsilon=600 / 255)["top1"][0] for a in (name, "random"))
     assert worst < control
     (sentence,) = (text for text in done.summary_of("attack") if text.startswith("net:"))
     assert f"{name} leaves" in sentence and f"{worst:.1f} % (ε = 2.35294 in l2)" in sentence

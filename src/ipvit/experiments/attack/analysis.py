@@ -424,7 +424,7 @@ def _pixel_lead(table: pl.DataFrame) -> Iterator[str]:
             rows = frame.filter(pl.col("model") == model, pl.col("epsilon") == most).to_dicts()
             weakest = min(rows, key=lambda row: row["top1"]) if rows else {"top1": None}
             falls.append(Fall.of(model, clean.get(model), weakest))
-        row = next((row for row in frame.to_dicts() if row.get(NORM)), {})
+        row = next((row for row in frame.to_dicts() if row.get(NORM)), dict[str, Any]())
         size = size_in_words(most, row.get(NORM), row.get(UNIT))
         yield told(falls, f"under {attack_title(str(name))} at ε = {size}")
 

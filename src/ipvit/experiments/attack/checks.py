@@ -14,7 +14,7 @@ from ipvit.perturb.budget import LEVELS, Budget
 from ipvit.perturb.distance import random_noise
 from ipvit.perturb.seeding import keys
 
-NUDGE = 0.1
+NUDGE = 1 / 250
 """Grey levels by which every value is moved to see whether logits change."""
 _ONE = 1e-3
 
@@ -30,7 +30,7 @@ def checked(model: Model, batch: Batch, clean: Clean) -> dict[str, Tensor]:
     Returns:
         ``repeat_difference``: the largest difference of a logit between two passes. ``probabilities``: the outputs are
         not negative and sum up to one. ``same_logits``: share of the logits that stay exactly the same when every value
-        moves by a tenth of a grey level. ``zero_ce``: the gradient of cross-entropy is zero everywhere (false where
+        moves by a 250th of a grey level. ``zero_ce``: the gradient of cross-entropy is zero everywhere (false where
         the network has no gradients).
     """
     with torch.no_grad():

@@ -116,8 +116,8 @@ def _of_check(row: Mapping[str, Any]) -> Iterator[str]:
         )
     if row["same_logits"] > _SAME_LOGITS:
         yield (
-            f"{100 * row['same_logits']:.0f} % of the logits stay exactly the same when every value moves by a tenth "
-            "of a grey level: inputs or logits are rounded, and gradients may be hidden."
+            f"{100 * row['same_logits']:.0f} % of the logits stay exactly the same when every value moves by a "
+            "250th of a grey level: inputs or logits are rounded, and gradients may be hidden."
         )
 
 

@@ -101,14 +101,14 @@ class L2Ball(Ball):
     def project(self, moved: Tensor) -> Tensor:
         """Shorten the way from the original to the budget, and clip it to [0, 1]."""
         change = moved - self.images
-        length = _spread(change.flatten(1).norm(dim=1))
+        length = _spread(_length(change))
         return (self.images + change * (self.budget.size / length.clamp(min=self.budget.size))).clamp(0, 1)
 
     def direction(self, gradient: Tensor) -> Tensor:
         """Return the gradient, made one long."""
         largest = _spread(gradient.flatten(1).abs().amax(dim=1)).clamp(min=torch.finfo(gradient.dtype).tiny)
         scaled = gradient / largest  # squares of small gradients would vanish
-        return scaled / _spread(scaled.flatten(1).norm(dim=1)).clamp(min=torch.finfo(gradient.dtype).tiny)
+        return scaled / _spread(_length(scaled)).clamp(min=torch.finfo(gradient.dtype).tiny)
 
     def start(self, key: np.ndarray) -> Tensor:
         """Return points in directions drawn evenly, at the whole budget's distance."""
@@ -147,6 +147,10 @@ def sparse(gradient: Tensor, share: Tensor) -> Tensor:
     ordered = sizes.sort(dim=1, descending=True).values
     least = ordered.gather(1, count.unsqueeze(1) - 1)
     return gradient * (sizes >= least).view_as(gradient)
+
+
+def _length(change: Tensor) -> Tensor:
+    return change.flatten(1).square().sum(dim=1).sqrt()
 
 
 def _spread(values: Tensor) -> Tensor:

@@ -161,7 +161,7 @@ def _bump(side: int) -> Tensor:
     pattern = torch.zeros(side, side)
     pattern[:half] = _hill(half, side)
     pattern[half:] = -_hill(side - half, side)
-    return pattern / pattern.norm().clamp(min=_TINY)
+    return pattern / pattern.square().sum().sqrt().clamp(min=_TINY)
 
 
 def _hill(height: int, width: int) -> Tensor:
@@ -174,7 +174,7 @@ def _hill(height: int, width: int) -> Tensor:
     rows = (torch.arange(height) - height // 2).abs()
     columns = (torch.arange(width) - width // 2).abs()
     hill = tail[torch.maximum(rows[:, None], columns[None, :])].float()
-    return hill / hill.norm()
+    return hill / hill.square().sum().sqrt()
 
 
 def _tiles(ball: Ball, key: np.ndarray) -> Tensor:
