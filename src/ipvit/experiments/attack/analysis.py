@@ -64,7 +64,7 @@ _MEASURED = ("correct", "flat", "covered", "hit", "of_target", "trained_on", *ch
 class AttackAnalysis(Analysis):
     """Accuracy by attack and epsilon, by patch and size with the control, and the transfer of patches."""
 
-    further: ClassVar[Mapping[str, tuple[str, ...]]] = {"patch": ("patch",), "transfer": (), "warnings": ()}
+    further: ClassVar[Mapping[str, tuple[str, ...]]] = {"patch": ("patch",), "transfer": (), "warnings": ("warning",)}
     columns: dict[str, Column] = COLUMNS
     compare_by: tuple[str, ...] | None = _BY
     clean: dict[str, Any] = UNPERTURBED
