@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -22,7 +23,6 @@ Rows = Iterable[Sequence[str]]
 
 COMMON_GROUPS = ("Models and data", "How it is run")
 """Groups of options that every experiment has: they are shown once."""
-
 
 
 def table(heads: Sequence[str], rows: Rows) -> str:
@@ -189,14 +189,15 @@ def corruption_pictures() -> str:
     return pictures([(f"corruption-{name}", name.replace("_", " ")) for name in (*CORRUPTIONS, *EXTRA)])
 
 
-def pictures(shown: Sequence[tuple[str, str]], where: str = "..") -> str:
+def pictures(shown: Sequence[tuple[str, str]], where: str = "..", columns: str = "2 3 4 4") -> str:
     """Return a grid of pictures with captions, as Markdown of sphinx-design."""
     items = [
         f"::::{{grid-item}}\n```{{image}} {where}/images/perturbations/{name}.jpg\n:alt: {caption}\n"
         f":class: perturbed\n```\n{caption}\n::::\n"
         for name, caption in shown
     ]
-    return ":::::{grid} 2 3 4 4\n:gutter: 2\n:class-container: perturbed-grid\n\n" + "\n".join(items) + ":::::\n"
+    head = f":::::{{grid}} {columns}\n:gutter: 2\n:class-container: perturbed-grid\n\n"
+    return head + "\n".join(items) + ":::::\n"
 
 
 NETWORKS = ("ResNet50", "DeiT-T", "DeiT-S", "DeiT-B")
@@ -220,7 +221,9 @@ def typical() -> str:
         for level in levels:
             at = targets[key]["x"].index(level)
             add(what, f"top-1 with {level} % dropped", key, "figure 3", lambda values, at=at: values[at])
-    add("[correlation](experiments/correlation.md)", "at 50 % dropped", "table1_corr", "table 1", lambda v: v[1], "mean")
+    add(
+        "[correlation](experiments/correlation.md)", "at 50 % dropped", "table1_corr", "table 1", lambda v: v[1], "mean"
+    )
     add("[shape bias](experiments/shape-bias.md)", "0 to 1", "fig6_shape_bias", "figure 6", float, "")
     cells = targets["fig10_shuffle"]["cells"].index(64)
     add("[shuffle](experiments/shuffle.md)", "top-1 at 64 cells", "fig10_shuffle", "figure 10", lambda v: v[cells])
@@ -228,6 +231,13 @@ def typical() -> str:
     add("[corruptions](experiments/corruptions.md)", "mCE", "mce", "table 4", float, "")
     add("[attack](experiments/attack.md)", "top-1 under PGD, 5 steps, ε = 4", "fig13_pgd5", "figure 13", lambda v: v[1])
     return table(("experiment", "measured", "ResNet-50", *NETWORKS[1:], "source"), rows)
+
+
+def changelog() -> str:
+    """Return CHANGELOG.md without its title, its links made to lead from docs/."""
+    text = (Path(__file__).parents[2] / "CHANGELOG.md").read_text("utf-8").split("\n", 1)[1]
+    text = text.replace("](docs/", "](")
+    return re.sub(r"\[([^\]]+)\]\((?!http)[A-Z][A-Za-z.]*(?:#[\w-]*)?\)", r"\1", text)
 
 
 GENERATED: dict[str, Callable[[], str]] = {
@@ -238,6 +248,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "columns": columns,
     "corruption-pictures": corruption_pictures,
     "typical": typical,
+    "changelog": changelog,
 }
 
 
@@ -254,23 +265,37 @@ class Pictures(SphinxDirective):
     """``{pictures}``: one ``NAME: caption`` a line, of docs/images/perturbations, side by side."""
 
     has_content = True
+    optional_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        shown = [tuple(map(str.strip, line.split(":", 1))) for line in self.content if line.strip()]
-        depth = self.env.current_document.docname.count("/") if hasattr(self.env, "current_document") else None
-        depth = self.env.docname.count("/") if depth is None else depth
-        return self.parse_text_to_nodes(pictures(shown, "/".join([".."] * depth) or "."))  # pyright: ignore[reportArgumentType]
+        shown: list[tuple[str, str]] = []
+        for line in filter(str.strip, self.content):
+            name, _, caption = line.partition(":")
+            shown.append((name.strip(), caption.strip()))
+        where = "/".join([".."] * self.env.docname.count("/")) or "."
+        columns = f"2 3 {self.arguments[0]} {self.arguments[0]}" if self.arguments else "2 3 4 4"
+        return self.parse_text_to_nodes(pictures(shown, where, columns))
 
 
 class ProgramOutput(SphinxDirective):
-    """``{program-output} NAME``: a command and what it printed, kept in docs/outputs/NAME.txt."""
+    """``{program-output} NAME``: a command and what it printed, kept in docs/outputs/NAME.txt.
+
+    A number behind the name shows so many lines of the output only.
+    """
 
     required_arguments = 1
+    optional_arguments = 1
 
     def run(self) -> list[nodes.Node]:
         path = Path(self.env.srcdir) / "outputs" / f"{self.arguments[0]}.txt"
         self.env.note_dependency(str(path))
-        return self.parse_text_to_nodes(f"```console\n{path.read_text('utf-8')}```\n")
+        command, _, output = path.read_text("utf-8").partition("\n")
+        lines = output.splitlines()
+        if len(self.arguments) > 1:
+            lines = [*lines[: int(self.arguments[1])], "..."]
+        broken = textwrap.fill(command, 84, subsequent_indent="      ", break_long_words=False, break_on_hyphens=False)
+        text = "\n".join([broken.replace("\n", " \\\n"), *lines])
+        return self.parse_text_to_nodes(f"```console\n{text}\n```\n")
 
 
 # --- for programs ----------------------------------------------------------------------------------------------------

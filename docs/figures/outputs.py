@@ -17,6 +17,7 @@ from pathlib import Path
 OUTPUTS = Path(__file__).parents[1] / "outputs"
 COLUMNS = 88
 BOTH = "-m demo:deit_micro -m demo:resnet_micro -d demo:trifeature"
+SHAPE = "-m demo:deit_micro -m demo:deit_micro_sin"
 
 COMMANDS = {
     "accuracy": f"ipvit accuracy {BOTH} --limit 100",
@@ -24,9 +25,9 @@ COMMANDS = {
     "feature-drop": f"ipvit feature-drop {BOTH} --limit 40",
     "correlation": f"ipvit correlation {BOTH} --grid 8x8 --limit 100",
     "attention": "ipvit attention -m demo:deit_micro -d demo:trifeature --limit 40",
-    "shape-bias": "ipvit shape-bias -m demo:deit_micro -m demo:deit_micro_sin -d demo:trifeature/cue-conflict --limit 100",
+    "shape-bias": f"ipvit shape-bias {SHAPE} -d demo:trifeature/cue-conflict --limit 100",
     "token-similarity": "ipvit token-similarity -m demo:deit_micro_shape -d demo:trifeature --limit 100",
-    "segment": "ipvit segment -m demo:deit_micro -m demo:deit_micro_sin -d demo:trifeature --limit 40",
+    "segment": f"ipvit segment {SHAPE} -d demo:trifeature --limit 40",
     "shuffle": f"ipvit shuffle {BOTH} --grids 2x2,4x4 --limit 100",
     "position": f"ipvit position {BOTH} --limit 100",
     "corruptions": f"ipvit corruptions {BOTH} --corruptions fog,contrast --severities 3 --limit 40",

@@ -2,8 +2,8 @@
 
     python docs/figures/perturbations.py
 
-The photo is Chelsea the cat by Stefan van der Walt (CC0). Perturbations that need a mask, a second class or a network are
-shown on the procedural set and the bundled networks. Everything random follows from one fixed key.
+The photo is Chelsea the cat by Stefan van der Walt (CC0). Perturbations that need a mask, a second class or a network
+are shown on the procedural set and the bundled networks. Everything random follows from one fixed key.
 """
 
 from __future__ import annotations

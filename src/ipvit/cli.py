@@ -21,7 +21,10 @@ EXPERIMENTS = {name: text for name, (_, text) in BUILT_IN.items()}
 """Our experiments, each with a command of its own, and what the help says of it."""
 
 COMMANDS = {
-    "demo": ("ipvit.commands.measure:demo", "Run all experiments on small bundled models; needs no data and no internet."),
+    "demo": (
+        "ipvit.commands.measure:demo",
+        "Run all experiments on small bundled models; needs no data and no internet.",
+    ),
     "run": ("ipvit.commands.measure:run", "Run a study file, or continue it."),
     "play": ("ipvit.commands.play:play", "Change a photo and watch two networks, in a browser, on this computer."),
     "check": ("ipvit.commands.scale:check", "Estimate time, memory and disk of a study before you run it."),
