@@ -32,6 +32,7 @@ _WHERE = {
     "run": "ipvit.api",
     "Run": "ipvit.results",
     "RunCollection": "ipvit.run_collection",
+    "diff": "ipvit.verdicts.difference",
     "load_model": "ipvit.models.loading",
     "load_checkpoint": "ipvit.models.loading",
     "Model": "ipvit.models.model",
@@ -88,3 +89,4 @@ if TYPE_CHECKING:
     from ipvit.results import Run
     from ipvit.run_collection import RunCollection
     from ipvit.training.start import train
+    from ipvit.verdicts.difference import diff

@@ -15,7 +15,7 @@ from ipvit.core.files import is_of_the_disk
 from ipvit.core.manifest import Failure
 from ipvit.core.memory import halving
 from ipvit.data.loader import DecodedBatch
-from ipvit.engine.device import numerics
+from ipvit.engine.device import numerics, without_gradients
 from ipvit.engine.store import Store, column_frame
 from ipvit.engine.types import Outcome, SweepPlan, Task
 from ipvit.errors import error_line
@@ -97,14 +97,14 @@ def _measure_and_add(task: Task, batch: Batch, plan: SweepPlan, store: Store, ou
 def measure_at_once(task: Task, batch: Batch, plan: SweepPlan) -> list[Records]:
     """Measure a batch as it is: in the run's precision, with gradients where the experiment requires them."""
     gradients = "gradients" in task.experiment.requirements.capabilities
-    grad_mode = contextlib.nullcontext() if gradients else torch.inference_mode()
+    grad_mode = contextlib.nullcontext() if gradients else without_gradients(task.model, plan.config.precision)
     with numerics(plan.device, plan.config.precision), grad_mode:
         return list(task.measurement.measure(task.model, batch))
 
 
 def _measure(task: Task, batch: Batch, plan: SweepPlan) -> list[Records]:
     """Measure a batch; when it does not fit into memory, measure its halves and join them."""
-    return halving(lambda part: measure_at_once(task, part, plan), batch, _halves, _joined)
+    return halving(lambda part: measure_at_once(task, part, plan), batch, _halves, _joined, task.fitting)
 
 
 def _halves(batch: Batch) -> tuple[Batch, Batch]:
