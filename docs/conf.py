@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from ipvit.experiments.base import Experiment
 from ipvit.experiments.registry import classes
 
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
+from generated import write_scorer
 
 project = "ipvit"
 copyright = "The ipvit developers"
@@ -43,6 +45,7 @@ html_theme = "furo"
 html_title = f"ipvit {version}"
 html_static_path = ["_static"]
 html_css_files = ["ipvit.css"]
+html_search_scorer = str(write_scorer(Path(__file__).parent, Path(tempfile.mkdtemp(prefix="ipvit-docs-"))))
 highlight_language = "none"  # a fence without a language is not Python
 copybutton_prompt_text = "$ "
 copybutton_only_copy_prompt_lines = True

@@ -28,16 +28,17 @@ def script(name: str) -> ModuleType:
 @pytest.mark.slow
 def test_the_pictures_of_perturbations_are_what_the_code_makes():
     drawn = script("perturbations")
-    kept = {
-        path.stem: np.asarray(Image.open(path)).astype(int) for path in (DOCS / "images/perturbations").glob("*.jpg")
-    }
-    made = {name: drawn.as_bytes(image).astype(int) for name, image in drawn.all_pictures()}
+    kept = {path.stem: np.asarray(Image.open(path)) for path in (DOCS / "images/perturbations").glob("*.jpg")}
+    made = {name: drawn.as_bytes(image) for name, image in drawn.all_pictures()}
     assert made.keys() == kept.keys()
     for name, picture in made.items():
-        difference = np.abs(picture - kept[name]).mean()
-        assert difference < 9, (
-            f"{name} is not what is drawn today: run docs/figures/perturbations.py ({difference:.1f})"
-        )
+        difference = np.abs(blocks(picture) - blocks(kept[name])).max()
+        assert difference < 16, f"{name} is not what is drawn today: run docs/figures/perturbations.py"
+
+
+def blocks(picture: np.ndarray) -> np.ndarray:
+    """The mean of every 16 x 16 pixels, in which what JPEG changes about fine noise is small."""
+    return picture.reshape(14, 16, 14, 16, 3).astype(float).mean(axis=(1, 3))
 
 
 OUTPUTS = script("outputs")

@@ -325,6 +325,25 @@ def _first_sentence(page: Path) -> str:
     return ""
 
 
+def write_scorer(docs: Path, folder: Path) -> Path:
+    """Write how the search ranks pages: by the words that each page itself says it is searched by.
+
+    Args:
+        docs: the folder of the pages.
+        folder: where the script is written.
+    """
+    words: dict[str, list[str]] = {}
+    for page in docs.rglob("*.md"):
+        found = re.search(r"^\*Search words: (.*?)\.\*$", page.read_text("utf-8"), flags=re.M | re.S)
+        if found:
+            name = page.relative_to(docs).with_suffix("").as_posix()
+            words[name] = [" ".join(word.split()).lower() for word in found[1].split(",")]
+    script = (docs / "_ext" / "scorer.js").read_text("utf-8").replace("__WORDS__", json.dumps(words, sort_keys=True))
+    path = folder / "scorer.js"
+    path.write_text(script, encoding="utf-8")
+    return path
+
+
 def setup(app: Any) -> dict[str, Any]:
     app.add_directive("generated", Generated)
     app.add_directive("pictures", Pictures)
