@@ -137,10 +137,10 @@ def _examined(
     from ipvit.data.loading import load_dataset
     from ipvit.engine.device import pick_device
     from ipvit.engine.diagnosis import examine
-    from ipvit.models.loading import load_models
+    from ipvit.networks import models_named
 
     images = None if data is None else load_dataset(data, root=root, split=split)
-    (loaded,) = load_models(name, class_names=images)
+    (loaded,) = models_named(name, class_names=images, device=device)
     if not loaded.can("logits"):
         return "loads; it has no classifier, so there is no accuracy to measure"
     if images is None:
