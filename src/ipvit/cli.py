@@ -77,7 +77,10 @@ def _check_command(app: App, token: str) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit code: 0 done, 1 failed, 2 wrong input, 130 interrupted."""
+    """Run the command line and return the exit code.
+
+    0: done, 1: failed, 2: wrong input, 3: an assertion does not hold, 130: interrupted.
+    """
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     before, warnings.formatwarning = warnings.formatwarning, warning_line
     asked = tokens[0] if tokens else ""

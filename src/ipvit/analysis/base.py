@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict
@@ -81,6 +81,12 @@ class Analysis(BaseModel):
     record_columns: tuple[str, ...] | None = None
     """Columns of the records that :meth:`reduce` looks at beside ``model``, ``image``, ``label`` and ``prediction``;
     None for all."""
+
+    further: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """The tables beside the main one, by the end of their names, with those of their columns that no field names;
+    under the empty text such columns of the main one."""
+    better: ClassVar[Literal["higher", "lower", ""]] = ""
+    """Whether more of the metric is better; where it says nothing, more right answers are, and no other metric."""
 
     @classmethod
     def of(cls, experiment: Any, columns: Mapping[str, Column] | None = None, **fields: Any) -> Self:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ipvit.commands.options import Flag
+from ipvit.core.manifest import DOUBTS
 from ipvit.core.run_config import Answers
 from ipvit.core.terminal import Terminal, print_json
 from ipvit.core.versions import installed_version
@@ -141,6 +142,8 @@ def _examined(
 
     images = None if data is None else load_dataset(data, root=root, split=split)
     (loaded,) = models_named(name, class_names=images, device=device)
+    if doubt := DOUBTS.get(loaded.doubt):
+        Terminal(stderr=True).print(f"ipvit: warning: {name} {doubt}", style="yellow", highlight=False, soft_wrap=True)
     if not loaded.can("logits"):
         return "loads; it has no classifier, so there is no accuracy to measure"
     if images is None:

@@ -120,6 +120,27 @@ class MeasureOptions(RunOptions):
         return given.model_copy(update={"progress": given.progress and not self.quiet})
 
 
+JUDGED = Group("What must hold", sort_key=4)
+ASSERT = Parameter(name="--assert", negative="", consume_multiple=False, group=JUDGED)
+
+
+@Parameter(name="*", group=JUDGED)
+@dataclasses.dataclass(kw_only=True)
+class AssertOptions:
+    """What must hold of the numbers."""
+
+    asserted: Annotated[list[str] | None, ASSERT] = None
+    """What must hold, else the exit code is 3, such as 'occlusion.top1[information_loss=0.5] >= 40'; @FILE for many."""
+    junit: Path | None = None
+    """Also write what was decided into a JUnit file, one case an assertion."""
+
+
+@Parameter(name="*", group=HOW)
+@dataclasses.dataclass(kw_only=True)
+class JudgedOptions(MeasureOptions, AssertOptions):
+    """How a study is run by a command that measures, and what must hold of its numbers."""
+
+
 @dataclasses.dataclass(kw_only=True)
 class _MoreOfData:
     data_root: str | None = None

@@ -15,6 +15,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from ipvit.commands.options import AssertOptions
 from ipvit.core.terminal import Terminal, print_json
 
 if TYPE_CHECKING:
@@ -24,7 +25,15 @@ if TYPE_CHECKING:
 Flag = Annotated[bool, Parameter(negative="")]
 
 
-def report(folder: Path, /, *, everything: Flag = False, paper: Flag = False, json: Flag = False) -> int:
+def report(
+    folder: Path,
+    /,
+    *,
+    everything: Flag = False,
+    paper: Flag = False,
+    json: Flag = False,
+    must: AssertOptions | None = None,
+) -> int:
     """Build tables, figures and report.html of a run folder, or of several together.
 
     Parameters
@@ -40,16 +49,18 @@ def report(folder: Path, /, *, everything: Flag = False, paper: Flag = False, js
         Print the tables as JSON on standard output, nothing else.
     """
     from ipvit.commands.measure import tell
+    from ipvit.commands.verdicts.asserting import Asserted
     from ipvit.run_collection import RunCollection, runs_in
 
+    asserted = Asserted(must)
     runs = runs_in(folder, everything=everything)
     results = runs[0] if runs[0].out == folder else RunCollection(folder, runs)
-    told = tell(results, json=json)
+    told = tell(results, json=json, asserted=asserted)
     if paper:
         from ipvit.report.build import write_paper_figures
 
         write_paper_figures(results)
-    return 0 if told else 1
+    return asserted.code(0 if told else 1)
 
 
 def models(pattern: str | None = None, /, *, paper: Flag = False, json: Flag = False) -> int:

@@ -19,6 +19,13 @@ UNTRAINED = "random initialisation"
 RANDOM_WEIGHTS = " (random weights)"
 """What follows the name of a model with random weights wherever a number of its stands."""
 
+DOUBTS = {
+    "random answers": "answers the same image otherwise each time, as with dropout that is never switched off",
+    "batch-dependent answers": "answers an image otherwise beside other images, as with batch statistics at test time",
+    "constant answers": "gives all images the same answer",
+}
+"""What may be doubtful about all numbers of a model, which follows its name in brackets, and what is said of it."""
+
 Status = Literal["running", "interrupted", "failed", "done"]
 
 
@@ -84,6 +91,8 @@ class UsedModel(_Part, frozen=True):
     """Number of parameters."""
     preprocessing: UsedPreprocessing
     """How pictures become its input."""
+    doubt: str = ""
+    """What makes all of its numbers doubtful, see :data:`DOUBTS`; empty where nothing does."""
     texts: UsedTexts | None = None
     """Of a zero-shot model; None for any other."""
 
@@ -93,9 +102,17 @@ class UsedModel(_Part, frozen=True):
         return self.source.endswith(UNTRAINED)
 
     def marked(self) -> UsedModel:
-        """Return the same with a name that says so where the weights are random: its numbers say nothing."""
-        told = not self.untrained or RANDOM_WEIGHTS.strip(" ()") in self.name
-        return self if told else self.model_copy(update={"name": f"{self.name}{RANDOM_WEIGHTS}"})
+        """Return the same with a name that says so where the weights are random, or the answers: they say nothing."""
+        marks = [RANDOM_WEIGHTS] if self.untrained else []
+        marks += [f" ({self.doubt})"] if self.doubt in DOUBTS else []
+        added = "".join(mark for mark in marks if mark.strip(" ()") not in self.name)
+        return self.model_copy(update={"name": f"{self.name}{added}"}) if added else self
+
+    @property
+    def doubt_in_words(self) -> str:
+        """A sentence about what makes its numbers doubtful; empty where nothing does."""
+        said = DOUBTS.get(self.doubt)
+        return f"{self.name} {said}: its numbers say nothing of how it sees." if said else ""
 
 
 class UsedData(_Part, frozen=True):

@@ -252,6 +252,7 @@ def _model(model: Model) -> UsedModel:
             mean=tuple(model.preprocessing.mean),
             std=tuple(model.preprocessing.std),
         ),
+        doubt=model.doubt,
         texts=_texts(model),
     )
 

@@ -23,6 +23,7 @@ from ipvit.models.adapters import Adapter, BlockTokens, FeatureState, find_adapt
 from ipvit.models.answers import AnswerSpace
 from ipvit.models.dry_pass import outputs_of
 from ipvit.models.state_parts import state_parts
+from ipvit.models.steadiness import doubt_of
 from ipvit.models.texts import Texts
 from ipvit.models.verification import own_heads, why_not
 from ipvit.models.wrapping import checked_classes, checked_module, checked_name, checked_scale, checked_size
@@ -106,6 +107,7 @@ class Model(nn.Module):
         self._digest: str | None = None
         self._adapter: Adapter | None = None
         self._outputs: int | None = None
+        self._doubt: str | None = None
         self._of_outputs: tuple[str, ...] | None = None
         self._shown: dict[str, str] = {}
         self._head_kinds: tuple[str, ...] | None = None
@@ -174,8 +176,8 @@ class Model(nn.Module):
         return self._digest
 
     def forget_digest(self) -> None:
-        """Work the digest out anew when it is next asked for: the weights may have changed since."""
-        self._digest = None
+        """Work out anew, when it is next asked for, what follows from the weights: they may have changed since."""
+        self._digest = self._doubt = None
 
     def dry_pass(self) -> int:
         """Run the network once on made-up pictures, check what comes back, and return the number of outputs.
@@ -184,7 +186,15 @@ class Model(nn.Module):
             InputError: what comes back does not fit; see :func:`ipvit.models.dry_pass.outputs_of`.
         """
         self._outputs = outputs_of(self)
+        self._doubt = None
         return self._outputs
+
+    @property
+    def doubt(self) -> str:
+        """What makes all numbers of this network doubtful; see :func:`ipvit.models.steadiness.doubt_of`."""
+        if self._doubt is None:
+            self._doubt = doubt_of(self)
+        return self._doubt
 
     @property
     def n_outputs(self) -> int:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import polars as pl
 
@@ -45,6 +45,11 @@ _REVISION = "revision"
 class CorruptionAnalysis(Analysis):
     """Accuracy by corruption and severity, corruption errors, and their means over all fifteen corruptions."""
 
+    further: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "family": ("family", "n_corruptions"),
+        "ce": ("reference", "family", "severities", "mean_error", "ce"),
+        "mce": ("reference", "mce", "relative_mce", "mean_error", "clean_error", "n_corruptions", "severities"),
+    }
     columns: dict[str, Column] = COLUMNS
     compare_by: tuple[str, ...] | None = _CONDITION
     clean: dict[str, Any] = UNPERTURBED
