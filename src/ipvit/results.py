@@ -17,7 +17,7 @@ from ipvit.analysis.base import Analysis
 from ipvit.analysis.last_run import LastRun
 from ipvit.analysis.looks import Looks, using
 from ipvit.analysis.profile import Ranked, ranked
-from ipvit.analysis.reduction import Reduction, images_of_one_answer
+from ipvit.analysis.reduction import Reduction, images_of_one_answer, labelled
 from ipvit.analysis.sentences import chosen_among, uneven
 from ipvit.core.manifest import Manifest
 from ipvit.core.outdated import PAGE
@@ -501,6 +501,19 @@ class Run:
         analysis = self.analyses[name]
         records = self._records.of_model(name, analysis.version, weights, analysis.conditions)
         return records.select(column for column in analysis.conditions if column in records.columns).unique()
+
+    def calibrated_records(self, name: str, weights: str, columns: Sequence[str]) -> pl.DataFrame:
+        """Return the records of one model, given by its digest, as far as they are of images with a label.
+
+        Args:
+            name: of the experiment.
+            weights: digest of the model.
+            columns: to read beside those that the experiment's tables are made of.
+        """
+        analysis = self.analyses[name]
+        read = None if analysis.record_columns is None else (*analysis.record_columns, "label", *columns)
+        records = self._records.of_model(name, analysis.version, weights, read)
+        return records if records.is_empty() else labelled(analysis.calibrated_records(records))
 
     def reductions(self, name: str, labels: Mapping[str, str] | None = None) -> list[Reduction]:
         """Return the reductions of models, which tables and comparisons are made of, in the manifest's order.

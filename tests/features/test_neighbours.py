@@ -142,6 +142,13 @@ def test_adapters_and_every_capability_go_on(tmp_path: Path) -> None:
     torch.testing.assert_close(model.without_patches(pixels, keep), model(pixels), rtol=1e-3, atol=1e-3)
 
 
+def test_votes_that_agree_on_any_picture_are_no_sign_of_a_collapsed_network(tmp_path: Path) -> None:
+    data = ipvit.load_dataset(write_images(tmp_path / "bank"))
+    rare = ipvit.MemoryDataset([data.read(0), *[data.read(1)] * 9], [0] + [1] * 9, ("a", "b"), name="b")
+    model = with_neighbours(ipvit.load_model("demo:deit_micro"), rare, Neighbours(k=1), tmp_path / "store", name="x")
+    assert model.doubt == ""
+
+
 @pytest.mark.parametrize(
     ("name", "parts"),
     [

@@ -199,6 +199,10 @@ class HeadedNetwork(nn.Module):
         """Return the logits ``(B, C)`` for normalised images."""
         return self.answer(self.adapter.tokens(images, self.blocks, self.norm))
 
+    def features(self, images: Tensor) -> Tensor:
+        """Return what the head reads, ``(B, D)``, for normalised images."""
+        return side_by_side(self.adapter.tokens(images, self.blocks, self.norm), self.specs)
+
     def answer(self, tokens: Mapping[int, BlockTokens]) -> Tensor:
         """Return the logits from what leaves the blocks."""
         return self.head(side_by_side(tokens, self.specs))
