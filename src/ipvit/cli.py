@@ -39,6 +39,7 @@ COMMANDS = {
         "Does a model know when it is wrong?",
     ),
     "compare": ("ipvit.commands.compare:compare", "Our numbers beside the paper's, or beside published tables."),
+    "bundle": ("ipvit.commands.verdicts.bundle:bundle", "One zip file of a run, without images and code, to hand on."),
     "reproduce": ("ipvit.commands.reproduce:reproduce", "Run the study behind a table or figure of the paper."),
     "train": ("ipvit.commands.make:train", "Train a network by a recipe."),
     "stylize": ("ipvit.commands.stylize:stylize", "Copy images in the textures of paintings (section 3.2)."),
