@@ -144,7 +144,7 @@ def test_adapters_and_every_capability_go_on(tmp_path: Path) -> None:
 
 def test_votes_that_agree_on_any_picture_are_no_sign_of_a_collapsed_network(tmp_path: Path) -> None:
     data = ipvit.load_dataset(write_images(tmp_path / "bank"))
-    rare = ipvit.MemoryDataset([data.read(0), *[data.read(1)] * 9], [0] + [1] * 9, ("a", "b"), name="b")
+    rare = ipvit.MemoryDataset(torch.stack([data.read(0), *[data.read(1)] * 9]), [0] + [1] * 9, ("a", "b"), name="b")
     model = with_neighbours(ipvit.load_model("demo:deit_micro"), rare, Neighbours(k=1), tmp_path / "store", name="x")
     assert model.doubt == ""
 
