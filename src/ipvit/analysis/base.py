@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict
@@ -81,6 +81,12 @@ class Analysis(BaseModel):
     record_columns: tuple[str, ...] | None = None
     """Columns of the records that :meth:`reduce` looks at beside ``model``, ``image``, ``label`` and ``prediction``;
     None for all."""
+
+    further: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """The tables beside the main one, by the end of their names, with those of their columns that no field names;
+    under the empty text such columns of the main one."""
+    better: ClassVar[Literal["higher", "lower", ""]] = ""
+    """Whether more of the metric is better; where it says nothing, more right answers are, and no other metric."""
 
     @classmethod
     def of(cls, experiment: Any, columns: Mapping[str, Column] | None = None, **fields: Any) -> Self:
@@ -261,6 +267,18 @@ class Analysis(BaseModel):
             if parts and conditions is not None and "model" in conditions.columns:
                 found[name] = with_calibration(table, conditions, parts)
         return found
+
+    def calibrated_records(self, records: pl.DataFrame) -> pl.DataFrame:
+        """Return the records of one model as :meth:`reduce` looks at them: with what says which belong together."""
+        return records
+
+    def shows_clean(self, place: Mapping[str, Any]) -> bool:
+        """Tell whether the images of a condition are as they are.
+
+        Args:
+            place: the columns that calibration is told apart by, with their values.
+        """
+        return bool(self.clean) and all(place.get(name) == value for name, value in self.clean.items())
 
     def calibrated_conditions(self, name: str, table: pl.DataFrame) -> pl.DataFrame | None:
         """Return the rows of a table as :meth:`conditions_in` does, for calibration."""

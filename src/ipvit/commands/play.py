@@ -53,8 +53,9 @@ def play(
     from ipvit.data.loading import load_dataset
     from ipvit.engine.device import pick_device
     from ipvit.engine.diagnosis import among_in_words
-    from ipvit.models import load_model
     from ipvit.models.label_mapping import answering
+    from ipvit.models.loading import load_model
+    from ipvit.networks import models_named
     from ipvit.play import Playground, PlayServer, Shelf
     from ipvit.play.playground import salience_model
 
@@ -66,7 +67,9 @@ def play(
     names = [name for _, name in given]
     bundled = [name for source in BUNDLED for name in bundled_models(source)] if len(names) < 2 else []
     more = [name for name in dict.fromkeys([*FIRST, *bundled]) if name not in names] if bundled else []
-    models = [load_model(name, label=label) for label, name in given]
+    models = [
+        one for label, name in given for one in models_named(name, label=label, class_names=photos, device=device)
+    ]
     models += [one for one in map(load_model, more) if one.can("logits")]
     if photos is not None:
         models = [answering(one, photos, answers) for one in models]

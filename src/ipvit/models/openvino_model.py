@@ -52,7 +52,7 @@ class OpenVinoModel(Model):
         )
         self.precision = precision
         self.distillation_token, self.origin = model.distillation_token, model.origin
-        self.answer_space = model.answer_space
+        self.answer_space, self.texts, self.bank = model.answer_space, model.texts, model.bank
         self._torch = (model,)  # in a tuple: its weights are no parameters of this one
         self._graphs: dict[tuple[object, ...], OpenVinoGraph] = {}
         self.eval()
@@ -61,6 +61,11 @@ class OpenVinoModel(Model):
     def digest(self) -> str:
         """Digest of the model that is computed."""
         return self._torch[0].digest
+
+    @property
+    def tower_digest(self) -> str:
+        """See :attr:`Model.tower_digest`."""
+        return self._torch[0].tower_digest
 
     @property
     def output_classes(self) -> tuple[str, ...] | None:

@@ -225,6 +225,7 @@ def _notes(columns: Sequence[Column], untold: Sequence[str], manifest: RunSummar
         notes.append("Limited run: the numbers are of a part of the images.")
     if untrained := [model.name for model in manifest.models if model.untrained]:
         notes.append(f"Random weights: {', '.join(untrained)}.")
+    notes += [model.doubt_in_words for model in manifest.models if model.doubt]
     if any(column.neighbours for column in columns):
         notes.append("Numbers of the paper have no interval and no rank; those read off a figure are less exact.")
         if manifest.limited or manifest.images_used < manifest.data.published_images:

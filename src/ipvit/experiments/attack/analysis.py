@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import altair as alt
 import polars as pl
@@ -61,6 +61,7 @@ _MEASURED = ("correct", "flat", "covered", "hit", "of_target", "trained_on")
 class AttackAnalysis(Analysis):
     """Accuracy by attack and epsilon, by patch and size with the control, and the transfer of patches."""
 
+    further: ClassVar[Mapping[str, tuple[str, ...]]] = {"patch": ("patch",), "transfer": ()}
     columns: dict[str, Column] = COLUMNS
     compare_by: tuple[str, ...] | None = _BY
     clean: dict[str, Any] = UNPERTURBED

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 import polars as pl
@@ -37,6 +37,7 @@ _MEASURES = ("distance", "inside")
 class AttentionAnalysis(Analysis):
     """Mean maps and attention distances; blocks and heads of two networks have no counterparts to compare."""
 
+    further: ClassVar[Mapping[str, tuple[str, ...]]] = {"heads": (), "maps": ()}
     columns: dict[str, Column] = COLUMNS
     metric: str = ""
     clean: dict[str, Any] = CLEAN

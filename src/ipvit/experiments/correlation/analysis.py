@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import polars as pl
 
@@ -36,6 +36,8 @@ _BY = ("model", *SETTINGS, "block", "information_loss")
 class CorrelationAnalysis(Analysis):
     """Correlation over the share of patches that is dropped, of all images and of each superclass."""
 
+    further: ClassVar[Mapping[str, tuple[str, ...]]] = {"superclass": ()}
+    better: ClassVar[Literal["higher", "lower", ""]] = "higher"
     columns: dict[str, Column] = COLUMNS
     metric: str = "correlation"
     compare_by: tuple[str, ...] | None = (*SETTINGS, "information_loss")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import polars as pl
 
@@ -45,6 +45,11 @@ _REVISION = "revision"
 class CorruptionAnalysis(Analysis):
     """Accuracy by corruption and severity, corruption errors, and their means over all fifteen corruptions."""
 
+    further: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "family": ("family", "n_corruptions"),
+        "ce": ("reference", "family", "severities", "mean_error", "ce"),
+        "mce": ("reference", "mce", "relative_mce", "mean_error", "clean_error", "n_corruptions", "severities"),
+    }
     columns: dict[str, Column] = COLUMNS
     compare_by: tuple[str, ...] | None = _CONDITION
     clean: dict[str, Any] = UNPERTURBED
@@ -63,7 +68,7 @@ class CorruptionAnalysis(Analysis):
 
     def reduce(self, records: pl.DataFrame) -> Reduction:
         """Average per corruption and severity, and per family; what is right is kept for each photo."""
-        rows = _of_photos(_latest(records))
+        rows = self.calibrated_records(records)
         parts = {
             "cells": accuracy_table(rows, ["model", *_CONDITION]),
             "families": _family_rows(rows.filter(pl.col("corruption") != CLEAN)),
@@ -125,6 +130,10 @@ class CorruptionAnalysis(Analysis):
             return found.drop("frost")
         drawn = pl.when(pl.col("corruption") == "frost").then(pl.col("frost").fill_null(DRAWN)).otherwise(pl.lit(""))
         return found.with_columns(drawn.alias("frost"))
+
+    def calibrated_records(self, records: pl.DataFrame) -> pl.DataFrame:
+        """Return the records of the latest revisions with photos as images."""
+        return _of_photos(_latest(records))
 
     def calibrated_conditions(self, name: str, table: pl.DataFrame) -> pl.DataFrame | None:
         """Return the rows as above; the clean pictures, which stand in every variant, were not made."""

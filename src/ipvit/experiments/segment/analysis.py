@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 import polars as pl
 
@@ -44,6 +44,8 @@ _BY = ("model", "token", "threshold", *SETTINGS)
 class SegmentAnalysis(Analysis):
     """The Jaccard index (%) of each way to make one mask of many heads, of every head, and without a network."""
 
+    further: ClassVar[Mapping[str, tuple[str, ...]]] = {"heads": ()}
+    better: ClassVar[Literal["higher", "lower", ""]] = "higher"
     columns: dict[str, Column] = COLUMNS
     metric: str = "jaccard"
     compare_by: tuple[str, ...] | None = ("token", "threshold", "mask", "protocol")
