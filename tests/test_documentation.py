@@ -181,6 +181,7 @@ SMALLER = {
     "--runs": "1",
     "--patch-steps": "2",
     "--patch-images": "8",
+    "--epochs": "1",
 }
 LARGE = ("deit_", "torchvision:", "tf_")
 """Networks of 224 pixels: of these, two images are enough to see that a command works."""
@@ -228,12 +229,12 @@ def in_small(line: str, folder: Path) -> list[str]:
         tokens += ["--corruptions", "fog", "contrast"]
     if tokens[0] == "demo":
         tokens += ["--limit", "8", "--workers", "0"]
-    if tokens[:2] == ["train", "resnet_micro"]:
-        recipe = yaml.safe_load((ROOT / "src" / "ipvit" / "training" / "recipes" / "resnet_micro.yaml").read_text())
+    if tokens[0] == "train" and tokens[1].startswith(("resnet_micro", "dino_micro")):
+        recipe = yaml.safe_load((ROOT / "src" / "ipvit" / "training" / "recipes" / f"{tokens[1]}.yaml").read_text())
         recipe |= {"epochs": 1, "warmup_epochs": 0, "batch_size": 4}
         recipe["data"] |= {"train": "squares.py:make", "val": "squares.py:others"}
-        (folder / "resnet_micro.yaml").write_text(yaml.safe_dump(recipe))
-        tokens[1] = "resnet_micro.yaml"
+        (folder / f"{tokens[1]}.yaml").write_text(yaml.safe_dump(recipe))
+        tokens[1] += ".yaml"
     return tokens
 
 

@@ -36,7 +36,13 @@ COMMANDS = {
     "report": ("ipvit.commands.show:report", "Build tables, figures and report.html of a run folder."),
     "profile": ("ipvit.commands.profile:profile", "One row a model, one column a question, with intervals and ranks."),
     "diff": ("ipvit.commands.verdicts.diff:diff", "Two runs or models, image by image: is the second one worse?"),
+    "export": ("ipvit.commands.export:export", "A model card of the Hugging Face hub: metadata, table, results."),
+    "calibration": (
+        "ipvit.commands.verdicts.calibration:calibration",
+        "Does a model know when it is wrong?",
+    ),
     "compare": ("ipvit.commands.compare:compare", "Our numbers beside the paper's, or beside published tables."),
+    "bundle": ("ipvit.commands.verdicts.bundle:bundle", "One zip file of a run, without images and code, to hand on."),
     "reproduce": ("ipvit.commands.reproduce:reproduce", "Run the study behind a table or figure of the paper."),
     "train": ("ipvit.commands.make:train", "Train a network by a recipe."),
     "stylize": ("ipvit.commands.stylize:stylize", "Copy images in the textures of paintings (section 3.2)."),
