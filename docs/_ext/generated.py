@@ -15,8 +15,8 @@ from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
 from ipvit.cli import COMMANDS, EXPERIMENTS, make_app
+from ipvit.commands.schema import schema_for
 from ipvit.core.manifest import Manifest
-from ipvit.engine.schemas import recipe_schema, study_schema
 from ipvit.experiments.registry import BUILT_IN, experiment_class
 
 Rows = Iterable[Sequence[str]]
@@ -101,7 +101,7 @@ def _default(argument: Any) -> str:
 
 def study_keys() -> str:
     """Return the keys of a study file."""
-    schema = study_schema()
+    schema = schema_for("study")
     parts = ["## Keys of a study\n", _keys(schema, schema["$defs"])]
     parts += ["## Keys of a model\n", _keys(schema["$defs"]["ModelEntry"], {})]
     parts += ["## Keys of the data\n", _keys(schema["$defs"]["DataEntry"], {})]
@@ -117,7 +117,7 @@ def study_keys() -> str:
 
 def recipe_keys() -> str:
     """Return the keys of a training recipe, section by section."""
-    schema = recipe_schema()
+    schema = schema_for("recipe")
     parts = ["## Keys of a recipe\n", _keys(schema, schema["$defs"])]
     for name, section in schema["$defs"].items():
         if "properties" in section:

@@ -1,20 +1,14 @@
-"""JSON schemas of what people and programs write and read: study files, manifests, and tables as JSON."""
+"""JSON schemas of study files and of tables as JSON."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
 
 from ipvit.analysis.columns import COMMON, Column
-from ipvit.core.manifest import Manifest
+from ipvit.core.json_schema import DIALECT, Schema, cleaned
 from ipvit.core.run_config import OF_ONE_CALL
 from ipvit.engine.study import DataEntry, ExperimentEntry, ModelEntry, Study
 from ipvit.experiments.registry import BUILT_IN, experiment_class, experiment_names
-
-DIALECT = "https://json-schema.org/draft/2020-12/schema"
-"""The version of JSON schema that these are written in."""
-
-Schema = dict[str, Any]
 
 _UNITS = {"percent": "from 0 to 100", "share": "from 0 to 1", "count": "a whole number"}
 _INTERVAL = {"low": "Lower", "high": "Upper"}
@@ -34,22 +28,6 @@ def study_schema() -> Schema:
     properties["experiments"] = _experiments() | {"description": _description(Study, "experiments")}
     used = {name: cleaned(kind.model_json_schema()) for name, kind in _ENTRIES.items()}
     return {"$schema": DIALECT, **schema, "title": "A study of ipvit", "$defs": used | _parameters()}
-
-
-def recipe_schema() -> Schema:
-    """Return the schema of a training recipe."""
-    from ipvit.training.recipe import Recipe
-
-    return {"$schema": DIALECT, **cleaned(Recipe.model_json_schema()), "title": "A training recipe of ipvit"}
-
-
-def manifest_schema() -> Schema:
-    """Return the schema of ``manifest.json`` in a run folder."""
-    return {
-        "$schema": DIALECT,
-        **cleaned(Manifest.model_json_schema(mode="serialization")),
-        "title": "manifest.json of a run folder of ipvit",
-    }
 
 
 def tables_schema() -> Schema:
@@ -97,24 +75,7 @@ def tables_schema() -> Schema:
     }
 
 
-SCHEMAS = {"study": study_schema, "recipe": recipe_schema, "manifest": manifest_schema, "tables": tables_schema}
-"""What has a schema, and what makes it."""
-
 _ENTRIES = {"ModelEntry": ModelEntry, "DataEntry": DataEntry}
-
-
-def cleaned(schema: Any) -> Any:
-    """Return a schema without made-up titles, and with one kind of quotation marks in its descriptions."""
-    if isinstance(schema, list):
-        return [cleaned(item) for item in cast("list[Any]", schema)]
-    if not isinstance(schema, dict):
-        return schema
-    found = cast("Schema", schema)
-    return {
-        key: value.replace("``", "`") if key == "description" and isinstance(value, str) else cleaned(value)
-        for key, value in found.items()
-        if not (key == "title" and isinstance(value, str))
-    }
 
 
 def _description(kind: type[Study], name: str) -> str:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jsonschema
 import pytest
 import yaml
 
 from ipvit.cli import main
-from ipvit.engine.schemas import SCHEMAS
+from ipvit.commands.schema import Kind, schema_for
 from ipvit.engine.study import make_study
 from ipvit.errors import InputError
 from ipvit.training.recipe import Recipe
@@ -46,16 +46,16 @@ REFUSED = {
 }
 
 
-def fits(kind: str, content: Any) -> bool:
-    return jsonschema.Draft202012Validator(SCHEMAS[kind]()).is_valid(content)
+def fits(kind: Kind, content: Any) -> bool:
+    return jsonschema.Draft202012Validator(schema_for(kind)).is_valid(content)
 
 
-@pytest.mark.parametrize("kind", SCHEMAS)
+@pytest.mark.parametrize("kind", get_args(Kind))
 def test_a_schema_is_valid_json_schema_and_is_printed(kind, capsys):
     assert main(["schema", kind]) == 0
     printed = json.loads(capsys.readouterr().out)
     jsonschema.Draft202012Validator.check_schema(printed)
-    assert printed == json.loads(json.dumps(SCHEMAS[kind]()))
+    assert printed == json.loads(json.dumps(schema_for(kind)))
 
 
 @pytest.mark.parametrize("content", ACCEPTED.values(), ids=ACCEPTED)
@@ -89,7 +89,7 @@ def test_what_a_run_writes_fits(tmp_path, capsys):
     assert main(["shuffle", *arguments, "--grids", "2x2", "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert fits("tables", printed)
-    assert set(printed) <= set(SCHEMAS["tables"]()["properties"])
+    assert set(printed) <= set(schema_for("tables")["properties"])
     assert fits("tables", {"out": "", "tables": {"shuffle": json.loads((out / "tables" / "shuffle.json").read_text())}})
     assert fits("manifest", json.loads((out / "manifest.json").read_text()))
     assert fits("study", yaml.safe_load((out / "study.yaml").read_text()))
