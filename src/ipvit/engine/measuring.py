@@ -96,7 +96,7 @@ def _measure_and_add(task: Task, batch: Batch, plan: SweepPlan, store: Store, ou
 
 def measure_at_once(task: Task, batch: Batch, plan: SweepPlan) -> list[Records]:
     """Measure a batch as it is: in the run's precision, with gradients where the experiment requires them."""
-    gradients = "gradients" in task.experiment.requirements.capabilities
+    gradients = "gradients" in task.experiment.requirements.of(task.model)
     grad_mode = contextlib.nullcontext() if gradients else without_gradients(task.model, plan.config.precision)
     with numerics(plan.device, plan.config.precision), grad_mode:
         return list(task.measurement.measure(task.model, batch))
