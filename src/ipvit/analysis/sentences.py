@@ -36,7 +36,8 @@ def interval(low: float | None, high: float | None, digits: int, *, signed: bool
     if is_missing(low) or is_missing(high):
         return ""
     sign = "+" if signed else ""
-    return f"[{low:{sign}.{digits}f}, {high:{sign}.{digits}f}]"
+    # without the sign of a zero
+    return f"[{round(low, digits) + 0.0:{sign}.{digits}f}, {round(high, digits) + 0.0:{sign}.{digits}f}]"
 
 
 def is_missing(value: float | None) -> bool:
