@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ipvit.metrics.accuracy import topk_correct
+from ipvit.metrics.accuracy import check_labels, label_rank
 
 if TYPE_CHECKING:
     from ipvit.models.model import Model
@@ -19,7 +19,7 @@ def classify(model: Model, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
 
 
 def score_logits(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """Return the columns of a classification record.
+    """Return the columns of a classification record. Nothing in it waits for a GPU.
 
     Args:
         logits: ``(B, C)``, of the answers.
@@ -30,6 +30,8 @@ def score_logits(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
         softmax probability), ``label_probability`` (of all right answers together; NaN without label), ``correct``
         (the prediction is right) and ``correct5`` (one of the five largest is).
     """
+    if labels.device.type == "cpu":  # those on a GPU come from the engine, which has checked them: to look is to wait
+        check_labels(labels, logits.shape[1])
     finite = torch.isfinite(logits).all(dim=1)
     probability = logits.softmax(dim=1)
     if labels.ndim == 1:
@@ -40,10 +42,11 @@ def score_logits(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
         of_label = (probability * labels).sum(dim=1)
     confidence = probability.amax(dim=1)
     nan = torch.full_like(confidence, float("nan"))
+    rank = torch.where(finite, label_rank(logits, labels), logits.shape[1])
     return {
         "prediction": torch.where(finite, logits.argmax(dim=1), -1).to(torch.int32),
         "confidence": torch.where(finite, confidence, nan),
         "label_probability": torch.where(finite & known, of_label, nan),
-        "correct": topk_correct(logits, labels, 1) & finite,
-        "correct5": topk_correct(logits, labels, 5) & finite,
+        "correct": rank < 1,
+        "correct5": rank < min(5, logits.shape[1]),
     }
