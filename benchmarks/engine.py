@@ -109,7 +109,10 @@ def stages(name: str, settings: dict[str, Any], n: int, size: int) -> dict[str, 
     with torch.inference_mode():
         network = seconds(lambda: [model(batch.images) for _ in conditions])
     columns = [
-        (one.condition, {key: np.asarray(values) for key, values in one.columns.items()} | {"label": batch.labels.numpy()})
+        (
+            one.condition,
+            {key: np.asarray(values) for key, values in one.columns.items()} | {"label": batch.labels.numpy()},
+        )
         for one in measured()
     ]
     maker = RowMaker()
@@ -153,7 +156,9 @@ def main() -> None:
                 print(f"{title:26}{size:4}{n:6}" + "".join(f"{row[name]:9.2f}" for name in columns), flush=True)
                 found.append({"experiment": title, "size": size, "batch": n, **row})
     if arguments.json:
-        arguments.json.write_text(json.dumps({"torch": torch.__version__, "argv": sys.argv[1:], "rows": found}, indent=1))
+        arguments.json.write_text(
+            json.dumps({"torch": torch.__version__, "argv": sys.argv[1:], "rows": found}, indent=1)
+        )
 
 
 if __name__ == "__main__":

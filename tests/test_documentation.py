@@ -18,6 +18,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from helpers.shift_trees import write_all
+from helpers.zero_shot import gemma_tokenizer, open_clip_folder, siglip_folder
 from ipvit.cli import main, make_app
 from ipvit.data.synthetic.trifeature import Trifeature
 from ipvit.experiments.registry import BUILT_IN, experiment_class
@@ -196,6 +197,13 @@ FIRST = {
 def in_small(line: str, folder: Path) -> list[str]:
     """Return the arguments of a command with less to do: fewer images, steps and networks, random weights."""
     line = line.replace("$SLURM_ARRAY_TASK_ID/40", "2/2").replace("/data/", f"{folder}/data/")
+    line = line.replace("open_clip:ViT-B-32/laion2b_s34b_b79k", "open_clip:tiny-clip")
+    line = line.replace("transformers:google/siglip2-base-patch16-224", "transformers:tiny-siglip")
+    if "tiny-clip" in line and not Path("tiny-clip").exists():
+        open_clip_folder(folder / "tiny-clip")
+    if "tiny-siglip" in line:
+        siglip_folder(folder / "tiny-siglip", gemma_tokenizer)
+    line = line.replace("--prompts openai80", "--prompts 'art of the {}'")  # 80,000 texts for 1,000 classes
     line = line.replace("doctor MODEL", f"doctor tf_efficientnet_lite0@{WEIGHTS}")
     tokens = []
     for token in arguments(line):  # a shell would put the files there

@@ -17,7 +17,7 @@ from ipvit.analysis.base import Analysis
 from ipvit.analysis.last_run import LastRun
 from ipvit.analysis.looks import Looks, using
 from ipvit.analysis.profile import Ranked, ranked
-from ipvit.analysis.reduction import Reduction
+from ipvit.analysis.reduction import Reduction, images_of_one_answer
 from ipvit.analysis.sentences import chosen_among, uneven
 from ipvit.core.manifest import Manifest
 from ipvit.core.outdated import PAGE
@@ -418,6 +418,7 @@ class Run:
         if not reductions:
             return Analysed({}, None, self._notes(analysis, {}, reductions))
         tables = analysis.with_retained(analysis.tables(reductions), reductions)
+        tables = analysis.with_calibration(tables, reductions)
         paper = reference(name, {name: tables}, self.manifest, self.experiments.get(name))
         if paper is not None and tables:
             tables = tables | {f"{name}{PAPER}": paper}
@@ -521,8 +522,11 @@ class Run:
             n_answers, _ = subject.among.get(weights, (0, 0))
             if 0 < n_answers < _FEWEST_FOR_TOP_5 and "correct5" in records.columns:
                 records = records.with_columns(pl.lit(None, pl.Boolean).alias("correct5"))
+            one_answer = images_of_one_answer(records)
             reduction = analysis.reduce(records.with_columns(pl.lit(label).alias("model")))
-            reductions.append(dataclasses.replace(reduction, n_answers=n_answers, size=sizes.get(weights)))
+            reductions.append(
+                dataclasses.replace(reduction, n_answers=n_answers, size=sizes.get(weights), one_answer=one_answer)
+            )
         return reductions
 
     def _notes(self, analysis: Analysis, tables: dict[str, pl.DataFrame], reductions: Sequence[Reduction]) -> list[str]:
@@ -535,6 +539,13 @@ class Run:
             notes.append("What its columns mean is as of its last run: code that a run folder names is not run.")
         if type(analysis) is Analysis and analysis.own_code:
             notes.append(f"These tables are made without {analysis.own_code}, which makes others of the same records.")
+        shown = {reduction.model for reduction in reductions}
+        notes += [model.doubt_in_words for model in self.manifest.models if model.name in shown and model.doubt]
+        notes += [
+            f"{reduction.model} gives all {reduction.one_answer:,} images the same answer, under all conditions."
+            for reduction in reductions
+            if reduction.one_answer
+        ]
         for failure in self.manifest.failures:
             if failure.experiment == analysis.name:
                 what = f" ({failure.condition})" if failure.condition else ""

@@ -122,3 +122,10 @@ def test_words_between_colons_are_no_pictures_in_sentences_and_tables():
     console.print("net.py:three: 33 %", highlight=False)
     console.print(table)
     assert all(word in stream.getvalue() for word in ("net.py:three:", "net.py:heart:", "net.py:star:", " :star:"))
+
+
+def test_a_line_is_never_broken_between_a_number_and_its_per_cent_sign(capsys):
+    from ipvit.core.terminal import Terminal
+
+    Terminal(width=12).print("a falls to 100 % here")
+    assert capsys.readouterr().out.splitlines() == ["a falls to ", "100 % here"]

@@ -28,6 +28,7 @@ from ipvit.models.capabilities import OFFERED_BY
 from ipvit.models.label_mapping import answering, right_answers, sets_as_text
 from ipvit.models.model import Model
 from ipvit.models.openvino_model import with_backend
+from ipvit.models.zero_shot import is_tower
 
 
 def checked(
@@ -61,6 +62,29 @@ def checked(
     return device, _tasks(able, data, config, context), left_out
 
 
+def usable(
+    selected: Sequence[Selected], models: Sequence[Model], data: Dataset, config: RunConfig, context: BindContext
+) -> tuple[list[Selected], list[str]]:
+    """Return the experiments that models and data can be used for, and in sentences why the others cannot.
+
+    Raises:
+        InputError: none can, for the reason of the first.
+    """
+    found: list[Selected] = []
+    refused: list[str] = []
+    for entry in selected:
+        try:
+            checked([entry], models, data, config, ProcessGroup(), context)
+        except InputError as error:
+            name = entry.experiment.name
+            refused.append(str(error) if str(error).startswith(name) else f"{name}: {error}")
+        else:
+            found.append(entry)
+    if not found:
+        raise InputError(refused[0])
+    return found, refused
+
+
 def _able(
     selected: Sequence[Selected], models: Sequence[Model]
 ) -> tuple[list[tuple[Experiment, list[Model]]], list[str]]:
@@ -92,10 +116,20 @@ def _lacking_capabilities(experiment: Experiment, model: Model) -> str:
     reasons = f" ({error_line('; '.join(tried), 300)})" if tried else ""
     text = f"{experiment.name} needs the capability {', '.join(missing)}, which {model.name} does not offer{reasons}; "
     if "logits" in missing and "logits" not in model.adapter.capabilities:
-        name = model.name if model.origin is None else model.origin[0]
-        return f"{text}it has no classifier: give it one as {name}@probe:FILE, a head that `ipvit probe` fits"
+        return f"{text}{_no_classifier(model)}"
     others = "".join(f"; {name} is offered by {OFFERED_BY[name]}" for name in missing if name in OFFERED_BY)
     return f"{text}it offers {', '.join(sorted(model.capabilities))}{others}"
+
+
+def _no_classifier(model: Model) -> str:
+    """Return the ways on for a network without classifier."""
+    name = model.name if model.origin is None else model.origin[0]
+    ways = f"give it one as {name}@probe:FILE, a head that `ipvit probe` fits"
+    if model.tower_of:
+        return f"it is {model.tower_of}; or {ways}"
+    if is_tower(model):
+        return f"it is the image tower of a zero-shot model, without class names: give --class-names FILE; or {ways}"
+    return f"it has no classifier: {ways}"
 
 
 def _tasks(

@@ -39,6 +39,8 @@ class Selected:
     def concerns(self, model: Model) -> bool:
         """Tell whether a model of the study is to be measured."""
         names = {model.name} if model.origin is None else {model.name, model.origin[0]}
+        if model.texts is not None:  # several sets of prompts follow one label
+            names.add(model.name.partition(" [")[0])
         return self.models is None or not names.isdisjoint(self.models)
 
 

@@ -236,7 +236,7 @@ class FeatureStore:
     def _folder(self, model: Model, data: Dataset, view: View, norm: bool, precision: str) -> tuple[Path, list[str]]:
         """Return the folder of these features, with its metadata, and what was wrong with the metadata."""
         determined_by = {
-            "model": model.digest,
+            "model": model.tower_digest,
             "data": data.fingerprint,
             "view": dataclasses.asdict(view),
             "norm": norm,

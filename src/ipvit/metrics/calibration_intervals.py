@@ -89,7 +89,7 @@ def ece_estimate(
 
 def _too_rare(coverage: float, answers: float) -> str:
     return (
-        f"the simulated coverage of a 95 % interval is {100 * coverage:.0f} % with {answers:,.0f} independent answers"
+        f"the simulated coverage of a 95 % interval is {100 * coverage:.1f} % with {answers:,.0f} independent answers"
     )
 
 

@@ -43,7 +43,8 @@ class ModelName:
 def split_weights(name: str) -> tuple[str, str]:
     """Return a name without its weights, and these; a path may hold ``@``, that of a Python file also ``?``.
 
-    Of ``transformers:PATH`` and of a file of weights, what is there on disk is the path, the longest one first.
+    Of ``transformers:PATH``, ``open_clip:PATH`` and of a file of weights, what is there on disk is the path, the
+    longest one first.
 
     >>> split_weights("me@home/net.py:small?classes=2@mine.pth"), split_weights("resnet50@mine.pth")
     (('me@home/net.py:small?classes=2', 'mine.pth'), ('resnet50', 'mine.pth'))
@@ -57,7 +58,7 @@ def split_weights(name: str) -> tuple[str, str]:
 
 def _beside_path(name: str) -> tuple[str, str]:
     """Divide at the last ``@`` before which a path ends that there is, where names are paths; else at the first."""
-    scheme = _OF_FOLDERS if name.startswith(_OF_FOLDERS) else ""
+    scheme = next((one for one in _OF_FOLDERS if name.startswith(one)), "")
     if scheme or name.endswith(_WEIGHTS_ALONE):
         places = [place for place, letter in enumerate(name) if letter == "@"]
         for end in (len(name), *reversed(places)):
@@ -82,7 +83,7 @@ def _of_file(name: str) -> tuple[str, str]:
     return name[: start + len(OWN_FILE)], name[start + len(OWN_FILE) :]
 
 
-_OF_FOLDERS, _WEIGHTS_ALONE = "transformers:", ".safetensors"
+_OF_FOLDERS, _WEIGHTS_ALONE = ("transformers:", "open_clip:"), ".safetensors"
 
 
 def split_label(text: str) -> tuple[str | None, str]:

@@ -96,10 +96,10 @@ def diff(a: str | Path | Run, b: str | Path | Run, *, everything: bool = False) 
     return compared_sides(side(a, everything=everything), side(b, everything=everything))
 
 
-def compared_sides(a: Side, b: Side) -> Diff:
-    """Compare two sides; see :func:`diff`."""
+def compared_sides(a: Side, b: Side, only: Sequence[str] | None = None) -> Diff:
+    """Compare two sides, in all experiments that both have or in some of them; see :func:`diff`."""
     pairs, alone = matched(a, b)
-    names = [name for name in a.run.analyses if name in b.run.analyses]
+    names = [name for name in a.run.analyses if name in b.run.analyses and (only is None or name in only)]
     found = [_Pair(a.run, b.run, pair, names) for pair in pairs]
     refused = {
         (name, f"{one.pair.model_a} and {one.pair.model_b}"): why for one in found for name, why in one.refused.items()

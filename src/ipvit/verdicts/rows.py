@@ -27,9 +27,10 @@ def with_what_was_found(frame: pl.DataFrame, kept: Sequence[str], a: Values, b: 
         b: what the second model is compared by.
 
     Returns:
-        With ``value_a`` and ``value_b`` (means on the images of both), ``gained`` and ``lost`` (images on which B is
-        better, and worse), ``detectable`` (the smallest difference that the test finds in 80 of 100 such samples, at
-        the 5 % level), and ``detectable_holm`` (the same at the level of Holm's first step, for all rows).
+        With all columns that tell conditions apart, ``value_a`` and ``value_b`` (means on the images of both),
+        ``gained`` and ``lost`` (images on which B is better, and worse), ``detectable`` (the smallest difference that
+        the test finds in 80 of 100 such samples, at the 5 % level), and ``detectable_holm`` (the same at the level of
+        Holm's first step, for all rows).
     """
     shared = conditions_of_rows(frame, kept, a, b)
     added: list[dict[str, Any]] = []
@@ -44,9 +45,14 @@ def with_what_was_found(frame: pl.DataFrame, kept: Sequence[str], a: Values, b: 
             numbers[name] = factor * _detectable(moved, clusters, n_runs, level, proportions=b.proportions)
         added.append(numbers)
     ends = frame.columns.index("difference")
+    names = list(dict.fromkeys((*kept, *b.names)))
+    conditions = [dict(zip(b.names, b.keys[at], strict=True)) for _, at in shared]
     return pl.concat(
         [
-            frame.select(frame.columns[:ends]),
+            pl.DataFrame(
+                {name: [condition.get(name) for condition in conditions] for name in names}, infer_schema_length=None
+            ),
+            frame.select(name for name in frame.columns[:ends] if name not in names),
             pl.DataFrame(added).select("value_a", "value_b"),
             frame.select("difference", "difference_low", "difference_high", "p", "p_holm"),
             pl.DataFrame(added).select("gained", "lost", "detectable", "detectable_holm"),

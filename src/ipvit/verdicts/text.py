@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
 
+from ipvit.analysis.aggregate import told_by_others
 from ipvit.analysis.base import Analysis
 from ipvit.analysis.sentences import interval, is_missing
 from ipvit.report.findings import Unit, headlines, p_text, unit_of
@@ -26,12 +27,14 @@ def told_of(table: pl.DataFrame | None, a: str, b: str) -> pl.DataFrame | None:
 
 
 def places_of(table: pl.DataFrame) -> list[str]:
-    """Return the columns of a table of differences that tell conditions apart."""
-    return [name for name in table.columns[: table.columns.index("value_a")] if name not in FIXED]
+    """Return the columns of a table of differences that tell its rows apart, without those that follow from others."""
+    names = [name for name in table.columns[: table.columns.index("value_a")] if name not in FIXED]
+    told = told_by_others(table, names) if names else []
+    return [name for name in names if name not in told]
 
 
 def cells(
-    table: pl.DataFrame, analysis: Analysis, *, apart: str = " "
+    table: pl.DataFrame, analysis: Analysis, *, apart: str = " ", parts: Sequence[str] = ("values", "drops")
 ) -> tuple[list[tuple[str, bool]], list[list[str]], str]:
     """Return heads (and whether they stand over text), rows and title of a table of differences.
 
@@ -39,26 +42,23 @@ def cells(
         table: of one pair of models.
         analysis: what is known of its columns.
         apart: what stands between a number and its interval.
+        parts: ``values`` and their differences, ``drops`` and theirs, or both.
     """
     unit, places = unit_of(analysis), places_of(table)
-    drops = [kind for kind in ("drop", "retained") if f"{kind}_difference" in table.columns]
+    drops = [kind for kind in ("drop", "retained") if "drops" in parts and f"{kind}_difference" in table.columns]
     heads = [(head(name, analysis.columns), True) for name in places]
-    heads += [(text, False) for text in ("A", "B", "B − A", "p\n(Holm)", "better /\nworse")]
+    if "values" in parts:
+        heads += [(text, False) for text in ("A", "B", "B − A", "p\n(Holm)", "better /\nworse")]
     heads += [({"drop": "drop\nB − A", "retained": "retained\nB − A"}[kind], False) for kind in drops]
     rows: list[list[str]] = []
     for row in table.to_dicts():
-        moved = interval(row["difference_low"], row["difference_high"], unit.digits, signed=True)
-        rows.append(
-            [
-                *(level_text(row[name], name, analysis.columns) for name in places),
-                f"{row['value_a']:.{unit.digits}f}",
-                f"{row['value_b']:.{unit.digits}f}",
-                f"{unit.signed(row['difference'])}{apart}{moved}".strip(),
-                p_text(row["p_holm"]),
-                f"{row['gained']} / {row['lost']}",
-                *(_drop(row, kind, apart) for kind in drops),
-            ]
-        )
+        said = [level_text(row[name], name, analysis.columns) for name in places]
+        if "values" in parts:
+            moved = interval(row["difference_low"], row["difference_high"], unit.digits, signed=True)
+            said += [f"{row[name]:.{unit.digits}f}" for name in ("value_a", "value_b")]
+            said += [f"{unit.signed(row['difference'])}{apart}{moved}".strip(), p_text(row["p_holm"])]
+            said.append(f"{row['gained']} / {row['lost']}")
+        rows.append([*said, *(_drop(row, kind, apart) for kind in drops)])
     counts = table["n_images"]
     least, most = (f"{count:,}" for count in (counts.min(), counts.max()))
     n = most if least == most else f"{least} to {most}"
@@ -75,7 +75,9 @@ def _drop(row: Mapping[str, Any], kind: str, apart: str) -> str:
 
 def verdict(table: pl.DataFrame, analysis: Analysis) -> list[str]:
     """Return what differs most between the two models, and how much of it is significant."""
-    plain = table.drop(name for name in _MEASURED if name in table.columns)
+    others = [name for name in table.columns[: table.columns.index("value_a")] if name not in FIXED]
+    needless = {*_MEASURED, *others} - {*places_of(table)}
+    plain = table.drop(name for name in needless if name in table.columns)
     return headlines(plain.rename({"model_a": "model_b", "model_b": "model_a"}), unit_of(analysis))
 
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from ipvit.commands.options import Flag
+from ipvit.commands.options import AssertOptions, Flag
+from ipvit.commands.verdicts.asserting import Asserted
 from ipvit.core.terminal import Terminal, print_json
 from ipvit.core.text.words import counted
 
@@ -27,6 +28,7 @@ def diff(
     *,
     everything: Flag = False,
     json: Flag = False,
+    must: AssertOptions | None = None,
 ) -> int:
     """Compare two runs, or two models, image by image: is the second worse than the first?
 
@@ -44,13 +46,19 @@ def diff(
     json
         Print JSON on standard output, nothing else.
     """
-    from ipvit.verdicts.difference import diff as compare
+    from ipvit.verdicts.difference import compared_sides
+    from ipvit.verdicts.sides import side
 
-    found = compare(run_a, run_b, everything=everything)
+    asserted = Asserted(must)
+    first, second = (side(text, everything=everything) for text in (run_a, run_b))
+    found = compared_sides(first, second)
+    asserted.decide(second.run)
     if json:
-        return print_json(found.as_json())
-    print_diff(found, Terminal())
-    return 0
+        print_json(found.as_json() | asserted.as_json())
+    else:
+        print_diff(found, Terminal())
+    asserted.tell(json=json)
+    return asserted.code(0)
 
 
 def print_diff(found: Diff, console: Terminal) -> None:
@@ -76,18 +84,23 @@ def print_diff(found: Diff, console: Terminal) -> None:
 
 
 def _print_table(table: pl.DataFrame, analysis: Analysis, console: Terminal) -> None:
+    """Print a table of differences; where the terminal is narrow, that of the drops stands below."""
     from rich import box
     from rich.table import Table
 
-    from ipvit.verdicts.text import cells
+    from ipvit.verdicts.text import cells, places_of
 
-    heads, rows, title = cells(table, analysis, apart=" " if console.width >= _WIDE else "\n")
-    rich = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-    for head, left in heads:
-        rich.add_column(head, justify="left" if left else "right", overflow="fold", no_wrap=not left)
-    for row in rows:
-        rich.add_row(*row)
-    console.print(rich)
+    drops = "drop_difference" in table.columns
+    for parts in (("values", "drops"),) if console.width >= _WIDE or not drops else (("values",), ("drops",)):
+        heads, rows, title = cells(table, analysis, apart=" " if console.width >= _WIDE else "\n", parts=parts)
+        shown = title if "values" in parts else f"{analysis.title}: what is lost and what is retained"
+        rich = Table(title=shown, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+        for head, left in heads:
+            rich.add_column(head, justify="left" if left else "right", overflow="fold", no_wrap=not left)
+        for row in rows:
+            if any(row[len(places_of(table)) :]):
+                rich.add_row(*row)
+        console.print(rich)
 
 
 def _print_profile(found: Diff, a: str, b: str, console: Terminal) -> None:

@@ -11,6 +11,7 @@ from ipvit.analysis import charts
 from ipvit.analysis.aggregate import accuracy_table, varying
 from ipvit.analysis.answers import each, joined_names, percent
 from ipvit.analysis.base import Analysis
+from ipvit.analysis.columns import CALIBRATION_RECORDS
 from ipvit.analysis.perturbed import CHANCE
 from ipvit.analysis.profile import Question, measured_question
 from ipvit.analysis.reduction import Reduction, joined
@@ -25,7 +26,8 @@ class AccuracyAnalysis(Analysis):
     """Accuracy per model, and per token where a model has several."""
 
     compare_by: tuple[str, ...] | None = ()
-    record_columns: tuple[str, ...] | None = ("token", "correct", "correct5")
+    calibrated_by: tuple[str, ...] | None = ("token",)
+    record_columns: tuple[str, ...] | None = ("token", "correct", "correct5", *CALIBRATION_RECORDS)
 
     def reduce(self, records: pl.DataFrame) -> Reduction:
         """Average per token; two models are compared by their own answers: of two heads, their mean."""

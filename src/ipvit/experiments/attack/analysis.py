@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import altair as alt
 import polars as pl
@@ -61,6 +61,7 @@ _MEASURED = ("correct", "flat", "covered", "hit", "of_target", "trained_on")
 class AttackAnalysis(Analysis):
     """Accuracy by attack and epsilon, by patch and size with the control, and the transfer of patches."""
 
+    further: ClassVar[Mapping[str, tuple[str, ...]]] = {"patch": ("patch",), "transfer": ()}
     columns: dict[str, Column] = COLUMNS
     compare_by: tuple[str, ...] | None = _BY
     clean: dict[str, Any] = UNPERTURBED
@@ -95,7 +96,7 @@ class AttackAnalysis(Analysis):
         patches = joined(reductions, PATCHES)
         if patches.height:
             patches = _with_source(patches, {reduction.weights[:16]: reduction.model for reduction in reductions})
-            settings = varying(patches, [*PATCH_SETTINGS, "training"], within=("attack", "model", "source"))
+            settings = _patch_settings(patches)
             found[PATCHES] = _by_area(patches, joined(reductions, _BARE), settings)
             if (patches["source"] != patches["model"]).any() and (patches["attack"] == PATCH).any():
                 found[TRANSFER] = _transfer(patches, settings)
@@ -174,6 +175,13 @@ def _of_patches(patches: pl.DataFrame, clean: pl.DataFrame) -> pl.DataFrame:
         )
         extra = extra.join(success, on=by, how="left", nulls_equal=True)
     return table.join(extra, on=by, how="left", nulls_equal=True, maintain_order="left")
+
+
+def _patch_settings(patches: pl.DataFrame) -> list[str]:
+    """Return what tells patches apart; a target always does, as it says what the attack is."""
+    found = varying(patches, [*PATCH_SETTINGS, "training"], within=("attack", "model", "source"))
+    targeted = (patches["target"].fill_null("") != "").any()
+    return [name for name in (*PATCH_SETTINGS, "training") if name in found or (name == "target" and targeted)]
 
 
 def _by_epsilon(table: pl.DataFrame) -> pl.DataFrame:
@@ -414,7 +422,7 @@ def _patch_lead(table: pl.DataFrame) -> Iterator[str]:
         most = max(sizes)
         rows = trained.filter(pl.col("area") == most).sort("top1").unique("model", keep="first", maintain_order=True)
         falls = [Fall.of(row["model"], clean.get(row["model"]), row) for row in rows.to_dicts()]
-        yield told(falls, f"with a trained patch on {most:.0%} of the image")
+        yield told(falls, f"with a trained patch on {100 * most:.0f} % of the image")
 
 
 def _patch_sentences(tables: dict[str, pl.DataFrame]) -> Iterator[tuple[str, str]]:
@@ -426,13 +434,25 @@ def _patch_sentences(tables: dict[str, pl.DataFrame]) -> Iterator[tuple[str, str
         trained, noise = (frame.filter(pl.col("patch") == name).to_dicts() for name in (_PATCH, _NOISE))
         if trained and [row["area"] for row in trained] == [row["area"] for row in noise]:
             words = "".join(f", {value}" for value in key[1:] if value)
-            sizes = ", ".join(f"{row['covered']:.0%}" for row in trained)
-            left, control = (", ".join(f"{row['top1']:.1f}" for row in rows) for rows in (trained, noise))
+            sizes = ", ".join(f"{100 * row['covered']:.0f} %" for row in trained)
+            left, control = (", ".join(f"{row['top1']:.1f} %" for row in rows) for rows in (trained, noise))
             yield (
                 str(key[0]),
-                f"{key[0]}{words}: a patch on {sizes} of the image leaves {left} % top-1, noise in its place "
-                f"{control} %.",
+                f"{key[0]}{words}: a patch on {sizes} of the image leaves {left} top-1, noise in its place {control}."
+                f"{_success(trained, noise)}",
             )
+
+
+def _success(trained: Sequence[dict[str, Any]], noise: Sequence[dict[str, Any]]) -> str:
+    """Say how often a targeted patch makes the network see its class; nothing for others, whose success is an error."""
+    target = trained[0].get("target")
+    if not target:
+        return ""
+    shown, control = (
+        ", ".join("unknown" if is_missing(row["success"]) else f"{row['success']:.1f} %" for row in rows)
+        for rows in (trained, noise)
+    )
+    return f" Images of other classes are taken for {target}, its target, in {shown}, with noise in {control}."
 
 
 def _transfer_sentences(tables: dict[str, pl.DataFrame]) -> Iterator[str]:
@@ -444,4 +464,4 @@ def _transfer_sentences(tables: dict[str, pl.DataFrame]) -> Iterator[str]:
     for key, frame in others.group_by(["trained_on", *settings], maintain_order=True):
         words = "".join(f", {value}" for value in key[1:] if value)
         left = ", ".join(f"{row['model']} {row['top1']:.1f} %" for row in frame.to_dicts())
-        yield f"Patches trained on {key[0]}{words}, {frame['area'][0]:.0%} of the image, leave {left} top-1."
+        yield f"Patches trained on {key[0]}{words}, {100 * frame['area'][0]:.0f} % of the image, leave {left} top-1."

@@ -148,8 +148,7 @@ class Attack(Experiment):
     patch_placements: tuple[Placement, ...] = ("free",)
     """Where: free (anywhere), grid (squares on whole cells of the patch grid), off_grid (half a cell off it)."""
     patch_grid: Grid | Literal[""] = ""
-    """Rows and columns of that grid; empty: the patches of the study's transformer, 14x14 where they differ or there
-    is none."""
+    """Rows and columns of that grid; empty: the network's own patches, 14x14 where it has none."""
     patch_scale: tuple[Factor, Factor] = (1.0, 1.0)
     """Smallest and largest random factor on the patch's height and width."""
     patch_target: str = ""

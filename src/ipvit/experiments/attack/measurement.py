@@ -91,7 +91,7 @@ class AttackMeasurement(Measurement):
 
     def _check(self, model: Model) -> None:
         sides: dict[tuple[str, float], float] = {}
-        for look in dict.fromkeys(order.look for order in self._orders()):
+        for look in dict.fromkeys(order.look for order in self._orders(model)):
             if look.grid and look.shape == "square":
                 check_equal_cells(look.grid, model)
             try:
@@ -132,7 +132,7 @@ class AttackMeasurement(Measurement):
             budgeted = (*self._own, RANDOM) if self._own else ()
             found += [BudgetCondition(name, epsilon, norm=self.experiment.norm) for name in budgeted]
         if PATCH in self.experiment.attacks:
-            found += [_of(NOISE, order) for order in self._orders()]
+            found += [_of(NOISE, order) for order in self._orders(model)]
             found += self._from_files(model) if self.experiment.patch_files else self._from_networks(model)
         order = (CLEAN, FGSM, PGD, *self._own, RANDOM, NOISE, PATCH)
         return sorted(dict.fromkeys(found), key=lambda condition: order.index(condition.attack))
@@ -150,7 +150,7 @@ class AttackMeasurement(Measurement):
     def prepare(self, model: Model, context: PrepareContext) -> PrepareContext:
         """Train the network's own patches that are not in the run folder yet."""
         if self._training is not None:
-            self._patches.train(model, self._orders(), self._training, context)
+            self._patches.train(model, self._orders(model), self._training, context)
         return context
 
     def measure(self, model: Model, batch: Batch) -> Iterator[Records]:
@@ -201,12 +201,29 @@ class AttackMeasurement(Measurement):
                 continue
             images, _ = _paste(model, one, condition, pixels)
             words = "noise" if condition.attack == NOISE else f"patch trained on {whose}"
-            words += f", {condition.area:.0%}{_aside(condition)}"
+            words += f", {100 * condition.area:.0f} %{_aside(condition)}"
             yield ExampleImage(f"{words}: {_named(model, model(images))}", images[0])
             if condition.source == OWN:
                 yield ExampleImage(f"the {words}", pixels)
 
-    def _orders(self) -> list[PatchJob]:
+    def notes(self, model: Model) -> list[str]:
+        """Say which patches of other networks are not shown to this one: their grid does not divide its input."""
+        if PATCH not in self.experiment.attacks or self.experiment.patch_files or not self.experiment.transfer:
+            return []
+        strange = {
+            order.look.grid: other.name
+            for other in self.models
+            for order in self._orders(other)
+            if not _fits(order, model)
+        }
+        return [
+            f"attack: the patches of {name} are not shown to {model.name}: their grid of {grid} does not divide its "
+            "input; --patch-grid gives one for all"
+            for grid, name in strange.items()
+        ]
+
+    def _orders(self, model: Model) -> list[PatchJob]:
+        """Return the patches that are trained on a network; with files those that all networks are shown."""
         if self.experiment.patch_files:
             return list(dict.fromkeys(PatchJob(patch.metadata.look, patch.metadata.run) for patch in self._files))
         looks = [
@@ -215,7 +232,7 @@ class AttackMeasurement(Measurement):
                 area=area,
                 placement=placement,
                 scale=self.experiment.patch_scale,
-                grid=self._grid if placement != "free" else "",
+                grid=self._grid(model) if placement != "free" else "",
                 target=self.experiment.patch_target,
             )
             for placement in self.experiment.patch_placements
@@ -223,16 +240,12 @@ class AttackMeasurement(Measurement):
         ]
         return [PatchJob(look, run) for look in looks for run in range(self.experiment.runs)]
 
-    @functools.cached_property
-    def _grid(self) -> str:
-        """The grid of patches that are placed on one: the same for all networks, as they are shown to each other."""
-        own = {
-            f"{rows}x{columns}"
-            for model in self.models
-            if model.can("attention")
-            for rows, columns in [model.adapter.patch_grid(model.image_size)]
-        }
-        return self.experiment.patch_grid or (own.pop() if len(own) == 1 else PAPER_GRID)
+    def _grid(self, model: Model) -> str:
+        """The grid that the patches of a network are placed on, whatever other networks there are."""
+        if self.experiment.patch_grid or not model.can("attention"):
+            return self.experiment.patch_grid or PAPER_GRID
+        rows, columns = model.adapter.patch_grid(model.image_size)
+        return f"{rows}x{columns}"
 
     def _from_networks(self, model: Model) -> list[AttackCondition]:
         others = [other for other in self.models if other.digest != model.digest] if self.experiment.transfer else []
@@ -242,7 +255,8 @@ class AttackMeasurement(Measurement):
         return [
             _of(PATCH, order, OWN if source is model else source.digest[:16], digest)
             for source, digest in digests.items()
-            for order in self._orders()
+            for order in self._orders(source)
+            if source is model or _fits(order, model)
         ]
 
     def _from_files(self, model: Model) -> list[AttackCondition]:
@@ -325,6 +339,15 @@ class AttackMeasurement(Measurement):
             "of_target": _is_of(batch.labels, target),
             "trained_on": np.full(len(batch), whose),
         }
+
+
+def _fits(order: PatchJob, model: Model) -> bool:
+    """Tell whether a patch of another network can be placed in the images of this one."""
+    try:
+        order.look.form(model.image_size)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_of(labels: Tensor, target: int | None) -> Tensor:

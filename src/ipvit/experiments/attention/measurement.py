@@ -96,7 +96,7 @@ class AttentionMeasurement(Measurement):
         grid = model.adapter.patch_grid(model.image_size)
         for level in self.experiment.levels:
             image = self._altered(batch.images[:1], grid, level, WHOLE, batch.seed)[0]
-            yield ExampleImage(f"{level:.0%} of the patches dropped", image)
+            yield ExampleImage(f"{100 * level:.0f} % of the patches dropped", image)
         for corner in self.experiment.corners:
             yield ExampleImage(corner, self._altered(batch.images[:1], grid, 0, corner, batch.seed)[0])
 

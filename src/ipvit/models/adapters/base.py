@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,8 @@ from ipvit.core.deferred import check
 from ipvit.errors import InputError, did_you_mean
 from ipvit.models.adapters.hooks import BlockInput
 from ipvit.models.capabilities import DISTILLATION_NAMES
+
+_T = TypeVar("_T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,6 +157,13 @@ class Adapter:
         A family computes no others where it can: they are a thousandth of a map of 32 x 32 patches.
         """
         return self.attention(images, [block])[block][:, :, : len(self.prefix_tokens)]
+
+    def with_attention(self, block: int, run: Callable[[], _T]) -> tuple[_T, Tensor]:
+        """Return what ``run`` returns, and a block's map ``(B, heads, T, T)`` in the one pass that it makes.
+
+        The map has its gradients, so a network can be taught where to look.
+        """
+        raise self._cannot("attention")
 
     def n_heads(self, block: int) -> int | None:
         """Return how many attention maps a block has; None where only :meth:`attention` tells."""

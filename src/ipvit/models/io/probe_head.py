@@ -206,10 +206,10 @@ def with_probe(backbone: Model, probe: ProbeHead, *, where: str = "the head", na
     Raises:
         InputError: the head was fitted on another network, or on the same with other weights.
     """
-    if backbone.digest != probe.digest:
+    if backbone.tower_digest != probe.digest:
         raise InputError(
             f"{where} was fitted on {probe.backbone or 'a network without a name'} (digest {probe.digest[:8]}); "
-            f"{backbone.name} has other weights or another input (digest {backbone.digest[:8]})"
+            f"{backbone.name} has other weights or another input (digest {backbone.tower_digest[:8]})"
         )
     before = backbone.preprocessing
     model = Model(
