@@ -56,6 +56,7 @@ class Null(nn.Module):
         self.head = nn.Linear(3, CLASSES)
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return ``(B, CLASSES)`` logits."""
         return self.head(images.mean(dim=(2, 3)))
 
 

@@ -273,6 +273,10 @@ class Store:
         folder = self.root / RECORDS
         return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
 
+    def folders(self, experiment: str) -> list[str]:
+        """Return what :meth:`select` may be asked for as ``of``: the beginning of the digest of each network."""
+        return sorted({path.parent.name.rpartition("-")[2] for path in self._parts(experiment)})
+
     def _folder(self, experiment: str) -> Path:
         return self.root / RECORDS / path_component(experiment)
 
