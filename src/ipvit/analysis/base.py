@@ -268,6 +268,18 @@ class Analysis(BaseModel):
                 found[name] = with_calibration(table, conditions, parts)
         return found
 
+    def calibrated_records(self, records: pl.DataFrame) -> pl.DataFrame:
+        """Return the records of one model as :meth:`reduce` looks at them: with what says which belong together."""
+        return records
+
+    def shows_clean(self, place: Mapping[str, Any]) -> bool:
+        """Tell whether the images of a condition are as they are.
+
+        Args:
+            place: the columns that calibration is told apart by, with their values.
+        """
+        return bool(self.clean) and all(place.get(name) == value for name, value in self.clean.items())
+
     def calibrated_conditions(self, name: str, table: pl.DataFrame) -> pl.DataFrame | None:
         """Return the rows of a table as :meth:`conditions_in` does, for calibration."""
         return self.conditions_in(name, table)

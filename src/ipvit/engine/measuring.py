@@ -106,7 +106,7 @@ def measure_at_once(task: Task, batch: Batch, plan: SweepPlan) -> list[Records]:
 
 
 def _queue(task: Task, batch: Batch, plan: SweepPlan) -> list[Records]:
-    gradients = "gradients" in task.experiment.requirements.capabilities
+    gradients = "gradients" in task.experiment.requirements.of(task.model)
     grad_mode = contextlib.nullcontext() if gradients else without_gradients(task.model, plan.config.precision)
     with numerics(plan.device, plan.config.precision), grad_mode:
         return list(task.measurement.measure(task.model, batch))

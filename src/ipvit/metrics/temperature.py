@@ -13,6 +13,7 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ipvit.metrics.bootstrap import resampled_means
 from ipvit.metrics.calibration import Floats
 
 TEMPERATURES = tuple(2.0 ** (step / 4) for step in range(-6, 11))
@@ -98,10 +99,24 @@ def fit_temperature(images: ScaledLogits) -> float:
     """
     if not len(images.largest):
         raise ValueError("a temperature is fitted to at least one image")
-    mean = ScaledLogits(
-        images.largest.mean(keepdims=True), images.of_label.mean(keepdims=True), images.sums.mean(axis=0, keepdims=True)
-    )
-    low, high = math.log2(TEMPERATURES[0]), math.log2(TEMPERATURES[-1])
-    tried = np.linspace(low, high, 2801)
-    likely = [mean.of_label[0] / 2.0**t - mean.log_sum(2.0**t)[0] for t in tried.tolist()]
-    return min(max(2.0 ** float(tried[int(np.argmax(likely))]), TEMPERATURES[0]), TEMPERATURES[-1])
+    return float(_most_likely(_columns(images).mean(axis=0, keepdims=True))[0])
+
+
+def temperature_interval(images: ScaledLogits, n_resamples: int = 500, seed: int = 0) -> tuple[float, float]:
+    """Return the ends of the 95 % interval of a fitted temperature: percentiles of a bootstrap over the images."""
+    fitted = _most_likely(resampled_means(_columns(images), n_resamples, seed))
+    low, high = np.quantile(fitted, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _columns(images: ScaledLogits) -> Floats:
+    return np.column_stack([images.largest, images.of_label, images.sums])
+
+
+def _most_likely(means: Floats) -> Floats:
+    """Return the best temperature ``(M,)`` for means over images ``(M, 2 + K)``: likelihoods are linear in them."""
+    lowest, highest = math.log2(TEMPERATURES[0]), math.log2(TEMPERATURES[-1])
+    tried = np.minimum(2.0 ** np.linspace(lowest, highest, 2801), TEMPERATURES[-1])
+    of = ScaledLogits(means[:, 0], means[:, 1], means[:, 2:])
+    likely = np.stack([of.of_label / t - of.log_sum(t) for t in tried.tolist()])
+    return tried[likely.argmax(axis=0)]

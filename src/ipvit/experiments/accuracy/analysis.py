@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -51,6 +51,10 @@ class AccuracyAnalysis(Analysis):
                 title="Clean accuracy",
             )
         }
+
+    def shows_clean(self, place: Mapping[str, Any]) -> bool:
+        """Tell whether an answer is the model's own: of two heads, their mean."""
+        return place.get("token") in (OUTPUT, MEAN)
 
     def with_retained(
         self, tables: Mapping[str, pl.DataFrame], reductions: Sequence[Reduction]

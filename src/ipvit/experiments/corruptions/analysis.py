@@ -68,7 +68,7 @@ class CorruptionAnalysis(Analysis):
 
     def reduce(self, records: pl.DataFrame) -> Reduction:
         """Average per corruption and severity, and per family; what is right is kept for each photo."""
-        rows = _of_photos(_latest(records))
+        rows = self.calibrated_records(records)
         parts = {
             "cells": accuracy_table(rows, ["model", *_CONDITION]),
             "families": _family_rows(rows.filter(pl.col("corruption") != CLEAN)),
@@ -130,6 +130,10 @@ class CorruptionAnalysis(Analysis):
             return found.drop("frost")
         drawn = pl.when(pl.col("corruption") == "frost").then(pl.col("frost").fill_null(DRAWN)).otherwise(pl.lit(""))
         return found.with_columns(drawn.alias("frost"))
+
+    def calibrated_records(self, records: pl.DataFrame) -> pl.DataFrame:
+        """Return the records of the latest revisions with photos as images."""
+        return _of_photos(_latest(records))
 
     def calibrated_conditions(self, name: str, table: pl.DataFrame) -> pl.DataFrame | None:
         """Return the rows as above; the clean pictures, which stand in every variant, were not made."""

@@ -60,12 +60,16 @@ class OcclusionAnalysis(Analysis):
 
     def reduce(self, records: pl.DataFrame) -> Reduction:
         """Average accuracy, and the share of pixels really dropped, per mode, setting and information loss."""
-        records = with_shared_masks(records)
+        records = self.calibrated_records(records)
         by = ["model", "mode", *(name for name in SETTINGS if name in records.columns), "information_loss"]
         table = accuracy_table(records, by)
         dropped = records.group_by(by).agg(pl.col("dropped").cast(pl.Float64).mean())
         table = table.join(dropped, on=by, how="left", nulls_equal=True, maintain_order="left")
         return self.reduced(records, {self.name: table})
+
+    def calibrated_records(self, records: pl.DataFrame) -> pl.DataFrame:
+        """Return the records with what says which images share a mask."""
+        return with_shared_masks(records)
 
     def tables(self, reductions: Sequence[Reduction]) -> dict[str, pl.DataFrame]:
         """Return accuracy per model, mode and information loss, with the share of pixels really dropped."""

@@ -53,7 +53,7 @@ class ShiftAnalysis(Analysis):
 
     def reduce(self, records: pl.DataFrame) -> Reduction:
         """Count what is right, of shifted and of clean images."""
-        records = records.with_columns(pl.col("right").alias("label"))  # each set has labels of its own
+        records = self.calibrated_records(records)
         found = self.reduced(records, {self.name: accuracy_table(records, ["model", *_BY])})
         unlabelled = records.filter(pl.col("label") < 0)["image"].cast(pl.String).unique()
         return dataclasses.replace(found, unlabelled=frozenset(unlabelled))
@@ -72,6 +72,14 @@ class ShiftAnalysis(Analysis):
         whole = pl.DataFrame(found, schema_overrides=dict.fromkeys(_FLOATS, pl.Float64), infer_schema_length=None)
         lines = whole.select("model", "set", "n_clean", *_LINE).filter(pl.col("predicted").is_not_null())
         return {self.name: whole.drop(_LINE)} | ({f"{self.name}-line": lines} if lines.height else {})
+
+    def calibrated_records(self, records: pl.DataFrame) -> pl.DataFrame:
+        """Return the records with the labels of their sets: each has its own."""
+        return records.with_columns(pl.col("right").alias("label"))
+
+    def shows_clean(self, place: Mapping[str, Any]) -> bool:
+        """Tell whether images are of the clean set."""
+        return place.get("images") == CLEAN
 
     def calibrated_conditions(self, name: str, table: pl.DataFrame) -> pl.DataFrame | None:
         """Return the rows as those of the shifted images; those of the clean ones are in ``ipvit calibration``."""
