@@ -21,7 +21,10 @@ EXPERIMENTS = {name: text for name, (_, text) in BUILT_IN.items()}
 """Our experiments, each with a command of its own, and what the help says of it."""
 
 COMMANDS = {
-    "demo": ("ipvit.commands.measure:demo", "Everything in small, offline, on the bundled models."),
+    "demo": (
+        "ipvit.commands.measure:demo",
+        "Run all experiments on small bundled models; needs no data and no internet.",
+    ),
     "run": ("ipvit.commands.measure:run", "Run a study file, or continue it."),
     "play": ("ipvit.commands.play:play", "Change a photo and watch two networks, in a browser, on this computer."),
     "check": (
@@ -39,6 +42,7 @@ COMMANDS = {
         "Does a model know when it is wrong?",
     ),
     "compare": ("ipvit.commands.compare:compare", "Our numbers beside the paper's, or beside published tables."),
+    "bundle": ("ipvit.commands.verdicts.bundle:bundle", "One zip file of a run, without images and code, to hand on."),
     "reproduce": ("ipvit.commands.reproduce:reproduce", "Run the study behind a table or figure of the paper."),
     "train": ("ipvit.commands.make:train", "Train a network by a recipe."),
     "stylize": ("ipvit.commands.stylize:stylize", "Copy images in the textures of paintings (section 3.2)."),
@@ -46,6 +50,7 @@ COMMANDS = {
     "models": ("ipvit.commands.show:models", "List the networks that can be used."),
     "datasets": ("ipvit.commands.show:datasets", "List the kinds of data that can be used."),
     "experiments": ("ipvit.commands.show:experiments", "List the experiments and what each reproduces."),
+    "schema": ("ipvit.commands.schema:schema", "Print the JSON schema of study files, recipes, manifests or tables."),
 }
 
 
