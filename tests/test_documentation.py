@@ -167,6 +167,7 @@ def desk(tmp_path, monkeypatch) -> Path:
     (tmp_path / "squares.py").write_text(SQUARES)
     torch.manual_seed(0)
     save_file(timm.create_model("tf_efficientnet_lite0").half().state_dict(), tmp_path / WEIGHTS)
+    save_file(timm.create_model("resnet18", num_classes=3).state_dict(), tmp_path / "finetuned.safetensors")
     return tmp_path
 
 
@@ -191,6 +192,7 @@ NEEDS = {"probe": "40", "fewshot": "200", "shift": "60"}
 FIRST = {
     "reproduce": ["ipvit position -m demo:deit_micro -d demo:trifeature --out runs/demo"],
     "scale": ["ipvit run study.yaml --out runs/study --shard 1/2"],
+    "paper-figures": ["ipvit run study.yaml --out runs/study"],
 }
 """What a page takes for granted."""
 

@@ -21,7 +21,10 @@ EXPERIMENTS = {name: text for name, (_, text) in BUILT_IN.items()}
 """Our experiments, each with a command of its own, and what the help says of it."""
 
 COMMANDS = {
-    "demo": ("ipvit.commands.measure:demo", "Everything in small, offline, on the bundled models."),
+    "demo": (
+        "ipvit.commands.measure:demo",
+        "Run all experiments on small bundled models; needs no data and no internet.",
+    ),
     "run": ("ipvit.commands.measure:run", "Run a study file, or continue it."),
     "play": ("ipvit.commands.play:play", "Change a photo and watch two networks, in a browser, on this computer."),
     "check": (
@@ -47,6 +50,7 @@ COMMANDS = {
     "models": ("ipvit.commands.show:models", "List the networks that can be used."),
     "datasets": ("ipvit.commands.show:datasets", "List the kinds of data that can be used."),
     "experiments": ("ipvit.commands.show:experiments", "List the experiments and what each reproduces."),
+    "schema": ("ipvit.commands.schema:schema", "Print the JSON schema of study files, recipes, manifests or tables."),
 }
 
 
