@@ -25,8 +25,9 @@ from ipvit.engine.run import execute
 from ipvit.engine.study import DataEntry, Study, study_text
 from ipvit.engine.study_of_objects import text_of_objects
 from ipvit.experiments.base import BindContext, Experiment
-from ipvit.models.loading import GivenNames, GivenPrompts, check_texts_used, load_models
+from ipvit.models.loading import GivenNames, GivenPrompts, check_texts_used
 from ipvit.models.model import Model
+from ipvit.networks import models_named
 from ipvit.report.tracking import log_tables
 from ipvit.results import Run
 
@@ -125,7 +126,7 @@ def run(
     check_tracker(config.tracker)
     with launched() as group:
         images = group.main_process_first(lambda: load_dataset(data))
-        networks = group.main_process_first(lambda: _networks(listed, images, prompts, class_names))
+        networks = group.main_process_first(lambda: _networks(listed, images, prompts, class_names, config.device))
         folder, reused = _folder(base, images, config, group, default=out is None)
         text = text_of_objects(networks, images, chosen, config)
         manifest = execute(
@@ -204,15 +205,18 @@ def load_study(study: Study) -> tuple[Dataset, list[Model]]:
     Raises:
         InputError: something cannot be used, or prompts or class names are given and no model reads any.
     """
-    data = open_data(study.data)
+    data, context = open_data(study.data), bind_context(study.data)
     models: list[Model] = []
     for entry in study.models:
-        found = load_models(
+        found = models_named(
             entry.name,
             pretrained=entry.pretrained,
             label=entry.label,
             prompts=entry.prompts or study.prompts or (),
             class_names=entry.class_names or study.class_names or data,
+            open_data=context.open_data,
+            device=study.device,
+            workers=study.workers,
         )
         check_texts_used(found, entry.prompts, entry.class_names)
         models += found
@@ -221,11 +225,15 @@ def load_study(study: Study) -> tuple[Dataset, list[Model]]:
 
 
 def _networks(
-    given: Sequence[Model | str], data: Dataset, prompts: GivenPrompts | None, class_names: GivenNames | None
+    given: Sequence[Model | str],
+    data: Dataset,
+    prompts: GivenPrompts | None,
+    class_names: GivenNames | None,
+    device: str,
 ) -> list[Model]:
     sets = () if prompts is None else (prompts,)
     loaded = [
-        load_models(one, prompts=sets, class_names=data if class_names is None else class_names)
+        models_named(one, prompts=sets, class_names=data if class_names is None else class_names, device=device)
         if isinstance(one, str)
         else [one]
         for one in given

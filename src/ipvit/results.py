@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,6 +23,7 @@ from ipvit.core.manifest import Manifest
 from ipvit.core.outdated import PAGE
 from ipvit.core.plugins import OWN_FILE
 from ipvit.engine.examples import StoredExample, read_examples
+from ipvit.engine.folders.bundle import opened
 from ipvit.engine.folders.class_names import read_class_names, with_names
 from ipvit.engine.folders.last_run import keep_last_run, read_last_run
 from ipvit.engine.folders.study_records import StudyRecords
@@ -86,7 +87,7 @@ class Run:
     as of its last run, and its notes say so.
 
     Args:
-        out: the run folder.
+        out: the run folder, or a bundle, which is unpacked into the user's cache folder.
         experiments: the experiments with their parameters; by default those of the folder's study that are ours or an
             installed package's.
         manifest: by default the folder's.
@@ -109,7 +110,7 @@ class Run:
         *,
         everything: bool = False,
     ) -> None:
-        self.out = Path(out)
+        self.out = opened(Path(out))
         found = manifest or read_manifest(self.out)
         if found is None:
             raise InputError(f"{str(out)!r} is not a run folder: it has no manifest.json, or a damaged one")
@@ -495,6 +496,13 @@ class Run:
         if name not in self.analyses or name in self._last_runs:
             return {}
         return self._labels(self._records.models(name, self.analyses[name].version))
+
+    def records_as_stored(self, name: str) -> Iterator[pl.DataFrame]:
+        """Yield the records of each model of an experiment with all of their columns, as the folder has them."""
+        version = self.analyses[name].version
+        for weights, _ in self._records.models(name, version):
+            if not (found := self._records.of_model(name, version, weights)).is_empty():
+                yield found
 
     def conditions_of(self, name: str, weights: str) -> pl.DataFrame:
         """Return the conditions of one model, given by its digest: one row each, a column for each of their fields."""

@@ -216,7 +216,7 @@ def _retained_question(
         chance = chances[reduction.model]
         here = of_combination(values, combination, chance)
         others = {n: v for n, v in combination.place.items() if (n, v) not in key and v not in (None, "", 0, False)}
-        words = [f"{name.replace('_', ' ')} {value}" for name, value in others.items()]
+        words = [f"{name.replace('_', ' ')} {_words(value)}" for name, value in others.items()]
         levels = _shown(combination.levels, _level_names(analysis, values), analysis.columns)
         protocol = PARTED.join(
             [
@@ -384,4 +384,8 @@ def _each(values: Sequence[Any], name: str, columns: Columns) -> str:
 
 def _words(level: Any) -> str:
     parts: Sequence[Any] = cast("tuple[Any, ...]", level) if isinstance(level, tuple) else (level,)
-    return " ".join(f"{p:g}" if isinstance(p, int | float) else str(p) for p in parts if p not in (None, ""))
+    return " ".join(
+        f"{p:g}" if isinstance(p, int | float) and not isinstance(p, bool) else str(p)
+        for p in parts
+        if p not in (None, "")
+    )

@@ -138,10 +138,10 @@ def _examined(
     from ipvit.data.loading import load_dataset
     from ipvit.engine.device import pick_device
     from ipvit.engine.diagnosis import examine
-    from ipvit.models.loading import load_models
+    from ipvit.networks import models_named
 
     images = None if data is None else load_dataset(data, root=root, split=split)
-    (loaded,) = load_models(name, class_names=images)
+    (loaded,) = models_named(name, class_names=images, device=device)
     if doubt := DOUBTS.get(loaded.doubt):
         Terminal(stderr=True).print(f"ipvit: warning: {name} {doubt}", style="yellow", highlight=False, soft_wrap=True)
     if not loaded.can("logits"):

@@ -183,7 +183,7 @@ class ModelsAndData(_Texts, _MoreOfData):
     """What is measured."""
 
     model: Annotated[list[str], MODEL]
-    """[LABEL=]NAME, NAME@WEIGHTS with a file or URL, or NAME@probe:FILE; repeatable. LABEL is its name in tables."""
+    """[LABEL=]NAME, NAME@WEIGHTS (file or URL), NAME@probe:FILE or NAME@knn:DATA; repeatable. LABEL is for tables."""
     data: Annotated[str, DATA]
     """A folder of class folders, a .tar of them, demo:trifeature, or a name that timm knows."""
     pretrained: bool = True

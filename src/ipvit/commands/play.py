@@ -54,7 +54,8 @@ def play(
     from ipvit.engine.device import pick_device
     from ipvit.engine.diagnosis import among_in_words
     from ipvit.models.label_mapping import answering
-    from ipvit.models.loading import load_model, load_models
+    from ipvit.models.loading import load_model
+    from ipvit.networks import models_named
     from ipvit.play import Playground, PlayServer, Shelf
     from ipvit.play.playground import salience_model
 
@@ -66,7 +67,9 @@ def play(
     names = [name for _, name in given]
     bundled = [name for source in BUNDLED for name in bundled_models(source)] if len(names) < 2 else []
     more = [name for name in dict.fromkeys([*FIRST, *bundled]) if name not in names] if bundled else []
-    models = [one for label, name in given for one in load_models(name, label=label, class_names=photos)]
+    models = [
+        one for label, name in given for one in models_named(name, label=label, class_names=photos, device=device)
+    ]
     models += [one for one in map(load_model, more) if one.can("logits")]
     if photos is not None:
         models = [answering(one, photos, answers) for one in models]

@@ -54,7 +54,7 @@ def report(
 
     asserted = Asserted(must)
     runs = runs_in(folder, everything=everything)
-    results = runs[0] if runs[0].out == folder else RunCollection(folder, runs)
+    results = RunCollection(folder, runs) if folder.is_dir() and runs[0].out != folder else runs[0]
     told = tell(results, json=json, asserted=asserted)
     if paper:
         from ipvit.report.build import write_paper_figures

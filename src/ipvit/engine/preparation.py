@@ -11,9 +11,11 @@ import torch
 from ipvit.analysis.base import Analysis
 from ipvit.analysis.columns import RESERVED
 from ipvit.core.run_config import RunConfig
+from ipvit.data.copies import copies
 from ipvit.data.dataset import Dataset, Items, fingerprint, has_pictures
 from ipvit.data.formats.timm import SCHEMES as BY_NAME
 from ipvit.data.labels import map_classes
+from ipvit.data.published import in_common
 from ipvit.data.subset import subset_indices
 from ipvit.engine.device import pick_device
 from ipvit.engine.distributed import ProcessGroup
@@ -124,7 +126,10 @@ def _lacking_capabilities(experiment: Experiment, model: Model) -> str:
 def _no_classifier(model: Model) -> str:
     """Return the ways on for a network without classifier."""
     name = model.name if model.origin is None else model.origin[0]
-    ways = f"give it one as {name}@probe:FILE, a head that `ipvit probe` fits"
+    ways = (
+        f"give it one as {name}@probe:FILE, a head that `ipvit probe` fits, or as {name}@knn:DATA, where the nearest "
+        "images of DATA vote"
+    )
     if model.tower_of:
         return f"it is {model.tower_of}; or {ways}"
     if is_tower(model):
@@ -146,7 +151,8 @@ def _tasks(
     by_backend = config.backend != "torch"
     # all models of an experiment, or none
     through = [
-        by_backend and all(experiment.requirements.of(m) <= COMPUTES for m in found) for experiment, found in able
+        by_backend and all(needs.of(m) - needs.dispensable <= COMPUTES for m in found)
+        for needs, found in ((experiment.requirements, found) for experiment, found in able)
     ]
     if by_backend and not any(through):
         names = ", ".join(dict.fromkeys(experiment.name for experiment, _ in able))
@@ -234,7 +240,7 @@ def _task(experiment: Experiment, measurement: Measurement, model: Model, items:
     if lacking := _lacking_capabilities(experiment, model):
         raise InputError(lacking)
     _check_items(experiment, items)
-    notes: list[str] = []
+    notes = _among_voters(model, items)
     classes, answers = _right_answers(experiment, measurement, model, items, notes)
     space = measurement.answer_space(model) if answers else None
     identity = Identity(
@@ -256,6 +262,29 @@ def _task(experiment: Experiment, measurement: Measurement, model: Model, items:
     task = Task(experiment, measurement, model, identity, conditions, classes, among, items, applicable, notes=notes)
     _ = task.view, task.by_transform  # what they refuse is refused now, before anything is written
     return task
+
+
+_MOST_VOTERS = 0.001
+"""Share of the images that may be among those that vote: published sets have a few pictures twice."""
+
+
+def _among_voters(model: Model, items: Items) -> list[str]:
+    """Say of a model whose answers are votes of images that a few of the items are among these.
+
+    Raises:
+        InputError: more than :data:`_MOST_VOTERS` of them are: each would vote for itself.
+    """
+    if model.bank is None or not has_pictures(items):
+        return []
+    both = copies(model.bank, items)
+    count = max(len(both), in_common(model.bank, items))
+    if not count:
+        return []
+    example = f", for example {both[0]}" if both else ""
+    said = f"{count:,} images of {items.name} are among the {len(model.bank):,} that vote in {model.name}{example}"
+    if count > _MOST_VOTERS * len(items):
+        raise InputError(f"{said}: each would be its own nearest neighbour; let images vote that are not measured")
+    return [f"{said}; each is its own nearest neighbour"]
 
 
 _SOURCES = {

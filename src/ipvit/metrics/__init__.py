@@ -35,6 +35,7 @@ from ipvit.metrics.paired import (
     paired_proportions,
     sign_flip_test,
 )
+from ipvit.metrics.permutation import GroupDifference, permutation_difference
 from ipvit.metrics.power import detectable_mean, detectable_proportion, mcnemar_power
 from ipvit.metrics.retained import (
     Pair,
@@ -50,6 +51,7 @@ from ipvit.metrics.shape_bias import CueDecisions, shape_bias, shape_bias_by_cat
 __all__ = [
     "CueDecisions",
     "Estimated",
+    "GroupDifference",
     "McNemar",
     "Pair",
     "Paired",
@@ -86,6 +88,7 @@ __all__ = [
     "paired_bootstrap",
     "paired_means",
     "paired_proportions",
+    "permutation_difference",
     "relative_mce",
     "reliability_bins",
     "resampled_means",

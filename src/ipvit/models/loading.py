@@ -11,7 +11,7 @@ from ipvit.errors import InputError, shown
 from ipvit.models.io.probe_head import MARK, load_probed, read_probe
 from ipvit.models.mistaken import refuse_mistaken, refuse_several
 from ipvit.models.model import Model
-from ipvit.models.names import ModelName, short_name, split_weights
+from ipvit.models.names import ModelName, short_name, split_neighbours, split_weights
 from ipvit.models.openvino_model import with_backend
 from ipvit.models.sources.building import RANDOM_SEED
 from ipvit.models.sources.files import load_bundled, load_checkpoint, load_file
@@ -78,7 +78,8 @@ def load_model(
             of the paper), ``demo:deit_micro`` (bundled), a checkpoint of ``ipvit train`` (``.../best.safetensors``) or
             ``path/to/file.py:factory``; after ``?`` further options of the constructor
             (``?img_size=512&num_classes=50``); after ``@`` a local safetensors or PyTorch file, or its URL; after
-            ``@probe:`` a linear head that ``ipvit probe`` fitted on that network.
+            ``@probe:`` a linear head that ``ipvit probe`` fitted on that network; after ``@knn:`` labelled images
+            whose nearest vote.
         pretrained: without weights after ``@``, fetch the published ones; otherwise start from a fixed random seed.
         label: name in tables; the name itself by default.
         backend: what computes it: ``torch``, or ``openvino`` with fewer capabilities; see
@@ -167,6 +168,8 @@ def _brief(prompts: Prompts) -> str:
 
 
 def _load(name: str, pretrained: bool, label: str | None) -> Model:
+    if split_neighbours(name) is not None:
+        raise InputError(f"{name}: images that vote are opened by ipvit.load_model, not by ipvit.models.load_model")
     if MARK in name or name.startswith(MARK[1:]):
         return _load_probed(name, pretrained, label)
     if name.endswith(".safetensors") and not split_weights(name)[1]:

@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,9 @@ from ipvit.models.steadiness import doubt_of
 from ipvit.models.texts import Texts
 from ipvit.models.verification import own_heads, why_not
 from ipvit.models.wrapping import checked_classes, checked_module, checked_name, checked_scale, checked_size
+
+if TYPE_CHECKING:
+    from ipvit.data.dataset import Dataset
 
 _STRUCTURE = contextvars.ContextVar("_STRUCTURE", default=False)
 """Whether the ``repr`` of a model is that of its layers."""
@@ -57,6 +60,7 @@ class Model(nn.Module):
         answer_space: what it chooses among where that is not its outputs, see :meth:`answering`.
         classes: names of what it chooses among.
         texts: what the outputs of a zero-shot model are told by; None for any other.
+        bank: the images that its answers are votes of, which it must not be measured on; None for any other.
         tower_of: of an image tower without classifier, what it is the tower of and how to ask for that; else empty.
     """
 
@@ -65,6 +69,7 @@ class Model(nn.Module):
     distillation_token: str = "distillation"
     origin: tuple[str, bool] | None = None
     texts: Texts | None = None
+    bank: Dataset | None = None
     tower_of: str = ""
     _mean: Tensor
     _std: Tensor

@@ -86,6 +86,38 @@ def _of_file(name: str) -> tuple[str, str]:
 _OF_FOLDERS, _WEIGHTS_ALONE = ("transformers:", "open_clip:"), ".safetensors"
 
 
+NEIGHBOURS = "@knn:"
+"""What stands between a backbone's name and the data whose images vote."""
+
+
+def split_neighbours(name: str) -> tuple[str, str, dict[str, Any]] | None:
+    """Return the backbone, the data and the options of ``NAME@knn:DATA[?k=20&T=0.07]``; None for any other name.
+
+    The options are told from those of a data factory, ``make.py:data?size=3``, by their keys: ``k``, ``T``, ``limit``,
+    ``split`` and ``token``.
+
+    Raises:
+        InputError: there is no backbone or no data, or only some of the keys are options.
+
+    >>> split_neighbours("dino.py:make@knn:photos/train?k=10")
+    ('dino.py:make', 'photos/train', {'k': 10})
+    """
+    backbone, mark, data = name.rpartition(NEIGHBOURS)
+    if not mark:
+        return None
+    place, sign, query = data.rpartition("?")
+    options = {key: _value(value) for key, value in parse_qsl(query, keep_blank_values=True)} if sign else {}
+    known = ("k", "T", "limit", "split", "token")
+    if options and not any(key in known for key in options) and OWN_FILE in data:
+        place, options = data, {}
+    if strange := [key for key in options if key not in known]:
+        raise InputError(f"{shown(name)}: neighbours take no {strange[0]!r}; they take {', '.join(known)}")
+    place = place if sign and options else data
+    if not backbone or not place:
+        raise InputError(f"{shown(name)}: a network and the images that vote are written NAME{NEIGHBOURS}DATA")
+    return backbone, place, options
+
+
 def split_label(text: str) -> tuple[str | None, str]:
     """Return the label and the name of ``[LABEL=]NAME[@WEIGHTS]``, as a command line has it.
 

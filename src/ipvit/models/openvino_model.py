@@ -52,7 +52,7 @@ class OpenVinoModel(Model):
         )
         self.precision = precision
         self.distillation_token, self.origin = model.distillation_token, model.origin
-        self.answer_space, self.texts = model.answer_space, model.texts
+        self.answer_space, self.texts, self.bank = model.answer_space, model.texts, model.bank
         self._torch = (model,)  # in a tuple: its weights are no parameters of this one
         self._graphs: dict[tuple[object, ...], OpenVinoGraph] = {}
         self.eval()

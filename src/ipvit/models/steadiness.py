@@ -52,7 +52,10 @@ def doubt_of(model: Model) -> Doubt:
 
 def _answers(model: Model, pictures: Tensor) -> Tensor | None:
     """Return what a network says of each picture, ``(B, n)`` float64; None where it is not one row a picture."""
-    found = _first_tensor(model.backbone(model.normalize(pictures)))
+    network: Any = model.backbone
+    # votes of neighbours jump where two are equally near, and may be of one class for any picture
+    read = network if model.bank is None else network.features
+    found = _first_tensor(read(model.normalize(pictures)))
     if found is None or found.ndim < 2 or len(found) != len(pictures) or not found.is_floating_point():
         return None
     return found.detach().double().flatten(1)

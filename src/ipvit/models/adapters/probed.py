@@ -1,4 +1,4 @@
-"""A backbone whose classifier is a linear head on the tokens of some of its blocks."""
+"""A backbone whose classifier is a head of ours on the tokens of some of its blocks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Probed(Delegating):
     what it was.
     """
 
-    handles = ("ipvit.models.io.probe_head.ProbedNetwork",)
+    handles = ("ipvit.models.io.probe_head.HeadedNetwork",)
 
     def __init__(self, network: Any) -> None:
         super().__init__(network, network.adapter)
