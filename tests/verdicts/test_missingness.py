@@ -20,7 +20,7 @@ NAMES = ("mode", "fill", "removal", "information_loss")
 
 
 def run_of(right: np.ndarray, fills=("black", "mean", "blur"), clean=0.9, n=300, seed=0) -> Any:
-    """A run of models that are right under each fill with given probabilities ``(models, fills)``; NaN: not measured."""
+    """A run of models that are right with given probabilities ``(models, fills)``; NaN: not measured."""
     rng = np.random.default_rng(seed)
     images = pl.Series([f"{i:04d}" for i in range(n)])
     hard = rng.random(n)  # what is hard for one model is hard for the next
