@@ -41,6 +41,10 @@ COMMANDS = {
         "ipvit.commands.verdicts.calibration:calibration",
         "Does a model know when it is wrong?",
     ),
+    "missingness": (
+        "ipvit.commands.verdicts.missingness:missingness",
+        "Does the ranking of models survive what dropped patches become?",
+    ),
     "compare": ("ipvit.commands.compare:compare", "Our numbers beside the paper's, or beside published tables."),
     "bundle": ("ipvit.commands.verdicts.bundle:bundle", "One zip file of a run, without images and code, to hand on."),
     "reproduce": ("ipvit.commands.reproduce:reproduce", "Run the study behind a table or figure of the paper."),
