@@ -280,7 +280,8 @@ class Run:
         from ipvit.experiments.registry import further_tables, published_table
         from ipvit.report.published_comparison import compare_published, found_in
 
-        published = (published_table(name), *further_tables(name))
+        every = (published_table(name), *further_tables(name))
+        published = [one for one in every if one.experiment in self._tables] or every[:1]
         return found_in([compare_published(one, self._tables, self.manifest, self._image_ids) for one in published])
 
     def _image_ids(self, experiment: str, model: str) -> list[str]:

@@ -40,7 +40,7 @@ _LOADED_AS = {
 class RobustBenchLinf(PublishedTable):
     """Clean accuracy, and accuracy under AutoAttack, of thirty networks on ImageNet."""
 
-    name = "robustbench"
+    name, experiment = "robustbench", "attack"
     source = "RobustBench, 2025-03"
     data = IMAGENET
     n_images = 5_000
@@ -110,6 +110,6 @@ def _name_of(parsed: ModelName) -> str:
         if (written := f"{plain}?{options}" if options else plain) in _LOADED_AS:
             return _LOADED_AS[written]
     raise NotComparableError(
-        f"it is none of RobustBench's networks in linf on ImageNet; give {parsed.name}@NAME.pt, a file of weights that is "
-        f"called as there: {', '.join([*robustbench_linf()][:3])}, ..."
+        f"it is none of RobustBench's networks in linf on ImageNet; give {parsed.name}@NAME.pt, a file of weights that "
+        f"is called as there: {', '.join([*robustbench_linf()][:3])}, ..."
     )
