@@ -167,6 +167,7 @@ def desk(tmp_path, monkeypatch) -> Path:
     (tmp_path / "squares.py").write_text(SQUARES)
     torch.manual_seed(0)
     save_file(timm.create_model("tf_efficientnet_lite0").half().state_dict(), tmp_path / WEIGHTS)
+    save_file(timm.create_model("resnet18", num_classes=3).state_dict(), tmp_path / "finetuned.safetensors")
     return tmp_path
 
 
@@ -180,6 +181,7 @@ SMALLER = {
     "--runs": "1",
     "--patch-steps": "2",
     "--patch-images": "8",
+    "--epochs": "1",
 }
 LARGE = ("deit_", "torchvision:", "tf_")
 """Networks of 224 pixels: of these, two images are enough to see that a command works."""
@@ -190,6 +192,7 @@ NEEDS = {"probe": "40", "fewshot": "200", "shift": "60"}
 FIRST = {
     "reproduce": ["ipvit position -m demo:deit_micro -d demo:trifeature --out runs/demo"],
     "scale": ["ipvit run study.yaml --out runs/study --shard 1/2"],
+    "paper-figures": ["ipvit run study.yaml --out runs/study"],
 }
 """What a page takes for granted."""
 
@@ -226,12 +229,12 @@ def in_small(line: str, folder: Path) -> list[str]:
         tokens += ["--corruptions", "fog", "contrast"]
     if tokens[0] == "demo":
         tokens += ["--limit", "8", "--workers", "0"]
-    if tokens[:2] == ["train", "resnet_micro"]:
-        recipe = yaml.safe_load((ROOT / "src" / "ipvit" / "training" / "recipes" / "resnet_micro.yaml").read_text())
+    if tokens[0] == "train" and tokens[1].startswith(("resnet_micro", "dino_micro")):
+        recipe = yaml.safe_load((ROOT / "src" / "ipvit" / "training" / "recipes" / f"{tokens[1]}.yaml").read_text())
         recipe |= {"epochs": 1, "warmup_epochs": 0, "batch_size": 4}
         recipe["data"] |= {"train": "squares.py:make", "val": "squares.py:others"}
-        (folder / "resnet_micro.yaml").write_text(yaml.safe_dump(recipe))
-        tokens[1] = "resnet_micro.yaml"
+        (folder / f"{tokens[1]}.yaml").write_text(yaml.safe_dump(recipe))
+        tokens[1] += ".yaml"
     return tokens
 
 
@@ -312,3 +315,31 @@ def test_pieces_of_python_run(desk):
             command = [sys.executable, "-c", block]
             done = subprocess.run(command, check=False, cwd=desk, capture_output=True, text=True, timeout=300)
             assert done.returncode == 0, f"{page.name}:\n{block}\n{done.stderr[-2000:]}"
+
+
+RESULTS = [
+    ROOT / "docs" / "measured.md",
+    ROOT / "docs" / "performance.md",
+    *sorted((ROOT / "docs" / "experiments").glob("*.md")),
+]
+NUMBERS_IN_A_ROW = 3
+
+
+def measured_numbers(page: Path) -> set[tuple[str, ...]]:
+    """Every three decimal numbers that stand close behind each other: what was measured, not a setting."""
+    text = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.M | re.S)
+    text = re.sub(r"\]\([^)]*\)", "]", text)
+    found = list(re.finditer(r"(?<![\w.\-/])\d+\.\d+(?!\w)", text))
+    rows = (found[i : i + NUMBERS_IN_A_ROW] for i in range(len(found) - NUMBERS_IN_A_ROW + 1))
+    return {tuple(hit[0] for hit in row) for row in rows if row[-1].start() - row[0].start() < 120}
+
+
+def test_what_was_measured_stands_on_one_page():
+    others = [page for page in PAGES if page.name != "CHANGELOG.md"]
+    where: dict[tuple[str, ...], list[str]] = {}
+    for page in others:
+        for numbers in measured_numbers(page):
+            where.setdefault(numbers, []).append(page.name)
+    results = {page.name for page in RESULTS}
+    twice = {numbers: names for numbers, names in where.items() if len(names) > 1 and results & set(names)}
+    assert not twice

@@ -9,7 +9,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, MissingArgumentError
 
 from ipvit import __version__
 from ipvit.core.plugins import OWN_FILE
@@ -21,7 +21,10 @@ EXPERIMENTS = {name: text for name, (_, text) in BUILT_IN.items()}
 """Our experiments, each with a command of its own, and what the help says of it."""
 
 COMMANDS = {
-    "demo": ("ipvit.commands.measure:demo", "Everything in small, offline, on the bundled models."),
+    "demo": (
+        "ipvit.commands.measure:demo",
+        "Run all experiments on small bundled models; needs no data and no internet.",
+    ),
     "run": ("ipvit.commands.measure:run", "Run a study file, or continue it."),
     "play": ("ipvit.commands.play:play", "Change a photo and watch two networks, in a browser, on this computer."),
     "check": (
@@ -38,6 +41,10 @@ COMMANDS = {
         "ipvit.commands.verdicts.calibration:calibration",
         "Does a model know when it is wrong?",
     ),
+    "missingness": (
+        "ipvit.commands.verdicts.missingness:missingness",
+        "Does the ranking of models survive what dropped patches become?",
+    ),
     "compare": ("ipvit.commands.compare:compare", "Our numbers beside the paper's, or beside published tables."),
     "bundle": ("ipvit.commands.verdicts.bundle:bundle", "One zip file of a run, without images and code, to hand on."),
     "reproduce": ("ipvit.commands.reproduce:reproduce", "Run the study behind a table or figure of the paper."),
@@ -47,6 +54,7 @@ COMMANDS = {
     "models": ("ipvit.commands.show:models", "List the networks that can be used."),
     "datasets": ("ipvit.commands.show:datasets", "List the kinds of data that can be used."),
     "experiments": ("ipvit.commands.show:experiments", "List the experiments and what each reproduces."),
+    "schema": ("ipvit.commands.schema:schema", "Print the JSON schema of study files, recipes, manifests or tables."),
 }
 
 
@@ -104,6 +112,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _told(code if isinstance(code, int) else 0)
     except InputError as error:
         return _fail(2, *(error.lines if isinstance(error, CombinedInputError) else (str(error),)))
+    except MissingArgumentError as error:
+        return _fail(2, f"{_missing(error, asked)} Try `ipvit {printable(asked)} --help`.")
     except CycloptsError as error:
         text = printable(str(error))
         return _fail(2, f"{text}{'' if text.endswith(('.', '?')) else '.'} Try `ipvit {printable(asked)} --help`.")
@@ -128,6 +138,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(1, f"{text} (IPVIT_TRACEBACK=1 shows where)")
     finally:
         warnings.formatwarning = before
+
+
+def _missing(error: MissingArgumentError, command: str) -> str:
+    """Say which option or argument a command lacks, or which option has no value."""
+    name = error.argument.name if error.argument is not None else "an argument"
+    given = error.keyword is not None or (error.argument is not None and bool(error.argument.tokens))
+    return f"{printable(name)} needs a value." if given else f"{printable(command)} needs {printable(name)}."
 
 
 def warning_line(

@@ -44,7 +44,7 @@ def run(study: Path, /, *, subject: OtherModelsAndData | None = None, options: J
 
 
 def demo(*, options: JudgedOptions | None = None, open: Flag = False) -> int:  # noqa: A002
-    """Everything in small, offline, on the bundled models and the procedural data set.
+    """Run all experiments on small bundled models and a procedural data set; needs no data and no internet.
 
     It prints what each experiment found and a profile of the networks; the tables are in the report.
 

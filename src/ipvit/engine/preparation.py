@@ -151,7 +151,8 @@ def _tasks(
     by_backend = config.backend != "torch"
     # all models of an experiment, or none
     through = [
-        by_backend and all(experiment.requirements.of(m) <= COMPUTES for m in found) for experiment, found in able
+        by_backend and all(needs.of(m) - needs.dispensable <= COMPUTES for m in found)
+        for needs, found in ((experiment.requirements, found) for experiment, found in able)
     ]
     if by_backend and not any(through):
         names = ", ".join(dict.fromkeys(experiment.name for experiment, _ in able))

@@ -50,7 +50,7 @@ BUILT_IN: dict[str, tuple[str, str]] = {
     ),
     "shape-bias": (
         "ipvit.experiments.shape_bias.experiment:ShapeBias",
-        "Shapes in the texture of something else: which decides (figure 6, table 3).",
+        "Does a network decide by shape or by texture (figure 6, table 3)?",
     ),
     "token-similarity": (
         "ipvit.experiments.token_similarity.experiment:TokenSimilarity",
@@ -96,6 +96,9 @@ PUBLISHED_TABLES = {
     "timm": "ipvit.experiments.accuracy.published:TimmResults",
 }
 """Tables of others that ours can be set beside, ``ipvit compare --with NAME``, and where their class is."""
+
+FURTHER_TABLES = {"robustbench": ("ipvit.experiments.attack.published:RobustBenchLinf",)}
+"""More tables of the same publications, of other experiments."""
 
 GROUP = "ipvit.experiments"
 """Entry points under which installed packages offer experiments of theirs."""
@@ -170,7 +173,16 @@ def published_table(name: str) -> PublishedTable:
         raise InputError(
             f"there is no published table {name!r}; there are: {known}.{did_you_mean(name, PUBLISHED_TABLES)}"
         )
-    module, _, attribute = PUBLISHED_TABLES[name].partition(":")
+    return _made(PUBLISHED_TABLES[name])
+
+
+def further_tables(name: str) -> list[PublishedTable]:
+    """Return the tables of a publication beside :func:`published_table`."""
+    return [_made(place) for place in FURTHER_TABLES.get(name, ())]
+
+
+def _made(place: str) -> PublishedTable:
+    module, _, attribute = place.partition(":")
     return getattr(importlib.import_module(module), attribute)()
 
 
