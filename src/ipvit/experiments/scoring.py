@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ipvit.metrics.accuracy import topk_correct
+from ipvit.metrics.accuracy import check_labels, label_rank
 from ipvit.metrics.temperature import LARGEST, OF_LABEL, TEMPERATURES, sum_column
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def classify(model: Model, images: Tensor, labels: Tensor, *, clean: bool = Fals
 
 
 def score_logits(logits: Tensor, labels: Tensor, *, clean: bool = False) -> dict[str, Tensor]:
-    """Return the columns of a classification record.
+    """Return the columns of a classification record. Nothing in it waits for a GPU.
 
     Args:
         logits: ``(B, C)``, of the answers.
@@ -35,6 +35,8 @@ def score_logits(logits: Tensor, labels: Tensor, *, clean: bool = False) -> dict
         squared probabilities, that of the right answers being one). Of clean images also what
         :func:`scaled_columns` returns.
     """
+    if labels.device.type == "cpu":  # those on a GPU come from the engine, which has checked them: to look is to wait
+        check_labels(labels, logits.shape[1])
     finite = torch.isfinite(logits).all(dim=1)
     probability = logits.softmax(dim=1)
     logarithm = logits.log_softmax(dim=1)
@@ -51,12 +53,13 @@ def score_logits(logits: Tensor, labels: Tensor, *, clean: bool = False) -> dict
         squares = probability.where(~labels, 0).square().sum(dim=1) + of_label.square()
     confidence = probability.amax(dim=1)
     nan = torch.full_like(confidence, float("nan"))
+    rank = torch.where(finite, label_rank(logits, labels), logits.shape[1])
     columns = {
         "prediction": torch.where(finite, logits.argmax(dim=1), -1).to(torch.int32),
         "confidence": torch.where(finite, confidence, nan),
         "label_probability": torch.where(finite & known, of_label, nan),
-        "correct": topk_correct(logits, labels, 1) & finite,
-        "correct5": topk_correct(logits, labels, 5) & finite,
+        "correct": rank < 1,
+        "correct5": rank < min(5, logits.shape[1]),
         "label_log_probability": torch.where(finite & known, log_of_label, nan),
         "probability_squares": torch.where(finite, squares, nan),
     }

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ipvit.core.readback import read_back
 from ipvit.errors import InputError
 from ipvit.experiments.attention.experiment import Attention, AttentionCondition, PlacedCondition
 from ipvit.experiments.base import Batch, ExampleImage, Measurement, Records
@@ -16,7 +17,8 @@ from ipvit.experiments.grids import check_equal_cells
 from ipvit.experiments.places import WHOLE, at_place, check_scale
 from ipvit.metrics.attention import attention_distance
 from ipvit.models.model import Model
-from ipvit.perturb.patchdrop import n_dropped, patchdrop, random_keep
+from ipvit.perturb.on_device import random_keep
+from ipvit.perturb.patchdrop import n_dropped, patchdrop
 from ipvit.perturb.seeding import keys
 
 
@@ -66,6 +68,7 @@ class AttentionMeasurement(Measurement):
         grid = model.adapter.patch_grid(model.image_size)
         prefix_tokens = model.adapter.prefix_tokens
         row, first = prefix_tokens.index("class"), len(prefix_tokens)
+        queued: list[tuple[AttentionCondition, dict[str, Tensor]]] = []
         for (level, place), conditions in by_image.items():
             images = self._altered(batch.images, grid, level, place, batch.seed)
             maps = model.attention(images, sorted({condition.block for condition in conditions}))
@@ -75,16 +78,18 @@ class AttentionMeasurement(Measurement):
                 cover = F.adaptive_avg_pool2d(canvas, grid).flatten()
             for condition in conditions:
                 whole = maps[condition.block][:, condition.head]
-                seen = whole[:, row, first:].cpu().numpy().astype(np.float16)
+                seen = whole[:, row, first:]
                 distance = attention_distance(whole[:, first:, first:], grid, _patch_size(model, grid))
-                columns = {
-                    "map": np.array([vector.tobytes() for vector in seen], dtype=object),
-                    "rows": np.full(len(batch), grid[0], np.int32),
-                    "distance": distance,
-                }
+                columns = {"map": seen.clone(), "distance": distance}  # a copy, which does not keep the whole map
                 if cover is not None:
-                    columns["inside"] = (whole[:, row, first:] * cover).sum(dim=1) / whole[:, row, first:].sum(dim=1)
-                yield Records(condition, columns)
+                    columns["inside"] = (seen * cover).sum(dim=1) / seen.sum(dim=1)
+                queued.append((condition, columns))
+        arrays = read_back([columns for _, columns in queued])
+        rows = np.full(len(batch), grid[0], np.int32)
+        for (condition, _), columns in zip(queued, arrays, strict=True):
+            seen = columns.pop("map").astype(np.float16)
+            texts = np.array([vector.tobytes() for vector in seen], dtype=object)
+            yield Records(condition, {"map": texts, "rows": rows} | columns)
 
     def examples(self, model: Model, batch: Batch) -> Iterator[ExampleImage]:
         """Yield the first image under every mask."""
@@ -108,7 +113,7 @@ class AttentionMeasurement(Measurement):
         if level == 0:
             return images
         key = keys(["every image"], seed, self.experiment.name, level)
-        return patchdrop(images, random_keep(key, grid, n_dropped(level, grid[0] * grid[1]))[0])
+        return patchdrop(images, random_keep(key, grid, n_dropped(level, grid[0] * grid[1]), images.device)[0])
 
 
 def _patch_size(model: Model, grid: tuple[int, int]) -> tuple[float, float]:

@@ -123,8 +123,9 @@ class OcclusionMeasurement(Measurement):
         self, model: Model, batch: Batch, condition: OcclusionCondition
     ) -> tuple[dict[str, Tensor], Tensor]:
         """Classify without the dropped tokens; images that keep equally many go through the network together."""
-        # an empty sequence has no answer
-        keep = with_one_left(self._cells(model, batch, condition), batch, condition.grid, self._source)
+        keep = self._cells(model, batch, condition)
+        if condition.mode not in RANDOM:  # an empty sequence has no answer
+            keep = with_one_left(keep, batch, condition.grid, self._source)
         left = keep.flatten(1).sum(dim=1)
         logits = None
         counts: Any = left  # whose unique() and tolist() have no types
@@ -172,7 +173,7 @@ class OcclusionMeasurement(Measurement):
             key = self._key(batch, condition, shared=condition.mask_scope == "batch")
             mask = kept_pixels(batch, condition.mode, condition.information_loss, key)
         dropped = (~mask).float().mean(dim=(1, 2, 3))
-        if condition.information_loss == 0 and bool(mask.all()):
+        if condition.information_loss == 0:  # nothing is dropped, in any mode
             return batch.images, dropped
         if condition.fill == "other":
             return replace(batch.images, mask, donated(batch, batch.seed, condition.run)), dropped

@@ -122,7 +122,7 @@ class ShiftMeasurement(Measurement):
         logits = model(batch.images)
         for condition in batch.conditions:
             how = self._answered[model.name, condition.set]
-            right = from_numpy(self._right_of(condition, how, batch.positions)).to(logits.device)
+            right = from_numpy(self._right_of(condition, how, batch.positions)).to(logits.device, non_blocking=True)
             scores = logits if how.space is None else how.space.scores(logits)
             columns = score_logits(scores, right, clean=condition.images == CLEAN)
             yield Records(condition, columns | {"right": _first(right)})

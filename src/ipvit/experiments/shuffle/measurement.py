@@ -20,8 +20,9 @@ from ipvit.experiments.shuffle.experiment import (
 )
 from ipvit.models.model import Model
 from ipvit.perturb.cells import divides, nearest_dividing, stands_for
+from ipvit.perturb.on_device import random_order
 from ipvit.perturb.seeding import keys
-from ipvit.perturb.shuffle import shuffle, shuffle_order
+from ipvit.perturb.shuffle import shuffle
 
 
 class ShuffleMeasurement(Measurement):
@@ -112,4 +113,4 @@ class ShuffleMeasurement(Measurement):
             return batch.images
         grid = rows_and_columns(condition.grid)
         key = keys(batch.ids, batch.seed, self.experiment.name, condition.grid, condition.run)
-        return shuffle(batch.images, shuffle_order(key, grid), grid)
+        return shuffle(batch.images, random_order(key, grid[0] * grid[1], batch.images.device), grid)

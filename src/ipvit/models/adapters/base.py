@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar, TypeVar
@@ -10,6 +11,7 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor, nn
 
+from ipvit.core.deferred import check
 from ipvit.errors import InputError, did_you_mean
 from ipvit.models.adapters.hooks import BlockInput
 from ipvit.models.capabilities import DISTILLATION_NAMES
@@ -288,7 +290,10 @@ def checked_attention(maps: Mapping[int, Tensor], queries: int | None = None) ->
             raise InputError(f"block {block}: {tuple(shape)} is not an attention map (B, heads, T, T)")
         rounding = 1e-4 if attention.dtype == torch.float32 else 1e-2
         errors = (attention.float().sum(dim=-1) - 1).abs()
-        error = torch.where(errors.isfinite(), errors, 0).max().item()
-        if error > rounding:
-            raise InputError(f"block {block}: the rows of the attention map do not sum to one (off by {error:.3g})")
+        check(torch.where(errors.isfinite(), errors, 0).max(), functools.partial(_check_sums, block, rounding))
     return dict(maps)
+
+
+def _check_sums(block: int, rounding: float, error: float) -> None:
+    if error > rounding:
+        raise InputError(f"block {block}: the rows of the attention map do not sum to one (off by {error:.3g})")
