@@ -53,6 +53,19 @@ class Probed(Adapter):
         """See :class:`Adapter`."""
         return self.inner.prefix_tokens
 
+    def prefix_tokens_of(self, block: int) -> tuple[str, ...]:
+        """See :class:`Adapter`."""
+        return self.inner.prefix_tokens_of(block)
+
+    @property
+    def attention_blocks(self) -> tuple[int, ...]:
+        """See :class:`Adapter`."""
+        return self.inner.attention_blocks
+
+    def lacking(self, capability: str) -> str:
+        """See :class:`Adapter`."""
+        return "" if capability in self.capabilities else self.inner.lacking(capability) or super().lacking(capability)
+
     @property
     def head_kinds(self) -> tuple[str, ...]:
         """See :class:`Adapter`: the token that the head reads, where it is a normalised one of the last block alone."""
