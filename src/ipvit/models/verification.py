@@ -66,7 +66,7 @@ def own_heads(model: Model) -> tuple[str, ...]:
         if "token_heads" in adapter.capabilities:  # each token has a head of its own, whose mean is the answer
             answers = adapter.logits_by_token(images)
         else:
-            answers = dict.fromkeys(adapter.head_kinds, logits_of(adapter.network(images)))
+            answers = dict.fromkeys(adapter.head_kinds, adapter.answer_in(adapter.network(images)))
         return tuple(
             kind
             for kind in adapter.head_kinds
@@ -115,7 +115,7 @@ def _try_attention(adapter: Adapter, images: Tensor) -> None:
 
 def _try_feature_drop(adapter: Adapter, images: Tensor) -> None:
     """Lose nothing of the first picture, which must not change its logits, and half of the second, which must."""
-    plain = logits_of(adapter.network(images))
+    plain = adapter.answer_in(adapter.network(images))
     for block, state in adapter.run_to_blocks(images, _some(range(adapter.n_blocks))).items():
         where = adapter.block_names[block]
         rows, columns = state.grid
@@ -138,7 +138,7 @@ def _try_feature_drop(adapter: Adapter, images: Tensor) -> None:
 def _try_token_removal(adapter: Adapter, images: Tensor) -> None:
     rows, columns = adapter.patch_grid((images.shape[-2], images.shape[-1]))
     keep = torch.ones(len(images), rows, columns, dtype=torch.bool, device=images.device)
-    if not _same(adapter.token_removal(images, keep), logits_of(adapter.network(images))):
+    if not _same(adapter.token_removal(images, keep), adapter.answer_in(adapter.network(images))):
         raise NotShownError("keeping every patch gives other logits than the network")
     keep.flatten(1)[:, ::2] = rows * columns == 1
     if not adapter.token_removal(images, keep).isfinite().all():
@@ -146,7 +146,7 @@ def _try_token_removal(adapter: Adapter, images: Tensor) -> None:
 
 
 def _try_token_heads(adapter: Adapter, images: Tensor) -> None:
-    if not _same(adapter.logits_by_token(images)["mean"], logits_of(adapter.network(images))):
+    if not _same(adapter.logits_by_token(images)["mean"], adapter.answer_in(adapter.network(images))):
         raise NotShownError("the mean of the tokens' logits is not the network's answer")
 
 

@@ -1,4 +1,4 @@
-"""Mean attention maps under a fixed mask, and attention distance (section 3.1, figures 4 and 26)."""
+"""Mean attention maps under a fixed mask, attention distance, and outlying patches (section 3.1, figures 4 and 26)."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Attention(Experiment):
     """Average the attention from the class token to the patches over the data, with and without occlusion."""
 
     name: ClassVar[str] = "attention"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     title: ClassVar[str] = "Attention maps"
     reproduces: ClassVar[str] = "Figures 4 and 26"
     question: ClassVar[str] = "Where does a transformer look when part of the image is gone?"
@@ -57,7 +57,7 @@ class Attention(Experiment):
     @property
     def requirements(self) -> Requirements:
         """A transformer with a class token."""
-        return Requirements(frozenset({"attention"}), labels=False)
+        return Requirements(frozenset({"attention"}), optional=frozenset({"tokens"}), labels=False)
 
     def bind(self, models: Sequence[Model], data: Dataset, context: BindContext) -> Measurement:
         """Check that every model has a class token and the blocks, and that its patches fill the image."""
@@ -66,7 +66,7 @@ class Attention(Experiment):
         return AttentionMeasurement(self, models)
 
     def analysis(self) -> AttentionAnalysis:
-        """Return mean maps, and attention distances per block and head."""
+        """Return mean maps, attention distances per block and head, and norms of patches per block."""
         from ipvit.experiments.attention.analysis import AttentionAnalysis
 
         return AttentionAnalysis.of(self)

@@ -11,10 +11,12 @@ from torch import Tensor
 
 from ipvit.errors import InputError
 from ipvit.experiments.attention.experiment import Attention, AttentionCondition, PlacedCondition
+from ipvit.experiments.attention.high_norm import HIGH_NORM
 from ipvit.experiments.base import Batch, ExampleImage, Measurement, Records
 from ipvit.experiments.grids import check_equal_cells
 from ipvit.experiments.places import WHOLE, at_place, check_scale
-from ipvit.metrics.attention import attention_distance
+from ipvit.metrics.attention import attention_distance, norm_ratios
+from ipvit.models.adapters.base import counted_blocks
 from ipvit.models.model import Model
 from ipvit.perturb.patchdrop import n_dropped, patchdrop, random_keep
 from ipvit.perturb.seeding import keys
@@ -44,6 +46,9 @@ class AttentionMeasurement(Measurement):
         wrong = [block for block in self.experiment.blocks if not 0 <= block < count]
         if wrong:
             raise InputError(f"attention: {model.name} has blocks 0 to {count - 1}, not {wrong[0]}")
+        able = model.adapter.attention_blocks
+        if without := [block for block in self.experiment.blocks if block not in able]:
+            raise InputError(f"attention: {model.name} has maps in {counted_blocks(able)}, not in block {without[0]}")
 
     def conditions(self, model: Model) -> Sequence[AttentionCondition]:
         """Return level x block x head, then place x block x head."""
@@ -58,7 +63,11 @@ class AttentionMeasurement(Measurement):
         ]
 
     def measure(self, model: Model, batch: Batch) -> Iterator[Records]:
-        """Keep each image's map (as float16 bytes) and its mean attention distance in pixels."""
+        """Keep each image's map (as float16 bytes), its mean attention distance in pixels, and norms of its patches.
+
+        What is of a block and not of a head stands in the records of all its heads, but for the patches' norms, which
+        those of the first head hold.
+        """
         by_image: dict[tuple[float, str], list[AttentionCondition]] = {}
         for condition in batch.conditions:
             place = condition.place if isinstance(condition, PlacedCondition) else WHOLE
@@ -68,7 +77,9 @@ class AttentionMeasurement(Measurement):
         row, first = prefix_tokens.index("class"), len(prefix_tokens)
         for (level, place), conditions in by_image.items():
             images = self._altered(batch.images, grid, level, place, batch.seed)
-            maps = model.attention(images, sorted({condition.block for condition in conditions}))
+            blocks = sorted({condition.block for condition in conditions})
+            maps = model.attention(images, blocks)
+            outlying = _outlying(model, images, blocks)
             cover = None
             if place != WHOLE:  # share of every patch that shows the image
                 canvas = self._altered(torch.ones_like(images[:1, :1]), grid, level, place, batch.seed)
@@ -81,6 +92,8 @@ class AttentionMeasurement(Measurement):
                     "map": np.array([vector.tobytes() for vector in seen], dtype=object),
                     "rows": np.full(len(batch), grid[0], np.int32),
                     "distance": distance,
+                    "prefix_share": whole[:, first:, :first].sum(dim=-1).mean(dim=-1),
+                    **outlying[condition.block, condition.head == 0],
                 }
                 if cover is not None:
                     columns["inside"] = (whole[:, row, first:] * cover).sum(dim=1) / whole[:, row, first:].sum(dim=1)
@@ -98,9 +111,11 @@ class AttentionMeasurement(Measurement):
     def _blocks(self, model: Model) -> list[int]:
         if self.experiment.blocks:
             return sorted(set(self.experiment.blocks))
-        count = model.adapter.n_blocks
+        able = model.adapter.attention_blocks
+        count = len(able)
         middle = count // 2
-        return sorted({0, min(1, count - 1), max(middle - 1, 0), middle, max(count - 2, 0), count - 1})
+        places = {0, min(1, count - 1), max(middle - 1, 0), middle, max(count - 2, 0), count - 1}
+        return [able[place] for place in sorted(places)]
 
     def _altered(self, images: Tensor, grid: tuple[int, int], level: float, place: str, seed: int) -> Tensor:
         if place != WHOLE:
@@ -109,6 +124,27 @@ class AttentionMeasurement(Measurement):
             return images
         key = keys(["every image"], seed, self.experiment.name, level)
         return patchdrop(images, random_keep(key, grid, n_dropped(level, grid[0] * grid[1]))[0])
+
+
+def _outlying(model: Model, images: Tensor, blocks: Sequence[int]) -> dict[tuple[int, bool], dict[str, np.ndarray]]:
+    """Return by block, for its first head (True) and the others, the columns on norms of patches."""
+    count = len(images)
+    nothing = np.full(count, b"", dtype=object)
+    if not model.can("tokens"):
+        absent = {"norm_ratio": np.full(count, np.nan), "high_patches": np.full(count, np.nan), "norms": nothing}
+        return {(block, first): absent for block in blocks for first in (True, False)}
+    found = {}
+    for block, tokens in model.tokens(images, blocks, norm=False).items():
+        ratios = norm_ratios(tokens.patches).cpu().numpy()
+        finite = np.isfinite(ratios).all(axis=1)
+        of_block = {
+            "norm_ratio": np.where(finite, ratios.max(axis=1), np.nan),
+            "high_patches": np.where(finite, (ratios > HIGH_NORM).sum(axis=1), np.nan),
+        }
+        norms = np.array([vector.tobytes() for vector in ratios.astype(np.float16)], dtype=object)
+        found[block, True] = of_block | {"norms": norms}
+        found[block, False] = of_block | {"norms": nothing}
+    return found
 
 
 def _patch_size(model: Model, grid: tuple[int, int]) -> tuple[float, float]:

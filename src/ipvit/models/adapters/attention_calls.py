@@ -1,7 +1,7 @@
 """Read attention maps where they are computed: at PyTorch's own softmax or scaled dot-product attention.
 
-What a library adds to queries and keys before (rotations, biases between places, masks) is in what is read, whatever the
-library's release calls its modules.
+What a library adds to queries and keys before (rotations, biases between places, masks) is in what is read, whatever
+its release calls the modules.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ def attention_calls(
         maps = reader.maps.get(number, [])
         if len(maps) != 1:
             raise InputError(
-                f"block {number} of {type(network).__name__} computes {len(maps) or 'no'} attention maps with PyTorch's "
-                "softmax or scaled dot-product attention; one can be read"
+                f"block {number} of {type(network).__name__} computes {len(maps) or 'no'} attention maps with "
+                "PyTorch's softmax or scaled dot-product attention; one can be read"
             )
         found[number] = maps[0]
     return found

@@ -231,6 +231,10 @@ class Adapter:
         """
         raise self._cannot("tokens")
 
+    def answer_in(self, output: Any) -> Tensor:
+        """Return the logits in what the network returns; of one without classifier, the vector for a classifier."""
+        return logits_of(output)
+
     def _cannot(self, capability: str) -> InputError:
         able, reason = ", ".join(sorted(self.capabilities)), self.lacking(capability)
         said = f": {reason}" if reason else ""
@@ -249,8 +253,9 @@ class Adapter:
             raise self._cannot("attention")
         wanted, able = self._checked(blocks), self.attention_blocks
         if without := [block for block in wanted if block not in able]:
+            first, name = without[0], type(self.network).__name__
             raise InputError(
-                f"{type(self.network).__name__} has no attention map in block {without[0]}, {self.without_map(without[0])}; "
+                f"{name} has no attention map in block {first}, {self.without_map(first)}; "
                 f"it has maps in {counted_blocks(able)}"
             )
         return wanted

@@ -40,9 +40,8 @@ class HuggingFaceTransformer(TransformerAdapter):
         assert found is not None  # see `supports`
         self._owner, self._list_name = found
         prefix_tokens = _prefix_of(self.body.embeddings)
-        self._norm = next(
-            (norm for name in _NORMS if (norm := getattr(self.body, name, None)) is not None), nn.Identity()
-        )
+        norms = (getattr(self.body, name, None) for name in _NORMS)
+        self._norm = next((norm for norm in norms if norm is not None), nn.Identity())
         super().__init__(
             network,
             blocks=list(getattr(self._owner, self._list_name)),
@@ -58,6 +57,12 @@ class HuggingFaceTransformer(TransformerAdapter):
         body = body_of(network)
         return hasattr(body, "embeddings") and _list_of_blocks(body) is not None
 
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """See :class:`~ipvit.models.adapters.base.Adapter`; ``?num_labels=0`` makes a backbone without classifier."""
+        headless = isinstance(getattr(self.network, "classifier", nn.Identity()), nn.Identity)
+        return super().capabilities - {"logits"} if headless and not self._is_distilled else super().capabilities
+
     def patch_grid(self, image_size: tuple[int, int]) -> tuple[int, int]:
         """See :class:`~ipvit.models.adapters.base.Adapter`."""
         convolution = next(module for module in self.body.embeddings.modules() if isinstance(module, nn.Conv2d))
@@ -67,6 +72,10 @@ class HuggingFaceTransformer(TransformerAdapter):
         """See :class:`~ipvit.models.adapters.base.Adapter`."""
         return self.body.config.num_attention_heads
 
+    @property
+    def _is_distilled(self) -> bool:
+        return hasattr(self.network, "distillation_classifier")
+
     def _final_norm(self) -> nn.Module:
         """Return what every token goes through at the end."""
         return self._norm
@@ -74,7 +83,7 @@ class HuggingFaceTransformer(TransformerAdapter):
     def _readers(self) -> dict[str, nn.Module]:
         """Return, by kind of vector, the head that reads it."""
         network = self.network
-        if hasattr(network, "distillation_classifier"):
+        if self._is_distilled:
             return {"class": network.cls_classifier, "distillation": network.distillation_classifier}
         return {"class": network.classifier, "pooled": network.classifier}
 
@@ -137,7 +146,7 @@ class HuggingFaceDinov2(HuggingFaceTransformer):
 
 
 class HuggingFaceBeit(HuggingFaceTransformer):
-    """BEiT and data2vec, which add a bias between every two places and read the class token or the mean of the patches."""
+    """BEiT and data2vec: a bias between every two places; the class token or the mean of the patches is read."""
 
     handles = (
         f"{_MODULES}.beit.modeling_beit.BeitForImageClassification",
@@ -179,10 +188,9 @@ class HuggingFaceDinov3(HuggingFaceTransformer):
 
     handles = (f"{_MODULES}.dinov3_vit.modeling_dinov3_vit.DINOv3ViTModel",)
 
-    @property
-    def capabilities(self) -> frozenset[str]:
-        """See :class:`~ipvit.models.adapters.base.Adapter`; there is no classifier."""
-        return super().capabilities - {"logits"}
+    def answer_in(self, output: Any) -> Tensor:
+        """See :class:`~ipvit.models.adapters.base.Adapter`: the normalised class token."""
+        return output.pooler_output
 
     def _readers(self) -> dict[str, nn.Module]:
         return {}

@@ -15,94 +15,116 @@ NO_ATTENTION = "it computes no attention between places"
 NEEDS_MAP = "its convolutions run over a whole map of places: none can be left out"
 OVERLAPS = "its patches are made by convolutions that see neighbouring pixels: a patch cannot be left out alone"
 
-_CONVOLUTIONAL = {"attention": NO_ATTENTION, "token_removal": NEEDS_MAP}
-_WINDOWED = {"attention": WINDOWS, "token_removal": NEEDS_GRID}
+_TIMM, _TORCHVISION, _TRANSFORMERS = "timm.models", "torchvision.models", "transformers.models"
 
-LACKING: Mapping[str, Mapping[str, str]] = MappingProxyType(
-    {
-        "timm.models.swin_transformer.SwinTransformer": _WINDOWED,
-        "timm.models.swin_transformer_v2.SwinTransformerV2": _WINDOWED,
-        "timm.models.swin_transformer_v2_cr.SwinTransformerV2Cr": _WINDOWED,
-        "torchvision.models.swin_transformer.SwinTransformer": _WINDOWED,
-        "transformers.models.swin.modeling_swin.SwinForImageClassification": _WINDOWED,
-        "transformers.models.swinv2.modeling_swinv2.Swinv2ForImageClassification": _WINDOWED,
-        **dict.fromkeys(
-            (
-                *(
-                    f"timm.models.{name}"
-                    for name in (
-                        "resnet.ResNet",
-                        "regnet.RegNet",
-                        "efficientnet.EfficientNet",
-                        "mobilenetv3.MobileNetV3",
-                        "convnext.ConvNeXt",
-                        "densenet.DenseNet",
-                        "vgg.VGG",
-                        "nfnet.NormFreeNet",
-                        "inception_next.MetaNeXt",
-                        "mambaout.MambaOut",
-                    )
-                ),
-                *(
-                    f"torchvision.models.{name}"
-                    for name in (
-                        "resnet.ResNet",
-                        "vgg.VGG",
-                        "alexnet.AlexNet",
-                        "squeezenet.SqueezeNet",
-                        "densenet.DenseNet",
-                        "efficientnet.EfficientNet",
-                        "mobilenetv2.MobileNetV2",
-                        "mobilenetv3.MobileNetV3",
-                        "convnext.ConvNeXt",
-                        "regnet.RegNet",
-                        "googlenet.GoogLeNet",
-                        "inception.Inception3",
-                        "mnasnet.MNASNet",
-                        "shufflenetv2.ShuffleNetV2",
-                    )
-                ),
-                *(
-                    f"transformers.models.{name}ForImageClassification"
-                    for name in (
-                        "convnext.modeling_convnext.ConvNext",
-                        "convnextv2.modeling_convnextv2.ConvNextV2",
-                        "resnet.modeling_resnet.ResNet",
-                        "regnet.modeling_regnet.RegNet",
-                    )
-                ),
-            ),
-            _CONVOLUTIONAL,
-        ),
-        "timm.models.maxxvit.MaxxVit": {
-            "attention": "it attends within blocks and along a grid of few places between convolutions: no map is over "
-            "the whole image",
+_WINDOWED = (
+    f"{_TIMM}.swin_transformer.SwinTransformer",
+    f"{_TIMM}.swin_transformer_v2.SwinTransformerV2",
+    f"{_TIMM}.swin_transformer_v2_cr.SwinTransformerV2Cr",
+    f"{_TORCHVISION}.swin_transformer.SwinTransformer",
+    f"{_TRANSFORMERS}.swin.modeling_swin.SwinForImageClassification",
+    f"{_TRANSFORMERS}.swinv2.modeling_swinv2.Swinv2ForImageClassification",
+)
+_CONVOLUTIONAL = (
+    f"{_TIMM}.resnet.ResNet",
+    f"{_TIMM}.regnet.RegNet",
+    f"{_TIMM}.efficientnet.EfficientNet",
+    f"{_TIMM}.mobilenetv3.MobileNetV3",
+    f"{_TIMM}.convnext.ConvNeXt",
+    f"{_TIMM}.densenet.DenseNet",
+    f"{_TIMM}.vgg.VGG",
+    f"{_TIMM}.nfnet.NormFreeNet",
+    f"{_TIMM}.inception_next.MetaNeXt",
+    f"{_TIMM}.mambaout.MambaOut",
+    f"{_TORCHVISION}.resnet.ResNet",
+    f"{_TORCHVISION}.vgg.VGG",
+    f"{_TORCHVISION}.alexnet.AlexNet",
+    f"{_TORCHVISION}.squeezenet.SqueezeNet",
+    f"{_TORCHVISION}.densenet.DenseNet",
+    f"{_TORCHVISION}.efficientnet.EfficientNet",
+    f"{_TORCHVISION}.mobilenetv2.MobileNetV2",
+    f"{_TORCHVISION}.mobilenetv3.MobileNetV3",
+    f"{_TORCHVISION}.convnext.ConvNeXt",
+    f"{_TORCHVISION}.regnet.RegNet",
+    f"{_TORCHVISION}.googlenet.GoogLeNet",
+    f"{_TORCHVISION}.inception.Inception3",
+    f"{_TORCHVISION}.mnasnet.MNASNet",
+    f"{_TORCHVISION}.shufflenetv2.ShuffleNetV2",
+    f"{_TRANSFORMERS}.convnext.modeling_convnext.ConvNextForImageClassification",
+    f"{_TRANSFORMERS}.convnextv2.modeling_convnextv2.ConvNextV2ForImageClassification",
+    f"{_TRANSFORMERS}.resnet.modeling_resnet.ResNetForImageClassification",
+    f"{_TRANSFORMERS}.regnet.modeling_regnet.RegNetForImageClassification",
+)
+_OF_SEQUENCES = (
+    f"{_TIMM}.efficientformer.EfficientFormer",
+    f"{_TIMM}.levit.Levit",
+    f"{_TIMM}.pit.PoolingVisionTransformer",
+)
+_MOBILEVIT = (
+    f"{_TIMM}.byobnet.ByobNet",
+    f"{_TRANSFORMERS}.mobilevit.modeling_mobilevit.MobileViTForImageClassification",
+    f"{_TRANSFORMERS}.mobilevitv2.modeling_mobilevitv2.MobileViTV2ForImageClassification",
+)
+
+_KNOWN: tuple[tuple[tuple[str, ...], dict[str, str]], ...] = (
+    (_WINDOWED, {"attention": WINDOWS, "token_removal": NEEDS_GRID}),
+    (_CONVOLUTIONAL, {"attention": NO_ATTENTION, "token_removal": NEEDS_MAP}),
+    (
+        (f"{_TIMM}.maxxvit.MaxxVit", f"{_TORCHVISION}.maxvit.MaxVit"),
+        {
+            "attention": "it attends within blocks and along a grid of few places, between convolutions: no map is "
+            "over the whole image",
             "token_removal": NEEDS_MAP,
         },
-        "torchvision.models.maxvit.MaxVit": {
-            "attention": "it attends within blocks and along a grid of few places between convolutions: no map is over "
-            "the whole image",
+    ),
+    (
+        _MOBILEVIT,
+        {
+            "attention": "what attention there is runs between convolutions, among some places of a map: no map is "
+            "over the whole image",
             "token_removal": NEEDS_MAP,
         },
-        "timm.models.xcit.Xcit": {
-            "token_removal": "its blocks mix neighbouring patches by a convolution that needs the whole grid",
+    ),
+    (
+        (f"{_TIMM}.xcit.Xcit",),
+        {"token_removal": "its blocks mix neighbouring patches by a convolution that needs the whole grid"},
+    ),
+    (
+        (f"{_TIMM}.hiera.Hiera",),
+        {
+            "attention": "attention is within mask units first and from pooled queries later: no map is over the "
+            "patches of the image",
         },
-        "timm.models.hiera.Hiera": {
-            "attention": "attention is within mask units first and from pooled queries later: no map is over the patches "
-            "of the image",
+    ),
+    (
+        (f"{_TIMM}.coat.CoaT", f"{_TIMM}.crossvit.CrossVit"),
+        {
+            "feature_drop": "its branches look at the image side by side: what enters one block is not all that the "
+            "rest needs",
+            "attention": "its branches have tokens of their own: no map is over all of them",
         },
-        "timm.models.byobnet.ByobNet": {
-            "attention": "what attention there is runs between convolutions, among places of a map and not over the "
-            "image",
-            "token_removal": NEEDS_MAP,
-        },
-        "timm.models.efficientvim.EfficientViM": {
+    ),
+    (
+        _OF_SEQUENCES,
+        {"feature_drop": "its stages pass on sequences of tokens, and ipvit does not know which place each is of"},
+    ),
+    (
+        (f"{_TIMM}.convit.ConVit",),
+        {"feature_drop": "its class token joins the patches in the last blocks, where ipvit does not tell it apart"},
+    ),
+    (
+        (f"{_TIMM}.efficientvim.EfficientViM",),
+        {
             "feature_drop": "each of its stages has a classifier of its own, so that the answer does not come from the "
             "last one alone",
             "attention": "it mixes places by a state-space model and computes no attention between them",
             "token_removal": NEEDS_MAP,
         },
-    }
+    ),
+)
+
+LACKING: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {name: MappingProxyType(reasons) for names, reasons in _KNOWN for name in names}
 )
 """By the full name of a network's class, then by capability."""
 

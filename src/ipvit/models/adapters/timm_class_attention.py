@@ -148,7 +148,7 @@ class TimmCaiT(ClassAttention):
 
     @contextlib.contextmanager
     def resumed(self, state: FeatureState) -> Iterator[Tensor]:
-        """See :class:`~ipvit.models.adapters.base.Adapter`: all class blocks see the same patches, and so does the end."""
+        """See :class:`~ipvit.models.adapters.base.Adapter`: all class blocks see the same patches."""
         if state.block < self.joins_at:
             with super().resumed(state) as images:
                 yield images

@@ -34,7 +34,7 @@ class TimmFeatures(Adapter):
         self._levels = tuple(str(level["module"]) for level in info)
         self._channels = tuple(int(level["num_chs"]) for level in info)
         self._reductions = tuple(int(level["reduction"]) for level in info)
-        self.block_names = (*self._levels, "pool")
+        self.block_names = (*_told_apart(self._levels), "pool")
 
     @classmethod
     def supports(cls, network: Any) -> bool:
@@ -151,6 +151,19 @@ class TimmFeatures(Adapter):
         )[0]
         plain = read(self.network, images[:1], [self._entrance(block)])[0].args[0]
         return not torch.equal(plain, level)
+
+
+def _told_apart(names: tuple[str, ...]) -> list[str]:
+    """Return names, numbered where one stands for several levels: those of several branches."""
+    seen: dict[str, int] = {}
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+    count = dict.fromkeys(names, 0)
+    told = []
+    for name in names:
+        count[name] += 1
+        told.append(name if seen[name] == 1 else f"{name}, branch {count[name]}")
+    return told
 
 
 def _feature_info(network: nn.Module) -> list[dict]:

@@ -1,4 +1,4 @@
-"""timm's Hiera: a pyramid whose tokens are not in the order of the image, and whose units of patches can be left out."""
+"""timm's Hiera: a pyramid whose tokens are not in the order of the image; units of its patches can be left out."""
 
 from __future__ import annotations
 
@@ -64,9 +64,7 @@ class TimmHiera(TimmFeatures):
         Raises:
             InputError: always.
         """
-        raise InputError(
-            "the maps of Hiera's stages have no place left out; only its own classifier reads fewer tokens"
-        )
+        raise InputError("the maps of Hiera's stages are whole; only its own classifier reads fewer tokens")
         yield
 
     def _grid(self, features: Any, block: int, images: Tensor) -> tuple[int, int]:

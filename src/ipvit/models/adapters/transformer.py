@@ -17,7 +17,6 @@ from ipvit.models.adapters.base import (
     FeatureState,
     checked_attention,
     checked_mask,
-    logits_of,
 )
 from ipvit.models.adapters.hooks import BlockInput, HookPoint, changed, copied, read, replaced, skipped
 from ipvit.models.adapters.lacking import OF_TRANSFORMERS, reason_for
@@ -139,7 +138,7 @@ class TransformerAdapter(Adapter):
         """See :class:`Adapter`."""
         check_block(state, block)
         with self.resumed(state) as images:
-            return logits_of(self.network(images))
+            return self.answer_in(self.network(images))
 
     @contextlib.contextmanager
     def resumed(self, state: FeatureState) -> Iterator[Tensor]:
@@ -153,7 +152,7 @@ class TransformerAdapter(Adapter):
     def token_removal(self, images: Tensor, keep: Tensor) -> Tensor:
         """See :class:`Adapter`."""
         with self.removed(images, keep):
-            return logits_of(self.network(images))
+            return self.answer_in(self.network(images))
 
     @contextlib.contextmanager
     def removed(self, images: Tensor, keep: Tensor) -> Iterator[None]:

@@ -22,6 +22,9 @@ from ipvit.models.sources.building import cannot_fetch, quick_refusal_when_offli
 from ipvit.models.sources.image_processor import preprocessing_of
 from ipvit.models.sources.timm import build_timm
 
+_BACKBONES = ("dinov3_vit",)
+"""Kinds of networks that transformers has no classifier for, whose backbone an adapter of ours reads."""
+
 
 def load_hub(parsed: ModelName, pretrained: bool) -> Model:
     """Load ``owner/name`` from the hub: with transformers where its ``config.json`` is of transformers, else with timm.
@@ -46,7 +49,7 @@ def load_transformers(parsed: ModelName, pretrained: bool) -> Model:
     """
     if importlib.util.find_spec("transformers") is None:
         raise InputError(f"{parsed.name} needs the package transformers: pip install 'transformers>=4.45'")
-    from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification
+    from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForImageClassification
 
     title = f"transformers:{parsed.name}"
     refuse_sources(parsed.options, title)
@@ -55,13 +58,12 @@ def load_transformers(parsed: ModelName, pretrained: bool) -> Model:
         with seeded(), contextlib.nullcontext() if Path(parsed.name).is_dir() else quick_refusal_when_offline():
             config = AutoConfig.from_pretrained(parsed.name, trust_remote_code=False, **parsed.options)
             processor = AutoImageProcessor.from_pretrained(parsed.name, trust_remote_code=False)
+            builder = AutoModel if config.model_type in _BACKBONES else AutoModelForImageClassification
             if fetch:
-                network, report = AutoModelForImageClassification.from_pretrained(
-                    parsed.name, config=config, output_loading_info=True
-                )
+                network, report = builder.from_pretrained(parsed.name, config=config, output_loading_info=True)
                 _refuse_made_up(report["missing_keys"], title)
             else:
-                network = AutoModelForImageClassification.from_config(config)
+                network = builder.from_config(config)
     except InputError:
         raise
     except (OSError, pickle.UnpicklingError, *FOREIGN_ERRORS) as error:
@@ -75,7 +77,7 @@ def load_transformers(parsed: ModelName, pretrained: bool) -> Model:
     file = WeightsFile.read(parsed.weights) if parsed.weights else None
     if file is not None:
         load_strictly(network, file.state_for(network), str(file.path))
-    labels = getattr(config, "id2label", None) or {}
+    labels = {} if builder is AutoModel else getattr(config, "id2label", None) or {}
     return Model(
         network.float(),  # its output object's .logits are what Model returns
         name=title,
@@ -91,7 +93,10 @@ def _refuse_made_up(missing: Iterable[str], title: str) -> None:
     """Refuse a checkpoint without a classifier: transformers would make one up at random."""
     names = sorted(missing)
     if names:
-        raise InputError(f"{title} holds no weights for {', '.join(names[:3])}: it is no trained image classifier")
+        raise InputError(
+            f"{title} holds no weights for {', '.join(names[:3])}: it is no trained image classifier; its backbone "
+            f"alone is {title}?num_labels=0"
+        )
 
 
 def _is_of_transformers(name: str) -> bool:
