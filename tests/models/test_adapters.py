@@ -178,7 +178,10 @@ def test_a_model_without_a_capability_says_so_by_name() -> None:
     adapter, _ = make("timm resnet")
     model = ipvit.wrap(adapter.network, size=64, name="my-resnet")
     assert {"tokens", "feature_drop"} < model.capabilities
-    with pytest.raises(InputError, match="'my-resnet' does not offer 'attention'; it offers feature_drop, gradients"):
+    with pytest.raises(
+        InputError,
+        match=r"'my-resnet' does not offer 'attention' \(it computes no.*\); it offers feature_drop, gradients",
+    ):
         model.attention(torch.rand(1, 3, 64, 64), [0])
     with pytest.raises(InputError, match="ResNet does not offer 'attention'"):
         adapter.attention(torch.rand(1, 3, 64, 64), [0])

@@ -88,8 +88,9 @@ def _lacking_capabilities(experiment: Experiment, model: Model) -> str:
     missing = {name: reason for name, reason in missing.items() if reason}
     if not missing:
         return ""
-    # what says nothing but that there is no classifier is said below
-    said = [f"{name}: {reason}" for name, reason in missing.items() if name != "logits" or model.adapter.n_blocks == 0]
+    claimed = model.adapter.capabilities
+    # of a network that claims no logits the last sentence says more
+    said = [f"{name}: {reason}" for name, reason in missing.items() if name != "logits" or name in claimed]
     reasons = f" ({error_line('; '.join(said), 300)})" if said else ""
     text = f"{experiment.name} needs the capability {', '.join(missing)}, which {model.name} does not offer{reasons}; "
     if "logits" in missing and "logits" not in model.adapter.capabilities:

@@ -142,8 +142,9 @@ def _outliers(clean: pl.DataFrame) -> Iterator[tuple[str, str]]:
             )
         else:
             said = (
-                f"In block {most['block']} of {model} {most['high_patches']:.2g} patches of an image have more than 4 "
-                f"times the median norm, the largest {most['norm_ratio']:.3g} times"
+                f"Patches of {model} have outlying norms: in block {most['block']} the largest is "
+                f"{most['norm_ratio']:.3g} times the median of its image, and {most['high_patches']:.2g} an image exceed "
+                "4 times"
             )
         yield str(model), f"{said}; {most['prefix_share']:.0%} of the patches' attention goes to prefix tokens there."
 
