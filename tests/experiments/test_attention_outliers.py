@@ -130,7 +130,16 @@ def test_the_median_of_an_even_number_of_patches_is_between_the_two_in_the_middl
 
 def test_parts_of_an_earlier_version_are_read_without_norms():
     analysis = ipvit.Attention().analysis()
-    record = {"image": "a", "information_loss": 0.0, "block": 0, "head": 0, "rows": 1, "distance": 3.0, "model": "old"}
+    record = {
+        "image": "a",
+        "information_loss": 0.0,
+        "block": 0,
+        "head": 0,
+        "rows": 1,
+        "distance": 3.0,
+        "model": "old",
+        "weights": "w",
+    }
     records = pl.DataFrame([record | {"map": np.array([0.5, 0.5], np.float16).tobytes()}])
     tables = analysis.tables([analysis.reduce(records)])
     assert tables["attention"]["distance"].to_list() == [3.0]

@@ -33,6 +33,7 @@ FAMILIES: dict[str, list[str]] = {
     "timm MambaOut": ["timm features: mambaout"],
     "timm ResNet, RegNet, EfficientNet, MobileNet, ConvNeXt": [
         "timm resnet",
+        "timm resnet, deep stem",
         "timm regnet",
         "timm efficientnet",
         "timm mobilenet v3",

@@ -146,7 +146,8 @@ def _outliers(clean: pl.DataFrame) -> Iterator[tuple[str, str]]:
                 f"{most['norm_ratio']:.3g} times the median of its image, and {most['high_patches']:.2g} an image exceed "
                 "4 times"
             )
-        yield str(model), f"{said}; {most['prefix_share']:.0%} of the patches' attention goes to prefix tokens there."
+        share = most["prefix_share"]
+        yield str(model), f"{said}; {share:.0%} of the patches' attention goes to prefix tokens there."
 
 
 def _shares_of_high(records: pl.DataFrame) -> dict[tuple[Any, ...], str]:
