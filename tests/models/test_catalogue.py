@@ -60,7 +60,7 @@ def test_the_stated_capabilities_of_the_papers_networks_are_the_adapters(name: s
         ("convnext_atto", "convnext"),
         ("swin_tiny_patch4_window7_224", "swin_transformer"),
         ("swinv2_tiny_window8_256", "swin_transformer_v2"),
-        ("vit_small_patch16_dinov3", "eva"),
+        ("eva02_tiny_patch14_336", "eva"),
         ("beit_base_patch16_224", "beit"),
         ("naflexvit_base_patch16_gap", "naflexvit"),
         ("cait_xxs24_224", "cait"),

@@ -37,6 +37,7 @@ _BY = ("model", "information_loss", "place", "scale", "block", "head")
 _PLACES = ("place", "scale")
 _MEASURES = ("distance", "prefix_share", "inside")
 _OF_BLOCKS = ("norm_ratio", "high_patches")
+_LATER = ("prefix_share", *_OF_BLOCKS, "high")
 _SEEN = ("model", "information_loss", "place", "scale", "block")
 
 
@@ -132,6 +133,8 @@ class AttentionAnalysis(Analysis):
 
 def _outliers(clean: pl.DataFrame) -> Iterator[tuple[str, str]]:
     """Say of each model whether patches have outlying norms, and how much attention goes to prefix tokens."""
+    if "norm_ratio" not in clean.columns:
+        return
     known = clean.filter(pl.col("norm_ratio").is_finite())
     for (model,), frame in known.group_by(["model"], maintain_order=True):
         most = frame.sort("high_patches", "norm_ratio").row(-1, named=True)
@@ -143,8 +146,8 @@ def _outliers(clean: pl.DataFrame) -> Iterator[tuple[str, str]]:
         else:
             said = (
                 f"Patches of {model} have outlying norms: in block {most['block']} the largest is "
-                f"{most['norm_ratio']:.3g} times the median of its image, and {most['high_patches']:.2g} an image exceed "
-                "4 times"
+                f"{most['norm_ratio']:.3g} times the median of its image, and {most['high_patches']:.2g} an image "
+                "exceed 4 times"
             )
         share = most["prefix_share"]
         yield str(model), f"{said}; {share:.0%} of the patches' attention goes to prefix tokens there."
@@ -177,11 +180,12 @@ def _mean_maps(records: pl.DataFrame) -> pl.DataFrame:
 
 
 def _sorted(table: pl.DataFrame, shrunk: bool) -> pl.DataFrame:
-    """Sort a table, without the columns that only say that nothing was shrunk."""
+    """Sort a table, without the columns that only say that nothing was shrunk or that no norm was measured."""
+    table = table.with_columns(pl.selectors.float().fill_nan(None))  # `inside` and norms that no part has
     if not shrunk:
         table = table.drop(name for name in table.columns if name in _PLACES or name.startswith("inside"))
-    table = in_study_order(table, [name for name in _BY if name in table.columns])
-    return table.with_columns(pl.selectors.float().fill_nan(None))  # `inside` of what was not shrunk
+    table = table.drop(name for name in table.columns if name.startswith(_LATER) and table[name].is_null().all())
+    return in_study_order(table, [name for name in _BY if name in table.columns])
 
 
 def _described(table: pl.DataFrame) -> pl.DataFrame:
@@ -197,7 +201,7 @@ def _described(table: pl.DataFrame) -> pl.DataFrame:
 
 
 def _marks(row: dict[str, Any]) -> np.ndarray | None:
-    return None if row["high"] is None else np.array(json.loads(row["high"])).reshape(row["rows"], -1)
+    return None if row.get("high") is None else np.array(json.loads(row["high"])).reshape(row["rows"], -1)
 
 
 def _map(row: dict[str, Any]) -> np.ndarray:

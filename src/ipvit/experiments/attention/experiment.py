@@ -40,7 +40,7 @@ class Attention(Experiment):
     """Average the attention from the class token to the patches over the data, with and without occlusion."""
 
     name: ClassVar[str] = "attention"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 1
     title: ClassVar[str] = "Attention maps"
     reproduces: ClassVar[str] = "Figures 4 and 26"
     question: ClassVar[str] = "Where does a transformer look when part of the image is gone?"
