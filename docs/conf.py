@@ -1,5 +1,9 @@
 """Sphinx settings; build with ``sphinx-build -W docs OUT``."""
 
+import os
+import sys
+import tempfile
+from pathlib import Path
 from typing import Any
 
 from sphinx.ext.napoleon.docstring import GoogleDocstring
@@ -10,15 +14,42 @@ import ipvit.training
 from ipvit.experiments.base import Experiment
 from ipvit.experiments.registry import classes
 
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
+from generated import write_scorer
+
 project = "ipvit"
 copyright = "The ipvit developers"
 release = version = ipvit.__version__
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
-myst_enable_extensions = ["colon_fence"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+    "sphinx_design",
+    "generated",
+]
+# Links into other projects need their inventories, which are fetched: only where the site is built to be published.
+if os.environ.get("IPVIT_DOCS_INTERSPHINX"):
+    extensions.append("sphinx.ext.intersphinx")
+intersphinx_mapping = {
+    "python": ("https://docs.python.org/3", None),
+    "numpy": ("https://numpy.org/doc/stable", None),
+    "torch": ("https://docs.pytorch.org/docs/stable", None),
+    "polars": ("https://docs.pola.rs/api/python/stable", None),
+}
+myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
-exclude_patterns = ["figures"]
+exclude_patterns = ["figures", "_ext"]
 html_theme = "furo"
-html_title = "ipvit"
+html_title = f"ipvit {version}"
+html_static_path = ["_static"]
+html_css_files = ["ipvit.css"]
+html_search_scorer = str(write_scorer(Path(__file__).parent, Path(tempfile.mkdtemp(prefix="ipvit-docs-"))))
+highlight_language = "none"  # a fence without a language is not Python
+copybutton_prompt_text = "$ "
+copybutton_only_copy_prompt_lines = True
+copybutton_remove_prompts = True
 html_copy_source = False
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"

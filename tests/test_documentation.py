@@ -18,6 +18,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from helpers.shift_trees import write_all
+from helpers.zero_shot import gemma_tokenizer, open_clip_folder, siglip_folder
 from ipvit.cli import main, make_app
 from ipvit.data.synthetic.trifeature import Trifeature
 from ipvit.experiments.registry import BUILT_IN, experiment_class
@@ -166,6 +167,7 @@ def desk(tmp_path, monkeypatch) -> Path:
     (tmp_path / "squares.py").write_text(SQUARES)
     torch.manual_seed(0)
     save_file(timm.create_model("tf_efficientnet_lite0").half().state_dict(), tmp_path / WEIGHTS)
+    save_file(timm.create_model("resnet18", num_classes=3).state_dict(), tmp_path / "finetuned.safetensors")
     return tmp_path
 
 
@@ -179,6 +181,7 @@ SMALLER = {
     "--runs": "1",
     "--patch-steps": "2",
     "--patch-images": "8",
+    "--epochs": "1",
 }
 LARGE = ("deit_", "torchvision:", "tf_")
 """Networks of 224 pixels: of these, two images are enough to see that a command works."""
@@ -189,6 +192,7 @@ NEEDS = {"probe": "40", "fewshot": "200", "shift": "60"}
 FIRST = {
     "reproduce": ["ipvit position -m demo:deit_micro -d demo:trifeature --out runs/demo"],
     "scale": ["ipvit run study.yaml --out runs/study --shard 1/2"],
+    "paper-figures": ["ipvit run study.yaml --out runs/study"],
 }
 """What a page takes for granted."""
 
@@ -196,6 +200,13 @@ FIRST = {
 def in_small(line: str, folder: Path) -> list[str]:
     """Return the arguments of a command with less to do: fewer images, steps and networks, random weights."""
     line = line.replace("$SLURM_ARRAY_TASK_ID/40", "2/2").replace("/data/", f"{folder}/data/")
+    line = line.replace("open_clip:ViT-B-32/laion2b_s34b_b79k", "open_clip:tiny-clip")
+    line = line.replace("transformers:google/siglip2-base-patch16-224", "transformers:tiny-siglip")
+    if "tiny-clip" in line and not Path("tiny-clip").exists():
+        open_clip_folder(folder / "tiny-clip")
+    if "tiny-siglip" in line:
+        siglip_folder(folder / "tiny-siglip", gemma_tokenizer)
+    line = line.replace("--prompts openai80", "--prompts 'art of the {}'")  # 80,000 texts for 1,000 classes
     line = line.replace("doctor MODEL", f"doctor tf_efficientnet_lite0@{WEIGHTS}")
     tokens = []
     for token in arguments(line):  # a shell would put the files there
@@ -218,12 +229,12 @@ def in_small(line: str, folder: Path) -> list[str]:
         tokens += ["--corruptions", "fog", "contrast"]
     if tokens[0] == "demo":
         tokens += ["--limit", "8", "--workers", "0"]
-    if tokens[:2] == ["train", "resnet_micro"]:
-        recipe = yaml.safe_load((ROOT / "src" / "ipvit" / "training" / "recipes" / "resnet_micro.yaml").read_text())
+    if tokens[0] == "train" and tokens[1].startswith(("resnet_micro", "dino_micro")):
+        recipe = yaml.safe_load((ROOT / "src" / "ipvit" / "training" / "recipes" / f"{tokens[1]}.yaml").read_text())
         recipe |= {"epochs": 1, "warmup_epochs": 0, "batch_size": 4}
         recipe["data"] |= {"train": "squares.py:make", "val": "squares.py:others"}
-        (folder / "resnet_micro.yaml").write_text(yaml.safe_dump(recipe))
-        tokens[1] = "resnet_micro.yaml"
+        (folder / f"{tokens[1]}.yaml").write_text(yaml.safe_dump(recipe))
+        tokens[1] += ".yaml"
     return tokens
 
 

@@ -3,7 +3,9 @@
 The exceptions are intervals, so that the kept tables have been written anew: those of universal patches held the spread
 over images alone, and hold that over patches now; those of means of a quantity with limits stay between them. So have
 those of occlusion, which say what a loss is a share of, and of correlation, which say what was read; blocks and stages,
-class tokens and pooled features are not compared any more. Markdown and LaTeX are as they are printed today.
+class tokens and pooled features are not compared any more. Markdown and LaTeX are as they are printed today. Columns
+on calibration, which stand to the right of all others in CSV and JSON, are looked at in
+``tests/analysis/test_calibration_columns.py``.
 
 ``kept/runs/all-experiments`` is the study of ``helpers/whole_study.py``; ``kept/runs/several-studies`` was written by
 three studies, one after the other, with other models, seeds and precisions.
@@ -24,6 +26,7 @@ import pytest
 import ipvit
 from helpers import whole_study
 from helpers.paths import KEPT as KEPT_FILES
+from ipvit.analysis.columns import CALIBRATION, CALIBRATION_NOTE
 from ipvit.engine.folders.class_names import NAMED
 from ipvit.engine.store import Identity, Store, key_columns
 from ipvit.report.tables.files import write_table
@@ -36,7 +39,8 @@ def written_again(run: ipvit.Run, out: Path) -> Path:
     """Write all tables of a run, and the differences between its models."""
     for name, analysis in run.analyses.items():
         for key, table in run.tables_of(name).items():
-            write_table(table, out / key, analysis.columns)
+            later = [f"{measure}{end}" for measure in CALIBRATION for end in ("", "_low", "_high")] + [CALIBRATION_NOTE]
+            write_table(table.drop(later, strict=False), out / key, analysis.columns)
         differences = run.differences_of(name)
         if differences is not None:
             write_table(differences, out / f"{name}-differences", analysis.columns)

@@ -32,7 +32,10 @@ _WHERE = {
     "run": "ipvit.api",
     "Run": "ipvit.results",
     "RunCollection": "ipvit.run_collection",
-    "load_model": "ipvit.models.loading",
+    "diff": "ipvit.verdicts.difference",
+    "families": "ipvit.verdicts.families",
+    "bundle": "ipvit.verdicts.bundle",
+    "load_model": "ipvit.networks",
     "load_checkpoint": "ipvit.models.loading",
     "Model": "ipvit.models.model",
     "wrap": "ipvit.models.model",
@@ -83,8 +86,12 @@ if TYPE_CHECKING:
     from ipvit.experiments.shift.experiment import Shift
     from ipvit.experiments.shuffle.experiment import Shuffle
     from ipvit.experiments.token_similarity.experiment import TokenSimilarity
-    from ipvit.models.loading import load_checkpoint, load_model
+    from ipvit.models.loading import load_checkpoint
     from ipvit.models.model import Model, wrap
+    from ipvit.networks import load_model
     from ipvit.results import Run
     from ipvit.run_collection import RunCollection
     from ipvit.training.start import train
+    from ipvit.verdicts.bundle import bundle
+    from ipvit.verdicts.difference import diff
+    from ipvit.verdicts.families import families

@@ -25,8 +25,9 @@ from ipvit.engine.run import execute
 from ipvit.engine.study import DataEntry, Study, study_text
 from ipvit.engine.study_of_objects import text_of_objects
 from ipvit.experiments.base import BindContext, Experiment
-from ipvit.models.loading import load_model
+from ipvit.models.loading import GivenNames, GivenPrompts, check_texts_used
 from ipvit.models.model import Model
+from ipvit.networks import models_named
 from ipvit.report.tracking import log_tables
 from ipvit.results import Run
 
@@ -36,6 +37,8 @@ def run(
     *,
     models: Model | str | Sequence[Model | str],
     data: Dataset | str | Path,
+    prompts: GivenPrompts | None = None,
+    class_names: GivenNames | None = None,
     out: str | Path | None = None,
     seed: int = 0,
     limit: int | None = None,
@@ -65,6 +68,8 @@ def run(
         experiments: one or several, for example ``ipvit.Occlusion(levels=(0, 0.5))``.
         models: names, or models from :func:`ipvit.load_model` and :func:`ipvit.wrap`.
         data: a name, or a data set from :func:`ipvit.load_dataset`.
+        prompts: of the zero-shot models among the names, see :func:`ipvit.load_model`.
+        class_names: likewise; by default the classes of the data.
         out: the run folder; by default ``runs/EXPERIMENT``, or a folder beside it where that belongs to other data or
             another answer space, seed, precision or limit.
         seed: everything random follows from it.
@@ -121,7 +126,7 @@ def run(
     check_tracker(config.tracker)
     with launched() as group:
         images = group.main_process_first(lambda: load_dataset(data))
-        networks = group.main_process_first(lambda: [load_model(m) if isinstance(m, str) else m for m in listed])
+        networks = group.main_process_first(lambda: _networks(listed, images, prompts, class_names, config.device))
         folder, reused = _folder(base, images, config, group, default=out is None)
         text = text_of_objects(networks, images, chosen, config)
         manifest = execute(
@@ -152,7 +157,8 @@ def run_study(study: Study, out: str | Path, *, default: bool = False) -> Run:
     check_tracker(study.tracker)
     selected = study.make_experiments()
     experiments = [entry.experiment for entry in selected]
-    text = study_text(study.models, study.data, zip(study.experiments, experiments, strict=True), study)
+    entries = zip(study.experiments, experiments, strict=True)
+    text = study_text(study.models, study.data, entries, study, texts=study.text_keys())
     with launched() as group:
         data, models = group.main_process_first(lambda: load_study(study))
         folder, reused = _folder(out, data, study, group, default=default)
@@ -194,8 +200,47 @@ def _results(
 
 
 def load_study(study: Study) -> tuple[Dataset, list[Model]]:
-    """Open the data of a study and load its models."""
-    return open_data(study.data), [load_model(m.name, pretrained=m.pretrained, label=m.label) for m in study.models]
+    """Open the data of a study and load its models, zero-shot models once for each set of prompts.
+
+    Raises:
+        InputError: something cannot be used, or prompts or class names are given and no model reads any.
+    """
+    data, context = open_data(study.data), bind_context(study.data)
+    models: list[Model] = []
+    for entry in study.models:
+        found = models_named(
+            entry.name,
+            pretrained=entry.pretrained,
+            label=entry.label,
+            prompts=entry.prompts or study.prompts or (),
+            class_names=entry.class_names or study.class_names or data,
+            open_data=context.open_data,
+            device=study.device,
+            workers=study.workers,
+        )
+        check_texts_used(found, entry.prompts, entry.class_names)
+        models += found
+    check_texts_used(models, study.prompts, study.class_names)
+    return data, models
+
+
+def _networks(
+    given: Sequence[Model | str],
+    data: Dataset,
+    prompts: GivenPrompts | None,
+    class_names: GivenNames | None,
+    device: str,
+) -> list[Model]:
+    sets = () if prompts is None else (prompts,)
+    loaded = [
+        models_named(one, prompts=sets, class_names=data if class_names is None else class_names, device=device)
+        if isinstance(one, str)
+        else [one]
+        for one in given
+    ]
+    models = [model for found in loaded for model in found]
+    check_texts_used(models, prompts, class_names)
+    return models
 
 
 def open_data(entry: DataEntry) -> Dataset:

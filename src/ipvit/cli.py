@@ -21,22 +21,36 @@ EXPERIMENTS = {name: text for name, (_, text) in BUILT_IN.items()}
 """Our experiments, each with a command of its own, and what the help says of it."""
 
 COMMANDS = {
-    "demo": ("ipvit.commands.measure:demo", "Everything in small, offline, on the bundled models."),
+    "demo": (
+        "ipvit.commands.measure:demo",
+        "Run all experiments on small bundled models; needs no data and no internet.",
+    ),
     "run": ("ipvit.commands.measure:run", "Run a study file, or continue it."),
     "play": ("ipvit.commands.play:play", "Change a photo and watch two networks, in a browser, on this computer."),
-    "check": ("ipvit.commands.scale:check", "Try a study in small: what it will take in time, memory and disk."),
+    "check": (
+        "ipvit.commands.scale:check",
+        "Estimate time, memory and disk of a study, or of all experiments on a model.",
+    ),
     "merge": ("ipvit.commands.scale:merge", "Join the shards of a study into one run folder."),
     "doctor": ("ipvit.commands.doctor:doctor", "Is the set-up right: versions, devices, a network's clean accuracy."),
     "report": ("ipvit.commands.show:report", "Build tables, figures and report.html of a run folder."),
     "profile": ("ipvit.commands.profile:profile", "One row a model, one column a question, with intervals and ranks."),
+    "diff": ("ipvit.commands.verdicts.diff:diff", "Two runs or models, image by image: is the second one worse?"),
+    "export": ("ipvit.commands.export:export", "A model card of the Hugging Face hub: metadata, table, results."),
+    "calibration": (
+        "ipvit.commands.verdicts.calibration:calibration",
+        "Does a model know when it is wrong?",
+    ),
     "compare": ("ipvit.commands.compare:compare", "Our numbers beside the paper's, or beside published tables."),
+    "bundle": ("ipvit.commands.verdicts.bundle:bundle", "One zip file of a run, without images and code, to hand on."),
     "reproduce": ("ipvit.commands.reproduce:reproduce", "Run the study behind a table or figure of the paper."),
     "train": ("ipvit.commands.make:train", "Train a network by a recipe."),
-    "stylize": ("ipvit.commands.stylize:stylize", "Copy images in the textures of paintings (section 3.1)."),
+    "stylize": ("ipvit.commands.stylize:stylize", "Copy images in the textures of paintings (section 3.2)."),
     "corrupt": ("ipvit.commands.corrupt:corrupt", "Copy images with ImageNet-C's corruptions, in its layout."),
     "models": ("ipvit.commands.show:models", "List the networks that can be used."),
     "datasets": ("ipvit.commands.show:datasets", "List the kinds of data that can be used."),
     "experiments": ("ipvit.commands.show:experiments", "List the experiments and what each reproduces."),
+    "schema": ("ipvit.commands.schema:schema", "Print the JSON schema of study files, recipes, manifests or tables."),
 }
 
 
@@ -73,7 +87,10 @@ def _check_command(app: App, token: str) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit code: 0 done, 1 failed, 2 wrong input, 130 interrupted."""
+    """Run the command line and return the exit code.
+
+    0: done, 1: failed, 2: wrong input, 3: an assertion does not hold, 130: interrupted.
+    """
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     before, warnings.formatwarning = warnings.formatwarning, warning_line
     asked = tokens[0] if tokens else ""

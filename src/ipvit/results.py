@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,12 +17,13 @@ from ipvit.analysis.base import Analysis
 from ipvit.analysis.last_run import LastRun
 from ipvit.analysis.looks import Looks, using
 from ipvit.analysis.profile import Ranked, ranked
-from ipvit.analysis.reduction import Reduction
+from ipvit.analysis.reduction import Reduction, images_of_one_answer, labelled
 from ipvit.analysis.sentences import chosen_among, uneven
 from ipvit.core.manifest import Manifest
 from ipvit.core.outdated import PAGE
 from ipvit.core.plugins import OWN_FILE
 from ipvit.engine.examples import StoredExample, read_examples
+from ipvit.engine.folders.bundle import opened
 from ipvit.engine.folders.class_names import read_class_names, with_names
 from ipvit.engine.folders.last_run import keep_last_run, read_last_run
 from ipvit.engine.folders.study_records import StudyRecords
@@ -86,7 +87,7 @@ class Run:
     as of its last run, and its notes say so.
 
     Args:
-        out: the run folder.
+        out: the run folder, or a bundle, which is unpacked into the user's cache folder.
         experiments: the experiments with their parameters; by default those of the folder's study that are ours or an
             installed package's.
         manifest: by default the folder's.
@@ -109,7 +110,7 @@ class Run:
         *,
         everything: bool = False,
     ) -> None:
-        self.out = Path(out)
+        self.out = opened(Path(out))
         found = manifest or read_manifest(self.out)
         if found is None:
             raise InputError(f"{str(out)!r} is not a run folder: it has no manifest.json, or a damaged one")
@@ -414,10 +415,11 @@ class Run:
                 "which made these tables, and code that a run folder names is not run."
             )
             return Analysed(tables, differences, [mark, *last_run.notes, *self._last_charts[name][1]])
-        reductions = self._reductions(name)
+        reductions = self.reductions(name)
         if not reductions:
             return Analysed({}, None, self._notes(analysis, {}, reductions))
         tables = analysis.with_retained(analysis.tables(reductions), reductions)
+        tables = analysis.with_calibration(tables, reductions)
         paper = reference(name, {name: tables}, self.manifest, self.experiments.get(name))
         if paper is not None and tables:
             tables = tables | {f"{name}{PAPER}": paper}
@@ -489,22 +491,63 @@ class Run:
                 )
                 keep_last_run(self.out, kept)
 
-    def _reductions(self, name: str) -> list[Reduction]:
-        """Return the reduction of every model, in the manifest's order."""
+    def models_of(self, name: str) -> dict[str, str]:
+        """Return the names of the models that have records of an experiment, by digest; none as of a last run."""
+        if name not in self.analyses or name in self._last_runs:
+            return {}
+        return self._labels(self._records.models(name, self.analyses[name].version))
+
+    def records_as_stored(self, name: str) -> Iterator[pl.DataFrame]:
+        """Yield the records of each model of an experiment with all of their columns, as the folder has them."""
+        version = self.analyses[name].version
+        for weights, _ in self._records.models(name, version):
+            if not (found := self._records.of_model(name, version, weights)).is_empty():
+                yield found
+
+    def conditions_of(self, name: str, weights: str) -> pl.DataFrame:
+        """Return the conditions of one model, given by its digest: one row each, a column for each of their fields."""
+        analysis = self.analyses[name]
+        records = self._records.of_model(name, analysis.version, weights, analysis.conditions)
+        return records.select(column for column in analysis.conditions if column in records.columns).unique()
+
+    def calibrated_records(self, name: str, weights: str, columns: Sequence[str]) -> pl.DataFrame:
+        """Return the records of one model, given by its digest, as far as they are of images with a label.
+
+        Args:
+            name: of the experiment.
+            weights: digest of the model.
+            columns: to read beside those that the experiment's tables are made of.
+        """
+        analysis = self.analyses[name]
+        read = None if analysis.record_columns is None else (*analysis.record_columns, "label", *columns)
+        records = self._records.of_model(name, analysis.version, weights, read)
+        return records if records.is_empty() else labelled(analysis.calibrated_records(records))
+
+    def reductions(self, name: str, labels: Mapping[str, str] | None = None) -> list[Reduction]:
+        """Return the reductions of models, which tables and comparisons are made of, in the manifest's order.
+
+        Args:
+            name: of the experiment.
+            labels: by digest the names of the models that are wanted; all of them under their own names by default.
+        """
         analysis, subject = self.analyses[name], self.manifest.subject(name)
         columns = analysis.record_columns
         columns = None if columns is None else (*columns, "label", "prediction", "labels")
         sizes = {model.digest: model.preprocessing.size for model in self.manifest.models}
         reductions: list[Reduction] = []
-        for weights, label in self._labels(self._records.models(name, analysis.version)).items():
+        known = self._labels(self._records.models(name, analysis.version))
+        for weights, label in (known if labels is None else labels).items():
             records = self._records.of_model(name, analysis.version, weights, columns)
             if records.is_empty():
                 continue
             n_answers, _ = subject.among.get(weights, (0, 0))
             if 0 < n_answers < _FEWEST_FOR_TOP_5 and "correct5" in records.columns:
                 records = records.with_columns(pl.lit(None, pl.Boolean).alias("correct5"))
+            one_answer = images_of_one_answer(records)
             reduction = analysis.reduce(records.with_columns(pl.lit(label).alias("model")))
-            reductions.append(dataclasses.replace(reduction, n_answers=n_answers, size=sizes.get(weights)))
+            reductions.append(
+                dataclasses.replace(reduction, n_answers=n_answers, size=sizes.get(weights), one_answer=one_answer)
+            )
         return reductions
 
     def _notes(self, analysis: Analysis, tables: dict[str, pl.DataFrame], reductions: Sequence[Reduction]) -> list[str]:
@@ -517,6 +560,13 @@ class Run:
             notes.append("What its columns mean is as of its last run: code that a run folder names is not run.")
         if type(analysis) is Analysis and analysis.own_code:
             notes.append(f"These tables are made without {analysis.own_code}, which makes others of the same records.")
+        shown = {reduction.model for reduction in reductions}
+        notes += [model.doubt_in_words for model in self.manifest.models if model.name in shown and model.doubt]
+        notes += [
+            f"{reduction.model} gives all {reduction.one_answer:,} images the same answer, under all conditions."
+            for reduction in reductions
+            if reduction.one_answer
+        ]
         for failure in self.manifest.failures:
             if failure.experiment == analysis.name:
                 what = f" ({failure.condition})" if failure.condition else ""

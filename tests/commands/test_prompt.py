@@ -1,7 +1,11 @@
 """What the command line takes and says: labels, lists with commas, other models for a study, and mistaken names."""
 
+import contextlib
+import re
+
 import pytest
 
+from ipvit.cli import main
 from ipvit.commands.options import OtherModelsAndData, model_entries
 from ipvit.engine.study import make_study
 from ipvit.errors import InputError
@@ -59,6 +63,22 @@ def test_what_is_no_name_of_a_network_is_said_in_one_line(name, words):
     with pytest.raises(InputError) as raised:
         refuse_mistaken(name)
     assert words in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_doctor_and_reproduce_take_labels(here, capsys):
+    assert main(["doctor", "mine=net.py:make", "--data", "images", "--limit", "8"]) == 0
+    assert "mine: " in capsys.readouterr().out
+    arguments = ["reproduce", "table-8", "--imagenet", "images", "--model", "mine=net.py:make", "--dry-run"]
+    assert main(arguments) == 0
+    assert "label: mine" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["stylize", "corrupt", "train", "play", "doctor"])
+def test_a_help_says_what_is_taken_where_nothing_is_given(command, capsys):
+    with contextlib.suppress(SystemExit):
+        main([command, "--help"])
+    said = capsys.readouterr().out
+    assert "[default:" in said and not re.search(r"\[default: (\(|None|True|False|\])", said)
 
 
 def test_names_of_networks_are_let_through():

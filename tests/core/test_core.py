@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from ipvit.core.digests import digest_of, digest_of_file, digest_of_json
-from ipvit.core.memory import halving, is_out_of_memory
+from ipvit.core.memory import Fitting, halving, is_out_of_memory
 from ipvit.core.versions import installed_version
 from ipvit.errors import error_line
 from ipvit.perturb.pixels import as_bytes, as_floats
@@ -61,8 +61,12 @@ def test_a_batch_that_does_not_fit_is_halved_until_it_does():
     def halves(batch: list[int]) -> tuple[list[int], list[int]]:
         return batch[: len(batch) // 2], batch[len(batch) // 2 :]
 
-    assert halving(compute, list(range(10)), halves, lambda a, b: a + b) == [2 * value for value in range(10)]
-    assert seen == [10, 5, 2, 3, 5, 2, 3]
+    fitting = Fitting()
+    for _ in range(2):
+        found = halving(compute, list(range(10)), halves, lambda a, b: a + b, fitting)
+        assert found == [2 * value for value in range(10)]
+    assert seen == [10, 5, 2, 3, 2, 3] + [2, 3, 2, 3]  # what did not fit once is not tried again
+    assert (fitting.most, fitting.too_large) == (3, 10)
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("too much"), MemoryError(), ValueError("out of memory")])
@@ -118,3 +122,10 @@ def test_words_between_colons_are_no_pictures_in_sentences_and_tables():
     console.print("net.py:three: 33 %", highlight=False)
     console.print(table)
     assert all(word in stream.getvalue() for word in ("net.py:three:", "net.py:heart:", "net.py:star:", " :star:"))
+
+
+def test_a_line_is_never_broken_between_a_number_and_its_per_cent_sign(capsys):
+    from ipvit.core.terminal import Terminal
+
+    Terminal(width=12).print("a falls to 100 % here")
+    assert capsys.readouterr().out.splitlines() == ["a falls to ", "100 % here"]

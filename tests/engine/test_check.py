@@ -119,6 +119,26 @@ def test_a_failing_network_makes_the_check_fail(here, capsys):
     assert "occlusion fails on" in capsys.readouterr().out
 
 
+def test_without_a_study_every_experiment_that_fits_is_checked_and_the_others_say_why_not(here, capsys):
+    arguments = ["check", "--model", "mine=net.py:make", "--data", "images", "--limit", "8", "--workers", "0"]
+    assert main([*arguments, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {"accuracy", "occlusion", "attack"} <= {part["experiment"] for part in found["parts"]}
+    assert {part["model"] for part in found["parts"]} == {"mine"}
+    assert any(text.startswith("attention needs the capability attention") for text in found["left_out"])
+    assert any(text.startswith("shift: ") for text in found["left_out"]) and not Path("runs").exists()
+    assert main(["check", "--data", "images"]) == 2
+    assert "Give --model: ipvit check --model NAME --data DATA" in capsys.readouterr().err
+
+
+def test_a_study_is_checked_with_another_model_in_its_place(here, capsys):
+    Path("study.yaml").write_text(
+        yaml.safe_dump({"models": "net.py:broken", "data": "images", "experiments": "accuracy"})
+    )
+    assert main(["check", "study.yaml", "--model", "mine=net.py:make", "--workers", "0", "--json"]) == 0
+    assert {part["model"] for part in json.loads(capsys.readouterr().out)["parts"]} == {"mine"}
+
+
 def test_attacks_that_train_nothing_are_timed_beside_patches_that_are_trained_first(tmp_path, capsys):
     from ipvit.commands.scale import _print_estimate
     from ipvit.core.shard import Shard

@@ -30,7 +30,7 @@ from ipvit.core import plugins
 from ipvit.core.memory import is_out_of_memory
 from ipvit.core.plugins import OwnCodeError, own_function
 from ipvit.data.dataset import MemoryDataset
-from ipvit.experiments.attack.experiment import AttackCondition
+from ipvit.experiments.attack.conditions import AttackCondition
 from ipvit.perturb.attack import is_right, run_attack
 from ipvit.perturb.budget import LEVELS, Budget
 from ipvit.perturb.distance import distances, random_noise, within
@@ -148,7 +148,7 @@ def test_images_without_label_are_not_attacked(folder):
 def test_neither_the_batch_nor_an_interrupted_run_changes_a_record(folder):
     data = labelled_by(plain(), 8)
     same_for_any_batch_size(lambda: attack("signs"), plain, data, folder / "linf")
-    same_for_any_batch_size(lambda: attack("uphill", norm="l2", epsilons=(60, 300)), plain, data, folder / "l2")
+    same_for_any_batch_size(lambda: attack("uphill", norm="l2", epsilons=(0.25, 1.2)), plain, data, folder / "l2")
 
 
 def test_python_the_command_line_and_a_study_measure_the_same(folder):
@@ -176,22 +176,26 @@ def test_an_edited_file_is_another_attack_and_the_rest_is_measured_already(folde
 def test_tables_figure_sentences_comparison_and_report_show_it_with_its_control(folder):
     torch.manual_seed(1)
     other = ipvit.wrap(plain().backbone, size=32, crop_pct=1.0, classes=CLASSES, name="other", mean=(0.4,) * 3)
-    done = run(attack("uphill", norm="l2", epsilons=(150, 600)), [plain(), other], labelled_by(plain()))
+    done = run(attack("uphill", norm="l2", epsilons=("150/255", "600/255")), [plain(), other], labelled_by(plain()))
     name = own_function("attack", "own.py:uphill").name
     table = done.tables["attack"]
     assert table["attack"].unique(maintain_order=True).to_list() == ["clean", name, "random"]
     assert set(table.filter(attack=name)["norm"]) == {"l2"}
-    worst, control = (table.filter(attack=a, model="net", epsilon=600)["top1"][0] for a in (name, "random"))
+    worst, control = (table.filter(attack=a, model="net", epsilon=600 / 255)["top1"][0] for a in (name, "random"))
     assert worst < control
     (sentence,) = (text for text in done.summary_of("attack") if text.startswith("net:"))
-    assert f"{name} leaves" in sentence and f"{worst:.1f} % (ε = 600/255 in l2)" in sentence
-    assert "random noise leaves" in sentence and f"{control:.1f} % (ε = 600/255 in l2)" in sentence
+    assert f"{name} leaves" in sentence and f"{worst:.1f} % (ε = 2.35294 in l2)" in sentence
+    assert "random noise leaves" in sentence and f"{control:.1f} % (ε = 2.35294 in l2)" in sentence
     assert {name, "random"} <= set(done.differences["attack"]["attack"])
     figure = done.figures["attack"].to_json()
-    assert f"{name}, l2" in figure and "random noise, l2" in figure
+    assert f"{name}, l2, 0 to 1" in figure and "random noise, l2, 0 to 1" in figure
     assert name in done.report().read_text()
     captions = " ".join(picture.caption for picture in done.pictures("attack")["net"])
-    for words in (f"{name}, ε = 600/255 in l2: taken for", "random noise, ε = 150/255", f"what {name} changes at"):
+    for words in (
+        f"{name}, ε = 2.35294 in l2: taken for",
+        "random noise, ε = 0.588235 in l2",
+        f"what {name} changes at",
+    ):
         assert words in captions
 
 
@@ -242,7 +246,7 @@ def test_the_command_line_ends_with_1_where_an_attack_fails(folder, capsys):
         (["--attacks", "own.py:number"], "own.py has no function 'number'"),
         (["--attacks", "sign"], "unknown attack 'sign'; known: fgsm, pgd, patch, or FILE.py:FUNCTION"),
         (["--attacks", "pdg"], "Did you mean 'pgd'"),
-        (["--attacks", "own.py:signs", "pgd", "--norm", "l2"], "pgd is limited in linf, not in l2"),
+        (["--attacks", "own.py:signs", "pgd", "--norm", "l2", "--epsilons", "1"], "pgd is limited in linf, not in l2"),
         (["--attacks", "own.py:signs", "--norm", "l3"], "l3"),
         (["--attacks", "own.py:signs", "--epsilons", "256"], "epsilons must be 255 or less in linf, not 256"),
     ],

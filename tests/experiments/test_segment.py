@@ -202,7 +202,7 @@ def test_a_network_whose_attention_is_never_finite_does_not_hide_the_others(tmp_
     assert set(run.tables["segment-heads"]["model"]) == {named}
     assert any("results rest on attention that was not finite" in note for note in run.notes["segment"])
     answers = run.analyses["segment"].answer(run.tables_of("segment"))
-    assert list(answers) == [named] and answers[named].startswith(f"{named}, class: at 90% of the attention, ")
+    assert list(answers) == [named] and answers[named].startswith(f"{named}, class: at 90 % of the attention, ")
 
 
 def test_whole_pictures_are_seen_whatever_their_proportions(tmp_path):

@@ -26,7 +26,14 @@ from ipvit.models.zoo.paper import NETWORKS
 def test_names_are_unique_and_come_from_all_sources() -> None:
     entries = catalogue()
     assert len({entry.name for entry in entries}) == len(entries)
-    assert {entry.source for entry in entries} == {"demo", "tin50", "paper", "torchvision", "timm"}
+    assert {entry.source for entry in entries} == {
+        "demo",
+        "tin50",
+        "paper",
+        "torchvision",
+        "open_clip",
+        "timm",
+    }
 
 
 def test_wildcards_fit_names_with_or_without_their_source() -> None:

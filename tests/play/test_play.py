@@ -180,7 +180,6 @@ def test_only_this_computer_is_listened_to(server):
         ({"panel": "left", "photo": "²", "model": 0}, "no photo"),
         ({"panel": "left", "photo": "0", "model": 0, "gird": 8}, "there is no 'gird'. Did you mean 'grid'?"),
         ({"panel": "left", "photo": "0", "model": 0, "grid": 4, "dropped": [16]}, "cells 0 to 15"),
-        ({"panel": "left", "photo": "0", "model": 0, "shuffle": 7}, "shuffle: a grid of 7x7 does not divide"),
         ({"panel": "left", "photo": "0", "model": 0, "shuffle": 10**9}, "shuffle"),
         ({"panel": "left", "photo": "0", "model": 0, "corruption": "rust", "severity": 1}, "unknown corruption 'rust'"),
         ({"panel": "left", "photo": "0", "model": 0, "epsilon": 1e9}, "epsilon"),
@@ -389,6 +388,12 @@ def test_shuffled_cells_are_the_same_cells_elsewhere(say):
         return sorted(picture[y : y + 32, x : x + 32].tobytes() for y in (0, 32) for x in (0, 32))
 
     assert cells(before) == cells(after)
+
+
+def test_cells_that_do_not_divide_a_networks_input_give_way_to_the_nearest_that_do(say):
+    same, seven, eight = (look(say, shuffle=n).content for n in (1, 7, 8))
+    assert seven["image"] == eight["image"] and seven["shuffled"] == eight["shuffled"] == [8, 8]
+    assert same["shuffled"] is None
 
 
 @pytest.mark.parametrize("attack", ["fgsm", "pgd"])

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 import ipvit
-from helpers.small_runs import photos, small_occlusion
+from helpers.small_runs import photos, small_occlusion, told_by
 from helpers.tiny import PatchNet, tiny_model
 
 
@@ -32,6 +32,18 @@ def test_a_notebook_shows_tables_figures_and_sentences_of_a_run(run):
     assert "Limited run: 8 of 30 images." in page and "top-1" in page
     assert "<b>second" not in page and "&lt;b&gt;second" in page, "names are shown and never obeyed"
     assert all(value in page for value in ("30 %", "90 %")) or "0.3" in page
+
+
+def test_a_notebook_begins_with_the_profile_where_there_are_several_questions(run, tmp_path):
+    assert "Profile (" not in run._repr_html_(), "one question is its own table"
+    experiments = [ipvit.Accuracy(), small_occlusion()]
+    model = tiny_model()
+    both = ipvit.run(experiments, models=model, data=told_by(model), out=tmp_path, workers=0, progress=False)
+    page = both._repr_html_()
+    assert page.index("Profile (number, 95 % interval, rank)") < page.index("Occlusion: PatchDrop")
+    clean = both.profile.cells().filter(question="clean").to_dicts()[0]
+    assert f"<td>{clean['value']:.1f} [{clean['low']:.1f}, {clean['high']:.1f}]</td>" in page
+    assert "Under a perturbation the number is what is retained" in page
 
 
 def test_a_model_and_data_are_one_line_each_and_a_small_table(run):

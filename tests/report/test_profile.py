@@ -13,10 +13,11 @@ from helpers.comparison import among_the_datas_classes, manifest
 from helpers.small_runs import small_occlusion, told_by
 from helpers.tiny import tiny_model
 from ipvit.analysis.paper_numbers import targets
-from ipvit.analysis.profile import Question, Ranked, Score, ranked
+from ipvit.analysis.profile import Question, Ranked, Score, _shown, ranked
 from ipvit.cli import main
+from ipvit.experiments.feature_drop.analysis import COLUMNS
 from ipvit.metrics import Pair, holm, retained_difference
-from ipvit.report.profile import Column, Neighbour, Profile, profile_of
+from ipvit.report.profile import Column, Neighbour, Profile, _apart, profile_of
 from ipvit.report.profile_picture import draw
 
 
@@ -61,10 +62,20 @@ def test_models_at_other_levels_have_no_rank_beside_each_other():
     assert len({score.protocol for score in found.question.scores}) == 2
 
 
+def test_what_was_measured_otherwise_is_said_by_what_differs():
+    assert (
+        _shown([(0, 0.25), (0, 0.5), (2, 0.25), (2, 0.5)], ("block", "rate"), COLUMNS)
+        == "block 0, 2 and rate 25 %, 50 %"
+    )
+    assert _shown([(0, 0.25), (2, 0.5)], ("block", "rate"), COLUMNS) == "0 0.25, 2 0.5"
+    apart = _apart({"a; 6 blocks; guessing gives 10 %": ["x"], "b; 5 stages; guessing gives 10 %": ["y", "z"]})
+    assert apart == "x (a, 6 blocks); y, z (b, 5 stages)"
+
+
 def test_a_model_at_chance_has_no_number_and_says_why():
     found = question_of({"a": occluded(l0=right(58), l50=right(50)), "b": occluded(l0=right(6), l50=right(3))})
     of_b = found.question.scores[1]
-    assert np.isnan(of_b.value) and of_b.note == "not above chance (10.0%) on images as they are (10.0%)"
+    assert np.isnan(of_b.value) and of_b.note == "not above chance (10.0 %) on images as they are (10.0 %)"
     assert found.ranks == {}
 
 

@@ -1,3 +1,4 @@
+# pyright: reportAttributeAccessIssue=false, reportOperatorIssue=false, reportIncompatibleMethodOverride=false
 """What a run folder's report is made of: records read once, pictures per model, tables before drawings."""
 
 import io
@@ -63,7 +64,7 @@ def test_records_are_read_once_for_a_whole_report(tmp_path, monkeypatch):
     run.report()
     run.compare()
     assert [name for name, _ in reads] == ["occlusion", "occlusion", "shuffle", "shuffle"]  # each of two models once
-    assert all("confidence" not in columns for _, columns in reads)
+    assert all("label_logit" not in columns for _, columns in reads)
 
 
 def test_a_figure_that_cannot_be_drawn_is_named_and_the_page_is_written(tmp_path):

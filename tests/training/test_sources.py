@@ -10,13 +10,14 @@ import torch
 from PIL import Image
 
 from helpers.training import tiny_recipe
+from ipvit.data.copies import in_both
 from ipvit.data.dataset import MemoryDataset
 from ipvit.data.loading import load_dataset
 from ipvit.data.synthetic.trifeature import Trifeature
 from ipvit.errors import InputError
 from ipvit.training import sources
 from ipvit.training.config import DataConfig, SetConfig
-from ipvit.training.sources import in_both, open_data, refuse_overlap
+from ipvit.training.sources import open_data, refuse_overlap
 from ipvit.training.start import train
 
 

@@ -213,7 +213,7 @@ def paired_differences(
         runs = frozenset[int]().union(*(models[m].runs[found[key]] for m, found in places.items() if key in found))
         for a, b in pairs:
             if key in places[a] and key in places[b]:
-                first, second, clusters = _side_by_side(models[a], places[a][key], models[b], places[b][key])
+                first, second, clusters = side_by_side(models[a], places[a][key], models[b], places[b][key])
                 if not len(first):
                     continue
                 place = dict(zip(kept, key, strict=True)) | {"model_a": a, "model_b": b}
@@ -266,7 +266,7 @@ def condition_difference(a: Values, row_a: int, b: Values, row_b: int) -> dict[s
     Returns:
         None where no image was measured on both.
     """
-    first, second, clusters = _side_by_side(a, row_a, b, row_b)
+    first, second, clusters = side_by_side(a, row_a, b, row_b)
     if not len(first):
         return None
     n_runs = len(a.runs[row_a] | b.runs[row_b])
@@ -275,7 +275,7 @@ def condition_difference(a: Values, row_a: int, b: Values, row_b: int) -> dict[s
     return _of_clusters(first, second, clusters, n_runs, a)
 
 
-def _side_by_side(a: Values, row_a: int, b: Values, row_b: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+def side_by_side(a: Values, row_a: int, b: Values, row_b: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Return the values of two models on the images both were measured on, and the masks these images share."""
     in_a, in_b = np.arange(len(a.images)), np.arange(len(b.images))
     if not a.images.equals(b.images):

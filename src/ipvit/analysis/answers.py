@@ -7,6 +7,7 @@ model that is not above chance on images as they are nothing is said.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -95,10 +96,10 @@ def _all_hold(rows: Sequence[Mapping[str, Any]], name: str, holds: Callable[[flo
 def percent(value: float) -> str:
     """Return a percentage without decimals, with one where it would look like nothing or all and is not.
 
-    >>> percent(56.7), percent(99.8), percent(100.0), percent(0.2)
-    ('57 %', '99.8 %', '100 %', '0.2 %')
+    >>> percent(56.7), percent(98.5), percent(99.8), percent(100.0), percent(0.2)
+    ('57 %', '99 %', '99.8 %', '100 %', '0.2 %')
     """
-    rounded = f"{value:.0f}"
+    rounded = f"{math.floor(value + 0.5):.0f}" if math.isfinite(value) else f"{value}"
     return f"{value:.1f} %" if rounded in ("0", "100") and value not in (0, 100) else f"{rounded} %"
 
 

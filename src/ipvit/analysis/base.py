@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict
 
 from ipvit.analysis.aggregate import paired_differences, told_by_others
 from ipvit.analysis.answers import MOST_NAMED
+from ipvit.analysis.calibration import calibration_rows, is_recorded, with_calibration
 from ipvit.analysis.columns import COMMON, PLAIN, Column
 from ipvit.analysis.defaults import (
     averages,
@@ -22,7 +23,7 @@ from ipvit.analysis.defaults import (
 )
 from ipvit.analysis.perturbed import Combination, Scale, area_table, curves, with_retained
 from ipvit.analysis.profile import Question, default_questions
-from ipvit.analysis.reduction import Reduction, Values, count_missing, values_of, without_flagged
+from ipvit.analysis.reduction import Reduction, Values, count_missing, labelled, values_of, without_flagged
 
 if TYPE_CHECKING:
     from ipvit.analysis.charts import Figure
@@ -58,6 +59,8 @@ class Analysis(BaseModel):
     """Column of the records that two models are compared by."""
     compare_by: tuple[str, ...] | None = None
     """Columns that a comparison keeps apart; by default all fields of the condition but ``run``."""
+    calibrated_by: tuple[str, ...] | None = None
+    """Columns that calibration is told apart by; by default those that a comparison keeps apart."""
     conditions: tuple[str, ...] = ()
     """The fields of the experiment's conditions, in their order; a run states them when it begins."""
     own_code: str = ""
@@ -78,6 +81,12 @@ class Analysis(BaseModel):
     record_columns: tuple[str, ...] | None = None
     """Columns of the records that :meth:`reduce` looks at beside ``model``, ``image``, ``label`` and ``prediction``;
     None for all."""
+
+    further: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """The tables beside the main one, by the end of their names, with those of their columns that no field names;
+    under the empty text such columns of the main one."""
+    better: ClassVar[Literal["higher", "lower", ""]] = ""
+    """Whether more of the metric is better; where it says nothing, more right answers are, and no other metric."""
 
     @classmethod
     def of(cls, experiment: Any, columns: Mapping[str, Column] | None = None, **fields: Any) -> Self:
@@ -154,7 +163,30 @@ class Analysis(BaseModel):
         if self.labels and "label" in records.columns:
             unlabelled = frozenset(records.filter(pl.col("label") < 0)["image"].cast(pl.String).unique())
         missing = count_missing(records, self.columns)
-        return Reduction(records["model"][0], str(records["weights"][0]), parts, values, missing, unlabelled)
+        return Reduction(
+            records["model"][0],
+            str(records["weights"][0]),
+            parts,
+            values,
+            missing,
+            unlabelled,
+            calibration=self.calibration(records if self.calibrated_by or compared is None else compared, by),
+        )
+
+    def calibration(self, records: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame | None:
+        """Return how well the confidences of one model say how often it is right, one row for each condition.
+
+        Args:
+            records: of the model.
+            by: what a comparison keeps apart.
+
+        Returns:
+            None where the records that are read hold no confidences.
+        """
+        if self.metric != "correct" or not is_recorded(records):
+            return None
+        known = labelled(records)
+        return None if known.is_empty() else calibration_rows(known, self.calibrated_by or by)
 
     def tables(self, reductions: Sequence[Reduction]) -> dict[str, pl.DataFrame]:
         """Return the tables, the main one first, from the reductions of all models, in their order.
@@ -220,6 +252,37 @@ class Analysis(BaseModel):
                 found[name] = with_retained(table, conditions, models, self.clean, chances)
         areas = self.areas(reductions)
         return found if areas.is_empty() else found | {f"{self.name}-area": areas}
+
+    def with_calibration(
+        self, tables: Mapping[str, pl.DataFrame], reductions: Sequence[Reduction]
+    ) -> dict[str, pl.DataFrame]:
+        """Return the tables with calibration in the rows that are conditions.
+
+        See :func:`ipvit.analysis.calibration.with_calibration`.
+        """
+        parts = {one.model: one.calibration for one in reductions if one.calibration is not None}
+        found = dict(tables)
+        for name, table in tables.items():
+            conditions = self.calibrated_conditions(name, table)
+            if parts and conditions is not None and "model" in conditions.columns:
+                found[name] = with_calibration(table, conditions, parts)
+        return found
+
+    def calibrated_records(self, records: pl.DataFrame) -> pl.DataFrame:
+        """Return the records of one model as :meth:`reduce` looks at them: with what says which belong together."""
+        return records
+
+    def shows_clean(self, place: Mapping[str, Any]) -> bool:
+        """Tell whether the images of a condition are as they are.
+
+        Args:
+            place: the columns that calibration is told apart by, with their values.
+        """
+        return bool(self.clean) and all(place.get(name) == value for name, value in self.clean.items())
+
+    def calibrated_conditions(self, name: str, table: pl.DataFrame) -> pl.DataFrame | None:
+        """Return the rows of a table as :meth:`conditions_in` does, for calibration."""
+        return self.conditions_in(name, table)
 
     @property
     def curve_columns(self) -> tuple[tuple[str, ...], ...]:

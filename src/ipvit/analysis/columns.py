@@ -8,6 +8,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from ipvit.metrics.temperature import SCALED
+
 Unit = Literal["", "percent", "share", "count"]
 Average = Literal["", "proportion", "mean", "flag"]
 
@@ -37,6 +39,8 @@ class Column(BaseModel):
 
     range: tuple[float | None, float | None] = (None, None)
     """Smallest and largest value that the quantity can have; no interval leaves them."""
+    detail: bool = False
+    """Only in the files, in JSON, and where a page shows all columns of a table."""
     special: dict[str, str] = {}
     """Words for values that are no numbers of anything, such as ``clean`` for block ``-1``."""
 
@@ -86,8 +90,35 @@ RESERVED = frozenset(
 )
 """What identifies a row; a condition's field may not have one of these names."""
 
-SCORES = frozenset({"prediction", "confidence", "label_probability", "correct", "correct5"})
+SCORES = frozenset(
+    {
+        "prediction",
+        "confidence",
+        "label_probability",
+        "correct",
+        "correct5",
+        "label_log_probability",
+        "probability_squares",
+        *SCALED,
+    }
+)
 """Columns of a classification record, see :func:`ipvit.experiments.scoring.score_logits`."""
+
+CALIBRATION_RECORDS = ("confidence", "label_probability", "label_log_probability", "probability_squares")
+"""Columns of the records that calibration is made of, beside ``correct``."""
+
+CALIBRATION: dict[str, Column] = {
+    "ece": Column(title="ECE", digits=3, range=(0, 1), detail=True),
+    "nll": Column(title="NLL (nats)", digits=3, range=(0, None), detail=True),
+    "brier": Column(title="Brier score", digits=3, range=(0, 2), detail=True),
+    "overconfidence": Column(digits=3, range=(-1, 1), detail=True),
+    "auroc": Column(title="AUROC of confidence", digits=3, range=(0, 1), detail=True),
+}
+"""How well confidences say how often answers are right: calibration error (debiased, 15 bins of equal mass), negative
+log-likelihood, Brier's score, confidence less accuracy, and how well confidence tells right answers from wrong ones."""
+
+CALIBRATION_NOTE = "calibration_note"
+"""Column that says which of them have no interval or are not recorded, and why."""
 
 COMMON: dict[str, Column] = {
     "n_images": Column(unit="count"),
@@ -104,6 +135,8 @@ COMMON: dict[str, Column] = {
     "label_name": Column(title="label"),
     "prediction_name": Column(title="prediction"),
     "prediction": Column(missing="predictions were not finite numbers; they count as wrong."),
+    **CALIBRATION,
+    CALIBRATION_NOTE: Column(title="of the calibration", detail=True),
 }
 """Columns that many experiments have."""
 

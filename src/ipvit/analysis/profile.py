@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 
 from ipvit.analysis.aggregate import condition_difference
+from ipvit.analysis.columns import PLAIN, Columns
 from ipvit.analysis.perturbed import Combination, Perturbed, means, of_combination
 from ipvit.analysis.reduction import Reduction, Values
 from ipvit.analysis.sentences import is_missing
@@ -192,6 +193,10 @@ def retained_questions(analysis: Analysis, reductions: Sequence[Reduction]) -> l
     return [_retained_question(analysis, key, those, chances) for key, those in found.items()]
 
 
+PARTED = "; "
+"""Stands between the parts of a protocol in words."""
+
+
 def _combinations(analysis: Analysis, values: Values) -> list[Combination]:
     if analysis.mean_over:
         return means(values, analysis.clean, analysis.mean_over)
@@ -207,13 +212,18 @@ def _retained_question(
     scores: list[Score] = []
     for reduction, combination in those:
         assert reduction.values is not None
+        values = reduction.values
         chance = chances[reduction.model]
-        here = of_combination(reduction.values, combination, chance)
+        here = of_combination(values, combination, chance)
         others = {n: v for n, v in combination.place.items() if (n, v) not in key and v not in (None, "", 0, False)}
-        words = [f"{name.replace('_', ' ')} {value}" for name, value in others.items()]
-        levels = f"levels {_shown(combination.levels)}"
-        protocol = ", ".join(
-            [*words, levels, *filter(None, (analysis.kind(reduction), f"guessing gives {chance:.2%}"))]
+        words = [f"{name.replace('_', ' ')} {_words(value)}" for name, value in others.items()]
+        levels = _shown(combination.levels, _level_names(analysis, values), analysis.columns)
+        protocol = PARTED.join(
+            [
+                *words,
+                levels if analysis.mean_over else f"levels {levels}",
+                *filter(None, (analysis.kind(reduction), f"guessing gives {100 * chance:.2f} %")),
+            ]
         )
         if here is None:
             nothing = "no image was measured under all levels"
@@ -221,7 +231,9 @@ def _retained_question(
             continue
         kept, note = here.retained, ""
         if math.isnan(kept.value):
-            note = f"not above chance ({chance:.1%}) on images as they are ({here.pair.clean.mean():.1%})"
+            note = (
+                f"not above chance ({100 * chance:.1f} %) on images as they are ({100 * here.pair.clean.mean():.1f} %)"
+            )
         numbers = (100 * kept.value, 100 * kept.low, 100 * kept.high)
         scores.append(Score(reduction.model, *numbers, here.n_images, protocol, note, here))
     values, combination = those[0][0].values, those[0][1]
@@ -229,7 +241,8 @@ def _retained_question(
     place = dict(key)
     named = [analysis.value_title(name, value) for name, value in place.items() if value not in (None, "")]
     how = "mean over" if analysis.mean_over else "area under the curve over"
-    over = analysis.mean_over or next(names for names in analysis.curve_columns if names[0] in values.names)
+    over = _level_names(analysis, values)
+    shown = _shown(combination.levels, over, analysis.columns)
     along = ", ".join(name.replace("_", " ") for name in over[: 1 if not analysis.mean_over else None])
     level = over[0]
     at = values.names.index(level) if level in values.names else 0
@@ -239,7 +252,7 @@ def _retained_question(
     return Question(
         "-".join([analysis.name, *(str(value) for _, value in key)]),
         ", ".join([analysis.short or analysis.name.replace("-", " "), *named]),
-        f"accuracy above chance that is retained, {how} {along}: {_shown(combination.levels)}",
+        f"accuracy above chance that is retained, {how} {along}: {shown}",
         tuple(scores),
         measure="top1",
         at=weights,
@@ -293,7 +306,7 @@ def measured_question(
         at = None if reduction.values is None else _condition(reduction.values, condition or {})
         values = None if reduction.values is None or at is None else (reduction.values, at)
         note = "undefined" if math.isnan(value) else ""
-        how = ", ".join(filter(None, ((protocol or {}).get(reduction.model, ""), analysis.kind(reduction))))
+        how = PARTED.join(filter(None, ((protocol or {}).get(reduction.model, ""), analysis.kind(reduction))))
         n_images = int(row.get("n_images") or 0)
         scores.append(Score(reduction.model, value, low, high, n_images, how, note, values=values))
     name = key or analysis.name
@@ -344,12 +357,35 @@ def _number(value: Any, factor: float) -> float:
     return math.nan if is_missing(value) else factor * float(value)
 
 
-def _shown(levels: Sequence[Any]) -> str:
-    """Return levels for people; of many the ends and their number."""
-    shown = [f"{level:g}" if isinstance(level, int | float) else _words(level) for level in levels]
+def _level_names(analysis: Analysis, values: Values) -> tuple[str, ...]:
+    """Return the columns whose values are the levels of a curve, or what a mean is over."""
+    return analysis.mean_over or next(names for names in analysis.curve_columns if names[0] in values.names)
+
+
+def _shown(levels: Sequence[Any], names: Sequence[str], columns: Columns) -> str:
+    """Return levels for people; of many the ends and their number.
+
+    Of levels that are pairs, such as a block and a rate, the values of each are said once where all were paired.
+    """
+    tuples = [cast("tuple[Any, ...]", level) for level in levels if isinstance(level, tuple)]
+    pairs = [level for level in tuples if len(level) == len(names)]
+    parts = [[*dict.fromkeys(values)] for values in zip(*pairs, strict=True)]
+    if len(pairs) == len(levels) and len(names) > 1 and len(set(pairs)) == math.prod(map(len, parts)):
+        said = zip(names, parts, strict=True)
+        return " and ".join(f"{name.replace('_', ' ')} {_each(values, name, columns)}" for name, values in said)
+    shown = [_words(level) for level in levels]
+    return ", ".join(shown) if len(shown) <= 12 else f"{shown[0]} to {shown[-1]} ({len(shown)})"
+
+
+def _each(values: Sequence[Any], name: str, columns: Columns) -> str:
+    shown = [columns.get(name, PLAIN).level_text(value) or _words(value) for value in values]
     return ", ".join(shown) if len(shown) <= 12 else f"{shown[0]} to {shown[-1]} ({len(shown)})"
 
 
 def _words(level: Any) -> str:
     parts: Sequence[Any] = cast("tuple[Any, ...]", level) if isinstance(level, tuple) else (level,)
-    return " ".join(str(part) for part in parts if part not in (None, ""))
+    return " ".join(
+        f"{p:g}" if isinstance(p, int | float) and not isinstance(p, bool) else str(p)
+        for p in parts
+        if p not in (None, "")
+    )

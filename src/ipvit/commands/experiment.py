@@ -12,7 +12,7 @@ from pydantic import WrapValidator
 from pydantic.fields import FieldInfo
 
 from ipvit.commands.measure import measure
-from ipvit.commands.options import PROTOCOL, Commas, MeasureOptions, ModelsAndData, plain_type
+from ipvit.commands.options import PROTOCOL, Commas, JudgedOptions, ModelsAndData, plain_type
 from ipvit.core.files import path_component
 from ipvit.errors import InputError
 from ipvit.experiments.registry import experiment_class, experiment_names
@@ -25,10 +25,10 @@ def command_for(name: str) -> Callable[..., int]:
     """Return the command of an experiment: the common options and one option per field."""
     kind = experiment_class(name)
 
-    def command(subject: ModelsAndData, options: MeasureOptions | None = None, **parameters: Any) -> int:
+    def command(subject: ModelsAndData, options: JudgedOptions | None = None, **parameters: Any) -> int:
         from ipvit.engine.study import make_study
 
-        options = options or MeasureOptions()
+        options = options or JudgedOptions()
         study = make_study(subject.study_keys() | {"experiments": [{"name": name, "parameters": parameters}]})
         return measure(study, options, default_out=Path("runs") / path_component(kind.name))
 
@@ -36,7 +36,7 @@ def command_for(name: str) -> Callable[..., int]:
     keyword = inspect.Parameter.KEYWORD_ONLY
     common = [
         inspect.Parameter("subject", keyword, annotation=ModelsAndData),
-        inspect.Parameter("options", keyword, annotation=MeasureOptions | None, default=None),
+        inspect.Parameter("options", keyword, annotation=JudgedOptions | None, default=None),
     ]
     own = [_option(field, info) for field, info in kind.model_fields.items()]
     command.__signature__ = inspect.Signature([*common, *own])  # pyright: ignore[reportFunctionMemberAccess]

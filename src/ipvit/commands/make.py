@@ -11,6 +11,7 @@ from rich.table import Table
 
 from ipvit import training
 from ipvit.commands.named_code import announce
+from ipvit.commands.options import Flag, Switch
 from ipvit.core.plugins import named_code
 from ipvit.core.terminal import Terminal, print_json
 from ipvit.errors import InputError
@@ -27,11 +28,11 @@ def train(
     seed: int | None = None,
     epochs: int | None = None,
     device: str = "auto",
-    progress: bool = True,
-    list_: Annotated[bool, Parameter(name="--list", negative=())] = False,
-    dry_run: Annotated[bool, Parameter(negative=())] = False,
+    progress: Switch = True,
+    list_: Annotated[bool, Parameter(name="--list", negative=(), show_default=False)] = False,
+    dry_run: Flag = False,
     batch_size: int | None = None,
-    json: Annotated[bool, Parameter(negative=())] = False,
+    json: Flag = False,
 ) -> int:
     """Train a network by a recipe, or continue.
 
@@ -42,11 +43,11 @@ def train(
     recipe
         A YAML file, or the name of a bundled recipe.
     out
-        Folder for checkpoints and log; runs/train-RECIPE by default, with the seed where one is given.
+        Folder for checkpoints and log. [default: runs/train-RECIPE, with the seed where one is given]
     seed
-        Another one than the recipe's: of weights, draws and styles.
+        Everything random follows from it: weights, draws and styles. [default: the recipe's]
     epochs
-        Others than the recipe's; the learning rate's schedule follows.
+        Passes over the data; the learning rate's schedule follows. [default: the recipe's]
     device
         auto, cpu, cuda, mps.
     progress
@@ -56,7 +57,7 @@ def train(
     dry_run
         Build everything, take two updates on made-up images, say what they cost, write nothing.
     batch_size
-        With --dry-run: images a batch, where the recipe's are too many for this machine.
+        With --dry-run: images a batch, where the recipe's are too many for this machine. [default: the recipe's]
     json
         With --list or --dry-run: print as JSON on standard output.
     """

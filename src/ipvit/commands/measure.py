@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ipvit import __version__
-from ipvit.commands.options import Flag, MeasureOptions, OtherModelsAndData
+from ipvit.commands.options import Flag, JudgedOptions, OtherModelsAndData
 from ipvit.commands.plan import show_plan
+from ipvit.commands.verdicts.asserting import Asserted
 from ipvit.core.outdated import PAGE
 from ipvit.core.run_log import begin
 from ipvit.core.terminal import Terminal, print_json
+from ipvit.errors import InputError
 
 if TYPE_CHECKING:
     from ipvit.engine.study import Study
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 DEMO = Path(__file__).with_name("studies") / "demo.yaml"
 
 
-def run(study: Path, /, *, subject: OtherModelsAndData | None = None, options: MeasureOptions | None = None) -> int:
+def run(study: Path, /, *, subject: OtherModelsAndData | None = None, options: JudgedOptions | None = None) -> int:
     """Run a study file, or continue it; options take the place of what it says.
 
     Parameters
@@ -34,14 +36,15 @@ def run(study: Path, /, *, subject: OtherModelsAndData | None = None, options: M
     """
     from ipvit.commands.named_code import open_study
 
-    options = options or MeasureOptions()
+    options = options or JudgedOptions()
     options.config()  # what is wrong with an option is said before the code of a study runs
+    Asserted(options)
     opened = open_study(study, json=options.json, instead=subject)
     return measure(opened, options, default_out=Path("runs") / study.stem)
 
 
-def demo(*, options: MeasureOptions | None = None, open: Flag = False) -> int:  # noqa: A002
-    """Everything in small, offline, on the bundled models and the procedural data set.
+def demo(*, options: JudgedOptions | None = None, open: Flag = False) -> int:  # noqa: A002
+    """Run all experiments on small bundled models and a procedural data set; needs no data and no internet.
 
     It prints what each experiment found and a profile of the networks; the tables are in the report.
 
@@ -52,7 +55,7 @@ def demo(*, options: MeasureOptions | None = None, open: Flag = False) -> int:  
     """
     from ipvit.engine.study import read_study
 
-    options = options or MeasureOptions()
+    options = options or JudgedOptions()
     return measure(read_study(DEMO), options, default_out=Path("ipvit-demo"), open_page=open, brief=True)
 
 
@@ -80,7 +83,7 @@ def another_process_tells() -> bool:
 
 
 def measure(
-    study: Study, options: MeasureOptions, *, default_out: Path, open_page: bool = False, brief: bool = False
+    study: Study, options: JudgedOptions, *, default_out: Path, open_page: bool = False, brief: bool = False
 ) -> int:
     """Run a study with the options given, print its tables, write its report; return the exit code.
 
@@ -95,14 +98,16 @@ def measure(
 
     given = options.out or (Path(study.out) if study.out else None)
     wanted = study.with_options(options.config())
+    asserted = Asserted(options)
+    asserted.check(wanted)
     if options.dry_run:
         return show_plan(wanted, given or default_out, json=options.json, default=given is None)
     begin(f"{__version__}: ipvit {shlex.join(sys.argv[1:])}", verbose=options.verbose)
     results = run_study(wanted, given or default_out, default=given is None)
     if another_process_tells():
         return 0
-    whole = tell(results, json=options.json, quiet=options.quiet, brief=brief)
-    code = 1 if complain(results, quiet=options.quiet) or not whole else 0
+    whole = tell(results, json=options.json, quiet=options.quiet, brief=brief, asserted=asserted)
+    code = asserted.code(1 if complain(results, quiet=options.quiet) or not whole else 0)
     if brief and not options.json and not options.quiet:
         _explain_demo(results.out)
     if open_page:
@@ -110,7 +115,14 @@ def measure(
     return code
 
 
-def tell(results: Run | RunCollection, *, json: bool, quiet: bool = False, brief: bool = False) -> bool:
+def tell(
+    results: Run | RunCollection,
+    *,
+    json: bool,
+    quiet: bool = False,
+    brief: bool = False,
+    asserted: Asserted | None = None,
+) -> bool:
     """Write the report, then print the tables: who reads them may go away at any time, as in ``| head``.
 
     Args:
@@ -118,19 +130,31 @@ def tell(results: Run | RunCollection, *, json: bool, quiet: bool = False, brief
         json: print it as JSON.
         quiet: print what could not be made, nothing else.
         brief: print what each experiment found, without its tables.
+        asserted: what must hold; decided here, and told after the tables.
+
+    Raises:
+        InputError: what is asserted cannot be decided; raised after the tables are told.
 
     Returns:
         Whether all that the experiments make of their records could be made; what could not is told.
     """
+    asserted, undecided = asserted or Asserted(None), None
+    try:
+        asserted.decide(results)
+    except InputError as error:
+        undecided = error
     try:
         page = results.report()
     except OSError:  # where the disk is full, the tables are worth seeing all the same
-        _show(results, json, quiet=quiet, brief=brief)
+        _show(results, json, quiet=quiet, brief=brief, more=asserted.as_json())
         raise
-    _show(results, json, quiet=quiet, brief=brief)
+    _show(results, json, quiet=quiet, brief=brief, more=asserted.as_json())
     if not json and not quiet:
         _print_profile(results)
         Terminal().print(f"report: {page}", soft_wrap=True, highlight=False)
+    asserted.tell(json=json, quiet=quiet)
+    if undecided is not None:
+        raise undecided
     return tell_faults(results)
 
 
@@ -146,11 +170,13 @@ def print_failure(text: str) -> None:
     Terminal(stderr=True).print(f"ipvit: {text}", style="red", highlight=False, soft_wrap=True)
 
 
-def _show(results: Run | RunCollection, json: bool, *, quiet: bool, brief: bool) -> None:
+def _show(
+    results: Run | RunCollection, json: bool, *, quiet: bool, brief: bool, more: dict[str, Any] | None = None
+) -> None:
     if quiet:
         return
     if json:
-        print_json(_json_of(results))
+        print_json(_json_of(results) | (more or {}))
     elif brief:
         print_answers(results)
     else:
@@ -186,6 +212,8 @@ def _print_limit(results: Run | RunCollection, console: Terminal) -> None:
         console.print(f"limited run: {used:,} of {whole:,} images", style="bold yellow")
     for sentence in results.told:
         console.print(sentence, style="bold yellow" if sentence.startswith("Unfinished") else "yellow", highlight=False)
+    for sentence in manifest.zero_shot:
+        console.print(sentence, highlight=False)
 
 
 def _json_of(results: Run | RunCollection) -> dict[str, Any]:
@@ -202,7 +230,8 @@ def _json_of(results: Run | RunCollection) -> dict[str, Any]:
     asked = results.profile
     made = {"tables": content, "differences": differences, "leads": leads, "answers": answers}
     made |= {} if asked is None else {"profile": asked.as_json()}
-    return {"out": str(results.out), **made, **limited, "told": results.told, "notes": notes}
+    zero_shot = {"zero_shot": list(manifest.zero_shot)} if manifest.zero_shot else {}
+    return {"out": str(results.out), **made, **limited, **zero_shot, "told": results.told, "notes": notes}
 
 
 def print_tables(results: Run | RunCollection) -> None:

@@ -24,6 +24,9 @@ HOW = Group("How it is run", sort_key=3)
 Flag = Annotated[bool, Parameter(negative="", show_default=False)]
 """A switch that is off unless it is given."""
 
+Switch = Annotated[bool, Parameter(show_default=lambda given: "yes" if given else "no")]
+"""A switch with a word for either."""
+
 
 def plain_type(annotation: Any) -> Any:
     """Return a type without the constraints that pydantic checks: they would be checked twice, with other words."""
@@ -117,6 +120,27 @@ class MeasureOptions(RunOptions):
         return given.model_copy(update={"progress": given.progress and not self.quiet})
 
 
+JUDGED = Group("What must hold", sort_key=4)
+ASSERT = Parameter(name="--assert", negative="", consume_multiple=False, group=JUDGED)
+
+
+@Parameter(name="*", group=JUDGED)
+@dataclasses.dataclass(kw_only=True)
+class AssertOptions:
+    """What must hold of the numbers."""
+
+    asserted: Annotated[list[str] | None, ASSERT] = None
+    """What must hold, else the exit code is 3, such as 'occlusion.top1[information_loss=0.5] >= 40'; @FILE for many."""
+    junit: Path | None = None
+    """Also write what was decided into a JUnit file, one case an assertion."""
+
+
+@Parameter(name="*", group=HOW)
+@dataclasses.dataclass(kw_only=True)
+class JudgedOptions(MeasureOptions, AssertOptions):
+    """How a study is run by a command that measures, and what must hold of its numbers."""
+
+
 @dataclasses.dataclass(kw_only=True)
 class _MoreOfData:
     data_root: str | None = None
@@ -136,17 +160,30 @@ class _MoreOfData:
         return {key: value for key, value in (more | {"labels": self.labels}).items() if value is not None}
 
 
+@dataclasses.dataclass(kw_only=True)
+class _Texts:
+    prompts: Annotated[list[str] | None, Parameter(negative="")] = None
+    """Of zero-shot models: 'a photo of a {}', openai80, or a file with one such sentence a line; repeatable."""
+    class_names: str | None = None
+    """Likewise: imagenet, or a file with one class a line. [default: the classes of the data]"""
+
+    def text_keys(self) -> dict[str, Any]:
+        """Return what was given, as a study file has it."""
+        given = {"prompts": self.prompts or None, "class_names": self.class_names}
+        return {key: value for key, value in given.items() if value is not None}
+
+
 MODEL = Parameter(name=("--model", "-m"), negative="")
 DATA = Parameter(name=("--data", "-d"))
 
 
 @Parameter(name="*", group=SUBJECT)
 @dataclasses.dataclass(kw_only=True)
-class ModelsAndData(_MoreOfData):
+class ModelsAndData(_Texts, _MoreOfData):
     """What is measured."""
 
     model: Annotated[list[str], MODEL]
-    """[LABEL=]NAME, NAME@WEIGHTS with a file or URL, or NAME@probe:FILE; repeatable. LABEL is its name in tables."""
+    """[LABEL=]NAME, NAME@WEIGHTS (file or URL), NAME@probe:FILE or NAME@knn:DATA; repeatable. LABEL is for tables."""
     data: Annotated[str, DATA]
     """A folder of class folders, a .tar of them, demo:trifeature, or a name that timm knows."""
     pretrained: bool = True
@@ -157,12 +194,13 @@ class ModelsAndData(_MoreOfData):
         return {
             "models": model_entries(self.model, pretrained=self.pretrained),
             "data": {"name": self.data, **self.data_keys()},
+            **self.text_keys(),
         }
 
 
 @Parameter(name="*", group=SUBJECT)
 @dataclasses.dataclass(kw_only=True)
-class OtherModelsAndData(_MoreOfData):
+class OtherModelsAndData(_Texts, _MoreOfData):
     """What is measured instead of what a study file says."""
 
     model: Annotated[list[str] | None, MODEL] = None
@@ -177,7 +215,7 @@ class OtherModelsAndData(_MoreOfData):
 
         Other models are for every experiment; other data take no options of the study's.
         """
-        changed = dict(study)
+        changed = study | self.text_keys()
         if self.model:
             changed["models"] = model_entries(self.model, pretrained=self.pretrained is not False)
             changed["experiments"] = [{**entry, "models": None} for entry in study["experiments"]]
@@ -206,7 +244,7 @@ def model_entries(names: Sequence[str], *, pretrained: bool) -> list[dict[str, A
 class Commas:
     """Converts the values of a list: each may hold several, parted by commas."""
 
-    def __init__(self, *, free: bool) -> None:
+    def __init__(self, *, free: bool = False) -> None:
         self.free = free
 
     def __call__(self, _kind: Any, tokens: Sequence[Token]) -> tuple[str, ...]:

@@ -66,7 +66,7 @@ class StudyPart:
     experiments: Mapping[str, Any]
     split: str | None = None
 
-    def keys(self, data: str, weights: Mapping[str, str], models: Sequence[str]) -> dict[str, Any]:
+    def keys(self, data: str, weights: Mapping[str, str], models: Sequence[Any]) -> dict[str, Any]:
         """Return the study as a mapping.
 
         Args:

@@ -61,7 +61,8 @@ def show_plan(study: Study, out: Path, *, json: bool, default: bool = False) -> 
     ]
     content: dict[str, Any] = {"parts": parts, "there": there, "out": str(out), "device": str(device), "notes": notes}
     experiments = [entry.experiment for entry in selected]
-    text = study_text(study.models, study.data, zip(study.experiments, experiments, strict=True), study)
+    entries = zip(study.experiments, experiments, strict=True)
+    text = study_text(study.models, study.data, entries, study, texts=study.text_keys())
     if json:
         return print_json(content | {"study": yaml.safe_load(text)})
     for line in _lines(parts, there, out, str(device), notes):

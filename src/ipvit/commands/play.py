@@ -9,9 +9,11 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from ipvit.commands.options import Switch
 from ipvit.core.run_config import Answers
 from ipvit.core.terminal import Terminal
 from ipvit.errors import InputError
+from ipvit.models.names import split_label
 from ipvit.models.zoo.bundled import BUNDLED, bundled_models
 
 FIRST = ("demo:deit_micro", "demo:resnet_micro")
@@ -26,20 +28,21 @@ def play(
     answers: Answers | None = None,
     device: str = "auto",
     port: int = 0,
-    browser: bool = True,
+    browser: Switch = True,
 ) -> int:
     """Change a photo and watch two networks, in a browser, on this computer only.
 
     Parameters
     ----------
     model
-        NAME, or NAME@WEIGHTS; repeatable. The bundled networks where fewer than two are given.
+        [LABEL=]NAME[@WEIGHTS]; repeatable. Where fewer than two are given, the bundled networks join.
+        [default: demo:deit_micro demo:resnet_micro, and the other bundled ones to choose from]
     data
-        Whose photos to choose from, as for the experiments; drawn samples by default.
+        Whose photos to choose from, as for the experiments. [default: drawn samples]
     salience
-        NAME of the network whose attention says what is salient; by default the first one that has attention.
+        NAME of the network whose attention says what is salient. [default: the first one that has attention]
     answers
-        Choose among all outputs, or among the classes of --data; by default as the data's protocol says.
+        Choose among all outputs, or among the classes of --data. [default: as the data's protocol says]
     device
         auto, cpu, cuda, cuda:1, mps.
     port
@@ -50,8 +53,9 @@ def play(
     from ipvit.data.loading import load_dataset
     from ipvit.engine.device import pick_device
     from ipvit.engine.diagnosis import among_in_words
-    from ipvit.models import load_model
     from ipvit.models.label_mapping import answering
+    from ipvit.models.loading import load_model
+    from ipvit.networks import models_named
     from ipvit.play import Playground, PlayServer, Shelf
     from ipvit.play.playground import salience_model
 
@@ -59,12 +63,14 @@ def play(
         raise InputError("--answers is for the classes of --data; which data?")
     photos = None if data is None else load_dataset(data)
     shelf = Shelf(photos)
-    names = [*(model or [])]
-    if len(names) < 2:
-        bundled = [name for source in BUNDLED for name in bundled_models(source)]
-        names += [name for name in dict.fromkeys([*FIRST, *bundled]) if name not in names]
-    models = [load_model(name) for name in names]
-    models = [one for one in models if one.can("logits") or one.name in (model or ())]
+    given = [split_label(text) for text in model or []]
+    names = [name for _, name in given]
+    bundled = [name for source in BUNDLED for name in bundled_models(source)] if len(names) < 2 else []
+    more = [name for name in dict.fromkeys([*FIRST, *bundled]) if name not in names] if bundled else []
+    models = [
+        one for label, name in given for one in models_named(name, label=label, class_names=photos, device=device)
+    ]
+    models += [one for one in map(load_model, more) if one.can("logits")]
     if photos is not None:
         models = [answering(one, photos, answers) for one in models]
         for one in models:

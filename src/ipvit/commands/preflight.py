@@ -31,12 +31,12 @@ class Sources:
     Attributes:
         data: places of data by kind: a path, or a data name as other commands take it.
         weights: files to take instead of the published ones, by network; see :func:`weights_key`.
-        models: measured instead of the paper's, where there are any.
+        models: entries of a study, measured instead of the paper's where there are any.
     """
 
     data: Mapping[str, str]
     weights: Mapping[str, str]
-    models: Sequence[str]
+    models: Sequence[Any]
 
     def keys(self, part: StudyPart) -> dict[str, Any]:
         """Return the study of a part as a mapping; a place stands in for data that are not given."""

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from ipvit import __version__
 from ipvit.commands.measure import another_process_tells
-from ipvit.commands.options import Flag, MeasureOptions
+from ipvit.commands.options import Flag, MeasureOptions, model_entries
 from ipvit.commands.paper_studies import (
     ALL,
     OPTIONS,
@@ -72,7 +72,7 @@ def reproduce(
     weights
         NETWORK=FILE for weights that are on disk, for example deit_small=deit_small.pth; repeatable.
     model
-        Measure this model instead of the paper's; repeatable.
+        Measure [LABEL=]NAME[@WEIGHTS] instead of the paper's networks; repeatable.
     partial
         Leave out what data or weights are missing for, and run the rest.
     """
@@ -85,7 +85,7 @@ def reproduce(
     studies = find(name)
     own = {"imagenet": imagenet, "imagenet-c": imagenet_c, "voc": voc, "cue-conflict": cue_conflict}
     given = {kind: place for kind, place in own.items() if place is not None} | parse_pairs(data or [], "--data")
-    sources = Sources(given, parse_weights(weights or []), model or [])
+    sources = Sources(given, parse_weights(weights or []), model_entries(model or [], pretrained=True))
     if options.dry_run:
         return _print_studies(studies, sources, config)
     from ipvit.commands.reproduction import Reproduction

@@ -11,7 +11,7 @@ from rich import box
 from rich.table import Table
 
 from ipvit.commands.measure import complain, tell
-from ipvit.commands.options import Flag, RunOptions
+from ipvit.commands.options import Flag, OtherModelsAndData, RunOptions
 from ipvit.core.terminal import Terminal, print_json
 from ipvit.core.text.words import counted
 from ipvit.errors import CombinedInputError, InputError
@@ -19,6 +19,7 @@ from ipvit.errors import CombinedInputError, InputError
 if TYPE_CHECKING:
     from ipvit.core.shard import Shard
     from ipvit.engine.estimate import Estimate
+    from ipvit.engine.study import Study
 
 
 def merge(*folders: Path, out: Path | None = None, partial: Flag = False, json: Flag = False) -> int:
@@ -81,25 +82,42 @@ def _merge_runs(folder: Path, runs: Sequence[Path], *, partial: bool, json: bool
     return 1 if any(failed) or not told or any(manifest.status != "done" for manifest in joined) else 0
 
 
-def check(study: Path, /, *, options: RunOptions | None = None) -> int:
-    """Load every model and the data of a study, time two batches of each part, and say what it will cost.
+def check(
+    study: Path | None = None,
+    /,
+    *,
+    subject: OtherModelsAndData | None = None,
+    options: RunOptions | None = None,
+) -> int:
+    """Load models and data, time two batches of each part of a study, and say what it will cost.
+
+    Without a study, with --model and --data, of every experiment that these can be used for.
 
     Parameters
     ----------
     study
-        A YAML file: models, data, experiments.
+        A YAML file: models, data, experiments; options take the place of what it says.
     """
     from ipvit.api import bind_context, load_study
     from ipvit.commands.named_code import open_study
     from ipvit.engine.estimate import estimate
     from ipvit.engine.folders.default_folder import default_folder
 
-    options = options or RunOptions()
-    loaded = open_study(study, json=options.json).with_options(options.config())
+    options, subject = options or RunOptions(), subject or OtherModelsAndData()
+    opened = _every_experiment(subject) if study is None else open_study(study, json=options.json, instead=subject)
+    loaded = opened.with_options(options.config())
     data, models = load_study(loaded)
     given = options.out or loaded.out
-    out = Path(given) if given else default_folder(Path("runs") / study.stem, data, loaded)[0]
-    found = estimate(loaded.make_experiments(), models, data, loaded, out, bind_context(loaded.data))
+    base = Path("runs") / ("all" if study is None else study.stem)
+    out = Path(given) if given else default_folder(base, data, loaded)[0]
+    context = bind_context(loaded.data)
+    chosen, refused = loaded.make_experiments(), []
+    if study is None:
+        from ipvit.engine.preparation import usable
+
+        chosen, refused = usable(chosen, models, data, loaded, context)
+    found = estimate(chosen, models, data, loaded, out, context)
+    found = dataclasses.replace(found, left_out=[*found.left_out, *refused])
     if options.json:
         content = dataclasses.asdict(found) | {
             "seconds": found.seconds,
@@ -113,11 +131,28 @@ def check(study: Path, /, *, options: RunOptions | None = None) -> int:
     return 1 if failing else 0
 
 
+def _every_experiment(subject: OtherModelsAndData) -> Study:
+    """Return the study of all built-in experiments on the models and data that were given.
+
+    Raises:
+        InputError: one of both is missing.
+    """
+    from ipvit.engine.study import make_study
+    from ipvit.experiments.registry import BUILT_IN
+
+    if not subject.model or subject.data is None:
+        lacking = "" if subject.model or subject.data else ", or a study file"
+        what = "--data" if subject.model else "--model" if subject.data else "--model and --data"
+        raise InputError(f"what is to be checked? Give {what}{lacking}: ipvit check --model NAME --data DATA")
+    return make_study(subject.change({"experiments": [{"name": name} for name in BUILT_IN]}))
+
+
 def _print_estimate(found: Estimate, models: int, shard: Shard) -> None:
     console = Terminal(highlight=False, soft_wrap=True)
-    table = Table("experiment", box=box.SIMPLE_HEAD, padding=(0, 1))
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    table.add_column("experiment", no_wrap=True, min_width=max(len(part.experiment) for part in found.parts))
     table.add_column("model", overflow="fold")
-    for name in ("images x conditions", "to do", "time", "disk"):
+    for name in ("images x\nconditions", "to do", "time", "disk"):
         table.add_column(name, justify="right", no_wrap=True)
     for part in found.parts:
         time = "fails" if part.error else "trains first" if part.seconds is None else _duration(part.seconds)

@@ -15,6 +15,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from ipvit.commands.options import AssertOptions
 from ipvit.core.terminal import Terminal, print_json
 
 if TYPE_CHECKING:
@@ -24,7 +25,15 @@ if TYPE_CHECKING:
 Flag = Annotated[bool, Parameter(negative="")]
 
 
-def report(folder: Path, /, *, everything: Flag = False, paper: Flag = False, json: Flag = False) -> int:
+def report(
+    folder: Path,
+    /,
+    *,
+    everything: Flag = False,
+    paper: Flag = False,
+    json: Flag = False,
+    must: AssertOptions | None = None,
+) -> int:
     """Build tables, figures and report.html of a run folder, or of several together.
 
     Parameters
@@ -40,16 +49,18 @@ def report(folder: Path, /, *, everything: Flag = False, paper: Flag = False, js
         Print the tables as JSON on standard output, nothing else.
     """
     from ipvit.commands.measure import tell
+    from ipvit.commands.verdicts.asserting import Asserted
     from ipvit.run_collection import RunCollection, runs_in
 
+    asserted = Asserted(must)
     runs = runs_in(folder, everything=everything)
-    results = runs[0] if runs[0].out == folder else RunCollection(folder, runs)
-    told = tell(results, json=json)
+    results = RunCollection(folder, runs) if folder.is_dir() and runs[0].out != folder else runs[0]
+    told = tell(results, json=json, asserted=asserted)
     if paper:
         from ipvit.report.build import write_paper_figures
 
         write_paper_figures(results)
-    return 0 if told else 1
+    return asserted.code(0 if told else 1)
 
 
 def models(pattern: str | None = None, /, *, paper: Flag = False, json: Flag = False) -> int:
@@ -118,11 +129,14 @@ def _print_families(entries: list[CatalogueEntry]) -> int:
         "tin50": "Bundled, of 50 classes of Tiny ImageNet",
         "paper": "The paper's",
         "torchvision": "torchvision's",
+        "open_clip": "open_clip's zero-shot models",
         "timm": "timm's",
     }
     groups = by_family(entries)
     for source, title in titles.items():
         families = {family: members for (where, family), members in groups.items() if where == source}
+        if not families:  # of a library that is not installed
+            continue
         count = sum(len(members) for members in families.values())
         prefix = "" if source == "timm" else f", as {source}:NAME"
         console.print(f"{title}, {count} networks{prefix}", style="bold", highlight=False)
@@ -134,7 +148,8 @@ def _print_families(entries: list[CatalogueEntry]) -> int:
         for line in lines:
             console.print(Padding(Text(line), (0, 0, 0, 2)))
     console.print(
-        "Also hf-hub:OWNER/NAME, transformers:FOLDER, FILE.py:FACTORY; NAME@FILE for weights.\n"
+        "Also hf-hub:OWNER/NAME, transformers:OWNER/NAME (classifiers, zero-shot CLIP and SigLIP), FILE.py:FACTORY; "
+        "NAME@FILE for weights.\n"
         "ipvit models 'deit*' lists names, ipvit models --paper tells of the paper's.",
         style="dim",
         highlight=False,

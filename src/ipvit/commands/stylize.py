@@ -45,7 +45,7 @@ def stylize(
     out
         Folder for the copy; run again on it to continue.
     style
-        Folder of paintings; by default demo:textures, which are drawn, or with --cue-conflict the images themselves.
+        Folder of paintings. [default: demo:textures, which are drawn; with --cue-conflict the images themselves]
     cue_conflict
         Make images for shape-bias from your own classes: every image in the texture of one of another class.
     method
@@ -55,22 +55,22 @@ def stylize(
     size
         Height and width of the copies in pixels.
     resize
-        Shortest side before the crop; 256 for 224 and in proportion, for drawn images the size itself.
+        Shortest side before the crop. [default: 256 for 224 and in proportion, for drawn images the size itself]
     texture_scale
-        For statistics: size of the textures taken out of an image, as a share of its side; 0.05, for the drawn
-        images, whose textures are coarse, 0.11.
+        For statistics: size of the textures taken out of an image, as a share of its side. [default:
+        0.05, for drawn images 0.11]
     encoder
-        For adain: file or URL of vgg_normalised.pth; downloaded by default.
+        For adain: file or URL of vgg_normalised.pth. [default: downloaded]
     decoder
-        For adain: file or URL of decoder.pth; downloaded by default.
+        For adain: file or URL of decoder.pth. [default: downloaded]
     device
         For adain and magenta: auto, cpu, cuda, cuda:1, mps.
     workers
-        Processes that work at once; one a core by default.
+        Processes that work at once. [default: one a core]
     seed
         Everything random follows from it.
     limit
-        Use that many randomly chosen images, always the same ones.
+        Use that many randomly chosen images, always the same ones. [default: all]
     json
         Print a summary as JSON on standard output, nothing else.
     """

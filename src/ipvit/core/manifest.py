@@ -19,6 +19,13 @@ UNTRAINED = "random initialisation"
 RANDOM_WEIGHTS = " (random weights)"
 """What follows the name of a model with random weights wherever a number of its stands."""
 
+DOUBTS = {
+    "random answers": "answers the same image otherwise each time, as with dropout that is never switched off",
+    "batch-dependent answers": "answers an image otherwise beside other images, as with batch statistics at test time",
+    "constant answers": "gives all images the same answer",
+}
+"""What may be doubtful about all numbers of a model, which follows its name in brackets, and what is said of it."""
+
 Status = Literal["running", "interrupted", "failed", "done"]
 
 
@@ -49,6 +56,23 @@ class UsedPreprocessing(_Part, frozen=True):
     """Of the channels in [0, 1]; divided by inside the model."""
 
 
+class UsedTexts(_Part, frozen=True):
+    """What the outputs of a zero-shot model are told by."""
+
+    in_words: str
+    """How it answers."""
+    prompts: tuple[str, ...]
+    """Sentences, with ``{}`` where the words for a class stand."""
+    outputs: tuple[str, ...]
+    """What the outputs are called, in their order."""
+    words: tuple[str, ...]
+    """The words for each."""
+    prepared: str
+    """How the tokenizer prepared the texts."""
+    alike: tuple[str, ...] = ()
+    """Words that several outputs have, which no model can tell apart."""
+
+
 class UsedModel(_Part, frozen=True):
     """A model that was measured."""
 
@@ -67,6 +91,10 @@ class UsedModel(_Part, frozen=True):
     """Number of parameters."""
     preprocessing: UsedPreprocessing
     """How pictures become its input."""
+    doubt: str = ""
+    """What makes all of its numbers doubtful, see :data:`DOUBTS`; empty where nothing does."""
+    texts: UsedTexts | None = None
+    """Of a zero-shot model; None for any other."""
 
     @property
     def untrained(self) -> bool:
@@ -74,9 +102,17 @@ class UsedModel(_Part, frozen=True):
         return self.source.endswith(UNTRAINED)
 
     def marked(self) -> UsedModel:
-        """Return the same with a name that says so where the weights are random: its numbers say nothing."""
-        told = not self.untrained or RANDOM_WEIGHTS.strip(" ()") in self.name
-        return self if told else self.model_copy(update={"name": f"{self.name}{RANDOM_WEIGHTS}"})
+        """Return the same with a name that says so where the weights are random, or the answers: they say nothing."""
+        marks = [RANDOM_WEIGHTS] if self.untrained else []
+        marks += [f" ({self.doubt})"] if self.doubt in DOUBTS else []
+        added = "".join(mark for mark in marks if mark.strip(" ()") not in self.name)
+        return self.model_copy(update={"name": f"{self.name}{added}"}) if added else self
+
+    @property
+    def doubt_in_words(self) -> str:
+        """A sentence about what makes its numbers doubtful; empty where nothing does."""
+        said = DOUBTS.get(self.doubt)
+        return f"{self.name} {said}: its numbers say nothing of how it sees." if said else ""
 
 
 class UsedData(_Part, frozen=True):
@@ -234,6 +270,15 @@ class RunSummary(_Part, frozen=True):
     """Of Python and packages; None where one is not installed."""
     hardware: Hardware
     """The machine of the last call."""
+
+    @property
+    def zero_shot(self) -> tuple[str, ...]:
+        """How the zero-shot models answer, in sentences for captions; those that answer alike together."""
+        models: dict[str, list[str]] = {}
+        for model in self.models:
+            if model.texts is not None:
+                models.setdefault(model.texts.in_words, []).append(model.name)
+        return tuple(f"{', '.join(names)}: {told}" for told, names in models.items())
 
     @property
     def finished_well(self) -> bool:

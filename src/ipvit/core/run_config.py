@@ -31,7 +31,7 @@ class RunConfig(BaseModel):
     seed: Int64 = 0
     """Everything random follows from it."""
     limit: Positive | None = None
-    """Use that many images, all by default; the run is marked as limited."""
+    """Use only N randomly chosen images (always the same N), all by default; the report says so."""
     answers: Answers | None = None
     """Choose among all outputs of a model, or among the data's classes; by default as the data's protocol says."""
     precision: Precision = "fp32"
@@ -41,7 +41,7 @@ class RunConfig(BaseModel):
     batch_size: Positive | None = None
     """Images at a time, 32 on a CPU and 256 on a GPU by default; halved where memory runs out."""
     workers: Processes | None = None
-    """Decoding processes; by default as many as the cores allow."""
+    """Number of processes that read images; by default as many as the cores allow."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
     compile: bool = False

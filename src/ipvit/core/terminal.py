@@ -25,6 +25,10 @@ class Terminal(Console):
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, **options)
 
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print as rich does, but never break a line between a number and its unit."""
+        super().print(*(one.replace(" %", _GLUED) if isinstance(one, str) else one for one in objects), **options)
+
     def on_broken_pipe(self) -> None:
         """Go on without the reader, as in ``| head``: rich would end the process with the code of a failure."""
         silence(self.file)
@@ -32,7 +36,12 @@ class Terminal(Console):
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Yield the segments of something to show, their text made harmless."""
         for segment in super().render(renderable, options):
-            yield segment if segment.control else Segment(harmless(segment.text), segment.style)
+            text = segment.text if segment.control else harmless(segment.text.replace(_GLUED, " %"))
+            yield segment if segment.control else Segment(text, segment.style)
+
+
+_GLUED = "\ue000%"
+"""Stands for a space and a per cent sign while lines are broken: rich breaks them at no-break spaces too."""
 
 
 @contextlib.contextmanager

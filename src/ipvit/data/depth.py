@@ -99,8 +99,8 @@ def _check_colours(
         least = 2 ** (significant - 8) if significant < 16 else 0
     if brightest < least:
         raise UnreadableImageError(
-            f"its 16-bit colours reach {brightest / 255:.0%} of their range, as where 10 to 14 bits are stored in 16: "
-            + _REMEDY
+            f"its 16-bit colours reach {100 * (brightest / 255):.0f} % of their range, as where 10 to 14 bits are "
+            "stored in 16: " + _REMEDY
         )
 
 

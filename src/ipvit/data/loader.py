@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import os
 import traceback
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, Self
@@ -287,9 +286,3 @@ def shared_memory_lacking(batches: Sequence[np.ndarray], views: Sequence[View], 
     planes = 5 if masks else 3
     batch = max(map(len, batches)) * sum(planes * view.size[0] * view.size[1] for view in dict.fromkeys(views))
     return shared_memory_short(batch, workers)
-
-
-def default_workers(device_type: str) -> int:
-    """Return how many decoding processes are worth starting: one beside a CPU network, more to feed a GPU."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return 1 if device_type == "cpu" else max(1, min(8, cores - 1))

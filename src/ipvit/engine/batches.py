@@ -124,10 +124,12 @@ def batches_of(task: Task, plan: SweepPlan, decoded: DecodedBatch, images: Image
     for numbers, rows in _by_missing_conditions(task, decoded).items():
         whole = len(rows) == len(ids)
         part = pixels if whole else pixels[rows]
-        regions = decoded.masks[task.view][rows].to(part.device) if task.view in decoded.masks else None
+        regions = decoded.masks.get(task.view)
+        if regions is not None:  # whole batches are pinned; what is picked from one is not
+            regions = (regions if whole else regions[rows]).to(part.device, non_blocking=True)
         yield Batch(
             images=part,
-            labels=from_numpy(labels[rows]).to(part.device),
+            labels=from_numpy(labels[rows]).to(part.device, non_blocking=True),
             ids=tuple(ids[row] for row in rows),
             positions=decoded.indices[rows],
             conditions=tuple(task.conditions[number] for number in numbers),

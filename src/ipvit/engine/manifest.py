@@ -23,6 +23,7 @@ from ipvit.core.manifest import (
     UsedData,
     UsedModel,
     UsedPreprocessing,
+    UsedTexts,
 )
 from ipvit.core.run_config import Answers, RunConfig
 from ipvit.core.versions import installed_version
@@ -251,4 +252,20 @@ def _model(model: Model) -> UsedModel:
             mean=tuple(model.preprocessing.mean),
             std=tuple(model.preprocessing.std),
         ),
+        doubt=model.doubt,
+        texts=_texts(model),
+    )
+
+
+def _texts(model: Model) -> UsedTexts | None:
+    texts = model.texts
+    if texts is None:
+        return None
+    return UsedTexts(
+        in_words=texts.in_words,
+        prompts=texts.prompts.templates,
+        outputs=texts.names.outputs,
+        words=texts.names.words,
+        prepared=texts.prepared,
+        alike=tuple(texts.alike),
     )

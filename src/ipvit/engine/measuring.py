@@ -6,17 +6,18 @@ import contextlib
 import dataclasses
 import traceback
 from collections.abc import Generator, Sequence
-from typing import Any
 
 import numpy as np
-import torch
 
+from ipvit.core.deferred import Deferred, deferred
 from ipvit.core.files import is_of_the_disk
 from ipvit.core.manifest import Failure
 from ipvit.core.memory import halving
+from ipvit.core.readback import read_back
 from ipvit.data.loader import DecodedBatch
-from ipvit.engine.device import numerics
-from ipvit.engine.store import Store, column_frame
+from ipvit.engine.device import numerics, without_gradients
+from ipvit.engine.rows import Measured
+from ipvit.engine.store import Store
 from ipvit.engine.types import Outcome, SweepPlan, Task
 from ipvit.errors import error_line
 from ipvit.experiments.base import Batch, Condition, Records
@@ -86,7 +87,7 @@ def note_failed_transform(decoded: DecodedBatch, plan: SweepPlan, outcome: Outco
 
 
 def _measure_and_add(task: Task, batch: Batch, plan: SweepPlan, store: Store, outcome: Outcome) -> None:
-    measured = [(records.condition, column_frame(_columns(records, batch))) for records in _measure(task, batch, plan)]
+    measured = _measure(task, batch, plan)
     lacking = {condition.key for condition in batch.conditions} - {condition.key for condition, _ in measured}
     if lacking:
         raise ValueError(f"nothing was measured under {len(lacking)} of {len(batch.conditions)} conditions")
@@ -96,15 +97,30 @@ def _measure_and_add(task: Task, batch: Batch, plan: SweepPlan, store: Store, ou
 
 def measure_at_once(task: Task, batch: Batch, plan: SweepPlan) -> list[Records]:
     """Measure a batch as it is: in the run's precision, with gradients where the experiment requires them."""
-    gradients = "gradients" in task.experiment.requirements.capabilities
-    grad_mode = contextlib.nullcontext() if gradients else torch.inference_mode()
+    with deferred() as checks:
+        measured = _queue(task, batch, plan)
+    for columns in read_back([checks.numbers]):
+        for numbers in columns.values():
+            checks.judge(numbers)
+    return measured
+
+
+def _queue(task: Task, batch: Batch, plan: SweepPlan) -> list[Records]:
+    gradients = "gradients" in task.experiment.requirements.of(task.model)
+    grad_mode = contextlib.nullcontext() if gradients else without_gradients(task.model, plan.config.precision)
     with numerics(plan.device, plan.config.precision), grad_mode:
         return list(task.measurement.measure(task.model, batch))
 
 
-def _measure(task: Task, batch: Batch, plan: SweepPlan) -> list[Records]:
+def _measure(task: Task, batch: Batch, plan: SweepPlan) -> Measured:
     """Measure a batch; when it does not fit into memory, measure its halves and join them."""
-    return halving(lambda part: measure_at_once(task, part, plan), batch, _halves, _joined)
+
+    def measured(part: Batch) -> Measured:
+        with deferred() as checks:
+            records = _queue(task, part, plan)
+        return _as_arrays(records, part, checks)
+
+    return halving(measured, batch, _halves, _joined, task.fitting)
 
 
 def _halves(batch: Batch) -> tuple[Batch, Batch]:
@@ -112,29 +128,27 @@ def _halves(batch: Batch) -> tuple[Batch, Batch]:
     return batch.part(0, middle), batch.part(middle, len(batch))
 
 
-def _joined(first: Sequence[Records], second: Sequence[Records]) -> list[Records]:
+def _joined(first: Measured, second: Measured) -> Measured:
     return [
-        Records(one.condition, {name: _concatenated(one.columns[name], other.columns[name]) for name in one.columns})
-        for one, other in zip(first, second, strict=True)
+        (condition, {name: np.concatenate([values, others[name]]) for name, values in columns.items()})
+        for (condition, columns), (_, others) in zip(first, second, strict=True)
     ]
 
 
-def _concatenated(first: Any, second: Any) -> np.ndarray:
-    return np.concatenate([_array(first), _array(second)])
-
-
-def _columns(records: Records, batch: Batch) -> dict[str, np.ndarray]:
-    columns = {"label": _array(first_labels(batch.labels)).astype(np.int32)}
-    columns |= {name: _array(column) for name, column in batch.fields.items()}
-    columns |= {name: _array(values) for name, values in records.columns.items()}
-    for name, values in columns.items():
-        if len(values) != len(batch):
-            raise ValueError(f"the column {name!r} has {len(values)} values for {len(batch)} images")
-    return columns
-
-
-def _array(values: Any) -> np.ndarray:
-    return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
+def _as_arrays(measured: Sequence[Records], batch: Batch, checks: Deferred) -> Measured:
+    """Return what was measured as columns of records, after all of it is queued on the device."""
+    labels = first_labels(batch.labels)
+    found = read_back([{"label": labels}, *(records.columns for records in measured), checks.numbers])
+    for numbers in found.pop().values():
+        checks.judge(numbers)
+    common = {"label": found[0]["label"].astype(np.int32)}
+    common |= {name: np.asarray(column) for name, column in batch.fields.items()}
+    whole = [(records.condition, common | columns) for records, columns in zip(measured, found[1:], strict=True)]
+    for _, columns in whole:
+        for name, values in columns.items():
+            if len(values) != len(batch):
+                raise ValueError(f"the column {name!r} has {len(values)} values for {len(batch)} images")
+    return whole
 
 
 def _failure(task: Task, error: str, details: str, condition: str = "") -> Failure:

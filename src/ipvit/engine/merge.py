@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+import tempfile
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,30 +62,43 @@ def merge(folders: Sequence[Path], out: Path, *, partial: bool = False) -> Manif
     sources = _sources(folders, out)
     _check_agreement(sources)
     _check_shards(sources)
-    records = {name: _joined(name, sources) for name in _experiments(sources)}
     missing = _missing(sources)
-    if missing and not partial:
-        more = f"; {len(missing) - 9} more" if len(missing) > 9 else ""
-        raise InputError(f"{'; '.join(missing[:9])}{more}; run those again, or join what is there with --partial")
-    for folder, _ in sources:
-        refuse_links(folder, (RECORDS, EXAMPLES, STUDY, *KEPT), files=True)  # what they lead to is not theirs to share
-    prepare_folder(out)
-    with FolderLock(out) as lock:
-        clear_left_over(out)
-        store = Store(out, guard=lock.check)
-        for frame in records.values():
-            store.write(frame)
-        store.compact()
-        for name in (
-            EXAMPLES,
-            STUDY,
-            *(f"{RECORDS}/{experiment}/{file}" for experiment in records for file in (ANALYSIS, LISTED, FILE)),
-        ):
-            _copy(name, sources, out)
-        told = [note for name in KEPT for note in _gather(name, sources, out)]
-        manifest = _manifest(sources, told, whole=not missing)
-        write_manifest(out, manifest)
+    experiments = _experiments(sources)
+    with _beside(out) as aside:
+        for name in experiments:
+            for model in _models(name, sources):  # the memory holds the records of one
+                Store(aside).write(_joined(name, model, sources))
+        if missing and not partial:
+            more = f"; {len(missing) - 9} more" if len(missing) > 9 else ""
+            raise InputError(f"{'; '.join(missing[:9])}{more}; run those again, or join what is there with --partial")
+        for folder, _ in sources:
+            # what links lead to is not theirs to share
+            refuse_links(folder, (RECORDS, EXAMPLES, STUDY, *KEPT), files=True)
+        prepare_folder(out)
+        with FolderLock(out) as lock:
+            clear_left_over(out)
+            for path in sorted((aside / RECORDS).rglob("part-*.parquet")):
+                lock.check()
+                write_atomic(out / path.relative_to(aside), path.read_bytes())
+            Store(out, guard=lock.check).compact()
+            for name in (
+                EXAMPLES,
+                STUDY,
+                *(f"{RECORDS}/{experiment}/{file}" for experiment in experiments for file in (ANALYSIS, LISTED, FILE)),
+            ):
+                _copy(name, sources, out)
+            told = [note for name in KEPT for note in _gather(name, sources, out)]
+            manifest = _manifest(sources, told, whole=not missing)
+            write_manifest(out, manifest)
     return manifest
+
+
+@contextlib.contextmanager
+def _beside(out: Path) -> Generator[Path]:
+    """Give a folder on the disk of another one, which need not be there, until all is known to fit together."""
+    place = next(folder for folder in out.absolute().parents if folder.is_dir())
+    with tempfile.TemporaryDirectory(prefix=".merge-", dir=place) as folder:
+        yield Path(folder)
 
 
 def runs_with_shards(folder: Path) -> list[Path]:
@@ -136,8 +151,13 @@ def _experiments(sources: Sequence[Source]) -> list[str]:
     return list(dict.fromkeys(name for folder, _ in sources for name in Store(folder).experiments()))
 
 
-def _joined(experiment: str, sources: Sequence[Source]) -> pl.DataFrame:
-    """Return the records of all sources, each result once.
+def _models(experiment: str, sources: Sequence[Source]) -> list[str]:
+    """Return the beginnings of the digests of the networks that there are records of."""
+    return sorted({model for folder, _ in sources for model in Store(folder).folders(experiment)})
+
+
+def _joined(experiment: str, model: str, sources: Sequence[Source]) -> pl.DataFrame:
+    """Return the records of one network in all sources, each result once.
 
     Raises:
         InputError: two of them have different values for the same result, or one has a damaged part.
@@ -145,23 +165,35 @@ def _joined(experiment: str, sources: Sequence[Source]) -> pl.DataFrame:
     frames: list[pl.DataFrame] = []
     for folder, _ in sources:
         store = Store(folder)
-        frame = store.records(experiment)
+        frame, _ = store.select(experiment, {}, of=model)
         if store.damaged:
             raise InputError(f"{str(store.damaged[0])!r} is damaged; run this shard again to replace it")
         if not frame.is_empty():
             frames.append(frame.with_columns(pl.lit(str(folder)).cast(pl.Categorical).alias("_folder")))
     whole = pl.concat(frames, how="diagonal_relaxed")
+    frames.clear()
     once = each_once(whole)
-    values = [name for name in whole.columns if name not in ("_folder", "model")]
-    distinct = whole.unique(values)
-    if distinct.height > once.height:
-        key = list(KEY)
-        row = distinct.filter(pl.struct(key).is_duplicated()).sort(key).row(0, named=True)
+    if once.height < whole.height:  # shards seldom have results in common
+        _check_equal(experiment, whole)
+    return once.drop("_folder")
+
+
+def _check_equal(experiment: str, whole: pl.DataFrame) -> None:
+    """Check that results which several shards have are the same.
+
+    Raises:
+        InputError: they are not.
+    """
+    key = list(KEY)
+    twice = whole.filter(pl.struct(key).is_duplicated())
+    distinct = twice.unique([name for name in whole.columns if name not in ("_folder", "model")])
+    different = distinct.filter(pl.struct(key).is_duplicated())
+    if not different.is_empty():
+        row = different.sort(key).row(0, named=True)
         raise InputError(
             f"{experiment}: two shards have different results for the image {row['image']!r} under the same condition "
             f"(one is in {row['_folder']!r}): they were not measured by the same code on the same kind of machine"
         )
-    return once.drop("_folder")
 
 
 def _manifest(sources: Sequence[Source], told: Sequence[str], *, whole: bool) -> Manifest:

@@ -11,15 +11,17 @@ import torch
 from ipvit.analysis.base import Analysis
 from ipvit.analysis.columns import RESERVED
 from ipvit.core.run_config import RunConfig
+from ipvit.data.copies import copies
 from ipvit.data.dataset import Dataset, Items, fingerprint, has_pictures
 from ipvit.data.formats.timm import SCHEMES as BY_NAME
 from ipvit.data.labels import map_classes
-from ipvit.data.loader import default_workers
+from ipvit.data.published import in_common
 from ipvit.data.subset import subset_indices
 from ipvit.engine.device import pick_device
 from ipvit.engine.distributed import ProcessGroup
 from ipvit.engine.store import Identity, Store
 from ipvit.engine.types import Selected, SweepPlan, Task
+from ipvit.engine.worker_count import default_workers
 from ipvit.errors import InputError, did_you_mean, error_line
 from ipvit.experiments.base import BindContext, Condition, Experiment, Measurement
 from ipvit.models.answers import AnswerSpace
@@ -28,6 +30,7 @@ from ipvit.models.capabilities import OFFERED_BY
 from ipvit.models.label_mapping import answering, right_answers, sets_as_text
 from ipvit.models.model import Model
 from ipvit.models.openvino_model import with_backend
+from ipvit.models.zero_shot import is_tower
 
 
 def checked(
@@ -59,6 +62,29 @@ def checked(
     check_backend(config.backend, config.precision, device.type, compiled=config.compile)
     able, left_out = _able(selected, models)
     return device, _tasks(able, data, config, context), left_out
+
+
+def usable(
+    selected: Sequence[Selected], models: Sequence[Model], data: Dataset, config: RunConfig, context: BindContext
+) -> tuple[list[Selected], list[str]]:
+    """Return the experiments that models and data can be used for, and in sentences why the others cannot.
+
+    Raises:
+        InputError: none can, for the reason of the first.
+    """
+    found: list[Selected] = []
+    refused: list[str] = []
+    for entry in selected:
+        try:
+            checked([entry], models, data, config, ProcessGroup(), context)
+        except InputError as error:
+            name = entry.experiment.name
+            refused.append(str(error) if str(error).startswith(name) else f"{name}: {error}")
+        else:
+            found.append(entry)
+    if not found:
+        raise InputError(refused[0])
+    return found, refused
 
 
 def _able(
@@ -94,10 +120,23 @@ def _lacking_capabilities(experiment: Experiment, model: Model) -> str:
     reasons = f" ({error_line('; '.join(said), 300)})" if said else ""
     text = f"{experiment.name} needs the capability {', '.join(missing)}, which {model.name} does not offer{reasons}; "
     if "logits" in missing and "logits" not in model.adapter.capabilities:
-        name = model.name if model.origin is None else model.origin[0]
-        return f"{text}it has no classifier: give it one as {name}@probe:FILE, a head that `ipvit probe` fits"
+        return f"{text}{_no_classifier(model)}"
     others = "".join(f"; {name} is offered by {OFFERED_BY[name]}" for name in missing if name in OFFERED_BY)
     return f"{text}it offers {', '.join(sorted(model.capabilities))}{others}"
+
+
+def _no_classifier(model: Model) -> str:
+    """Return the ways on for a network without classifier."""
+    name = model.name if model.origin is None else model.origin[0]
+    ways = (
+        f"give it one as {name}@probe:FILE, a head that `ipvit probe` fits, or as {name}@knn:DATA, where the nearest "
+        "images of DATA vote"
+    )
+    if model.tower_of:
+        return f"it is {model.tower_of}; or {ways}"
+    if is_tower(model):
+        return f"it is the image tower of a zero-shot model, without class names: give --class-names FILE; or {ways}"
+    return f"it has no classifier: {ways}"
 
 
 def _tasks(
@@ -114,7 +153,8 @@ def _tasks(
     by_backend = config.backend != "torch"
     # all models of an experiment, or none
     through = [
-        by_backend and all(experiment.requirements.of(m) <= COMPUTES for m in found) for experiment, found in able
+        by_backend and all(needs.of(m) - needs.dispensable <= COMPUTES for m in found)
+        for needs, found in ((experiment.requirements, found) for experiment, found in able)
     ]
     if by_backend and not any(through):
         names = ", ".join(dict.fromkeys(experiment.name for experiment, _ in able))
@@ -202,7 +242,7 @@ def _task(experiment: Experiment, measurement: Measurement, model: Model, items:
     if lacking := _lacking_capabilities(experiment, model):
         raise InputError(lacking)
     _check_items(experiment, items)
-    notes: list[str] = []
+    notes = _among_voters(model, items)
     classes, answers = _right_answers(experiment, measurement, model, items, notes)
     space = measurement.answer_space(model) if answers else None
     identity = Identity(
@@ -224,6 +264,29 @@ def _task(experiment: Experiment, measurement: Measurement, model: Model, items:
     task = Task(experiment, measurement, model, identity, conditions, classes, among, items, applicable, notes=notes)
     _ = task.view, task.by_transform  # what they refuse is refused now, before anything is written
     return task
+
+
+_MOST_VOTERS = 0.001
+"""Share of the images that may be among those that vote: published sets have a few pictures twice."""
+
+
+def _among_voters(model: Model, items: Items) -> list[str]:
+    """Say of a model whose answers are votes of images that a few of the items are among these.
+
+    Raises:
+        InputError: more than :data:`_MOST_VOTERS` of them are: each would vote for itself.
+    """
+    if model.bank is None or not has_pictures(items):
+        return []
+    both = copies(model.bank, items)
+    count = max(len(both), in_common(model.bank, items))
+    if not count:
+        return []
+    example = f", for example {both[0]}" if both else ""
+    said = f"{count:,} images of {items.name} are among the {len(model.bank):,} that vote in {model.name}{example}"
+    if count > _MOST_VOTERS * len(items):
+        raise InputError(f"{said}: each would be its own nearest neighbour; let images vote that are not measured")
+    return [f"{said}; each is its own nearest neighbour"]
 
 
 _SOURCES = {
@@ -341,8 +404,8 @@ def plan_sweeps(
         group: the processes of the run.
     """
     size = config.batch_size or default_batch(device)
-    workers = max(1, default_workers(device.type) // group.local_size) if config.workers is None else config.workers
     on_images = [task for task in tasks if task.items is data]
+    workers = default_workers(tasks, device.type, group) if config.workers is None else config.workers
     plans = [SweepPlan(on_images, data, subset_indices(data, config.limit), size, workers, device, config)]
     for task in tasks:
         if task.items is not data:  # all of them: the limit was for the images that they are made of

@@ -23,6 +23,7 @@ from pydantic import ValidationError
 from ipvit.analysis.base import Analysis
 from ipvit.core.digests import digest_of
 from ipvit.core.files import path_component, write_atomic
+from ipvit.engine.rows import Measured, RowMaker
 from ipvit.experiments.base import Condition
 
 RECORDS = "records"
@@ -107,6 +108,7 @@ class Store:
         self.mend = mend
         self.flush_seconds = flush_seconds
         self.damaged: list[Path] = []
+        self._maker = RowMaker()
         self._waiting: dict[tuple[str, str], list[pl.DataFrame]] = {}
         self._rows = 0
         self._last_flush = time.monotonic()
@@ -116,7 +118,7 @@ class Store:
         identity: Identity,
         model_name: str,
         ids: Sequence[str],
-        measured: Sequence[tuple[Condition, pl.DataFrame]],
+        measured: Measured,
     ) -> None:
         """Take in the rows of a batch under some conditions, all or none; they reach the disk with the next flush.
 
@@ -125,16 +127,7 @@ class Store:
         """
         waiting = self._waiting.setdefault((identity.experiment, _folder_name(model_name, identity.weights)), [])
         frames: list[pl.DataFrame] = []
-        for condition, columns in measured:
-            fixed = {
-                **dataclasses.asdict(condition),
-                "condition": condition.key,
-                "model": model_name,
-                **identity.columns(),
-            }
-            frame = columns.insert_column(0, pl.Series("image", ids, dtype=pl.String)).with_columns(
-                pl.lit(value).alias(name) for name, value in fixed.items()
-            )
+        for frame in self._maker.frames(identity, model_name, ids, measured):
             before = (frames or waiting)[-1:]
             if before and before[0].schema != frame.schema:
                 pl.concat([before[0].clear(), frame.clear()], how="diagonal_relaxed")
@@ -280,6 +273,10 @@ class Store:
         folder = self.root / RECORDS
         return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
 
+    def folders(self, experiment: str) -> list[str]:
+        """Return what :meth:`select` may be asked for as ``of``: the beginning of the digest of each network."""
+        return sorted({path.parent.name.rpartition("-")[2] for path in self._parts(experiment)})
+
     def _folder(self, experiment: str) -> Path:
         return self.root / RECORDS / path_component(experiment)
 
@@ -365,11 +362,3 @@ def _plain(frame: pl.DataFrame) -> pl.DataFrame:
 
 def _folder_name(model_name: str, weights: str) -> str:
     return path_component(model_name, mark=weights[:8])
-
-
-def column_frame(columns: dict[str, np.ndarray]) -> pl.DataFrame:
-    """Return measured columns as a frame; float64 is narrowed to float32, which the measures do not exceed."""
-    narrowed = {
-        name: array.astype(np.float32) if array.dtype == np.float64 else array for name, array in columns.items()
-    }
-    return pl.DataFrame(narrowed)

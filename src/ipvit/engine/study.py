@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, TypeAlias, cast
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -25,6 +26,14 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
 
+def _sets(value: Any) -> Any:
+    return cast("object", value) if value is None or isinstance(value, list) else [value]
+
+
+PromptSets: TypeAlias = Annotated[list[str | list[str]] | None, BeforeValidator(_sets)]
+"""Sets of prompts, each a sentence with ``{}`` for the class name, ``openai80``, a file, or a list of sentences."""
+
+
 class ModelEntry(_Strict):
     """A model of a study."""
 
@@ -34,6 +43,10 @@ class ModelEntry(_Strict):
     """Name in tables and figures."""
     pretrained: bool = True
     """Fetch published weights; otherwise random ones from a fixed seed."""
+    prompts: PromptSets = None
+    """Of a zero-shot model, in the place of the study's own: one model for each set of prompts."""
+    class_names: str | list[str] | None = None
+    """Likewise: ``imagenet``, a file with one class a line, or the names."""
 
 
 class DataEntry(_Strict):
@@ -110,6 +123,10 @@ class Study(RunConfig):
         Field(min_length=1),
     ]
     """Experiment names, each with a mapping of its parameters."""
+    prompts: PromptSets = None
+    """Sets of prompts for the zero-shot models: a sentence with ``{}`` in it, ``openai80``, a file, or sentences."""
+    class_names: str | list[str] | None = None
+    """Class names of the zero-shot models: ``imagenet``, a file, or the names; by default the classes of the data."""
     out: str | None = None
     """The run folder; ``--out`` overrides it."""
     made_in_python: str | None = None
@@ -118,6 +135,10 @@ class Study(RunConfig):
     def with_options(self, given: RunConfig) -> Study:
         """Return the study with the options that were given explicitly."""
         return self.model_copy(update={name: getattr(given, name) for name in given.model_fields_set})
+
+    def text_keys(self) -> dict[str, Any]:
+        """Return what the study says of zero-shot models, as its file has it."""
+        return self.model_dump(include={"prompts", "class_names"}, exclude_none=True)
 
     def make_experiments(self, where: str = "") -> list[Selected]:
         """Make the experiments, each for its models; an unknown parameter is an InputError."""
@@ -166,6 +187,7 @@ def study_text(
     config: RunConfig,
     *,
     made_in_python: str | None = None,
+    texts: Mapping[str, Any] = MappingProxyType({}),
 ) -> str:
     """Return the resolved study as YAML: every parameter spelled out.
 
@@ -175,10 +197,12 @@ def study_text(
         experiments: likewise.
         config: the options of the run.
         made_in_python: see :class:`Study`.
+        texts: see :meth:`Study.text_keys`.
     """
     content = {
         "models": [entry.model_dump(exclude_none=True) for entry in models],
         "data": data.model_dump(exclude_none=True),
+        **texts,
         **({} if made_in_python is None else {"made_in_python": made_in_python}),
         **config.model_dump(mode="json", include=set(RunConfig.model_fields), exclude_none=True),
         "experiments": [

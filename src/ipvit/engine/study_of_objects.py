@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from ipvit.core.run_config import RunConfig
 from ipvit.data.dataset import Dataset
@@ -43,4 +44,15 @@ def _model_entry(model: Model) -> ModelEntry:
         return ModelEntry(name=model.name)
     name, pretrained = model.origin
     label = None if model.name in (name, short_name(name)) else model.name
-    return ModelEntry(name=name, label=label, pretrained=pretrained)
+    return ModelEntry(name=name, label=label, pretrained=pretrained, **_texts(model))
+
+
+def _texts(model: Model) -> dict[str, Any]:
+    """Return what a zero-shot model was told, where that was not left to the data and the default."""
+    if model.texts is None:
+        return {}
+    prompts, names = model.texts.prompts.given, model.texts.names.given
+    return {
+        "prompts": None if prompts is None else [prompts if isinstance(prompts, str) else list(prompts)],
+        "class_names": names if names is None or isinstance(names, str) else list(names),
+    }

@@ -62,6 +62,7 @@ def sweep(
     finally:  # also on Ctrl-C, and where it comes twice: what is measured is kept
         with uninterrupted():
             store.flush()
+        outcome.notes += [_note_on_memory(task) for task in plan.tasks if task.fitting.too_large]
 
 
 def prepare_context(plan: SweepPlan, folder: Path, outcome: Outcome) -> PrepareContext:
@@ -92,6 +93,14 @@ def _prepare(plan: SweepPlan, store: Store, outcome: Outcome) -> None:
         if task.missing(plan.positions).any():
             with recording_failures(task, outcome), numerics(plan.device, plan.config.precision):
                 task.prepared = task.measurement.prepare(task.model, context)
+
+
+def _note_on_memory(task: Task) -> str:
+    fitting = task.fitting
+    return (
+        f"{task.experiment.name} on {task.model.name}: {fitting.too_large} at a time did not fit into the memory, "
+        f"{fitting.most:.0f} at most were measured at a time; batch_size: {fitting.most:.0f} would begin with that"
+    )
 
 
 def _note_unreadable(decoded: DecodedBatch, plan: SweepPlan, outcome: Outcome) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ipvit.core.manifest import Failure
+from ipvit.core.memory import Fitting
 from ipvit.data.dataset import Dataset, Items, has_pictures
 from ipvit.experiments.base import Condition, Experiment, Measurement
 from ipvit.models.model import Model
@@ -38,6 +39,8 @@ class Selected:
     def concerns(self, model: Model) -> bool:
         """Tell whether a model of the study is to be measured."""
         names = {model.name} if model.origin is None else {model.name, model.origin[0]}
+        if model.texts is not None:  # several sets of prompts follow one label
+            names.add(model.name.partition(" [")[0])
         return self.models is None or not names.isdisjoint(self.models)
 
 
@@ -70,6 +73,7 @@ class Task:
         notes: by which rule classes without names were mapped to outputs, and what the measurement says of how it is
             done on this model, in sentences.
         prepared: what :meth:`ipvit.experiments.base.Measurement.prepare` returned.
+        fitting: how many items at a time fit into the memory.
     """
 
     experiment: Experiment
@@ -86,6 +90,7 @@ class Task:
     failed: np.ndarray = dataclasses.field(default_factory=lambda: _everywhere(False))
     notes: list[str] = dataclasses.field(default_factory=list[str])
     prepared: Any = None
+    fitting: Fitting = dataclasses.field(default_factory=Fitting)
 
     def missing(self, positions: np.ndarray) -> np.ndarray:
         """Return which results this process still has to measure, ``(len(positions), conditions)`` booleans.

@@ -40,6 +40,7 @@ class Requirements:
     Attributes:
         capabilities: what the model must be able to do: ``logits``, ``tokens``, ``attention``, ``gradients``, ...
         optional: what the experiment also uses where the model can do it.
+        dispensable: of the optional, what a backend may take away; the experiment notes what it then leaves out.
         labels: the data must have labels that map to the model's outputs.
         masks: the data must have foreground masks.
         donors: so many images of the data set, the same for every batch, whose pixels occlude others.
@@ -48,6 +49,7 @@ class Requirements:
 
     capabilities: frozenset[str] = frozenset({"logits"})
     optional: frozenset[str] = frozenset()
+    dispensable: frozenset[str] = frozenset()
     labels: bool = True
     masks: bool = False
     donors: int = 0

@@ -46,7 +46,7 @@ BUILT_IN: dict[str, tuple[str, str]] = {
     ),
     "shape-bias": (
         "ipvit.experiments.shape_bias.experiment:ShapeBias",
-        "Shapes in the texture of something else: which decides (figure 6, table 3).",
+        "Does a network decide by shape or by texture (figure 6, table 3)?",
     ),
     "token-similarity": (
         "ipvit.experiments.token_similarity.experiment:TokenSimilarity",

@@ -7,43 +7,80 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ipvit.metrics.accuracy import topk_correct
+from ipvit.metrics.accuracy import check_labels, label_rank
+from ipvit.metrics.temperature import LARGEST, OF_LABEL, TEMPERATURES, sum_column
 
 if TYPE_CHECKING:
     from ipvit.models.model import Model
 
 
-def classify(model: Model, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+def classify(model: Model, images: Tensor, labels: Tensor, *, clean: bool = False) -> dict[str, Tensor]:
     """Run the model on images in [0, 1] and return the columns of a classification record; see :func:`score_logits`."""
-    return score_logits(model(images), labels)
+    return score_logits(model(images), labels, clean=clean)
 
 
-def score_logits(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """Return the columns of a classification record.
+def score_logits(logits: Tensor, labels: Tensor, *, clean: bool = False) -> dict[str, Tensor]:
+    """Return the columns of a classification record. Nothing in it waits for a GPU.
 
     Args:
         logits: ``(B, C)``, of the answers.
         labels: ``(B,)`` right answers, -1 where there is none; or ``(B, C)`` booleans where several may be right.
+        clean: the images are as they are; the columns then also say what a temperature would make of the confidences.
 
     Returns:
         ``prediction`` (the answer with the largest logit; -1 where the logits are not finite), ``confidence`` (its
         softmax probability), ``label_probability`` (of all right answers together; NaN without label), ``correct``
-        (the prediction is right) and ``correct5`` (one of the five largest is).
+        (the prediction is right), ``correct5`` (one of the five largest is), ``label_log_probability`` (the logarithm,
+        which is finite where the probability is too small for float32) and ``probability_squares`` (the sum of all
+        squared probabilities, that of the right answers being one). Of clean images also what
+        :func:`scaled_columns` returns.
     """
+    if labels.device.type == "cpu":  # those on a GPU come from the engine, which has checked them: to look is to wait
+        check_labels(labels, logits.shape[1])
     finite = torch.isfinite(logits).all(dim=1)
     probability = logits.softmax(dim=1)
+    logarithm = logits.log_softmax(dim=1)
     if labels.ndim == 1:
         known = labels >= 0
-        of_label = probability.gather(1, labels.clamp(min=0).unsqueeze(1)).squeeze(1)
+        place = labels.clamp(min=0).unsqueeze(1)
+        of_label = probability.gather(1, place).squeeze(1)
+        log_of_label = logarithm.gather(1, place).squeeze(1)
+        squares = probability.square().sum(dim=1)
     else:
         known = labels.any(dim=1)
         of_label = (probability * labels).sum(dim=1)
+        log_of_label = logarithm.where(labels, -torch.inf).logsumexp(dim=1)
+        squares = probability.where(~labels, 0).square().sum(dim=1) + of_label.square()
     confidence = probability.amax(dim=1)
     nan = torch.full_like(confidence, float("nan"))
-    return {
+    rank = torch.where(finite, label_rank(logits, labels), logits.shape[1])
+    columns = {
         "prediction": torch.where(finite, logits.argmax(dim=1), -1).to(torch.int32),
         "confidence": torch.where(finite, confidence, nan),
         "label_probability": torch.where(finite & known, of_label, nan),
-        "correct": topk_correct(logits, labels, 1) & finite,
-        "correct5": topk_correct(logits, labels, 5) & finite,
+        "correct": rank < 1,
+        "correct5": rank < min(5, logits.shape[1]),
+        "label_log_probability": torch.where(finite & known, log_of_label, nan),
+        "probability_squares": torch.where(finite, squares, nan),
     }
+    return columns | (scaled_columns(logits, labels) if clean else {})
+
+
+def scaled_columns(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """Return what a temperature is fitted to without the logits: see :mod:`ipvit.metrics.temperature`.
+
+    Args:
+        logits: ``(B, C)``, of the answers.
+        labels: as in :func:`score_logits`.
+
+    Returns:
+        The largest logit, that of the right answer, and for each of the fixed temperatures T the logarithm of the sum
+        of exp(logit / T); NaN where logits are not finite, and without one right answer.
+    """
+    found = {LARGEST: logits.amax(dim=1)}
+    one = labels >= 0 if labels.ndim == 1 else labels.sum(dim=1) == 1
+    place = labels.clamp(min=0) if labels.ndim == 1 else labels.int().argmax(dim=1)
+    found[OF_LABEL] = logits.gather(1, place.long().unsqueeze(1)).squeeze(1)
+    found |= {sum_column(t): (logits / t).logsumexp(dim=1) for t in TEMPERATURES}
+    sound = torch.isfinite(logits).all(dim=1) & one
+    return {name: torch.where(sound, values, torch.nan) for name, values in found.items()}

@@ -27,7 +27,7 @@ from ipvit.core.artifacts import Kind, Metadata, first_whole, made_again
 from ipvit.core.digests import digest_of_json
 from ipvit.core.files import user_path
 from ipvit.core.links import open_in_place, refuse_unwritable
-from ipvit.core.memory import halving
+from ipvit.core.memory import Fitting, halving
 from ipvit.core.preprocessing import View
 from ipvit.data import remarks
 from ipvit.data.dataset import Dataset
@@ -190,13 +190,23 @@ class FeatureStore:
         started = time.monotonic()
         try:
             batches = [missing[start : start + batch_size] for start in range(0, len(missing), batch_size)]
-            for batch in read_batches(data, batches, [view], workers=workers, decoder=data.decoder, notes=notes):
+            in_turn = read_batches(
+                data,
+                batches,
+                [view],
+                workers=workers,
+                decoder=data.decoder,
+                pin_memory=model.device.type == "cuda",
+                notes=notes,
+            )
+            fitting = Fitting()
+            for batch in in_turn:
                 unreadable |= {data.ids[place]: reason for place, reason in batch.unreadable}
                 for remark, places in batch.remarks.items():
                     odd.setdefault(remark, set()).update(data.ids[place] for place in places)
                 if len(batch.indices):
                     images = as_floats(batch.pixels[view], model.device)
-                    found = _forward(model, images, lacking, norm) if lacking else {}
+                    found = _forward(model, images, lacking, norm, fitting) if lacking else {}
                     finite = np.all([np.isfinite(values).all(axis=1) for values in found.values()], axis=0)
                     finite = np.broadcast_to(finite, len(batch.indices))  # where nothing but labels was lacking
                     unreadable |= {data.ids[int(place)]: NOT_FINITE for place in batch.indices[~finite]}
@@ -226,7 +236,7 @@ class FeatureStore:
     def _folder(self, model: Model, data: Dataset, view: View, norm: bool, precision: str) -> tuple[Path, list[str]]:
         """Return the folder of these features, with its metadata, and what was wrong with the metadata."""
         determined_by = {
-            "model": model.digest,
+            "model": model.tower_digest,
             "data": data.fingerprint,
             "view": dataclasses.asdict(view),
             "norm": norm,
@@ -403,7 +413,7 @@ def _resolved(model: Model, specs: Sequence[FeatureSpec]) -> list[FeatureSpec]:
 
 
 def _forward(
-    model: Model, images: Tensor, specs: Sequence[FeatureSpec], norm: bool
+    model: Model, images: Tensor, specs: Sequence[FeatureSpec], norm: bool, fitting: Fitting
 ) -> dict[FeatureSpec, NDArray[np.float32]]:
     """Read a batch; when it does not fit into the memory, its halves."""
 
@@ -416,4 +426,5 @@ def _forward(
         images,
         lambda whole: (whole.tensor_split(2)[0], whole.tensor_split(2)[1]),
         lambda first, second: {read: np.concatenate([first[read], second[read]]) for read in specs},
+        fitting,
     )

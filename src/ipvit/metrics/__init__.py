@@ -2,6 +2,18 @@
 
 from ipvit.metrics.accuracy import topk_correct
 from ipvit.metrics.bootstrap import corrected_interval, resampled_means
+from ipvit.metrics.calibration import (
+    brier,
+    brier_scores,
+    confidence_auroc,
+    ece,
+    ece_debiased,
+    nll,
+    overconfidence,
+    reliability_bins,
+    risk_coverage,
+)
+from ipvit.metrics.calibration_intervals import Estimated, auroc_estimate, ece_estimate, mean_estimate
 from ipvit.metrics.correlation import correlation, cosine
 from ipvit.metrics.intervals import (
     accuracy_interval,
@@ -23,6 +35,8 @@ from ipvit.metrics.paired import (
     paired_proportions,
     sign_flip_test,
 )
+from ipvit.metrics.permutation import GroupDifference, permutation_difference
+from ipvit.metrics.power import detectable_mean, detectable_proportion, mcnemar_power
 from ipvit.metrics.retained import (
     Pair,
     Retained,
@@ -36,34 +50,52 @@ from ipvit.metrics.shape_bias import CueDecisions, shape_bias, shape_bias_by_cat
 
 __all__ = [
     "CueDecisions",
+    "Estimated",
+    "GroupDifference",
     "McNemar",
     "Pair",
     "Paired",
     "Retained",
     "Tested",
     "accuracy_interval",
+    "auroc_estimate",
+    "brier",
+    "brier_scores",
     "clustered_interval",
     "clustered_mean_interval",
+    "confidence_auroc",
     "corrected_interval",
     "correlation",
     "corruption_error",
     "cosine",
+    "detectable_mean",
+    "detectable_proportion",
     "drop_difference",
+    "ece",
+    "ece_debiased",
+    "ece_estimate",
     "episode_interval",
     "holm",
     "jaccard",
     "mce",
     "mcnemar",
+    "mcnemar_power",
     "mean_error",
+    "mean_estimate",
     "mean_interval",
+    "nll",
+    "overconfidence",
     "paired_bootstrap",
     "paired_means",
     "paired_proportions",
+    "permutation_difference",
     "relative_mce",
+    "reliability_bins",
     "resampled_means",
     "retained_accuracy",
     "retained_difference",
     "retained_of_other_images",
+    "risk_coverage",
     "shape_bias",
     "shape_bias_by_category",
     "sign_flip_test",

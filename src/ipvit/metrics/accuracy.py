@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
 
@@ -61,18 +62,50 @@ def topk_correct(logits: Tensor, labels: Tensor, k: int = 1) -> Tensor:
         >>> topk_correct(torch.tensor([[0.1, 0.9, 0.5], [0.3, 0.2, 0.1]]), torch.tensor([2, 0]), k=2)
         tensor([True, True])
     """
-    import torch
-
     if logits.ndim != 2 or labels.shape not in (logits.shape[:1], logits.shape):
         raise ValueError(f"logits must be (B, C) and labels (B,), not {tuple(logits.shape)} and {tuple(labels.shape)}")
     if k < 1:
         raise ValueError(f"k must be at least 1, not {k}")
     n_classes = logits.shape[1]
-    labels = best_labels(logits, labels.to(logits.device))
-    if labels.numel() and not (int(labels.min()) >= -1 and int(labels.max()) < n_classes):
-        raise ValueError(f"labels must lie in [-1, {n_classes}), not in [{int(labels.min())}, {int(labels.max())}]")
+    labels = labels.to(logits.device)
+    check_labels(labels, n_classes)
+    return (label_rank(logits, labels) < min(k, n_classes)) & ~logits.isnan().any(dim=1)
+
+
+def check_labels(labels: Tensor | np.ndarray, n_classes: int) -> None:
+    """Check that labels are among so many classes; of labels on a GPU, the processor waits until it has the answer.
+
+    Args:
+        labels: as :func:`first_labels` takes them.
+        n_classes: how many classes there are.
+
+    Raises:
+        ValueError: one is none of them.
+    """
+    if labels.ndim != 1 or not len(labels):
+        return
+    low, high = int(labels.min()), int(labels.max())
+    if not (low >= -1 and high < n_classes):
+        raise ValueError(f"labels must lie in [-1, {n_classes}), not in [{low}, {high}]")
+
+
+def label_rank(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return how many classes come before the label of each image, in the order that :func:`topk_correct` explains.
+
+    Nothing here waits for a GPU.
+
+    Args:
+        logits: ``(B, C)`` scores, without NaN.
+        labels: as :func:`topk_correct` takes them, on the same device, checked by :func:`check_labels`.
+
+    Returns:
+        ``(B,)`` int64; ``C`` for an image without label.
+    """
+    import torch
+
+    labels = best_labels(logits, labels)
     safe = labels.long().clamp_min(0).unsqueeze(1)
     of_label = logits.gather(1, safe)
-    lower_index = torch.arange(n_classes, device=logits.device) < safe
+    lower_index = torch.arange(logits.shape[1], device=logits.device) < safe
     ahead = ((logits > of_label) | ((logits == of_label) & lower_index)).sum(dim=1)
-    return (ahead < k) & (labels >= 0) & ~logits.isnan().any(dim=1)
+    return torch.where(labels >= 0, ahead, logits.shape[1])

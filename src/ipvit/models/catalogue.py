@@ -80,7 +80,7 @@ class CatalogueEntry:
 
     Attributes:
         name: the whole name.
-        source: ``demo``, ``tin50``, ``paper``, ``torchvision`` or ``timm``.
+        source: ``demo``, ``tin50``, ``paper``, ``torchvision``, ``open_clip`` or ``timm``.
         family: the paper's, or the library's own.
         capabilities: what can be measured with it, or None where only loading it tells.
     """
@@ -98,7 +98,7 @@ class CatalogueEntry:
 
 @cache
 def catalogue() -> tuple[CatalogueEntry, ...]:
-    """Return every name: bundled networks, the paper's, torchvision's, timm's."""
+    """Return every name: bundled networks, the paper's, torchvision's, open_clip's where it is installed, timm's."""
     return tuple(entry for entries in SOURCES.values() for entry in entries())
 
 
@@ -223,12 +223,17 @@ def _torchvision() -> Iterator[CatalogueEntry]:
         yield CatalogueEntry(f"torchvision:{name}", "torchvision", family, TORCHVISION_CAPABILITIES.get(family))
 
 
+def _open_clip() -> Iterator[CatalogueEntry]:
+    for name, family in sorted(families("open_clip").items(), key=lambda item: (item[1], item[0])):
+        yield CatalogueEntry(f"open_clip:{name}", "open_clip", family)
+
+
 def _timm() -> Iterator[CatalogueEntry]:
     for name, family in sorted(families("timm").items(), key=lambda item: (item[1], item[0])):
         yield CatalogueEntry(name, "timm", family, TIMM_CAPABILITIES.get(family))
 
 
 SOURCES: Mapping[str, Callable[[], Iterator[CatalogueEntry]]] = MappingProxyType(
-    {"demo": _demo, "paper": _paper, "torchvision": _torchvision, "timm": _timm}
+    {"demo": _demo, "paper": _paper, "torchvision": _torchvision, "open_clip": _open_clip, "timm": _timm}
 )
 """What lists the networks of a source; that of the bundled ones lists all of them."""

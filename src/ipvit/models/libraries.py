@@ -1,4 +1,4 @@
-"""The networks of timm and torchvision by family, from a list that is kept for each version of the libraries.
+"""The networks of timm, torchvision and open_clip by family, from a list kept for each version of the libraries.
 
 Importing either takes seconds, and their lists change with their version alone: the first call imports the library and
 writes the list into the user's cache folder, later ones read it.
@@ -7,6 +7,7 @@ writes the list into the user's cache folder, later ones read it.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -26,7 +27,7 @@ def families(library: str) -> Mapping[str, str]:
     """Return the family of each network of a library.
 
     Args:
-        library: ``timm`` or ``torchvision``.
+        library: ``timm``, ``torchvision`` or ``open_clip``, which need not be installed: it then has none.
 
     Returns:
         Name of the network -> name of the library's module that defines it, in the library's own order.
@@ -36,7 +37,7 @@ def families(library: str) -> Mapping[str, str]:
     if found is None:
         found = LISTS[library]()
         if file is not None:
-            content = {"format": FORMAT, "library": library, "version": version(library), "families": found}
+            content = {"format": FORMAT, "library": library, "version": _version(library), "families": found}
             with contextlib.suppress(OSError):  # a cache that cannot be written costs time, nothing else
                 write_atomic(file, json.dumps(content, indent=0).encode())
     return MappingProxyType(found)
@@ -51,7 +52,7 @@ def list_file(library: str) -> Path | None:
     """
     folder = cache_folder()
     try:
-        installed = version(library)
+        installed = _version(library)
     except PackageNotFoundError:
         return None
     if folder is None or ".dev" in installed or not re.fullmatch(r"[\w.+!-]+", installed):
@@ -68,10 +69,27 @@ def _kept(file: Path, library: str) -> dict[str, str] | None:
     if not isinstance(content, dict):
         return None
     found = content.pop("families", None)
-    if content != {"format": FORMAT, "library": library, "version": version(library)}:
+    if content != {"format": FORMAT, "library": library, "version": _version(library)}:
         return None
     if not isinstance(found, dict) or not found or not all(isinstance(family, str) for family in found.values()):
         return None
+    return found
+
+
+def _version(library: str) -> str:
+    return version({"open_clip": "open_clip_torch"}.get(library, library))
+
+
+def _of_open_clip() -> dict[str, str]:
+    if importlib.util.find_spec("open_clip") is None:
+        return {}
+    import open_clip
+
+    found: dict[str, str] = {}
+    for architecture, tag in open_clip.list_pretrained():
+        start = re.match(r"[A-Za-z]+", architecture)
+        kind = "SigLIP" if "SigLIP" in architecture else "CLIP" if start is None else start[0]
+        found[f"{architecture}/{tag}"] = kind
     return found
 
 
@@ -88,5 +106,9 @@ def _of_torchvision() -> dict[str, str]:
     return {name: zoo.get_model_builder(name).__module__.rpartition(".")[2] for name in zoo.list_models(module=zoo)}
 
 
-LISTS: dict[str, Callable[[], dict[str, str]]] = {"timm": _of_timm, "torchvision": _of_torchvision}
+LISTS: dict[str, Callable[[], dict[str, str]]] = {
+    "timm": _of_timm,
+    "torchvision": _of_torchvision,
+    "open_clip": _of_open_clip,
+}
 """Who lists the networks of a library; imports it."""

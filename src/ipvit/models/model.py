@@ -9,11 +9,12 @@ import dataclasses
 import hashlib
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from ipvit.core.digests import digest_of_json
 from ipvit.core.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, View
 from ipvit.core.text.notebook import definition_table, few
 from ipvit.core.text.words import counted
@@ -22,8 +23,13 @@ from ipvit.models.adapters import Adapter, BlockTokens, FeatureState, find_adapt
 from ipvit.models.answers import AnswerSpace
 from ipvit.models.dry_pass import outputs_of
 from ipvit.models.state_parts import state_parts
+from ipvit.models.steadiness import doubt_of
+from ipvit.models.texts import Texts
 from ipvit.models.verification import own_heads, why_not
 from ipvit.models.wrapping import checked_classes, checked_module, checked_name, checked_scale, checked_size
+
+if TYPE_CHECKING:
+    from ipvit.data.dataset import Dataset
 
 _STRUCTURE = contextvars.ContextVar("_STRUCTURE", default=False)
 """Whether the ``repr`` of a model is that of its layers."""
@@ -53,12 +59,18 @@ class Model(nn.Module):
         backend: what computes it, ``torch`` or for example ``openvino``; see :mod:`ipvit.models.backend`.
         answer_space: what it chooses among where that is not its outputs, see :meth:`answering`.
         classes: names of what it chooses among.
+        texts: what the outputs of a zero-shot model are told by; None for any other.
+        bank: the images that its answers are votes of, which it must not be measured on; None for any other.
+        tower_of: of an image tower without classifier, what it is the tower of and how to ask for that; else empty.
     """
 
     backend: str = "torch"
     answer_space: AnswerSpace | None = None
     distillation_token: str = "distillation"
     origin: tuple[str, bool] | None = None
+    texts: Texts | None = None
+    bank: Dataset | None = None
+    tower_of: str = ""
     _mean: Tensor
     _std: Tensor
 
@@ -95,6 +107,7 @@ class Model(nn.Module):
         self._digest: str | None = None
         self._adapter: Adapter | None = None
         self._outputs: int | None = None
+        self._doubt: str | None = None
         self._of_outputs: tuple[str, ...] | None = None
         self._shown: dict[str, str] = {}
         self._head_kinds: tuple[str, ...] | None = None
@@ -120,6 +133,7 @@ class Model(nn.Module):
                 "normalisation": f"mean {_rounded(preprocessing.mean)}, std {_rounded(preprocessing.std)}",
                 "outputs": "" if self._outputs is None else f"{self._outputs:,}",
                 "class names": "unknown" if self.classes is None else few(self.classes),
+                **({} if self.texts is None else {"answers": self.texts.in_words}),
                 "weights from": self.source,
                 "digest": self.digest[:12],
             },
@@ -142,7 +156,15 @@ class Model(nn.Module):
 
     @property
     def digest(self) -> str:
-        """Digest (32 hex digits) of weights, architecture and preprocessing: what determines the outputs."""
+        """Digest (32 hex digits) of weights, architecture and preprocessing: what determines the outputs.
+
+        That of a zero-shot model is also of the texts.
+        """
+        return self.tower_digest if self.texts is None else digest_of_json([self.tower_digest, self.texts.digest], 32)
+
+    @property
+    def tower_digest(self) -> str:
+        """Digest of what determines the tokens: of a zero-shot model that of its image tower, whatever the texts."""
         if self._digest is None:
             digest = hashlib.sha256()
             for part in (self.architecture, repr(dataclasses.asdict(self.preprocessing))):
@@ -154,8 +176,8 @@ class Model(nn.Module):
         return self._digest
 
     def forget_digest(self) -> None:
-        """Work the digest out anew when it is next asked for: the weights may have changed since."""
-        self._digest = None
+        """Work out anew, when it is next asked for, what follows from the weights: they may have changed since."""
+        self._digest = self._doubt = None
 
     def dry_pass(self) -> int:
         """Run the network once on made-up pictures, check what comes back, and return the number of outputs.
@@ -164,7 +186,15 @@ class Model(nn.Module):
             InputError: what comes back does not fit; see :func:`ipvit.models.dry_pass.outputs_of`.
         """
         self._outputs = outputs_of(self)
+        self._doubt = None
         return self._outputs
+
+    @property
+    def doubt(self) -> str:
+        """What makes all numbers of this network doubtful; see :func:`ipvit.models.steadiness.doubt_of`."""
+        if self._doubt is None:
+            self._doubt = doubt_of(self)
+        return self._doubt
 
     @property
     def n_outputs(self) -> int:

@@ -43,7 +43,8 @@ class ModelName:
 def split_weights(name: str) -> tuple[str, str]:
     """Return a name without its weights, and these; a path may hold ``@``, that of a Python file also ``?``.
 
-    Of ``transformers:PATH`` and of a file of weights, what is there on disk is the path, the longest one first.
+    Of ``transformers:PATH``, ``open_clip:PATH`` and of a file of weights, what is there on disk is the path, the
+    longest one first.
 
     >>> split_weights("me@home/net.py:small?classes=2@mine.pth"), split_weights("resnet50@mine.pth")
     (('me@home/net.py:small?classes=2', 'mine.pth'), ('resnet50', 'mine.pth'))
@@ -57,7 +58,7 @@ def split_weights(name: str) -> tuple[str, str]:
 
 def _beside_path(name: str) -> tuple[str, str]:
     """Divide at the last ``@`` before which a path ends that there is, where names are paths; else at the first."""
-    scheme = _OF_FOLDERS if name.startswith(_OF_FOLDERS) else ""
+    scheme = next((one for one in _OF_FOLDERS if name.startswith(one)), "")
     if scheme or name.endswith(_WEIGHTS_ALONE):
         places = [place for place, letter in enumerate(name) if letter == "@"]
         for end in (len(name), *reversed(places)):
@@ -82,7 +83,39 @@ def _of_file(name: str) -> tuple[str, str]:
     return name[: start + len(OWN_FILE)], name[start + len(OWN_FILE) :]
 
 
-_OF_FOLDERS, _WEIGHTS_ALONE = "transformers:", ".safetensors"
+_OF_FOLDERS, _WEIGHTS_ALONE = ("transformers:", "open_clip:"), ".safetensors"
+
+
+NEIGHBOURS = "@knn:"
+"""What stands between a backbone's name and the data whose images vote."""
+
+
+def split_neighbours(name: str) -> tuple[str, str, dict[str, Any]] | None:
+    """Return the backbone, the data and the options of ``NAME@knn:DATA[?k=20&T=0.07]``; None for any other name.
+
+    The options are told from those of a data factory, ``make.py:data?size=3``, by their keys: ``k``, ``T``, ``limit``,
+    ``split`` and ``token``.
+
+    Raises:
+        InputError: there is no backbone or no data, or only some of the keys are options.
+
+    >>> split_neighbours("dino.py:make@knn:photos/train?k=10")
+    ('dino.py:make', 'photos/train', {'k': 10})
+    """
+    backbone, mark, data = name.rpartition(NEIGHBOURS)
+    if not mark:
+        return None
+    place, sign, query = data.rpartition("?")
+    options = {key: _value(value) for key, value in parse_qsl(query, keep_blank_values=True)} if sign else {}
+    known = ("k", "T", "limit", "split", "token")
+    if options and not any(key in known for key in options) and OWN_FILE in data:
+        place, options = data, {}
+    if strange := [key for key in options if key not in known]:
+        raise InputError(f"{shown(name)}: neighbours take no {strange[0]!r}; they take {', '.join(known)}")
+    place = place if sign and options else data
+    if not backbone or not place:
+        raise InputError(f"{shown(name)}: a network and the images that vote are written NAME{NEIGHBOURS}DATA")
+    return backbone, place, options
 
 
 def split_label(text: str) -> tuple[str | None, str]:

@@ -52,7 +52,7 @@ class OpenVinoModel(Model):
         )
         self.precision = precision
         self.distillation_token, self.origin = model.distillation_token, model.origin
-        self.answer_space = model.answer_space
+        self.answer_space, self.texts, self.bank = model.answer_space, model.texts, model.bank
         self._torch = (model,)  # in a tuple: its weights are no parameters of this one
         self._graphs: dict[tuple[object, ...], OpenVinoGraph] = {}
         self.eval()
@@ -61,6 +61,11 @@ class OpenVinoModel(Model):
     def digest(self) -> str:
         """Digest of the model that is computed."""
         return self._torch[0].digest
+
+    @property
+    def tower_digest(self) -> str:
+        """See :attr:`Model.tower_digest`."""
+        return self._torch[0].tower_digest
 
     @property
     def output_classes(self) -> tuple[str, ...] | None:
@@ -224,7 +229,9 @@ class OpenVinoGraph:
                 raise ConversionError(f"{tuple(answer.shape)} comes out instead of {tuple(mine.shape)}")
             apart = float((answer - mine).abs().max() / mine.abs().max().clamp(min=1e-12))
             if not apart <= _ROUNDING[self.precision]:  # also for NaN
-                raise ConversionError(f"it is off by {apart:.1%} of the largest value, more than rounding explains")
+                raise ConversionError(
+                    f"it is off by {100 * apart:.1f} % of the largest value, more than rounding explains"
+                )
 
     def _example(self, n: int) -> Tensor:
         return torch.rand(n, 3, *self.model.image_size, generator=torch.Generator().manual_seed(n))

@@ -132,7 +132,7 @@ def _try_feature_drop(adapter: Adapter, images: Tensor) -> None:
             keep = torch.zeros_like(keep)
             bare = adapter.run_from_block(adapter.drop(state, keep.unflatten(1, (rows, columns))))
             if not _same(bare[:1], bare[1:]):
-                raise NotShownError(f"without any feature that enters {where} two pictures are still told apart")
+                raise NotShownError(f"two pictures are still told apart without any feature that enters {where}")
 
 
 def _try_token_removal(adapter: Adapter, images: Tensor) -> None:

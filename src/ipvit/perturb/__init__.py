@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ipvit.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from ipvit.perturb.attack import fgsm, pgd
+    from ipvit.perturb.attack import apgd, autoattack, closest_adversarial, fab_t, fgsm, pgd, square
     from ipvit.perturb.corruptions import corrupt
     from ipvit.perturb.patch import train_patch
     from ipvit.perturb.patchdrop import fill_content, gaussian_blur, n_dropped, patchdrop, random_keep
@@ -17,7 +17,11 @@ if TYPE_CHECKING:
     from ipvit.perturb.shuffle import shuffle, shuffle_order
 
 __all__ = [
+    "apgd",
+    "autoattack",
+    "closest_adversarial",
     "corrupt",
+    "fab_t",
     "fgsm",
     "fill_content",
     "gaussian_blur",
@@ -32,13 +36,16 @@ __all__ = [
     "shrink_into",
     "shuffle",
     "shuffle_order",
+    "square",
     "train_patch",
 ]
 
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        **dict.fromkeys(("fgsm", "pgd"), "ipvit.perturb.attack"),
+        **dict.fromkeys(
+            ("apgd", "autoattack", "closest_adversarial", "fab_t", "fgsm", "pgd", "square"), "ipvit.perturb.attack"
+        ),
         "corrupt": "ipvit.perturb.corruptions",
         "train_patch": "ipvit.perturb.patch",
         **dict.fromkeys(

@@ -71,6 +71,15 @@ def nearest_dividing(image_size: tuple[int, int], grid: tuple[int, int]) -> tupl
     return _nearest_divisor(height, rows), _nearest_divisor(width, columns)
 
 
+def stands_for(found: tuple[int, int], wanted: tuple[int, int]) -> bool:
+    """Tell whether a grid is near enough to another to stand for it: no side a third longer or shorter.
+
+    >>> stands_for((15, 15), (14, 14)), stands_for((2, 2), (7, 7))
+    (True, False)
+    """
+    return all(abs(cells - asked) * 3 <= asked for cells, asked in zip(found, wanted, strict=True))
+
+
 def pixel_mask(keep: Tensor, image_size: tuple[int, int]) -> Tensor:
     """Enlarge cell masks ``(B, rows, columns)`` to pixel masks ``(B, 1, H, W)``.
 

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from ipvit.perturb.cells import pixel_mask
 from ipvit.perturb.choices import Fill
-from ipvit.perturb.seeding import generator, random_words
-from ipvit.perturb.tensors import from_numpy
+from ipvit.perturb.seeding import random_words
+from ipvit.perturb.tensor_words import uniform
 
 
 def n_dropped(information_loss: float, n_cells: int) -> int:
@@ -135,9 +135,7 @@ def fill_content(images: Tensor, fill: Fill, key: np.ndarray, sigma: float | Non
     if fill == "mean":
         return images.mean(dim=(-2, -1), keepdim=True)
     if fill == "noise":
-        shape = tuple(images.shape[1:])
-        noise = np.stack([generator(k).random(shape, dtype=np.float32) for k in key])
-        return from_numpy(noise).to(images)
+        return uniform(key, tuple(images.shape[1:]), images.device).to(images)
     if fill == "blur":
         return gaussian_blur(images, sigma if sigma is not None else images.shape[-2] / 16)
     raise ValueError(f"unknown fill {fill!r}; known: black, mean, noise, blur")

@@ -10,36 +10,49 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+IMPROPER = "salience must be finite and not negative"
+"""What is said of other salience."""
 
-def salient_keep(salience: Tensor, mass: float) -> Tensor:
+
+def improper(salience: Tensor) -> Tensor:
+    """Tell whether some salience is negative or not finite, as a tensor of one bool."""
+    return ~((salience >= 0) & torch.isfinite(salience)).all()
+
+
+def salient_keep(salience: Tensor, mass: float, *, check: bool = True) -> Tensor:
     """Return masks that drop the fewest patches holding at least ``mass`` of the salience.
 
     Args:
         salience: ``(B, ...)`` non-negative, for example ``(B, rows, columns)``.
         mass: in [0, 1]; 0 drops nothing, 1 drops every patch.
+        check: see that the salience is finite and not negative, for which the processor waits for a GPU; who calls this
+            for many masses may look at :func:`improper` once.
 
     Returns:
         Boolean, the shape of ``salience``, True where a patch is kept.
+
+    Raises:
+        ValueError: the salience or the mass is out of range.
     """
-    return _cumulative_below(salience, 1 - _checked(mass))
+    return _cumulative_below(salience, 1 - _checked(mass), check)
 
 
-def non_salient_keep(salience: Tensor, mass: float) -> Tensor:
+def non_salient_keep(salience: Tensor, mass: float, *, check: bool = True) -> Tensor:
     """Return masks that drop the patches holding the lowest ``mass`` of the salience; see :func:`salient_keep`."""
-    return ~_cumulative_below(salience, _checked(mass))
+    return ~_cumulative_below(salience, _checked(mass), check)
 
 
-def mass_mask(salience: Tensor, mass: float) -> Tensor:
+def mass_mask(salience: Tensor, mass: float, *, check: bool = True) -> Tensor:
     """Return the foreground at a threshold: the fewest patches that hold at least ``mass`` of the salience."""
-    return ~salient_keep(salience, mass)
+    return ~salient_keep(salience, mass, check=check)
 
 
-def _cumulative_below(salience: Tensor, share: float) -> Tensor:
+def _cumulative_below(salience: Tensor, share: float, check: bool) -> Tensor:
     """True for the least salient patches, up to those that together hold at most ``share``."""
     on_cpu = salience.device.type == "mps"  # Apple's GPU has no float64
     flat = (salience.cpu() if on_cpu else salience).flatten(1).double()
-    if bool((flat < 0).any()) or not bool(torch.isfinite(flat).all()):
-        raise ValueError("salience must be finite and not negative")
+    if check and bool(improper(flat)):
+        raise ValueError(IMPROPER)
     if share <= 0:
         return torch.zeros_like(salience, dtype=torch.bool)
     if share >= 1:

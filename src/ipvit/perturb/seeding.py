@@ -34,18 +34,19 @@ def keys(ids: Sequence[str], *words: object) -> np.ndarray:
     return out
 
 
-def random_words(key: np.ndarray, n: int) -> np.ndarray:
+def random_words(key: np.ndarray, n: int, skip: int = 0) -> np.ndarray:
     """Return ``n`` random 64-bit words per key (SplitMix64, Steele et al. 2014).
 
     Args:
         key: ``(B,)`` keys.
         n: words per key.
+        skip: how many words to leave out before them.
 
     Returns:
         ``(B, n)`` array of ``uint64``; the first words do not depend on ``n``.
     """
     with np.errstate(over="ignore"):
-        z = key[:, None] + _GAMMA * np.arange(1, n + 1, dtype=np.uint64)[None, :]
+        z = key[:, None] + _GAMMA * np.arange(skip + 1, skip + n + 1, dtype=np.uint64)[None, :]
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         return z ^ (z >> np.uint64(31))

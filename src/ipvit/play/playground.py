@@ -19,7 +19,7 @@ from ipvit.engine.device import numerics
 from ipvit.errors import InputError
 from ipvit.models.model import Model
 from ipvit.perturb.attack import fgsm, pgd
-from ipvit.perturb.cells import cell_size, check_cells
+from ipvit.perturb.cells import cell_size, check_cells, nearest_dividing, stands_for
 from ipvit.perturb.corruptions import CORRUPTIONS, EXTRA, corrupt
 from ipvit.perturb.patchdrop import fill_content, n_dropped, patchdrop, random_keep
 from ipvit.perturb.pixels import as_bytes
@@ -131,7 +131,8 @@ class Playground:
                 inside = self._inside(asked, asked.inside, model, images)
         spent = round(1000 * (time.perf_counter() - began))
         square = as_bytes(images[0]).cpu()
-        return {"image": _png(square), **answer, "inside": inside, "milliseconds": spent}
+        shuffled = list(_shuffle_grid(asked, model)) if asked.shuffle > 1 else None
+        return {"image": _png(square), "shuffled": shuffled, **answer, "inside": inside, "milliseconds": spent}
 
     def _changed(self, asked: PerturbedRequest, model: Model) -> Tensor:
         """Return what the network sees, ``(1, 3, H, W)``: corrupted, then dropped, then shuffled, then attacked."""
@@ -148,7 +149,7 @@ class Playground:
             fill = fill_content(images, asked.fill, keys([asked.photo], asked.seed, "play", "fill"))
             images = patchdrop(images, keep.view(asked.grid, asked.grid), fill)
         if asked.shuffle > 1:
-            grid = (asked.shuffle, asked.shuffle)
+            grid = _shuffle_grid(asked, model)
             images = shuffle(images, shuffle_order(keys([asked.photo], asked.seed, "play", "order"), grid), grid)
         return self._attacked(asked, model, images) if asked.epsilon else images
 
@@ -157,7 +158,7 @@ class Playground:
         try:
             check_cells(model.image_size, (asked.grid, asked.grid))
             wanted = "shuffle"
-            cell_size(model.image_size, (asked.shuffle, asked.shuffle))
+            _shuffle_grid(asked, model)
         except ValueError as error:
             raise InputError(f"{wanted}: {error}") from None
 
@@ -233,6 +234,19 @@ class Playground:
 def salience_model(models: Sequence[Model]) -> Model | None:
     """Return the first network with attention that can say what is salient, or None."""
     return next((model for model in models if reading.tokens(model)), None)
+
+
+def _shuffle_grid(asked: PerturbedRequest, model: Model) -> tuple[int, int]:
+    """Return the grid whose cells change places: the nearest to the one asked for that divides a network's input.
+
+    Raises:
+        ValueError: none is near.
+    """
+    wanted = (asked.shuffle, asked.shuffle)
+    found = nearest_dividing(model.image_size, wanted)
+    if not stands_for(found, wanted):
+        cell_size(model.image_size, wanted)  # says which grid would do
+    return found
 
 
 def _described(model: Model) -> dict[str, Any]:

@@ -137,7 +137,8 @@ def write_tables(results: Results) -> pl.DataFrame:
             stem = path_component(key, most=LONGEST)
             made.add(stem)
             of = f"{analysis.heading}, {key.removeprefix(name)}".removesuffix(", ")
-            write_table(table, folder / stem, analysis.columns, f"{of}, {results.manifest.data.name}")
+            title = "; ".join([f"{of}, {results.manifest.data.name}", *results.manifest.zero_shot])
+            write_table(table, folder / stem, analysis.columns, title)
     asked = results.profile
     if asked is not None and len(asked.columns) > 1:
         made.add(FILE)

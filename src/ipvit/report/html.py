@@ -25,7 +25,7 @@ from ipvit.report.keys import key
 from ipvit.report.pictures import Gallery
 from ipvit.report.profile import HOW_TO_READ, Profile
 from ipvit.report.settings import Setting
-from ipvit.report.tables.cells import cells_of, counted, head, side_by_side
+from ipvit.report.tables.cells import cells_of, counted, has_details, head, side_by_side
 
 MOST_ROWS = 400
 """Rows of a table that the page shows; the files beside it have all."""
@@ -146,6 +146,7 @@ def write_report(
         sections=sections,
         drawings=drawings,
         side_by_side=side_by_side,
+        has_details=has_details,
         profile=None if profile is None else profile.for_people(),
         profile_notes=[] if profile is None else [HOW_TO_READ, *profile.notes],
         questions=[] if profile is None else [(c.question.title, c.question.what) for c in profile.columns],
@@ -171,9 +172,9 @@ def _draw(name: str, chart: Any, number: int) -> _Drawing:
     return _Drawing(name, number, Markup(inline_svg(chart, f"w{number}")), narrow, str(text) or name)
 
 
-def _plain(frame: pl.DataFrame, columns: Columns = COMMON) -> dict[str, Any]:
+def _plain(frame: pl.DataFrame, columns: Columns = COMMON, details: bool = False) -> dict[str, Any]:
     """Return a table as text for the page: heads, rows, which columns are numbers, and how many rows there are."""
-    names, cells = cells_of(frame.head(MOST_ROWS), columns)
+    names, cells = cells_of(frame.head(MOST_ROWS), columns, details=details)
     heads = [head(name, columns) for name in names]
     rows = [[" ".join(filter(None, cell)) for cell in row] for row in cells]
     rows = [[cell if len(cell) <= _LONGEST else f"{cell[:_LONGEST]}…" for cell in row] for row in rows]

@@ -15,6 +15,7 @@ from ipvit.core.text.notebook import escaped, paragraph, table
 from ipvit.core.text.words import counted
 from ipvit.errors import InputError, error_line
 from ipvit.report.figures import svg_file
+from ipvit.report.profile import HOW_TO_READ, Profile
 from ipvit.report.tables.files import for_people, in_reading_order
 
 
@@ -27,6 +28,11 @@ class Shown(Protocol):
     @property
     def manifest(self) -> RunSummary:
         """Of the run, or of several."""
+        ...
+
+    @property
+    def profile(self) -> Profile | None:
+        """One row a model, one column a question; None of several runs."""
         ...
 
     @property
@@ -70,6 +76,7 @@ def in_notebook(results: Shown) -> str:
         used, whole = results.manifest.images_used, results.manifest.data.images
         parts.append(paragraph(f"Limited run: {used:,} of {whole:,} images."))
     parts += [paragraph(sentence) for sentence in results.told]
+    parts += _profile(results)
     for name, analysis in results.analyses.items():
         parts.append(f"<h4>{escaped(analysis.heading)}</h4>")
         parts += [paragraph(sentence) for sentence in results.summary_of(name)]
@@ -79,6 +86,17 @@ def in_notebook(results: Shown) -> str:
             parts.append(table(*for_people(in_reading_order(main), analysis.columns), analysis.title))
         parts += [_picture(key, figure) for key, figure in results.figures_of(name).items()]
     return f"<div>{''.join(parts)}</div>"
+
+
+def _profile(results: Shown) -> list[str]:
+    """Return the profile of a run that asks several questions: its table, and what a reader must know."""
+    asked = results.profile
+    if asked is None or len(asked.columns) < 2:
+        return []
+    heads, rows = asked.for_people()
+    cells = [[" ".join(filter(None, (value, ends, rank and f"#{rank}"))) for value, ends, rank in row] for row in rows]
+    notes = [paragraph(note) for note in (HOW_TO_READ, *asked.notes)]
+    return [table(heads, cells, "Profile (number, 95 % interval, rank)"), *notes]
 
 
 def _picture(name: str, figure: Any) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 
 from ipvit.analysis.paper_numbers import PaperNumber
-from ipvit.analysis.profile import Comparison, Question, Ranked, Score
+from ipvit.analysis.profile import PARTED, Comparison, Question, Ranked, Score
 from ipvit.analysis.sentences import interval, is_missing
 from ipvit.analysis.verdicts import NotComparableError
 from ipvit.core.manifest import RunSummary
@@ -199,6 +199,16 @@ def profile_of(
     return Profile(tuple(models), tuple(columns), tuple(_notes(columns, untold, manifest)))
 
 
+def _apart(protocols: Mapping[str, Sequence[str]]) -> str:
+    """Say how each model was measured, without what all have in common."""
+    parts = {protocol: protocol.split(PARTED) for protocol in protocols}
+    own = {
+        protocol: [part for part in these if not all(part in others for others in parts.values())]
+        for protocol, these in parts.items()
+    }
+    return "; ".join(f"{', '.join(models)} ({', '.join(own[key]) or 'not said'})" for key, models in protocols.items())
+
+
 def _notes(columns: Sequence[Column], untold: Sequence[str], manifest: RunSummary) -> list[str]:
     notes: list[str] = []
     for column in columns:
@@ -209,15 +219,13 @@ def _notes(columns: Sequence[Column], untold: Sequence[str], manifest: RunSummar
             if not math.isnan(score.value):
                 protocols.setdefault(score.protocol, []).append(score.model)
         if len(protocols) > 1:
-            groups = "; ".join(
-                f"{', '.join(models)} ({protocol or 'not said'})" for protocol, models in protocols.items()
-            )
-            notes.append(f"{column.question.title}: measured otherwise, so not ranked together: {groups}.")
+            notes.append(f"{column.question.title}: not ranked together, as measured otherwise: {_apart(protocols)}.")
     notes += [f"{name} is shown as of its last run and has no column: name its code to profile it." for name in untold]
     if manifest.limited:
         notes.append("Limited run: the numbers are of a part of the images.")
     if untrained := [model.name for model in manifest.models if model.untrained]:
         notes.append(f"Random weights: {', '.join(untrained)}.")
+    notes += [model.doubt_in_words for model in manifest.models if model.doubt]
     if any(column.neighbours for column in columns):
         notes.append("Numbers of the paper have no interval and no rank; those read off a figure are less exact.")
         if manifest.limited or manifest.images_used < manifest.data.published_images:
@@ -258,7 +266,7 @@ def _neighbours(
     if not question.at:
         factor = 100.0 if question.measure == "shape_bias" else 1.0
         return tuple(Neighbour(title, factor * value, where) for (title, where), value in single.items())
-    chance = 0.1 if chances == {"0.10%"} else None
+    chance = 0.1 if chances == {"0.10 %"} else None
     if chance is None:  # the paper's networks choose among 1,000 answers
         return ()
     near: list[Neighbour] = []

@@ -18,7 +18,7 @@ from ipvit.engine.device import numerics
 from ipvit.engine.distributed import ProcessGroup
 from ipvit.engine.measuring import measure_at_once
 from ipvit.engine.preparation import checked, plan_sweeps
-from ipvit.engine.store import column_frame
+from ipvit.engine.rows import column_frame
 from ipvit.engine.sweep import prepare_context
 from ipvit.engine.types import Outcome, Selected, SweepPlan, Task
 from ipvit.experiments.base import Batch, ExampleImage, Records

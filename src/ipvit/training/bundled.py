@@ -6,6 +6,15 @@ from pathlib import Path
 
 RECIPES = Path(__file__).with_name("recipes")
 
+_ONLY_TRIED = (
+    "dino_micro_sin",
+    "dino_micro_shape_global",
+    "tin50_dino_micro",
+    "tin50_dino_micro_sin",
+    "tin50_dino_micro_shape_global",
+)
+"""Small networks that nobody has trained to the end yet."""
+
 
 def recipe_names() -> list[str]:
     """Return the names of the recipes that come with the package."""
@@ -21,6 +30,6 @@ def recipe_summary(name: str) -> str:
 def ran_to_end(name: str) -> bool:
     """Tell whether a recipe was run to its end; the others were built and took two updates in a dry run.
 
-    Those that were trained networks of their own size: the bundled ones, and the teacher of one of them.
+    Those that were trained small networks: the bundled ones, and those that a measurement in the docs is of.
     """
-    return "_micro" in name
+    return "_micro" in name and name not in _ONLY_TRIED

@@ -163,6 +163,11 @@ class AugmentConfig(ConfigSection):
             )
         return self
 
+    @property
+    def moves(self) -> list[str]:
+        """What may put a part of the picture elsewhere: the names of such keys that are on."""
+        return [name for name in ("crop_scale", "simple_crop", "pad", "hflip", "vflip", "auto") if getattr(self, name)]
+
 
 class MixupConfig(ConfigSection):
     """Mixup and CutMix, by ``timm.data.Mixup``."""
@@ -234,6 +239,17 @@ class DistillationConfig(ConfigSection):
     (far cheaper; the crop that the student sees may lack what the teacher saw)."""
     size: int | None = Field(default=None, ge=8)
     """Height and width of the teacher's input in pixels; its own by default."""
+    attention: float = Field(default=0.0, ge=0)
+    """Weight of the teacher's attention: in the student's last block every head's class token learns to which patches
+    the teacher's looks. With ``alpha: 0`` it is all that the teacher says, which then needs no classifier."""
+    attention_head: int | None = Field(default=None, ge=0)
+    """Whose attention, of the heads of the teacher's last block (from 0); the mean of all by default."""
+
+    @model_validator(mode="after")
+    def _one_attention(self) -> DistillationConfig:
+        if self.attention_head is not None and not self.attention:
+            raise ValueError("attention_head is for attention above 0")
+        return self
 
 
 Amount = Annotated[float, Field(ge=0, le=1)]

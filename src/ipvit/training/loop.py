@@ -100,6 +100,7 @@ class Loop:
             raise InputError(
                 f"{self.out / 'state.pt'}: not a readable training state ({what}); delete it to start over"
             ) from error
+        self.objective.begin()
         if self.recipe.tracker is not None:
             self.accelerator.init_trackers("ipvit", config=json.loads(self.recipe.model_dump_json()))
         shown = progress and self.accelerator.is_main_process

@@ -44,6 +44,9 @@ class Objective(ABC):
     def setup(self, accelerator: Accelerator, epochs: int, steps: int) -> None:  # noqa: B027 - most need none
         """Learn where the training runs and how long: ``steps`` updates in each of ``epochs``."""
 
+    def begin(self) -> None:  # noqa: B027
+        """Do what takes long before the first step and may be kept in the training's folder, which is begun by then."""
+
     def change(self, views: list[Tensor], keys: np.ndarray) -> list[Tensor]:
         """Return the views, ``(B, 3, h, w)`` each in [0, 1] on the device, with what is changed there.
 

@@ -117,6 +117,14 @@ class Recipe(ConfigSection):
                 )
         if isinstance(objective, DistillationConfig) and objective.sees == "original" and self.mixup is not None:
             raise ValueError("mixup needs a teacher that sees the mixed images: objective.sees: augmented")
+        if isinstance(objective, DistillationConfig) and objective.attention:
+            if objective.sees == "original" and (moves := self.augment.moves):
+                raise ValueError(
+                    f"augment.{moves[0]} moves what the teacher saw elsewhere; with objective.attention leave it out, "
+                    "or use objective.sees: augmented"
+                )
+            if self.compile:
+                raise ValueError("objective.attention reads inside the network, which compile: true does not allow")
         return self
 
     @model_validator(mode="after")

@@ -28,7 +28,7 @@ from ipvit.models.zoo.micro import build_network
 from ipvit.training.augment import Augmentation
 from ipvit.training.config import AugmentConfig, DinoConfig, DistillationConfig, StylizeConfig
 from ipvit.training.dino import Dino
-from ipvit.training.distillation import Distillation, Teacher
+from ipvit.training.distillation import Distillation
 from ipvit.training.images import TrainingImages
 from ipvit.training.loop import Loop, seeded
 from ipvit.training.objective import Labels, Objective, Supervised
@@ -36,6 +36,7 @@ from ipvit.training.optimization import make_accelerator
 from ipvit.training.recipe import Recipe, load_recipe
 from ipvit.training.sources import open_data, refuse_overlap
 from ipvit.training.state import RECIPE, STATE, going_on
+from ipvit.training.teacher import AnswersTeacher, AttentionTeacher
 
 
 def train(recipe: Recipe | str | Path, out: str | Path, *, device: str = "auto", progress: bool = True) -> Path:
@@ -155,8 +156,11 @@ def _objective(recipe: Recipe, data: Dataset, out: Path, pretrained: bool) -> Ob
         stylize = recipe.data.stylize
         if part.sees == "original" and stylize is not None:
             raise InputError("objective.sees: original cannot be combined with data.stylize; use sees: augmented")
-        teacher = Teacher(load_model(part.teacher, pretrained=pretrained), data, part, out, workers=recipe.data.workers)
-        return Distillation(model, labels, recipe.augment, part, teacher)
+        teacher = load_model(part.teacher, pretrained=pretrained)
+        shared: dict[str, Any] = {"data": data, "part": part, "folder": out, "workers": recipe.data.workers}
+        attention = AttentionTeacher(teacher, student=model, **shared) if part.attention else None
+        answers = AnswersTeacher(teacher, **shared) if part.alpha or attention is None else None
+        return Distillation(model, labels, recipe.augment, part, answers, attention)
     return Supervised(model, labels, recipe.augment)
 
 

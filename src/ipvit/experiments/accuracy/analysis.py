@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -11,6 +11,7 @@ from ipvit.analysis import charts
 from ipvit.analysis.aggregate import accuracy_table, varying
 from ipvit.analysis.answers import each, joined_names, percent
 from ipvit.analysis.base import Analysis
+from ipvit.analysis.columns import CALIBRATION_RECORDS
 from ipvit.analysis.perturbed import CHANCE
 from ipvit.analysis.profile import Question, measured_question
 from ipvit.analysis.reduction import Reduction, joined
@@ -25,7 +26,8 @@ class AccuracyAnalysis(Analysis):
     """Accuracy per model, and per token where a model has several."""
 
     compare_by: tuple[str, ...] | None = ()
-    record_columns: tuple[str, ...] | None = ("token", "correct", "correct5")
+    calibrated_by: tuple[str, ...] | None = ("token",)
+    record_columns: tuple[str, ...] | None = ("token", "correct", "correct5", *CALIBRATION_RECORDS)
 
     def reduce(self, records: pl.DataFrame) -> Reduction:
         """Average per token; two models are compared by their own answers: of two heads, their mean."""
@@ -49,6 +51,10 @@ class AccuracyAnalysis(Analysis):
                 title="Clean accuracy",
             )
         }
+
+    def shows_clean(self, place: Mapping[str, Any]) -> bool:
+        """Tell whether an answer is the model's own: of two heads, their mean."""
+        return place.get("token") in (OUTPUT, MEAN)
 
     def with_retained(
         self, tables: Mapping[str, pl.DataFrame], reductions: Sequence[Reduction]

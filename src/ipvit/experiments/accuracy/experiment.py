@@ -53,7 +53,7 @@ class Accuracy(Experiment):
         by_token = model.logits_by_token(batch.images) if model.can("token_heads") else None
         for condition in batch.conditions:
             logits = model(batch.images) if by_token is None else by_token[condition.token]
-            yield Records(condition, score_logits(logits, batch.labels))
+            yield Records(condition, score_logits(logits, batch.labels, clean=True))
 
     def analysis(self) -> AccuracyAnalysis:
         """Return accuracies per model and token."""

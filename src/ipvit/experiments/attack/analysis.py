@@ -2,46 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import altair as alt
 import polars as pl
 
 from ipvit.analysis import charts
 from ipvit.analysis.aggregate import PAPER, accuracy_table, varying
 from ipvit.analysis.answers import Fall, told
 from ipvit.analysis.base import Analysis, by_model
-from ipvit.analysis.chart_parts import inline, theme
 from ipvit.analysis.columns import COMMON, RUN, SHARED_MASK, Column
 from ipvit.analysis.reduction import Reduction, joined
 from ipvit.analysis.sentences import is_missing
-from ipvit.experiments.attack.experiment import (
+from ipvit.experiments.attack.conditions import size_in_words
+from ipvit.experiments.attack.names import (
+    CHECK,
     CLEAN,
-    FGSM,
+    CONTENT,
     NOISE,
+    ORDER,
     OWN,
     PATCH,
     PATCH_SETTINGS,
-    PGD,
     PIXEL_SETTINGS,
     RANDOM,
+    TITLES,
+    WORST,
+    attack_title,
 )
+from ipvit.experiments.attack.transfer import (
+    SHOWN,
+    made_elsewhere,
+    matrix,
+    of_shown,
+    shown_matrix,
+    shown_sentences,
+    shown_table,
+)
+from ipvit.experiments.attack.warnings import CHECKS, WEAKER, check_columns, of_checks, of_weaker, warnings
 
 if TYPE_CHECKING:
     from ipvit.analysis.charts import Figure
 
 MAIN, PATCHES, TRANSFER = "attack", "attack-patch", "attack-transfer"
+WARNINGS = "attack-warnings"
 _BARE = "without a patch"
 
-CONTENT = ":"
-"""In ``training``, what follows tells patches read from files apart by their content; runs are averaged over it."""
-
-_NAMES = {FGSM: "FGSM", PGD: "PGD", RANDOM: "random noise"}
 _PATCH, _NOISE, _NOTHING = "trained", "noise", "none"
 _TOP1 = {"correct": "top1"}
 _WHICH = "which patch"
-_CELL = 74  # pixels of a cell of the transfer matrix
 
 COLUMNS = {
     **COMMON,
@@ -51,16 +60,22 @@ COLUMNS = {
     "no_gradient": Column(title="no gradient (%)", unit="percent"),
 }
 UNPERTURBED = {"attack": CLEAN}
-NORM = "norm"
-"""Column of what epsilon limits; only attacks of the user's own and their control have it."""
+NORM, UNIT = "norm", "unit"
+"""Columns of what epsilon limits, and of its unit; FGSM and PGD have neither."""
 
-_BY = ("attack", "epsilon", "area", NORM, *PIXEL_SETTINGS, *PATCH_SETTINGS)
-_MEASURED = ("correct", "flat", "covered", "hit", "of_target", "trained_on")
+_BY = ("attack", "epsilon", "area", NORM, UNIT, *PIXEL_SETTINGS, *PATCH_SETTINGS)
+_MEASURED = ("correct", "flat", "covered", "hit", "of_target", "trained_on", "source_right", *check_columns())
 
 
 class AttackAnalysis(Analysis):
     """Accuracy by attack and epsilon, by patch and size with the control, and the transfer of patches."""
 
+    further: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "patch": ("patch",),
+        "transfer": (),
+        "transfer-pixels": ("made_on", "n_judged"),
+        "warnings": ("warning",),
+    }
     columns: dict[str, Column] = COLUMNS
     compare_by: tuple[str, ...] | None = _BY
     clean: dict[str, Any] = UNPERTURBED
@@ -69,13 +84,18 @@ class AttackAnalysis(Analysis):
     record_columns: tuple[str, ...] | None = (*_BY, RUN, "source", "training", *_MEASURED)
     patches: bool = False
     """Whether the study asked for patches."""
+    worst: bool = False
+    """Whether the study asked for the worst of all attacks within a budget."""
 
     def reduce(self, records: pl.DataFrame) -> Reduction:
         """Average per attack; networks are compared under attacks that were made for each.
 
         Patches of other networks, and noise, have tables of their own.
         """
-        parts = {MAIN: _of_epsilons(records)}
+        own = records.filter(~made_elsewhere())
+        parts = {MAIN: _of_epsilons(own, worst=self.worst), SHOWN: of_shown(records)}
+        parts |= {CHECKS: of_checks(records), WEAKER: of_weaker(own)}
+        records = own.filter(pl.col("attack") != CHECK)
         patched = records.filter(pl.col("attack").is_in([PATCH, NOISE]))
         if patched.height:
             clean = records.filter(pl.col("attack") == CLEAN)
@@ -89,17 +109,26 @@ class AttackAnalysis(Analysis):
 
     def tables(self, reductions: Sequence[Reduction]) -> dict[str, pl.DataFrame]:
         """Return the tables for which there are records."""
-        main, found = joined(reductions, MAIN), {}
+        main, found = joined(reductions, MAIN), dict[str, pl.DataFrame]()
         if (main["attack"] != CLEAN).any():
             found[MAIN] = _by_epsilon(main)
         patches = joined(reductions, PATCHES)
         if patches.height:
             patches = _with_source(patches, {reduction.weights[:16]: reduction.model for reduction in reductions})
-            settings = varying(patches, [*PATCH_SETTINGS, "training"], within=("attack", "model", "source"))
+            settings = _patch_settings(patches)
             found[PATCHES] = _by_area(patches, joined(reductions, _BARE), settings)
             if (patches["source"] != patches["model"]).any() and (patches["attack"] == PATCH).any():
                 found[TRANSFER] = _transfer(patches, settings)
-        return found or {MAIN: _by_epsilon(main)}
+        shown = joined(reductions, SHOWN)
+        if shown.height:
+            found[SHOWN] = shown_table(
+                shown, main, {reduction.weights[:16]: reduction.model for reduction in reductions}
+            )
+        found = found or {MAIN: _by_epsilon(main)}
+        said = [*warnings(joined(reductions, CHECKS), joined(reductions, WEAKER), main.filter(pl.col("epsilon") > 0))]
+        if said:
+            found[WARNINGS] = pl.DataFrame(said, schema=["model", "warning"], orient="row")
+        return found
 
     def figures(self, tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
         """Return accuracy over epsilon (figure 13), over the patch's size (figure 12), and the transfer matrix."""
@@ -111,6 +140,8 @@ class AttackAnalysis(Analysis):
             found[PATCHES] = _over_area(tables[PATCHES], paper)
         if TRANSFER in tables:
             found[TRANSFER] = _matrix(tables[TRANSFER])
+        if SHOWN in tables:
+            found[SHOWN] = shown_matrix(tables[SHOWN])
         return found
 
     def lead(self, tables: dict[str, pl.DataFrame]) -> str:
@@ -138,6 +169,8 @@ class AttackAnalysis(Analysis):
         """Return the same, attack by attack, and what patches do to other networks."""
         sentences = [text for _, text in (*_pixel_sentences(tables), *_patch_sentences(tables))]
         sentences += _transfer_sentences(tables)
+        sentences += shown_sentences(tables[SHOWN]) if SHOWN in tables else []
+        sentences += tables[WARNINGS]["warning"].to_list() if WARNINGS in tables else []
         if self.patches and PATCHES not in tables:
             sentences.append(
                 "No image was left to measure patches on: all were for training. Measure on more images, or train on "
@@ -146,13 +179,31 @@ class AttackAnalysis(Analysis):
         return sentences
 
 
-def _of_epsilons(records: pl.DataFrame) -> pl.DataFrame:
+def _of_epsilons(records: pl.DataFrame, *, worst: bool) -> pl.DataFrame:
     """Average the attacks on every pixel, of one model."""
-    rows = records.filter(~pl.col("attack").is_in([PATCH, NOISE]))
-    by = ["model", "attack", *(name for name in (NORM, *PIXEL_SETTINGS) if name in rows.columns), "epsilon"]
+    rows = records.filter(~pl.col("attack").is_in([PATCH, NOISE, CHECK]))
+    if worst:
+        rows = pl.concat([rows, _worst(rows)], how="diagonal_relaxed")
+    by = ["model", "attack", *(name for name in (NORM, UNIT, *PIXEL_SETTINGS) if name in rows.columns), "epsilon"]
     table = accuracy_table(rows, by, _TOP1).drop("n_runs", "top1_std")
     blind = rows.group_by(by).agg((100 * pl.col("flat").fill_null(False).mean()).alias("no_gradient"))
     return table.join(blind, on=by, how="left", nulls_equal=True, maintain_order="left")
+
+
+def _worst(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return a row per image and budget: right where it is right under every attack; only images that all have."""
+    attacked = rows.filter(pl.col("attack") != CLEAN)
+    settings = [name for name in PIXEL_SETTINGS if name in rows.columns]
+    size = ["epsilon", *(name for name in (NORM, UNIT) if name in rows.columns)]
+    if NORM in size and attacked.height:  # attacks in linf alone have neither a norm nor a unit
+        one = attacked.select(pl.col(name).drop_nulls().first() for name in size[1:])
+        attacked = attacked.with_columns(pl.col(name).fill_null(one[name][0]) for name in size[1:])
+    every = attacked.select("attack", *settings, *size).unique().group_by(size).agg(pl.len().alias("asked"))
+    per_image = attacked.group_by("model", "image", "label", *size, maintain_order=True).agg(
+        pl.len().alias("ran"), pl.col("correct").all(), pl.col("flat").fill_null(False).all()
+    )
+    whole = per_image.join(every, on=size, how="left", nulls_equal=True, maintain_order="left")
+    return whole.filter(pl.col("ran") == pl.col("asked")).drop("ran", "asked").with_columns(attack=pl.lit(WORST))
 
 
 def _of_patches(patches: pl.DataFrame, clean: pl.DataFrame) -> pl.DataFrame:
@@ -176,15 +227,22 @@ def _of_patches(patches: pl.DataFrame, clean: pl.DataFrame) -> pl.DataFrame:
     return table.join(extra, on=by, how="left", nulls_equal=True, maintain_order="left")
 
 
+def _patch_settings(patches: pl.DataFrame) -> list[str]:
+    """Return what tells patches apart; a target always does, as it says what the attack is."""
+    found = varying(patches, [*PATCH_SETTINGS, "training"], within=("attack", "model", "source"))
+    targeted = (patches["target"].fill_null("") != "").any()
+    return [name for name in (*PATCH_SETTINGS, "training") if name in found or (name == "target" and targeted)]
+
+
 def _by_epsilon(table: pl.DataFrame) -> pl.DataFrame:
     settings = varying(table, PIXEL_SETTINGS, within=("attack",))
     if NORM in table.columns and table[NORM].is_in(["l2", "l1"]).any():
-        settings.append(NORM)
-    table = table.drop(name for name in (NORM, *PIXEL_SETTINGS) if name in table.columns and name not in settings)
+        settings += [name for name in (NORM, UNIT) if name in table.columns]
+    table = table.drop(name for name in (NORM, UNIT, *PIXEL_SETTINGS) if name in table.columns and name not in settings)
     if table["no_gradient"].sum() == 0:
         table = table.drop("no_gradient")
-    own = [name for name in table["attack"].unique(maintain_order=True) if name not in (CLEAN, *_NAMES)]
-    order = {name: number for number, name in enumerate((CLEAN, FGSM, PGD, *own, RANDOM))}
+    own = [name for name in table["attack"].unique(maintain_order=True) if name not in (CLEAN, *TITLES)]
+    order = {name: number for number, name in enumerate((*ORDER, *own, WORST, RANDOM))}
     place = pl.col("attack").replace_strict(order, return_dtype=pl.Int32)
     return table.sort(place, *settings, "epsilon", maintain_order=True)
 
@@ -234,7 +292,7 @@ def _numbers(models: pl.Series) -> dict[str, int]:
 def _over_epsilon(table: pl.DataFrame, paper: pl.DataFrame | None) -> Figure:
     """One panel per attack; every curve begins at the clean image."""
     settings = [name for name in PIXEL_SETTINGS if name in table.columns]
-    in_norm = [NORM] if NORM in table.columns else []
+    in_norm = [name for name in (NORM, UNIT) if name in table.columns]
     clean = table.filter(pl.col("attack") == "clean")
     attacked = table.filter(pl.col("attack") != "clean")
     curves = attacked.select("model", "attack", *in_norm, *settings).unique(maintain_order=True)
@@ -243,7 +301,7 @@ def _over_epsilon(table: pl.DataFrame, paper: pl.DataFrame | None) -> Figure:
     if paper is not None:
         rows = paper.filter(pl.col("attack").is_in(attacked["attack"].unique().to_list()))
         whole = pl.concat([whole, rows.select("model", "attack", "epsilon", "top1")], how="diagonal_relaxed")
-    panel = pl.concat_str(pl.col("attack").replace(_NAMES), *in_norm, separator=", ", ignore_nulls=True).alias("panel")
+    panel = pl.concat_str(pl.col("attack").replace(TITLES), *in_norm, separator=", ", ignore_nulls=True).alias("panel")
     return charts.curve(
         whole.with_columns(panel, _series(["model"], settings)),
         charts.Encoding(
@@ -251,7 +309,7 @@ def _over_epsilon(table: pl.DataFrame, paper: pl.DataFrame | None) -> Figure:
             y="top1",
             series="series",
             facet="panel",
-            x_title=f"ε: most that {'the image' if in_norm else 'a pixel'} changes (255ths)",
+            x_title="ε: most that the image changes" if in_norm else "ε: most that a pixel changes (255ths)",
             y_title="Top-1 accuracy (%)",
             y_domain=(0, 100),
         ),
@@ -305,37 +363,8 @@ def _matrix(table: pl.DataFrame) -> Figure:
         separator=", ",
         ignore_nulls=True,
     )
-    rows = table.with_columns(panel.alias("panel"), (pl.col("top1") < 45).alias("dark"))
-    names = list(dict.fromkeys([*rows["trained_on"], *rows["model"]]))
-    tips = [
-        alt.Tooltip("trained_on:N", title="patch trained on"),
-        alt.Tooltip("model:N", title="attacked"),
-        alt.Tooltip("top1:Q", title="top-1 (%)", format=".1f"),
-        alt.Tooltip("top1_low:Q", format=".1f"),
-        alt.Tooltip("top1_high:Q", format=".1f"),
-        alt.Tooltip("n_images:Q", title="images", format=",d"),
-    ]
-    base = alt.Chart(inline(rows)).encode(
-        x=alt.X(
-            "model:N", sort=names, title="Attacked network", axis=alt.Axis(labelAngle=-35, domain=False, ticks=False)
-        ),
-        y=alt.Y("trained_on:N", sort=names, title="Patch trained on", axis=alt.Axis(domain=False, ticks=False)),
-        tooltip=tips,
-    )
-    cells = base.mark_rect(stroke="white", strokeWidth=2).encode(
-        color=alt.Color("top1:Q", title="Top-1 (%)", scale=alt.Scale(scheme="blues", reverse=True, domain=[0, 100]))
-    )
-    ink: Any = alt.when("datum.dark").then(alt.value("white")).otherwise(alt.value("#1f2328"))
-    words = base.mark_text(fontSize=12).encode(text=alt.Text("top1:Q", format=".1f"), color=ink)
-    width, height = _CELL * rows["model"].n_unique(), 0.6 * _CELL * rows["trained_on"].n_unique()
-    panels = rows["panel"].unique(maintain_order=True).to_list()
-    layers: Any = alt.layer(cells, words)  # Altair's own methods give it no full type
-    return (
-        layers.properties(width=width, height=height)
-        .facet(facet=alt.Facet("panel:N", sort=panels, title=None), columns=3)
-        .properties(title="Top-1 accuracy (%) with the patch of another network", data=inline(rows))
-        .configure(**theme())
-    )
+    rows = table.with_columns(panel.alias("panel"))
+    return matrix(rows, "trained_on", "Patch trained on", "with the patch of another network")
 
 
 def _series(names: list[str], settings: list[str]) -> pl.Expr:
@@ -344,11 +373,6 @@ def _series(names: list[str], settings: list[str]) -> pl.Expr:
         said = pl.lit(f"{name.replace('_', ' ')} ") + pl.col(name).cast(pl.String)
         parts.append(pl.when(pl.col(name).cast(pl.String) != "").then(said))
     return pl.concat_str(parts, separator=", ", ignore_nulls=True).alias("series")
-
-
-def attack_title(attack: str) -> str:
-    """Return what an attack is called in sentences and charts."""
-    return _NAMES.get(attack, attack)
 
 
 def _pixel_sentences(tables: dict[str, pl.DataFrame]) -> Iterator[tuple[str, str]]:
@@ -369,8 +393,8 @@ def _pixel_sentences(tables: dict[str, pl.DataFrame]) -> Iterator[tuple[str, str
         if blind:
             yield (
                 str(model),
-                f"{model} has no gradient at all on {blind:.1f} % of the images: there FGSM and PGD are blind, and "
-                "that it stays right says nothing.",
+                f"{model} has no gradient at all on {blind:.1f} % of the images: there attacks that follow gradients "
+                "are blind, and that it stays right says nothing.",
             )
 
 
@@ -381,9 +405,8 @@ def _leaves(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _budget(row: dict[str, Any]) -> str:
-    norm = f" in {row[NORM]}" if row.get(NORM) else ""
     settings = [f"{name.replace('_', ' ')} {row[name]}" for name in PIXEL_SETTINGS if row.get(name)]
-    return ", ".join([f"ε = {row['epsilon']:g}/255{norm}", *settings])
+    return ", ".join([f"ε = {size_in_words(row['epsilon'], row.get(NORM), row.get(UNIT))}", *settings])
 
 
 def _pixel_lead(table: pl.DataFrame) -> Iterator[str]:
@@ -400,8 +423,9 @@ def _pixel_lead(table: pl.DataFrame) -> Iterator[str]:
             rows = frame.filter(pl.col("model") == model, pl.col("epsilon") == most).to_dicts()
             weakest = min(rows, key=lambda row: row["top1"]) if rows else {"top1": None}
             falls.append(Fall.of(model, clean.get(model), weakest))
-        norm = next((f" in {row[NORM]}" for row in frame.to_dicts() if row.get(NORM)), "")
-        yield told(falls, f"under {attack_title(str(name))} at ε = {most:g}/255{norm}")
+        row = next((row for row in frame.to_dicts() if row.get(NORM)), dict[str, Any]())
+        size = size_in_words(most, row.get(NORM), row.get(UNIT))
+        yield told(falls, f"under {attack_title(str(name))} at ε = {size}")
 
 
 def _patch_lead(table: pl.DataFrame) -> Iterator[str]:
@@ -414,7 +438,7 @@ def _patch_lead(table: pl.DataFrame) -> Iterator[str]:
         most = max(sizes)
         rows = trained.filter(pl.col("area") == most).sort("top1").unique("model", keep="first", maintain_order=True)
         falls = [Fall.of(row["model"], clean.get(row["model"]), row) for row in rows.to_dicts()]
-        yield told(falls, f"with a trained patch on {most:.0%} of the image")
+        yield told(falls, f"with a trained patch on {100 * most:.0f} % of the image")
 
 
 def _patch_sentences(tables: dict[str, pl.DataFrame]) -> Iterator[tuple[str, str]]:
@@ -426,13 +450,25 @@ def _patch_sentences(tables: dict[str, pl.DataFrame]) -> Iterator[tuple[str, str
         trained, noise = (frame.filter(pl.col("patch") == name).to_dicts() for name in (_PATCH, _NOISE))
         if trained and [row["area"] for row in trained] == [row["area"] for row in noise]:
             words = "".join(f", {value}" for value in key[1:] if value)
-            sizes = ", ".join(f"{row['covered']:.0%}" for row in trained)
-            left, control = (", ".join(f"{row['top1']:.1f}" for row in rows) for rows in (trained, noise))
+            sizes = ", ".join(f"{100 * row['covered']:.0f} %" for row in trained)
+            left, control = (", ".join(f"{row['top1']:.1f} %" for row in rows) for rows in (trained, noise))
             yield (
                 str(key[0]),
-                f"{key[0]}{words}: a patch on {sizes} of the image leaves {left} % top-1, noise in its place "
-                f"{control} %.",
+                f"{key[0]}{words}: a patch on {sizes} of the image leaves {left} top-1, noise in its place {control}."
+                f"{_success(trained, noise)}",
             )
+
+
+def _success(trained: Sequence[dict[str, Any]], noise: Sequence[dict[str, Any]]) -> str:
+    """Say how often a targeted patch makes the network see its class; nothing for others, whose success is an error."""
+    target = trained[0].get("target")
+    if not target:
+        return ""
+    shown, control = (
+        ", ".join("unknown" if is_missing(row["success"]) else f"{row['success']:.1f} %" for row in rows)
+        for rows in (trained, noise)
+    )
+    return f" Images of other classes are taken for {target}, its target, in {shown}, with noise in {control}."
 
 
 def _transfer_sentences(tables: dict[str, pl.DataFrame]) -> Iterator[str]:
@@ -444,4 +480,4 @@ def _transfer_sentences(tables: dict[str, pl.DataFrame]) -> Iterator[str]:
     for key, frame in others.group_by(["trained_on", *settings], maintain_order=True):
         words = "".join(f", {value}" for value in key[1:] if value)
         left = ", ".join(f"{row['model']} {row['top1']:.1f} %" for row in frame.to_dicts())
-        yield f"Patches trained on {key[0]}{words}, {frame['area'][0]:.0%} of the image, leave {left} top-1."
+        yield f"Patches trained on {key[0]}{words}, {100 * frame['area'][0]:.0f} % of the image, leave {left} top-1."

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, cast
 
-from pydantic import BeforeValidator, Field, field_serializer, field_validator, model_validator
+from pydantic import Field, field_serializer, field_validator, model_validator
 
+from ipvit.analysis.columns import Column
 from ipvit.core.fields import Runs
 from ipvit.core.plugins import check_name
-from ipvit.experiments.base import BindContext, Condition, Experiment, Measurement, Requirements
+from ipvit.experiments.attack.conditions import LEAST_PLAIN, Epsilon, read_epsilons, unit_of
+from ipvit.experiments.attack.names import EVALUATIONS, FGSM, NEED_GRADIENTS, OURS, PATCH, PGD, WORST
+from ipvit.experiments.base import BindContext, Experiment, Measurement, Requirements
 from ipvit.experiments.grids import Grid
 from ipvit.perturb.budget import LEVELS, Norm
 from ipvit.perturb.choices import Placement, Shape
@@ -20,100 +22,11 @@ if TYPE_CHECKING:
     from ipvit.experiments.attack.analysis import AttackAnalysis
     from ipvit.models.model import Model
 
-CLEAN, FGSM, PGD, PATCH, NOISE = "clean", "fgsm", "pgd", "patch", "noise"
-"""What is done to the images; ``noise`` is the control of the patch: as large, at the same places, untrained."""
-
-RANDOM = "random"
-"""Random noise that uses up the budget: the control of attacks of the user's own."""
-
-OURS = (FGSM, PGD, PATCH)
-"""Attacks that are there."""
-
 PAPER_GRID = "14x14"
 """Patches of the paper's transformers."""
 
-OWN = "own"
-"""The network that a patch was trained on is the one that is attacked."""
-
-_LEAST_PLAIN = {"linf": 1, "l2": 32, "l1": 1000}
-"""Plain numbers below it are as likely shares of the pixel range, as papers write them, as grey levels: 0.5 and 3 in
-l2, 12 and 255 in l1 (Croce and Hein 2021)."""
-
-
-def _grey_levels(value: object) -> object:
-    """Read an epsilon: ``8`` grey levels, also written ``8/255``.
-
-    Raises:
-        ValueError: it is another fraction.
-    """
-    if isinstance(value, str) and "/" in value:
-        levels, _, whole = (part.strip() for part in value.partition("/"))
-        if whole not in (str(LEVELS), f"{LEVELS}.0"):
-            raise ValueError(f"must be a number of grey levels, 8 or 8/{LEVELS}, not {value!r}")
-        return levels
-    return value
-
-
-def _refuse_ambiguous(values: object, norm: object) -> None:
-    """Refuse plain epsilons that may as well be shares of the pixel range.
-
-    Raises:
-        ValueError: names the first of them and both readings.
-    """
-    least = _LEAST_PLAIN.get(str(norm), 0)
-    for value in cast("Sequence[object]", values) if isinstance(values, tuple | list) else (values,):
-        try:
-            number = float(value)  # pyright: ignore[reportArgumentType] - a fraction, or what pydantic refuses
-        except (TypeError, ValueError):
-            continue
-        if 0 < number < least:
-            other = "that share of" if number < 1 else f"{number:.6g} times"
-            raise ValueError(
-                f"epsilons must be given in grey levels, and {value} may mean {number:.6g} of them or {other} the "
-                f"pixel range: write {number:.6g}/{LEVELS} or {number * LEVELS:.6g}/{LEVELS}"
-            )
-
-
-Epsilon = Annotated[float, BeforeValidator(_grey_levels), Field(gt=0, allow_inf_nan=False)]
 Area = Annotated[float, Field(gt=0, le=0.5)]
 Factor = Annotated[float, Field(gt=0)]
-
-
-@dataclasses.dataclass(frozen=True)
-class AttackCondition(Condition):
-    """One attack; what does not concern it is 0 or empty.
-
-    ``source`` says which network a patch was trained on (``own``, or 16 digits of its digest), ``training`` what else
-    it depends on.
-    """
-
-    attack: str
-    epsilon: float = 0.0
-    steps: int = 0
-    step_size: float = 0.0
-    restarts: int = 0
-    random_start: bool = False
-    area: float = 0.0
-    shape: str = ""
-    placement: str = ""
-    grid: str = ""
-    scale: str = ""
-    target: str = ""
-    source: str = ""
-    training: str = ""
-    run: int = 0
-
-
-@dataclasses.dataclass(frozen=True)
-class BudgetCondition(AttackCondition):
-    """An attack of the user's own, or its control, within a budget: epsilon in a norm."""
-
-    norm: Norm = "linf"
-
-
-PIXEL_SETTINGS = ("steps", "step_size", "restarts", "random_start")
-PATCH_SETTINGS = ("shape", "placement", "grid", "scale", "target")
-"""Columns of the records that are no axis of a chart: of attacks on every pixel, and of patches."""
 
 
 class Attack(Experiment):
@@ -125,14 +38,43 @@ class Attack(Experiment):
     reproduces: ClassVar[str] = "Figures 12 and 13"
     question: ClassVar[str] = "How little must an attacker who knows the network change to fool it?"
 
-    attacks: tuple[Literal["fgsm", "pgd", "patch"] | str, ...] = ("fgsm", "pgd")
-    """fgsm and pgd change every pixel a little; patch replaces a part of the image, and must be trained: takes long.
-    Or a FILE.py:FUNCTION of your own."""
+    attacks: tuple[
+        Literal[
+            "fgsm",
+            "pgd",
+            "apgd",
+            "apgd-dlr",
+            "apgd-t",
+            "apgd-ce-t",
+            "fab-t",
+            "square",
+            "autoattack",
+            "rand",
+            "worst",
+            "patch",
+        ]
+        | str,
+        ...,
+    ] = ("fgsm", "pgd")
+    """fgsm, pgd, apgd (-dlr, targeted -t and -ce-t), fab-t and square change every pixel a little; autoattack is the
+    standard ensemble, rand that for networks that draw random numbers, worst the worst of all that ran. patch replaces
+    a part of the image, and must be trained: takes long. Or a FILE.py:FUNCTION of your own."""
     epsilons: tuple[Epsilon, ...] = (2.0, 4.0, 8.0)
-    """The most that fgsm, pgd and attacks of your own change a pixel, in grey levels: 8, or 8/255. Below 1 only
-    with the unit: 0.5/255 (in l2 below 32, in l1 below 1000)."""
+    """The most that an attack changes. In linf grey levels, 8 or 8/255; below 1 only with the unit: 0.5/255. In l2 and
+    l1 of pixels from 0 to 1: 0.5."""
     norm: Norm = "linf"
-    """What epsilon limits in attacks of your own: linf (the change of each pixel), l2 or l1 (of the whole image)."""
+    """What epsilon limits: linf (the change of each value), l2 or l1 (of the whole image); fgsm and pgd know linf
+    alone."""
+    apgd_steps: Annotated[int, Field(ge=1)] = 100
+    """Gradient steps of apgd, fab-t and the ensembles; autoattack is so called with 100."""
+    queries: Annotated[int, Field(ge=1)] = 5000
+    """How often square asks a network about an image; autoattack is so called with 5000."""
+    targets: Annotated[int, Field(ge=1)] = 9
+    """How many of the likeliest wrong answers targeted attacks aim at; autoattack is so called with 9."""
+    draws: Annotated[int, Field(ge=1)] = 20
+    """Passes that rand averages."""
+    show_to_others: bool = False
+    """Also show every network the images that the attacks made on the study's other networks."""
     steps: Annotated[int, Field(ge=1)] = 5
     """Gradient steps of pgd."""
     step_size: Annotated[float, Field(gt=0, le=2)] = 0.5
@@ -148,8 +90,7 @@ class Attack(Experiment):
     patch_placements: tuple[Placement, ...] = ("free",)
     """Where: free (anywhere), grid (squares on whole cells of the patch grid), off_grid (half a cell off it)."""
     patch_grid: Grid | Literal[""] = ""
-    """Rows and columns of that grid; empty: the patches of the study's transformer, 14x14 where they differ or there
-    is none."""
+    """Rows and columns of that grid; empty: the network's own patches, 14x14 where it has none."""
     patch_scale: tuple[Factor, Factor] = (1.0, 1.0)
     """Smallest and largest random factor on the patch's height and width."""
     patch_target: str = ""
@@ -173,16 +114,21 @@ class Attack(Experiment):
 
     @model_validator(mode="before")
     @classmethod
-    def _one_reading(cls, given: object) -> object:
-        if isinstance(given, dict):
-            values = cast("dict[str, object]", given)
-            _refuse_ambiguous(values.get("epsilons", ()), values.get("norm", "linf"))
-        return cast(object, given)
+    def _in_units(cls, given: object) -> object:
+        if not isinstance(given, dict):
+            return given
+        values = cast("dict[str, object]", given)
+        norm = values.get("norm", "linf")
+        if "epsilons" in values:
+            return values | {"epsilons": read_epsilons(values["epsilons"], norm)}
+        if norm in ("l2", "l1"):
+            raise ValueError(f"epsilons must be given in {norm}, of pixels from 0 to 1, for example 0.5")
+        return values
 
     @field_serializer("epsilons", when_used="json")
     def _as_read(self, epsilons: tuple[float, ...]) -> list[float | str]:
         """Write what a study file would be refused for with its unit."""
-        least = _LEAST_PLAIN[self.norm]
+        least = LEAST_PLAIN if self.norm == "linf" else 0
         return [value if value >= least else f"{value!r}/{LEVELS}" for value in epsilons]
 
     @field_validator("attacks", "epsilons", "patch_areas", "patch_placements", "patch_files")
@@ -197,6 +143,8 @@ class Attack(Experiment):
     def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for name in value:
             check_name("attack", name, OURS)
+        if WORST in value and not set(value) - {WORST, PATCH}:
+            raise ValueError(f"{WORST} is the worst of attacks within a budget: name some beside it")
         return value
 
     @model_validator(mode="after")
@@ -214,9 +162,17 @@ class Attack(Experiment):
         return [name for name in self.attacks if name not in OURS]
 
     @property
+    def evaluations(self) -> list[str]:
+        """The attacks of AutoAttack's kind."""
+        return [name for name in EVALUATIONS if name in self.attacks]
+
+    @property
     def requirements(self) -> Requirements:
-        """Logits, and gradients with respect to the images."""
-        return Requirements(frozenset({"logits", "gradients"}))
+        """Logits, and gradients with respect to the images; these are optional where an attack goes without."""
+        if all(name in NEED_GRADIENTS or name == WORST for name in self.attacks):
+            return Requirements(frozenset({"logits", "gradients"}))
+        gradients = frozenset({"gradients"})
+        return Requirements(optional=gradients, dispensable=gradients)
 
     def bind(self, models: Sequence[Model], data: Dataset, context: BindContext) -> Measurement:
         """Check that patches fit the networks, and that images are left to measure them on."""
@@ -228,4 +184,10 @@ class Attack(Experiment):
         """Return curves over the budget and over the size of the patch."""
         from ipvit.experiments.attack.analysis import AttackAnalysis
 
-        return AttackAnalysis.of(self, patches=PATCH in self.attacks)
+        title = f"epsilon ({unit_of(self.norm)})" if self.norm == "linf" else f"epsilon ({self.norm}, pixels 0 to 1)"
+        return AttackAnalysis.of(
+            self,
+            {"epsilon": Column(title=title, level=True)},
+            patches=PATCH in self.attacks,
+            worst=WORST in self.attacks,
+        )

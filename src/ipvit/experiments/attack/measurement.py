@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ipvit.core.plugins import OwnCodeError, own_function
+from ipvit.core.plugins import OwnCodeError
 from ipvit.data.dataset import known_fingerprints
 from ipvit.errors import InputError
-from ipvit.experiments.attack.analysis import CONTENT, attack_title
-from ipvit.experiments.attack.experiment import (
-    CLEAN,
-    FGSM,
-    NOISE,
-    OWN,
-    PAPER_GRID,
-    PATCH,
-    PGD,
-    RANDOM,
-    Attack,
-    AttackCondition,
-    BudgetCondition,
-)
+from ipvit.experiments.attack.conditions import AttackCondition, EvaluationCondition, budget_of, size_in_words
+from ipvit.experiments.attack.ensembles import can_be_attacked
+from ipvit.experiments.attack.experiment import PAPER_GRID, Attack
+from ipvit.experiments.attack.names import CHECK, CLEAN, CONTENT, NOISE, ORDER, OWN, PATCH, RANDOM, attack_title
 from ipvit.experiments.attack.patch_files import Patch, PatchSpec, load_patch
 from ipvit.experiments.attack.patches import (
     Patches,
@@ -36,24 +25,13 @@ from ipvit.experiments.attack.patches import (
     output_of,
     training_positions,
 )
+from ipvit.experiments.attack.pixels import PixelAttacks
+from ipvit.experiments.attack.shown import ShownToOthers
 from ipvit.experiments.base import Batch, BindContext, Condition, ExampleImage, Measurement, PrepareContext, Records
 from ipvit.experiments.grids import check_equal_cells
-from ipvit.experiments.returned import check_pixels, into_budget, returned_images
-from ipvit.experiments.scoring import classify, score_logits
+from ipvit.experiments.scoring import classify
 from ipvit.models.model import Model
-from ipvit.perturb.attack import (
-    Attacked,
-    Clean,
-    Network,
-    clean_pass,
-    fgsm,
-    is_right,
-    pgd,
-    random_starts,
-    run_attack,
-)
-from ipvit.perturb.budget import LEVELS, Budget
-from ipvit.perturb.distance import random_noise
+from ipvit.perturb.attack import is_right
 from ipvit.perturb.patch import noise_patch, paste, random_places
 from ipvit.perturb.seeding import keys, random_words
 
@@ -74,7 +52,8 @@ class AttackMeasurement(Measurement):
             raise InputError("attack: restarts without a random start would all be the same; set random_start")
         self.experiment = experiment
         self.models = tuple(models)
-        self._own = {own.name: own for own in (own_function("attack", name) for name in experiment.own_attacks)}
+        self._pixels = PixelAttacks(experiment)
+        self._shown = ShownToOthers(self._pixels, models if experiment.show_to_others else (), data)
         self._patches = Patches()
         self._files: list[Patch] = []
         self._training: Training | None = None
@@ -91,7 +70,7 @@ class AttackMeasurement(Measurement):
 
     def _check(self, model: Model) -> None:
         sides: dict[tuple[str, float], float] = {}
-        for look in dict.fromkeys(order.look for order in self._orders()):
+        for look in dict.fromkeys(order.look for order in self._orders(model)):
             if look.grid and look.shape == "square":
                 check_equal_cells(look.grid, model)
             try:
@@ -114,27 +93,11 @@ class AttackMeasurement(Measurement):
 
     def conditions(self, model: Model) -> Sequence[AttackCondition]:
         """Return the clean image, attacks within a budget x epsilon, and patches and noise x look x run x source."""
-        found = [AttackCondition(CLEAN)]
-        for epsilon in sorted(self.experiment.epsilons):
-            if FGSM in self.experiment.attacks:
-                found.append(AttackCondition(FGSM, epsilon))
-            if PGD in self.experiment.attacks:
-                found.append(
-                    AttackCondition(
-                        PGD,
-                        epsilon,
-                        self.experiment.steps,
-                        self.experiment.step_size,
-                        self.experiment.restarts,
-                        self.experiment.random_start,
-                    )
-                )
-            budgeted = (*self._own, RANDOM) if self._own else ()
-            found += [BudgetCondition(name, epsilon, norm=self.experiment.norm) for name in budgeted]
-        if PATCH in self.experiment.attacks:
-            found += [_of(NOISE, order) for order in self._orders()]
+        found = [*self._pixels.conditions(model), *self._shown.conditions(model)]
+        if PATCH in self.experiment.attacks and (self.experiment.patch_files or can_be_attacked(PATCH, model)):
+            found += [_of(NOISE, order) for order in self._orders(model)]
             found += self._from_files(model) if self.experiment.patch_files else self._from_networks(model)
-        order = (CLEAN, FGSM, PGD, *self._own, RANDOM, NOISE, PATCH)
+        order = (*ORDER, *self._pixels.own, RANDOM, NOISE, PATCH)
         return sorted(dict.fromkeys(found), key=lambda condition: order.index(condition.attack))
 
     @property
@@ -150,15 +113,15 @@ class AttackMeasurement(Measurement):
     def prepare(self, model: Model, context: PrepareContext) -> PrepareContext:
         """Train the network's own patches that are not in the run folder yet."""
         if self._training is not None:
-            self._patches.train(model, self._orders(), self._training, context)
+            self._patches.train(model, self._orders(model), self._training, context)
         return context
 
     def measure(self, model: Model, batch: Batch) -> Iterator[Records]:
         """Attack the batch in every way; all attacks within a budget, of all epsilons, share the clean pass."""
         with frozen_parameters(model):
             pixel = [condition for condition in batch.conditions if condition.attack not in (PATCH, NOISE)]
-            for condition, found in self._attacked(model, batch, pixel):
-                yield Records(condition, score_logits(found.logits, batch.labels) | {"flat": found.zero_gradient})
+            yield from self._pixels.measure(model, batch, [c for c in pixel if not c.source], self._shown.keep)
+            yield from self._shown.measure(model, batch, [c for c in pixel if c.source])
             with torch.no_grad():
                 for condition in batch.conditions:
                     if condition.attack in (PATCH, NOISE):
@@ -177,36 +140,58 @@ class AttackMeasurement(Measurement):
 
     def _example_attacks(self, model: Model, one: Batch) -> Iterator[ExampleImage]:
         for condition in self.conditions(model):
-            if condition.attack in (CLEAN, PATCH, NOISE):
+            if condition.attack in (CLEAN, CHECK, PATCH, NOISE) or condition.source:
                 continue
             try:
-                ((_, found),) = self._attacked(model, one, [condition])
+                ((_, found, _),) = self._pixels.attacked(model, one, [condition])
             except OwnCodeError:  # the failure is recorded where it is measured
                 continue
             name = attack_title(condition.attack)
-            linf = not isinstance(condition, BudgetCondition) or condition.norm == "linf"
-            size = f"ε = {condition.epsilon:g}/255" + ("" if linf else f" in {self.experiment.norm}")
-            yield ExampleImage(f"{name}, {size}: {_named(model, found.logits)}", found.images[0])
+            budget = budget_of(condition)
+            unit = condition.unit if isinstance(condition, EvaluationCondition) else ""
+            size = size_in_words(condition.epsilon, budget.norm, unit)
+            yield ExampleImage(f"{name}, ε = {size}: {_named(model, found.logits)}", found.images[0])
             if condition.epsilon == max(self.experiment.epsilons):
                 moved = found.images[0] - one.images[0]
-                most = condition.epsilon / LEVELS if linf else float(moved.abs().max()) or 1.0
-                yield ExampleImage(f"what {name} changes at ε = {condition.epsilon:g}", moved / (2 * most) + 0.5)
+                most = budget.size if budget.norm == "linf" else float(moved.abs().max()) or 1.0
+                yield ExampleImage(f"what {name} changes at ε = {size}", moved / (2 * most) + 0.5)
 
     def _example_patches(self, model: Model, one: Batch) -> Iterator[ExampleImage]:
         conditions = [c for c in self.conditions(model) if c.attack in (PATCH, NOISE) and c.run == 0]
         for condition in conditions:
             try:
-                pixels, whose = self._pixels(model, condition, one)
+                pixels, whose = self._patch_pixels(model, condition, one)
             except ValueError:  # could not be trained: the failure is recorded where it is measured
                 continue
             images, _ = _paste(model, one, condition, pixels)
             words = "noise" if condition.attack == NOISE else f"patch trained on {whose}"
-            words += f", {condition.area:.0%}{_aside(condition)}"
+            words += f", {100 * condition.area:.0f} %{_aside(condition)}"
             yield ExampleImage(f"{words}: {_named(model, model(images))}", images[0])
             if condition.source == OWN:
                 yield ExampleImage(f"the {words}", pixels)
 
-    def _orders(self) -> list[PatchJob]:
+    def notes(self, model: Model) -> list[str]:
+        """Say which attacks are left out of a network, and which patches of others are not shown to it, and why."""
+        return [*self._pixels.notes(model), *self._shown.notes(model), *self._strange_patches(model)]
+
+    def _strange_patches(self, model: Model) -> list[str]:
+        """Say which patches are not shown to a network because their grid does not divide its input."""
+        if PATCH not in self.experiment.attacks or self.experiment.patch_files or not self.experiment.transfer:
+            return []
+        strange = {
+            order.look.grid: other.name
+            for other in self.models
+            for order in self._orders(other)
+            if not _fits(order, model)
+        }
+        return [
+            f"attack: the patches of {name} are not shown to {model.name}: their grid of {grid} does not divide its "
+            "input; --patch-grid gives one for all"
+            for grid, name in strange.items()
+        ]
+
+    def _orders(self, model: Model) -> list[PatchJob]:
+        """Return the patches that are trained on a network; with files those that all networks are shown."""
         if self.experiment.patch_files:
             return list(dict.fromkeys(PatchJob(patch.metadata.look, patch.metadata.run) for patch in self._files))
         looks = [
@@ -215,7 +200,7 @@ class AttackMeasurement(Measurement):
                 area=area,
                 placement=placement,
                 scale=self.experiment.patch_scale,
-                grid=self._grid if placement != "free" else "",
+                grid=self._grid(model) if placement != "free" else "",
                 target=self.experiment.patch_target,
             )
             for placement in self.experiment.patch_placements
@@ -223,16 +208,12 @@ class AttackMeasurement(Measurement):
         ]
         return [PatchJob(look, run) for look in looks for run in range(self.experiment.runs)]
 
-    @functools.cached_property
-    def _grid(self) -> str:
-        """The grid of patches that are placed on one: the same for all networks, as they are shown to each other."""
-        own = {
-            f"{rows}x{columns}"
-            for model in self.models
-            if model.can("attention")
-            for rows, columns in [model.adapter.patch_grid(model.image_size)]
-        }
-        return self.experiment.patch_grid or (own.pop() if len(own) == 1 else PAPER_GRID)
+    def _grid(self, model: Model) -> str:
+        """The grid that the patches of a network are placed on, whatever other networks there are."""
+        if self.experiment.patch_grid or not model.can("attention"):
+            return self.experiment.patch_grid or PAPER_GRID
+        rows, columns = model.adapter.patch_grid(model.image_size)
+        return f"{rows}x{columns}"
 
     def _from_networks(self, model: Model) -> list[AttackCondition]:
         others = [other for other in self.models if other.digest != model.digest] if self.experiment.transfer else []
@@ -242,7 +223,8 @@ class AttackMeasurement(Measurement):
         return [
             _of(PATCH, order, OWN if source is model else source.digest[:16], digest)
             for source, digest in digests.items()
-            for order in self._orders()
+            for order in self._orders(source)
+            if source is model or _fits(order, model)
         ]
 
     def _from_files(self, model: Model) -> list[AttackCondition]:
@@ -266,39 +248,7 @@ class AttackMeasurement(Measurement):
                 unseen[training_positions(data.ids, patch.metadata.images)] = False
         return unseen
 
-    def _attacked(
-        self, model: Model, batch: Batch, conditions: Sequence[AttackCondition]
-    ) -> Iterator[tuple[AttackCondition, Attacked]]:
-        if not conditions:
-            return
-        images, labels = batch.images, batch.labels
-        gradient = any(c.attack == FGSM or (c.attack == PGD and not c.random_start) for c in conditions)
-        clean = clean_pass(model, images, labels, gradient=gradient)
-        starts = _starts(batch)
-        for condition in conditions:
-            if isinstance(condition, BudgetCondition):
-                yield condition, self._within_budget(model, batch, condition, clean)
-            else:
-                yield condition, _attack(model, images, labels, condition, clean, starts)
-
-    def _within_budget(self, model: Model, batch: Batch, condition: BudgetCondition, clean: Clean) -> Attacked:
-        """Attack with a function of the user's own, whose images are checked, or with random noise."""
-        own = self._own.get(condition.attack)
-        budget = Budget(condition.norm, condition.epsilon / LEVELS)
-        key = keys(batch.ids, batch.seed, "attack", RANDOM if own is None else own.label)
-        id_of = dict(zip(key.tolist(), batch.ids, strict=True))
-
-        def attack(network: Network, images: Tensor, labels: Tensor, budget: Budget, key: np.ndarray) -> Tensor:
-            if own is None:
-                return random_noise(images, budget, key)
-            ids = [id_of[number] for number in key.tolist()]
-            made = returned_images(own, own(network, images.clone(), labels.clone(), budget, key.copy()), images)
-            check_pixels(own, made, ids)
-            return into_budget(own, images, made, budget, ids)
-
-        return run_attack(attack, model, batch.images, batch.labels, budget, key, clean=clean)
-
-    def _pixels(self, model: Model, condition: AttackCondition, batch: Batch) -> tuple[Tensor, str]:
+    def _patch_pixels(self, model: Model, condition: AttackCondition, batch: Batch) -> tuple[Tensor, str]:
         """Return a patch and the name of the network it was trained on."""
         order = order_of(condition)
         if condition.attack == NOISE:
@@ -314,7 +264,7 @@ class AttackMeasurement(Measurement):
         return self._patches.get(source.digest, order, condition.training, batch.prepared), source.name
 
     def _with_patch(self, model: Model, batch: Batch, condition: AttackCondition) -> dict[str, Any]:
-        pixels, whose = self._pixels(model, condition, batch)
+        pixels, whose = self._patch_pixels(model, condition, batch)
         images, inside = _paste(model, batch, condition, pixels)
         columns = classify(model, images, batch.labels)
         target = output_of(model, condition.target)
@@ -325,6 +275,15 @@ class AttackMeasurement(Measurement):
             "of_target": _is_of(batch.labels, target),
             "trained_on": np.full(len(batch), whose),
         }
+
+
+def _fits(order: PatchJob, model: Model) -> bool:
+    """Tell whether a patch of another network can be placed in the images of this one."""
+    try:
+        order.look.form(model.image_size)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_of(labels: Tensor, target: int | None) -> Tensor:
@@ -382,40 +341,6 @@ def _of(attack: str, order: PatchJob, source: str = "", training: str = "") -> A
         training=training,
         run=order.run,
     )
-
-
-def _attack(
-    model: Model,
-    images: Tensor,
-    labels: Tensor,
-    condition: AttackCondition,
-    clean: Clean,
-    starts: Callable[[int], Tensor],
-) -> Attacked:
-    if condition.attack == CLEAN:
-        return Attacked(images, clean.logits, torch.zeros(len(labels), dtype=torch.bool, device=labels.device))
-    if condition.attack == FGSM:
-        return fgsm(model, images, labels, condition.epsilon, clean=clean)
-    return pgd(
-        model,
-        images,
-        labels,
-        condition.epsilon,
-        steps=condition.steps,
-        step_size=condition.step_size,
-        restarts=condition.restarts,
-        starts=starts if condition.random_start else None,
-        clean=clean,
-    )
-
-
-def _starts(batch: Batch) -> Callable[[int], Tensor]:
-    @functools.lru_cache(maxsize=1)  # with a single restart all epsilons share it
-    def start(restart: int) -> Tensor:
-        key = keys(batch.ids, batch.seed, "attack", "start", restart)
-        return random_starts(key, tuple(batch.images.shape[1:])).to(batch.images.device)
-
-    return start
 
 
 def _paste(model: Model, batch: Batch, condition: AttackCondition, pixels: Tensor) -> tuple[Tensor, Tensor]:

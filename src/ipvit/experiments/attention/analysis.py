@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 import polars as pl
@@ -44,6 +44,7 @@ _SEEN = ("model", "information_loss", "place", "scale", "block")
 class AttentionAnalysis(Analysis):
     """Mean maps and attention distances; blocks and heads of two networks have no counterparts to compare."""
 
+    further: ClassVar[Mapping[str, tuple[str, ...]]] = {"heads": (), "maps": ()}
     columns: dict[str, Column] = COLUMNS
     metric: str = ""
     clean: dict[str, Any] = CLEAN
@@ -123,11 +124,11 @@ class AttentionAnalysis(Analysis):
         yield from _outliers(clean)
         for (model,), frame in placed.group_by(["model"], maintain_order=True):
             deepest = frame.filter(pl.col("block") == pl.col("block").max())
-            inside, area = deepest["inside"].mean(), cast("float", frame["scale"].mean()) ** 2
+            inside, area = cast("float", deepest["inside"].mean()), cast("float", frame["scale"].mean()) ** 2
             yield (
                 str(model),
-                f"With the image shrunk to {area:.0%} of the canvas, {inside:.0%} of the attention of {model}'s block "
-                f"{deepest['block'][0]} falls on it.",
+                f"With the image shrunk to {100 * area:.0f} % of the canvas, {100 * inside:.0f} % of the attention of "
+                f"{model}'s block {deepest['block'][0]} falls on it.",
             )
 
 

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ipvit.core.readback import read_back
 from ipvit.errors import InputError
 from ipvit.experiments.attention.experiment import Attention, AttentionCondition, PlacedCondition
 from ipvit.experiments.attention.high_norm import HIGH_NORM
@@ -18,7 +19,8 @@ from ipvit.experiments.places import WHOLE, at_place, check_scale
 from ipvit.metrics.attention import attention_distance, norm_ratios
 from ipvit.models.adapters.base import counted_blocks
 from ipvit.models.model import Model
-from ipvit.perturb.patchdrop import n_dropped, patchdrop, random_keep
+from ipvit.perturb.on_device import random_keep
+from ipvit.perturb.patchdrop import n_dropped, patchdrop
 from ipvit.perturb.seeding import keys
 
 
@@ -75,6 +77,7 @@ class AttentionMeasurement(Measurement):
         grid = model.adapter.patch_grid(model.image_size)
         prefix_tokens = model.adapter.prefix_tokens
         row, first = prefix_tokens.index("class"), len(prefix_tokens)
+        queued: list[tuple[AttentionCondition, dict[str, Tensor]]] = []
         for (level, place), conditions in by_image.items():
             images = self._altered(batch.images, grid, level, place, batch.seed)
             blocks = sorted({condition.block for condition in conditions})
@@ -86,25 +89,30 @@ class AttentionMeasurement(Measurement):
                 cover = F.adaptive_avg_pool2d(canvas, grid).flatten()
             for condition in conditions:
                 whole = maps[condition.block][:, condition.head]
-                seen = whole[:, row, first:].cpu().numpy().astype(np.float16)
+                seen = whole[:, row, first:]
                 distance = attention_distance(whole[:, first:, first:], grid, _patch_size(model, grid))
                 columns = {
-                    "map": np.array([vector.tobytes() for vector in seen], dtype=object),
-                    "rows": np.full(len(batch), grid[0], np.int32),
+                    "map": seen.clone(),  # a copy, which does not keep the whole map
                     "distance": distance,
                     "prefix_share": whole[:, first:, :first].sum(dim=-1).mean(dim=-1),
-                    **outlying[condition.block, condition.head == 0],
+                    **outlying[condition.block],
                 }
                 if cover is not None:
-                    columns["inside"] = (whole[:, row, first:] * cover).sum(dim=1) / whole[:, row, first:].sum(dim=1)
-                yield Records(condition, columns)
+                    columns["inside"] = (seen * cover).sum(dim=1) / seen.sum(dim=1)
+                queued.append((condition, columns))
+        arrays = read_back([columns for _, columns in queued])
+        rows = np.full(len(batch), grid[0], np.int32)
+        for (condition, _), columns in zip(queued, arrays, strict=True):
+            seen, norms = _as_bytes(columns.pop("map")), columns.pop("norms")
+            of_block = _as_bytes(norms if condition.head == 0 else norms[:, :0])
+            yield Records(condition, {"map": seen, "rows": rows, "norms": of_block} | columns)
 
     def examples(self, model: Model, batch: Batch) -> Iterator[ExampleImage]:
         """Yield the first image under every mask."""
         grid = model.adapter.patch_grid(model.image_size)
         for level in self.experiment.levels:
             image = self._altered(batch.images[:1], grid, level, WHOLE, batch.seed)[0]
-            yield ExampleImage(f"{level:.0%} of the patches dropped", image)
+            yield ExampleImage(f"{100 * level:.0f} % of the patches dropped", image)
         for corner in self.experiment.corners:
             yield ExampleImage(corner, self._altered(batch.images[:1], grid, 0, corner, batch.seed)[0])
 
@@ -123,28 +131,30 @@ class AttentionMeasurement(Measurement):
         if level == 0:
             return images
         key = keys(["every image"], seed, self.experiment.name, level)
-        return patchdrop(images, random_keep(key, grid, n_dropped(level, grid[0] * grid[1]))[0])
+        return patchdrop(images, random_keep(key, grid, n_dropped(level, grid[0] * grid[1]), images.device)[0])
 
 
-def _outlying(model: Model, images: Tensor, blocks: Sequence[int]) -> dict[tuple[int, bool], dict[str, np.ndarray]]:
-    """Return by block, for its first head (True) and the others, the columns on norms of patches."""
-    count = len(images)
-    nothing = np.full(count, b"", dtype=object)
+def _outlying(model: Model, images: Tensor, blocks: Sequence[int]) -> dict[int, dict[str, Tensor]]:
+    """Return by block each patch's norm over the median, and the columns that follow from these."""
     if not model.can("tokens"):
-        absent = {"norm_ratio": np.full(count, np.nan), "high_patches": np.full(count, np.nan), "norms": nothing}
-        return {(block, first): absent for block in blocks for first in (True, False)}
+        absent = torch.full((len(images),), float("nan"), device=images.device)
+        nothing = absent.new_empty(len(images), 0)
+        return {block: {"norm_ratio": absent, "high_patches": absent, "norms": nothing} for block in blocks}
     found = {}
     for block, tokens in model.tokens(images, blocks, norm=False).items():
-        ratios = norm_ratios(tokens.patches).cpu().numpy()
-        finite = np.isfinite(ratios).all(axis=1)
-        of_block = {
-            "norm_ratio": np.where(finite, ratios.max(axis=1), np.nan),
-            "high_patches": np.where(finite, (ratios > HIGH_NORM).sum(axis=1), np.nan),
+        ratios = norm_ratios(tokens.patches).float()
+        unknown = ~ratios.isfinite().all(dim=1)
+        found[block] = {
+            "norm_ratio": ratios.amax(dim=1).masked_fill(unknown, float("nan")),
+            "high_patches": (ratios > HIGH_NORM).sum(dim=1).float().masked_fill(unknown, float("nan")),
+            "norms": ratios,
         }
-        norms = np.array([vector.tobytes() for vector in ratios.astype(np.float16)], dtype=object)
-        found[block, True] = of_block | {"norms": norms}
-        found[block, False] = of_block | {"norms": nothing}
     return found
+
+
+def _as_bytes(vectors: np.ndarray) -> np.ndarray:
+    """Return each row of ``(B, N)`` as the bytes of float16."""
+    return np.array([vector.tobytes() for vector in vectors.astype(np.float16)], dtype=object)
 
 
 def _patch_size(model: Model, grid: tuple[int, int]) -> tuple[float, float]:

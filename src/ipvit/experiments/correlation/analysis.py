@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import polars as pl
 
@@ -36,6 +36,8 @@ _BY = ("model", *SETTINGS, "block", "information_loss")
 class CorrelationAnalysis(Analysis):
     """Correlation over the share of patches that is dropped, of all images and of each superclass."""
 
+    further: ClassVar[Mapping[str, tuple[str, ...]]] = {"superclass": ()}
+    better: ClassVar[Literal["higher", "lower", ""]] = "higher"
     columns: dict[str, Column] = COLUMNS
     metric: str = "correlation"
     compare_by: tuple[str, ...] | None = (*SETTINGS, "information_loss")
@@ -81,7 +83,7 @@ class CorrelationAnalysis(Analysis):
         protocol = {
             model: f"{_WORDS.get(row['feature'], row['feature'])}, grid {row['grid']}" for model, row in rows.items()
         }
-        what = f"correlation with the clean representation, {half:.0%} of the patches dropped"
+        what = f"correlation with the clean representation, {100 * half:.0f} % of the patches dropped"
         return [
             measured_question(
                 self,
@@ -119,7 +121,7 @@ class CorrelationAnalysis(Analysis):
                 charts.Encoding(
                     x="superclass", y="correlation", y_title="Correlation with the clean image", y_format=".2f"
                 ),
-                title=f"By superclass, {table['information_loss'][0]:.0%} of the patches dropped",
+                title=f"By superclass, {100 * table['information_loss'][0]:.0f} % of the patches dropped",
             )
         return figures
 
@@ -147,7 +149,7 @@ class CorrelationAnalysis(Analysis):
         if missing:
             parts.append(f"undefined for {joined_names(missing)}")
         half = rows[0]["information_loss"]
-        return f"With {half:.0%} of the patches dropped, correlation with the clean image: {'; '.join(parts)}."
+        return f"With {100 * half:.0f} % of the patches dropped, correlation with the clean image: {'; '.join(parts)}."
 
     def summary(self, tables: dict[str, pl.DataFrame]) -> list[str]:
         """Return the sentences, and which models are not compared."""
@@ -169,7 +171,7 @@ _WORDS = {
 
 def _survives(row: dict[str, Any]) -> str:
     """Say what is left of one model's representation."""
-    lost = f"with {row['information_loss']:.0%} of the patches dropped"
+    lost = f"with {100 * row['information_loss']:.0f} % of the patches dropped"
     if is_missing(row["correlation"]):
         return f"{lost}, no correlation with the clean representation is defined"
     value = f"{row['correlation']:.2f}{ends(row, 'correlation', 2)}"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, cast
 
 import numpy as np
 from torch import Tensor
 
+from ipvit.core.readback import read_back
 from ipvit.errors import InputError
 from ipvit.experiments.base import Batch, Measurement, Records
 from ipvit.experiments.correlation.experiment import Correlation, CorrelationCondition
@@ -18,7 +18,8 @@ from ipvit.metrics.correlation import correlation
 from ipvit.models.adapters.base import DISTILLATION_NAMES
 from ipvit.models.model import Model
 from ipvit.models.readout import own_token
-from ipvit.perturb.patchdrop import n_dropped, patchdrop, random_keep
+from ipvit.perturb.on_device import random_keep
+from ipvit.perturb.patchdrop import n_dropped, patchdrop
 from ipvit.perturb.seeding import keys
 
 
@@ -61,16 +62,18 @@ class CorrelationMeasurement(Measurement):
         """Correlate; the clean image and each occluded copy go through the network once for all blocks."""
         blocks = sorted({condition.block for condition in batch.conditions})
         clean = self._vectors(model, batch.images, blocks)
-        labels: list[int] = cast("Any", first_labels(batch.labels)).tolist()  # it has no type of its own
-        groups = np.array([superclass_of(model.classes, label) for label in labels])
         by_mask: dict[tuple[float, int], list[CorrelationCondition]] = {}
         for condition in batch.conditions:
             by_mask.setdefault((condition.information_loss, condition.run), []).append(condition)
+        found: list[tuple[CorrelationCondition, Tensor]] = []
         for (level, run), conditions in by_mask.items():
             occluded = self._vectors(model, self._occlude(batch, level, run), blocks)
-            for condition in conditions:
-                values = correlation(clean[condition.block], occluded[condition.block])
-                yield Records(condition, {"correlation": values, "superclass": groups})
+            found += [(one, correlation(clean[one.block], occluded[one.block])) for one in conditions]
+        # after all is queued, as to ask for the labels is to wait
+        (read,) = read_back([{"label": first_labels(batch.labels)}])
+        groups = np.array([superclass_of(model.classes, label) for label in read["label"].tolist()])
+        for condition, values in found:
+            yield Records(condition, {"correlation": values, "superclass": groups})
 
     def _feature(self, model: Model) -> str:
         if self.experiment.feature != "auto":
@@ -86,7 +89,8 @@ class CorrelationMeasurement(Measurement):
         rows, columns = rows_and_columns(self.experiment.grid)
         # the masks of the occlusion experiment, so that both can be read side by side
         key = keys(batch.ids, batch.seed, "occlusion", "random", self.experiment.grid, run, level)
-        return patchdrop(batch.images, random_keep(key, (rows, columns), n_dropped(level, rows * columns)))
+        keep = random_keep(key, (rows, columns), n_dropped(level, rows * columns), batch.images.device)
+        return patchdrop(batch.images, keep)
 
 
 def _blocks(model: Model, blocks: Sequence[int]) -> list[int]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import polars as pl
 
 from ipvit.analysis.aggregate import accuracy_table
 from ipvit.analysis.answers import Fall, joined_names, told
 from ipvit.analysis.base import Analysis
-from ipvit.analysis.columns import COMMON, Column
+from ipvit.analysis.columns import CALIBRATION_RECORDS, COMMON, Column
 from ipvit.analysis.reduction import Reduction, joined
 from ipvit.analysis.sentences import ends
 from ipvit.data.corruption import DRAWN
@@ -45,18 +45,30 @@ _REVISION = "revision"
 class CorruptionAnalysis(Analysis):
     """Accuracy by corruption and severity, corruption errors, and their means over all fifteen corruptions."""
 
+    further: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "family": ("family", "n_corruptions"),
+        "ce": ("reference", "family", "severities", "mean_error", "ce"),
+        "mce": ("reference", "mce", "relative_mce", "mean_error", "clean_error", "n_corruptions", "severities"),
+    }
     columns: dict[str, Column] = COLUMNS
     compare_by: tuple[str, ...] | None = _CONDITION
     clean: dict[str, Any] = UNPERTURBED
     curve_over: tuple[tuple[str, ...], ...] = (("severity",),)
     mean_over: tuple[str, ...] = ("corruption", "severity", "frost")
-    record_columns: tuple[str, ...] | None = (*_CONDITION, _REVISION, "imagenet", "correct", "correct5")
+    record_columns: tuple[str, ...] | None = (
+        *_CONDITION,
+        _REVISION,
+        "imagenet",
+        "correct",
+        "correct5",
+        *CALIBRATION_RECORDS,
+    )
     normaliser: str = "alexnet"
     """What corruption errors are divided by: ``alexnet`` (published errors on ImageNet) or one of the models."""
 
     def reduce(self, records: pl.DataFrame) -> Reduction:
         """Average per corruption and severity, and per family; what is right is kept for each photo."""
-        rows = _of_photos(_latest(records))
+        rows = self.calibrated_records(records)
         parts = {
             "cells": accuracy_table(rows, ["model", *_CONDITION]),
             "families": _family_rows(rows.filter(pl.col("corruption") != CLEAN)),
@@ -118,6 +130,19 @@ class CorruptionAnalysis(Analysis):
             return found.drop("frost")
         drawn = pl.when(pl.col("corruption") == "frost").then(pl.col("frost").fill_null(DRAWN)).otherwise(pl.lit(""))
         return found.with_columns(drawn.alias("frost"))
+
+    def calibrated_records(self, records: pl.DataFrame) -> pl.DataFrame:
+        """Return the records of the latest revisions with photos as images."""
+        return _of_photos(_latest(records))
+
+    def calibrated_conditions(self, name: str, table: pl.DataFrame) -> pl.DataFrame | None:
+        """Return the rows as above; the clean pictures, which stand in every variant, were not made."""
+        found = self.conditions_in(name, table)
+        if found is None:
+            return None
+        unmade = (pl.col("corruption") == CLEAN) & ~pl.col("made").is_in([FILES, COPY])
+        names = [name for name in ("made", "frost") if name in found.columns]
+        return found.with_columns(pl.when(unmade).then(pl.lit("")).otherwise(column).alias(column) for column in names)
 
     def kind(self, reduction: Reduction) -> str:
         """Return the size at which pictures were corrupted, where that was done here: blurs and blocks have theirs."""

@@ -91,7 +91,7 @@ class CorruptionMeasurement(Measurement):
     def measure(self, model: Model, batch: Batch) -> Iterator[Records]:
         """Classify the pictures that the workers corrupted."""
         for condition in batch.conditions:
-            yield Records(condition, _columns(model, batch))
+            yield Records(condition, _columns(model, batch, clean=condition.corruption == CLEAN))
 
     def examples(self, model: Model, batch: Batch) -> Iterator[ExampleImage]:
         """Yield the first image under every corruption at a middle severity."""
@@ -169,10 +169,10 @@ def _check_cells(experiment: Corruptions, data: ImageNetC) -> None:
         )
 
 
-def _columns(model: Model, batch: Batch) -> dict[str, torch.Tensor | np.ndarray]:
+def _columns(model: Model, batch: Batch, *, clean: bool = False) -> dict[str, torch.Tensor | np.ndarray]:
     """Return the columns of a record: the answer, and whether the network answers ImageNet's thousand classes.
 
     The published errors of AlexNet are for those alone.
     """
     imagenet = model.classes is not None and set(model.classes) == set(imagenet_classes())
-    return {**classify(model, batch.images, batch.labels), "imagenet": np.full(len(batch), imagenet)}
+    return {**classify(model, batch.images, batch.labels, clean=clean), "imagenet": np.full(len(batch), imagenet)}

@@ -86,12 +86,12 @@ class FeatureDropAnalysis(Analysis):
         rates = {rate for _, rate, _ in _weakest(tables[self.name])}
         if len(rates) != 1:
             return " ".join(text for _, text in self.sentences(tables))
-        return told(falls, f"with {rates.pop():.0%} of the features lost at the weakest place")
+        return told(falls, f"with {100 * rates.pop():.0f} % of the features lost at the weakest place")
 
     def sentences(self, tables: dict[str, pl.DataFrame]) -> Iterator[tuple[str, str]]:
         """Say where each model is most vulnerable at the highest rate."""
         for model, rate, fall in _weakest(tables[self.name]):
-            yield model, told_exactly(fall, f"with {rate:.0%} of the features lost at its weakest place")
+            yield model, told_exactly(fall, f"with {100 * rate:.0f} % of the features lost at its weakest place")
 
     def summary(self, tables: dict[str, pl.DataFrame]) -> list[str]:
         """Say the same, and what does not compare."""

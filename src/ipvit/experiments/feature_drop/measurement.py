@@ -13,9 +13,9 @@ from ipvit.experiments.feature_drop.experiment import AUTHORS, CLEAN, LAYERS, Fe
 from ipvit.experiments.scoring import score_logits
 from ipvit.models.adapters.base import FeatureState
 from ipvit.models.model import Model
-from ipvit.perturb.patchdrop import bernoulli_keep, n_dropped, random_keep
+from ipvit.perturb.on_device import bernoulli_keep, random_keep
+from ipvit.perturb.patchdrop import n_dropped
 from ipvit.perturb.seeding import keys
-from ipvit.perturb.tensors import from_numpy
 
 
 class FeatureDropMeasurement(Measurement):
@@ -64,13 +64,13 @@ class FeatureDropMeasurement(Measurement):
         key = keys(owners, batch.seed, self.experiment.name, condition.block, condition.rate, condition.run)
         rows, columns = state.grid
         if condition.mask_scope == AUTHORS and not model.is_plain_transformer:
-            keep = bernoulli_keep(key, (rows, columns), condition.rate)
+            keep = bernoulli_keep(key, (rows, columns), condition.rate, batch.images.device)
         else:
             # the authors take the share of all tokens, the class token among them, and drop that many patches
             extra = len(model.adapter.prefix_tokens) if condition.mask_scope == AUTHORS else 0
             lost = min(n_dropped(condition.rate, rows * columns + extra), rows * columns)
-            keep = random_keep(key, (rows, columns), lost)
-        return model.run_from_block(model.drop(state, from_numpy(keep).to(batch.images.device)))
+            keep = random_keep(key, (rows, columns), lost, batch.images.device)
+        return model.run_from_block(model.drop(state, keep))
 
     def _blocks(self, model: Model) -> list[int]:
         if self.experiment.blocks:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import polars as pl
 
@@ -30,6 +30,11 @@ COLUMNS = {**COMMON, "accuracy": Column(unit="percent")}
 class FewShotAnalysis(Analysis):
     """Mean accuracy over episodes per kind of episode, classifier and number of blocks."""
 
+    further: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "": ("data_set", "weight", "n_episodes"),
+        "episodes": ("data_set", "n_episodes", "ways", "chance", "shots", "classes", "classes_left_out", "left_out"),
+    }
+    better: ClassVar[Literal["higher", "lower", ""]] = "higher"
     columns: dict[str, Column] = COLUMNS
     metric: str = "accuracy"
     compare_by: tuple[str, ...] | None = ("kind", "classifier", "blocks", "patches")

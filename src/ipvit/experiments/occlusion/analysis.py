@@ -11,7 +11,7 @@ from ipvit.analysis import charts
 from ipvit.analysis.aggregate import accuracy_table, varying, with_paper
 from ipvit.analysis.answers import Fall, areas_told, told, told_exactly
 from ipvit.analysis.base import Analysis
-from ipvit.analysis.columns import COMMON, RUN, SHARED_MASK, Column
+from ipvit.analysis.columns import CALIBRATION_RECORDS, COMMON, RUN, SHARED_MASK, Column
 from ipvit.analysis.reduction import Reduction, in_study_order, joined
 from ipvit.experiments.occlusion.experiment import FILLS, SETTINGS
 from ipvit.experiments.shared_masks import with_shared_masks
@@ -48,16 +48,28 @@ class OcclusionAnalysis(Analysis):
     clean: dict[str, Any] = CLEAN
     curve_over: tuple[tuple[str, ...], ...] = (("information_loss",),)
     profile_by: tuple[str, ...] = ("mode",)
-    record_columns: tuple[str, ...] | None = (*_BY, RUN, "correct", "correct5", "dropped", SHARED_MASK)
+    record_columns: tuple[str, ...] | None = (
+        *_BY,
+        RUN,
+        "correct",
+        "correct5",
+        "dropped",
+        SHARED_MASK,
+        *CALIBRATION_RECORDS,
+    )
 
     def reduce(self, records: pl.DataFrame) -> Reduction:
         """Average accuracy, and the share of pixels really dropped, per mode, setting and information loss."""
-        records = with_shared_masks(records)
+        records = self.calibrated_records(records)
         by = ["model", "mode", *(name for name in SETTINGS if name in records.columns), "information_loss"]
         table = accuracy_table(records, by)
         dropped = records.group_by(by).agg(pl.col("dropped").cast(pl.Float64).mean())
         table = table.join(dropped, on=by, how="left", nulls_equal=True, maintain_order="left")
         return self.reduced(records, {self.name: table})
+
+    def calibrated_records(self, records: pl.DataFrame) -> pl.DataFrame:
+        """Return the records with what says which images share a mask."""
+        return with_shared_masks(records)
 
     def tables(self, reductions: Sequence[Reduction]) -> dict[str, pl.DataFrame]:
         """Return accuracy per model, mode and information loss, with the share of pixels really dropped."""
@@ -154,7 +166,7 @@ def _at_half(table: pl.DataFrame) -> dict[str, list[tuple[str, Fall]]]:
             clean = next(iter(rows.filter(pl.col("information_loss") == 0).to_dicts()), None)
             row = next(iter(rows.filter(pl.col("information_loss") == half).to_dicts()))
             where = _dropped(str(mode), half, row["dropped"] if str(mode) not in _OF_MASS else None)
-            note = f"{row['dropped']:.0%} of the image" if str(mode) in _OF_MASS else ""
+            note = f"{100 * row['dropped']:.0f} % of the image" if str(mode) in _OF_MASS else ""
             found.setdefault(where, []).append((str(model), Fall.of(str(series), clean, row, note)))
     return found
 
@@ -172,11 +184,11 @@ def _dropped(mode: str, level: float, share: float | None) -> str:
         share: of the image that is really dropped; not looked at where the level is of the mass.
     """
     if mode in _OF_MASS:
-        return f"with the {_OF_MASS[mode]} dropped that hold {level:.0%} of the salience mass"
+        return f"with the {_OF_MASS[mode]} dropped that hold {100 * level:.0f} % of the salience mass"
     if mode == "random":
-        return f"with {level:.0%} of the patches dropped at random"
+        return f"with {100 * level:.0f} % of the patches dropped at random"
     what = {"block": "one contiguous block", "object": "the object's box"}.get(mode, mode)
-    return f"with {what} hidden, {share:.0%} of the image"
+    return f"with {what} hidden, {100 * (share or 0):.0f} % of the image"
 
 
 def _of_own(table: pl.DataFrame) -> bool:

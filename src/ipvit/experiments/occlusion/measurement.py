@@ -117,14 +117,15 @@ class OcclusionMeasurement(Measurement):
         self, model: Model, batch: Batch, condition: OcclusionCondition
     ) -> tuple[dict[str, Tensor], Tensor]:
         images, dropped = self._occlude(model, batch, condition)
-        return classify(model, images, batch.labels), dropped
+        return classify(model, images, batch.labels, clean=_is_clean(condition)), dropped
 
     def _without_tokens(
         self, model: Model, batch: Batch, condition: OcclusionCondition
     ) -> tuple[dict[str, Tensor], Tensor]:
         """Classify without the dropped tokens; images that keep equally many go through the network together."""
-        # an empty sequence has no answer
-        keep = with_one_left(self._cells(model, batch, condition), batch, condition.grid, self._source)
+        keep = self._cells(model, batch, condition)
+        if condition.mode not in RANDOM:  # an empty sequence has no answer
+            keep = with_one_left(keep, batch, condition.grid, self._source)
         left = keep.flatten(1).sum(dim=1)
         logits = None
         counts: Any = left  # whose unique() and tolist() have no types
@@ -134,7 +135,7 @@ class OcclusionMeasurement(Measurement):
             logits = part.new_empty(len(batch), part.shape[1]) if logits is None else logits
             logits[rows] = part
         assert logits is not None
-        return score_logits(logits, batch.labels), (~keep).float().mean(dim=(1, 2))
+        return score_logits(logits, batch.labels, clean=_is_clean(condition)), (~keep).float().mean(dim=(1, 2))
 
     def examples(self, model: Model, batch: Batch) -> Iterator[ExampleImage]:
         """Yield the first image at every level of every mode."""
@@ -147,7 +148,9 @@ class OcclusionMeasurement(Measurement):
                     images, dropped = self._occlude(model, first, condition)
                 except OwnCodeError:  # the failure is recorded where it is measured
                     continue
-                yield ExampleImage(f"{condition.mode.replace('_', '-')}, {float(dropped[0]):.0%} dropped", images[0])
+                yield ExampleImage(
+                    f"{condition.mode.replace('_', '-')}, {100 * float(dropped[0]):.0f} % dropped", images[0]
+                )
 
     def _key(self, batch: Batch, condition: OcclusionCondition, *, shared: bool) -> np.ndarray:
         owners = batch.mask_seeds(shared=shared)
@@ -170,7 +173,7 @@ class OcclusionMeasurement(Measurement):
             key = self._key(batch, condition, shared=condition.mask_scope == "batch")
             mask = kept_pixels(batch, condition.mode, condition.information_loss, key)
         dropped = (~mask).float().mean(dim=(1, 2, 3))
-        if condition.information_loss == 0 and bool(mask.all()):
+        if condition.information_loss == 0:  # nothing is dropped, in any mode
             return batch.images, dropped
         if condition.fill == "other":
             return replace(batch.images, mask, donated(batch, batch.seed, condition.run)), dropped
@@ -179,6 +182,10 @@ class OcclusionMeasurement(Measurement):
             return _filled(self._own_fill, batch, mask, own), dropped
         fill = cast("Fill", condition.fill)  # the other names are those handled above
         return replace(batch.images, mask, fill_content(batch.images, fill, own)), dropped
+
+
+def _is_clean(condition: OcclusionCondition) -> bool:
+    return condition.information_loss == 0
 
 
 def _without_salience(name: str, error: DownloadError, models: Sequence[Model], data: Dataset) -> str:

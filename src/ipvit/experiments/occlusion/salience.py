@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ipvit.core.deferred import forbid
 from ipvit.errors import InputError
 from ipvit.experiments.base import Batch
 from ipvit.experiments.occlusion.experiment import MASKS
@@ -16,6 +17,7 @@ from ipvit.models.adapters.base import counted_blocks
 from ipvit.models.loading import load_model
 from ipvit.models.model import Model
 from ipvit.perturb.cells import cell_sums, divides
+from ipvit.perturb.salience import IMPROPER, improper
 
 
 @dataclasses.dataclass
@@ -38,7 +40,7 @@ class Salience:
     borrowed_normalisation: bool = False
     evaluated: Model | None = dataclasses.field(default=None, repr=False)
     _model: Model | None = dataclasses.field(default=None, repr=False)
-    _latest: tuple[weakref.ref[Tensor], object, Tensor] | None = dataclasses.field(default=None, repr=False)
+    _latest: tuple[weakref.ref[Tensor], object, Tensor, Tensor] | None = dataclasses.field(default=None, repr=False)
 
     def prepare(self) -> None:
         """Load the network and check that it has what is asked of it.
@@ -85,8 +87,9 @@ class Salience:
         # these very pixels: images of the same names and size may be another crop, or of another data set
         if self._latest is None or self._latest[0]() is not batch.images or self._latest[1] != borrowed:
             found = self._from_masks(batch) if self.name == MASKS else self._from_attention(batch)
-            self._latest = (weakref.ref(batch.images), borrowed, found)
-        fine = self._latest[2]
+            self._latest = (weakref.ref(batch.images), borrowed, found, improper(found))
+        fine, wrong = self._latest[2:]
+        forbid(wrong, IMPROPER)
         if tuple(fine.shape[-2:]) == grid:
             return fine
         if self.name == MASKS and not divides((fine.shape[-2], fine.shape[-1]), grid):

@@ -11,7 +11,7 @@ from ipvit.analysis import charts
 from ipvit.analysis.aggregate import accuracy_table, varying, with_paper
 from ipvit.analysis.answers import Fall, told, told_exactly
 from ipvit.analysis.base import Analysis
-from ipvit.analysis.columns import COMMON, Column
+from ipvit.analysis.columns import CALIBRATION_RECORDS, COMMON, Column
 from ipvit.analysis.reduction import Reduction, in_study_order, joined
 from ipvit.experiments.places import WHOLE
 from ipvit.experiments.position.experiment import ORDER
@@ -31,7 +31,7 @@ class PositionAnalysis(Analysis):
     clean: dict[str, Any] = UNPERTURBED
     mean_over: tuple[str, ...] = ("place",)
     short: str = "corner"
-    record_columns: tuple[str, ...] | None = ("place", "scale", "correct", "correct5")
+    record_columns: tuple[str, ...] | None = ("place", "scale", "correct", "correct5", *CALIBRATION_RECORDS)
 
     def reduce(self, records: pl.DataFrame) -> Reduction:
         """Average per place and scale."""

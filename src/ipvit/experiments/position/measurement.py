@@ -30,7 +30,8 @@ class PositionMeasurement(Measurement):
     def measure(self, model: Model, batch: Batch) -> Iterator[Records]:
         """Classify the batch in every place."""
         for condition in batch.conditions:
-            yield Records(condition, classify(model, at_place(batch.images, condition.place, self.scale), batch.labels))
+            images = at_place(batch.images, condition.place, self.scale)
+            yield Records(condition, classify(model, images, batch.labels, clean=condition.place == WHOLE))
 
     def examples(self, model: Model, batch: Batch) -> Iterator[ExampleImage]:
         """Yield the first image in every place."""

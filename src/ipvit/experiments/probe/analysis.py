@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import polars as pl
 
@@ -33,6 +33,7 @@ _REMARKS = ("train_images", "validation", "chosen", "at_edge", "steps", "gradien
 class ProbeAnalysis(Analysis):
     """Accuracy by block and head, and what several blocks or tokens gain together."""
 
+    further: ClassVar[Mapping[str, tuple[str, ...]]] = {"gain": ("difference", "p_mcnemar"), "heads": ()}
     compare_by: tuple[str, ...] | None = ("head", "tokens", "blocks")
     record_columns: tuple[str, ...] | None = (*_BY, *_SETTINGS, *_REMARKS, "correct", "correct5")
     train: str = ""

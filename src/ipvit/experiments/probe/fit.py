@@ -223,14 +223,20 @@ class Fitter:
 
         def read(path: Path) -> ProbeHead:
             head = read_probe(path)
-            if head.key not in ("", key) or (head.digest, head.specs) != (self.model.digest, specs.specs):
+            if head.key not in ("", key) or (head.digest, head.specs) != (self.model.tower_digest, specs.specs):
                 raise PROBE.another(path)
             return head
 
         return first_whole([self._path(specs, plan)], read)
 
     def _key(self, specs: FeatureSet, plan: FitPlan) -> str:
-        determined_by = [self.model.digest, _stated(specs.specs), plan.key, self.context.seed, self.context.precision]
+        determined_by = [
+            self.model.tower_digest,
+            _stated(specs.specs),
+            plan.key,
+            self.context.seed,
+            self.context.precision,
+        ]
         return digest_of_json(determined_by, 8)
 
     def _path(self, specs: FeatureSet, plan: FitPlan) -> Path:
@@ -318,7 +324,7 @@ class Fitter:
                         plan.view,
                         name,
                         pretrained,
-                        self.model.digest,
+                        self.model.tower_digest,
                         about,
                         self._key(one, plan),
                     ),

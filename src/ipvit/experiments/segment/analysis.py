@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 import polars as pl
 
@@ -44,6 +44,8 @@ _BY = ("model", "token", "threshold", *SETTINGS)
 class SegmentAnalysis(Analysis):
     """The Jaccard index (%) of each way to make one mask of many heads, of every head, and without a network."""
 
+    further: ClassVar[Mapping[str, tuple[str, ...]]] = {"heads": ()}
+    better: ClassVar[Literal["higher", "lower", ""]] = "higher"
     columns: dict[str, Column] = COLUMNS
     metric: str = "jaccard"
     compare_by: tuple[str, ...] | None = ("token", "threshold", "mask", "protocol")
@@ -128,14 +130,14 @@ class SegmentAnalysis(Analysis):
                     y_title=" ",
                     x_domain=(0, min(100, 10 * math.ceil(highest / 10))),
                 ),
-                title=f"Masks that hold {usual:.0%} of the attention",
+                title=f"Masks that hold {100 * usual:.0f} % of the attention",
             ),
             f"{self.name}-heads": charts.dots(
                 heads.with_columns(pl.col("head").cast(pl.String)),  # a name, not a quantity
                 charts.Encoding(
                     x="head", y="jaccard", series="series", x_title="Head (from 0)", y_title="Jaccard index (%)"
                 ),
-                title=f"Every head, {usual:.0%} of its attention",
+                title=f"Every head, {100 * usual:.0f} % of its attention",
             ),
         }
         if table["threshold"].n_unique() > 2:
@@ -182,7 +184,7 @@ class SegmentAnalysis(Analysis):
                     "jaccard",
                     key=f"{self.name}-{token}",
                     title=f"objects, {token} token",
-                    what=f"Jaccard index (%) of the mean of the heads at {usual:.0%} of the attention",
+                    what=f"Jaccard index (%) of the mean of the heads at {100 * usual:.0f} % of the attention",
                     condition={"token": token, "threshold": usual, "mask": AVERAGE},
                 )
             )
@@ -200,7 +202,7 @@ class SegmentAnalysis(Analysis):
         beside = f"; a box in the centre, without a network, reaches {box[0]:.0f} %" if len(box) else ""
         if not values:
             return ""
-        start = f"Jaccard index of the heads' mean with the objects, at {usual:.0%} of the attention"
+        start = f"Jaccard index of the heads' mean with the objects, at {100 * usual:.0f} % of the attention"
         return f"{start}: {each(values)}{beside}."
 
     def sentences(self, tables: dict[str, pl.DataFrame]) -> Iterator[tuple[str, str]]:
@@ -219,8 +221,8 @@ class SegmentAnalysis(Analysis):
             )
             yield (
                 str(model),
-                f"{series}: at {usual:.0%} of the attention, {chosen}the mean of the heads {value[AVERAGE]:.1f}, the "
-                f"best head for each object (an oracle) {value[ORACLE]:.1f} % Jaccard.",
+                f"{series}: at {100 * usual:.0f} % of the attention, {chosen}the mean of the heads "
+                f"{value[AVERAGE]:.1f}, the best head for each object (an oracle) {value[ORACLE]:.1f} % Jaccard.",
             )
 
 

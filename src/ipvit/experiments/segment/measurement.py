@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ipvit.core.deferred import forbid
+from ipvit.core.readback import read_back
 from ipvit.data.loader import VOID
 from ipvit.errors import InputError
 from ipvit.experiments.base import Batch, ExampleImage, Measurement, Records
@@ -19,7 +21,7 @@ from ipvit.metrics.exact import double
 from ipvit.metrics.jaccard import jaccard
 from ipvit.models.adapters.base import DISTILLATION_NAMES, counted_blocks
 from ipvit.models.model import Model
-from ipvit.perturb.salience import mass_mask
+from ipvit.perturb.salience import IMPROPER, improper, mass_mask
 
 CENTRE_SIDE = 0.5
 """Height and width of the centre box over those of the image."""
@@ -82,38 +84,42 @@ class SegmentMeasurement(Measurement):
         if attention:
             self._latest = weakref.ref(model), weakref.ref(batch.images), attention
         names = ["jaccard"] if batch.regions.shape[1] == 1 else ["jaccard", "jaccard_instance"]
-        for (token, threshold), conditions in groups.items():
+        planes = [(plane, _objects(plane)) for plane in batch.regions.unbind(1)]
+        queued: list[tuple[dict[str, Tensor], list[dict[str, Tensor]]]] = []
+        for token, threshold in groups:
             masks = {name: mask for name, mask in _without_network(batch.images).items() if not token}
             if token:
                 masks = head_masks(attention[token].nan_to_num(0, 0, 0), threshold)
-            columns = [self._compare(masks, plane) for plane in batch.regions.unbind(1)]
-            finite = np.ones(len(batch), dtype=bool)
-            if token:
-                finite = attention[token].flatten(1).isfinite().all(dim=1).cpu().numpy()
+            finite = {"finite": attention[token].flatten(1).isfinite().all(dim=1)} if token else {}
+            queued.append((masks, [finite, *(self._overlaps(masks, *plane) for plane in planes)]))
+        # everything is queued: from here on the processor may wait, once
+        arrays = iter(read_back([columns for _, group in queued for columns in group]))
+        for ((token, _), conditions), (masks, group) in zip(groups.items(), queued, strict=True):
+            finite, *overlaps = (next(arrays) for _ in group)
+            columns = [_means(masks, overlap, len(batch)) for overlap in overlaps]
+            known = finite["finite"] if token else np.ones(len(batch), dtype=bool)
             for condition in conditions:
                 values = {
-                    name: np.where(finite, column[condition.head], np.nan)
+                    name: np.where(known, column[condition.head], np.nan)
                     for name, column in zip(names, columns, strict=True)
                 }
-                yield Records(condition, values | {"finite": finite})
+                yield Records(condition, values | {"finite": known})
 
     def _compare(self, masks: dict[str, Tensor], regions: Tensor) -> dict[str, np.ndarray]:
         """Return per mask ``(B,)``, the mean over an image's objects; NaN where there is none."""
-        found = {name: np.full(len(regions), np.nan) for name in (*masks, BEST)}
-        heads = [name for name in masks if name.isdecimal()]
-        for row, numbers in enumerate(regions):
-            plane: Any = numbers  # whose unique() has no type
-            objects = [numbers == i for i in plane.unique().tolist() if i not in (0, VOID)]
-            if not objects:
-                continue
-            height, width = numbers.shape
-            stacked = torch.stack([_enlarged(mask[row], height, width) for mask in masks.values()])
-            ignore = None if self.experiment.protocol == "authors" else numbers == VOID
-            overlap = jaccard(stacked[:, None], torch.stack(objects)[None], ignore).cpu().numpy()  # masks x objects
-            for name, values in zip(masks, overlap, strict=True):
-                found[name][row] = values.mean()
-            if heads:
-                found[BEST][row] = overlap[[list(masks).index(name) for name in heads]].max(axis=0).mean()
+        (overlaps,) = read_back([self._overlaps(masks, regions, _objects(regions))])
+        return _means(masks, overlaps, len(regions))
+
+    def _overlaps(self, masks: dict[str, Tensor], regions: Tensor, objects: list[list[int]]) -> dict[str, Tensor]:
+        """Return the Jaccard index of masks x objects, under the number of each image that has an object."""
+        found: dict[str, Tensor] = {}
+        height, width = regions.shape[-2:]
+        for row, (plane, numbers) in enumerate(zip(regions, objects, strict=True)):
+            if numbers:
+                stacked = torch.stack([_enlarged(mask[row], height, width) for mask in masks.values()])
+                ignore = None if self.experiment.protocol == "authors" else plane == VOID
+                wanted = torch.stack([plane == number for number in numbers])
+                found[str(row)] = jaccard(stacked[:, None], wanted[None], ignore)
         return found
 
     def examples(self, model: Model, batch: Batch) -> Iterator[ExampleImage]:
@@ -170,8 +176,30 @@ def head_masks(attention: Tensor, threshold: float) -> dict[str, Tensor]:
     Returns:
         bool ``(B, rows, columns)`` each.
     """
-    masks = {str(head): mass_mask(attention[:, head], threshold) for head in range(attention.shape[1])}
-    return masks | {MEAN: mass_mask(double(attention).mean(dim=1), threshold).to(attention.device)}
+    masks = {str(head): mass_mask(attention[:, head], threshold, check=False) for head in range(attention.shape[1])}
+    forbid(improper(attention), IMPROPER)
+    return masks | {MEAN: mass_mask(double(attention).mean(dim=1), threshold, check=False).to(attention.device)}
+
+
+def _objects(regions: Tensor) -> list[list[int]]:
+    """Return the numbers of the objects of each image, ascending."""
+    there = torch.zeros(len(regions), 256, dtype=torch.bool, device=regions.device)
+    there.scatter_(1, regions.flatten(1).long(), True)
+    there[:, 0] = there[:, VOID] = False
+    (read,) = read_back([{"there": there}])
+    return [np.flatnonzero(row).tolist() for row in read["there"]]
+
+
+def _means(masks: dict[str, Tensor], overlaps: dict[str, np.ndarray], n: int) -> dict[str, np.ndarray]:
+    """Return the mean over the objects of each image, by mask and by the best head for each object."""
+    found = {name: np.full(n, np.nan) for name in (*masks, BEST)}
+    heads = [place for place, name in enumerate(masks) if name.isdecimal()]
+    for row, overlap in overlaps.items():
+        for name, values in zip(masks, overlap, strict=True):
+            found[name][int(row)] = values.mean()
+        if heads:
+            found[BEST][int(row)] = overlap[heads].max(axis=0).mean()
+    return found
 
 
 def _tokens(model: Model) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import polars as pl
@@ -64,6 +64,7 @@ COLUMNS = {
 class ShapeBiasAnalysis(Analysis):
     """The share of decisions for shape among those for shape or texture, over all images and per category."""
 
+    further: ClassVar[Mapping[str, tuple[str, ...]]] = {"": ("mean_of_categories",), "categories": ("category",)}
     columns: dict[str, Column] = COLUMNS
     among: str = (
         "Decisions are among categories, each with the mean probability of its outputs, and not among outputs: "
@@ -141,8 +142,8 @@ class ShapeBiasAnalysis(Analysis):
         sentences = super().summary(tables)
         if "source" in tables[self.name].columns:
             sentences.append(
-                f"People go by the shape in {PEOPLE_COUNTS.value:.1%} of such decisions ({PEOPLE_SOURCE}: 10 people, "
-                "1,200 images)."
+                f"People go by the shape in {100 * PEOPLE_COUNTS.value:.1f} % of such decisions ({PEOPLE_SOURCE}: 10 "
+                "people, 1,200 images)."
             )
         return sentences
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ipvit.core.readback import read_back
 from ipvit.data.dataset import Dataset
 from ipvit.data.labels import outputs_of_classes
 from ipvit.data.subset import Subset, subset_indices
@@ -16,6 +17,7 @@ from ipvit.experiments.base import Batch, ExampleImage, Measurement, Records
 from ipvit.experiments.shape_bias.experiment import ShapeBiasCondition, Ties
 from ipvit.models.label_spaces import ENTRY_LEVEL_CATEGORIES, CategoryMap
 from ipvit.models.model import Model
+from ipvit.perturb.tensors import from_numpy
 
 _EXAMPLES = 8
 
@@ -48,8 +50,10 @@ class ShapeBiasMeasurement(Measurement):
         """Decide for a category: softmax over the fine classes, mean within each category, the largest."""
         cues = {cue: _names(batch, cue) for cue in ("shape", "texture")}
         categories = categories_of(model, batch.classes, self._aliases)
-        for condition, logits in self._logits(model, batch):
-            decisions = decide(logits, categories, condition.ties)
+        found = list(self._logits(model, batch))
+        arrays = read_back([{"logits": logits} for _, logits in found])
+        for (condition, _), columns in zip(found, arrays, strict=True):
+            decisions = decide(from_numpy(columns["logits"]), categories, condition.ties)
             yield Records(condition, {**cues, "decision": decisions})
 
     def examples(self, model: Model, batch: Batch) -> Iterator[ExampleImage]:

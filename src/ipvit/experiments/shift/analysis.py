@@ -11,11 +11,11 @@ import polars as pl
 
 from ipvit.analysis.aggregate import accuracy_table
 from ipvit.analysis.base import Analysis
-from ipvit.analysis.columns import COMMON, Column
+from ipvit.analysis.columns import CALIBRATION_RECORDS, COMMON, Column
 from ipvit.analysis.profile import Question, measured_question
 from ipvit.analysis.reduction import Reduction, joined
 from ipvit.analysis.sentences import ends, is_missing
-from ipvit.experiments.shift.experiment import CLEAN
+from ipvit.experiments.shift.experiment import CLEAN, SHIFTED
 from ipvit.experiments.shift.lines import A_SELECTED, line_of
 from ipvit.metrics.effective_robustness import difference_of_proportions, effective_robustness
 from ipvit.metrics.retained import retained_of_other_images
@@ -49,11 +49,11 @@ class ShiftAnalysis(Analysis):
 
     columns: dict[str, Column] = COLUMNS
     compare_by: tuple[str, ...] | None = ("set", "images", "n_answers")
-    record_columns: tuple[str, ...] | None = (*_BY, "right", "correct", "correct5")
+    record_columns: tuple[str, ...] | None = (*_BY, "right", "correct", "correct5", *CALIBRATION_RECORDS)
 
     def reduce(self, records: pl.DataFrame) -> Reduction:
         """Count what is right, of shifted and of clean images."""
-        records = records.with_columns(pl.col("right").alias("label"))  # each set has labels of its own
+        records = self.calibrated_records(records)
         found = self.reduced(records, {self.name: accuracy_table(records, ["model", *_BY])})
         unlabelled = records.filter(pl.col("label") < 0)["image"].cast(pl.String).unique()
         return dataclasses.replace(found, unlabelled=frozenset(unlabelled))
@@ -72,6 +72,18 @@ class ShiftAnalysis(Analysis):
         whole = pl.DataFrame(found, schema_overrides=dict.fromkeys(_FLOATS, pl.Float64), infer_schema_length=None)
         lines = whole.select("model", "set", "n_clean", *_LINE).filter(pl.col("predicted").is_not_null())
         return {self.name: whole.drop(_LINE)} | ({f"{self.name}-line": lines} if lines.height else {})
+
+    def calibrated_records(self, records: pl.DataFrame) -> pl.DataFrame:
+        """Return the records with the labels of their sets: each has its own."""
+        return records.with_columns(pl.col("right").alias("label"))
+
+    def shows_clean(self, place: Mapping[str, Any]) -> bool:
+        """Tell whether images are of the clean set."""
+        return place.get("images") == CLEAN
+
+    def calibrated_conditions(self, name: str, table: pl.DataFrame) -> pl.DataFrame | None:
+        """Return the rows as those of the shifted images; those of the clean ones are in ``ipvit calibration``."""
+        return table.with_columns(images=pl.lit(SHIFTED)) if name == self.name else None
 
     def questions(self, reductions: Sequence[Reduction], tables: Mapping[str, pl.DataFrame]) -> list[Question]:
         """Return what is retained on each set; clean images are others than shifted ones, so nothing is paired."""

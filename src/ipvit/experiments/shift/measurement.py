@@ -122,9 +122,10 @@ class ShiftMeasurement(Measurement):
         logits = model(batch.images)
         for condition in batch.conditions:
             how = self._answered[model.name, condition.set]
-            right = from_numpy(self._right_of(condition, how, batch.positions)).to(logits.device)
+            right = from_numpy(self._right_of(condition, how, batch.positions)).to(logits.device, non_blocking=True)
             scores = logits if how.space is None else how.space.scores(logits)
-            yield Records(condition, score_logits(scores, right) | {"right": _first(right)})
+            columns = score_logits(scores, right, clean=condition.images == CLEAN)
+            yield Records(condition, columns | {"right": _first(right)})
 
     def _right_of(self, condition: ShiftCondition, how: _Answered, positions: np.ndarray) -> NDArray[np.bool_]:
         number = 0 if condition.images == CLEAN else 1 + list(self._sets).index(condition.set)

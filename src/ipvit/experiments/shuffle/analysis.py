@@ -11,7 +11,7 @@ from ipvit.analysis import charts
 from ipvit.analysis.aggregate import accuracy_table, with_paper
 from ipvit.analysis.answers import Fall, areas_told, told, told_exactly
 from ipvit.analysis.base import Analysis
-from ipvit.analysis.columns import COMMON, RUN, Column
+from ipvit.analysis.columns import CALIBRATION_RECORDS, COMMON, RUN, Column
 from ipvit.analysis.perturbed import Scale
 from ipvit.analysis.reduction import Reduction, in_study_order, joined
 from ipvit.experiments.shuffle.experiment import CLEAN
@@ -31,7 +31,15 @@ class ShuffleAnalysis(Analysis):
     clean: dict[str, Any] = UNPERTURBED
     curve_over: tuple[tuple[str, ...], ...] = (("cells", "grid"),)
     curve_scale: Scale = "log"
-    record_columns: tuple[str, ...] | None = ("grid", "cells", "instead_of", RUN, "correct", "correct5")
+    record_columns: tuple[str, ...] | None = (
+        "grid",
+        "cells",
+        "instead_of",
+        RUN,
+        "correct",
+        "correct5",
+        *CALIBRATION_RECORDS,
+    )
 
     def reduce(self, records: pl.DataFrame) -> Reduction:
         """Average per grid; where a grid stands for one that does not divide the input, the row says for which."""

@@ -19,9 +19,10 @@ from ipvit.experiments.shuffle.experiment import (
     n_cells,
 )
 from ipvit.models.model import Model
-from ipvit.perturb.cells import divides, nearest_dividing
+from ipvit.perturb.cells import divides, nearest_dividing, stands_for
+from ipvit.perturb.on_device import random_order
 from ipvit.perturb.seeding import keys
-from ipvit.perturb.shuffle import shuffle, shuffle_order
+from ipvit.perturb.shuffle import shuffle
 
 
 class ShuffleMeasurement(Measurement):
@@ -88,7 +89,7 @@ class ShuffleMeasurement(Measurement):
             name = f"{near[0]}x{near[1]}"
             if name in grids:
                 left_out[grid] = f"{name} is the nearest"
-            elif not _near(near, wanted):
+            elif not stands_for(near, wanted):
                 left_out[grid] = "none is near"
             else:
                 chosen.setdefault(name, []).append(grid)
@@ -97,7 +98,8 @@ class ShuffleMeasurement(Measurement):
     def measure(self, model: Model, batch: Batch) -> Iterator[Records]:
         """Classify the batch in every order."""
         for condition in batch.conditions:
-            yield Records(condition, classify(model, self._shuffled(batch, condition), batch.labels))
+            images = self._shuffled(batch, condition)
+            yield Records(condition, classify(model, images, batch.labels, clean=condition.cells == 1))
 
     def examples(self, model: Model, batch: Batch) -> Iterator[ExampleImage]:
         """Yield the first image in every grid."""
@@ -111,9 +113,4 @@ class ShuffleMeasurement(Measurement):
             return batch.images
         grid = rows_and_columns(condition.grid)
         key = keys(batch.ids, batch.seed, self.experiment.name, condition.grid, condition.run)
-        return shuffle(batch.images, shuffle_order(key, grid), grid)
-
-
-def _near(found: tuple[int, int], wanted: tuple[int, int]) -> bool:
-    """Tell whether a grid may stand for another: no side has a third more rows or columns, or less, than it."""
-    return all(abs(cells - asked) * 3 <= asked for cells, asked in zip(found, wanted, strict=True))
+        return shuffle(batch.images, random_order(key, grid[0] * grid[1], batch.images.device), grid)

@@ -36,13 +36,26 @@ def attention_calls(
     Raises:
         InputError: a block computes no such map, or several.
     """
-    reader = _Reader(queries)
+    with reading(network, blocks, wanted, queries) as found:
+        read(network, images, [HookPoint(blocks[max(wanted)], "output")])
+    return found
+
+
+@contextlib.contextmanager
+def reading(
+    network: nn.Module, blocks: Sequence[nn.Module], wanted: Sequence[int], queries: int | None = None
+) -> Iterator[dict[int, Tensor]]:
+    """Read the maps of some blocks from the one pass that is made inside; they are there behind it.
+
+    Raises:
+        InputError: a block computes no such map, or several.
+    """
+    reader, found = _Reader(queries), {}
     with contextlib.ExitStack() as stack:
         for number in wanted:
             stack.enter_context(_inside(blocks[number], number, reader))
         stack.enter_context(reader)
-        read(network, images, [HookPoint(blocks[max(wanted)], "output")])
-    found: dict[int, Tensor] = {}
+        yield found
     for number in wanted:
         maps = reader.maps.get(number, [])
         if len(maps) != 1:
@@ -51,7 +64,6 @@ def attention_calls(
                 "PyTorch's softmax or scaled dot-product attention; one can be read"
             )
         found[number] = maps[0]
-    return found
 
 
 class _Reader(TorchFunctionMode):

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from ipvit.core.deferred import check
 from ipvit.errors import InputError, did_you_mean
 from ipvit.models.adapters.hooks import BlockInput
 from ipvit.models.adapters.lacking import reason_for
 from ipvit.models.capabilities import DISTILLATION_NAMES
+
+_T = TypeVar("_T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,6 +172,13 @@ class Adapter:
         A family computes no others where it can: they are a thousandth of a map of 32 x 32 patches.
         """
         return self.attention(images, [block])[block][:, :, : len(self.prefix_tokens_of(block))]
+
+    def with_attention(self, block: int, run: Callable[[], _T]) -> tuple[_T, Tensor]:
+        """Return what ``run`` returns, and a block's map ``(B, heads, T, T)`` in the one pass that it makes.
+
+        The map has its gradients, so a network can be taught where to look.
+        """
+        raise self._cannot("attention")
 
     def n_heads(self, block: int) -> int | None:
         """Return how many attention maps a block has; None where only :meth:`attention` tells."""
@@ -329,7 +340,10 @@ def checked_attention(maps: Mapping[int, Tensor], queries: int | None = None) ->
             raise InputError(f"block {block}: {tuple(shape)} is not an attention map (B, heads, T, T)")
         rounding = 1e-4 if attention.dtype == torch.float32 else 1e-2
         errors = (attention.float().sum(dim=-1) - 1).abs()
-        error = torch.where(errors.isfinite(), errors, 0).max().item()
-        if error > rounding:
-            raise InputError(f"block {block}: the rows of the attention map do not sum to one (off by {error:.3g})")
+        check(torch.where(errors.isfinite(), errors, 0).max(), functools.partial(_check_sums, block, rounding))
     return dict(maps)
+
+
+def _check_sums(block: int, rounding: float, error: float) -> None:
+    if error > rounding:
+        raise InputError(f"block {block}: the rows of the attention map do not sum to one (off by {error:.3g})")

@@ -60,7 +60,7 @@ def read(network: nn.Module, images: Tensor, points: Sequence[HookPoint], *, cop
 
     with contextlib.ExitStack() as stack:
         for position, point in enumerate(points):
-            stack.enter_context(_watched(point, lambda block_input, position=position: keep(position, block_input)))
+            stack.enter_context(watched(point, lambda block_input, position=position: keep(position, block_input)))
         with contextlib.suppress(_EverythingReadError):
             network(images)
     missing = [type(point.module).__name__ for position, point in enumerate(points) if position not in found]
@@ -70,7 +70,8 @@ def read(network: nn.Module, images: Tensor, points: Sequence[HookPoint], *, cop
 
 
 @contextlib.contextmanager
-def _watched(point: HookPoint, seen: Callable[[BlockInput], None]) -> Iterator[None]:
+def watched(point: HookPoint, seen: Callable[[BlockInput], None]) -> Iterator[None]:
+    """Let ``seen`` have a look at what passes a hook point."""
     if point.side == "input":
         handle = point.module.register_forward_pre_hook(
             lambda _module, args, kwargs: seen(BlockInput(args, dict(kwargs))), with_kwargs=True

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from ipvit.errors import InputError
-from ipvit.models.adapters.attention_calls import attention_calls
+from ipvit.models.adapters.attention_calls import attention_calls, reading
 from ipvit.models.adapters.hooks import BlockInput, HookPoint, replaced
 from ipvit.models.adapters.timm_placed import biases_of, rotations_of
 from ipvit.models.adapters.transformer import TransformerAdapter, patches_stay_apart
+
+_T = TypeVar("_T")
 
 _MODULES = "transformers.models"
 _NORMS = ("layernorm", "norm", "post_layernorm")
@@ -93,6 +95,13 @@ class HuggingFaceTransformer(TransformerAdapter):
 
     def _maps(self, images: Tensor, blocks: Sequence[int]) -> dict[int, Tensor]:
         return attention_calls(self.network, images, self.blocks, self._checked_maps(blocks), self._queries)
+
+    def with_attention(self, block: int, run: Callable[[], _T]) -> tuple[_T, Tensor]:
+        """See :class:`~ipvit.models.adapters.base.Adapter`."""
+        (number,) = self._checked_maps([block])
+        with reading(self.network, self.blocks, [number]) as maps:
+            returned = run()
+        return returned, maps[number]
 
     @contextlib.contextmanager
     def _without(self, block: int) -> Iterator[None]:
@@ -213,7 +222,8 @@ class HuggingFaceDinov3(HuggingFaceTransformer):
 
 def body_of(network: Any) -> Any:
     """Return the part of a network of transformers that has embeddings and blocks."""
-    for owner in (network, getattr(network, "vision_model", None), getattr(network, "base_model", None)):
+    parts = (getattr(network, name, None) for name in ("body", "vision_model", "base_model"))
+    for owner in (network, *parts):
         if hasattr(owner, "embeddings"):
             return owner
     return network

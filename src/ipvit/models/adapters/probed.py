@@ -1,15 +1,16 @@
-"""A backbone whose classifier is a linear head on the tokens of some of its blocks."""
+"""A backbone whose classifier is a head of ours on the tokens of some of its blocks."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 
 from ipvit.errors import InputError
-from ipvit.models.adapters.base import Adapter, BlockTokens, FeatureState
+from ipvit.models.adapters.base import BlockTokens, FeatureState
+from ipvit.models.adapters.delegating import Delegating
 from ipvit.models.adapters.transformer import check_block
 
 
@@ -20,51 +21,17 @@ class ProbedState(FeatureState):
     earlier: Mapping[int, BlockTokens] = dataclasses.field(default_factory=dict)
 
 
-class Probed(Adapter):
+class Probed(Delegating):
     """What the backbone's own adapter does, with the head's answers.
 
     Features that are lost before a block are missing from that block on; what the head reads from earlier blocks is
     what it was.
     """
 
-    handles = ("ipvit.models.io.probe_head.ProbedNetwork",)
+    handles = ("ipvit.models.io.probe_head.HeadedNetwork",)
 
     def __init__(self, network: Any) -> None:
-        self.inner: Adapter = network.adapter
-        super().__init__(network)
-        self.block_names = self.inner.block_names
-
-    @property
-    def distillation_token(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride] - the backbone's
-        """See :class:`Adapter`."""
-        return self.inner.distillation_token
-
-    @distillation_token.setter
-    def distillation_token(self, name: str) -> None:
-        self.inner.distillation_token = name
-
-    @property
-    def capabilities(self) -> frozenset[str]:
-        """See :class:`Adapter`; the heads of the single tokens are gone."""
-        return (self.inner.capabilities - {"token_heads"}) | {"logits"}
-
-    @property
-    def prefix_tokens(self) -> tuple[str, ...]:
-        """See :class:`Adapter`."""
-        return self.inner.prefix_tokens
-
-    def prefix_tokens_of(self, block: int) -> tuple[str, ...]:
-        """See :class:`Adapter`."""
-        return self.inner.prefix_tokens_of(block)
-
-    @property
-    def attention_blocks(self) -> tuple[int, ...]:
-        """See :class:`Adapter`."""
-        return self.inner.attention_blocks
-
-    def lacking(self, capability: str) -> str:
-        """See :class:`Adapter`."""
-        return "" if capability in self.capabilities else self.inner.lacking(capability) or super().lacking(capability)
+        super().__init__(network, network.adapter)
 
     @property
     def head_kinds(self) -> tuple[str, ...]:
@@ -73,36 +40,12 @@ class Probed(Adapter):
         alone = len(specs) == 1 and specs[0].block == self.n_blocks - 1
         return (specs[0].token,) if alone and self.network.norm else ()
 
-    def patch_grid(self, image_size: tuple[int, int]) -> tuple[int, int]:
-        """See :class:`Adapter`."""
-        return self.inner.patch_grid(image_size)
-
-    def tokens(self, images: Tensor, blocks: Sequence[int], norm: bool) -> dict[int, BlockTokens]:
-        """See :class:`Adapter`."""
-        return self.inner.tokens(images, blocks, norm)
-
-    def attention(self, images: Tensor, blocks: Sequence[int]) -> dict[int, Tensor]:
-        """See :class:`Adapter`."""
-        return self.inner.attention(images, blocks)
-
-    def prefix_attention(self, images: Tensor, block: int) -> Tensor:
-        """See :class:`Adapter`."""
-        return self.inner.prefix_attention(images, block)
-
-    def n_heads(self, block: int) -> int | None:
-        """See :class:`Adapter`."""
-        return self.inner.n_heads(block)
-
     def run_to_block(self, images: Tensor, block: int) -> ProbedState:
         """See :class:`Adapter`."""
         state = self.inner.run_to_block(images, block)
         before = [read for read in self.network.blocks if read < block]
         earlier = self.inner.tokens(images, before, self.network.norm) if before else {}
         return ProbedState(state.block, state.block_input, state.grid, state.images, earlier)
-
-    def drop(self, state: FeatureState, keep: Tensor) -> FeatureState:
-        """See :class:`Adapter`."""
-        return self.inner.drop(state, keep)
 
     def run_from_block(self, state: FeatureState, block: int | None = None) -> Tensor:
         """See :class:`Adapter`."""
@@ -115,11 +58,6 @@ class Probed(Adapter):
             with self.inner.resumed(state) as images:
                 later = self.inner.tokens(images, after, self.network.norm)
         return self.network.answer({**state.earlier, **later})
-
-    def token_removal(self, images: Tensor, keep: Tensor) -> Tensor:
-        """See :class:`Adapter`."""
-        with self.inner.removed(images, keep):
-            return self.network(images)
 
     def classify(self, vector: Tensor, kind: str = "class") -> Tensor:
         """See :class:`Adapter`."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +18,11 @@ from ipvit.models.adapters.base import (
     checked_attention,
     checked_mask,
 )
-from ipvit.models.adapters.hooks import BlockInput, HookPoint, changed, copied, read, replaced, skipped
+from ipvit.models.adapters.hooks import BlockInput, HookPoint, changed, copied, read, replaced, skipped, watched
 from ipvit.models.adapters.lacking import OF_TRANSFORMERS, reason_for
 from ipvit.models.capabilities import DISTILLATION_NAMES
+
+_T = TypeVar("_T")
 
 
 class TransformerAdapter(Adapter):
@@ -99,6 +101,18 @@ class TransformerAdapter(Adapter):
         with changed(self, "_queries", count):
             ((number, rows),) = self._maps(images, [block]).items()
         return checked_attention({number: rows[:, :, :count]}, count)[number]
+
+    def with_attention(self, block: int, run: Callable[[], _T]) -> tuple[_T, Tensor]:
+        """See :class:`Adapter`."""
+        owner = self.blocks[self._checked_maps([block])[0]]
+        points = self._attention_points(owner)
+        passed: list[list[BlockInput]] = [[] for _ in points]
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self._readable(owner))
+            for point, found in zip(points, passed, strict=True):
+                stack.enter_context(watched(point, found.append))
+            returned = run()
+        return returned, self._attention_map(owner, [block_input for (block_input,) in passed])
 
     def _maps(self, images: Tensor, blocks: Sequence[int]) -> dict[int, Tensor]:
         wanted = self._checked_maps(blocks)

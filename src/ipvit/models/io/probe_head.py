@@ -165,7 +165,50 @@ def _numbers(file: bytes) -> bytes:
     return file[8 + int.from_bytes(file[:8], "little") :]
 
 
-class ProbedNetwork(nn.Module):
+class HeadedNetwork(nn.Module):
+    """A backbone that answers through a head on its tokens.
+
+    Args:
+        network: the backbone; takes normalised images.
+        adapter: what reads it.
+        specs: the vectors that the head reads, side by side.
+        norm: they are put through the backbone's last normalisation.
+        head: takes these, ``(B, D)``, and returns logits ``(B, C)``.
+        outputs: how many these are.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        adapter: Adapter,
+        specs: Sequence[FeatureSpec],
+        norm: bool,
+        head: nn.Module,
+        outputs: int,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.adapter = adapter
+        self.specs = specs
+        self.blocks = blocks_of(specs)
+        self.norm = norm
+        self.num_classes = outputs
+        self.head = head
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits ``(B, C)`` for normalised images."""
+        return self.answer(self.adapter.tokens(images, self.blocks, self.norm))
+
+    def features(self, images: Tensor) -> Tensor:
+        """Return what the head reads, ``(B, D)``, for normalised images."""
+        return side_by_side(self.adapter.tokens(images, self.blocks, self.norm), self.specs)
+
+    def answer(self, tokens: Mapping[int, BlockTokens]) -> Tensor:
+        """Return the logits from what leaves the blocks."""
+        return self.head(side_by_side(tokens, self.specs))
+
+
+class ProbedNetwork(HeadedNetwork):
     """A backbone that answers through a linear head on its tokens.
 
     Args:
@@ -174,24 +217,53 @@ class ProbedNetwork(nn.Module):
         probe: the head.
     """
 
-    def __init__(self, network: nn.Module, adapter: Adapter, probe: ProbeHead) -> None:
-        super().__init__()
-        self.network = network
-        self.adapter = adapter
-        self.specs: Sequence[FeatureSpec] = probe.specs
-        self.blocks = blocks_of(probe.specs)
-        self.norm = probe.norm
-        self.num_classes = len(probe.classes)
-        self.head = nn.Linear(probe.weight.shape[1], probe.weight.shape[0])
-        self.head.load_state_dict({"weight": probe.weight, "bias": probe.bias})
+    head: nn.Linear
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the logits ``(B, C)`` for normalised images."""
-        return self.answer(self.adapter.tokens(images, self.blocks, self.norm))
+    def __init__(self, network: nn.Module, adapter: Adapter, probe: ProbeHead) -> None:
+        head = nn.Linear(probe.weight.shape[1], probe.weight.shape[0])
+        head.load_state_dict({"weight": probe.weight, "bias": probe.bias})
+        super().__init__(network, adapter, probe.specs, probe.norm, head, len(probe.classes))
 
     def answer(self, tokens: Mapping[int, BlockTokens]) -> Tensor:
         """Return the logits from what leaves the blocks."""
         return linear(side_by_side(tokens, self.specs), self.head.weight, self.head.bias)
+
+
+def with_head(
+    backbone: Model,
+    head: nn.Module,
+    specs: Sequence[FeatureSpec],
+    *,
+    classes: Sequence[str],
+    told: str,
+    identity: str,
+    name: str,
+    norm: bool = True,
+) -> Model:
+    """Return a model that answers through any head on a backbone's tokens; it shares the backbone's weights.
+
+    Args:
+        backbone: the network.
+        head: takes the vectors side by side, ``(B, D)``, and returns logits ``(B, C)``.
+        specs: what it reads.
+        classes: names of its outputs.
+        told: what it is, for tables.
+        identity: all that determines it; what its buffers hold beside that may depend on the machine.
+        name: shown in tables.
+        norm: the vectors are put through the backbone's last normalisation.
+    """
+    network = HeadedNetwork(backbone.adapter.network, backbone.adapter, specs, norm, head, len(classes))
+    model = Model(
+        network.eval().requires_grad_(False),
+        name=name,
+        preprocessing=backbone.preprocessing,
+        classes=classes,
+        architecture=f"{identity}\n{backbone.architecture}",
+        source=f"{backbone.source}, {told}",
+        weights_sha256=backbone.weights_sha256,
+    )
+    model.distillation_token = backbone.distillation_token
+    return model.to(backbone.device)
 
 
 def with_probe(backbone: Model, probe: ProbeHead, *, where: str = "the head", name: str | None = None) -> Model:
@@ -206,10 +278,10 @@ def with_probe(backbone: Model, probe: ProbeHead, *, where: str = "the head", na
     Raises:
         InputError: the head was fitted on another network, or on the same with other weights.
     """
-    if backbone.digest != probe.digest:
+    if backbone.tower_digest != probe.digest:
         raise InputError(
             f"{where} was fitted on {probe.backbone or 'a network without a name'} (digest {probe.digest[:8]}); "
-            f"{backbone.name} has other weights or another input (digest {backbone.digest[:8]})"
+            f"{backbone.name} has other weights or another input (digest {backbone.tower_digest[:8]})"
         )
     before = backbone.preprocessing
     model = Model(

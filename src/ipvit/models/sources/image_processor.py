@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -57,12 +57,34 @@ def preprocessing_of(processor: Any, title: str) -> Preprocessing:
     kind = type(processor).__name__
     stated.setdefault("do_normalize", False)
     possible = list(dict.fromkeys(candidates(stated, title)))
+    return held_against(
+        possible,
+        lambda picture: processor(images=picture, return_tensors="pt")["pixel_values"],
+        title,
+        f"image processor, {kind}",
+    )
+
+
+def held_against(
+    possible: Sequence[Preprocessing], transform: Callable[[Image.Image], Any], title: str, kind: str
+) -> Preprocessing:
+    """Return the first preprocessing that does what a library's own transform does to three made-up pictures.
+
+    Args:
+        possible: what may be meant, the usual first.
+        transform: from a picture to what enters the network.
+        title: what messages call the network.
+        kind: what they call the transform.
+
+    Raises:
+        InputError: none of them does the same, up to :data:`MEAN_APART` and :data:`MOST_APART` grey levels.
+    """
     pictures = probe_pictures(possible[0].view)
     try:
-        theirs = [processor(images=Image.fromarray(one), return_tensors="pt")["pixel_values"] for one in pictures]
+        theirs = [transform(Image.fromarray(one)) for one in pictures]
         apart = [_apart(one, pictures, theirs) for one in possible]
     except (OSError, *FOREIGN_ERRORS) as error:
-        raise InputError(f"{title}: its own image processor, {kind}, fails: {error_line(error)}") from None
+        raise InputError(f"{title}: its own {kind}, fails: {error_line(error)}") from None
     for preprocessing, (mean, most) in zip(possible, apart, strict=True):
         if mean <= MEAN_APART and most <= MOST_APART:
             return preprocessing
@@ -73,8 +95,9 @@ def preprocessing_of(processor: Any, title: str) -> Preprocessing:
         else (f"is {mean:.2g} grey levels off on average and {most:.0f} at most")
     )
     raise InputError(
-        f"{title}: what its {kind} does to pictures cannot be expressed here as resizing, centre crop and "
-        f"normalisation (the nearest {found}); wrap it in a FILE.py:FACTORY that takes pictures as they are"
+        f"{title}: what its {kind.removeprefix('image processor, ')} does to pictures cannot be expressed here as "
+        f"resizing, centre crop and normalisation (the nearest {found}); wrap it in a FILE.py:FACTORY that takes "
+        "pictures as they are"
     )
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import pickle
+import re
 from typing import Any
 
 from torch import nn
@@ -57,6 +59,9 @@ def build_timm(parsed: ModelName, pretrained: bool) -> Model:
         options.setdefault("num_classes", len(stated["classes"]))
     refuse_sources(options, parsed.name)
     check_outputs(options, parsed.name)
+    tower_of = "" if "num_classes" in options else zero_shot_of(parsed.name)
+    if tower_of:  # timm's outputs of such a network are an embedding, and no classes
+        options["num_classes"] = 0
     fetch = pretrained and file is None
     asks_hub = fetch or parsed.name.startswith(("hf-hub:", "hf_hub:"))  # there even the shape of the network is fetched
     try:
@@ -83,7 +88,7 @@ def build_timm(parsed: ModelName, pretrained: bool) -> Model:
     classes = classes_of_timm(network, dict(network.pretrained_cfg))
     if stated:
         preprocessing, classes = stated_preprocessing(stated), tuple(stated["classes"])
-    return Model(
+    model = Model(
         network,
         name=parsed.name,
         preprocessing=preprocessing,
@@ -92,6 +97,59 @@ def build_timm(parsed: ModelName, pretrained: bool) -> Model:
         source=source,
         weights_sha256=digest,
     )
+    model.tower_of = tower_of
+    return model
+
+
+def zero_shot_of(name: str) -> str:
+    """Say of which model of images and texts a network of timm's is the image tower, and how to ask for the whole.
+
+    Args:
+        name: with its tag, as timm takes it.
+
+    Returns:
+        Empty where it is none: it is fine-tuned to classes, for example.
+    """
+    from timm.models import get_pretrained_cfg, is_model
+
+    architecture, _, tag = name.partition(".")
+    config = get_pretrained_cfg(name, allow_unregistered=True) if is_model(architecture) else None
+    if config is None:
+        return ""
+    whole = f"{architecture}.{config.tag or tag}"
+    if not _TOWERS.search(whole) or "ft_in" in whole or config.num_classes in (1000, 11821, 21841, 21843):
+        return ""
+    found = [f"open_clip:{one}" for one in _in_open_clip(architecture, config)] or ["open_clip:ARCH/PRETRAINED"]
+    found = [*found[:3], "..."] if len(found) > 4 else found
+    kind = "SigLIP" if "siglip" in whole else "CLIP"
+    return (
+        f"the image tower of a {kind} model, without its text tower: for zero-shot answers write {' or '.join(found)}"
+    )
+
+
+_TOWERS = re.compile(r"clip|siglip")
+
+
+def _in_open_clip(architecture: str, config: Any) -> list[str]:
+    """Return the names in open_clip of the models that a network of timm's is the tower of, by its repository."""
+    if importlib.util.find_spec("open_clip") is None:
+        return []
+    import open_clip
+
+    names = open_clip.list_pretrained()
+    hub = f"{config.hf_hub_id or ''}/"
+    same = [
+        f"{arch}/{tag}" for arch, tag in names if (open_clip.get_pretrained_cfg(arch, tag) or {}).get("hf_hub") == hub
+    ]
+    if same:
+        return [one for one in same if "quickgelu" not in one] or same
+    second = "v2" in (config.tag or "")
+    return [
+        f"{arch}/{tag}"
+        for arch, tag in names
+        if ((open_clip.get_model_config(arch) or {}).get("vision_cfg") or {}).get("timm_model_name") == architecture
+        and ("SigLIP2" in arch) == second
+    ]
 
 
 def timm_preprocessing(network: nn.Module, options: dict[str, Any]) -> Preprocessing:

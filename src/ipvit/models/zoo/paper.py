@@ -441,7 +441,7 @@ def loaded_network(name: str) -> tuple[str | None, str]:
     (None, 'torchvision:resnet50 has other weights than the paper, which torchvision calls IMAGENET1K_V1')
     """
     parsed = ModelName.parse(name)
-    if parsed.weights and parsed.weights.startswith("probe:"):
+    if "@probe:" in name or "@knn:" in name:
         return None, f"{name} has a head of its own"
     weights = parsed.options.pop("weights", None)
     known = _known(parsed)

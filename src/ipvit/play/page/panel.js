@@ -139,7 +139,7 @@ export class Panel {
         : "Darker orange: more attention.";
   }
 
-  tell({ top, before, milliseconds }) {
+  tell({ top, before, milliseconds, shuffled }) {
     const bars = top.map(({ name, probability, before: then, right }) => {
       const bar = document.createElement("li");
       const [label, value, track, fill, tick] = ["span", "span", "div", "div", "div"].map((tag) =>
@@ -182,7 +182,9 @@ export class Panel {
       says.textContent = "This network has no classifier.";
       this.page.said(this, "has no classifier");
     }
-    this.find(".time").textContent = `${this.model.size.join(" × ")} pixels, ${milliseconds} ms`;
+    const asked = this.page.settings().shuffle;
+    const other = shuffled && shuffled.some((side) => side !== asked) ? `, ${shuffled.join(" × ")} cells change places` : "";
+    this.find(".time").textContent = `${this.model.size.join(" × ")} pixels${other}, ${milliseconds} ms`;
   }
 }
 

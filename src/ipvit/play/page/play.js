@@ -102,16 +102,15 @@ class Page {
     get("dropped").textContent = `${count} of ${cells} patches dropped (${Math.round((100 * count) / cells)} %). ${hint}`;
   }
 
-  // Patches are dropped on any grid, the left network's own patches first; cells that change places must divide both
-  // networks' inputs, or where there is no such grid the left one's.
+  // Patches are dropped on any grid, the left network's own patches first. Cells that change places divide the input of
+  // one network at least; the other takes the nearest grid that divides its own, and says so.
   cutGrids(first = false) {
     const models = this.panels.map((panel) => panel.model);
-    const divides = (side, sizes) => sizes.every((size) => size.every((pixels) => pixels % side === 0));
+    const divides = (side, size) => size.every((pixels) => pixels % side === 0);
     const upTo = Array.from({ length: this.start.limits.cells }, (_, i) => i + 1);
     const all = models.map((model) => model.size);
     const sides = upTo.filter((side) => side > 1 && all.every((size) => side <= Math.min(...size)));
-    let equal = upTo.filter((side) => divides(side, all));
-    if (equal.length < 2) equal = upTo.filter((side) => divides(side, all.slice(0, 1)));
+    const equal = upTo.filter((side) => all.some((size) => divides(side, size)));
     const own = models.map((model) => model.patches).filter((patches) => patches && patches[0] === patches[1]);
     const wanted = [...(first ? [] : [this.grid.side]), ...own.map((patches) => patches[0]), 14, 8];
     const chosen = wanted.find((side) => sides.includes(side)) ?? sides[sides.length - 1];

@@ -35,17 +35,35 @@ def for_people(frame: pl.DataFrame, columns: Columns = COMMON) -> tuple[list[str
     return [head(name, columns) for name in names], [[" ".join(filter(None, cell)) for cell in row] for row in rows]
 
 
-def cells_of(frame: pl.DataFrame, columns: Columns = COMMON) -> tuple[list[str], list[list[Cell]]]:
-    """Return the names of the columns that people see, and their cells: a text, and the interval or an empty text."""
+def cells_of(
+    frame: pl.DataFrame, columns: Columns = COMMON, *, details: bool = False
+) -> tuple[list[str], list[list[Cell]]]:
+    """Return the names of the columns that people see, and their cells: a text, and the interval or an empty text.
+
+    Args:
+        frame: the table.
+        columns: what is known of its columns.
+        details: with those that are details.
+    """
     measured = [name for name in frame.columns if f"{name}_low" in frame.columns and f"{name}_high" in frame.columns]
     hidden = {f"{name}_{end}" for name in measured for end in ("low", "high")}
     empty = {name for name in frame.columns if frame.height and frame[name].null_count() == frame.height}
-    shown = [name for name in frame.columns if name not in hidden | empty]
+    shown = [name for name in frame.columns if name not in hidden | empty and (details or not is_detail(name, columns))]
     rows = [
         [cell_of(row, name, columns) if name in measured else (text(row[name], name, columns), "") for name in shown]
         for row in frame.iter_rows(named=True)
     ]
     return shown, rows
+
+
+def is_detail(name: str, columns: Columns) -> bool:
+    """Tell whether a column is shown among all columns only."""
+    return (columns.get(name) or COMMON.get(name, PLAIN)).detail
+
+
+def has_details(frame: pl.DataFrame, columns: Columns) -> bool:
+    """Tell whether a table has columns with values that are shown among all columns only."""
+    return any(is_detail(name, columns) and frame[name].count() for name in frame.columns)
 
 
 @dataclasses.dataclass(frozen=True)

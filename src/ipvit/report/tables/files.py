@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,11 @@ def _without_formulas(frame: pl.DataFrame) -> pl.DataFrame:
 
 def to_markdown(frame: pl.DataFrame, columns: Columns = COMMON) -> str:
     """Return a table in GitHub's Markdown, intervals in brackets."""
-    heads, rows = for_people(frame, columns)
+    return markdown_table(*for_people(frame, columns))
+
+
+def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return texts as a table in GitHub's Markdown."""
     lines = [heads, ["---"] * len(heads), *rows]
     return "".join("| " + " | ".join(_markdown(cell) for cell in line) + " |\n" for line in lines)
 

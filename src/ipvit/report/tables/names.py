@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ipvit.core.manifest import RANDOM_WEIGHTS
+from ipvit.core.manifest import DOUBTS, RANDOM_WEIGHTS
 
-_SHORT_MARK = " (random)"
+_MARKS = {RANDOM_WEIGHTS: " (random)"} | {f" ({doubt})": f" ({doubt.split(' ')[0]})" for doubt in DOUBTS}
 
 
 def shortened(names: Sequence[str], width: int) -> list[str]:
@@ -33,10 +33,9 @@ def shortened(names: Sequence[str], width: int) -> list[str]:
 def _cut(name: str, width: int, tail: int) -> str:
     if len(name) <= width:
         return name
-    mark = ""
-    if name.endswith(RANDOM_WEIGHTS):
-        name, mark = name.removesuffix(RANDOM_WEIGHTS), _SHORT_MARK
-        width -= len(mark)
+    whole = next((mark for mark in _MARKS if name.endswith(mark)), "")
+    name, mark = name.removesuffix(whole), _MARKS.get(whole, "")
+    width -= len(mark)
     if len(name) > width:
         tail = max(1, min(tail, width - 2))
         name = f"{name[: max(1, width - 1 - tail)]}…{name[-tail:]}"

@@ -1,0 +1,62 @@
+"""Draw what plain, stylised and mixed views taught without labels (docs/images/views-without-labels.svg).
+
+    python docs/figures/views_without_labels.py
+
+takes the numbers beside this file, which ``examples/views_without_labels.py`` writes, and says their means and ranges.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import altair as alt
+import polars as pl
+
+from ipvit.analysis import charts
+from ipvit.analysis.looks import COLOURS
+from ipvit.report.figures import save_figure
+
+NUMBERS = Path(__file__).with_name("views-without-labels.csv")
+IMAGE = Path(__file__).parents[1] / "images" / "views-without-labels"
+
+VIEWS = {"dino_micro": "plain", "dino_micro_sin": "stylised", "dino_micro_shape_global": "mixed"}
+PANELS = {
+    "knn": "k-NN accuracy (%)",
+    "linear": "Linear accuracy (%)",
+    "shape_bias": "Shape bias",
+    "jaccard": "Jaccard, chosen head (%)",
+    "retained": "Retained, half of the patches lost (%)",
+}
+
+
+def panel(table: pl.DataFrame, column: str) -> charts.Figure:
+    """Return one measure: a point for each seed, a bar for their mean, a dashed line where a box in the centre is."""
+    rows = table.select("views", "seed", value=pl.col(column)).to_dicts()
+    base = alt.Chart(alt.Data(values=rows)).encode(
+        x=alt.X("views:N", sort=list(VIEWS.values()), title=None, axis=alt.Axis(labelAngle=0)),
+        color=alt.Color("views:N", legend=None, scale=alt.Scale(domain=list(VIEWS.values()), range=list(COLOURS[:3]))),
+    )
+    value = alt.Y("value:Q", title=PANELS[column], scale=alt.Scale(zero=True))
+    points = base.mark_point(filled=True, size=44, opacity=0.85).encode(y=value)
+    mean = base.mark_tick(thickness=2, width=26).encode(y=alt.Y("mean(value):Q", title=PANELS[column]))
+    layers = [points, mean]
+    if column == "jaccard":
+        box = alt.Chart(alt.Data(values=[{"value": table["centre_box"].mean()}]))
+        layers.append(box.mark_rule(strokeDash=[4, 3], color="#57606a").encode(y="value:Q"))
+    return alt.layer(*layers).properties(width=150, height=190)
+
+
+def main() -> None:
+    """Write the figure, and print a line for each recipe."""
+    table = pl.read_csv(NUMBERS).with_columns(views=pl.col("recipe").replace_strict(VIEWS))
+    figure = alt.concat(*(panel(table, column) for column in PANELS), columns=3)
+    save_figure(figure.configure(**charts.theme()), IMAGE, ("svg",))
+    for views in VIEWS.values():
+        part = table.filter(pl.col("views") == views)
+        said = (f"{part[c].mean():.3g} [{part[c].min():.3g}, {part[c].max():.3g}]" for c in PANELS)
+        sys.stdout.write(f"| {views} | {part.height} | {' | '.join(said)} |\n")
+
+
+if __name__ == "__main__":
+    main()

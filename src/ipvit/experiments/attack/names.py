@@ -1,0 +1,60 @@
+"""What attacks are called, and what each needs. Nothing here needs torch."""
+
+from __future__ import annotations
+
+CLEAN, FGSM, PGD, PATCH, NOISE = "clean", "fgsm", "pgd", "patch", "noise"
+"""What is done to the images; ``noise`` is the control of the patch: as large, at the same places, untrained."""
+
+RANDOM = "random"
+"""Random noise that uses up the budget: the control of attacks of the user's own."""
+
+CHECK = "check"
+"""Two more passes over the unchanged images, which show what would mislead an attack."""
+
+APGD, APGD_DLR, APGD_T, APGD_CE_T, FAB_T, SQUARE = "apgd", "apgd-dlr", "apgd-t", "apgd-ce-t", "fab-t", "square"
+AUTOATTACK, RAND, WORST = "autoattack", "rand", "worst"
+ENSEMBLE = "ensemble"
+"""The attacks of AutoAttack, with other settings than its own or without one of them."""
+
+SINGLE = (APGD, APGD_DLR, APGD_T, APGD_CE_T, FAB_T, SQUARE)
+EVALUATIONS = (*SINGLE, AUTOATTACK, RAND)
+"""Attacks of AutoAttack's kind, in linf, l2 and l1."""
+
+OURS = (FGSM, PGD, *EVALUATIONS, WORST, PATCH)
+"""Attacks that can be asked for by name."""
+
+NEED_GRADIENTS = frozenset({FGSM, PGD, PATCH, *EVALUATIONS}) - {SQUARE}
+
+ORDER = (CLEAN, CHECK, FGSM, PGD, *SINGLE, AUTOATTACK, ENSEMBLE, RAND)
+"""Of rows, before attacks of the user's own, their control and patches."""
+
+OWN = "own"
+"""The network that a patch was trained on is the one that is attacked."""
+
+PIXEL_SETTINGS = ("steps", "step_size", "restarts", "random_start", "queries", "targets", "draws")
+PATCH_SETTINGS = ("shape", "placement", "grid", "scale", "target")
+"""Columns of the records that are no axis of a chart: of attacks on every pixel, and of patches."""
+
+CONTENT = ":"
+"""In ``training``, what follows tells patches read from files apart by their content; runs are averaged over it."""
+
+TITLES = {
+    FGSM: "FGSM",
+    PGD: "PGD",
+    RANDOM: "random noise",
+    APGD: "APGD-CE",
+    APGD_DLR: "APGD-DLR",
+    APGD_T: "APGD-T (DLR)",
+    APGD_CE_T: "APGD-T (CE)",
+    FAB_T: "FAB-T",
+    SQUARE: "Square",
+    AUTOATTACK: "AutoAttack",
+    ENSEMBLE: "the ensemble (not AutoAttack)",
+    RAND: "AutoAttack's rand",
+    WORST: "the worst of all attacks",
+}
+
+
+def attack_title(attack: str) -> str:
+    """Return what an attack is called in sentences and charts."""
+    return TITLES.get(attack, attack)

@@ -1,0 +1,87 @@
+"""Random numbers of keys as tensors, bit for bit those of numpy, on every device.
+
+The values are those of :mod:`ipvit.perturb.seeding`. All arithmetic is that of 64-bit integers, which torch has with a
+sign: products and sums wrap as without one, a shift to the right has what came in from the sign taken off, and an order
+is that of the numbers with their sign bits flipped.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ipvit.perturb import seeding
+from ipvit.perturb.tensors import from_numpy
+
+_LOW = 2**32 - 1
+_PHILOX_ROUNDS = 10
+
+
+def random_words(key: np.ndarray, n: int, device: torch.device) -> Tensor:
+    """Return the bits of :func:`ipvit.perturb.seeding.random_words` as int64, ``(B, n)``, made on a device."""
+    state = _sent(key, device)
+    step = torch.arange(1, n + 1, device=state.device)
+    z = state[:, None] + step * _signed(0x9E3779B97F4A7C15)
+    z = (z ^ shifted(z, 30)) * _signed(0xBF58476D1CE4E5B9)
+    z = (z ^ shifted(z, 27)) * _signed(0x94D049BB133111EB)
+    return z ^ shifted(z, 31)
+
+
+def in_order(words: Tensor) -> Tensor:
+    """Return int64 numbers that are in the order in which words are as numbers without sign."""
+    return words ^ -(2**63)
+
+
+def uniform(key: np.ndarray, size: tuple[int, ...], device: torch.device) -> Tensor:
+    """Return what :func:`ipvit.perturb.seeding.generator` draws for each key in [0, 1), ``(B, *size)`` float32.
+
+    On a processor numpy draws it; elsewhere Philox4x64-10 (Salmon et al. 2011) is computed for all keys at once.
+    """
+    if device.type == "cpu":
+        return from_numpy(np.stack([seeding.generator(one).random(size, dtype=np.float32) for one in key]))
+    return _philox_floats(_sent(key, device), math.prod(size)).view(-1, *size).to(device)
+
+
+def _sent(key: np.ndarray, device: torch.device) -> Tensor:
+    """Return keys on a device; on the processor where that is Apple's GPU, whose 64-bit products were not tried."""
+    bits = from_numpy(np.ascontiguousarray(key, dtype=np.uint64).view(np.int64))
+    return bits if device.type == "mps" else bits.to(device, non_blocking=True)
+
+
+def _philox_floats(key: Tensor, n: int) -> Tensor:
+    """Return the first ``n`` numbers in [0, 1) of numpy's Philox generator for each key, ``(B, n)`` float32."""
+    blocks = -(-n // 8)  # of four words, two numbers each
+    counter = torch.arange(1, blocks + 1, device=key.device).expand(len(key), -1)
+    zero = torch.zeros_like(counter)
+    words = [counter, zero, zero, zero]
+    first, second = key[:, None], torch.zeros_like(key[:, None])
+    for _ in range(_PHILOX_ROUNDS):
+        high0, low0 = _product(words[0], 0xD2E7470EE14C6C93)
+        high1, low1 = _product(words[2], 0xCA5A826395121157)
+        words = [high1 ^ words[1] ^ first, low1, high0 ^ words[3] ^ second, low0]
+        first, second = first + _signed(0x9E3779B97F4A7C15), second + _signed(0xBB67AE8584CAA73B)
+    drawn = torch.stack(words, dim=2)
+    halves = torch.stack([drawn & _LOW, shifted(drawn, 32)], dim=3).flatten(1)[:, :n]
+    return (halves >> 8).to(torch.float32) * 2.0**-24
+
+
+def _product(a: Tensor, factor: int) -> tuple[Tensor, Tensor]:
+    """Return the upper and lower 64 bits of a product of 64-bit numbers without sign."""
+    high, low = factor >> 32, factor & _LOW
+    a_high, a_low = shifted(a, 32), a & _LOW
+    crossed, other = a_low * high, a_high * low
+    middle = shifted(a_low * low, 32) + (crossed & _LOW) + (other & _LOW)
+    return a_high * high + shifted(crossed, 32) + shifted(other, 32) + (middle >> 32), a * _signed(factor)
+
+
+def shifted(words: Tensor, bits: int) -> Tensor:
+    """Return words shifted to the right as numbers without sign."""
+    return (words >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _signed(number: int) -> int:
+    """Return the number with sign that has the same 64 bits."""
+    return number - 2**64 if number >= 2**63 else number

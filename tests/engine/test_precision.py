@@ -1,0 +1,42 @@
+"""What 16 bits cost beside the network: casts of its weights."""
+
+from collections import Counter
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from helpers.tiny import tiny_model
+from ipvit.engine.device import numerics, without_gradients
+
+
+class Casts(TorchDispatchMode):
+    """Counts the tensors of each shape that are cast."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shapes: Counter[tuple[int, ...]] = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten._to_copy.default:
+            self.shapes[tuple(args[0].shape)] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_weight_is_cast_once_for_all_passes_of_a_batch_and_changes_nothing():
+    model, cpu = tiny_model().requires_grad_(False), torch.device("cpu")
+    images = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    with numerics(cpu, "bf16"), torch.inference_mode():
+        plain = model(images)
+    with numerics(cpu, "bf16"), without_gradients(model, "bf16"), Casts() as casts:
+        cached = [model(images) for _ in range(5)]
+    assert casts.shapes[4, 48] == 1  # of the head
+    assert all(torch.equal(one, plain) for one in cached)
+    assert not any(weight.requires_grad for weight in model.parameters())
+    assert not any(one.requires_grad for one in cached)
+
+
+def test_weights_that_ask_for_gradients_still_do_afterwards():
+    model = tiny_model().requires_grad_(True)
+    with without_gradients(model, "bf16"):
+        pass
+    assert all(weight.requires_grad for weight in model.parameters())
