@@ -252,6 +252,7 @@ def open_data(entry: DataEntry) -> Dataset:
         decoder=entry.decoder,  # pyright: ignore[reportArgumentType]
         classes=entry.classes,
         labels=entry.labels,
+        subset=entry.subset,
     )
 
 

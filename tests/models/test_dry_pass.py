@@ -17,7 +17,7 @@ import ipvit
 from helpers.adapter_networks import vit
 from helpers.tiny import PatchNet
 from ipvit.errors import InputError
-from ipvit.models.adapters.timm_vit import TimmVisionTransformer
+from ipvit.models.adapters.timm.vit import TimmVisionTransformer
 from ipvit.models.dry_pass import outputs_of
 from ipvit.models.label_mapping import outputs_for
 

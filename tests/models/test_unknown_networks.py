@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import ipvit
-from ipvit.models.adapters.timm_features import TimmFeatures
+from ipvit.models.adapters.timm.features import TimmFeatures
 
 
 class Levels(nn.Module):

@@ -30,7 +30,7 @@ from ipvit.models.capabilities import OFFERED_BY
 from ipvit.models.label_mapping import answering, right_answers, sets_as_text
 from ipvit.models.model import Model
 from ipvit.models.openvino_model import with_backend
-from ipvit.models.zero_shot import is_tower
+from ipvit.models.zero_shot.network import is_tower
 
 
 def checked(

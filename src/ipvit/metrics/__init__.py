@@ -37,6 +37,7 @@ from ipvit.metrics.paired import (
 )
 from ipvit.metrics.permutation import GroupDifference, permutation_difference
 from ipvit.metrics.power import detectable_mean, detectable_proportion, mcnemar_power
+from ipvit.metrics.ranking import kendall_tau, ranks_from_best
 from ipvit.metrics.retained import (
     Pair,
     Retained,
@@ -77,6 +78,7 @@ __all__ = [
     "episode_interval",
     "holm",
     "jaccard",
+    "kendall_tau",
     "mce",
     "mcnemar",
     "mcnemar_power",
@@ -89,6 +91,7 @@ __all__ = [
     "paired_means",
     "paired_proportions",
     "permutation_difference",
+    "ranks_from_best",
     "relative_mce",
     "reliability_bins",
     "resampled_means",

@@ -24,9 +24,9 @@ from ipvit.models.answers import AnswerSpace
 from ipvit.models.dry_pass import outputs_of
 from ipvit.models.state_parts import state_parts
 from ipvit.models.steadiness import doubt_of
-from ipvit.models.texts import Texts
 from ipvit.models.verification import own_heads, why_not
 from ipvit.models.wrapping import checked_classes, checked_module, checked_name, checked_scale, checked_size
+from ipvit.models.zero_shot.texts import Texts
 
 if TYPE_CHECKING:
     from ipvit.data.dataset import Dataset

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ipvit.errors import InputError
 from ipvit.models.adapters.attention_calls import attention_calls, reading
 from ipvit.models.adapters.hooks import BlockInput, HookPoint, replaced
-from ipvit.models.adapters.timm_placed import biases_of, rotations_of
+from ipvit.models.adapters.timm.placed import biases_of, rotations_of
 from ipvit.models.adapters.transformer import TransformerAdapter, patches_stay_apart
 
 _T = TypeVar("_T")

@@ -1,7 +1,7 @@
 """timm's plain transformers: ViT and DeiT, distilled, with registers, without class token.
 
 DINO, DINOv2, DeiT III and CLIP's towers are ``VisionTransformer`` there. EVA, DINOv3, BEiT and NaFlexViT are in
-``timm_placed``.
+``placed``.
 """
 
 from __future__ import annotations

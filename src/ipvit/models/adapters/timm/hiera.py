@@ -13,7 +13,7 @@ from torch import Tensor
 from ipvit.errors import InputError
 from ipvit.models.adapters.base import FeatureState, checked_mask
 from ipvit.models.adapters.hooks import BlockInput
-from ipvit.models.adapters.timm_features import TimmFeatures
+from ipvit.models.adapters.timm.features import TimmFeatures
 from ipvit.models.adapters.transformer import counted_patches
 
 

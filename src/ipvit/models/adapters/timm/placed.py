@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ipvit.models.adapters.hooks import BlockInput, HookPoint, changed, replaced
-from ipvit.models.adapters.timm_vit import TimmVisionTransformer
+from ipvit.models.adapters.timm.vit import TimmVisionTransformer
 
 
 class TimmRotaryVisionTransformer(TimmVisionTransformer):
