@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from ipvit.core.fields import Int64, Positive, Processes
 from ipvit.core.shard import Shard
 
-Precision = Literal["fp32", "bf16", "fp16"]
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 Backend = Literal["torch", "openvino"]
 Answers = Literal["all", "data"]
 Tracker = Literal["tensorboard", "wandb"]
@@ -35,7 +35,7 @@ class RunConfig(BaseModel):
     answers: Answers | None = None
     """Choose among all outputs of a model, or among the data's classes; by default as the data's protocol says."""
     precision: Precision = "fp32"
-    """fp32, bf16 or fp16."""
+    """fp32, tf32 (GPUs of NVIDIA), bf16 or fp16."""
     backend: Backend = "torch"
     """What computes logits and attention: torch, or openvino on a CPU."""
     batch_size: Positive | None = None
