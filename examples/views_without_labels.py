@@ -36,21 +36,18 @@ def row_of(network: str, weights: str) -> dict[str, object]:
         heads=("lbfgs",),
     )
     run = measured(probe, weights, network)
-    (linear,) = (
-        run.tables["probe"].filter(pl.col("blocks") != "5").to_dicts()
-    )  # blocks 2-5 together, not the last alone
-    (head,) = run.tables["probe-heads"].filter(pl.col("blocks") != "5").to_dicts()
+    together = pl.col("blocks") != "5"  # the last four blocks, 2 to 5, and not the last one alone
+    (linear,) = run.tables["probe"].filter(together).to_dicts()
+    (head,) = run.tables["probe-heads"].filter(together).to_dicts()
     classifier = f"probe:{OUT / network / 'probe' / head['file']}"
 
-    (bias,) = (
-        measured(ipvit.ShapeBias(), classifier, network, "demo:trifeature/cue-conflict").tables["shape-bias"].to_dicts()
-    )
+    conflict = measured(ipvit.ShapeBias(), classifier, network, "demo:trifeature/cue-conflict")
+    (bias,) = conflict.tables["shape-bias"].to_dicts()
     masks = measured(ipvit.Segment(), weights, network).tables["segment"]
     jaccard = dict(masks.select("mask", "jaccard").iter_rows())
-    occlusion = ipvit.Occlusion(levels=(0, 0.25, 0.5, 0.75), grid="8x8", runs=2)
+    occlusion = ipvit.Occlusion(levels=(0, 0.5), grid="8x8", runs=2)
     lost = measured(occlusion, classifier, network).tables["occlusion"]
-    kept = dict(lost.select("information_loss", "top1").iter_rows())
-    chance = 10.0
+    (half,) = lost.filter(pl.col("information_loss") == 0.5).to_dicts()
     return {
         "linear": linear["top1"],
         "shape_bias": bias["shape_bias"],
@@ -58,8 +55,8 @@ def row_of(network: str, weights: str) -> dict[str, object]:
         "texture": bias["texture"],
         "jaccard": jaccard["chosen head"],
         "centre_box": jaccard["centre box"],
-        "occluded": kept[0.5],
-        "retained": 100 * (kept[0.5] - chance) / (kept[0] - chance),
+        "occluded": half["top1"],
+        "retained": half["retained"],
     }
 
 

@@ -315,3 +315,31 @@ def test_pieces_of_python_run(desk):
             command = [sys.executable, "-c", block]
             done = subprocess.run(command, check=False, cwd=desk, capture_output=True, text=True, timeout=300)
             assert done.returncode == 0, f"{page.name}:\n{block}\n{done.stderr[-2000:]}"
+
+
+RESULTS = [
+    ROOT / "docs" / "measured.md",
+    ROOT / "docs" / "performance.md",
+    *sorted((ROOT / "docs" / "experiments").glob("*.md")),
+]
+NUMBERS_IN_A_ROW = 3
+
+
+def measured_numbers(page: Path) -> set[tuple[str, ...]]:
+    """Every three decimal numbers that stand close behind each other: what was measured, not a setting."""
+    text = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.M | re.S)
+    text = re.sub(r"\]\([^)]*\)", "]", text)
+    found = list(re.finditer(r"(?<![\w.\-/])\d+\.\d+(?!\w)", text))
+    rows = (found[i : i + NUMBERS_IN_A_ROW] for i in range(len(found) - NUMBERS_IN_A_ROW + 1))
+    return {tuple(hit[0] for hit in row) for row in rows if row[-1].start() - row[0].start() < 120}
+
+
+def test_what_was_measured_stands_on_one_page():
+    others = [page for page in PAGES if page.name != "CHANGELOG.md"]
+    where: dict[tuple[str, ...], list[str]] = {}
+    for page in others:
+        for numbers in measured_numbers(page):
+            where.setdefault(numbers, []).append(page.name)
+    results = {page.name for page in RESULTS}
+    twice = {numbers: names for numbers, names in where.items() if len(names) > 1 and results & set(names)}
+    assert not twice

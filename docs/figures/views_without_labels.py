@@ -1,8 +1,8 @@
 """Draw what plain, stylised and mixed views taught without labels (docs/images/views-without-labels.svg).
 
-    python docs/figures/views_without_labels.py
+    python docs/figures/views_without_labels.py NUMBERS
 
-takes the numbers beside this file, which ``examples/views_without_labels.py`` writes, and says their means and ranges.
+takes the ``views.csv`` that ``examples/views_without_labels.py`` writes, and says means and ranges over seeds.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from ipvit.analysis import charts
 from ipvit.analysis.looks import COLOURS
 from ipvit.report.figures import save_figure
 
-NUMBERS = Path(__file__).with_name("views-without-labels.csv")
 IMAGE = Path(__file__).parents[1] / "images" / "views-without-labels"
 
 VIEWS = {"dino_micro": "plain", "dino_micro_sin": "stylised", "dino_micro_shape_global": "mixed"}
@@ -49,7 +48,7 @@ def panel(table: pl.DataFrame, column: str) -> charts.Figure:
 
 def main() -> None:
     """Write the figure, and print a line for each recipe."""
-    table = pl.read_csv(NUMBERS).with_columns(views=pl.col("recipe").replace_strict(VIEWS))
+    table = pl.read_csv(sys.argv[1]).with_columns(views=pl.col("recipe").replace_strict(VIEWS))
     figure = alt.concat(*(panel(table, column) for column in PANELS), columns=3)
     save_figure(figure.configure(**charts.theme()), IMAGE, ("svg",))
     for views in VIEWS.values():

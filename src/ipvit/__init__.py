@@ -33,6 +33,8 @@ _WHERE = {
     "Run": "ipvit.results",
     "RunCollection": "ipvit.run_collection",
     "diff": "ipvit.verdicts.difference",
+    "families": "ipvit.verdicts.families",
+    "bundle": "ipvit.verdicts.bundle",
     "load_model": "ipvit.networks",
     "load_checkpoint": "ipvit.models.loading",
     "Model": "ipvit.models.model",
@@ -90,4 +92,6 @@ if TYPE_CHECKING:
     from ipvit.results import Run
     from ipvit.run_collection import RunCollection
     from ipvit.training.start import train
+    from ipvit.verdicts.bundle import bundle
     from ipvit.verdicts.difference import diff
+    from ipvit.verdicts.families import families

@@ -9,7 +9,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, MissingArgumentError
 
 from ipvit import __version__
 from ipvit.core.plugins import OWN_FILE
@@ -40,6 +40,10 @@ COMMANDS = {
     "calibration": (
         "ipvit.commands.verdicts.calibration:calibration",
         "Does a model know when it is wrong?",
+    ),
+    "missingness": (
+        "ipvit.commands.verdicts.missingness:missingness",
+        "Does the ranking of models survive what dropped patches become?",
     ),
     "compare": ("ipvit.commands.compare:compare", "Our numbers beside the paper's, or beside published tables."),
     "bundle": ("ipvit.commands.verdicts.bundle:bundle", "One zip file of a run, without images and code, to hand on."),
@@ -108,6 +112,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _told(code if isinstance(code, int) else 0)
     except InputError as error:
         return _fail(2, *(error.lines if isinstance(error, CombinedInputError) else (str(error),)))
+    except MissingArgumentError as error:
+        return _fail(2, f"{_missing(error, asked)} Try `ipvit {printable(asked)} --help`.")
     except CycloptsError as error:
         text = printable(str(error))
         return _fail(2, f"{text}{'' if text.endswith(('.', '?')) else '.'} Try `ipvit {printable(asked)} --help`.")
@@ -132,6 +138,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(1, f"{text} (IPVIT_TRACEBACK=1 shows where)")
     finally:
         warnings.formatwarning = before
+
+
+def _missing(error: MissingArgumentError, command: str) -> str:
+    """Say which option or argument a command lacks, or which option has no value."""
+    name = error.argument.name if error.argument is not None else "an argument"
+    given = error.keyword is not None or (error.argument is not None and bool(error.argument.tokens))
+    return f"{printable(name)} needs a value." if given else f"{printable(command)} needs {printable(name)}."
 
 
 def warning_line(

@@ -106,3 +106,32 @@ def test_a_misspelt_key_stands_for_the_one_that_is_missing():
     with pytest.raises(InputError, match=r"there is no 'model'. Did you mean 'models'\?.*device, compile") as raised:
         make_study({"model": "a", "data": "b", "experiments": "accuracy"})
     assert "more" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["occlusion", "--model", "net.py:make"], "occlusion needs --data. Try `ipvit occlusion --help`."),
+        (["occlusion", "--data", "images"], "occlusion needs --model."),
+        (["occlusion", "--data", "images", "--model"], "--model needs a value."),
+        (["run"], "run needs STUDY."),
+        (["doctor", "demo:resnet_micro", "--expect", "300"], "--expect is a top-1 accuracy in percent, not 300"),
+        (["doctor", "demo:resnet_micro", "--expect", "30"], "--expect is for measuring: on which images? Give --data"),
+        (
+            ["shape-bias", "--model", "demo:deit_micro", "--data", "demo:trifeature"],
+            "shape and texture agree on all images of demo:trifeature, so none says which of them decides; give images "
+            "where they disagree, for example demo:trifeature/cue-conflict",
+        ),
+    ],
+)
+def test_what_is_missing_or_makes_no_sense_is_one_line(here, capsys, arguments, words):
+    assert main(arguments) == 2
+    said = capsys.readouterr().err
+    assert words in said and said.count("\n") == 1
+
+
+def test_a_plain_word_lists_the_networks_that_it_is_a_part_of(capsys):
+    assert main(["models", "tin50"]) == 0
+    assert "tin50:deit_micro" in capsys.readouterr().out
+    assert main(["experiments"]) == 0
+    assert "()" not in capsys.readouterr().out

@@ -244,3 +244,38 @@ def test_accuracy_that_rises_with_the_budget_is_told():
 def test_a_mistake_is_refused(parameters, words):
     with pytest.raises(ValueError, match=words):
         ipvit.Attack(**parameters)
+
+
+def test_images_made_on_one_network_are_shown_to_the_others(tmp_path):
+    models = [model(name="one"), model(seed=1, name="other")]
+    result = run(models, tmp_path, attacks=("fgsm", "apgd"), epsilons=(8,), show_to_others=True)
+    data = photos()
+    images = torch.stack([data.read(i) for i in range(20)]).float() / 255
+    labels, key = torch.from_numpy(data.labels), keys(data.ids, 0, "attack", "start", 0)
+    made = apgd(models[0], images, labels, Budget("linf", 8 / 255), key, steps=4).images
+    expected = (models[1](made).argmax(1) == labels).tolist()
+    rows = result.records("attack").filter(model="other", attack="apgd").filter(pl.col("source") != "")
+    rows = {row["image"]: row for row in rows.to_dicts()}
+    assert [rows[image]["correct"] for image in data.ids] == expected
+    table = result.tables["attack-transfer-pixels"]
+    assert table.height == 2 * 4 and table["top1_low"].null_count() == 0
+    row = table.filter(attack="apgd", made_on="one", model="other")
+    assert row["top1"].item() == pytest.approx(100 * sum(expected) / 20)
+    both = [i for i in range(20) if all(int(net(images[i : i + 1]).argmax()) == int(labels[i]) for net in models)]
+    wrong = [i for i in both if not expected[i]]
+    assert row["n_judged"].item() == len(both) and row["success"].item() == pytest.approx(100 * len(wrong) / len(both))
+    assert "attack-transfer-pixels" in result.figures
+    main = result.tables["attack"].filter(attack="apgd", model="one")["top1"].item()
+    assert table.filter(attack="apgd", made_on="one", model="one")["top1"].item() == main
+    again = run(models, tmp_path, attacks=("fgsm", "apgd"), epsilons=(8,), show_to_others=True)
+    assert again.manifest.measured_in_this_call == 0
+
+
+def test_images_of_another_view_are_not_shown_and_that_is_told(tmp_path):
+    names = [f"c{i}" for i in range(5)]
+    wide = ipvit.wrap(
+        nn.Sequential(nn.AdaptiveAvgPool2d(16), Curvy(2)), size=24, crop_pct=1.0, classes=names, name="wide"
+    )
+    result = run([model(name="one"), wide], tmp_path, attacks=("fgsm",), show_to_others=True)
+    assert "attack-transfer-pixels" not in result.tables
+    assert any("made on wide is not shown to one" in note for note in result.manifest.notes)

@@ -38,6 +38,16 @@ def test_a_network_whose_numbers_say_nothing_is_found_out(kind):
     assert wrapped(kind).doubt == BAD[kind]
 
 
+class Overflowing(PatchNet):
+    def forward(self, x):
+        dark = x.amax(dim=(1, 2, 3)) <= 0
+        return super().forward(x).masked_fill(dark[:, None], float("nan"))
+
+
+def test_a_network_that_overflows_on_some_pictures_is_not_called_random():
+    assert wrapped(Overflowing).doubt == ""
+
+
 @pytest.mark.parametrize("name", ["demo:deit_micro", "demo:resnet_micro", "demo:dino_micro", "demo:deit_micro_shape"])
 def test_a_sound_network_has_no_doubts(name):
     assert ipvit.load_model(name).doubt == "" and tiny_model().doubt == ""

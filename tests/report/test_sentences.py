@@ -10,6 +10,8 @@ import pytest
 
 import ipvit
 from helpers.by_hand import Made, attacked, corners, corrupted, made_of, occluded, right, shuffled
+from ipvit.analysis.answers import Fall, told
+from ipvit.analysis.sentences import interval
 from ipvit.report.findings import headlines, unit_of
 from ipvit.report.tables.cells import side_by_side
 
@@ -108,7 +110,7 @@ def test_no_change_goes_from_a_number_to_the_same(made, name):
         "nothing lost": "a stays at 100 % when the image is shrunk into a corner.",
         "no clean level": "With 50 % of the patches dropped at random, a is at 50 %, b at 17 %.",
         "within the error": "a is at 95 % and then 93 %, a difference within its error with 50 % of the patches dropped at random. "
-        "Retained of the accuracy above chance, as the area under the curve (over information losses of 0 to 0.5: a 99 % "
+        "Retained of the accuracy above chance, as the area under the curve (over information losses of 0 % to 50 %: a 99 % "
         "[95, 103]).",
         "only clean": "",
     }.items(),
@@ -129,7 +131,7 @@ def test_levels_that_were_not_shared_are_each_named(made):
     lead = made["other levels"].lead
     assert "With 50 % of the patches dropped at random, a" in lead or "a falls" in lead.split("40 %")[0]
     assert "50 % of the patches" in lead and "40 % of the patches" in lead
-    assert "over information losses of 0 to 0.5: a" in lead and "over information losses of 0 to 0.4: b" in lead
+    assert "over information losses of 0 % to 50 %: a" in lead and "over information losses of 0 % to 40 %: b" in lead
 
 
 def test_a_model_without_the_hardest_grid_is_compared_at_the_one_of_both(made):
@@ -170,8 +172,33 @@ def test_a_better_model_that_loses_as_much_is_not_said_to_lose_less():
     assert made.differences is not None
     accuracy, lost, kept = headlines(made.differences, unit_of(made.analysis))
     assert accuracy.startswith("Largest significant difference: a over b by 30.0 points")
-    assert lost.startswith("Accuracy lost: no significant difference")
+    assert re.fullmatch(r"Accuracy lost: no difference between the models: 0\.0 points \[-.*, .*\], p = 1\.000\.", lost)
     assert kept.startswith("Accuracy above chance retained")
+
+
+def test_models_that_answer_alike_are_not_put_in_an_order():
+    cells = {name: occluded(l0=right(54), l50=right(36), l90=right(10)) for name in "ab"}
+    made = made_of(OCCLUSION, cells)
+    assert made.differences is not None
+    for said in headlines(made.differences, unit_of(made.analysis)):
+        assert "o difference between the models in any of" in said and " over " not in said and "more than" not in said
+
+
+def test_what_a_model_loses_that_only_guesses_is_no_finding():
+    cells = {"a": occluded(l0=right(57), l50=right(9)), "guesses": occluded(l0=right(6), l50=right(5))}
+    made = made_of(OCCLUSION, cells)
+    assert made.differences is not None
+    assert len(headlines(made.differences, unit_of(made.analysis))) == 1
+
+
+def test_models_that_only_guess_are_told_together_and_of_few_images_nothing_is_claimed():
+    cells = {"a": occluded(l0=right(57), l50=right(9))} | {name: occluded(l0=right(6), l50=right(5)) for name in "bc"}
+    lead = made_of(OCCLUSION, cells).lead
+    assert "b and c cannot be told from guessing (10 %) on images as they are: what they lose with 50 %" in lead
+    assert told([Fall("a", 100.0, 0.0, above_chance=False, chance=25.0)], "here") == (
+        "a cannot be told from guessing (25 %) on images as they are (100 %): what it loses here says nothing."
+    )
+    assert interval(-0.01, 0.2, 1) == "[0.0, 0.2]"
 
 
 def test_a_model_that_loses_more_is_named_as_the_one_that_does():

@@ -115,7 +115,7 @@ def told(falls: Sequence[Fall], where: str) -> str:
     >>> told([Fall("a", 99.0, 50.0), Fall("b", 98.6, 10.4)], "in a corner")
     'In a corner, a falls from 99 % to 50 %, b from 99 % to 10 %.'
     >>> told([Fall("a", 12.0, 10.0, above_chance=False, chance=10.0)], "in a corner")
-    'a is not above chance (10 %) on images as they are (12 %): what it loses in a corner says nothing.'
+    'a cannot be told from guessing (10 %) on images as they are (12 %): what it loses in a corner says nothing.'
     """
     moved = [fall for fall in falls if fall.left is not None and fall.above_chance is not False]
     verbs = list(dict.fromkeys(fall.verb for fall in moved))
@@ -126,16 +126,27 @@ def told(falls: Sequence[Fall], where: str) -> str:
     if guessing:
         said += f" (guessing gives {percent(guessing[0].chance or 0)})"
     parts = [said] if said else []
-    parts += [
-        f"{fall.who} is not above chance ({percent(fall.chance or 0)}) on images as they are "
-        f"({percent(fall.clean or 0)}): what it loses {where} says nothing"
-        for fall in falls
-        if fall.left is not None and fall.above_chance is False
-    ]
+    parts += _guessing_before([fall for fall in falls if fall.left is not None and fall.above_chance is False], where)
     missing = [fall.who for fall in falls if fall.left is None]
     if missing:
         parts.append(f"{joined_names(missing)} {'has' if len(missing) == 1 else 'have'} no result {where}")
     return capitalised("; ".join(parts), [fall.who for fall in falls]) + "." if parts else ""
+
+
+def _guessing_before(falls: Sequence[Fall], where: str) -> list[str]:
+    """Say of which models nothing is learnt, as they cannot be told from guessing on images as they are."""
+    if not falls:
+        return []
+    chance = percent(falls[0].chance or 0)
+    if len(falls) == 1:
+        (fall,) = falls
+        higher = (fall.clean or 0) > (fall.chance or 0)
+        verb = "cannot be told from guessing" if higher else "is not above chance"
+        clean = percent(fall.clean or 0)
+        return [f"{fall.who} {verb} ({chance}) on images as they are ({clean}): what it loses {where} says nothing"]
+    who = joined_names([fall.who for fall in falls])
+    same = chance if len({fall.chance for fall in falls}) == 1 else "of each"
+    return [f"{who} cannot be told from guessing ({same}) on images as they are: what they lose {where} says nothing"]
 
 
 def told_exactly(fall: Fall, where: str) -> str:
@@ -198,7 +209,9 @@ def capitalised(text: str, names: Sequence[str] = ()) -> str:
     return text if any(text.startswith((f"{name} ", f"{name}:")) for name in names) else text[:1].upper() + text[1:]
 
 
-def areas_told(tables: Mapping[str, pl.DataFrame], name: str, over: str, settings: Sequence[str] = ()) -> str:
+def areas_told(
+    tables: Mapping[str, pl.DataFrame], name: str, over: str, settings: Sequence[str] = (), *, shares: bool = False
+) -> str:
     """Return one sentence about the areas under the curves of what is retained; empty where there are none.
 
     Areas over other levels than those of most models are named as such, and not set beside the others.
@@ -208,6 +221,7 @@ def areas_told(tables: Mapping[str, pl.DataFrame], name: str, over: str, setting
         name: of the experiment.
         over: what the levels are, in words.
         settings: columns that tell curves of one model apart, beside those that the table has.
+        shares: levels are shares, and said in per cent.
     """
     table = tables.get(f"{name}-area", pl.DataFrame())
     if table.is_empty():
@@ -221,10 +235,14 @@ def areas_told(tables: Mapping[str, pl.DataFrame], name: str, over: str, setting
             if not is_missing(row["area_retained"])
         ]
         if values:
-            levels = str(key[-1]).split()
+            levels = [_level(text, shares=shares) for text in str(key[-1]).split()]
             place = "".join(f"{part}, " for part in key[:-1] if part not in (None, ""))
             parts.append(f"{place}{over} {levels[0]} to {levels[-1]}: {each(values)}")
     return f"Retained of the accuracy above chance, as the area under the curve ({'; '.join(parts)})." if parts else ""
+
+
+def _level(text: str, *, shares: bool) -> str:
+    return f"{100 * float(text):.0f} %" if shares else text
 
 
 def _alike(falls: Sequence[Fall]) -> bool:

@@ -20,6 +20,7 @@ from ipvit.analysis.columns import PLAIN, Columns
 from ipvit.analysis.perturbed import Combination, Perturbed, means, of_combination
 from ipvit.analysis.reduction import Reduction, Values
 from ipvit.analysis.sentences import is_missing
+from ipvit.core.text.words import counted
 from ipvit.metrics.paired import holm
 from ipvit.metrics.retained import Tested, retained_difference
 
@@ -231,9 +232,12 @@ def _retained_question(
             continue
         kept, note = here.retained, ""
         if math.isnan(kept.value):
-            note = (
-                f"not above chance ({100 * chance:.1f} %) on images as they are ({100 * here.pair.clean.mean():.1f} %)"
+            clean = 100 * float(here.pair.clean.mean())
+            verb = "not to be told from guessing" if clean > 100 * chance else "not above chance"
+            images = (
+                f"the {counted(here.n_images, 'image')} as they are" if clean > 100 * chance else "images as they are"
             )
+            note = f"{verb} ({100 * chance:.1f} %) on {images} ({clean:.1f} %)"
         numbers = (100 * kept.value, 100 * kept.low, 100 * kept.high)
         scores.append(Score(reduction.model, *numbers, here.n_images, protocol, note, here))
     values, combination = those[0][0].values, those[0][1]

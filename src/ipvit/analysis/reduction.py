@@ -86,8 +86,9 @@ def images_of_one_answer(records: pl.DataFrame) -> int:
     """Return on how many images of several classes a model gave one and the same answer always; 0 where it did not."""
     if not {"prediction", "label", "image"} <= set(records.columns):
         return 0
-    several = records["label"].drop_nulls().n_unique() > 1
-    return records["image"].n_unique() if several and records["prediction"].n_unique() == 1 else 0
+    answers = records["prediction"].drop_nulls()
+    alike = answers.n_unique() == 1 and len(answers) == records.height and answers[0] >= 0  # below 0: none
+    return records["image"].n_unique() if alike and records["label"].drop_nulls().n_unique() > 1 else 0
 
 
 def joined(reductions: Sequence[Reduction], part: str) -> pl.DataFrame:

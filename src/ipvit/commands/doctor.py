@@ -80,6 +80,11 @@ def doctor(
 
     if model is None and (data is not None or expect is not None):
         raise InputError("which network? ipvit doctor MODEL --data DATA")
+    if expect is not None and not 0 <= expect <= 100:
+        raise InputError(f"--expect is a top-1 accuracy in percent, not {expect:g}")
+    if data is None and (expect is not None or limit is not None or answers is not None):
+        given = "--expect" if expect is not None else "--limit" if limit is not None else "--answers"
+        raise InputError(f"{given} is for measuring: on which images? Give --data DATA")
     surroundings = environment(device)
     console = Terminal(stderr=json, highlight=False, soft_wrap=True)
     if not json:
@@ -160,8 +165,6 @@ def _stated(name: str, loaded: Model, images: Dataset, expect: float | None) -> 
     if expect is None:
         size, known = loaded.preprocessing.view.size[0], published_set(images)[0]
         return published(name, size) if known in ("", IMAGENET) else published_on(known, name, size)
-    if not 0 <= expect <= 100:
-        raise InputError(f"--expect is a top-1 accuracy in percent, not {expect:g}")
     return Published(expect, "", 0, "--expect")
 
 

@@ -66,13 +66,13 @@ def print_profile(asked: Profile, console: Terminal) -> None:
     from ipvit.report.profile import HOW_TO_READ
 
     heads, rows = asked.for_people()
-    name = min(max(len(row[0][0]) for row in rows), _LONGEST_NAME) if rows else 5
+    name = max(5, min(max(len(row[0][0]) for row in rows), _LONGEST_NAME)) if rows else 5
     across = max(1, (console.width - name - 3) // (_CELL + 3))
     for start in range(1, len(heads), across):
         places = range(start, min(start + across, len(heads)))
         title = "Profile (number, rank, 95 % interval)" if start == 1 else None
         table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1))
-        table.add_column("model", max_width=name, overflow="fold")
+        table.add_column("model", min_width=len("model"), max_width=name, overflow="fold")
         for place in places:
             table.add_column(heads[place], justify="right", width=_CELL)
         for row in rows:

@@ -225,7 +225,7 @@ def experiments(*, json: Flag = False) -> int:
         return print_json(rows)
     console = Terminal()
     for row in rows:
-        console.print(Text.assemble((row["name"], "bold"), f" ({row['reproduces']})"))
+        console.print(Text.assemble((row["name"], "bold"), f" ({row['reproduces']})" if row["reproduces"] else ""))
         console.print(f"  {row['question']}", highlight=False)
         console.print(f"  needs {row['needs']}", style="dim", highlight=False)
     return 0

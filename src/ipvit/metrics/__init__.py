@@ -35,7 +35,9 @@ from ipvit.metrics.paired import (
     paired_proportions,
     sign_flip_test,
 )
+from ipvit.metrics.permutation import GroupDifference, permutation_difference
 from ipvit.metrics.power import detectable_mean, detectable_proportion, mcnemar_power
+from ipvit.metrics.ranking import kendall_tau, ranks_from_best
 from ipvit.metrics.retained import (
     Pair,
     Retained,
@@ -50,6 +52,7 @@ from ipvit.metrics.shape_bias import CueDecisions, shape_bias, shape_bias_by_cat
 __all__ = [
     "CueDecisions",
     "Estimated",
+    "GroupDifference",
     "McNemar",
     "Pair",
     "Paired",
@@ -75,6 +78,7 @@ __all__ = [
     "episode_interval",
     "holm",
     "jaccard",
+    "kendall_tau",
     "mce",
     "mcnemar",
     "mcnemar_power",
@@ -86,6 +90,8 @@ __all__ = [
     "paired_bootstrap",
     "paired_means",
     "paired_proportions",
+    "permutation_difference",
+    "ranks_from_best",
     "relative_mce",
     "reliability_bins",
     "resampled_means",

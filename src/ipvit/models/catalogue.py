@@ -94,11 +94,15 @@ def catalogue() -> tuple[CatalogueEntry, ...]:
 def matching(pattern: str) -> list[CatalogueEntry]:
     """Return the entries whose name, with or without what stands before the colon, fits shell wildcards.
 
+    Where none does and the pattern is a plain word, those that it is a part of.
+
     Raises:
         InputError: there are none; with close names.
     """
     entries = catalogue()
     found = [entry for entry in entries if _fits(entry, pattern)]
+    if not found and not any(mark in pattern for mark in "*?["):
+        found = [entry for entry in entries if pattern.lower() in entry.name.lower()]
     if not found:
         raise InputError(f"no model matches {pattern!r}.{did_you_mean(pattern, [entry.name for entry in entries])}")
     return found

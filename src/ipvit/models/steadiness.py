@@ -37,7 +37,7 @@ def doubt_of(model: Model) -> Doubt:
         try:
             first = _answers(model, pictures)
             mixed = _answers(model, torch.stack([pictures[0], others[1]]))
-            if first is None or mixed is None:
+            if first is None or mixed is None or not bool((first.isfinite().all() & mixed.isfinite().all()).item()):
                 return ""
             if not _alike(first[0], mixed[0]):
                 again = _answers(model, pictures)

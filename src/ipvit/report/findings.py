@@ -85,6 +85,8 @@ _KEPT = ("Accuracy above chance retained", "retains more than", " points of it")
 def _drops(differences: pl.DataFrame, kind: str) -> pl.DataFrame:
     """Return the differences of one kind of drop under the names that all differences have."""
     ends = ("difference", "difference_low", "difference_high", "p", "p_holm")
+    if kind == "drop" and "retained_difference" in differences.columns:  # who only guesses has nothing to lose
+        differences = differences.filter(pl.col("retained_difference").is_finite())
     frame = differences.with_columns(pl.col(f"{kind}_{name}").cast(pl.Float64).alias(name) for name in ends)
     return frame.filter(pl.col("difference").is_finite())
 
@@ -96,6 +98,9 @@ def _of_drops(differences: pl.DataFrame, words: tuple[str, str, str], unit: Unit
         return ""
     title, verb, amount = words
     places = [name for name in differences.columns if name not in _FIXED]
+    if _all_equal(rows):
+        what = dataclasses.replace(unit, digits=1, word=amount)
+        return f"{title}: no difference between the models{_still_possible(rows, places, what)}."
     significant = [row for row in rows if _is_significant(row)]
     largest = max(significant or rows, key=lambda row: abs(row["difference"]))
     first, second = _ordered(largest)
@@ -114,8 +119,10 @@ def headline(differences: pl.DataFrame, unit: Unit) -> str:
     rows = [row for row in differences.to_dicts() if math.isfinite(row["difference"])]
     if not rows:
         return ""
-    significant = [row for row in rows if _is_significant(row)]
     places = [name for name in differences.columns if name not in _FIXED]
+    if _all_equal(rows):
+        return f"No difference between the models{_still_possible(rows, places, unit)}."
+    significant = [row for row in rows if _is_significant(row)]
     largest = max(significant or rows, key=lambda row: abs(row["difference"]))
     first, second = _ordered(largest)
     what = f"{first} over {second} by {_amount(largest, unit)}{_at(largest, places, unit)}"
@@ -125,6 +132,22 @@ def headline(differences: pl.DataFrame, unit: Unit) -> str:
         return f"No significant difference between the models; the largest is {what}."
     share = "" if len(rows) == 1 else f"; {len(significant)} of {len(rows)} comparisons are significant"
     return f"Largest significant difference: {what}{share}."
+
+
+def _all_equal(rows: Sequence[dict[str, Any]]) -> bool:
+    return all(row["difference"] == 0 for row in rows)
+
+
+def _still_possible(rows: Sequence[dict[str, Any]], places: Sequence[str], unit: Unit) -> str:
+    """Say where none was found how large a difference may still be, and where that is least certain."""
+
+    def width(row: dict[str, Any]) -> float:
+        return -1 if is_missing(row["difference_low"]) else row["difference_high"] - row["difference_low"]
+
+    widest = max(rows, key=width)
+    if len(rows) == 1:
+        return f": {_amount(widest, unit)}"
+    return f" in any of {len(rows)} comparisons; the least certain: {_amount(widest, unit)}{_at(widest, places, unit)}"
 
 
 def p_text(p: float | None) -> str:

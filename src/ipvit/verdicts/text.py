@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -12,6 +12,9 @@ from ipvit.analysis.base import Analysis
 from ipvit.analysis.sentences import interval, is_missing
 from ipvit.report.findings import Unit, headlines, p_text, unit_of
 from ipvit.report.tables.cells import head, level_text
+
+if TYPE_CHECKING:
+    from ipvit.verdicts.families import Families
 
 FIXED = ("model_a", "model_b", "n_images")
 _MEASURED = ("value_a", "value_b", "gained", "lost", "detectable", "detectable_holm")
@@ -125,3 +128,23 @@ def flip_line(row: Mapping[str, Any]) -> str:
         f"{side} {row[f'prediction_{side.lower()}']} ({100 * row[f'confidence_{side.lower()}']:.0f} %)" for side in "AB"
     ]
     return f"{row['image']}: {row['label']}; {', '.join(said)}"
+
+
+def family_cells(found: Families) -> tuple[list[str], list[list[str]]]:
+    """Return heads and rows of a comparison of kinds of networks, as text."""
+    rows: list[list[str]] = []
+    for row in found.table.to_dicts():
+        digits = 1 if row["unit"] == "percent" else 3
+        ends = [row["difference_low"], row["difference_high"]]
+        shown = "" if None in ends else f"\n{interval(*ends, digits, signed=True)}"
+        rows.append(
+            [
+                row["title"],
+                f"{row['group_a']} {row['mean_a']:.{digits}f} ({row['n_a']})",
+                f"{row['group_b']} {row['mean_b']:.{digits}f} ({row['n_b']})",
+                f"{row['difference']:+.{digits}f}{shown}",
+                p_text(row["p"]) or "no verdict",
+                p_text(row["p_holm"]),
+            ]
+        )
+    return ["question", "first", "second", "difference", "p", "p\n(Holm)"], rows

@@ -10,12 +10,14 @@ from ipvit.commands.options import AssertOptions, Flag
 from ipvit.commands.verdicts.asserting import Asserted
 from ipvit.core.terminal import Terminal, print_json
 from ipvit.core.text.words import counted
+from ipvit.errors import InputError
 
 if TYPE_CHECKING:
     import polars as pl
 
     from ipvit.analysis.base import Analysis
     from ipvit.verdicts.difference import Diff
+    from ipvit.verdicts.families import Families
 
 _MOST_FLIPS = 10  # images in the terminal
 _WIDE = 110  # characters from which on an interval stands beside its number
@@ -23,9 +25,10 @@ _WIDE = 110  # characters from which on an interval stands beside its number
 
 def diff(
     run_a: Annotated[str, Parameter(name="RUN_A")],
-    run_b: Annotated[str, Parameter(name="RUN_B")],
+    run_b: Annotated[str | None, Parameter(name="RUN_B")] = None,
     /,
     *,
+    group: Annotated[list[str] | None, Parameter(negative="", consume_multiple=False)] = None,
     everything: Flag = False,
     json: Flag = False,
     must: AssertOptions | None = None,
@@ -40,7 +43,9 @@ def diff(
     run_a
         A run folder, or FOLDER:MODEL, that the other one is compared with.
     run_b
-        A run folder, or FOLDER:MODEL.
+        A run folder, or FOLDER:MODEL; left out with --group.
+    group
+        NAME=MODEL,MODEL,...: compare kinds of networks of one run, the network being the unit; at least twice.
     everything
         Compare all that the folders hold on the same data, not only what their last studies asked for.
     json
@@ -50,6 +55,10 @@ def diff(
     from ipvit.verdicts.sides import side
 
     asserted = Asserted(must)
+    if group:
+        return _of_families(run_a, run_b, group, asserted, everything=everything, json=json)
+    if run_b is None:
+        raise InputError(f"a second run is missing: ipvit diff {run_a} RUN_B, or --group NAME=MODEL,... twice")
     first, second = (side(text, everything=everything) for text in (run_a, run_b))
     found = compared_sides(first, second)
     asserted.decide(second.run)
@@ -59,6 +68,47 @@ def diff(
         print_diff(found, Terminal())
     asserted.tell(json=json)
     return asserted.code(0)
+
+
+def _of_families(
+    folder: str, other: str | None, group: list[str], asserted: Asserted, *, everything: bool, json: bool
+) -> int:
+    """Compare kinds of networks; return the exit code."""
+    from ipvit.verdicts.families import families, read_groups
+    from ipvit.verdicts.sides import side
+
+    groups = read_groups(group)
+    if other is not None:
+        raise InputError(f"--group compares networks of one run; leave out {other!r}")
+    run = side(folder, everything=everything).run
+    found = families(run, groups)
+    asserted.decide(run)
+    if json:
+        print_json(found.as_json() | asserted.as_json())
+    else:
+        _print_families(found, Terminal())
+    asserted.tell(json=json)
+    return asserted.code(0)
+
+
+def _print_families(found: Families, console: Terminal) -> None:
+    from rich import box
+    from rich.table import Table
+
+    from ipvit.verdicts.text import family_cells
+
+    heads, rows = family_cells(found)
+    title = "Kinds of networks (mean over networks; number of networks)"
+    rich = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    for number, head in enumerate(heads):
+        rich.add_column(head, justify="right" if number else "left")
+    for row in rows:
+        rich.add_row(*row)
+    console.print(rich)
+    for sentence in found.verdicts() or ["No two groups are told apart."]:
+        console.print(sentence, style="bold", highlight=False)
+    for sentence in found.told:
+        console.print(sentence, highlight=False)
 
 
 def print_diff(found: Diff, console: Terminal) -> None:

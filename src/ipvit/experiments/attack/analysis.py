@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import altair as alt
 import polars as pl
 
 from ipvit.analysis import charts
 from ipvit.analysis.aggregate import PAPER, accuracy_table, varying
 from ipvit.analysis.answers import Fall, told
 from ipvit.analysis.base import Analysis, by_model
-from ipvit.analysis.chart_parts import inline, theme
 from ipvit.analysis.columns import COMMON, RUN, SHARED_MASK, Column
 from ipvit.analysis.reduction import Reduction, joined
 from ipvit.analysis.sentences import is_missing
@@ -32,6 +30,15 @@ from ipvit.experiments.attack.names import (
     WORST,
     attack_title,
 )
+from ipvit.experiments.attack.transfer import (
+    SHOWN,
+    made_elsewhere,
+    matrix,
+    of_shown,
+    shown_matrix,
+    shown_sentences,
+    shown_table,
+)
 from ipvit.experiments.attack.warnings import CHECKS, WEAKER, check_columns, of_checks, of_weaker, warnings
 
 if TYPE_CHECKING:
@@ -44,7 +51,6 @@ _BARE = "without a patch"
 _PATCH, _NOISE, _NOTHING = "trained", "noise", "none"
 _TOP1 = {"correct": "top1"}
 _WHICH = "which patch"
-_CELL = 74  # pixels of a cell of the transfer matrix
 
 COLUMNS = {
     **COMMON,
@@ -58,13 +64,18 @@ NORM, UNIT = "norm", "unit"
 """Columns of what epsilon limits, and of its unit; FGSM and PGD have neither."""
 
 _BY = ("attack", "epsilon", "area", NORM, UNIT, *PIXEL_SETTINGS, *PATCH_SETTINGS)
-_MEASURED = ("correct", "flat", "covered", "hit", "of_target", "trained_on", *check_columns())
+_MEASURED = ("correct", "flat", "covered", "hit", "of_target", "trained_on", "source_right", *check_columns())
 
 
 class AttackAnalysis(Analysis):
     """Accuracy by attack and epsilon, by patch and size with the control, and the transfer of patches."""
 
-    further: ClassVar[Mapping[str, tuple[str, ...]]] = {"patch": ("patch",), "transfer": (), "warnings": ("warning",)}
+    further: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "patch": ("patch",),
+        "transfer": (),
+        "transfer-pixels": ("made_on", "n_judged"),
+        "warnings": ("warning",),
+    }
     columns: dict[str, Column] = COLUMNS
     compare_by: tuple[str, ...] | None = _BY
     clean: dict[str, Any] = UNPERTURBED
@@ -81,9 +92,10 @@ class AttackAnalysis(Analysis):
 
         Patches of other networks, and noise, have tables of their own.
         """
-        parts = {MAIN: _of_epsilons(records, worst=self.worst)}
-        parts |= {CHECKS: of_checks(records), WEAKER: of_weaker(records)}
-        records = records.filter(pl.col("attack") != CHECK)
+        own = records.filter(~made_elsewhere())
+        parts = {MAIN: _of_epsilons(own, worst=self.worst), SHOWN: of_shown(records)}
+        parts |= {CHECKS: of_checks(records), WEAKER: of_weaker(own)}
+        records = own.filter(pl.col("attack") != CHECK)
         patched = records.filter(pl.col("attack").is_in([PATCH, NOISE]))
         if patched.height:
             clean = records.filter(pl.col("attack") == CLEAN)
@@ -107,6 +119,11 @@ class AttackAnalysis(Analysis):
             found[PATCHES] = _by_area(patches, joined(reductions, _BARE), settings)
             if (patches["source"] != patches["model"]).any() and (patches["attack"] == PATCH).any():
                 found[TRANSFER] = _transfer(patches, settings)
+        shown = joined(reductions, SHOWN)
+        if shown.height:
+            found[SHOWN] = shown_table(
+                shown, main, {reduction.weights[:16]: reduction.model for reduction in reductions}
+            )
         found = found or {MAIN: _by_epsilon(main)}
         said = [*warnings(joined(reductions, CHECKS), joined(reductions, WEAKER), main.filter(pl.col("epsilon") > 0))]
         if said:
@@ -123,6 +140,8 @@ class AttackAnalysis(Analysis):
             found[PATCHES] = _over_area(tables[PATCHES], paper)
         if TRANSFER in tables:
             found[TRANSFER] = _matrix(tables[TRANSFER])
+        if SHOWN in tables:
+            found[SHOWN] = shown_matrix(tables[SHOWN])
         return found
 
     def lead(self, tables: dict[str, pl.DataFrame]) -> str:
@@ -150,6 +169,7 @@ class AttackAnalysis(Analysis):
         """Return the same, attack by attack, and what patches do to other networks."""
         sentences = [text for _, text in (*_pixel_sentences(tables), *_patch_sentences(tables))]
         sentences += _transfer_sentences(tables)
+        sentences += shown_sentences(tables[SHOWN]) if SHOWN in tables else []
         sentences += tables[WARNINGS]["warning"].to_list() if WARNINGS in tables else []
         if self.patches and PATCHES not in tables:
             sentences.append(
@@ -343,37 +363,8 @@ def _matrix(table: pl.DataFrame) -> Figure:
         separator=", ",
         ignore_nulls=True,
     )
-    rows = table.with_columns(panel.alias("panel"), (pl.col("top1") < 45).alias("dark"))
-    names = list(dict.fromkeys([*rows["trained_on"], *rows["model"]]))
-    tips = [
-        alt.Tooltip("trained_on:N", title="patch trained on"),
-        alt.Tooltip("model:N", title="attacked"),
-        alt.Tooltip("top1:Q", title="top-1 (%)", format=".1f"),
-        alt.Tooltip("top1_low:Q", format=".1f"),
-        alt.Tooltip("top1_high:Q", format=".1f"),
-        alt.Tooltip("n_images:Q", title="images", format=",d"),
-    ]
-    base = alt.Chart(inline(rows)).encode(
-        x=alt.X(
-            "model:N", sort=names, title="Attacked network", axis=alt.Axis(labelAngle=-35, domain=False, ticks=False)
-        ),
-        y=alt.Y("trained_on:N", sort=names, title="Patch trained on", axis=alt.Axis(domain=False, ticks=False)),
-        tooltip=tips,
-    )
-    cells = base.mark_rect(stroke="white", strokeWidth=2).encode(
-        color=alt.Color("top1:Q", title="Top-1 (%)", scale=alt.Scale(scheme="blues", reverse=True, domain=[0, 100]))
-    )
-    ink: Any = alt.when("datum.dark").then(alt.value("white")).otherwise(alt.value("#1f2328"))
-    words = base.mark_text(fontSize=12).encode(text=alt.Text("top1:Q", format=".1f"), color=ink)
-    width, height = _CELL * rows["model"].n_unique(), 0.6 * _CELL * rows["trained_on"].n_unique()
-    panels = rows["panel"].unique(maintain_order=True).to_list()
-    layers: Any = alt.layer(cells, words)  # Altair's own methods give it no full type
-    return (
-        layers.properties(width=width, height=height)
-        .facet(facet=alt.Facet("panel:N", sort=panels, title=None), columns=3)
-        .properties(title="Top-1 accuracy (%) with the patch of another network", data=inline(rows))
-        .configure(**theme())
-    )
+    rows = table.with_columns(panel.alias("panel"))
+    return matrix(rows, "trained_on", "Patch trained on", "with the patch of another network")
 
 
 def _series(names: list[str], settings: list[str]) -> pl.Expr:

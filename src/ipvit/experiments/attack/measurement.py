@@ -26,6 +26,7 @@ from ipvit.experiments.attack.patches import (
     training_positions,
 )
 from ipvit.experiments.attack.pixels import PixelAttacks
+from ipvit.experiments.attack.shown import ShownToOthers
 from ipvit.experiments.base import Batch, BindContext, Condition, ExampleImage, Measurement, PrepareContext, Records
 from ipvit.experiments.grids import check_equal_cells
 from ipvit.experiments.scoring import classify
@@ -52,6 +53,7 @@ class AttackMeasurement(Measurement):
         self.experiment = experiment
         self.models = tuple(models)
         self._pixels = PixelAttacks(experiment)
+        self._shown = ShownToOthers(self._pixels, models if experiment.show_to_others else (), data)
         self._patches = Patches()
         self._files: list[Patch] = []
         self._training: Training | None = None
@@ -91,7 +93,7 @@ class AttackMeasurement(Measurement):
 
     def conditions(self, model: Model) -> Sequence[AttackCondition]:
         """Return the clean image, attacks within a budget x epsilon, and patches and noise x look x run x source."""
-        found = self._pixels.conditions(model)
+        found = [*self._pixels.conditions(model), *self._shown.conditions(model)]
         if PATCH in self.experiment.attacks and (self.experiment.patch_files or can_be_attacked(PATCH, model)):
             found += [_of(NOISE, order) for order in self._orders(model)]
             found += self._from_files(model) if self.experiment.patch_files else self._from_networks(model)
@@ -118,7 +120,8 @@ class AttackMeasurement(Measurement):
         """Attack the batch in every way; all attacks within a budget, of all epsilons, share the clean pass."""
         with frozen_parameters(model):
             pixel = [condition for condition in batch.conditions if condition.attack not in (PATCH, NOISE)]
-            yield from self._pixels.measure(model, batch, pixel)
+            yield from self._pixels.measure(model, batch, [c for c in pixel if not c.source], self._shown.keep)
+            yield from self._shown.measure(model, batch, [c for c in pixel if c.source])
             with torch.no_grad():
                 for condition in batch.conditions:
                     if condition.attack in (PATCH, NOISE):
@@ -137,7 +140,7 @@ class AttackMeasurement(Measurement):
 
     def _example_attacks(self, model: Model, one: Batch) -> Iterator[ExampleImage]:
         for condition in self.conditions(model):
-            if condition.attack in (CLEAN, CHECK, PATCH, NOISE):
+            if condition.attack in (CLEAN, CHECK, PATCH, NOISE) or condition.source:
                 continue
             try:
                 ((_, found, _),) = self._pixels.attacked(model, one, [condition])
@@ -169,7 +172,7 @@ class AttackMeasurement(Measurement):
 
     def notes(self, model: Model) -> list[str]:
         """Say which attacks are left out of a network, and which patches of others are not shown to it, and why."""
-        return [*self._pixels.notes(model), *self._strange_patches(model)]
+        return [*self._pixels.notes(model), *self._shown.notes(model), *self._strange_patches(model)]
 
     def _strange_patches(self, model: Model) -> list[str]:
         """Say which patches are not shown to a network because their grid does not divide its input."""

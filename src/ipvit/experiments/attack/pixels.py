@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     from ipvit.core.plugins import OwnFunction
 
 
+Keep = Callable[[Model, Batch, AttackCondition, Attacked], None]
+
+
 class PixelAttacks:
     """The attacks of an experiment that change every pixel.
 
@@ -73,9 +76,12 @@ class PixelAttacks:
         """Return what is left out of a network and why, in sentences."""
         return [*notes_on_evaluations(self.experiment, model)]
 
-    def measure(self, model: Model, batch: Batch, conditions: Sequence[AttackCondition]) -> Iterator[Records]:
-        """Attack a batch in every way; all attacks share the clean pass."""
+    def measure(
+        self, model: Model, batch: Batch, conditions: Sequence[AttackCondition], keep: Keep
+    ) -> Iterator[Records]:
+        """Attack a batch in every way; all attacks share the clean pass. What is found is also given to ``keep``."""
         for condition, found, more in self.attacked(model, batch, conditions):
+            keep(model, batch, condition, found)
             columns = score_logits(found.logits, batch.labels) | {"flat": found.zero_gradient}
             yield Records(condition, columns | more)
 

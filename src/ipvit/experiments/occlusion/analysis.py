@@ -137,7 +137,7 @@ class OcclusionAnalysis(Analysis):
         named = dict(tables)
         if areas is not None and "mode" in areas.columns:
             named[f"{self.name}-area"] = areas.with_columns(pl.col("mode").cast(pl.String).replace(_SHORT))
-        return " ".join(filter(None, (*parts, areas_told(named, self.name, "over information losses of"))))
+        return " ".join(filter(None, (*parts, areas_told(named, self.name, "over information losses of", shares=True))))
 
     def sentences(self, tables: dict[str, pl.DataFrame]) -> Iterator[tuple[str, str]]:
         """Say what is left of each model's accuracy where about half is dropped, for every mode."""

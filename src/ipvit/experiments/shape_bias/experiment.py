@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from ipvit.errors import InputError
 from ipvit.experiments.base import BindContext, Condition, Experiment, Measurement, Requirements
 
 if TYPE_CHECKING:
@@ -64,6 +65,13 @@ class ShapeBias(Experiment):
         if shown.fields.keys() >= set(self.requirements.fields):  # else the lack of these is what to tell of
             for model in models:
                 categories_of(model, shown.classes, shown.aliases)
+            shapes, textures = (shown.fields[cue] for cue in ("shape", "texture"))
+            if len(shapes) and (shapes == textures).all():
+                instead = f"{shown.name}/cue-conflict" if shown.name == "demo:trifeature" else "cue-conflict:PATH"
+                raise InputError(
+                    f"shape-bias: shape and texture agree on all images of {shown.name}, so none says which of them "
+                    f"decides; give images where they disagree, for example {instead}"
+                )
         return ShapeBiasMeasurement(self.ties, stimuli, shown.aliases)
 
     def analysis(self) -> ShapeBiasAnalysis:

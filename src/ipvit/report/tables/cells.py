@@ -147,7 +147,7 @@ def counted(frame: pl.DataFrame) -> str:
     if counts.is_empty():
         return ""
     least, most = (f"{count:,}" for count in (counts.min(), counts.max()))
-    return f"n = {most if least == most else f'{least} to {most}'} images"
+    return f"n = {most if least == most else f'{least} to {most}'} image{'' if most == '1' else 's'}"
 
 
 def among(frame: pl.DataFrame) -> str:
