@@ -104,9 +104,13 @@ def main() -> None:
     parser.add_argument("--conditions", type=int, default=46)
     parser.add_argument("--models", type=int, default=3)
     parser.add_argument("--source", help="the package of another checkout, which is measured on the same records")
-    parser.add_argument("--work", choices=WORK, help=argparse.SUPPRESS)
+    parser.add_argument("--work", choices=["make", *WORK], help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.work == "make":
+        results = make(arguments.out, arguments.images, arguments.conditions, arguments.models)
+        print(f"{results:,} results", flush=True)
+        return
     if arguments.work:
         started, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         WORK[arguments.work](arguments.out)
@@ -117,8 +121,9 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as place:
         folder = f"{place}/run"
-        results = make(Path(folder), arguments.images, arguments.conditions, arguments.models)
-        print(f"{results:,} results")
+        sizes = [f"--{name}={getattr(arguments, name)}" for name in ("images", "conditions", "models")]
+        # in a process of its own, too: the peak of those that are started would begin with this one's
+        subprocess.run([sys.executable, __file__, "--work", "make", "--out", folder, *sizes], check=True)
         places = [("this", None), *([("other", arguments.source)] if arguments.source else [])]
         for name in WORK:
             for whose, source in reversed(places):

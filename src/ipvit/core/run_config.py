@@ -56,6 +56,8 @@ class RunConfig(BaseModel):
     """Put an earlier run folder aside and start over."""
     verify: bool = Field(default=False, exclude=True)
     """Read every byte of the data's files: what was measured of other bytes, or without this, is measured again."""
+    no_cache: bool = Field(default=False, exclude=True)
+    """Look at all files of the data again, and use nothing that was kept of earlier starts."""
     everything: bool = Field(default=False, exclude=True)
     """Show all that the run folder holds on these data, not only what this study asks for."""
     progress: bool = Field(default=True, exclude=True)
