@@ -298,6 +298,13 @@ class ProgramOutput(SphinxDirective):
         return self.parse_text_to_nodes(f"```console\n{text}\n```\n")
 
 
+def mute_search_words(_app: Any, doctree: nodes.document) -> None:
+    """Let the line of search words be small: it is there for the search, not for who reads the page."""
+    for paragraph in doctree.findall(nodes.paragraph):
+        if paragraph.astext().startswith("Search words:"):
+            paragraph["classes"].append("search-words")
+
+
 # --- for programs ----------------------------------------------------------------------------------------------------
 
 
@@ -348,5 +355,6 @@ def setup(app: Any) -> dict[str, Any]:
     app.add_directive("generated", Generated)
     app.add_directive("pictures", Pictures)
     app.add_directive("program-output", ProgramOutput)
+    app.connect("doctree-read", mute_search_words)
     app.connect("build-finished", write_for_programs)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

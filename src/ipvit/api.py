@@ -256,6 +256,7 @@ def open_data(entry: DataEntry) -> Dataset:
         decoder=entry.decoder,  # pyright: ignore[reportArgumentType]
         classes=entry.classes,
         labels=entry.labels,
+        subset=entry.subset,
     )
 
 

@@ -271,15 +271,18 @@ class Run:
         """Return our numbers beside those that others published.
 
         Args:
-            name: ``robustbench`` (corruption errors on ImageNet-C) or ``timm`` (accuracies on ImageNet).
+            name: ``robustbench`` (corruption errors on ImageNet-C, accuracies under AutoAttack on ImageNet) or ``timm``
+                (accuracies on ImageNet).
 
         Raises:
             InputError: there is no such table.
         """
-        from ipvit.experiments.registry import published_table
-        from ipvit.report.published_comparison import compare_published
+        from ipvit.experiments.registry import further_tables, published_table
+        from ipvit.report.published_comparison import compare_published, found_in
 
-        return compare_published(published_table(name), self._tables, self.manifest, self._image_ids)
+        every = (published_table(name), *further_tables(name))
+        published = [one for one in every if one.experiment in self._tables] or every[:1]
+        return found_in([compare_published(one, self._tables, self.manifest, self._image_ids) for one in published])
 
     def _image_ids(self, experiment: str, model: str) -> list[str]:
         """Return the ids of the images that a model was measured on."""

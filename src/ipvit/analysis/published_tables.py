@@ -106,6 +106,7 @@ class PublishedTable(abc.ABC):
 
     Attributes:
         name: as in ``ipvit compare --with NAME``.
+        experiment: whose numbers it has, where a publication has tables of several.
         source: who published it, and when.
         data: the published set that it is on, see :func:`ipvit.data.recognition.published_set`.
         n_images: on how many of its images the numbers rest.
@@ -113,6 +114,7 @@ class PublishedTable(abc.ABC):
     """
 
     name: ClassVar[str]
+    experiment: ClassVar[str] = ""
     source: ClassVar[str]
     data: ClassVar[str]
     n_images: ClassVar[int]

@@ -42,8 +42,8 @@ def compare(
     everything
         Compare all that the folder holds on the same data, not only what its last study asked for.
     published
-        Compare with another publication instead: robustbench (corruption errors of twelve networks on ImageNet-C) or
-        timm (accuracies of timm's networks on ImageNet).
+        Compare with another publication instead: robustbench (corruption errors of twelve networks on ImageNet-C,
+        accuracies of thirty under AutoAttack) or timm (accuracies of timm's networks on ImageNet).
     json
         Print JSON on standard output, nothing else.
     """

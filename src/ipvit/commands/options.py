@@ -153,11 +153,17 @@ class _MoreOfData:
     """What integer labels are, where the data does not say: imagenet-1k, or a file of class names."""
     labels: str | None = None
     """real: ReaL's labels of ImageNet's validation images."""
+    subset: str | None = None
+    """robustbench: the 5,000 of ImageNet's validation images that RobustBench measures on."""
 
     def data_keys(self) -> dict[str, str]:
         """Return what was given beside the data's name, as a study file has it."""
         more = {"root": self.data_root, "split": self.split, "decoder": self.decoder, "classes": self.classes}
-        return {key: value for key, value in (more | {"labels": self.labels}).items() if value is not None}
+        return {
+            key: value
+            for key, value in (more | {"labels": self.labels, "subset": self.subset}).items()
+            if value is not None
+        }
 
 
 @dataclasses.dataclass(kw_only=True)

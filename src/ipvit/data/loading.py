@@ -26,6 +26,7 @@ def load_dataset(
     decoder: Decoder = "fast",
     classes: str | None = None,
     labels: str | None = None,
+    subset: str | None = None,
 ) -> Dataset:
     """Open a data set by name.
 
@@ -44,16 +45,21 @@ def load_dataset(
         classes: what the integer labels of timm's data sets are, where the data does not say: ``imagenet-1k`` or a file
             with one class name per line.
         labels: ``real`` for ReaL's labels of ImageNet's validation images, several or none an image.
+        subset: ``robustbench`` for the 5,000 of ImageNet's validation images that RobustBench measures on.
 
     Raises:
         InputError: there is no such data, or it cannot be used.
     """
     opened = _open(name, root, split, decoder, classes, labels)
+    if subset is not None:
+        from ipvit.data.published.subsets import named_subset
+
+        opened = named_subset(opened, subset)
     if isinstance(name, str | Path):
         place = None if root is None else str(root)
         given = {"name": str(name), "root": place, "split": split, "decoder": decoder}
         with contextlib.suppress(AttributeError):  # an object of the user's own may take no more attributes
-            opened.origin = {**given, "classes": classes, "labels": labels}  # pyright: ignore[reportAttributeAccessIssue]
+            opened.origin = {**given, "classes": classes, "labels": labels, "subset": subset}  # pyright: ignore[reportAttributeAccessIssue]
     return opened
 
 

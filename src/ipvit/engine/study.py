@@ -64,6 +64,8 @@ class DataEntry(_Strict):
     """What integer labels are, where the data does not say: imagenet-1k, or a file with one class name per line."""
     labels: Literal["real"] | None = None
     """``real``: ReaL's labels of ImageNet's validation images, several or none an image."""
+    subset: Literal["robustbench"] | None = None
+    """``robustbench``: the 5,000 of ImageNet's validation images that RobustBench measures on."""
 
 
 class ExperimentEntry(_Strict):

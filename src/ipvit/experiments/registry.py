@@ -40,6 +40,10 @@ BUILT_IN: dict[str, tuple[str, str]] = {
         "ipvit.experiments.correlation.experiment:Correlation",
         "Correlate clean and occluded representations (table 1, figure 5).",
     ),
+    "stability": (
+        "ipvit.experiments.stability.experiment:Stability",
+        "How far representations move under every perturbation; needs no labels.",
+    ),
     "attention": (
         "ipvit.experiments.attention.experiment:Attention",
         "Mean attention maps under occlusion, attention distance (figures 4, 26).",
@@ -92,6 +96,9 @@ PUBLISHED_TABLES = {
     "timm": "ipvit.experiments.accuracy.published:TimmResults",
 }
 """Tables of others that ours can be set beside, ``ipvit compare --with NAME``, and where their class is."""
+
+FURTHER_TABLES = {"robustbench": ("ipvit.experiments.attack.published:RobustBenchLinf",)}
+"""More tables of the same publications, of other experiments."""
 
 GROUP = "ipvit.experiments"
 """Entry points under which installed packages offer experiments of theirs."""
@@ -166,7 +173,16 @@ def published_table(name: str) -> PublishedTable:
         raise InputError(
             f"there is no published table {name!r}; there are: {known}.{did_you_mean(name, PUBLISHED_TABLES)}"
         )
-    module, _, attribute = PUBLISHED_TABLES[name].partition(":")
+    return _made(PUBLISHED_TABLES[name])
+
+
+def further_tables(name: str) -> list[PublishedTable]:
+    """Return the tables of a publication beside :func:`published_table`."""
+    return [_made(place) for place in FURTHER_TABLES.get(name, ())]
+
+
+def _made(place: str) -> PublishedTable:
+    module, _, attribute = place.partition(":")
     return getattr(importlib.import_module(module), attribute)()
 
 

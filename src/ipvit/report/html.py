@@ -135,6 +135,7 @@ def write_report(
         return key(looks.of(name)) + name
 
     environment.filters |= {
+        "glued": lambda text: text.replace(" %", "\u00a0%"),  # no line ends between a number and its unit
         "keyed": keyed,
         "counted": counted,
         "plain": _plain,

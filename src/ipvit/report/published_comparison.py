@@ -96,6 +96,12 @@ def compare_published(
     return PublishedComparison(table, tuple(dict.fromkeys(refused)), tuple(_notes(published, table, manifest)))
 
 
+def found_in(comparisons: Sequence[PublishedComparison]) -> PublishedComparison:
+    """Join the comparisons of one run with several tables; those without any number count where none has any."""
+    some = [comparison for comparison in comparisons if comparison.table.height]
+    return joined(some or comparisons)
+
+
 def joined(comparisons: Sequence[PublishedComparison]) -> PublishedComparison:
     """Join the comparisons of several runs."""
     return PublishedComparison(

@@ -75,7 +75,7 @@ as a file. Where several have an architecture, a file that is none of theirs is 
 class RobustBench(PublishedTable):
     """Errors of eleven networks and AlexNet by corruption and severity, corruption errors, and mCE."""
 
-    name = "robustbench"
+    name, experiment = "robustbench", "corruptions"
     source = "RobustBench, 2025-03"
     data = IMAGENET_C
     n_images = 5_000

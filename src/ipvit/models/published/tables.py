@@ -17,6 +17,7 @@ from ipvit.models.names import ModelName
 
 _TIMM = Path(__file__).with_name("timm-imagenet.csv.gz")
 _ROBUSTBENCH = Path(__file__).with_name("robustbench-imagenet-c.csv")
+_ROBUSTBENCH_LINF = Path(__file__).with_name("robustbench-imagenet-linf.csv")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,6 +112,30 @@ def robustbench_corruptions() -> Mapping[str, CorruptionAccuracies]:
         by_severity = {severity: float(row[str(severity)]) for severity in range(1, 6) if row[str(severity)]}
         found.setdefault(row["network"], {})[row["corruption"]] = by_severity
     return {name: CorruptionAccuracies(rows.pop("clean")[1], rows) for name, rows in found.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class RobustAccuracy:
+    """What RobustBench states of one network on ImageNet, in percent.
+
+    Attributes:
+        architecture: in RobustBench's words.
+        clean: top-1 accuracy.
+        autoattack: top-1 accuracy under AutoAttack in linf at 4/255.
+    """
+
+    architecture: str
+    clean: float
+    autoattack: float
+
+
+@functools.cache
+def robustbench_linf() -> Mapping[str, RobustAccuracy]:
+    """Return RobustBench's accuracies under AutoAttack on 5,000 photos of ImageNet, by its names of the networks."""
+    return {
+        row["network"]: RobustAccuracy(row["architecture"], float(row["clean"]), float(row["autoattack"]))
+        for row in rows_of(_ROBUSTBENCH_LINF.read_text("utf-8"))
+    }
 
 
 def rows_of(text: str) -> Iterator[dict[str, str]]:
