@@ -85,6 +85,7 @@ if TYPE_CHECKING:
     from ipvit.experiments.shape_bias.experiment import ShapeBias
     from ipvit.experiments.shift.experiment import Shift
     from ipvit.experiments.shuffle.experiment import Shuffle
+    from ipvit.experiments.stability.experiment import Stability
     from ipvit.experiments.token_similarity.experiment import TokenSimilarity
     from ipvit.models.loading import load_checkpoint
     from ipvit.models.model import Model, wrap

@@ -53,7 +53,7 @@ QUEUED: dict[str, tuple[str, dict[str, Any]]] = {
 def bound(name: str, settings: dict[str, Any]) -> tuple[Measurement, Model]:
     network = "demo:deit_micro_shape" if name == "token-similarity" else "demo:deit_micro"
     model = ipvit.load_model(network)
-    data = ipvit.load_dataset("demo:trifeature")
+    data = ipvit.load_dataset("demo:trifeature/cue-conflict" if name == "shape-bias" else "demo:trifeature")
     measurement = make_experiment(name, settings).bind([model], data, bind_context())
     measurement.items(data, IMAGES)
     assert model.capabilities  # they are tried out, for which tensors need content

@@ -93,7 +93,7 @@ MORE = {
 }
 """What the settings of the whole study do not fit here."""
 
-OF_TOKENS = ("correlation", "attention", "token-similarity", "segment", "fewshot")
+OF_TOKENS = ("correlation", "stability", "attention", "token-similarity", "segment", "fewshot")
 """Experiments that do not look at logits."""
 
 
@@ -139,8 +139,8 @@ def test_every_experiment_says_so_and_averages_the_rest(name, where, tmp_path):
         assert not re.search(r"\b(nan|inf)\b", re.sub(r"<script.*?</script>", "", sentence, flags=re.DOTALL))
 
 
-NOT_ALONE = ("probe", "fewshot", "attack")
-"""Experiments in which the other images are fitted, drawn or trained on too."""
+NOT_ALONE = ("probe", "fewshot", "attack", "stability")
+"""Experiments in which the other images are fitted, drawn, trained on or compared with too."""
 
 
 @pytest.mark.parametrize("name", [name for name in BUILT_IN if name not in NOT_ALONE])

@@ -37,6 +37,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
     "feature-drop": {"rates": (0.5,), "runs": 2},
     "correlation": {"grid": "8x8", "levels": (0.25, 0.75), "runs": 2},
+    "stability": {"grid": "8x8", "levels": (0.5,), "grids": ("2x2",), "corruptions": ("contrast",), "runs": 2},
     "attention": {"levels": (0, 0.5)},
     "shape-bias": {"stimuli": "demo:trifeature/cue-conflict"},
     "token-similarity": {},

@@ -25,7 +25,7 @@ from ipvit.errors import InputError
 from ipvit.models.loading import load_models
 from ipvit.models.sources.huggingface_zero_shot import canonical
 from ipvit.models.sources.timm import zero_shot_of
-from ipvit.models.texts import OPENAI80, names_of, names_of_data, prompts_of
+from ipvit.models.zero_shot.texts import OPENAI80, names_of, names_of_data, prompts_of
 
 open_clip = pytest.importorskip("open_clip")
 transformers = pytest.importorskip("transformers")
@@ -272,7 +272,7 @@ def test_prompts_and_names_are_part_of_the_digest_and_the_tower_is_not(folders: 
 def test_texts_are_encoded_once_and_a_damaged_file_again(folders: dict[str, str], cache: Path) -> None:
     first = loaded(folders[ALL[0]], class_names=["cat", "dog"])
     (kept,) = cache.iterdir()
-    from ipvit.models import zero_shot
+    from ipvit.models.zero_shot import network as zero_shot
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(zero_shot, "_encoded", lambda *_: pytest.fail("encoded again"))
@@ -326,7 +326,7 @@ def test_imagenets_names_are_for_its_synsets_and_two_pairs_of_them_are_alike() -
     names = names_of("imagenet")
     assert len(names.outputs) == 1000
     assert dict(zip(names.outputs, names.words, strict=True))["n02123045"] == "tabby cat"
-    texts = ipvit.models.texts.Texts(prompts_of(OPENAI80), names)
+    texts = ipvit.models.zero_shot.texts.Texts(prompts_of(OPENAI80), names)
     assert texts.alike == ["missile", "sunglasses"]
     assert "missile, sunglasses are the words of several outputs" in texts.in_words
 

@@ -43,6 +43,13 @@ SMALL: dict[str, dict[str, Any]] = {
     "occlusion": {"grid": "4x4", "levels": (0, 0.5), "runs": 2, "modes": ("random", "object"), "fill": "other"},
     "feature-drop": {"rates": (0.5,)},
     "correlation": {"grid": "4x4", "levels": (0.5,)},
+    "stability": {
+        "grid": "4x4",
+        "levels": (0.5,),
+        "grids": ("2x2",),
+        "corners": ("centre",),
+        "corruptions": ("contrast",),
+    },
     "attention": {"levels": (0, 0.5), "blocks": (0, 2)},
     "shape-bias": {},
     "token-similarity": {},

@@ -30,7 +30,7 @@ from ipvit.models.capabilities import OFFERED_BY
 from ipvit.models.label_mapping import answering, right_answers, sets_as_text
 from ipvit.models.model import Model
 from ipvit.models.openvino_model import with_backend
-from ipvit.models.zero_shot import is_tower
+from ipvit.models.zero_shot.network import is_tower
 
 
 def checked(
@@ -114,8 +114,10 @@ def _lacking_capabilities(experiment: Experiment, model: Model) -> str:
     missing = {name: reason for name, reason in missing.items() if reason}
     if not missing:
         return ""
-    tried = [f"{name}: {reason}" for name, reason in missing.items() if name in model.adapter.capabilities]
-    reasons = f" ({error_line('; '.join(tried), 300)})" if tried else ""
+    claimed = model.adapter.capabilities
+    # of a network that claims no logits the last sentence says more
+    said = [f"{name}: {reason}" for name, reason in missing.items() if name != "logits" or name in claimed]
+    reasons = f" ({error_line('; '.join(said), 300)})" if said else ""
     text = f"{experiment.name} needs the capability {', '.join(missing)}, which {model.name} does not offer{reasons}; "
     if "logits" in missing and "logits" not in model.adapter.capabilities:
         return f"{text}{_no_classifier(model)}"

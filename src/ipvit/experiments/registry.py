@@ -40,6 +40,10 @@ BUILT_IN: dict[str, tuple[str, str]] = {
         "ipvit.experiments.correlation.experiment:Correlation",
         "Correlate clean and occluded representations (table 1, figure 5).",
     ),
+    "stability": (
+        "ipvit.experiments.stability.experiment:Stability",
+        "How far representations move under every perturbation; needs no labels.",
+    ),
     "attention": (
         "ipvit.experiments.attention.experiment:Attention",
         "Mean attention maps under occlusion, attention distance (figures 4, 26).",

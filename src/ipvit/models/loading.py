@@ -20,8 +20,8 @@ from ipvit.models.sources.open_clip import load_open_clip
 from ipvit.models.sources.paper import load_paper, load_paper_name
 from ipvit.models.sources.timm import load_timm
 from ipvit.models.sources.torchvision import load_torchvision
-from ipvit.models.texts import ClassNames, Prompts, Texts, names_of, names_of_data, prompts_of
-from ipvit.models.zero_shot import ZeroShotNetwork, is_tower, with_texts, without_texts
+from ipvit.models.zero_shot.network import ZeroShotNetwork, is_tower, with_texts, without_texts
+from ipvit.models.zero_shot.texts import ClassNames, Prompts, Texts, names_of, names_of_data, prompts_of
 from ipvit.models.zoo.bundled import DEMO_WEIGHTS, bundled_models, demo_models
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from ipvit.models.adapters.transformer import check_block
 class ZeroShot(Delegating):
     """What the image tower's own adapter does, with answers by the cosine to the classes' texts."""
 
-    handles = ("ipvit.models.zero_shot.ZeroShotNetwork",)
+    handles = ("ipvit.models.zero_shot.network.ZeroShotNetwork",)
 
     def __init__(self, network: Any) -> None:
         from ipvit.models.adapters import find_adapter

@@ -16,7 +16,7 @@ from ipvit.models.io.state_dict import load_strictly
 from ipvit.models.io.weights_file import WeightsFile
 from ipvit.models.model import Model
 from ipvit.models.sources.image_processor import preprocessing_of
-from ipvit.models.zero_shot import TextSide, ZeroShotNetwork, refuse_too_long
+from ipvit.models.zero_shot.network import TextSide, ZeroShotNetwork, refuse_too_long
 
 KINDS = {"clip": "CLIPModel", "siglip": "SiglipModel"}
 """The class of transformers for each ``model_type``; SigLIP 2's models of a fixed resolution are ``siglip``."""

@@ -23,8 +23,8 @@ from ipvit.models.model import Model
 from ipvit.models.names import ModelName
 from ipvit.models.sources.building import cannot_fetch, quick_refusal_when_offline, seeded
 from ipvit.models.sources.image_processor import held_against
-from ipvit.models.texts import NEEDS_OPEN_CLIP
-from ipvit.models.zero_shot import TextSide, ZeroShotNetwork, refuse_too_long
+from ipvit.models.zero_shot.network import TextSide, ZeroShotNetwork, refuse_too_long
+from ipvit.models.zero_shot.texts import NEEDS_OPEN_CLIP
 
 HUB, FOLDER = "hf-hub:", "local-dir:"
 """What stands before the name of a repository, or a folder, in open_clip's own names."""

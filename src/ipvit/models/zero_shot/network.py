@@ -21,7 +21,7 @@ from ipvit.core.terminal import progress
 from ipvit.errors import InputError, shown
 from ipvit.models.model import Model
 from ipvit.models.state_parts import state_parts
-from ipvit.models.texts import Texts
+from ipvit.models.zero_shot.texts import Texts
 
 BATCH = 256
 """Texts that are encoded at a time."""

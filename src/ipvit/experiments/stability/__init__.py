@@ -1,0 +1,1 @@
+"""How far representations move under every perturbation, without any label."""
