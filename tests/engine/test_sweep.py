@@ -280,7 +280,9 @@ def test_fresh_puts_the_earlier_folder_aside(tmp_path):
 
 def test_a_model_that_cannot_do_an_experiment_is_left_out_or_refused_by_the_name_of_what_it_lacks(tmp_path):
     experiments = [small_occlusion(levels=(0,)), ipvit.Attention()]
-    with pytest.raises(ipvit.InputError, match="needs the capability attention, which tiny does not offer; it"):
+    with pytest.raises(
+        ipvit.InputError, match="needs the capability attention, which tiny does not offer \\(attention: ipvit has no"
+    ):
         ipvit.run(experiments, models=tiny_model(), data=photos(), out=tmp_path / "a", workers=0, progress=False)
     data = ipvit.load_dataset("demo:trifeature")
     plain = ipvit.wrap(Broken(len(data.classes)), size=64, crop_pct=1.0, classes=data.classes, name="plain")

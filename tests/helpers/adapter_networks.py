@@ -26,6 +26,16 @@ CLASSES = 5
 VIT: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 3, "num_heads": 3}
 SWIN: dict[str, Any] = {"embed_dim": 12, "depths": (1, 2, 1), "num_heads": (1, 2, 2), "window_size": 4}
 
+HF_SWIN: dict[str, Any] = {
+    "image_size": 64,
+    "patch_size": 4,
+    "embed_dim": 12,
+    "depths": [1, 2, 1],
+    "num_heads": [1, 2, 2],
+    "window_size": 4,
+}
+HF_CNN: dict[str, Any] = {"hidden_sizes": [8, 12, 16, 24], "depths": [1, 1, 1, 1]}
+
 REGNET: dict[str, Any] = {"depth": 5, "w0": 16, "wa": 16.0}
 MOBILENET = [[1, 16, 1, 1], [6, 24, 2, 2], [6, 32, 1, 2], [6, 64, 1, 2], [6, 96, 1, 1], [6, 160, 1, 2], [6, 320, 1, 1]]
 
@@ -50,6 +60,29 @@ def hugging_face(kind: str, config: str, **kwargs: Any) -> nn.Module:
     sizes = {"image_size": 32, "patch_size": 8, "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 3}
     settings = sizes | {"intermediate_size": 48, "num_labels": CLASSES} | kwargs
     return getattr(transformers, kind)(getattr(transformers, config)(**settings))
+
+
+def hugging_face_tower(kind: str, config: str) -> nn.Module:
+    """A classifier on the image tower of a network of images and texts."""
+    transformers = pytest.importorskip("transformers")
+    sizes = {"image_size": 32, "patch_size": 8, "hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 3}
+    settings = getattr(transformers, config)(vision_config=sizes | {"intermediate_size": 48}, num_labels=CLASSES)
+    return getattr(transformers, kind)(settings)
+
+
+def hugging_face_stages(family: str, **kwargs: Any) -> nn.Module:
+    transformers = pytest.importorskip("transformers")
+    config = getattr(transformers, f"{family}Config")(num_labels=CLASSES, **kwargs)
+    return getattr(transformers, f"{family}ForImageClassification")(config)
+
+
+def naflex(**kwargs: Any) -> nn.Module:
+    sizes = {"patch_size": 8, "embed_dim": 24, "depth": 3, "num_heads": 3, "pos_embed_grid_size": (4, 4)}
+    return timm.create_model("naflexvit_base_patch16_gap", **sizes, num_classes=CLASSES, **kwargs)
+
+
+def small(name: str, **kwargs: Any) -> nn.Module:
+    return timm.create_model(name, num_classes=CLASSES, **kwargs)
 
 
 def regnet() -> nn.Module:
@@ -77,6 +110,22 @@ FACTORIES: dict[str, tuple[int, Callable[[], nn.Module]]] = {
     "timm vit, layer scale, any size": (40, lambda: vit(init_values=0.5, dynamic_img_size=True, qk_norm=True)),
     "timm eva": (32, lambda: timm.create_model("vit_small_patch16_dinov3", **VIT, num_classes=CLASSES)),
     "timm beit": (32, lambda: timm.create_model("beit_base_patch16_224", **VIT, num_classes=CLASSES)),
+    "timm eva-02": (32, lambda: small("eva02_tiny_patch14_224", **VIT)),
+    "timm eva, rotations of each block": (32, lambda: small("vit_small_patch16_rope_mixed_224", **VIT)),
+    "timm beit, one bias for all": (
+        32,
+        lambda: small("beit_base_patch16_224", **VIT, use_rel_pos_bias=False, use_shared_rel_pos_bias=True),
+    ),
+    "timm naflexvit": (32, lambda: naflex(reg_tokens=0)),
+    "timm naflexvit, class token, rotations": (
+        32,
+        lambda: naflex(class_token=True, reg_tokens=2, global_pool="token", rope_type="axial"),
+    ),
+    "timm cait": (
+        32,
+        lambda: small("cait_xxs24_224", img_size=32, patch_size=8, embed_dim=24, depth=3, num_heads=3),
+    ),
+    "timm xcit": (32, lambda: small("xcit_nano_12_p8_224", img_size=32, embed_dim=24, depth=3, num_heads=3)),
     "timm tnt": (32, lambda: tnt("tnt_s_patch16_224")),
     "timm tnt, legacy": (32, lambda: tnt("tnt_s_legacy_patch16_224")),
     "t2t": (32, t2t),
@@ -89,6 +138,22 @@ FACTORIES: dict[str, tuple[int, Callable[[], nn.Module]]] = {
         32,
         lambda: hugging_face("Dinov2WithRegistersForImageClassification", "Dinov2WithRegistersConfig"),
     ),
+    "hf vit-msn": (32, lambda: hugging_face("ViTMSNForImageClassification", "ViTMSNConfig")),
+    "hf i-jepa": (32, lambda: hugging_face("IJepaForImageClassification", "IJepaConfig")),
+    "hf clip": (32, lambda: hugging_face_tower("CLIPForImageClassification", "CLIPConfig")),
+    "hf siglip": (32, lambda: hugging_face_tower("SiglipForImageClassification", "SiglipConfig")),
+    "hf beit": (32, lambda: hugging_face("BeitForImageClassification", "BeitConfig", use_relative_position_bias=True)),
+    "hf beit, class token, one bias for all": (
+        32,
+        lambda: hugging_face(
+            "BeitForImageClassification",
+            "BeitConfig",
+            use_shared_relative_position_bias=True,
+            use_absolute_position_embeddings=True,
+            use_mean_pooling=False,
+        ),
+    ),
+    "timm hiera": (64, lambda: small("hiera_tiny_224", img_size=64, stages=(1, 1, 1, 1), embed_dim=12)),
     "timm swin": (64, lambda: SwinTransformer(img_size=64, num_classes=CLASSES, **SWIN)),
     "timm swin v2": (64, lambda: SwinTransformerV2(img_size=64, num_classes=CLASSES, **SWIN)),
     "torchvision swin": (
@@ -110,6 +175,21 @@ FACTORIES: dict[str, tuple[int, Callable[[], nn.Module]]] = {
     "timm features: mixer": (
         32,
         lambda: MlpMixer(img_size=32, patch_size=8, num_blocks=2, embed_dim=24, num_classes=CLASSES),
+    ),
+    "timm features: mambaout": (
+        64,
+        lambda: small("mambaout_femto", depths=(1, 1, 1, 1), dims=(8, 12, 16, 24)),
+    ),
+    "timm features: mobilevit": (64, lambda: small("mobilevit_xxs")),
+    "timm features: mobilevit v2": (64, lambda: small("mobilevitv2_050")),
+    "timm features: maxvit": (64, lambda: small("maxvit_pico_rw_256", img_size=64)),
+    "hf stages: swin": (64, lambda: hugging_face_stages("Swin", **HF_SWIN)),
+    "hf stages: swin v2": (64, lambda: hugging_face_stages("Swinv2", **HF_SWIN)),
+    "hf stages: convnext": (64, lambda: hugging_face_stages("ConvNext", **HF_CNN)),
+    "hf stages: convnext v2": (64, lambda: hugging_face_stages("ConvNextV2", **HF_CNN)),
+    "hf stages: resnet": (
+        64,
+        lambda: hugging_face_stages("ResNet", embedding_size=8, layer_type="basic", **HF_CNN),
     ),
     "torchvision resnet": (64, lambda: zoo.ResNet(zoo.resnet.BasicBlock, [1, 1, 1, 1], num_classes=CLASSES)),
     "torchvision vgg": (64, vgg),
@@ -149,13 +229,19 @@ def calibrate(network: nn.Module, images: torch.Tensor) -> None:
 
 def make_all_with(capability: str) -> list[str]:
     """Return the names of the networks that claim a capability, as tests are collected."""
+    stages = ("timm features", "hf stages", "swin", "net", "vgg")
     claimed = {
-        "attention": lambda name: any(part in name for part in ("vit", "eva", "beit", "tnt", "t2t", "hf")),
-        "token_removal": lambda name: any(part in name for part in ("vit", "hf")) or name == "timm tnt",
+        "attention": lambda name: name not in ("any module", "timm hiera") and not any(part in name for part in stages),
+        "token_removal": lambda name: name in ("timm hiera", *patches_come_alone),
         "token_heads": lambda name: "distilled" in name,
         "tokens": lambda name: name != "any module",
         "feature_drop": lambda name: name != "any module",
         "logits": lambda name: True,
         "gradients": lambda name: True,
     }
+    patches_come_alone = [
+        name
+        for name in FACTORIES
+        if claimed["attention"](name) and name not in ("t2t", "timm tnt, legacy", "timm xcit")
+    ]
     return [name for name in FACTORIES if claimed[capability](name)]

@@ -67,6 +67,17 @@ def test_the_stated_capabilities_of_the_papers_networks_are_the_adapters(name: s
         ("convnext_atto", "convnext"),
         ("swin_tiny_patch4_window7_224", "swin_transformer"),
         ("swinv2_tiny_window8_256", "swin_transformer_v2"),
+        ("eva02_tiny_patch14_336", "eva"),
+        ("beit_base_patch16_224", "beit"),
+        ("naflexvit_base_patch16_gap", "naflexvit"),
+        ("cait_xxs24_224", "cait"),
+        ("xcit_nano_12_p8_224", "xcit"),
+        ("tnt_s_patch16_224", "tnt"),
+        ("hiera_tiny_224", "hiera"),
+        ("maxvit_pico_rw_256", "maxxvit"),
+        ("mobilevit_xxs", "mobilevit"),
+        ("mambaout_femto", "mambaout"),
+        ("efficientvim_m1", "efficientvim"),
     ],
 )
 def test_the_stated_capabilities_of_timms_families_are_the_adapters(name: str, family: str) -> None:

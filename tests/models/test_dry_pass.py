@@ -17,7 +17,7 @@ import ipvit
 from helpers.adapter_networks import vit
 from helpers.tiny import PatchNet
 from ipvit.errors import InputError
-from ipvit.models.adapters.timm_vit import TimmVisionTransformer
+from ipvit.models.adapters.timm.vit import TimmVisionTransformer
 from ipvit.models.dry_pass import outputs_of
 from ipvit.models.label_mapping import outputs_for
 
@@ -198,7 +198,7 @@ def test_a_head_that_reads_something_else_as_well_is_not_taken_for_the_networks_
 def test_a_network_that_gives_no_map_to_drop_from_says_so_before_a_run(name: str, tmp_path: Path) -> None:
     model = ipvit.load_model(name, pretrained=False)
     data = ipvit.MemoryDataset(torch.rand(2, 3, 64, 64), [0, 1], list(model.classes or ())[:2])
-    with pytest.raises(InputError, match=r"feature-drop needs the capability feature_drop.*gives no map"):
+    with pytest.raises(InputError, match=r"feature-drop needs the capability feature_drop.*[(]feature_drop: its "):
         ipvit.run(ipvit.FeatureDrop(), models=model, data=data, out=tmp_path / "out", workers=0, progress=False)
     assert not (tmp_path / "out").exists()
 

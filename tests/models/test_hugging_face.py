@@ -229,3 +229,30 @@ def test_an_image_processor_whose_method_is_the_default_of_its_class(folder: Pat
     stated |= {"image_processor_type": "BeitImageProcessor", "do_center_crop": False}  # whose default has changed
     (folder / "preprocessor_config.json").write_text(json.dumps(stated))
     assert ipvit.load_model(f"transformers:{folder}").preprocessing.view.interpolation == "bicubic"
+
+
+def backbone(path: Path, kind: str) -> Path:
+    transformers = pytest.importorskip("transformers")
+    sizes = {"image_size": 32, "patch_size": 8, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3}
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{kind}Config")(**sizes, intermediate_size=48)
+    getattr(transformers, f"{kind}Model")(config).save_pretrained(path)
+    stated = PROCESSOR | {"image_processor_type": "ViTImageProcessor"}
+    (path / "preprocessor_config.json").write_text(json.dumps(stated))
+    return path
+
+
+def test_a_backbone_that_transformers_has_no_classifier_for_is_read_without_one(tmp_path: Path) -> None:
+    model = ipvit.load_model(f"transformers:{backbone(tmp_path / 'dino', 'DINOv3ViT')}")
+    assert model.classes is None and model.n_outputs == 0
+    assert model.capabilities == {"gradients", "tokens", "attention", "feature_drop", "token_removal"}
+    with torch.no_grad():
+        assert model.tokens(torch.rand(2, 3, 32, 32))[1].patches.shape == (2, 16, 24)
+
+
+def test_a_checkpoint_of_a_backbone_alone_says_how_it_is_loaded(tmp_path: Path) -> None:
+    folder = backbone(tmp_path / "dino", "Dinov2")
+    with pytest.raises(InputError, match="its backbone alone is transformers:.*[?]num_labels=0"):
+        ipvit.load_model(f"transformers:{folder}")
+    model = ipvit.load_model(f"transformers:{folder}?num_labels=0")
+    assert model.n_outputs == 0 and "logits" not in model.capabilities and model.can("attention")

@@ -20,7 +20,7 @@ from ipvit.errors import InputError
 from ipvit.experiments.base import Batch, Experiment
 from ipvit.models.adapters.base import logits_of
 from ipvit.models.adapters.staged import StagedAdapter
-from ipvit.models.adapters.timm_features import TimmFeatures
+from ipvit.models.adapters.timm.features import TimmFeatures
 from ipvit.perturb.patchdrop import n_dropped, random_keep
 from ipvit.perturb.seeding import keys
 from ipvit.perturb.shuffle import shuffle_order

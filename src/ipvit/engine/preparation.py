@@ -114,8 +114,10 @@ def _lacking_capabilities(experiment: Experiment, model: Model) -> str:
     missing = {name: reason for name, reason in missing.items() if reason}
     if not missing:
         return ""
-    tried = [f"{name}: {reason}" for name, reason in missing.items() if name in model.adapter.capabilities]
-    reasons = f" ({error_line('; '.join(tried), 300)})" if tried else ""
+    claimed = model.adapter.capabilities
+    # of a network that claims no logits the last sentence says more
+    said = [f"{name}: {reason}" for name, reason in missing.items() if name != "logits" or name in claimed]
+    reasons = f" ({error_line('; '.join(said), 300)})" if said else ""
     text = f"{experiment.name} needs the capability {', '.join(missing)}, which {model.name} does not offer{reasons}; "
     if "logits" in missing and "logits" not in model.adapter.capabilities:
         return f"{text}{_no_classifier(model)}"

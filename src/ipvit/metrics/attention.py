@@ -1,4 +1,4 @@
-"""How far attention reaches (Dosovitskiy et al. 2021, appendix D.7)."""
+"""How far attention reaches (Dosovitskiy et al. 2021, appendix D.7), and which patches have outlying norms."""
 
 from __future__ import annotations
 
@@ -34,3 +34,21 @@ def attention_distance(attention: Tensor, grid: tuple[int, int], patch_size: tup
     weights = double(attention)
     reached = (weights * distance).sum(dim=-1) / weights.sum(dim=-1).clamp(min=torch.finfo(torch.float64).tiny)
     return reached.mean(dim=-1).float().to(attention.device)
+
+
+def norm_ratios(patches: Tensor) -> Tensor:
+    """Return the norm of each patch token over the median norm of its image.
+
+    Outliers of vision transformers have several times the median (Darcet et al. 2024, *Vision Transformers Need
+    Registers*).
+
+    Args:
+        patches: ``(B, N, D)``, as they leave a block, not normalised.
+
+    Returns:
+        ``(B, N)``; the median of an even number of patches is the mean of the two in the middle.
+    """
+    norms = double(patches).norm(dim=-1)
+    ordered, count = norms.sort(dim=-1).values, norms.shape[-1]
+    median = (ordered[..., (count - 1) // 2] + ordered[..., count // 2]) / 2
+    return norms / median.unsqueeze(-1)

@@ -47,6 +47,17 @@ TIMM_CAPABILITIES: Mapping[str, frozenset[str]] = MappingProxyType(
         "convnext": STAGED,
         "swin_transformer": STAGED,
         "swin_transformer_v2": STAGED,
+        "eva": TRANSFORMER,
+        "beit": TRANSFORMER,
+        "naflexvit": TRANSFORMER,
+        "cait": TRANSFORMER,
+        "xcit": STAGED | {"attention"},
+        "tnt": TRANSFORMER,
+        "hiera": STAGED | {"token_removal"},
+        "maxxvit": STAGED,
+        "mobilevit": STAGED,
+        "mambaout": STAGED,
+        "efficientvim": STAGED - {"feature_drop"},
     }
 )
 """By timm's families, of their usual members; what a network really can do is ``load_model(NAME).capabilities``."""

@@ -242,17 +242,19 @@ class Model(nn.Module):
     def is_plain_transformer(self) -> bool:
         """Whether one grid of tokens goes through all blocks: it has tokens beside the patches, or maps of attention.
 
-        Other networks, convolutional ones and Swin Transformers, go from stage to stage.
+        Other networks, convolutional ones and Swin Transformers, go from stage to stage; in CaiT the class token joins
+        the patches late.
         """
-        return bool(self.adapter.prefix_tokens) or self.can("attention")
+        adapter = self.adapter
+        return bool(adapter.prefix_tokens_of(0)) or (0 in adapter.attention_blocks and self.can("attention"))
 
     def why_not(self, capability: str) -> str:
-        """Return why the network cannot do something, in a few words, or an empty string where it can.
+        """Return why the network cannot do something, in one sentence, or an empty string where it can.
 
         What its adapter claims is tried when it is first asked for, see :mod:`ipvit.models.verification`.
         """
         if capability not in self.adapter.capabilities:
-            return f"{type(self.adapter.network).__name__} does not offer it"
+            return self.adapter.lacking(capability) or "its adapter does not offer it"
         if capability not in self._shown:
             self._shown[capability] = why_not(self, capability)
         return self._shown[capability]
@@ -338,8 +340,7 @@ class Model(nn.Module):
     def _able(self, capability: str) -> Adapter:
         if reason := self.why_not(capability):
             offered = ", ".join(sorted(self.capabilities))
-            tried = f" ({reason})" if capability in self.adapter.capabilities else ""
-            raise InputError(f"model {self.name!r} does not offer {capability!r}{tried}; it offers {offered}")
+            raise InputError(f"model {self.name!r} does not offer {capability!r} ({reason}); it offers {offered}")
         return self.adapter
 
 

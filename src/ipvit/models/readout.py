@@ -30,8 +30,8 @@ class FeatureSpec:
 
 
 def own_token(model: Model) -> str:
-    """Return the kind of token that a network itself classifies by: ``class`` where it has one, else ``pooled``."""
-    return "class" if "class" in model.adapter.prefix_tokens else "pooled"
+    """Return the kind of token that a network is read by: ``class`` where all its blocks have one, else ``pooled``."""
+    return "class" if "class" in model.adapter.prefix_tokens_of(0) else "pooled"
 
 
 def last_blocks(model: Model, n: int, token: str | None = None) -> tuple[FeatureSpec, ...]:

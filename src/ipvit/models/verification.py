@@ -66,7 +66,7 @@ def own_heads(model: Model) -> tuple[str, ...]:
         if "token_heads" in adapter.capabilities:  # each token has a head of its own, whose mean is the answer
             answers = adapter.logits_by_token(images)
         else:
-            answers = dict.fromkeys(adapter.head_kinds, logits_of(adapter.network(images)))
+            answers = dict.fromkeys(adapter.head_kinds, adapter.answer_in(adapter.network(images)))
         return tuple(
             kind
             for kind in adapter.head_kinds
@@ -89,7 +89,7 @@ def _check_tokens(tokens: BlockTokens, adapter: Adapter, batch: int, where: str)
     rows, columns = tokens.grid
     if tokens.patches.ndim != 3 or tokens.patches.shape[:2] != (batch, rows * columns):
         raise NotShownError(f"the tokens of {where} are {tuple(tokens.patches.shape)} for a grid of {rows}x{columns}")
-    if set(adapter.prefix_tokens) != set(tokens.prefix_tokens):
+    if set(adapter.prefix_tokens_of(adapter.block_names.index(where))) != set(tokens.prefix_tokens):
         raise NotShownError(f"{where} has the tokens {', '.join(tokens.prefix_tokens) or 'of patches alone'}")
     for vector in (*tokens.prefix_tokens.values(), tokens.pooled):
         if vector.ndim != 2 or len(vector) != batch:
@@ -102,7 +102,7 @@ def _try_attention(adapter: Adapter, images: Tensor) -> None:
     image = images[:1]  # maps are large
     rows, columns = adapter.patch_grid((image.shape[-2], image.shape[-1]))
     prefix = len(adapter.prefix_tokens)
-    for block in _tried(adapter):
+    for block in _some(adapter.attention_blocks):
         (maps,) = checked_attention(adapter.attention(image, [block])).values()
         if maps.shape[-1] != prefix + rows * columns:
             raise NotShownError(
@@ -110,13 +110,13 @@ def _try_attention(adapter: Adapter, images: Tensor) -> None:
                 f"{prefix} and {rows}x{columns} patches"
             )
     if prefix:
-        checked_attention({0: adapter.prefix_attention(image, adapter.n_blocks - 1)}, prefix)
+        checked_attention({0: adapter.prefix_attention(image, adapter.attention_blocks[-1])}, prefix)
 
 
 def _try_feature_drop(adapter: Adapter, images: Tensor) -> None:
     """Lose nothing of the first picture, which must not change its logits, and half of the second, which must."""
-    plain = logits_of(adapter.network(images))
-    for block, state in adapter.run_to_blocks(images, _tried(adapter)).items():
+    plain = adapter.answer_in(adapter.network(images))
+    for block, state in adapter.run_to_blocks(images, _some(range(adapter.n_blocks))).items():
         where = adapter.block_names[block]
         rows, columns = state.grid
         keep = torch.ones(len(images), rows * columns, dtype=torch.bool, device=images.device)
@@ -128,12 +128,17 @@ def _try_feature_drop(adapter: Adapter, images: Tensor) -> None:
             raise NotShownError(f"going on from {where} without half of the features gives values that are not finite")
         if torch.equal(found[1], plain[1]) and not torch.equal(plain[0], plain[1]):
             raise NotShownError(f"losing half of what enters {where} changes nothing")
+        if block == 0 or not adapter.prefix_tokens_of(block - 1):
+            keep = torch.zeros_like(keep)
+            bare = adapter.run_from_block(adapter.drop(state, keep.unflatten(1, (rows, columns))))
+            if not _same(bare[:1], bare[1:]):
+                raise NotShownError(f"two pictures are still told apart without any feature that enters {where}")
 
 
 def _try_token_removal(adapter: Adapter, images: Tensor) -> None:
     rows, columns = adapter.patch_grid((images.shape[-2], images.shape[-1]))
     keep = torch.ones(len(images), rows, columns, dtype=torch.bool, device=images.device)
-    if not _same(adapter.token_removal(images, keep), logits_of(adapter.network(images))):
+    if not _same(adapter.token_removal(images, keep), adapter.answer_in(adapter.network(images))):
         raise NotShownError("keeping every patch gives other logits than the network")
     keep.flatten(1)[:, ::2] = rows * columns == 1
     if not adapter.token_removal(images, keep).isfinite().all():
@@ -141,7 +146,7 @@ def _try_token_removal(adapter: Adapter, images: Tensor) -> None:
 
 
 def _try_token_heads(adapter: Adapter, images: Tensor) -> None:
-    if not _same(adapter.logits_by_token(images)["mean"], logits_of(adapter.network(images))):
+    if not _same(adapter.logits_by_token(images)["mean"], adapter.answer_in(adapter.network(images))):
         raise NotShownError("the mean of the tokens' logits is not the network's answer")
 
 
@@ -174,11 +179,11 @@ _TRIALS: dict[str, Callable[[Adapter, Tensor], None]] = {
 }
 
 
-def _tried(adapter: Adapter) -> Sequence[int]:
-    count = adapter.n_blocks
+def _some(blocks: Sequence[int]) -> list[int]:
+    count = len(blocks)
     if count <= _ALL_TRIED:
-        return range(count)
-    return sorted({0, 1, count // 2, count - 2, count - 1})
+        return list(blocks)
+    return [blocks[place] for place in sorted({0, 1, count // 2, count - 2, count - 1})]
 
 
 def _same(found: Tensor, right: Tensor | None) -> bool:

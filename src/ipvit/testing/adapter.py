@@ -143,7 +143,7 @@ def _asked(network: Network, capability: str) -> object:
     if capability == "tokens":
         return adapter.tokens(images, [0], True)
     if capability == "attention":
-        return adapter.attention(images, [0])
+        return adapter.attention(images, [network.last])
     if capability == "feature_drop":
         return adapter.run_to_block(images, 0)
     if capability == "token_removal":
@@ -158,9 +158,9 @@ def _uses(network: Network) -> Iterator[tuple[str, Callable[[], object]]]:
     if "tokens" in adapter.capabilities:
         yield "tokens", lambda: adapter.tokens(images, everywhere, True)
     if "attention" in adapter.capabilities:
-        yield "attention", lambda: adapter.attention(images, everywhere)
+        yield "attention", lambda: adapter.attention(images, adapter.attention_blocks)
         if adapter.prefix_tokens:
-            yield "prefix_attention", lambda: adapter.prefix_attention(images, network.last)
+            yield "prefix_attention", lambda: adapter.prefix_attention(images, adapter.attention_blocks[-1])
     if "feature_drop" in adapter.capabilities:
         yield "run_to_block", lambda: adapter.run_to_block(images, network.last)
         yield "run_to_blocks", lambda: adapter.run_to_blocks(images, everywhere)

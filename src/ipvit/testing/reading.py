@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor
 
@@ -52,8 +54,8 @@ def _check_shapes(network: Network, block: int, tokens: BlockTokens) -> None:
     width = tokens.patches.shape[2]
     names = tuple(tokens.prefix_tokens)
     network.require(
-        names == network.adapter.prefix_tokens,
-        f"{where} have the prefix tokens {names}; prefix_tokens says {network.adapter.prefix_tokens}",
+        names == network.adapter.prefix_tokens_of(block),
+        f"{where} have the prefix tokens {names}; prefix_tokens says {network.adapter.prefix_tokens_of(block)}",
     )
     for name, token in tokens.prefix_tokens.items():
         network.require(
@@ -118,7 +120,8 @@ def check_attention(network: Network) -> None:
         ContractError: they are not.
     """
     adapter, images = network.adapter, network.images
-    blocks = list(range(adapter.n_blocks))
+    blocks = list(adapter.attention_blocks)
+    network.require(blocks, "claims 'attention' and has no attention_blocks")
     prefix = len(adapter.prefix_tokens)
     count = network.grid[0] * network.grid[1] + prefix
     maps = adapter.attention(images, blocks)
@@ -138,13 +141,14 @@ def check_attention(network: Network) -> None:
                 close(adapter.prefix_attention(images, block), found[:, :, :prefix]),
                 f"prefix_attention of block {block} is not the first {prefix} rows of its map",
             )
-    for block in blocks[1:]:
+    for before, block in itertools.pairwise(blocks):
         flat = bool((maps[block] == maps[block].flatten()[0]).all())  # nobody looks anywhere: no sign of a mistake
         network.require(
-            flat or not torch.equal(maps[block], maps[block - 1]),
-            f"attention of block {block} is that of block {block - 1} to the last bit; each block has its own",
+            flat or not torch.equal(maps[block], maps[before]),
+            f"attention of block {block} is that of block {before} to the last bit; each block has its own",
         )
-    for wrong in ([adapter.n_blocks], []):
+    without = sorted(set(range(adapter.n_blocks)) - set(blocks))
+    for wrong in ([adapter.n_blocks], [], without[:1]):
         require_refusal(lambda wrong=wrong: adapter.attention(images, wrong), f"{network.name}.attention of {wrong}")
 
 

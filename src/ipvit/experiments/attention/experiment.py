@@ -1,4 +1,4 @@
-"""Mean attention maps under a fixed mask, and attention distance (section 3.1, figures 4 and 26)."""
+"""Mean attention maps under a fixed mask, attention distance, and outlying patches (section 3.1, figures 4 and 26)."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Attention(Experiment):
     @property
     def requirements(self) -> Requirements:
         """A transformer with a class token."""
-        return Requirements(frozenset({"attention"}), labels=False)
+        return Requirements(frozenset({"attention"}), optional=frozenset({"tokens"}), labels=False)
 
     def bind(self, models: Sequence[Model], data: Dataset, context: BindContext) -> Measurement:
         """Check that every model has a class token and the blocks, and that its patches fill the image."""
@@ -66,7 +66,7 @@ class Attention(Experiment):
         return AttentionMeasurement(self, models)
 
     def analysis(self) -> AttentionAnalysis:
-        """Return mean maps, and attention distances per block and head."""
+        """Return mean maps, attention distances per block and head, and norms of patches per block."""
         from ipvit.experiments.attention.analysis import AttentionAnalysis
 
         return AttentionAnalysis.of(self)

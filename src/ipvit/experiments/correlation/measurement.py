@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from torch import Tensor
 
-from ipvit.core.readback import read_back
+from ipvit.core.queued.readback import read_back
 from ipvit.errors import InputError
 from ipvit.experiments.base import Batch, Measurement, Records
 from ipvit.experiments.correlation.experiment import Correlation, CorrelationCondition
@@ -17,6 +17,7 @@ from ipvit.metrics.accuracy import first_labels
 from ipvit.metrics.correlation import correlation
 from ipvit.models.adapters.base import DISTILLATION_NAMES
 from ipvit.models.model import Model
+from ipvit.models.readout import own_token
 from ipvit.perturb.on_device import random_keep
 from ipvit.perturb.patchdrop import n_dropped, patchdrop
 from ipvit.perturb.seeding import keys
@@ -77,7 +78,7 @@ class CorrelationMeasurement(Measurement):
     def _feature(self, model: Model) -> str:
         if self.experiment.feature != "auto":
             return self.experiment.feature
-        return "class" if "class" in model.adapter.prefix_tokens else "pooled"
+        return own_token(model)
 
     def _vectors(self, model: Model, images: Tensor, blocks: list[int]) -> dict[int, Tensor]:
         kind = self._feature(model)

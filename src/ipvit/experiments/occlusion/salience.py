@@ -9,10 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ipvit.core.deferred import forbid
+from ipvit.core.queued.deferred import forbid
 from ipvit.errors import InputError
 from ipvit.experiments.base import Batch
 from ipvit.experiments.occlusion.experiment import MASKS
+from ipvit.models.adapters.base import counted_blocks
 from ipvit.models.loading import load_model
 from ipvit.models.model import Model
 from ipvit.perturb.cells import cell_sums, divides
@@ -56,7 +57,11 @@ class Salience:
             raise InputError(f"salience: {model.name} has {model.adapter.n_blocks} blocks, no block {self.block}")
         if self.head not in ("mean", "rollout") and not self.head.isdecimal():
             raise InputError(f"salience: a head is a number, mean or rollout, not {self.head!r}")
-        heads = model.n_heads(self.block % model.adapter.n_blocks)
+        able, number = model.adapter.attention_blocks, self.block % model.adapter.n_blocks
+        wanted = range(model.adapter.n_blocks) if self.head == "rollout" else [number]
+        if not set(wanted) <= set(able):
+            raise InputError(f"salience: {model.name} has attention maps in {counted_blocks(able)} only")
+        heads = model.n_heads(able[-1] if self.head == "rollout" else number)
         if self.head.isdecimal() and int(self.head) >= heads:
             raise InputError(f"salience: {model.name} has heads 0 to {heads - 1}, no head {self.head}")
         self._model = model

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ipvit.core.deferred import forbid
-from ipvit.core.readback import read_back
+from ipvit.core.queued.deferred import forbid
+from ipvit.core.queued.readback import read_back
 from ipvit.data.loader import VOID
 from ipvit.errors import InputError
 from ipvit.experiments.base import Batch, ExampleImage, Measurement, Records
@@ -19,7 +19,7 @@ from ipvit.experiments.segment.experiment import BEST, CENTRE, EVERYTHING, MEAN,
 from ipvit.experiments.segment.overlays import outlined
 from ipvit.metrics.exact import double
 from ipvit.metrics.jaccard import jaccard
-from ipvit.models.adapters.base import DISTILLATION_NAMES
+from ipvit.models.adapters.base import DISTILLATION_NAMES, counted_blocks
 from ipvit.models.model import Model
 from ipvit.perturb.salience import IMPROPER, improper, mass_mask
 
@@ -50,6 +50,9 @@ class SegmentMeasurement(Measurement):
         count = model.adapter.n_blocks
         if not -count <= self.experiment.block < count:
             raise InputError(f"segment: {model.name} has blocks 0 to {count - 1}, not {self.experiment.block}")
+        able = model.adapter.attention_blocks
+        if self.experiment.block % count not in able:
+            raise InputError(f"segment: {model.name} has attention maps in {counted_blocks(able)} only")
         grid = model.adapter.patch_grid(model.image_size)
         if any(side % cells for side, cells in zip(model.image_size, grid, strict=True)):
             raise InputError(f"segment: the {grid[0]}x{grid[1]} patches of {model.name} do not fill its input")

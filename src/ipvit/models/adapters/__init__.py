@@ -51,8 +51,8 @@ def unwrap(backbone: nn.Module) -> nn.Module:
 def adapters() -> tuple[type[Adapter], ...]:
     """Return our own adapters."""
     found: list[type[Adapter]] = []
-    for info in pkgutil.iter_modules(__path__):
-        module = importlib.import_module(f"{__name__}.{info.name}")
+    for info in pkgutil.walk_packages(__path__, f"{__name__}."):
+        module = importlib.import_module(info.name)
         found += [
             value
             for value in vars(module).values()

@@ -11,9 +11,10 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ipvit.core.deferred import check
+from ipvit.core.queued.deferred import check
 from ipvit.errors import InputError, did_you_mean
 from ipvit.models.adapters.hooks import BlockInput
+from ipvit.models.adapters.lacking import reason_for
 from ipvit.models.capabilities import DISTILLATION_NAMES
 
 _T = TypeVar("_T")
@@ -123,10 +124,23 @@ class Adapter:
         """Names of the tokens that stand for no place in the image, in their order."""
         return ()
 
+    def prefix_tokens_of(self, block: int) -> tuple[str, ...]:
+        """Return which of :attr:`prefix_tokens` leave a block; a class token may join the patches late."""
+        return self.prefix_tokens
+
+    @property
+    def attention_blocks(self) -> tuple[int, ...]:
+        """Numbers of the blocks whose attention can be read; none without the capability."""
+        return tuple(range(self.n_blocks)) if "attention" in self.capabilities else ()
+
     @property
     def head_kinds(self) -> tuple[str, ...]:
         """Kinds of vector that :meth:`classify` takes."""
         return ()
+
+    def lacking(self, capability: str) -> str:
+        """Return in one sentence why the network does not offer a capability; empty where it does."""
+        return "" if capability in self.capabilities else reason_for(type(self.network).__mro__, capability)
 
     def patch_grid(self, image_size: tuple[int, int]) -> tuple[int, int]:
         """Return rows and columns of the patches that an image of this height and width is cut into."""
@@ -147,7 +161,8 @@ class Adapter:
         """Return attention maps ``(B, heads, T, T)``: a row per query that sums to one, prefix tokens first.
 
         Raises:
-            InputError: the network's attention is not a softmax over its tokens.
+            InputError: the network's attention, or that of a block which is not one of :attr:`attention_blocks`, is not
+                a softmax over its tokens.
         """
         raise self._cannot("attention")
 
@@ -156,7 +171,7 @@ class Adapter:
 
         A family computes no others where it can: they are a thousandth of a map of 32 x 32 patches.
         """
-        return self.attention(images, [block])[block][:, :, : len(self.prefix_tokens)]
+        return self.attention(images, [block])[block][:, :, : len(self.prefix_tokens_of(block))]
 
     def with_attention(self, block: int, run: Callable[[], _T]) -> tuple[_T, Tensor]:
         """Return what ``run`` returns, and a block's map ``(B, heads, T, T)`` in the one pass that it makes.
@@ -227,9 +242,14 @@ class Adapter:
         """
         raise self._cannot("tokens")
 
+    def answer_in(self, output: Any) -> Tensor:
+        """Return the logits in what the network returns; of one without classifier, the vector for a classifier."""
+        return logits_of(output)
+
     def _cannot(self, capability: str) -> InputError:
-        able = ", ".join(sorted(self.capabilities))
-        return InputError(f"{type(self.network).__name__} does not offer {capability!r}; it offers {able}")
+        able, reason = ", ".join(sorted(self.capabilities)), self.lacking(capability)
+        said = f": {reason}" if reason else ""
+        return InputError(f"{type(self.network).__name__} does not offer {capability!r}{said}; it offers {able}")
 
     def _checked(self, blocks: Sequence[int]) -> list[int]:
         wrong = [block for block in blocks if not 0 <= block < self.n_blocks]
@@ -237,6 +257,23 @@ class Adapter:
             name, last = type(self.network).__name__, self.n_blocks - 1
             raise InputError(f"{name} has blocks 0 to {last}; asked for {wrong or 'none'}")
         return sorted(set(blocks))
+
+    def _checked_maps(self, blocks: Sequence[int]) -> list[int]:
+        """Return the blocks in their order; raise InputError where one of them has no map."""
+        if "attention" not in self.capabilities:
+            raise self._cannot("attention")
+        wanted, able = self._checked(blocks), self.attention_blocks
+        if without := [block for block in wanted if block not in able]:
+            first, name = without[0], type(self.network).__name__
+            raise InputError(
+                f"{name} has no attention map in block {first}, {self.without_map(first)}; "
+                f"it has maps in {counted_blocks(able)}"
+            )
+        return wanted
+
+    def without_map(self, block: int) -> str:
+        """Return why a block has no attention map, where others have one."""
+        return "which attends in another way"
 
 
 def logits_of(output: Any) -> Tensor:
@@ -255,6 +292,19 @@ def logits_of(output: Any) -> Tensor:
     if isinstance(logits, Tensor):
         return logits
     raise InputError(f"the network returned {type(output).__name__}; it must return logits (B, classes)")
+
+
+def counted_blocks(blocks: Sequence[int]) -> str:
+    """Name blocks in a few words.
+
+    >>> counted_blocks((3, 4, 5)), counted_blocks((2,)), counted_blocks((0, 2))
+    ('blocks 3 to 5', 'block 2', 'blocks 0, 2')
+    """
+    if len(blocks) == 1:
+        return f"block {blocks[0]}"
+    if list(blocks) == list(range(blocks[0], blocks[-1] + 1)):
+        return f"blocks {blocks[0]} to {blocks[-1]}"
+    return f"blocks {', '.join(map(str, blocks))}"
 
 
 def checked_mask(keep: Tensor, batch: int, grid: tuple[int, int]) -> Tensor:

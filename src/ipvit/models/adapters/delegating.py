@@ -42,6 +42,19 @@ class Delegating(Adapter):
         """See :class:`Adapter`."""
         return self.inner.prefix_tokens
 
+    def prefix_tokens_of(self, block: int) -> tuple[str, ...]:
+        """See :class:`Adapter`."""
+        return self.inner.prefix_tokens_of(block)
+
+    @property
+    def attention_blocks(self) -> tuple[int, ...]:
+        """See :class:`Adapter`."""
+        return self.inner.attention_blocks
+
+    def lacking(self, capability: str) -> str:
+        """See :class:`Adapter`."""
+        return "" if capability in self.capabilities else self.inner.lacking(capability) or super().lacking(capability)
+
     def patch_grid(self, image_size: tuple[int, int]) -> tuple[int, int]:
         """See :class:`Adapter`."""
         return self.inner.patch_grid(image_size)

@@ -16,9 +16,7 @@ class HuggingFaceTower(HuggingFaceTransformer):
     handles = ("ipvit.models.sources.huggingface_zero_shot.Tower",)
 
     def __init__(self, network: Any) -> None:
-        body = network.body
-        self._reads_patches = False
-        self._body = body
+        body = self.body = network.body
         self._owner, self._list_name = body.encoder, "layers"
         has_class = hasattr(body.embeddings, "class_embedding")
         own = nn.Identity()  # what the tower returns is its pooled vector; the projection is the zero-shot model's
@@ -34,10 +32,10 @@ class HuggingFaceTower(HuggingFaceTransformer):
 
     def patch_grid(self, image_size: tuple[int, int]) -> tuple[int, int]:
         """See :class:`~ipvit.models.adapters.base.Adapter`."""
-        side = self._body.embeddings.patch_size
+        side = self.body.embeddings.patch_size
         return image_size[0] // side, image_size[1] // side
 
     def _pooled(self, tokens: Tensor, norm: bool) -> Tensor:
         if "class" in self._prefix:
             return self.final_norm(tokens[:, 0]) if norm else tokens[:, 0]
-        return self._body.head(self.final_norm(tokens) if norm else tokens)
+        return self.body.head(self.final_norm(tokens) if norm else tokens)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ipvit.errors import InputError
 from ipvit.models.adapters.base import Adapter, BlockTokens, FeatureState, checked_mask, logits_of
 from ipvit.models.adapters.hooks import BlockInput, HookPoint, copied, read, replaced, skipped
+from ipvit.models.adapters.lacking import OF_STAGES, reason_for
 from ipvit.models.adapters.transformer import check_block
 
 
@@ -64,6 +65,11 @@ class StagedAdapter(Adapter):
     def capabilities(self) -> frozenset[str]:
         """See :class:`Adapter`."""
         return super().capabilities | {"tokens", "feature_drop"}
+
+    def lacking(self, capability: str) -> str:
+        """See :class:`Adapter`."""
+        known = capability in self.capabilities
+        return "" if known else reason_for(type(self.network).__mro__, capability, OF_STAGES)
 
     @property
     def head_kinds(self) -> tuple[str, ...]:

@@ -17,9 +17,9 @@ from ipvit.models.adapters.base import (
     FeatureState,
     checked_attention,
     checked_mask,
-    logits_of,
 )
 from ipvit.models.adapters.hooks import BlockInput, HookPoint, changed, copied, read, replaced, skipped, watched
+from ipvit.models.adapters.lacking import OF_TRANSFORMERS, reason_for
 from ipvit.models.capabilities import DISTILLATION_NAMES
 
 _T = TypeVar("_T")
@@ -70,6 +70,11 @@ class TransformerAdapter(Adapter):
         distilled = {"token_heads"} if "distillation" in self._heads and "logits" in super().capabilities else set()
         return super().capabilities | {"tokens", "feature_drop"} | self._can | distilled
 
+    def lacking(self, capability: str) -> str:
+        """See :class:`Adapter`."""
+        known = capability in self.capabilities
+        return "" if known else reason_for(type(self.network).__mro__, capability, OF_TRANSFORMERS)
+
     @property
     def prefix_tokens(self) -> tuple[str, ...]:
         """See :class:`Adapter`."""
@@ -92,16 +97,14 @@ class TransformerAdapter(Adapter):
 
     def prefix_attention(self, images: Tensor, block: int) -> Tensor:
         """See :class:`Adapter`."""
-        count = len(self._prefix)
+        count = len(self.prefix_tokens_of(block))
         with changed(self, "_queries", count):
             ((number, rows),) = self._maps(images, [block]).items()
         return checked_attention({number: rows[:, :, :count]}, count)[number]
 
     def with_attention(self, block: int, run: Callable[[], _T]) -> tuple[_T, Tensor]:
         """See :class:`Adapter`."""
-        if "attention" not in self.capabilities:
-            raise self._cannot("attention")
-        owner = self.blocks[self._checked([block])[0]]
+        owner = self.blocks[self._checked_maps([block])[0]]
         points = self._attention_points(owner)
         passed: list[list[BlockInput]] = [[] for _ in points]
         with contextlib.ExitStack() as stack:
@@ -112,9 +115,7 @@ class TransformerAdapter(Adapter):
         return returned, self._attention_map(owner, [block_input for (block_input,) in passed])
 
     def _maps(self, images: Tensor, blocks: Sequence[int]) -> dict[int, Tensor]:
-        if "attention" not in self.capabilities:
-            raise self._cannot("attention")
-        wanted = self._checked(blocks)
+        wanted = self._checked_maps(blocks)
         places = [self._attention_points(self.blocks[block]) for block in wanted]
         with contextlib.ExitStack() as stack:
             for block in wanted:
@@ -151,7 +152,7 @@ class TransformerAdapter(Adapter):
         """See :class:`Adapter`."""
         check_block(state, block)
         with self.resumed(state) as images:
-            return logits_of(self.network(images))
+            return self.answer_in(self.network(images))
 
     @contextlib.contextmanager
     def resumed(self, state: FeatureState) -> Iterator[Tensor]:
@@ -165,7 +166,7 @@ class TransformerAdapter(Adapter):
     def token_removal(self, images: Tensor, keep: Tensor) -> Tensor:
         """See :class:`Adapter`."""
         with self.removed(images, keep):
-            return logits_of(self.network(images))
+            return self.answer_in(self.network(images))
 
     @contextlib.contextmanager
     def removed(self, images: Tensor, keep: Tensor) -> Iterator[None]:
@@ -173,16 +174,8 @@ class TransformerAdapter(Adapter):
         if "token_removal" not in self.capabilities:
             raise self._cannot("token_removal")
         kept = checked_mask(keep, images.shape[0], self.patch_grid(_size(images)))
-        counts = kept.sum(dim=1)
-        if (counts != counts[0]).any() or counts[0] == 0:
-            raise InputError(
-                f"every image must keep the same number of patches, at least one; got {counts.min()} to {counts.max()}"
-            )
-        index = kept.nonzero()[:, 1].reshape(images.shape[0], -1)
-        with replaced(
-            HookPoint(self.blocks[0]),
-            lambda block_input: BlockInput(self._gathered(block_input.args, index), block_input.kwargs),
-        ):
+        index = kept.nonzero()[:, 1].reshape(images.shape[0], counted_patches(kept))
+        with self._left_with(index):
             yield
 
     def logits_by_token(self, images: Tensor) -> dict[str, Tensor]:
@@ -239,15 +232,27 @@ class TransformerAdapter(Adapter):
         with skipped(self.blocks[:block]):
             yield
 
+    @contextlib.contextmanager
+    def _left_with(self, index: Tensor) -> Iterator[None]:
+        """Let only some patches enter the first block, ``(B, kept)``, and what knows of places know of these only."""
+        with replaced(
+            HookPoint(self.blocks[0]),
+            lambda block_input: BlockInput(self._gathered(block_input.args, index), block_input.kwargs),
+        ):
+            yield
+
     def _masked(self, args: tuple[Any, ...], keep: Tensor) -> tuple[Any, ...]:
         tokens = args[self.token_argument]
-        spared = keep.new_ones(keep.shape[0], len(self._prefix))
+        extra = tokens.shape[1] - keep.shape[1]
+        if extra not in (0, len(self._prefix)):  # prefix tokens may join later
+            raise InputError(f"{tokens.shape[1]} tokens enter a block, for {keep.shape[1]} patches")
+        spared = keep.new_ones(keep.shape[0], extra)
         kept = torch.cat([spared, keep], dim=1).to(tokens.device).unsqueeze(-1)
         return self._with_tokens(args, tokens.where(kept, tokens.new_zeros(())))
 
     def _gathered(self, args: tuple[Any, ...], index: Tensor) -> tuple[Any, ...]:
         tokens = args[self.token_argument]
-        count = len(self._prefix)
+        count = len(self.prefix_tokens_of(0))
         at = index.to(tokens.device).unsqueeze(-1).expand(-1, -1, tokens.shape[-1])
         return self._with_tokens(args, torch.cat([tokens[:, :count], tokens[:, count:].gather(1, at)], dim=1))
 
@@ -276,6 +281,16 @@ def patches_stay_apart(embedding: nn.Module) -> bool:
     """Say whether a patch embedding sees each patch by itself: one convolution whose windows do not overlap."""
     convolutions = [module for module in embedding.modules() if isinstance(module, nn.Conv2d)]
     return len(convolutions) == 1 and convolutions[0].kernel_size == convolutions[0].stride
+
+
+def counted_patches(kept: Tensor) -> int:
+    """Return how many patches every image keeps, of a mask ``(B, patches)``; raise where they are not as many."""
+    counts = kept.sum(dim=1)
+    if (counts != counts[0]).any() or counts[0] == 0:
+        raise InputError(
+            f"every image must keep the same number of patches, at least one; got {counts.min()} to {counts.max()}"
+        )
+    return int(counts[0])
 
 
 def check_block(state: FeatureState, block: int | None) -> None:

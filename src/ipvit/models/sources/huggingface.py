@@ -23,6 +23,9 @@ from ipvit.models.sources.huggingface_zero_shot import KINDS, build, is_zero_sho
 from ipvit.models.sources.image_processor import preprocessing_of
 from ipvit.models.sources.timm import build_timm
 
+_BACKBONES = ("dinov3_vit",)
+"""Kinds of networks that transformers has no classifier for, whose backbone an adapter of ours reads."""
+
 
 def load_hub(parsed: ModelName, pretrained: bool) -> Model:
     """Load ``owner/name`` from the hub: with transformers where its ``config.json`` is of transformers, else with timm.
@@ -69,7 +72,7 @@ def load_transformers(parsed: ModelName, pretrained: bool) -> Model:
         return build(network, tokenizer, processor, title, file, fetch)
     if file is not None:
         load_strictly(network, file.state_for(network), str(file.path))
-    labels = getattr(config, "id2label", None) or {}
+    labels = {} if config.model_type in _BACKBONES else getattr(config, "id2label", None) or {}
     return Model(
         network.float(),  # its output object's .logits are what Model returns
         name=title,
@@ -84,10 +87,10 @@ def load_transformers(parsed: ModelName, pretrained: bool) -> Model:
 def _built(parsed: ModelName, title: str, fetch: bool) -> tuple[Any, Any, Any, Any]:
     """Return a network, its configuration, what prepares its pictures, and of a zero-shot model its tokenizer."""
     import transformers
-    from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification, AutoTokenizer
+    from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForImageClassification, AutoTokenizer
 
     config = AutoConfig.from_pretrained(parsed.name, trust_remote_code=False, **parsed.options)
-    kind: Any = AutoModelForImageClassification
+    kind: Any = AutoModel if config.model_type in _BACKBONES else AutoModelForImageClassification
     tokenizer = None
     if is_zero_shot(config):
         refuse_naflex(config, title)
@@ -96,17 +99,20 @@ def _built(parsed: ModelName, title: str, fetch: bool) -> tuple[Any, Any, Any, A
     processor = AutoImageProcessor.from_pretrained(parsed.name, trust_remote_code=False)
     if fetch:
         network, report = kind.from_pretrained(parsed.name, config=config, output_loading_info=True)
-        _refuse_made_up(report["missing_keys"], title)
+        _refuse_made_up(report["missing_keys"], title, classifier=tokenizer is None)
     else:
         network = kind.from_config(config) if tokenizer is None else kind(config)
     return network, config, processor, tokenizer
 
 
-def _refuse_made_up(missing: Iterable[str], title: str) -> None:
+def _refuse_made_up(missing: Iterable[str], title: str, *, classifier: bool) -> None:
     """Refuse a checkpoint without a classifier: transformers would make one up at random."""
     names = sorted(missing)
     if names:
-        raise InputError(f"{title} holds no weights for {', '.join(names[:3])}: it is no trained model of this kind")
+        backbone = f"; its backbone alone is {title}?num_labels=0" if classifier else ""
+        raise InputError(
+            f"{title} holds no weights for {', '.join(names[:3])}: it is no trained model of this kind{backbone}"
+        )
 
 
 def _is_of_transformers(name: str) -> bool:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ipvit.errors import InputError
 from ipvit.models.adapters.base import Adapter, BlockTokens, FeatureState, checked_mask, logits_of
 from ipvit.models.adapters.hooks import BlockInput, HookPoint, copied, read, replaced
+from ipvit.models.adapters.lacking import OF_STAGES, reason_for, ruled_out
 from ipvit.models.adapters.staged import positions, without_positions
 from ipvit.models.adapters.transformer import check_block
 
@@ -33,7 +34,7 @@ class TimmFeatures(Adapter):
         self._levels = tuple(str(level["module"]) for level in info)
         self._channels = tuple(int(level["num_chs"]) for level in info)
         self._reductions = tuple(int(level["reduction"]) for level in info)
-        self.block_names = (*self._levels, "pool")
+        self.block_names = (*_told_apart(self._levels), "pool")
 
     @classmethod
     def supports(cls, network: Any) -> bool:
@@ -45,7 +46,12 @@ class TimmFeatures(Adapter):
     @property
     def capabilities(self) -> frozenset[str]:
         """See :class:`Adapter`."""
-        return super().capabilities | {"tokens", "feature_drop"}
+        return super().capabilities | ({"tokens", "feature_drop"} - ruled_out(type(self.network).__mro__))
+
+    def lacking(self, capability: str) -> str:
+        """See :class:`Adapter`."""
+        known = capability in self.capabilities
+        return "" if known else reason_for(type(self.network).__mro__, capability, OF_STAGES)
 
     @property
     def head_kinds(self) -> tuple[str, ...]:
@@ -77,6 +83,8 @@ class TimmFeatures(Adapter):
 
     def run_to_block(self, images: Tensor, block: int) -> FeatureState:
         """See :class:`Adapter`."""
+        if "feature_drop" not in self.capabilities:
+            raise self._cannot("feature_drop")
         (block,) = self._checked([block])
         block_input = BlockInput((images,)) if block == 0 else read(self.network, images, [self._entrance(block)])[0]
         return FeatureState(block, block_input, self._grid(block_input.args[0], block, images), images)
@@ -90,7 +98,7 @@ class TimmFeatures(Adapter):
             kept = torch.cat([spared, mask], dim=1).unsqueeze(-1)
             dropped = features.where(kept, features.new_zeros(()))
         else:
-            channels_last = self._channels_last(state.block, features)
+            channels_last = self._channels_last(state.block, features, state.images)
             dropped = without_positions(features, keep, state.grid, channels_last)
         return dataclasses.replace(state, block_input=BlockInput((dropped,)))
 
@@ -121,7 +129,7 @@ class TimmFeatures(Adapter):
 
     def _grid(self, features: Any, block: int, images: Tensor) -> tuple[int, int]:
         if isinstance(features, Tensor) and features.dim() == 4:
-            return positions(features, self._channels_last(block, features))[1]
+            return positions(features, self._channels_last(block, features, images))[1]
         # A sequence of tokens, prefix tokens first; in a pyramid (Hiera) they need not be in the order of the image.
         step = self._reductions[block - 1]
         rows, columns = images.shape[-2] // step, images.shape[-1] // step
@@ -131,8 +139,31 @@ class TimmFeatures(Adapter):
             return rows, columns
         raise InputError(f"{type(self.network).__name__}: {self._levels[block - 1]!r} gives no map to drop places from")
 
-    def _channels_last(self, block: int, features: Tensor) -> bool:
-        return block > 0 and features.shape[1] != self._channels[block - 1]
+    def _channels_last(self, block: int, features: Tensor, images: Tensor) -> bool:
+        if block == 0:
+            return False
+        count = self._channels[block - 1]
+        if not features.shape[1] == count == features.shape[3]:
+            return features.shape[1] != count
+        # as many channels as places on a side: timm's own reading, channels first, tells which is which
+        level = self.network.forward_intermediates(
+            images[:1], indices=[block - 1], stop_early=True, intermediates_only=True
+        )[0]
+        plain = read(self.network, images[:1], [self._entrance(block)])[0].args[0]
+        return not torch.equal(plain, level)
+
+
+def _told_apart(names: tuple[str, ...]) -> list[str]:
+    """Return names, numbered where one stands for several levels: those of several branches."""
+    seen: dict[str, int] = {}
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+    count = dict.fromkeys(names, 0)
+    told = []
+    for name in names:
+        count[name] += 1
+        told.append(name if seen[name] == 1 else f"{name}, branch {count[name]}")
+    return told
 
 
 def _feature_info(network: nn.Module) -> list[dict]:

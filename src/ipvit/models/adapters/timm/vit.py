@@ -1,6 +1,7 @@
-"""timm's plain transformers: ViT and DeiT, distilled, with registers, without class token; EVA and BEiT.
+"""timm's plain transformers: ViT and DeiT, distilled, with registers, without class token.
 
-DINO, DINOv2, DeiT III and CLIP's towers are ``VisionTransformer`` there; DINOv3 is ``Eva``.
+DINO, DINOv2, DeiT III and CLIP's towers are ``VisionTransformer`` there. EVA, DINOv3, BEiT and NaFlexViT are in
+``placed``.
 """
 
 from __future__ import annotations
@@ -24,10 +25,9 @@ class TimmVisionTransformer(TransformerAdapter):
     """
 
     handles = ("timm.models.vision_transformer.VisionTransformer",)
-    removes_tokens = True
 
     def __init__(self, network: Any) -> None:
-        prefix_tokens = _prefix(network)
+        prefix_tokens = prefix_of(self._embedded(network))
         normalises_later = isinstance(network.norm, nn.Identity)
         heads = {"pooled": network.head}
         if getattr(network, "global_pool", "") == "token" and "class" in prefix_tokens:
@@ -37,7 +37,7 @@ class TimmVisionTransformer(TransformerAdapter):
         can = []
         if all(hasattr(getattr(block, "attn", None), "attn_drop") for block in network.blocks):
             can.append("attention")
-        if self.removes_tokens and patches_stay_apart(network.patch_embed):
+        if self._patches_stay_apart(network):
             can.append("token_removal")
         super().__init__(
             network,
@@ -51,11 +51,26 @@ class TimmVisionTransformer(TransformerAdapter):
     @classmethod
     def supports(cls, network: Any) -> bool:
         """See :class:`~ipvit.models.adapters.base.Adapter`."""
-        return hasattr(network, "forward_intermediates") and len(_prefix(network)) == network.num_prefix_tokens
+        prefix_tokens = prefix_of(cls._embedded(network))
+        return hasattr(network, "forward_intermediates") and len(prefix_tokens) == network.num_prefix_tokens
+
+    @staticmethod
+    def _embedded(network: Any) -> Any:
+        """Return what owns the prefix tokens."""
+        return network
+
+    @staticmethod
+    def _embedding(network: Any) -> Any:
+        """Return what makes patches of an image."""
+        return network.patch_embed
+
+    @classmethod
+    def _patches_stay_apart(cls, network: Any) -> bool:
+        return patches_stay_apart(cls._embedding(network))
 
     def patch_grid(self, image_size: tuple[int, int]) -> tuple[int, int]:
         """See :class:`~ipvit.models.adapters.base.Adapter`."""
-        rows, columns = self.network.patch_embed.dynamic_feat_size(image_size)
+        rows, columns = self._embedding(self.network).dynamic_feat_size(image_size)
         return int(rows), int(columns)
 
     def _outputs(self, images: Tensor, blocks: Sequence[int]) -> list[Tensor]:
@@ -79,7 +94,7 @@ class TimmVisionTransformer(TransformerAdapter):
         with contextlib.ExitStack() as stack:
             stack.enter_context(changed(block.attn, "fused_attn", False))
             # other kinds of attention add something to every pair of query and key
-            if queries is not None and self.removes_tokens and type(block.attn).__name__ == "Attention":
+            if queries is not None and type(block.attn).__name__ == "Attention" and hasattr(block.attn, "q_norm"):
                 place = HookPoint(block.attn.q_norm, "output")
                 stack.enter_context(
                     replaced(place, lambda block_input: BlockInput((block_input.args[0][:, :, :queries],)))
@@ -90,13 +105,6 @@ class TimmVisionTransformer(TransformerAdapter):
         """See :class:`~ipvit.models.adapters.base.Adapter`."""
         owner: Any = self.blocks[block]
         return getattr(owner.attn, "num_heads", None)
-
-
-class TimmRelativeVisionTransformer(TimmVisionTransformer):
-    """timm's ``Eva`` and ``Beit``: their attention is told where each token is, so no token can simply be left out."""
-
-    handles = ("timm.models.eva.Eva", "timm.models.beit.Beit")
-    removes_tokens = False
 
 
 def intermediate_tokens(network: Any, images: Tensor, blocks: Sequence[int]) -> list[Tensor]:
@@ -119,12 +127,13 @@ def _joined(part: Tensor | tuple[Tensor, Tensor]) -> Tensor:
     return torch.cat([prefix_tokens, patches], dim=1)
 
 
-def _prefix(network: Any) -> tuple[str, ...]:
+def prefix_of(network: Any) -> tuple[str, ...]:
+    """Return the names of the prefix tokens that a module owns, as timm orders them."""
     names = []
     if getattr(network, "cls_token", None) is not None:
         names.append("class")
     if getattr(network, "dist_token", None) is not None:
         names.append("distillation")
-    if getattr(network, "reg_token", None) is not None:
-        names += [f"register{place}" for place in range(network.reg_token.shape[1])]
+    if (registers := getattr(network, "reg_token", None)) is not None:
+        names += [f"register{place}" for place in range(registers.shape[1])]
     return tuple(names)

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from ipvit.models.adapters.hooks import BlockInput, HookPoint
-from ipvit.models.adapters.timm_vit import intermediate_tokens
+from ipvit.models.adapters.timm.vit import intermediate_tokens
 from ipvit.models.adapters.transformer import TransformerAdapter
 
 

@@ -1,0 +1,1 @@
+"""What is inside timm's networks: one file a kind of family."""
