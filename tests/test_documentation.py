@@ -158,9 +158,9 @@ def desk(tmp_path, monkeypatch) -> Path:
     for name in ("photos", "imagenet-sample"):
         shutil.copytree(tmp_path / "imagenet" / "val", tmp_path / name)
     for page in PAGES:
-        for language in ("yaml", "python"):
+        for language in ("yaml", "python", "text"):
             for block in blocks(page, language):
-                first = re.match(r"# (\S+\.(?:yaml|py))\n", block)
+                first = re.match(r"# (\S+\.(?:yaml|py|txt))\n", block)
                 if first and not (tmp_path / first[1]).exists():
                     (tmp_path / first[1]).write_text(block)
     smaller_study(tmp_path / "study.yaml")

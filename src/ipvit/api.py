@@ -15,6 +15,7 @@ from ipvit.core.terminal import Terminal
 from ipvit.core.text.validation_messages import validated
 from ipvit.core.trackers import check_tracker
 from ipvit.data.dataset import Dataset
+from ipvit.data.known_files import files_read_anew
 from ipvit.data.loading import load_dataset
 from ipvit.engine.arguments import folder as as_folder
 from ipvit.engine.arguments import listed_experiments, listed_models
@@ -54,6 +55,7 @@ def run(
     shard: str | None = None,
     fresh: bool = False,
     verify: bool = False,
+    no_cache: bool = False,
     everything: bool = False,
     progress: bool = True,
     flush_seconds: float = 10.0,
@@ -79,7 +81,7 @@ def run(
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         answers: ``all``: networks choose among all of their outputs; ``data``: among the classes of the data; by
             default as the data's published protocol says, else ``all``.
-        precision: ``fp32``, ``bf16`` or ``fp16``.
+        precision: ``fp32``, ``tf32`` (GPUs of NVIDIA), ``bf16`` or ``fp16``.
         backend: what computes logits and attention: ``torch``, or ``openvino`` on a CPU.
         compile: run the networks through ``torch.compile``.
         strict: make an unreadable image an error.
@@ -88,6 +90,7 @@ def run(
         fresh: put an earlier run folder aside and start over.
         verify: read every byte of the data's files; what was measured of other bytes, or without this, is measured
             again.
+        no_cache: look at all files of the data again, and use nothing that was kept of earlier starts.
         everything: show all that the run folder holds on these data, not only what is asked for here.
         progress: show a progress bar.
         flush_seconds: results are written at least this often.
@@ -116,6 +119,7 @@ def run(
             "shard": shard,
             "fresh": fresh,
             "verify": verify,
+            "no_cache": no_cache,
             "everything": everything,
             "progress": progress,
             "flush_seconds": flush_seconds,
@@ -124,7 +128,7 @@ def run(
     names = "-".join(experiment.name for experiment in chosen)
     base = Path("runs") / path_component(names, most=LONGEST) if out is None else as_folder(out)
     check_tracker(config.tracker)
-    with launched() as group:
+    with launched() as group, files_read_anew(config.no_cache):
         images = group.main_process_first(lambda: load_dataset(data))
         networks = group.main_process_first(lambda: _networks(listed, images, prompts, class_names, config.device))
         folder, reused = _folder(base, images, config, group, default=out is None)
@@ -159,7 +163,7 @@ def run_study(study: Study, out: str | Path, *, default: bool = False) -> Run:
     experiments = [entry.experiment for entry in selected]
     entries = zip(study.experiments, experiments, strict=True)
     text = study_text(study.models, study.data, entries, study, texts=study.text_keys())
-    with launched() as group:
+    with launched() as group, files_read_anew(study.no_cache):
         data, models = group.main_process_first(lambda: load_study(study))
         folder, reused = _folder(out, data, study, group, default=default)
         manifest = execute(

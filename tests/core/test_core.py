@@ -129,3 +129,5 @@ def test_a_line_is_never_broken_between_a_number_and_its_per_cent_sign(capsys):
 
     Terminal(width=12).print("a falls to 100 % here")
     assert capsys.readouterr().out.splitlines() == ["a falls to ", "100 % here"]
+    Terminal(width=16).print("it keeps 3 [1.2, 4.5], p < 0.001")
+    assert capsys.readouterr().out.splitlines() == ["it keeps 3 ", "[1.2, 4.5], ", "p < 0.001"]

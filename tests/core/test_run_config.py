@@ -84,7 +84,7 @@ def test_every_option_is_described():
         ({"workers": "many"}, "workers must be a whole number, not 'many'"),
         ({"seed": 2**63}, "seed must be less than"),
         ({"seed": 1.5}, "seed must be a whole number, not 1.5"),
-        ({"precision": "fp8"}, "precision must be 'fp32', 'bf16' or 'fp16', not 'fp8'"),
+        ({"precision": "fp8"}, "precision must be 'fp32', 'tf32', 'bf16' or 'fp16', not 'fp8'"),
         ({"backend": "onnx"}, "backend must be 'torch' or 'openvino', not 'onnx'"),
         ({"device": 1}, "device must be text, not 1"),
         ({"shard": "3/2"}, "a shard is NUMBER/COUNT from 1/8 to 8/8, not '3/2'"),

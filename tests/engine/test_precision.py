@@ -2,11 +2,15 @@
 
 from collections import Counter
 
+import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+import ipvit
+from helpers.small_runs import photos, small_occlusion
 from helpers.tiny import tiny_model
 from ipvit.engine.device import numerics, without_gradients
+from ipvit.errors import InputError
 
 
 class Casts(TorchDispatchMode):
@@ -40,3 +44,25 @@ def test_weights_that_ask_for_gradients_still_do_afterwards():
     with without_gradients(model, "bf16"):
         pass
     assert all(weight.requires_grad for weight in model.parameters())
+
+
+def test_tf32_is_allowed_when_it_is_asked_for_and_not_in_fp32():
+    for precision, allowed in (("fp32", False), ("tf32", True)):
+        with numerics(torch.device("cpu"), precision), without_gradients(tiny_model(), precision):
+            assert torch.backends.cuda.matmul.allow_tf32 is allowed and torch.backends.cudnn.allow_tf32 is allowed
+            assert torch.is_inference_mode_enabled()
+
+
+def test_tf32_is_refused_where_no_gpu_of_nvidia_computes(tmp_path):
+    with pytest.raises(InputError, match="tf32 is how GPUs of NVIDIA multiply, and the device is 'cpu'; use fp32"):
+        ipvit.run(
+            small_occlusion(),
+            models=[tiny_model()],
+            data=photos(4),
+            out=tmp_path / "run",
+            device="cpu",
+            precision="tf32",
+            workers=0,
+            progress=False,
+        )
+    assert not (tmp_path / "run").exists()

@@ -18,7 +18,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 import ipvit
 from helpers.waits import CUDA, Waits, no_gpu, put_on_a_device_that_is_not_there
 from ipvit.api import bind_context
-from ipvit.core.deferred import deferred
+from ipvit.core.queued.deferred import deferred
 from ipvit.engine.device import without_gradients
 from ipvit.experiments.base import Batch, Measurement
 from ipvit.experiments.registry import make_experiment
@@ -53,7 +53,7 @@ QUEUED: dict[str, tuple[str, dict[str, Any]]] = {
 def bound(name: str, settings: dict[str, Any]) -> tuple[Measurement, Model]:
     network = "demo:deit_micro_shape" if name == "token-similarity" else "demo:deit_micro"
     model = ipvit.load_model(network)
-    data = ipvit.load_dataset("demo:trifeature")
+    data = ipvit.load_dataset("demo:trifeature/cue-conflict" if name == "shape-bias" else "demo:trifeature")
     measurement = make_experiment(name, settings).bind([model], data, bind_context())
     measurement.items(data, IMAGES)
     assert model.capabilities  # they are tried out, for which tensors need content

@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from ipvit.core.fields import Int64, Positive, Processes
 from ipvit.core.shard import Shard
 
-Precision = Literal["fp32", "bf16", "fp16"]
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 Backend = Literal["torch", "openvino"]
 Answers = Literal["all", "data"]
 Tracker = Literal["tensorboard", "wandb"]
@@ -35,7 +35,7 @@ class RunConfig(BaseModel):
     answers: Answers | None = None
     """Choose among all outputs of a model, or among the data's classes; by default as the data's protocol says."""
     precision: Precision = "fp32"
-    """fp32, bf16 or fp16."""
+    """fp32, tf32 (GPUs of NVIDIA), bf16 or fp16."""
     backend: Backend = "torch"
     """What computes logits and attention: torch, or openvino on a CPU."""
     batch_size: Positive | None = None
@@ -56,6 +56,8 @@ class RunConfig(BaseModel):
     """Put an earlier run folder aside and start over."""
     verify: bool = Field(default=False, exclude=True)
     """Read every byte of the data's files: what was measured of other bytes, or without this, is measured again."""
+    no_cache: bool = Field(default=False, exclude=True)
+    """Look at all files of the data again, and use nothing that was kept of earlier starts."""
     everything: bool = Field(default=False, exclude=True)
     """Show all that the run folder holds on these data, not only what this study asks for."""
     progress: bool = Field(default=True, exclude=True)

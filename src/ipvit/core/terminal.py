@@ -12,6 +12,7 @@ from typing import IO, Any, TextIO
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
+from ipvit.core.text.glued import glued
 from ipvit.errors import harmless
 
 
@@ -26,8 +27,8 @@ class Terminal(Console):
         super().__init__(markup=False, emoji=False, **options)
 
     def print(self, *objects: Any, **options: Any) -> None:
-        """Print as rich does, but never break a line between a number and its unit."""
-        super().print(*(one.replace(" %", _GLUED) if isinstance(one, str) else one for one in objects), **options)
+        """Print as rich does, but never break a line within an interval or between a number and its unit."""
+        super().print(*(glued(one, _SPACE) if isinstance(one, str) else one for one in objects), **options)
 
     def on_broken_pipe(self) -> None:
         """Go on without the reader, as in ``| head``: rich would end the process with the code of a failure."""
@@ -36,12 +37,12 @@ class Terminal(Console):
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Yield the segments of something to show, their text made harmless."""
         for segment in super().render(renderable, options):
-            text = segment.text if segment.control else harmless(segment.text.replace(_GLUED, " %"))
+            text = segment.text if segment.control else harmless(segment.text.replace(_SPACE, " "))
             yield segment if segment.control else Segment(text, segment.style)
 
 
-_GLUED = "\ue000%"
-"""Stands for a space and a per cent sign while lines are broken: rich breaks them at no-break spaces too."""
+_SPACE = "\ue000"
+"""Stands for a space while lines are broken: rich breaks them at no-break spaces too."""
 
 
 @contextlib.contextmanager

@@ -29,6 +29,7 @@ import numpy as np
 from PIL import Image
 
 from ipvit.data.dataset import Dataset, fingerprint
+from ipvit.data.known_files import One, remembered
 
 SAMPLES, BYTES = "samples-2", "bytes-2"
 
@@ -79,7 +80,7 @@ def sums_of_files(paths: Iterable[str | Path], sizes: Sequence[int] | np.ndarray
         all_bytes: read the files as a whole.
     """
 
-    def read(job: tuple[str | Path, int]) -> _One:
+    def read(job: tuple[str | Path, int]) -> One:
         path, size = job
         try:
             file = os.open(path, os.O_RDONLY)
@@ -92,15 +93,19 @@ def sums_of_files(paths: Iterable[str | Path], sizes: Sequence[int] | np.ndarray
         finally:
             os.close(file)
 
+    def read_all(numbers: Sequence[int]) -> list[One]:
+        started = time.perf_counter()
+        found = [read(jobs[number]) for number in numbers[:_FIRST]]
+        rest = [jobs[number] for number in numbers[_FIRST:]]
+        if rest and time.perf_counter() - started > _FIRST * _SLOW:  # waiting for the drive or the network
+            with ThreadPoolExecutor(_THREADS) as pool:
+                return found + list(pool.map(read, rest))
+        return found + [read(job) for job in rest]
+
     jobs = list(zip(paths, np.asarray(sizes).tolist(), strict=True))
-    started = time.perf_counter()
-    found = [read(job) for job in jobs[:_FIRST]]
-    if len(jobs) > _FIRST and time.perf_counter() - started > _FIRST * _SLOW:  # waiting for the drive or the network
-        with ThreadPoolExecutor(_THREADS) as pool:
-            found += pool.map(read, jobs[_FIRST:])
-    else:
-        found += [read(job) for job in jobs[_FIRST:]]
-    return _joined(found)
+    if all_bytes:
+        return _joined(read_all(range(len(jobs))))
+    return _joined(remembered([path for path, _ in jobs], [size for _, size in jobs], read_all))
 
 
 def sums_of_members(
@@ -133,16 +138,15 @@ def under(data: Dataset, other: str) -> Dataset:
     return same
 
 
-_One = tuple[int, int, bool]
-_NOTHING: _One = (0, 0, False)
+_NOTHING: One = (0, 0, False)
 
 
-def _joined(found: Sequence[_One]) -> Sums:
+def _joined(found: Sequence[One]) -> Sums:
     now = np.array([digest for digest, _, _ in found], dtype=np.uint64)
     return Sums(now, [before for _, before, _ in found], any(anew for _, _, anew in found))
 
 
-def _of_file(file: int, start: int, size: int, name: str, all_bytes: bool) -> _One:
+def _of_file(file: int, start: int, size: int, name: str, all_bytes: bool) -> One:
     suffix = name[name.rfind(".") :].lower()
     if all_bytes or size <= SMALL or suffix in _AS_STORED:
         return _whole(file, start, size, suffix)
@@ -155,7 +159,7 @@ def _of_file(file: int, start: int, size: int, name: str, all_bytes: bool) -> _O
     return _digest(head + middle + quarters + end), zlib.crc32(middle), _was_grey_png(head)
 
 
-def _whole(file: int, start: int, size: int, suffix: str) -> _One:
+def _whole(file: int, start: int, size: int, suffix: str) -> One:
     digest = hashlib.sha256()
     head = b""
     for offset in range(0, size, _CHUNK):

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
 """Names of settings in glibc's ``malloc.h``."""
 
-_DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+_DTYPES = {"fp32": None, "tf32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""What autocast casts to in each precision; None where it casts nothing."""
 
 
 def pick_device(name: str, local_rank: int | None = None) -> torch.device:
@@ -57,7 +58,7 @@ def pick_device(name: str, local_rank: int | None = None) -> torch.device:
 
 @contextlib.contextmanager
 def numerics(device: torch.device, precision: str) -> Generator[None]:
-    """Compute in a precision: ``fp32`` is full fp32 (no TF32), the others are autocast."""
+    """Compute in a precision: ``fp32`` is full fp32 (no TF32), ``tf32`` allows it, the others are autocast."""
     dtype = _DTYPES[precision]
     before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision != "fp32"
@@ -75,7 +76,7 @@ def without_gradients(model: Model, precision: str) -> Generator[None]:
     Autocast keeps what it casts until its end, but only of weights that ask for gradients, as those in training do, and
     never in inference mode.
     """
-    if precision == "fp32":
+    if _DTYPES[precision] is None:
         with torch.inference_mode():
             yield
         return
@@ -132,7 +133,7 @@ def models_on_device(
     by_torch = {task.model.name for task in tasks if task.model.backend == "torch"}
     elsewhere = {task.model.name for task in tasks} - by_torch
     before = [(model, model.device, model.backbone) for model in models]
-    short = config.precision != "fp32" and device.type in ("cpu", "cuda")
+    short = _DTYPES[config.precision] is not None and device.type in ("cpu", "cuda")
     try:
         for model in models:
             model.to(device).eval()

@@ -18,13 +18,15 @@ def check_backend(backend: str, precision: str, device: str, *, compiled: bool =
 
     Args:
         backend: ``torch`` or ``openvino``.
-        precision: ``fp32``, ``bf16`` or ``fp16``.
+        precision: ``fp32``, ``tf32``, ``bf16`` or ``fp16``.
         device: kind of device, for example ``cpu``.
         compiled: whether the networks are to go through ``torch.compile``.
 
     Raises:
         InputError: it is not installed, or cannot do what is asked of it.
     """
+    if precision == "tf32" and device != "cuda":
+        raise InputError(f"tf32 is how GPUs of NVIDIA multiply, and the device is {device!r}; use fp32 or bf16 there")
     if backend == "torch":
         return
     if precision not in HINTS:

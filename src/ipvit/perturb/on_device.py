@@ -1,7 +1,7 @@
 """Masks and orders made where the images are: a GPU is sent a key of 8 bytes an image, and no masks.
 
 They are those of :mod:`ipvit.perturb.patchdrop` and :mod:`ipvit.perturb.seeding` bit for bit, see
-:mod:`ipvit.perturb.tensor_words`. On a processor numpy makes most of them, where it is faster.
+:mod:`ipvit.perturb.tensor_words`. On a processor numpy makes them, which is faster there.
 """
 
 from __future__ import annotations
@@ -18,14 +18,11 @@ from ipvit.perturb.seeding import random_order as order_by_numpy
 from ipvit.perturb.tensor_words import in_order, random_words, shifted
 from ipvit.perturb.tensors import from_numpy
 
-_FEW = 1024
-"""Cells of a grid up to which numpy draws a mask faster on a processor."""
-
 
 def random_keep(key: np.ndarray, grid: tuple[int, int], n_drop: int, device: torch.device) -> Tensor:
     """Return the masks of :func:`ipvit.perturb.patchdrop.random_keep`, ``(B, rows, columns)`` boolean, on a device."""
     rows, columns = grid
-    if device.type == "cpu" and rows * columns < _FEW:
+    if device.type == "cpu":
         return from_numpy(keep_by_numpy(key, grid, n_drop))
     if not 0 <= n_drop <= rows * columns:
         raise ValueError(f"cannot drop {n_drop} cells of a grid of {rows}x{columns}")

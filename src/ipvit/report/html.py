@@ -19,6 +19,7 @@ from ipvit.analysis.columns import COMMON, Columns
 from ipvit.analysis.looks import Looks
 from ipvit.core.files import LONGEST, path_component, write_atomic
 from ipvit.core.manifest import RunSummary
+from ipvit.core.text.glued import glued
 from ipvit.errors import harmless
 from ipvit.report.figures import inline_svg, is_narrow
 from ipvit.report.keys import key
@@ -135,7 +136,7 @@ def write_report(
         return key(looks.of(name)) + name
 
     environment.filters |= {
-        "glued": lambda text: text.replace(" %", "\u00a0%"),  # no line ends between a number and its unit
+        "glued": glued,
         "keyed": keyed,
         "counted": counted,
         "plain": _plain,

@@ -135,8 +135,8 @@ def family_cells(found: Families) -> tuple[list[str], list[list[str]]]:
     rows: list[list[str]] = []
     for row in found.table.to_dicts():
         digits = 1 if row["unit"] == "percent" else 3
-        ends = [row["difference_low"], row["difference_high"]]
-        shown = "" if None in ends else f"\n{interval(*ends, digits, signed=True)}"
+        ends = interval(row["difference_low"], row["difference_high"], digits, signed=True)
+        shown = f"\n{ends}" if ends else ""
         rows.append(
             [
                 row["title"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -30,6 +31,7 @@ def diff(
     *,
     group: Annotated[list[str] | None, Parameter(negative="", consume_multiple=False)] = None,
     everything: Flag = False,
+    page: Path | None = None,
     json: Flag = False,
     must: AssertOptions | None = None,
 ) -> int:
@@ -48,6 +50,8 @@ def diff(
         NAME=MODEL,MODEL,...: compare kinds of networks of one run, the network being the unit; at least twice.
     everything
         Compare all that the folders hold on the same data, not only what their last studies asked for.
+    page
+        Also write a page with the images that flipped, as thumbnails where the data are at hand.
     json
         Print JSON on standard output, nothing else.
     """
@@ -56,16 +60,25 @@ def diff(
 
     asserted = Asserted(must)
     if group:
+        if page is not None:
+            raise InputError("--page shows two runs; leave it out with --group")
         return _of_families(run_a, run_b, group, asserted, everything=everything, json=json)
     if run_b is None:
         raise InputError(f"a second run is missing: ipvit diff {run_a} RUN_B, or --group NAME=MODEL,... twice")
     first, second = (side(text, everything=everything) for text in (run_a, run_b))
     found = compared_sides(first, second)
     asserted.decide(second.run)
+    if page is not None:
+        from ipvit.verdicts.page import shown_flips, write_page
+        from ipvit.verdicts.thumbnails import thumbnails
+
+        write_page(page, found, *thumbnails(second.run, shown_flips(found)))
     if json:
         print_json(found.as_json() | asserted.as_json())
     else:
         print_diff(found, Terminal())
+        if page is not None:
+            Terminal().print(f"page: {page}", soft_wrap=True, highlight=False)
     asserted.tell(json=json)
     return asserted.code(0)
 

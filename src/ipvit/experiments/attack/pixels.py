@@ -165,6 +165,6 @@ def _starts(batch: Batch) -> Callable[[int], Tensor]:
     @functools.lru_cache(maxsize=1)  # with a single restart all epsilons share it
     def start(restart: int) -> Tensor:
         key = keys(batch.ids, batch.seed, "attack", "start", restart)
-        return random_starts(key, tuple(batch.images.shape[1:])).to(batch.images.device)
+        return random_starts(key, tuple(batch.images.shape[1:]), batch.images.device)
 
     return start

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ipvit.core.readback import read_back
+from ipvit.core.queued.readback import read_back
 from ipvit.errors import InputError
 from ipvit.experiments.attention.experiment import Attention, AttentionCondition, PlacedCondition
 from ipvit.experiments.attention.high_norm import HIGH_NORM

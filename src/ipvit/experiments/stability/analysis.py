@@ -75,20 +75,19 @@ class StabilityAnalysis(Analysis):
         ]
 
     def figures(self, tables: dict[str, pl.DataFrame]) -> dict[str, Figure]:
-        """Return one panel a perturbation, with the models' cosines by setting."""
-        drawn = tables[self.name].with_columns(pl.col("setting").str.replace_all("_", " "))
+        """Return the models' cosines by perturbation and setting."""
+        table = tables[self.name]
+        drawn = table.with_columns(pl.Series("perturbed", [_name(row) for row in table.to_dicts()]))
         return {
             self.name: charts.dots(
                 drawn,
                 charts.Encoding(
                     x="cosine",
-                    y="setting",
-                    facet="perturbation",
+                    y="perturbed",
                     x_title="Cosine to the clean image",
                     x_format=".2f",
                 ),
                 title="How near perturbed images stay",
-                columns=2,
             )
         }
 

@@ -91,7 +91,7 @@ class LinfBall(Ball):
 
     def start(self, key: np.ndarray) -> Tensor:
         """Return points drawn evenly from the ball."""
-        noise = random_starts(key, tuple(self.images.shape[1:])).to(self.images)
+        noise = random_starts(key, tuple(self.images.shape[1:]), self.images.device).to(self.images)
         return self.project(self.images + self.budget.size * noise)
 
 

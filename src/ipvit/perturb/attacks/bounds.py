@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from ipvit.perturb.budget import LEVELS
-from ipvit.perturb.seeding import generator
-from ipvit.perturb.tensors import from_numpy
+from ipvit.perturb.tensor_words import uniform
 
 
 def linf_bounds(images: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
@@ -32,7 +31,12 @@ def linf_bounds(images: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
     return low.to(images.device), high.to(images.device)
 
 
-def random_starts(key: np.ndarray, size: tuple[int, ...]) -> Tensor:
-    """Return uniform noise in [-1, 1], ``(B, *size)`` float32: every key's own, whatever the others."""
-    noise = np.stack([generator(one).random(size, dtype=np.float32) for one in key])
-    return from_numpy(noise).mul_(2).sub_(1)
+def random_starts(key: np.ndarray, size: tuple[int, ...], device: torch.device | None = None) -> Tensor:
+    """Return uniform noise in [-1, 1], ``(B, *size)`` float32: every key's own, whatever the others.
+
+    Args:
+        key: ``(B,)`` keys.
+        size: of an image.
+        device: where it is made, the processor by default; the same bit for bit everywhere.
+    """
+    return uniform(key, size, device or torch.device("cpu")).mul_(2).sub_(1)
