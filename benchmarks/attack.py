@@ -1,18 +1,24 @@
-"""PGD over several epsilons: ipvit against a plain loop, in one run on the same images and weights.
+"""PGD and APGD over several epsilons: ipvit against torchattacks and a plain loop, on the same images and weights.
 
     python benchmarks/attack.py --model demo:deit_micro --data demo:trifeature --images 128
 
-The plain loop takes, for every epsilon, the clean accuracy, then all steps on all images, then the accuracy at the end.
-ipvit runs the clean images once for all epsilons and leaves an image alone as soon as it is wrong. Both take 5 steps of
-half an epsilon from the same random starts, in batches of the same size; the images are in memory. Times are
-processor times, the smallest of three, taken in turn. ``floor`` is the plain loop's forward and backward passes alone:
-what takes less leaves some of them out.
+The plain loop takes, for every epsilon, the clean accuracy, then all steps on all images, then the accuracy at the end;
+torchattacks, where it is installed, is given all images for every epsilon, too, and its images are classified. ipvit
+runs the clean images once for all epsilons and leaves an image alone as soon as it is wrong. PGD takes 5 steps of half
+an epsilon, from the same random starts in the plain loop and in ipvit; APGD takes ``--apgd-steps``, on cross-entropy.
+Batches are of the same size; the images are in memory. Times are processor times, the smallest of so many rounds, taken
+in turn. ``floor`` is the plain loop's forward and backward passes alone: what takes less leaves some of them out. In
+the end the process's peak memory after few steps and one epsilon is printed beside that after many and all: what is
+kept does not grow with either.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
+import resource
 import time
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -22,10 +28,14 @@ import ipvit
 from ipvit.data.decode import apply_view
 from ipvit.data.labels import map_classes
 from ipvit.data.subset import subset_indices
-from ipvit.perturb.attack import clean_pass, is_right, pgd, random_starts
+from ipvit.perturb.attack import apgd, clean_pass, is_right, pgd, random_starts
+from ipvit.perturb.budget import Budget
 from ipvit.perturb.seeding import keys
 
 STEPS, STEP_SIZE = 5, 0.5
+
+Way = Callable[[ipvit.Model, Tensor, Tensor, Tensor, list[float]], list[int]]
+"""Network, images, labels, starts and epsilons to how many images are right at the end, per epsilon."""
 
 
 def plain(model: ipvit.Model, images: Tensor, labels: Tensor, starts: Tensor, epsilons: list[float]) -> list[int]:
@@ -68,6 +78,49 @@ def bare(model: ipvit.Model, images: Tensor, labels: Tensor, _starts: Tensor, ep
     return []
 
 
+def ours_apgd(steps: int) -> Way:
+    """Return APGD as ipvit does it."""
+
+    def run(model: ipvit.Model, images: Tensor, labels: Tensor, starts: Tensor, epsilons: list[float]) -> list[int]:
+        clean = clean_pass(model, images, labels, gradient=False)
+        key = keys([str(float(start.sum())) for start in starts], "benchmark")
+        found = [apgd(model, images, labels, Budget("linf", e / 255), key, steps=steps, clean=clean) for e in epsilons]
+        return [int(is_right(attacked.logits, labels).sum()) for attacked in found]
+
+    return run
+
+
+def theirs(name: str, steps: int) -> Way:
+    """Return an attack of torchattacks with the same settings."""
+    import torchattacks  # pyright: ignore[reportMissingImports]
+
+    def run(model: ipvit.Model, images: Tensor, labels: Tensor, _starts: Tensor, epsilons: list[float]) -> list[int]:
+        right: list[int] = []
+        for epsilon in epsilons:
+            size = epsilon / 255
+            attack = (
+                torchattacks.PGD(model, eps=size, alpha=STEP_SIZE * size, steps=steps)
+                if name == "PGD"
+                else torchattacks.APGD(model, norm="Linf", eps=size, steps=steps, n_restarts=1, loss="ce")
+            )
+            moved = attack(images, labels)
+            with torch.no_grad():
+                right.append(int(((model(images).argmax(1) == labels) & (model(moved).argmax(1) == labels)).sum()))
+        return right
+
+    return run
+
+
+def ways_of(apgd_steps: int) -> dict[str, dict[str, Way]]:
+    """Return by attack who makes it, and how."""
+    found: dict[str, dict[str, Way]] = {f"PGD-{STEPS}": {"plain": plain, "floor": bare, "ours": ours}}
+    found[f"APGD-{apgd_steps}"] = {"ours": ours_apgd(apgd_steps)}
+    if importlib.util.find_spec("torchattacks"):
+        found[f"PGD-{STEPS}"]["torchattacks"] = theirs("PGD", STEPS)
+        found[f"APGD-{apgd_steps}"]["torchattacks"] = theirs("APGD", apgd_steps)
+    return found
+
+
 def load(model: ipvit.Model, name: str, n: int) -> tuple[Tensor, Tensor, Tensor]:
     """Return images, labels and random starts."""
     data = ipvit.load_dataset(name)
@@ -86,29 +139,49 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=128)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--epsilons", type=float, nargs="+", default=[2.0, 4.0, 8.0])
+    parser.add_argument("--apgd-steps", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
-    print(f"{arguments.images} images, PGD-{STEPS}, epsilons {arguments.epsilons}, {torch.get_num_threads()} threads")
-    print(f"{'network':28}{'plain s':>9}{'floor s':>9}{'ours s':>9}{'ratio':>7}  right at the end: plain, ours")
+    print(f"{arguments.images} images, epsilons {arguments.epsilons}, {torch.get_num_threads()} threads")
     for name in arguments.model or ["demo:deit_micro", "demo:resnet_micro"]:
         model = ipvit.load_model(name)
-        model.eval().requires_grad_(False)  # for both: neither wants the gradients of the weights
+        model.eval().requires_grad_(False)  # for all: nobody wants the gradients of the weights
         parts = [part.split(arguments.batch) for part in load(model, arguments.data, arguments.images)]
         batches = list(zip(*parts, strict=True))
-        seconds: dict[str, float] = {}
-        right: dict[str, list[int]] = {}
-        for _ in range(3):
-            for way in (plain, bare, ours):
-                started = time.process_time()
-                counts = [way(model, images, labels, starts, arguments.epsilons) for images, labels, starts in batches]
-                taken = time.process_time() - started
-                seconds[way.__name__] = min(taken, seconds.get(way.__name__, taken))
-                right[way.__name__] = [sum(column) for column in zip(*counts, strict=True)]
-        ratio = seconds["plain"] / seconds["ours"]
-        print(
-            f"{model.name[:27]:28}{seconds['plain']:9.2f}{seconds['bare']:9.2f}{seconds['ours']:9.2f}{ratio:7.2f}  "
-            f"{right['plain']}, {right['ours']}",
-            flush=True,
-        )
+        for attack, ways in ways_of(arguments.apgd_steps).items():
+            seconds, right = timed(model, batches, ways, arguments.epsilons, arguments.rounds)
+            for way, taken in seconds.items():
+                ratio = f"{taken / seconds['ours']:5.2f} times ours" if way != "ours" else ""
+                print(
+                    f"{model.name[:27]:28}{attack:9}{way:13}{taken:8.2f} s  {ratio:16} right: {right[way]}", flush=True
+                )
+        peak_memory(model, batches[0], arguments.epsilons)
+
+
+def timed(
+    model: ipvit.Model, batches: list[tuple[Tensor, ...]], ways: dict[str, Way], epsilons: list[float], rounds: int
+) -> tuple[dict[str, float], dict[str, list[int]]]:
+    """Return the least time of each way, and how many images are right at the end, per epsilon."""
+    seconds: dict[str, float] = {}
+    right: dict[str, list[int]] = {}
+    for _ in range(rounds):
+        for name, way in ways.items():
+            torch.manual_seed(0)
+            started = time.process_time()
+            counts = [way(model, images, labels, starts, epsilons) for images, labels, starts in batches]
+            taken = time.process_time() - started
+            seconds[name] = min(taken, seconds.get(name, taken))
+            right[name] = [sum(column) for column in zip(*counts, strict=True)]
+    return seconds, right
+
+
+def peak_memory(model: ipvit.Model, batch: tuple[Tensor, ...], epsilons: list[float]) -> None:
+    """Print the peak memory of the process after few steps and one epsilon, and after many steps and all of them."""
+    peaks: list[int] = []
+    for steps, sizes in ((3, epsilons[:1]), (30, epsilons)):
+        ours_apgd(steps)(model, batch[0], batch[1], batch[2], sizes)
+        peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+    print(f"{model.name[:27]:28}peak memory {peaks[0]} MiB after 3 steps, {peaks[1]} MiB after 30 and all epsilons")
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ def test_two_corruptions_without_a_common_severity_give_a_command_for_one_of_the
 
 def test_a_whole_copy_needs_no_more_words(tmp_path):
     from helpers.image_trees import write_imagenet_c
-    from ipvit.commands.corrupt import _command
+    from ipvit.commands.derived.corrupt import _command
     from ipvit.perturb.corruptions import CORRUPTIONS
 
     write_imagenet_c(tmp_path, CORRUPTIONS, n=1)

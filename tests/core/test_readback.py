@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from ipvit.core.deferred import check, deferred, forbid
-from ipvit.core.readback import _in_one_copy, read_back
+from ipvit.core.queued.deferred import check, deferred, forbid
+from ipvit.core.queued.readback import _in_one_copy, read_back
 
 RANDOM = torch.Generator().manual_seed(0)
 

@@ -18,7 +18,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 import ipvit
 from helpers.waits import CUDA, Waits, no_gpu, put_on_a_device_that_is_not_there
 from ipvit.api import bind_context
-from ipvit.core.deferred import deferred
+from ipvit.core.queued.deferred import deferred
 from ipvit.engine.device import without_gradients
 from ipvit.experiments.base import Batch, Measurement
 from ipvit.experiments.registry import make_experiment

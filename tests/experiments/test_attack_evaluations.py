@@ -279,3 +279,13 @@ def test_images_of_another_view_are_not_shown_and_that_is_told(tmp_path):
     result = run([model(name="one"), wide], tmp_path, attacks=("fgsm",), show_to_others=True)
     assert "attack-transfer-pixels" not in result.tables
     assert any("made on wide is not shown to one" in note for note in result.manifest.notes)
+
+
+def test_low_and_high_frequencies_are_attacks_with_a_cut_off(tmp_path):
+    result = run(model(), tmp_path, attacks=("low-pass", "high-pass"), epsilons=(16,), cutoff=0.3)
+    table = result.tables["attack"]
+    assert table["attack"].to_list() == ["clean", "low-pass", "high-pass"]
+    assert table["top1"].min() < table.filter(attack="clean")["top1"].item()
+    assert set(result.records("attack").filter(attack="low-pass")["cutoff"]) == {0.3}
+    with pytest.raises(ValueError, match="low-pass is limited in linf or l2"):
+        ipvit.Attack(attacks=("low-pass",), norm="l1", epsilons=(1,))

@@ -252,3 +252,21 @@ def test_intervals_of_skewed_scores_that_are_given_hold_the_truth(n):
         if not found.reason:
             given, held = given + 1, held + (found.low <= 1 <= found.high)
     assert given < 100 or held / given > 0.88
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("right", ["a little too sure", "much too sure"])
+def test_intervals_hold_the_error_of_all_answers_that_could_have_been_drawn(right):
+    def gaps(confidence):
+        place = np.minimum((confidence * 15).astype(int), 14)
+        return place, confidence - RIGHT[right](confidence)
+
+    rng, held = np.random.default_rng(7), []
+    place, gap = gaps(CONFIDENCES["flat"](400_000, rng))
+    truth = np.abs(np.bincount(place, weights=gap)).sum() / len(gap)
+    for _ in range(120):
+        confidence = CONFIDENCES["flat"](600, rng)
+        correct = rng.random(600) < RIGHT[right](confidence)
+        found = calibration_intervals.ece_estimate(confidence, correct, scheme="width")
+        held.append(found.low <= truth <= found.high)
+    assert np.mean(held) > 0.86

@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict
 
 from ipvit.analysis.aggregate import paired_differences, told_by_others
 from ipvit.analysis.answers import MOST_NAMED
-from ipvit.analysis.calibration import calibration_rows, is_recorded, with_calibration
 from ipvit.analysis.columns import COMMON, PLAIN, Column
+from ipvit.analysis.confidences.rows import calibration_rows, is_recorded, with_calibration
 from ipvit.analysis.defaults import (
     averages,
     condition_columns,
@@ -258,7 +258,7 @@ class Analysis(BaseModel):
     ) -> dict[str, pl.DataFrame]:
         """Return the tables with calibration in the rows that are conditions.
 
-        See :func:`ipvit.analysis.calibration.with_calibration`.
+        See :func:`ipvit.analysis.confidences.rows.with_calibration`.
         """
         parts = {one.model: one.calibration for one in reductions if one.calibration is not None}
         found = dict(tables)

@@ -66,8 +66,8 @@ class Reduction:
         n_answers: how many answers the model chose among; 0 where there are none, or nobody knows.
         size: height and width of its input in pixels; None where nobody knows.
         one_answer: how many images it gave one and the same answer, under all conditions; 0 where it gave several.
-        calibration: one row for each condition, see :func:`ipvit.analysis.calibration.calibration_rows`; None where no
-            confidences are read.
+        calibration: one row for each condition, see :func:`ipvit.analysis.confidences.rows.calibration_rows`; None
+            where no confidences are read.
     """
 
     model: str

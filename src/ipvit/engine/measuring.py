@@ -9,14 +9,14 @@ from collections.abc import Generator, Sequence
 
 import numpy as np
 
-from ipvit.core.deferred import Deferred, deferred
 from ipvit.core.files import is_of_the_disk
 from ipvit.core.manifest import Failure
 from ipvit.core.memory import halving
-from ipvit.core.readback import read_back
+from ipvit.core.queued.deferred import Deferred, deferred
+from ipvit.core.queued.readback import read_back
 from ipvit.data.loader import DecodedBatch
 from ipvit.engine.device import numerics, without_gradients
-from ipvit.engine.rows import Measured
+from ipvit.engine.folders.rows import Measured
 from ipvit.engine.store import Store
 from ipvit.engine.types import Outcome, SweepPlan, Task
 from ipvit.errors import error_line

@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from ipvit.analysis.base import Analysis
 from ipvit.core.digests import digest_of
 from ipvit.core.files import path_component, write_atomic
-from ipvit.engine.rows import Measured, RowMaker
+from ipvit.engine.folders.rows import Measured, RowMaker
 from ipvit.experiments.base import Condition
 
 RECORDS = "records"

@@ -58,11 +58,11 @@ def ece_estimate(
 ) -> Estimated:
     """Return the debiased calibration error with a bias-corrected interval.
 
-    The interval holds every calibration error, in multiples of the measured gaps, under which the plain error would
+    The interval holds every calibration error, in proportion to the measured gaps, under which the plain error would
     come out as it did: its mean and variance follow from folded normals, so what chance adds is part of both ends. Its
-    coverage is simulated with the very bins, drawing how many answers are right in each, at calibration errors of both
-    ends and of the estimate; where the smallest is below 90 %, no interval is given. Estimate and interval are of the
-    error of the answers in bins.
+    coverage is simulated with the very bins, drawing how many answers fall into each and how many of them are right, at
+    calibration errors of both ends and of the estimate; where the smallest is below 90 %, no interval is given.
+    Estimate and interval are of the error of the answers in bins.
 
     Args:
         confidence: ``(N,)`` in [0, 1].
@@ -78,10 +78,11 @@ def ece_estimate(
     trials, common = _effective(found, np.asarray(confidence, np.float64), np.asarray(correct, np.float64), clusters)
     variance = found.accuracy * (1 - found.accuracy) / trials
     value = less_bias(found.shares, found.gaps, np.sqrt(variance))
-    spread = _spread(found.accuracy, trials)
-    low, high = _ece_interval(found.shares, found.gaps, spread, common)
+    within = _within(found, np.asarray(confidence, np.float64))
+    spread = np.sqrt(_spread(found.accuracy, trials) ** 2 + within / trials)
+    low, high = _ece_interval(found.shares, found.gaps, spread, _Others(common, float(trials.sum())))
     low, high = min(low, value), min(max(high, value), 1.0)
-    coverage = min(_ece_coverage(found, trials, common, truth, seed) for truth in {low, value, high})
+    coverage = min(_ece_coverage(found, trials, within, common, truth, seed) for truth in {low, value, high})
     if coverage < LEAST_COVERAGE:
         return Estimated(value, reason=_too_rare(coverage, trials.sum()))
     return Estimated(value, low, high)
@@ -118,6 +119,12 @@ def _effective(
     return trials, max(1.0, float(signed @ signed) / apart)
 
 
+def _within(found: ReliabilityBins, confidence: Floats) -> Floats:
+    """Return the variance of the confidences within each bin."""
+    squares = np.bincount(found.place, weights=(confidence - found.confidence[found.place]) ** 2)
+    return squares / found.counts
+
+
 def _spread(accuracy: Floats, trials: Floats) -> Floats:
     """Return the standard deviation of accuracies, with half an answer of each kind added: none is certain."""
     rate = (accuracy * trials + 0.5) / (trials + 1)
@@ -130,28 +137,42 @@ def _directions(shares: Floats, gaps: Floats, spread: Floats) -> Floats:
     Each gap is drawn to their mean by as much as chance alone would spread them (empirical Bayes, Efron and Morris
     1973): noise that is taken for gaps would be counted as error.
     """
-    middle = (gaps @ shares)[..., None]
-    between = np.maximum((gaps - middle) ** 2 @ shares - spread**2 @ shares, 0.0)[..., None]
+    middle = (gaps * shares).sum(axis=-1, keepdims=True)
+    between = (((gaps - middle) ** 2 - spread**2) * shares).sum(axis=-1, keepdims=True)
+    between = np.maximum(between, 0.0)
     drawn = middle + between / (between + spread**2) * (gaps - middle)
-    whole = (np.abs(drawn) @ shares)[..., None]
+    whole = (np.abs(drawn) * shares).sum(axis=-1, keepdims=True)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(whole > 1e-12, drawn / whole, 1.0)
 
 
-def _standing(shares: Floats, gaps: Floats, spread: Floats, error: float, common: float) -> Floats:
-    """Return by how many deviations a plain error exceeds what a true one would give, ``(...)`` of ``(..., K)``."""
+@dataclasses.dataclass(frozen=True)
+class _Others:
+    """What varies beside the answers of each bin: by how much what bins share widens the whole, and trials in all."""
+
+    common: float
+    trials: float
+
+
+def _standing(shares: Floats, gaps: Floats, spread: Floats, error: float, others: _Others) -> Floats:
+    """Return by how many deviations a plain error exceeds what a true one would give, ``(...)`` of ``(..., K)``.
+
+    How many answers fall into each bin varies, too, which matters where gaps differ.
+    """
     true = error * _directions(shares, gaps, spread)
     mean = folded_mean(true, spread)
-    variance = np.maximum(true**2 + spread**2 - mean**2, 0.0) @ shares**2 * common
-    return (np.abs(gaps) @ shares - mean @ shares) / np.sqrt(variance)
+    variance = (np.maximum(true**2 + spread**2 - mean**2, 0.0) * shares**2).sum(axis=-1)
+    between = (shares * true**2).sum(axis=-1) - ((shares * np.abs(true)).sum(axis=-1)) ** 2
+    whole = (np.abs(gaps) * shares).sum(axis=-1) - (mean * shares).sum(axis=-1)
+    return whole / np.sqrt((variance + np.maximum(between, 0.0) / others.trials) * others.common)
 
 
-def _ece_interval(shares: Floats, gaps: Floats, spread: Floats, common: float) -> tuple[float, float]:
+def _ece_interval(shares: Floats, gaps: Floats, spread: Floats, others: _Others) -> tuple[float, float]:
     """Return the least and the largest error that the plain one agrees with."""
     z = normal_quantile(0.95)
 
     def end(least: float) -> float:
-        return _largest(lambda error: bool(_standing(shares, gaps, spread, error, common) > least))
+        return _largest(lambda error: bool(_standing(shares, gaps, spread, error, others) > least))
 
     return end(z), end(-z)
 
@@ -169,14 +190,20 @@ def _largest(below: Callable[[float], bool]) -> float:
     return low
 
 
-def _ece_coverage(found: ReliabilityBins, trials: Floats, common: float, truth: float, seed: int) -> float:
+def _ece_coverage(
+    found: ReliabilityBins, trials: Floats, within: Floats, common: float, truth: float, seed: int
+) -> float:
     """Return how often the interval holds a calibration error that is shared out to the bins as the measured one."""
-    right = found.confidence - truth * _directions(found.shares, found.gaps, _spread(found.accuracy, trials))
-    right = np.clip(right, 0.0, 1.0)
+    spread = np.sqrt(_spread(found.accuracy, trials) ** 2 + within / trials)
+    right = np.clip(found.confidence - truth * _directions(found.shares, found.gaps, spread), 0.0, 1.0)
     true = float(found.shares @ np.abs(found.confidence - right))
-    counts = np.maximum(np.rint(trials / common), 1)
-    drawn = np.random.default_rng(seed).binomial(counts.astype(np.int64), right, size=(_DRAWS, len(counts))) / counts
-    standing = _standing(found.shares, found.confidence - drawn, _spread(drawn, counts), true, 1.0)
+    rng, whole = np.random.default_rng(seed), max(round(float(trials.sum()) / common), 1)
+    counts = rng.multinomial(whole, found.shares, size=_DRAWS)
+    some = np.maximum(counts, 1)
+    drawn = rng.binomial(counts, right) / some
+    gaps = np.where(counts > 0, found.confidence - drawn, 0.0)
+    spread = np.sqrt(_spread(drawn, some) ** 2 + within / some)
+    standing = _standing(counts / whole, gaps, spread, true, _Others(1.0, float(whole)))
     return float((np.abs(standing) <= normal_quantile(0.95)).mean())
 
 

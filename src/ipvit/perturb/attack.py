@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from ipvit.perturb.attacks.apgd import apgd
 from ipvit.perturb.attacks.autoattack import EnsembleStep, autoattack, ensemble_steps
+from ipvit.perturb.attacks.band import band_limited
 from ipvit.perturb.attacks.bounds import linf_bounds, random_starts
+from ipvit.perturb.attacks.cells import attack_cells
 from ipvit.perturb.attacks.common import (
     Attacked,
     AttackFunction,
@@ -21,6 +23,7 @@ from ipvit.perturb.attacks.common import (
     margin_loss,
     refuse_training,
 )
+from ipvit.perturb.attacks.defence import PatchDropVote
 from ipvit.perturb.attacks.fab import closest_adversarial, fab_t
 from ipvit.perturb.attacks.fgsm import fgsm
 from ipvit.perturb.attacks.losses import dlr_loss, likeliest_wrong, targeted_dlr_loss
@@ -34,8 +37,11 @@ __all__ = [
     "Clean",
     "EnsembleStep",
     "Network",
+    "PatchDropVote",
     "apgd",
+    "attack_cells",
     "autoattack",
+    "band_limited",
     "clean_pass",
     "closest_adversarial",
     "dlr_loss",

@@ -16,9 +16,9 @@ from ipvit.api import bind_context
 from ipvit.engine.batches import batches_of, decoded_batches, on_device, read_donors
 from ipvit.engine.device import numerics
 from ipvit.engine.distributed import ProcessGroup
+from ipvit.engine.folders.rows import column_frame
 from ipvit.engine.measuring import measure_at_once
 from ipvit.engine.preparation import checked, plan_sweeps
-from ipvit.engine.rows import column_frame
 from ipvit.engine.sweep import prepare_context
 from ipvit.engine.types import Outcome, Selected, SweepPlan, Task
 from ipvit.experiments.base import Batch, ExampleImage, Records

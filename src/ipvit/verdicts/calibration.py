@@ -11,8 +11,8 @@ import numpy as np
 import polars as pl
 
 from ipvit.analysis.base import Analysis
-from ipvit.analysis.calibration import NOT_RECORDED, Answers, answers_of, calibration_of, groups_of, is_recorded
 from ipvit.analysis.columns import CALIBRATION, CALIBRATION_NOTE, CALIBRATION_RECORDS, COMMON, PLAIN, Column
+from ipvit.analysis.confidences.rows import NOT_RECORDED, Answers, answers_of, calibration_of, groups_of, is_recorded
 from ipvit.analysis.defaults import condition_columns
 from ipvit.errors import InputError
 from ipvit.metrics.calibration import ece
@@ -102,7 +102,7 @@ def calibration(run: Run) -> Calibration:
             f"{str(run.out)!r} has no records of confidences; accuracy, occlusion, shuffle, position, corruptions and "
             "shift keep them"
         )
-    table = pl.DataFrame(rows, infer_schema_length=None, orient="row")
+    table = _in_order(pl.DataFrame(rows, infer_schema_length=None, orient="row"))
     tables = {FILE: table}
     for part, frame in zip(PARTS, tables_of(list(clean.values())), strict=True):
         if frame.height:
@@ -163,6 +163,15 @@ def _row(
         "ece_plain": ece(sure, right),
         CALIBRATION_NOTE: "; ".join(filter(None, remarks)) or None,
     }
+
+
+def _in_order(table: pl.DataFrame) -> pl.DataFrame:
+    """Return the rows of each experiment and model with levels ascending; the others stay as they come."""
+    places = [pl.col(name).rle_id().alias(f"{name} place") for name in ("experiment", "model")]
+    found = table.with_columns(*places).sort(
+        "experiment place", "model place", "setting", "level", nulls_last=True, maintain_order=True
+    )
+    return found.select(table.columns)
 
 
 def _words(place: Mapping[str, Any], analysis: Analysis) -> str:

@@ -57,25 +57,18 @@ def _diagonal() -> alt.Chart:
 def _along(rows: pl.DataFrame, analysis: Analysis, level: str) -> Any:
     """Return how confident and how right models are along the levels of an experiment."""
     column = analysis.columns[level]
+    panel = pl.concat_str("model", pl.col("setting").replace("", None), separator=", ", ignore_nulls=True)
     parts = [
-        rows.select(
-            "model",
-            "level",
-            "n_images",
-            "setting",
-            value.alias("share"),
-            pl.format("{}, {}", "model", pl.lit(what)).alias("series"),
-        )
-        for what, value in (("confidence", pl.col("confidence")), ("accuracy", pl.col("top1") / 100))
+        rows.select("level", "n_images", panel.alias("panel"), value.alias("share"), pl.lit(what).alias("what"))
+        for what, value in (("mean confidence", pl.col("confidence")), ("accuracy", pl.col("top1") / 100))
     ]
     encoding = charts.Encoding(
         x="level",
         y="share",
-        series="series",
-        group="model",
-        facet="setting" if rows["setting"].n_unique() > 1 else None,
+        series="what",
+        facet="panel",
         x_title=column.head(level).capitalize(),
-        y_title="Mean confidence, share of right answers",
+        y_title="Share",
         x_format=".0%" if column.unit == "share" else None,
         y_format=".0%",
         y_domain=(0, 1),

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from ipvit.analysis.calibration import Answers
 from ipvit.analysis.columns import CALIBRATION_NOTE
+from ipvit.analysis.confidences.rows import Answers
 from ipvit.core.digests import digest_of
 from ipvit.metrics.calibration import brier_scores, reliability_bins, risk_coverage
 from ipvit.metrics.calibration_intervals import Estimated, ece_estimate, mean_estimate

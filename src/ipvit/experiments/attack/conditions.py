@@ -63,6 +63,13 @@ class EvaluationCondition(BudgetCondition):
     draws: int = 0
 
 
+@dataclasses.dataclass(frozen=True)
+class BandCondition(EvaluationCondition):
+    """An attack with perturbations of some frequencies."""
+
+    cutoff: float = 0.0
+
+
 def unit_of(norm: Norm) -> str:
     """Return the unit in which epsilons are given in a norm."""
     return GREY_LEVELS if norm == "linf" else RANGE

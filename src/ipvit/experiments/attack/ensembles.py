@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ipvit.experiments.attack.conditions import EvaluationCondition, budget_of, unit_of
+from ipvit.experiments.attack.conditions import BandCondition, EvaluationCondition, budget_of, unit_of
 from ipvit.experiments.attack.experiment import Attack
 from ipvit.experiments.attack.names import (
     APGD,
@@ -14,8 +14,10 @@ from ipvit.experiments.attack.names import (
     APGD_DLR,
     APGD_T,
     AUTOATTACK,
+    BANDS,
     ENSEMBLE,
     FAB_T,
+    LOW_PASS,
     NEED_GRADIENTS,
     RAND,
     SINGLE,
@@ -24,7 +26,7 @@ from ipvit.experiments.attack.names import (
 )
 from ipvit.experiments.base import Batch
 from ipvit.models.model import Model
-from ipvit.perturb.attack import Attacked, Clean, autoattack, ensemble_steps, is_right
+from ipvit.perturb.attack import Attacked, Clean, autoattack, band_limited, ensemble_steps, is_right
 from ipvit.perturb.attacks.autoattack import (
     L1_RESTARTS,
     L1_TARGETS,
@@ -51,6 +53,11 @@ def evaluation_conditions(experiment: Attack, model: Model, epsilon: float) -> I
     """Yield the attacks that are asked for and that a network can be attacked with."""
     for name in experiment.evaluations:
         if _why_not(name, model):
+            continue
+        if name in BANDS:
+            norm, steps = experiment.norm, experiment.apgd_steps
+            unit = unit_of(norm)
+            yield BandCondition(name, epsilon, steps=steps, norm=norm, unit=unit, cutoff=experiment.cutoff)
             continue
         steps = 0 if name == SQUARE else experiment.apgd_steps
         asks = name in (SQUARE, AUTOATTACK)
@@ -167,6 +174,19 @@ def attack_with(
             draws=condition.draws or 1,
             clean=clean,
             on_step=note,
+        )
+        return found, broken_by
+    if isinstance(condition, BandCondition):
+        band = "low" if name == LOW_PASS else "high"
+        found = band_limited(
+            model,
+            batch.images,
+            batch.labels,
+            budget,
+            band=band,
+            cutoff=condition.cutoff,
+            steps=condition.steps,
+            clean=clean,
         )
         return found, broken_by
     step = EnsembleStep(

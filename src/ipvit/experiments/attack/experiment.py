@@ -11,7 +11,7 @@ from ipvit.analysis.columns import Column
 from ipvit.core.fields import Runs
 from ipvit.core.plugins import check_name
 from ipvit.experiments.attack.conditions import LEAST_PLAIN, Epsilon, read_epsilons, unit_of
-from ipvit.experiments.attack.names import EVALUATIONS, FGSM, NEED_GRADIENTS, OURS, PATCH, PGD, WORST
+from ipvit.experiments.attack.names import BANDS, EVALUATIONS, FGSM, NEED_GRADIENTS, OURS, PATCH, PGD, WORST
 from ipvit.experiments.base import BindContext, Experiment, Measurement, Requirements
 from ipvit.experiments.grids import Grid
 from ipvit.perturb.budget import LEVELS, Norm
@@ -48,6 +48,8 @@ class Attack(Experiment):
             "apgd-ce-t",
             "fab-t",
             "square",
+            "low-pass",
+            "high-pass",
             "autoattack",
             "rand",
             "worst",
@@ -56,7 +58,8 @@ class Attack(Experiment):
         | str,
         ...,
     ] = ("fgsm", "pgd")
-    """fgsm, pgd, apgd (-dlr, targeted -t and -ce-t), fab-t and square change every pixel a little; autoattack is the
+    """fgsm, pgd, apgd (-dlr, targeted -t and -ce-t), fab-t and square change every pixel a little, low-pass and
+    high-pass by some frequencies; autoattack is the
     standard ensemble, rand that for networks that draw random numbers, worst the worst of all that ran. patch replaces
     a part of the image, and must be trained: takes long. Or a FILE.py:FUNCTION of your own."""
     epsilons: tuple[Epsilon, ...] = (2.0, 4.0, 8.0)
@@ -69,6 +72,8 @@ class Attack(Experiment):
     """Gradient steps of apgd, fab-t and the ensembles; autoattack is so called with 100."""
     queries: Annotated[int, Field(ge=1)] = 5000
     """How often square asks a network about an image; autoattack is so called with 5000."""
+    cutoff: Annotated[float, Field(gt=0, lt=1)] = 0.25
+    """Highest frequency of low-pass, and lowest of high-pass, as a share of the highest there is."""
     targets: Annotated[int, Field(ge=1)] = 9
     """How many of the likeliest wrong answers targeted attacks aim at; autoattack is so called with 9."""
     draws: Annotated[int, Field(ge=1)] = 20
@@ -151,6 +156,11 @@ class Attack(Experiment):
     def _linf_only(self) -> Self:
         if self.norm == "linf" and max(self.epsilons) > LEVELS:
             raise ValueError(f"epsilons must be 255 or less in linf, not {max(self.epsilons):g}")
+        bands = [name for name in BANDS if name in self.attacks]
+        if bands and self.norm == "l1":
+            raise ValueError(
+                f"{bands[0]} is limited in linf or l2, not in l1; leave it out of attacks, or choose a norm"
+            )
         wrong = [name for name in (FGSM, PGD) if name in self.attacks and self.norm != "linf"]
         if wrong:
             raise ValueError(f"{wrong[0]} is limited in linf, not in {self.norm}; leave it out of attacks, or norm")

@@ -12,11 +12,15 @@ CHECK = "check"
 """Two more passes over the unchanged images, which show what would mislead an attack."""
 
 APGD, APGD_DLR, APGD_T, APGD_CE_T, FAB_T, SQUARE = "apgd", "apgd-dlr", "apgd-t", "apgd-ce-t", "fab-t", "square"
+LOW_PASS, HIGH_PASS = "low-pass", "high-pass"
 AUTOATTACK, RAND, WORST = "autoattack", "rand", "worst"
 ENSEMBLE = "ensemble"
 """The attacks of AutoAttack, with other settings than its own or without one of them."""
 
-SINGLE = (APGD, APGD_DLR, APGD_T, APGD_CE_T, FAB_T, SQUARE)
+BANDS = (LOW_PASS, HIGH_PASS)
+"""Perturbations of low or of high spatial frequencies, in linf and l2."""
+
+SINGLE = (APGD, APGD_DLR, APGD_T, APGD_CE_T, FAB_T, SQUARE, *BANDS)
 EVALUATIONS = (*SINGLE, AUTOATTACK, RAND)
 """Attacks of AutoAttack's kind, in linf, l2 and l1."""
 
@@ -48,6 +52,8 @@ TITLES = {
     APGD_CE_T: "APGD-T (CE)",
     FAB_T: "FAB-T",
     SQUARE: "Square",
+    LOW_PASS: "low frequencies",
+    HIGH_PASS: "high frequencies",
     AUTOATTACK: "AutoAttack",
     ENSEMBLE: "the ensemble (not AutoAttack)",
     RAND: "AutoAttack's rand",

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from torch import Tensor
 
-from ipvit.core.readback import read_back
+from ipvit.core.queued.readback import read_back
 from ipvit.errors import InputError
 from ipvit.experiments.base import Batch, Measurement, Records
 from ipvit.experiments.correlation.experiment import Correlation, CorrelationCondition

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ipvit.core.deferred import forbid
+from ipvit.core.queued.deferred import forbid
 from ipvit.errors import InputError
 from ipvit.experiments.base import Batch
 from ipvit.experiments.occlusion.experiment import MASKS

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ipvit.core.deferred import forbid
-from ipvit.core.readback import read_back
+from ipvit.core.queued.deferred import forbid
+from ipvit.core.queued.readback import read_back
 from ipvit.data.loader import VOID
 from ipvit.errors import InputError
 from ipvit.experiments.base import Batch, ExampleImage, Measurement, Records

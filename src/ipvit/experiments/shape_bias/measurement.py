@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ipvit.core.readback import read_back
+from ipvit.core.queued.readback import read_back
 from ipvit.data.dataset import Dataset
 from ipvit.data.labels import outputs_of_classes
 from ipvit.data.subset import Subset, subset_indices

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ipvit.core.deferred import check
+from ipvit.core.queued.deferred import check
 from ipvit.errors import InputError, did_you_mean
 from ipvit.models.adapters.hooks import BlockInput
 from ipvit.models.adapters.lacking import reason_for

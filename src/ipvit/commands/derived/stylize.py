@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from ipvit.commands import copies
+from ipvit.commands.derived import copies
 from ipvit.commands.options import Flag
 from ipvit.errors import InputError, did_you_mean
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from ipvit.commands import copies
+from ipvit.commands.derived import copies
 from ipvit.commands.options import Commas, Flag
 from ipvit.errors import InputError, did_you_mean, shown
 

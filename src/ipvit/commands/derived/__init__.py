@@ -1,0 +1,1 @@
+"""Commands that make copies of data sets."""
