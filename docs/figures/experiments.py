@@ -67,8 +67,8 @@ RUNS: dict[str, tuple[Callable[[Path], Run], dict[str, str]]] = {
     "attention": (
         _real(ipvit.Attention(), [saliency_vit], PHOTOS, 40),
         {
-            "attention-ViT-S-14--saliency-0": "-clean",
-            "attention-ViT-S-14--saliency-70": "-occluded",
+            "attention-ViT-S_14_saliency-52c26347-0": "-clean",
+            "attention-ViT-S_14_saliency-52c26347-70": "-occluded",
             "attention-distance": "-distance",
         },
     ),

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from torchvision.transforms.functional import to_tensor
 
 import ipvit
-from helpers.adapter_networks import VIT, hugging_face, make, vit
+from helpers.adapter_networks import VIT, compute_eagerly, hugging_face, make, vit
 from ipvit.models.adapters import find_adapter
 from ipvit.models.adapters.transformer import TransformerAdapter
 
@@ -170,7 +170,7 @@ def test_hugging_faces_attention_and_tokens_are_its_own(kind: str, config: str) 
     with torch.no_grad():
         maps = adapter.attention(images, range(3))
         tokens = adapter.tokens(images, range(3), norm=False)
-        network.set_attn_implementation("eager")
+        compute_eagerly(network)
         own = network(images, output_attentions=True, output_hidden_states=True)
     for block in range(3):
         close(maps[block], own.attentions[block])

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from helpers.adapter_networks import hugging_face, make, small
+from helpers.adapter_networks import compute_eagerly, hugging_face, make, small
 from ipvit.errors import InputError
 from ipvit.models.adapters import Adapter, find_adapter, logits_of
 from ipvit.models.adapters.attention_calls import attention_calls
@@ -344,7 +344,7 @@ def test_hugging_faces_maps_and_tokens_are_its_own(name: str) -> None:
     with torch.no_grad():
         maps = adapter.attention(images, range(3))
         tokens = adapter.tokens(images, range(3), norm=False)
-        network.set_attn_implementation("eager")
+        compute_eagerly(network)
         own = network(images, output_attentions=True, output_hidden_states=True)
         close(adapter.attention(images, [1])[1], maps[1])
     prefix = len(adapter.prefix_tokens)
@@ -415,7 +415,7 @@ def test_hugging_faces_dinov3_is_read_and_thinned_out_without_a_classifier() -> 
     assert adapter.prefix_tokens == ("class", "register0", "register1") and "logits" not in adapter.capabilities
     with torch.no_grad():
         maps, tokens = adapter.attention(images, range(3)), adapter.tokens(images, [2], norm=True)[2]
-        network.set_attn_implementation("eager")
+        compute_eagerly(network)
         own = network(images, output_attentions=True)
         for block in range(3):
             close(maps[block], own.attentions[block])

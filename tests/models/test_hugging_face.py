@@ -233,6 +233,8 @@ def test_an_image_processor_whose_method_is_the_default_of_its_class(folder: Pat
 
 def backbone(path: Path, kind: str) -> Path:
     transformers = pytest.importorskip("transformers")
+    if not hasattr(transformers, f"{kind}Model"):
+        pytest.skip(f"this release of transformers has no {kind}")
     sizes = {"image_size": 32, "patch_size": 8, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3}
     torch.manual_seed(0)
     config = getattr(transformers, f"{kind}Config")(**sizes, intermediate_size=48)

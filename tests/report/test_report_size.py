@@ -21,6 +21,7 @@ SMALL = {
     "shift": {"sets": ("demo:trifeature/texture-random",)},
     "occlusion": {"modes": ["random", "salient", "non_salient"], "grid": "8x8", "runs": 1, "salience": "masks"},
     "correlation": {"grid": "8x8"},
+    "stability": {"grid": "8x8", "corruptions": ["fog", "contrast", "shot_noise"]},
     "shuffle": {"grids": ["2x2", "4x4", "8x8", "16x16"]},
     "probe": {"heads": ["own"]},
     "fewshot": {"episodes": ["5-way-1-shot"], "count": 4, "queries": 1},

@@ -139,8 +139,9 @@ def _outlying(model: Model, images: Tensor, blocks: Sequence[int]) -> dict[int, 
     if not model.can("tokens"):
         absent = torch.full((len(images),), float("nan"), device=images.device)
         nothing = absent.new_empty(len(images), 0)
-        return {block: {"norm_ratio": absent, "high_patches": absent, "norms": nothing} for block in blocks}
-    found = {}
+        unknown = {"norm_ratio": absent, "high_patches": absent, "norms": nothing}
+        return dict.fromkeys(blocks, unknown)
+    found: dict[int, dict[str, Tensor]] = {}
     for block, tokens in model.tokens(images, blocks, norm=False).items():
         ratios = norm_ratios(tokens.patches).float()
         unknown = ~ratios.isfinite().all(dim=1)
