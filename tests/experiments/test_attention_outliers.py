@@ -13,9 +13,7 @@ from PIL import Image
 import ipvit
 from helpers.plain_loops import measured, normalised, photos, pixels_of, quiet_vit
 from ipvit.analysis.heatmaps import mosaic
-from ipvit.data.subset import Subset
 from ipvit.metrics.attention import norm_ratios
-from ipvit.perturb.seeding import keys
 
 PLACE = 6
 
@@ -155,13 +153,12 @@ def test_a_real_vit_s_without_registers_has_no_outliers(real, tmp_path):
     if not weights.is_file():
         pytest.skip(f"no {weights.name} in the folder that IPVIT_REAL names")
     model = ipvit.load_model(f"vit_small_patch14_dinov2?img_size=224&num_classes=0@{weights}")
-    data = ipvit.load_dataset(str(real / "imagenet-sample"))
-    order = np.argsort(keys(data.ids, 0, "subset"))
     result = ipvit.run(
         ipvit.Attention(levels=(0.0,), blocks=tuple(range(12))),
         models=model,
-        data=Subset(data, np.sort(order[:96])),
+        data=str(real / "imagenet-sample"),
         out=tmp_path,
+        limit=96,
         workers=0,
         progress=False,
     )
