@@ -244,7 +244,7 @@ def test_the_command_line_ends_with_1_where_an_attack_fails(folder, capsys):
         (["--attacks", "nowhere.py:signs"], "there is no file 'nowhere.py'"),
         (["--attacks", "own.py:sings"], "own.py has no function 'sings'"),
         (["--attacks", "own.py:number"], "own.py has no function 'number'"),
-        (["--attacks", "sign"], "unknown attack 'sign'; known: fgsm, pgd, patch, or FILE.py:FUNCTION"),
+        (["--attacks", "sign"], "unknown attack 'sign'; known: fgsm, pgd, apgd,"),
         (["--attacks", "pdg"], "Did you mean 'pgd'"),
         (["--attacks", "own.py:signs", "pgd", "--norm", "l2", "--epsilons", "1"], "pgd is limited in linf, not in l2"),
         (["--attacks", "own.py:signs", "--norm", "l3"], "l3"),
