@@ -7,6 +7,7 @@ import json
 import numpy as np
 import polars as pl
 import pytest
+import timm
 import torch
 from PIL import Image
 
@@ -166,3 +167,13 @@ def test_a_real_vit_s_without_registers_has_no_outliers(real, tmp_path):
     assert len(table) == 12 and (table["n_images"] == 96).all()
     assert (table["norm_ratio"] > 1.1).all() and (table["norm_ratio"] < 1.6).all()
     assert (table["high_patches"] == 0).all()
+
+
+def test_patches_that_attend_to_nothing_but_themselves_have_no_distance(tmp_path):
+    torch.manual_seed(0)
+    sizes = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 3, "num_heads": 3, "num_classes": 4}
+    network = timm.create_model("cait_xxs24_224", **sizes).eval()  # its class token looks at patches in two last blocks
+    model = ipvit.wrap(network, mean=(0.5,) * 3, std=(0.5,) * 3, size=32, name="cait")
+    records = run(model, tmp_path).records("attention")
+    assert records.height and records["distance"].is_nan().all() and records["prefix_share"].is_nan().all()
+    assert records["norm_ratio"].is_finite().all()

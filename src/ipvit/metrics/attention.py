@@ -48,7 +48,5 @@ def norm_ratios(patches: Tensor) -> Tensor:
     Returns:
         ``(B, N)``; the median of an even number of patches is the mean of the two in the middle.
     """
-    norms = double(patches).norm(dim=-1)
-    ordered, count = norms.sort(dim=-1).values, norms.shape[-1]
-    median = (ordered[..., (count - 1) // 2] + ordered[..., count // 2]) / 2
-    return norms / median.unsqueeze(-1)
+    norms = double(patches).square().sum(dim=-1).sqrt()
+    return norms / norms.quantile(0.5, dim=-1, keepdim=True)

@@ -91,10 +91,12 @@ class AttentionMeasurement(Measurement):
                 whole = maps[condition.block][:, condition.head]
                 seen = whole[:, row, first:]
                 distance = attention_distance(whole[:, first:, first:], grid, _patch_size(model, grid))
+                # where only the class token attends (CaiT, XCiT), patches have no distance and no share
+                alone = (whole[:, first:, first:].diagonal(dim1=-2, dim2=-1) == 1).all(dim=-1)
                 columns = {
                     "map": seen.clone(),  # a copy, which does not keep the whole map
-                    "distance": distance,
-                    "prefix_share": whole[:, first:, :first].sum(dim=-1).mean(dim=-1),
+                    "distance": distance.masked_fill(alone, float("nan")),
+                    "prefix_share": whole[:, first:, :first].sum(dim=-1).mean(dim=-1).masked_fill(alone, float("nan")),
                     **outlying[condition.block],
                 }
                 if cover is not None:
