@@ -66,7 +66,7 @@ MISTAKES = {
     ("--halp",): "there is no option '--halp'. Did you mean '--help'?",
     ("",): "there is no command ''",
     ("run", "--strickt"): "Did you mean --strict?",
-    ("run",): "STUDY requires an argument",
+    ("run",): "run needs STUDY",
     ("train", "--lits"): "Did you mean --list?",
     ("occlusion", "--modles", "resnet50"): "--model",
     ("shuffle", "-m", "resnet50", "-d", "images", "--grid", "2x2"): "Did you mean --grids?",

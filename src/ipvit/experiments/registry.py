@@ -50,7 +50,7 @@ BUILT_IN: dict[str, tuple[str, str]] = {
     ),
     "shape-bias": (
         "ipvit.experiments.shape_bias.experiment:ShapeBias",
-        "Does a network decide by shape or by texture (figure 6, table 3)?",
+        "Is the decision for the shape or for the texture (figure 6, table 3).",
     ),
     "token-similarity": (
         "ipvit.experiments.token_similarity.experiment:TokenSimilarity",
