@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from helpers.tiny import tiny_model, write_images
 
 CHROMIUM = Path("/usr/bin/chromium")
 
+sys.dont_write_bytecode = True  # folders hold what a test put there, and nothing beside it
 torch.set_num_threads(1)  # several test processes share few cores
 
 

@@ -8,7 +8,6 @@ import tarfile
 from pathlib import Path, PureWindowsPath
 
 import numpy as np
-import polars as pl
 import pytest
 import torch
 import yaml
@@ -180,7 +179,7 @@ def test_records_that_name_another_experiment_stay_in_the_run_folder(here, name)
     text = name.encode("utf-8", "replace").decode()  # a column holds no half characters
     identity = Identity(text, 1, "/../../w", "data", 0, "fp32", "labels")
     store = Store(here.root / "out")
-    store.add(identity, text, ["i"], [(Condition(), pl.DataFrame({"correct": [True]}))])
+    store.add(identity, text, ["i"], [(Condition(), {"correct": np.array([True])})])
     store.flush()
     store.write(store.records(text))
     assert here.nothing_outside("out") and set(here.root.parent.iterdir()) == {here.root}

@@ -96,6 +96,8 @@ LATER = {
     "labels": {},
     "answered": {},
     "sets": {},
+    "doubt": "",
+    "texts": None,
 }
 """Keys that the version of the manifest in this file did not have, and what they are where it wrote it."""
 

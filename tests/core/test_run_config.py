@@ -29,6 +29,7 @@ def run(out, **options):
 def test_the_signature_of_run_has_the_names_and_defaults_of_the_options():
     parameters = inspect.signature(ipvit.run).parameters.values()
     given = {p.name: p.default for p in parameters if p.name not in ("experiments", "models", "data", "out")}
+    assert given.pop("prompts") is None and given.pop("class_names") is None, "of the models, not of the run"
     assert given == {name: field.default for name, field in RunConfig.model_fields.items()}
 
 

@@ -100,9 +100,8 @@ def test_one_folder_keeps_both_apart_and_shows_what_was_asked_for(tmp_path):
     assert every.notes["accuracy"][0] == (
         "Answers are among all 8 outputs, not only the 2 classes of the data (--answers data)."
     )
-    assert few.notes["accuracy"][0] == (
-        "Answers are among the 2 classes of the data, not all 8 outputs (--answers all); guessing gives 50.0 %."
-    )
+    among = "Answers are among the 2 classes of the data, not all 8 outputs (--answers all); guessing gives 50.0 %."
+    assert among in few.notes["accuracy"]
     assert every.tables["accuracy"]["n_answers"].to_list() == [8]
     assert few.tables["accuracy"]["n_answers"].to_list() == [2]
 
@@ -151,7 +150,8 @@ def test_a_network_of_the_datas_classes_alone_stands_beside_one_that_chooses_amo
     assert run.tables["accuracy"].select("model", "n_images", "n_answers").rows() == [
         (model.name, 6, 2) for model in models
     ]
-    assert run.notes_of("accuracy")[0].startswith("Answers are among the 2 classes of the data, not all 8 outputs")
+    among = "Answers are among the 2 classes of the data, not all 8 outputs"
+    assert any(note.startswith(among) for note in run.notes_of("accuracy"))
     assert run.differences["accuracy"]["n_images"].to_list() == [6]
 
 

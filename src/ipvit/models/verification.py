@@ -128,7 +128,7 @@ def _try_feature_drop(adapter: Adapter, images: Tensor) -> None:
             raise NotShownError(f"going on from {where} without half of the features gives values that are not finite")
         if torch.equal(found[1], plain[1]) and not torch.equal(plain[0], plain[1]):
             raise NotShownError(f"losing half of what enters {where} changes nothing")
-        if block == 0 or not adapter.prefix_tokens_of(block - 1):
+        if not adapter.reads_before(block) and (block == 0 or not adapter.prefix_tokens_of(block - 1)):
             keep = torch.zeros_like(keep)
             bare = adapter.run_from_block(adapter.drop(state, keep.unflatten(1, (rows, columns))))
             if not _same(bare[:1], bare[1:]):

@@ -128,6 +128,10 @@ class Adapter:
         """Return which of :attr:`prefix_tokens` leave a block; a class token may join the patches late."""
         return self.prefix_tokens
 
+    def reads_before(self, block: int) -> bool:
+        """Return whether the classifier also reads blocks before this one, which a drop of features leaves alone."""
+        return False
+
     @property
     def attention_blocks(self) -> tuple[int, ...]:
         """Numbers of the blocks whose attention can be read; none without the capability."""

@@ -40,6 +40,10 @@ class Probed(Delegating):
         alone = len(specs) == 1 and specs[0].block == self.n_blocks - 1
         return (specs[0].token,) if alone and self.network.norm else ()
 
+    def reads_before(self, block: int) -> bool:
+        """See :class:`Adapter`: the head may read several blocks."""
+        return any(read < block for read in self.network.blocks)
+
     def run_to_block(self, images: Tensor, block: int) -> ProbedState:
         """See :class:`Adapter`."""
         state = self.inner.run_to_block(images, block)
