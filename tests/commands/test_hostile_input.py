@@ -289,7 +289,7 @@ def test_no_command_line_ends_in_a_traceback(here, examples, stop_before_measuri
         answer([command, *words], allowed=(0, 2, 130))
 
 
-@at_length(40, 800)
+@at_length(40, 400)
 def test_no_model_or_data_name_ends_in_a_traceback(here, examples):
     @fuzz(examples, model=VALUES, data=VALUES)
     def _(model, data):
@@ -308,7 +308,7 @@ def refused_or_read(load, *arguments) -> None:
         assert not any(word in str(error) for word in ("Input should", "Field required")), error
 
 
-@at_length(40, 800)
+@at_length(40, 400)
 def test_damaged_weights_are_refused_or_read(here, examples):
     save_file(PatchNet().state_dict(), "w.safetensors")
     torch.save({"model": PatchNet().state_dict(), "epoch": 1}, "w.pth")
@@ -320,7 +320,7 @@ def test_damaged_weights_are_refused_or_read(here, examples):
         refused_or_read(read_state_dict, Path(name))
 
 
-@at_length(40, 800)
+@at_length(40, 400)
 def test_a_damaged_description_of_a_checkpoint_is_refused_or_read(here, examples):
     network = resnet_micro(3, channels=(8, 8, 8, 8), stem_width=8)
     about = {
@@ -353,7 +353,7 @@ def test_a_checkpoint_names_no_further_files_to_read(here, option):
     assert not (here / "executed").exists()
 
 
-@at_length(40, 800)
+@at_length(40, 400)
 def test_a_damaged_probe_file_is_refused_or_read(here, examples):
     about = {
         "format": 1,
@@ -378,7 +378,7 @@ def test_a_damaged_probe_file_is_refused_or_read(here, examples):
         refused_or_read(read_probe, Path("p.safetensors"))
 
 
-@at_length(40, 800)
+@at_length(40, 400)
 def test_a_damaged_patch_is_refused_or_read(here, examples):
     metadata = PatchMetadata(
         look=PatchSpec(shape="circle", area=0.1),

@@ -192,8 +192,7 @@ RIGHT = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("n", [100, 600])
-@pytest.mark.parametrize("scheme", ["mass", "width"])
+@pytest.mark.parametrize(("n", "scheme"), [(100, "mass"), (600, "width")])
 @pytest.mark.parametrize("confident", CONFIDENCES)
 @pytest.mark.parametrize("right", RIGHT)
 def test_intervals_of_the_error_that_are_given_hold_the_truth(n, scheme, confident, right):
