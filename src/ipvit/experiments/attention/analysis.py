@@ -151,7 +151,7 @@ def _outliers(clean: pl.DataFrame) -> Iterator[tuple[str, str]]:
                 "exceed 4 times"
             )
         share = most["prefix_share"]
-        yield str(model), f"{said}; {share:.0%} of the patches' attention goes to prefix tokens there."
+        yield str(model), f"{said}; {100 * share:.0f} % of the patches' attention goes to prefix tokens there."
 
 
 def _shares_of_high(records: pl.DataFrame) -> dict[tuple[Any, ...], str]:
