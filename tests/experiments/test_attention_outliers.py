@@ -174,6 +174,8 @@ def test_patches_that_attend_to_nothing_but_themselves_have_no_distance(tmp_path
     sizes = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 3, "num_heads": 3, "num_classes": 4}
     network = timm.create_model("cait_xxs24_224", **sizes).eval()  # its class token looks at patches in two last blocks
     model = ipvit.wrap(network, mean=(0.5,) * 3, std=(0.5,) * 3, size=32, name="cait")
-    records = run(model, tmp_path).records("attention")
+    found = run(model, tmp_path)
+    assert "nan" not in found.lead_of("attention") + " ".join(found.answers_of("attention").values())
+    records = found.records("attention")
     assert records.height and records["distance"].is_nan().all() and records["prefix_share"].is_nan().all()
     assert records["norm_ratio"].is_finite().all()

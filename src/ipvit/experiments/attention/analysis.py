@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -151,7 +152,11 @@ def _outliers(clean: pl.DataFrame) -> Iterator[tuple[str, str]]:
                 "exceed 4 times"
             )
         share = most["prefix_share"]
-        yield str(model), f"{said}; {100 * share:.0f} % of the patches' attention goes to prefix tokens there."
+        known_share = share is not None and math.isfinite(share)  # patches may attend to nothing
+        to_prefix = (
+            f"; {100 * share:.0f} % of the patches' attention goes to prefix tokens there" if known_share else ""
+        )
+        yield str(model), f"{said}{to_prefix}."
 
 
 def _shares_of_high(records: pl.DataFrame) -> dict[tuple[Any, ...], str]:
