@@ -175,6 +175,7 @@ def test_patches_that_attend_to_nothing_but_themselves_have_no_distance(tmp_path
     network = timm.create_model("cait_xxs24_224", **sizes).eval()  # its class token looks at patches in two last blocks
     model = ipvit.wrap(network, mean=(0.5,) * 3, std=(0.5,) * 3, size=32, name="cait")
     found = run(model, tmp_path)
+    assert not found.faults
     assert "nan" not in found.lead_of("attention") + " ".join(found.answers_of("attention").values())
     records = found.records("attention")
     assert records.height and records["distance"].is_nan().all() and records["prefix_share"].is_nan().all()

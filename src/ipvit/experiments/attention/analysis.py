@@ -23,12 +23,19 @@ from ipvit.experiments.places import WHOLE
 if TYPE_CHECKING:
     from ipvit.analysis.charts import Figure
 
+
+def _of_patches(name: str, title: str, limits: tuple[float | None, float | None]) -> Column:
+    """Return the column of a quantity that patches have which attend to others."""
+    alone = f"values of {name} are left out of the means: not finite, or of patches that attend to themselves only."
+    return measured(name, title=title, range=limits).model_copy(update={"missing": alone})
+
+
 COLUMNS = {
     **COMMON,
     "information_loss": Column(unit="share", level=True),
     "place": Column(level=True),
-    "distance": measured("distance", title="distance (pixels)", range=(0, None)),
-    "prefix_share": measured("prefix_share", title="attention of the patches on prefix tokens", range=(0, 1)),
+    "distance": _of_patches("distance", "distance (pixels)", (0, None)),
+    "prefix_share": _of_patches("prefix_share", "attention of the patches on prefix tokens", (0, 1)),
     "norm_ratio": measured("norm_ratio", title="largest patch norm over the median", range=(1, None)),
     "high_patches": measured("high_patches", title="patches above 4 median norms", range=(0, None)),
     "inside": Column(title="attention on the image", range=(0, 1)),
@@ -115,7 +122,11 @@ class AttentionAnalysis(Analysis):
         if "place" in clean.columns:
             placed, clean = clean.filter(pl.col("place") != WHOLE), clean.filter(pl.col("place") == WHOLE)
         for (model,), frame in clean.group_by(["model"], maintain_order=True):
-            per_block = frame.group_by("block").agg(pl.col("distance").mean()).sort("block").rows()
+            known = frame.filter(pl.col("distance").is_finite())
+            if known.is_empty():
+                yield str(model), f"In {model} only the class token attends in these blocks: patches look nowhere else."
+                continue
+            per_block = known.group_by("block").agg(pl.col("distance").mean()).sort("block").rows()
             (first, near), (last, far) = per_block[0], per_block[-1]
             yield (
                 str(model),
@@ -151,12 +162,10 @@ def _outliers(clean: pl.DataFrame) -> Iterator[tuple[str, str]]:
                 f"{most['norm_ratio']:.3g} times the median of its image, and {most['high_patches']:.2g} an image "
                 "exceed 4 times"
             )
-        share = most["prefix_share"]
-        known_share = share is not None and math.isfinite(share)  # patches may attend to nothing
-        to_prefix = (
-            f"; {100 * share:.0f} % of the patches' attention goes to prefix tokens there" if known_share else ""
-        )
-        yield str(model), f"{said}{to_prefix}."
+        share = most.get("prefix_share")  # absent where no patch attends to another
+        if share is not None and math.isfinite(share):
+            said += f"; {100 * share:.0f} % of the patches' attention goes to prefix tokens there"
+        yield str(model), f"{said}."
 
 
 def _shares_of_high(records: pl.DataFrame) -> dict[tuple[Any, ...], str]:
