@@ -367,7 +367,7 @@ def pictures() -> MemoryDataset:
     ("experiment", "words"),
     [
         (ipvit.Correlation(grid="8x8", levels=(0.5,), runs=1), "values of correlation were not finite"),
-        (ipvit.Attention(levels=(0,)), "values of distance were not finite"),
+        (ipvit.Attention(levels=(0,)), "values of distance are left out of the means"),
         (ipvit.Segment(thresholds=(0.9,)), "results rest on attention that was not finite"),
     ],
 )
