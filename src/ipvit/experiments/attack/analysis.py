@@ -187,7 +187,7 @@ def _of_epsilons(records: pl.DataFrame, *, worst: bool) -> pl.DataFrame:
     by = ["model", "attack", *(name for name in (NORM, UNIT, *PIXEL_SETTINGS) if name in rows.columns), "epsilon"]
     table = accuracy_table(rows, by, _TOP1).drop("n_runs", "top1_std")
     blind = rows.group_by(by).agg((100 * pl.col("flat").fill_null(False).mean()).alias("no_gradient"))
-    return table.join(blind, on=by, how="left", nulls_equal=True, maintain_order="left")
+    return _beside(table, blind, by)
 
 
 def _worst(rows: pl.DataFrame) -> pl.DataFrame:
@@ -223,8 +223,16 @@ def _of_patches(patches: pl.DataFrame, clean: pl.DataFrame) -> pl.DataFrame:
         success = accuracy_table(judged, by, {"hit": "success"}, shared=_WHICH).drop(
             "n_images", "n_runs", "success_std"
         )
-        extra = extra.join(success, on=by, how="left", nulls_equal=True)
-    return table.join(extra, on=by, how="left", nulls_equal=True, maintain_order="left")
+        extra = _beside(extra, success, by)
+    return _beside(table, extra, by)
+
+
+def _beside(table: pl.DataFrame, other: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
+    """Return a table with the columns of another one beside its own; a key that nobody has may be of any type."""
+    mine = [pl.col(name).cast(other.schema[name]) for name in by if table.schema[name] == pl.Null]
+    theirs = [pl.col(name).cast(table.schema[name]) for name in by if other.schema[name] == pl.Null]
+    table, other = table.with_columns(mine), other.with_columns(theirs)
+    return table.join(other, on=by, how="left", nulls_equal=True, maintain_order="left")
 
 
 def _patch_settings(patches: pl.DataFrame) -> list[str]:
