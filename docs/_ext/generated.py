@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import shutil
+import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.resources import files
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from docutils import nodes
+from sphinx import addnodes
 from sphinx.util.docutils import SphinxDirective
 
 from ipvit.cli import COMMANDS, EXPERIMENTS, make_app
@@ -305,6 +308,43 @@ def mute_search_words(_app: Any, doctree: nodes.document) -> None:
             paragraph["classes"].append("search-words")
 
 
+# --- public names ------------------------------------------------------------------------------------------------
+
+PACKAGES = (
+    "analysis",
+    "data",
+    "engine",
+    "experiments",
+    "metrics",
+    "models",
+    "perturb",
+    "report",
+    "testing",
+    "training",
+)
+
+
+def public_name(module: str, name: str) -> str:
+    """Return the shortest path by which an object of a module is imported: ``ipvit.NAME`` or ``ipvit.PACKAGE.NAME``."""
+    found = getattr(sys.modules.get(module), name, None)
+    for place in ("ipvit", *(f"ipvit.{package}" for package in PACKAGES)):
+        if found is not None and getattr(importlib.import_module(place), name, None) is found:
+            return f"{place}."
+    return f"{module}."
+
+
+def show_public_names(_app: Any, domain: str, _kind: str, content: nodes.Element) -> None:
+    """Print objects under their public names, not under those of the files that they are defined in."""
+    if domain != "py" or content.parent is None:
+        return
+    for signature in content.parent.findall(addnodes.desc_signature):
+        for prefix in signature.findall(addnodes.desc_addname):
+            module, name = signature.get("module"), signature.get("fullname", "")
+            if module and "." not in name and prefix.astext() == f"{module}.":
+                prefix.clear()
+                prefix += nodes.Text(public_name(module, name))
+
+
 # --- for programs ----------------------------------------------------------------------------------------------------
 
 
@@ -356,5 +396,6 @@ def setup(app: Any) -> dict[str, Any]:
     app.add_directive("pictures", Pictures)
     app.add_directive("program-output", ProgramOutput)
     app.connect("doctree-read", mute_search_words)
+    app.connect("object-description-transform", show_public_names)
     app.connect("build-finished", write_for_programs)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
