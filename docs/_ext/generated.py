@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import re
 import shutil
@@ -11,12 +10,14 @@ import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.util.docutils import SphinxDirective
 
+import ipvit
 from ipvit.cli import COMMANDS, EXPERIMENTS, make_app
 from ipvit.commands.schema import schema_for
 from ipvit.core.manifest import Manifest
@@ -310,26 +311,14 @@ def mute_search_words(_app: Any, doctree: nodes.document) -> None:
 
 # --- public names ------------------------------------------------------------------------------------------------
 
-PACKAGES = (
-    "analysis",
-    "data",
-    "engine",
-    "experiments",
-    "metrics",
-    "models",
-    "perturb",
-    "report",
-    "testing",
-    "training",
-)
-
 
 def public_name(module: str, name: str) -> str:
     """Return the shortest path by which an object of a module is imported: ``ipvit.NAME`` or ``ipvit.PACKAGE.NAME``."""
     found = getattr(sys.modules.get(module), name, None)
-    for place in ("ipvit", *(f"ipvit.{package}" for package in PACKAGES)):
-        if found is not None and getattr(importlib.import_module(place), name, None) is found:
-            return f"{place}."
+    packages = [part for name in ipvit.__all__ if isinstance(part := getattr(ipvit, name), ModuleType)]
+    for place in (ipvit, *packages):
+        if found is not None and getattr(place, name, None) is found:
+            return f"{place.__name__}."
     return f"{module}."
 
 

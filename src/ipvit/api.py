@@ -209,7 +209,7 @@ def load_study(study: Study) -> tuple[Dataset, list[Model]]:
     Raises:
         InputError: something cannot be used, or prompts or class names are given and no model reads any.
     """
-    data, context = open_data(study.data), bind_context(study.data)
+    data, context = study.data.open(), bind_context(study.data)
     models: list[Model] = []
     for entry in study.models:
         found = models_named(
@@ -245,19 +245,6 @@ def _networks(
     models = [model for found in loaded for model in found]
     check_texts_used(models, prompts, class_names)
     return models
-
-
-def open_data(entry: DataEntry) -> Dataset:
-    """Open the data that a study names, as it says."""
-    return load_dataset(
-        entry.name,
-        root=entry.root,
-        split=entry.split,
-        decoder=entry.decoder,  # pyright: ignore[reportArgumentType]
-        classes=entry.classes,
-        labels=entry.labels,
-        subset=entry.subset,
-    )
 
 
 def bind_context(entry: DataEntry | None = None) -> BindContext:

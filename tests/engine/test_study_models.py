@@ -6,7 +6,7 @@ import pytest
 
 from ipvit.api import run_study
 from ipvit.core.run_config import RunConfig
-from ipvit.engine.study import Study, make_study
+from ipvit.engine.study import DataEntry, Study, make_study
 from ipvit.errors import InputError
 
 STUDY = {
@@ -48,3 +48,10 @@ def test_shape_bias_can_be_measured_on_stimuli_beside_the_studys_images(tmp_path
     assert set(run.records("shape-bias")["image"].cast(str)).isdisjoint(run.records("shuffle")["image"].cast(str))
     again = run_study(quiet(STUDY | {"experiments": experiments}), tmp_path)
     assert again.tables["shape-bias"].equals(run.tables["shape-bias"])
+
+
+def test_the_data_of_a_study_are_opened_with_every_key_that_is_given(monkeypatch):
+    keys = {name: name for name in DataEntry.model_fields if name not in ("decoder", "labels", "subset")}
+    entry = DataEntry(**keys, decoder="pil", labels="real", subset="robustbench")
+    monkeypatch.setattr("ipvit.data.loading.load_dataset", lambda name, **options: {"name": name} | options)
+    assert entry.open() == entry.model_dump()

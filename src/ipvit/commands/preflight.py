@@ -120,7 +120,7 @@ def _checked(name: str, keys: dict[str, Any], networks: _Networks, config: RunCo
         InputError: its data cannot be opened, or an experiment refuses them or the networks; one that concerns this
             part alone begins with its name.
     """
-    from ipvit.api import bind_context, open_data
+    from ipvit.api import bind_context
     from ipvit.engine.distributed import ProcessGroup
     from ipvit.engine.preparation import checked
     from ipvit.engine.study import make_study
@@ -130,7 +130,7 @@ def _checked(name: str, keys: dict[str, Any], networks: _Networks, config: RunCo
     networks.keep([*entries, *others])
     loaded = {entry: model for entry in entries if (model := networks.load(entry)) is not None}
     lacking = [entry for entry in others if networks.load(entry) is None]
-    data = open_data(make_study(keys).data)
+    data = make_study(keys).data.open()
     if not loaded or lacking:
         return None
     keys["models"] = [entries[entry] for entry in loaded]

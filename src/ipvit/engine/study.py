@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, cast
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -17,6 +17,9 @@ from ipvit.engine.types import Selected
 from ipvit.errors import InputError, did_you_mean
 from ipvit.experiments.base import Experiment
 from ipvit.experiments.registry import make_experiment
+
+if TYPE_CHECKING:
+    from ipvit.data.dataset import Dataset
 
 STUDY = "study.yaml"
 """The resolved study in a run folder."""
@@ -66,6 +69,24 @@ class DataEntry(_Strict):
     """``real``: ReaL's labels of ImageNet's validation images, several or none an image."""
     subset: Literal["robustbench"] | None = None
     """``robustbench``: the 5,000 of ImageNet's validation images that RobustBench measures on."""
+
+    def open(self) -> Dataset:
+        """Open the images as the study says.
+
+        Raises:
+            InputError: there are none, or they cannot be read.
+        """
+        from ipvit.data.loading import load_dataset
+
+        return load_dataset(
+            self.name,
+            root=self.root,
+            split=self.split,
+            decoder=self.decoder,  # pyright: ignore[reportArgumentType]
+            classes=self.classes,
+            labels=self.labels,
+            subset=self.subset,
+        )
 
 
 class ExperimentEntry(_Strict):

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 from ipvit.core.plugins import OWN_FILE
 from ipvit.data.dataset import Dataset, known_fingerprints
-from ipvit.data.loading import load_dataset
 from ipvit.engine.study import STUDY, read_study
 from ipvit.errors import InputError
 from ipvit.results import Run
@@ -45,14 +44,7 @@ def _data_of(run: Run) -> Dataset:
     entry = read_study(path, check=False).data
     if OWN_FILE in entry.name:
         raise InputError(f"the images are those of {entry.name}, and code that a run folder names is not run")
-    data = load_dataset(
-        entry.name,
-        root=entry.root,
-        split=entry.split,
-        decoder=entry.decoder,  # pyright: ignore[reportArgumentType]
-        classes=entry.classes,
-        labels=entry.labels,
-    )
+    data = entry.open()
     there = run.manifest.data.fingerprint
     if not {there, run.manifest.fingerprints.get(there)} & known_fingerprints(data):
         raise InputError(f"{entry.name} holds other images than when it was measured")

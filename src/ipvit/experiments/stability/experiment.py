@@ -13,7 +13,7 @@ from ipvit.experiments.fields import Several
 from ipvit.experiments.grids import Grid
 from ipvit.experiments.places import PAPER_SCALE, Scale
 from ipvit.perturb.choices import Corner
-from ipvit.perturb.corruptions.names import CORRUPTIONS, EXTRA
+from ipvit.perturb.corruptions.names import CORRUPTIONS, Corruption
 
 if TYPE_CHECKING:
     from ipvit.data.dataset import Dataset
@@ -26,27 +26,6 @@ OCCLUSION, SHUFFLE, POSITION, CORRUPTION = "occlusion", "shuffle", "position", "
 Feature = Literal["auto", "class", "distillation", "mean_patch", "pooled"]
 Named = Literal["occlusion", "shuffle", "position", "corruption"]
 Severity = Annotated[int, Field(ge=1, le=5)]
-_Corruption = Literal[
-    "gaussian_noise",
-    "shot_noise",
-    "impulse_noise",
-    "defocus_blur",
-    "glass_blur",
-    "motion_blur",
-    "zoom_blur",
-    "snow",
-    "frost",
-    "fog",
-    "brightness",
-    "contrast",
-    "elastic_transform",
-    "pixelate",
-    "jpeg_compression",
-    "speckle_noise",
-    "gaussian_blur",
-    "spatter",
-    "saturate",
-]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +71,7 @@ class Stability(Experiment):
     """Position: where the shrunk image goes."""
     scale: Scale = PAPER_SCALE
     """Position: side of the shrunk image over the canvas's."""
-    corruptions: Several[_Corruption] = CORRUPTIONS
+    corruptions: Several[Corruption] = CORRUPTIONS
     """Corruption: names of ImageNet-C's fifteen, or speckle_noise gaussian_blur spatter saturate."""
     severities: Several[Severity] = (3,)
     """Corruption: from 1 to 5."""
@@ -119,6 +98,3 @@ class Stability(Experiment):
         from ipvit.experiments.stability.analysis import StabilityAnalysis
 
         return StabilityAnalysis.of(self)
-
-
-assert {*CORRUPTIONS, *EXTRA} == {*_Corruption.__args__}  # pyright: ignore[reportAttributeAccessIssue] - a Literal's

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-CORRUPTIONS = (
+from typing import Literal, get_args
+
+Counted = Literal[
     "gaussian_noise",
     "shot_noise",
     "impulse_noise",
@@ -18,10 +20,14 @@ CORRUPTIONS = (
     "elastic_transform",
     "pixelate",
     "jpeg_compression",
-)
+]
+Extra = Literal["speckle_noise", "gaussian_blur", "spatter", "saturate"]
+Corruption = Literal[Counted, Extra]
+
+CORRUPTIONS: tuple[Counted, ...] = get_args(Counted)
 """The fifteen that the mean corruption error counts, in the order of their paper."""
 
-EXTRA = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
+EXTRA: tuple[Extra, ...] = get_args(Extra)
 """The four held back for tuning, which the mean corruption error does not count."""
 
 FAMILIES = {
