@@ -12,8 +12,9 @@ from ipvit.core.files import cache_folder
 from ipvit.data.dataset import Dataset
 from ipvit.data.loading import load_dataset
 from ipvit.engine.device import numerics, pick_device
+from ipvit.engine.distributed import ProcessGroup
 from ipvit.engine.preparation import default_batch
-from ipvit.engine.worker_count import DECODERS, usable_cores
+from ipvit.engine.worker_count import default_workers
 from ipvit.features.neighbours import Neighbours, with_neighbours
 from ipvit.models import loading
 from ipvit.models.loading import GivenNames, GivenPrompts
@@ -66,14 +67,16 @@ def models_named(
             Path(temporary) if found is None else found / FEATURES,
             name=label or f"{short_name(given)}+{how.k}nn:{Path(data.name).name}",
             batch_size=default_batch(where),
-            workers=(0 if where.type == "cpu" else min(len(usable_cores()) - 1, DECODERS))
-            if workers is None
-            else workers,
+            workers=_decoders(where.type) if workers is None else workers,
         )
     model.to("cpu").eval()
     model.origin = name, pretrained
     model.dry_pass()
     return [model]
+
+
+def _decoders(device_type: str) -> int:
+    return 0 if device_type == "cpu" else default_workers((), device_type, ProcessGroup())
 
 
 @functools.wraps(loading.load_model)

@@ -19,15 +19,13 @@ from ipvit.analysis.answers import joined_names
 from ipvit.analysis.columns import COMMON, Column
 from ipvit.analysis.reduction import Reduction, Values
 from ipvit.errors import InputError
-from ipvit.experiments.occlusion.experiment import FILLS
+from ipvit.experiments.occlusion.experiment import FILLS, TOKENS
 from ipvit.metrics.bootstrap import resampled_means
 from ipvit.metrics.calibration import Floats
 from ipvit.metrics.ranking import kendall_tau, ranks_from_best
 from ipvit.results import Run
 
 FILE = "missingness"
-TOKENS = "tokens"
-"""What taking tokens out of a transformer is called, beside the fills."""
 OF = "occlusion"
 """The experiment whose records these are."""
 RESAMPLES = 1000
@@ -278,7 +276,7 @@ def _notes(sample: _Sample, levels: Sequence[float]) -> list[str]:
     shares = ", ".join(f"{100 * level:g} %" for level in levels)
     notes = [
         f"Retained accuracy is averaged over information losses of {shares}, on the {sample.n_images:,} images "
-        "that all models were measured on; intervals are of 1,000 bootstrap samples of these."
+        f"that all models were measured on; intervals are of {RESAMPLES:,} bootstrap samples of these."
     ]
     for f, fill in enumerate(sample.fills):
         without = [model for m, model in enumerate(sample.models) if not np.isfinite(sample.retained[0, m, f])]

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from ipvit.commands.options import PROTOCOL, Commas, MeasureOptions, ModelsAndData
 from ipvit.core.terminal import Terminal, print_json
 from ipvit.errors import InputError, did_you_mean, shown
-from ipvit.experiments.occlusion.experiment import FILLS
+from ipvit.experiments.occlusion.experiment import FILLS, TOKENS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from ipvit.models.model import Model
     from ipvit.results import Run
     from ipvit.verdicts.missingness import Missingness
-
-_TOKENS = "tokens"
 
 _LIST = Parameter(consume_multiple=True, converter=Commas(), negative="", show_default=False)
 
@@ -82,19 +80,19 @@ def _study(subject: ModelsAndData, protocol: MissingnessProtocol) -> Study:
     from ipvit.api import load_study
     from ipvit.engine.study import make_study
 
-    fills = list(dict.fromkeys(protocol.fills or [*FILLS, _TOKENS]))
-    known = (*FILLS, _TOKENS)
+    fills = list(dict.fromkeys(protocol.fills or [*FILLS, TOKENS]))
+    known = (*FILLS, TOKENS)
     for fill in fills:
         if fill not in known and ".py:" not in fill:
             raise InputError(
                 f"--fills: there is no fill {shown(fill)}.{did_you_mean(fill, known)} There are {', '.join(known)}, "
                 "and FILE.py:FUNCTION of your own"
             )
-    pixels = [fill for fill in fills if fill != _TOKENS]
+    pixels = [fill for fill in fills if fill != TOKENS]
     if len(subject.model) < 2:
         raise InputError("missingness ranks models: give two or more with --model")
     if not pixels or len(fills) < 2:
-        raise InputError(f"--fills: give two or more to set side by side, at least one of them not {_TOKENS}")
+        raise InputError(f"--fills: give two or more to set side by side, at least one of them not {TOKENS}")
     levels = protocol.levels or ["0.25", "0.5", "0.75"]
     common: dict[str, Any] = {"levels": levels, "runs": protocol.runs}
     entries = [
@@ -102,13 +100,11 @@ def _study(subject: ModelsAndData, protocol: MissingnessProtocol) -> Study:
         for fill, of_fill in zip(pixels, [["0", *levels], *([levels] * len(pixels))], strict=False)
     ]
     study = make_study(subject.study_keys() | {"experiments": entries})
-    if _TOKENS not in fills:
+    if TOKENS not in fills:
         return study
     _, models = load_study(study)
     for grid, names in _own_grids(models).items():
-        entries.append(
-            {"name": "occlusion", "models": names, "parameters": common | {"grid": grid, "removal": _TOKENS}}
-        )
+        entries.append({"name": "occlusion", "models": names, "parameters": common | {"grid": grid, "removal": TOKENS}})
     return make_study(subject.study_keys() | {"experiments": entries})
 
 

@@ -30,6 +30,9 @@ RANDOM = ("random", "block")
 FILLS = ("black", "mean", "noise", "blur", "other")
 """What dropped pixels can become."""
 
+TOKENS = "tokens"
+"""The removal that takes the patches' tokens out of a transformer; beside the fills, what missing patches become."""
+
 MASKS = "masks"
 """Name of the salience that is the data's own foreground masks."""
 
