@@ -87,6 +87,11 @@ class OpenVinoModel(Model):
         return self._torch[0].why_not(capability) if capability in COMPUTES else "OpenVINO does not compute it"
 
     @property
+    def doubt(self) -> str:
+        """See :attr:`Model.doubt`: of the network, which is asked once however many of these share it."""
+        return self._torch[0].doubt
+
+    @property
     def n_outputs(self) -> int:
         """Number of outputs of the network."""
         return self._torch[0].n_outputs
