@@ -37,6 +37,12 @@ def matching(records: pl.DataFrame, conditions: Sequence[pl.Expr]) -> pl.DataFra
     return records if whole else records.filter(*conditions)
 
 
+def differing(records: pl.DataFrame, columns: Sequence[str]) -> list[str]:
+    """Return the columns that hold more than one value: no others tell groups of rows apart."""
+    counts = records.select(pl.col(name).n_unique() for name in dict.fromkeys(columns))
+    return [name for name in columns if counts[name][0] > 1]
+
+
 def groups(
     records: pl.DataFrame, by: Sequence[str], columns: Sequence[str]
 ) -> Iterator[tuple[tuple[Any, ...], pl.DataFrame]]:
@@ -53,12 +59,12 @@ def groups(
     if records.is_empty():
         return
     kept = [name for name in dict.fromkeys(columns) if name in records.columns]
-    counts = records.select(pl.col(name).n_unique() for name in by)
-    varying = [name for name in by if counts[name][0] > 1]
+    varying = differing(records, by)
+    first = records.select(pl.col(name).first() for name in by).row(0) if by else ()
     if not varying:
-        yield records.select(pl.col(*by).first()).row(0), records.select(kept)
+        yield first, records.select(kept)
         return
-    same = dict(zip(by, records.select(pl.col(*by).first()).row(0), strict=True))
+    same = dict(zip(by, first, strict=True))
     for key, group in records.select(list(dict.fromkeys((*varying, *kept)))).group_by(varying, maintain_order=True):
         known = same | dict(zip(varying, key, strict=True))
         yield tuple(known[name] for name in by), group.select(kept)

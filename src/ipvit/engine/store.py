@@ -21,7 +21,7 @@ import polars as pl
 from pydantic import ValidationError
 
 from ipvit.analysis.base import Analysis
-from ipvit.analysis.frames import matching, ranks
+from ipvit.analysis.frames import differing, matching, ranks
 from ipvit.core.digests import digest_of
 from ipvit.core.files import path_component, write_atomic
 from ipvit.engine.folders.parts import Alike, read_part
@@ -345,8 +345,7 @@ def read_analysis(root: Path, experiment: str) -> Analysis | None:
 
 def each_once(frame: pl.DataFrame, identified_by: Sequence[str] = KEY) -> pl.DataFrame:
     """Return rows sorted by what identifies them, without those that were there before."""
-    counts = frame.select(pl.col(name).n_unique() for name in identified_by)
-    key = [name for name in identified_by if counts[name][0] > 1]
+    key = differing(frame, identified_by)
     if not key:
         return frame.head(1)
     if _in_order(frame, key):
