@@ -133,6 +133,9 @@ def test_a_misspelt_key_stands_for_the_one_that_is_missing():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["report", "--quiet", "x"], "report has no option --quiet. Try `ipvit report --help`."),
+        (["report", "--jsn", "x"], "report has no option --jsn. Did you mean --json? Try `ipvit report --help`."),
+        (["occlusion", "--modle", "x", "-d", "y"], "occlusion has no option --modle. Did you mean --modes or --model?"),
         (["occlusion", "--model", "net.py:make"], "occlusion needs --data. Try `ipvit occlusion --help`."),
         (["occlusion", "--data", "images"], "occlusion needs --model."),
         (["occlusion", "--data", "images", "--model"], "--model needs a value."),
