@@ -97,9 +97,7 @@ def same_reduction(one: Reduction, other: Reduction) -> bool:
 
 def _same(one: object, other: object) -> bool:
     """Tell whether two values agree, with 1, 1.0 and True apart and NaN the same as NaN."""
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
-        return _same(list(one.items()), list(other.items()))  # pyright: ignore[reportUnknownArgumentType]
-    return repr(one) == repr(other) if not isinstance(one, frozenset) else one == other
+    return one == other if isinstance(one, frozenset) else repr(one) == repr(other)
 
 
 def _same_frame(one: pl.DataFrame | None, other: pl.DataFrame | None) -> bool:

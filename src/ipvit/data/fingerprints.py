@@ -108,7 +108,7 @@ def sums_of_files(paths: Iterable[str | Path], sizes: Sequence[int] | np.ndarray
         else:
             yield from map(read, numbers[_FIRST:].tolist())
 
-    places, lengths = Texts(map(os.fspath, paths)), np.asarray(sizes, dtype=np.int64)
+    places, lengths = Texts(os.fspath(path) for path in paths), np.asarray(sizes, dtype=np.int64)
     if all_bytes:
         return _joined(as_array(read_all(np.arange(len(places)))))
     return _joined(remembered(places, lengths, read_all))

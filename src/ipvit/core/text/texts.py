@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from typing import overload
+from typing import cast, overload
 
 import numpy as np
 
@@ -21,6 +21,7 @@ class Texts(Sequence[str]):
 
     Args:
         texts: of any letters; bytes of a file's name that are no UTF-8 stay as they are.
+        stored: in place of them the two blocks of others.
 
     Example:
         >>> paths = Texts(["cat/1.jpg", "dog/é.jpg"])
@@ -31,7 +32,10 @@ class Texts(Sequence[str]):
     __slots__ = ("_block", "_ends")
     __hash__ = None  # pyright: ignore[reportAssignmentType] - as a list
 
-    def __init__(self, texts: Iterable[str]) -> None:
+    def __init__(self, texts: Iterable[str] = (), *, stored: tuple[bytes, np.ndarray] | None = None) -> None:
+        if stored is not None:
+            self._block, self._ends = stored
+            return
         block = bytearray()
         ends = [0]
         for text in texts:
@@ -70,7 +74,7 @@ class Texts(Sequence[str]):
             return self._block == other._block and np.array_equal(self._ends, other._ends)
         if not isinstance(other, list | tuple):
             return NotImplemented
-        texts: Sequence[object] = other  # pyright: ignore[reportUnknownVariableType]
+        texts = cast("Sequence[object]", other)
         return len(self) == len(texts) and all(mine == theirs for mine, theirs in zip(self, texts, strict=True))
 
     def __repr__(self) -> str:
@@ -86,6 +90,4 @@ class Texts(Sequence[str]):
 
 
 def _restored(block: bytes, ends: np.ndarray) -> Texts:
-    found = Texts(())
-    found._block, found._ends = block, ends  # noqa: SLF001 - its own
-    return found
+    return Texts(stored=(block, ends))
