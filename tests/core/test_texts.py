@@ -49,3 +49,8 @@ def test_they_take_their_letters_and_eight_bytes_each_also_on_the_way_to_another
     data = pickle.dumps(Texts(PATHS))
     assert pickle.loads(data) == PATHS  # noqa: S301 - written above
     assert len(data) < sum(len(path.encode("utf-8", "surrogatepass")) for path in PATHS) + 8 * len(PATHS) + 500
+
+
+def test_they_know_whether_all_of_them_can_be_written():
+    assert Texts(["a", "é", "日本"]).are_unicode and Texts([]).are_unicode
+    assert not Texts(["a", "raw/\udcff.png"]).are_unicode

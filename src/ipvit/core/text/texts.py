@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import cast, overload
@@ -37,12 +38,13 @@ class Texts(Sequence[str]):
             self._block, self._ends = stored
             return
         block = bytearray()
-        ends = [0]
-        for text in texts:
-            block += text.encode("utf-8", "surrogatepass")
-            ends.append(len(block))
+        lengths = array.array("q", [0])
+        left = iter(texts)
+        while some := [text.encode("utf-8", "surrogatepass") for text in itertools.islice(left, _AT_ONCE)]:
+            block += b"".join(some)
+            lengths.extend(map(len, some))
         self._block = bytes(block)
-        self._ends = np.array(ends, dtype=np.int64)
+        self._ends = np.cumsum(np.frombuffer(lengths, dtype=np.int64))
 
     def __len__(self) -> int:
         """Return how many there are."""
@@ -65,8 +67,21 @@ class Texts(Sequence[str]):
         """Go through them in their order."""
         for start in range(0, len(self), _AT_ONCE):
             ends = self._ends[start : start + _AT_ONCE + 1].tolist()
-            for first, last in itertools.pairwise(ends):
-                yield self._text(first, last)
+            some = self._text(ends[0], ends[-1])
+            if some.isascii():  # a letter is a byte, and to cut is faster than to decode each
+                offset = ends[0]
+                yield from (some[first - offset : last - offset] for first, last in itertools.pairwise(ends))
+            else:
+                yield from itertools.starmap(self._text, itertools.pairwise(ends))
+
+    @property
+    def are_unicode(self) -> bool:
+        """Whether all of them can be written anywhere: none holds bytes of a file's name that are no UTF-8."""
+        try:
+            self._block.decode("utf-8")
+        except UnicodeDecodeError:
+            return False
+        return True
 
     def __eq__(self, other: object) -> bool:
         """Tell whether others are the same in the same order."""

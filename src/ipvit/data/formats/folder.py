@@ -54,9 +54,7 @@ class FolderDataset(BaseDataset):
             known = ", ".join(sorted(IMAGE_SUFFIXES))
             raise InputError(f"{str(root)!r} holds no image files ({known}){'; '.join(['', *self.notes])}")
         self._paths = Texts(path for path, _ in files)
-        self.ids = Texts(readable(path) for path, _ in files)
-        if self.ids == self._paths:
-            self.ids = self._paths
+        self.ids = self._paths if self._paths.are_unicode else Texts(map(readable, self._paths))
         folders = [sys.intern(path.split("/", 1)[0]) if "/" in path else None for path in self.ids]
         self.classes, self.aliases = class_names(self._listing(), {name for name in folders if name is not None})
         outside = [path for path, folder in zip(self.ids, folders, strict=True) if folder is None]
@@ -100,7 +98,7 @@ class FolderDataset(BaseDataset):
         return sorted(image_files(self.root, left_out))
 
     def _sums(self, *, all_bytes: bool = False) -> Sums:
-        folder = os.fspath(self.root)
+        folder = os.path.abspath(self.root)  # noqa: PTH100 - as what is kept of files is looked up
         return sums_of_files((f"{folder}/{path}" for path in self._paths), self._sizes, all_bytes=all_bytes)
 
     def _listing(self) -> Path:
