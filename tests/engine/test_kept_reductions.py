@@ -16,8 +16,8 @@ from polars.testing import assert_frame_equal
 
 import ipvit
 from helpers.tiny import tiny_model
+from ipvit.analysis.records.reduction_file import decoded, encoded, same_reduction
 from ipvit.analysis.reduction import Reduction
-from ipvit.analysis.reduction_file import decoded, encoded, same_reduction
 from ipvit.cli import main
 from ipvit.data.known_files import files_read_anew
 from ipvit.engine.folders import kept_reductions

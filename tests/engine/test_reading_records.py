@@ -16,7 +16,7 @@ import ipvit
 from helpers.small_experiments import SMALL
 from ipvit.analysis import aggregate, reduction
 from ipvit.analysis.confidences import rows
-from ipvit.analysis.reduction_file import decoded, encoded, same_reduction
+from ipvit.analysis.records.reduction_file import decoded, encoded, same_reduction
 from ipvit.engine import store
 from ipvit.engine.folders import study_records
 from ipvit.engine.folders.parts import Alike, read_part

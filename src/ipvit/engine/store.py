@@ -21,7 +21,7 @@ import polars as pl
 from pydantic import ValidationError
 
 from ipvit.analysis.base import Analysis
-from ipvit.analysis.frames import differing, matching, ranks
+from ipvit.analysis.records.frames import differing, matching, ranks
 from ipvit.core.digests import digest_of, digest_of_file
 from ipvit.core.files import path_component, write_atomic
 from ipvit.engine.folders.parts import Alike, read_part

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import polars as pl
 
+from ipvit.analysis.records.reduction_file import decoded, encoded, same_reduction
 from ipvit.analysis.reduction import Reduction
-from ipvit.analysis.reduction_file import decoded, encoded, same_reduction
 from ipvit.core.digests import digest_of_json
 from ipvit.core.files import cache_folder, write_atomic
 from ipvit.core.versions import digest_of_source, installed_version

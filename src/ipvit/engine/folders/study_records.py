@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from ipvit.analysis.frames import matching
+from ipvit.analysis.records.frames import matching
 from ipvit.core.digests import digest_of
 from ipvit.core.manifest import Manifest
 from ipvit.core.text.words import counted
