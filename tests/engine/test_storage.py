@@ -16,6 +16,7 @@ from ipvit.core import files
 from ipvit.core.lock import FolderLock
 from ipvit.engine import store as store_module
 from ipvit.engine.store import Store
+from ipvit.engine.writer import Writer
 
 
 def run(out, **options):
@@ -331,16 +332,17 @@ def test_a_clock_that_is_set_back_and_forward_does_not_matter(tmp_path, monkeypa
 
 
 def stop_after_parts(count: int, work) -> None:
-    flush, flushed = Store.flush_if_due, []
+    """Interrupt the thread that measures once it has handed over so many batches."""
+    add, added = Writer.add, []
 
-    def flush_and_count(self):
-        flush(self)
-        flushed.append(self)
-        if len(flushed) == count:
+    def add_and_count(self, *measured):
+        add(self, *measured)
+        added.append(self)
+        if len(added) == count:
             raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as own:
-        own.setattr(Store, "flush_if_due", flush_and_count)
+        own.setattr(Writer, "add", add_and_count)
         work()
 
 

@@ -9,9 +9,11 @@ from ipvit.core.signals import uninterrupted
 from ipvit.data.loader import DecodedBatch
 from ipvit.engine.batches import batches_of, decoded_batches, on_device, read_donors
 from ipvit.engine.device import numerics
-from ipvit.engine.measuring import measure_batch, note_failed_transform, recording_failures
+from ipvit.engine.failures import note_failed_transform, recording_failures
+from ipvit.engine.measuring import measure_batch
 from ipvit.engine.store import Store
 from ipvit.engine.types import Outcome, SweepPlan, Task
+from ipvit.engine.writer import Writer
 from ipvit.errors import InputError
 from ipvit.experiments.base import Batch, PrepareContext
 
@@ -31,7 +33,8 @@ def sweep(
         plan: tasks, items and how they are gone over.
         store: where records go.
         outcome: filled as the sweep goes on, so that it holds even when the sweep is interrupted.
-        advance: called with the number of results that were finished and the experiment's name, for a progress bar.
+        advance: called with the number of results that were finished and the experiment's name, for a progress bar;
+            by the thread that writes.
         on_first_batch: given the first batch of each task, once measured, for example to take pictures.
         main_process_first: calls a function, where there are several processes in one of them before the others.
     """
@@ -42,6 +45,7 @@ def sweep(
     decoded_in_turn = decoded_batches(plan, batches, outcome.notes)
     donors = read_donors(plan)
     shown: set[int] = set()
+    writer = Writer(store, outcome, advance)
     try:
         for decoded in decoded_in_turn:
             _note_unreadable(decoded, plan, outcome)
@@ -52,16 +56,15 @@ def sweep(
             images = on_device(decoded, plan.device)
             for number, task in enumerate(plan.tasks):
                 for batch in batches_of(task, plan, decoded, images, donors[task.experiment.requirements.donors]):
-                    measure_batch(task, batch, plan, store, outcome)
+                    measured = measure_batch(task, batch, plan, outcome)
+                    writer.add(task, batch.ids, measured, len(batch) * len(batch.conditions))
                     if number not in shown and decoded.transform is None:
                         shown.add(number)
                         with recording_failures(task, outcome, fatal=False):
                             on_first_batch(task, batch)
-                    advance(len(batch) * len(batch.conditions), task.experiment.name)
-                    store.flush_if_due()
     finally:  # also on Ctrl-C, and where it comes twice: what is measured is kept
         with uninterrupted():
-            store.flush()
+            writer.close()
         outcome.notes += [_note_on_memory(task) for task in plan.tasks if task.fitting.too_large]
 
 
