@@ -78,8 +78,8 @@ class Strange(Picky):
     odd: tuple[int, ...] = (2,)
 
     def measure(self, model, batch):
-        for records in super().measure(model, batch):
-            if records.condition.number in self.odd:
+        for number, records in enumerate(super().measure(model, batch)):
+            if batch.conditions[number].number in self.odd:
                 yield Records(records.condition, {"correct": np.array([["a"]] * len(batch))})
             else:
                 yield records
@@ -133,11 +133,11 @@ def test_arrays_that_an_experiment_fills_again_are_written_as_they_were(tmp_path
 
         def measure(self, model, batch):
             for records in super().measure(model, batch):
-                column = BUFFER[: len(batch)]
+                column = buffer[: len(batch)]
                 column[:] = batch.positions
                 yield Records(records.condition, {"position": column})
 
-    BUFFER = np.zeros(3, dtype=np.int64)
+    buffer = np.zeros(3, dtype=np.int64)
     found = run(Reusing(), tmp_path, flush_seconds=0).records("reusing")
     position = {image: number for number, image in enumerate(photos().ids)}
     assert found["position"].to_list() == [position[image] for image in found["image"].to_list()]
