@@ -57,11 +57,12 @@ def sweep(
             for number, task in enumerate(plan.tasks):
                 for batch in batches_of(task, plan, decoded, images, donors[task.experiment.requirements.donors]):
                     measured = measure_batch(task, batch, plan, outcome)
-                    writer.add(task, batch.ids, measured, len(batch) * len(batch.conditions))
                     if number not in shown and decoded.transform is None:
                         shown.add(number)
                         with recording_failures(task, outcome, fatal=False):
                             on_first_batch(task, batch)
+                    # afterwards: what is on the disk is not measured again, and pictures are of the first batch
+                    writer.add(task, batch.ids, measured, len(batch) * len(batch.conditions))
     finally:  # also on Ctrl-C, and where it comes twice: what is measured is kept
         with uninterrupted():
             writer.close()
