@@ -14,10 +14,10 @@ in and written, as a run does it. Microseconds of processor time a result, by st
 ``writer``   records, by another thread, while the next batch is measured
 
 ``rate`` is how many results a second one thread can look after, when a GPU has the network. ``busy`` is the share of
-the time that a GPU then computes which makes 10,000 passes a second (an assumption: DeiT-S on a recent one): it computes
-while the next conditions are queued, and does nothing while results are read back and rows are made. Both take the
-work on pixels for the processor's, which a GPU does itself, so they mean something for small pictures only, where
-it is next to nothing. How often a batch waits for the device is counted by ``tests/engine/test_waits.py``. With
+the time that a GPU then computes which makes 10,000 passes a second (an assumption: DeiT-S on a recent one): it
+computes while the next conditions are queued, and does nothing while results are read back and rows are made. Both
+take the work on pixels for the processor's, which a GPU does itself, so they mean something for small pictures only,
+where it is next to nothing. How often a batch waits for the device is counted by ``tests/engine/test_waits.py``. With
 ``--source`` the package of another checkout is measured in the same run, in turns.
 
 The network answers with the mean colour; where an experiment reads more, it is the demo's of 64 pixels, whatever the
