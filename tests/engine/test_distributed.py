@@ -49,7 +49,8 @@ def reference(setting, tmp_path_factory):
 
 
 def surroundings(**more: str) -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(TESTS), **more}
+    path = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, **more}
 
 
 def torchrun(setting, count: int, out: Path, delay: float = 0) -> subprocess.Popen:
@@ -113,7 +114,8 @@ def test_the_slowest_process_does_not_decide_when_the_run_is_over(setting, refer
     waiting = "os.environ['RANK'] == '1' and open(f'{sys.argv[2]}-1', 'a').write('.') and time.sleep(0.5)"
     slow.write_text(STUDY.replace("import sys", "import os, sys").replace("time.sleep(float(sys.argv[3]))", waiting))
     finish(torchrun((slow, images), 2, tmp_path / "run"))
-    assert Store(tmp_path / "run").records("occlusion").equals(reference)
+    records = Store(tmp_path / "run").records("occlusion")  # another network by its code, which waits
+    assert records.drop("weights").equals(reference.drop("weights"))
     passes = len((tmp_path / "run-1").read_text())
     assert passes < 0.6 * 480 / 3 / 2, "passes of three images; half of them were its share"
     assert read_manifest(tmp_path / "run").measured_in_this_call == 480
