@@ -67,7 +67,9 @@ def merge(folders: Sequence[Path], out: Path, *, partial: bool = False) -> Manif
     with _beside(out) as aside:
         for name in experiments:
             for model in _models(name, sources):  # the memory holds the records of one
-                Store(aside).write(_joined(name, model, sources))
+                rows = _joined(name, model, sources)
+                devices = {device for folder, _ in sources for device in Store(folder).devices(name, of=model)}
+                Store(aside).write(rows, devices)
         if missing and not partial:
             more = f"; {len(missing) - 9} more" if len(missing) > 9 else ""
             raise InputError(f"{'; '.join(missing[:9])}{more}; run those again, or join what is there with --partial")

@@ -22,7 +22,7 @@ from ipvit.data import remarks
 from ipvit.data.dataset import Dataset
 from ipvit.data.fingerprints import under
 from ipvit.engine.claims import Claims
-from ipvit.engine.device import models_on_device
+from ipvit.engine.device import models_on_device, name_of
 from ipvit.engine.distributed import ProcessGroup
 from ipvit.engine.examples import save_examples
 from ipvit.engine.folders.class_names import keep_class_names
@@ -95,7 +95,7 @@ def execute(
     plans = plan_sweeps(tasks, data, config, device, group)
     group.assert_same_on_all_ranks("batch size", plans[0].batch_size)
     with models_on_device(models, device, config, tasks), _held(out, config.fresh, group) as lock, _logged(out, group):
-        store = Store(out, config.flush_seconds, mend=group.is_main_process, guard=lock.check)
+        store = Store(out, config.flush_seconds, mend=group.is_main_process, guard=lock.check, device=name_of(device))
         earlier = group.main_process_first(lambda: mark_finished(tasks, store), per_machine=False)
         reused = [str(folder.resolve()) for folder in reused_runs if mark_finished(tasks, Store(folder))]
         before = measured_before(plans)
