@@ -2,8 +2,8 @@
 
     python docs/figures/patch_sizes.py [TABLE]
 
-takes the table ``shuffle.csv`` of ``ipvit shuffle`` on networks labelled ``patch4``, ``patch8`` and ``patch16``, by default
-the copy beside this file, and prints the lines of the page's table.
+takes the table ``shuffle.csv`` of ``ipvit shuffle`` on networks labelled ``patch4``, ``patch8`` and ``patch16``, by
+default the copy beside this file, and prints the lines of the page's table.
 """
 
 from __future__ import annotations
