@@ -188,7 +188,7 @@ def test_the_terminal_and_json_say_so_too(tmp_path, capsys, monkeypatch):
     Path("nets.py").write_text("from test_not_finite import network\n")
     command = ["accuracy", "--model", "nets.py:network", "--data", "images", "--workers", "0", "--out", "run"]
     assert main(command) == 0
-    words = "6 predictions were not finite numbers; they count as wrong."
+    words = "nets.py:network: 6 predictions were not finite numbers; they count as wrong."
     assert f"note: {words}" in " ".join(capsys.readouterr().out.split())
     assert main([*command, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["notes"] == {"accuracy": [words]}
