@@ -122,8 +122,12 @@ def told(run: ipvit.Run, name: str) -> str:
     return "\n".join([*run.notes[name], *run.manifest.notes, *skipped])
 
 
+QUICK = ("accuracy", "occlusion", "shuffle", "position")
+EACH = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in BUILT_IN]
+
+
 @pytest.mark.parametrize("where", ["tokens", "logits"])
-@pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.parametrize("name", EACH)
 def test_every_experiment_says_so_and_averages_the_rest(name, where, tmp_path):
     run, healthy = measured(name, tmp_path / "sick", where=where), measured(name, tmp_path / "healthy", sick=())
     assert ("not finite" in told(run, name)) == (where == "tokens" or name not in OF_TOKENS), told(run, name)
