@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -43,15 +44,16 @@ def networks(heads: Run | None = None) -> list[Model]:
     return found
 
 
-def probed(out: Path, train: Path, test: Path | str, tokens: tuple[str, ...], limit: int | None = None) -> Run:
+def probed(out: Path, train: Path, test: Path | str, limit: int | None = None, **options: Any) -> Run:
     """Fit linear heads on 3,000 images of some data, and measure them on others."""
-    probe = ipvit.Probe(train=str(train), train_limit=3000, tokens=tokens, heads=("lbfgs",), penalties=(0.01, 0.1, 1, 10))
+    probe = ipvit.Probe(train=str(train), train_limit=3000, heads=("lbfgs",), **options)
     return ipvit.run(probe, models=networks(), data=str(test), out=out, limit=limit)
 
 
 def show(table: pl.DataFrame, *columns: str) -> None:
     """Print what a page says of a table."""
-    sys.stdout.write(table.select("model", *columns, "top1", "top1_low", "top1_high", "n_images").write_csv(float_precision=3))
+    shown = table.select("model", *columns, "top1", "top1_low", "top1_high", "n_images")
+    sys.stdout.write(shown.write_csv(float_precision=3))
 
 
 def trained_alike(out: Path) -> charts.Figure:
@@ -66,14 +68,15 @@ def trained_alike(out: Path) -> charts.Figure:
 
 def blocks(out: Path) -> charts.Figure:
     """Return what heads on each block of the ViT-S/14 and each stage of EfficientNet-Lite0 know of CIFAR-10."""
-    run = probed(out, REAL / "cifar10-train.tar", REAL / "cifar10-test.tar", ("class", "class+patch"))
+    run = probed(out, REAL / "cifar10-train.tar", REAL / "cifar10-test.tar")
     show(run.tables["probe"], "tokens", "blocks")
     return run.figures["probe-blocks"]
 
 
 def two_networks(out: Path) -> charts.Figure:
     """Return how the same two, with heads for 50 classes, fare when patches of photos are lost."""
-    heads = probed(out / "heads", REAL / "tinyimagenet50" / "train.tar", PHOTOS, ("class", "class+patch"), limit=500)
+    train = REAL / "tinyimagenet50" / "train.tar"
+    heads = probed(out / "heads", train, PHOTOS, limit=500, penalties=(0.01, 0.1, 1, 10))
     show(heads.tables["probe"], "tokens", "blocks")
     occlusion = ipvit.Occlusion(
         modes=("random", "salient", "non_salient"),
