@@ -38,8 +38,8 @@ def networks(heads: Run | None = None) -> list[Model]:
     found = []
     for label, name in BACKBONES.items():
         if heads is not None:
-            (row,) = heads.tables["probe-heads"].filter(pl.col("model") == label, pl.col("best")).head(1).to_dicts()
-            name = f"{name}@probe:{heads.folder / row['file']}"
+            a_file = heads.tables["probe-heads"].filter(pl.col("model") == label)["file"][0]
+            name = f"{name}@probe:{(heads.out / a_file).parent / 'best.safetensors'}"
         found.append(ipvit.load_model(name, label=label))
     return found
 
