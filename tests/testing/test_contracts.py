@@ -72,6 +72,19 @@ OTHERWISE: list[tuple[str, dict[str, Any]]] = [
     ("attention", {"levels": (0,), "corners": ("top-left",)}),
     ("segment", {"protocol": "authors", "thresholds": (0.6, 0.9)}),
     ("attack", {"attacks": ("patch",), "patch_areas": (0.2,), "patch_images": 4, "patch_steps": 2, "patch_batch": 2}),
+    (
+        "attack",
+        {
+            "attacks": ("cells", "vote"),
+            "cells": (2,),
+            "cell_steps": 2,
+            "cell_grid": "4x4",
+            "epsilons": (4,),
+            "apgd_steps": 2,
+            "draws": 2,
+            "votes": 2,
+        },
+    ),
 ]
 """Other ways through the same experiments."""
 
