@@ -14,7 +14,6 @@ from ipvit.analysis.base import Analysis, by_model
 from ipvit.analysis.columns import COMMON, RUN, SHARED_MASK, Column
 from ipvit.analysis.reduction import Reduction, joined
 from ipvit.analysis.sentences import is_missing
-from ipvit.experiments.attack.cell_tables import REPLACED, cell_sentences, cell_table, of_cells, over_cells
 from ipvit.experiments.attack.conditions import size_in_words
 from ipvit.experiments.attack.names import (
     CELL_SETTINGS,
@@ -34,7 +33,9 @@ from ipvit.experiments.attack.names import (
     WORST,
     attack_title,
 )
-from ipvit.experiments.attack.patch_tables import (
+from ipvit.experiments.attack.tables.cells import REPLACED, cell_sentences, cell_table, of_cells, over_cells
+from ipvit.experiments.attack.tables.parts import TOP1, series, share_without_gradient, without_zeros
+from ipvit.experiments.attack.tables.patches import (
     NOTHING,
     OF_NOISE,
     PATCHES,
@@ -51,8 +52,7 @@ from ipvit.experiments.attack.patch_tables import (
     transfer_table,
     with_source,
 )
-from ipvit.experiments.attack.table_parts import TOP1, series, share_without_gradient, without_zeros
-from ipvit.experiments.attack.transfer import (
+from ipvit.experiments.attack.tables.transfer import (
     SHOWN,
     made_elsewhere,
     of_shown,
@@ -60,7 +60,7 @@ from ipvit.experiments.attack.transfer import (
     shown_sentences,
     shown_table,
 )
-from ipvit.experiments.attack.vote_tables import DEFENCE, of_votes, over_budget, vote_sentences, vote_table
+from ipvit.experiments.attack.tables.votes import DEFENCE, of_votes, over_budget, vote_sentences, vote_table
 from ipvit.experiments.attack.warnings import CHECKS, WEAKER, check_columns, of_checks, of_weaker, warnings
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from ipvit.experiments.attack.names import (
     CLEAN,
     VOTE,
 )
-from ipvit.experiments.attack.table_parts import TOP1, in_percent, share_without_gradient
+from ipvit.experiments.attack.tables.parts import TOP1, in_percent, share_without_gradient
 
 if TYPE_CHECKING:
     from ipvit.analysis.charts import Figure

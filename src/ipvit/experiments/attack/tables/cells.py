@@ -10,7 +10,7 @@ import polars as pl
 from ipvit.analysis import charts
 from ipvit.analysis.aggregate import accuracy_table
 from ipvit.experiments.attack.names import CELLS, CHOSEN, CLEAN
-from ipvit.experiments.attack.table_parts import TOP1, in_percent, share_without_gradient
+from ipvit.experiments.attack.tables.parts import TOP1, in_percent, share_without_gradient
 
 if TYPE_CHECKING:
     from ipvit.analysis.charts import Figure

@@ -13,8 +13,8 @@ from ipvit.analysis.answers import Fall, told
 from ipvit.analysis.columns import RUN
 from ipvit.analysis.sentences import is_missing
 from ipvit.experiments.attack.names import CONTENT, NOISE, OWN, PATCH, PATCH_SETTINGS
-from ipvit.experiments.attack.table_parts import TOP1, beside, series
-from ipvit.experiments.attack.transfer import matrix
+from ipvit.experiments.attack.tables.parts import TOP1, beside, series
+from ipvit.experiments.attack.tables.transfer import matrix
 
 if TYPE_CHECKING:
     from ipvit.analysis.charts import Figure
