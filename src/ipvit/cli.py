@@ -9,12 +9,12 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from cyclopts import App, CycloptsError, MissingArgumentError
+from cyclopts import App, ArgumentCollection, CycloptsError, MissingArgumentError, UnknownOptionError
 
 from ipvit import __version__
 from ipvit.core.plugins import OWN_FILE
 from ipvit.core.signals import ignore_signals, interrupt_by_signals
-from ipvit.errors import CombinedInputError, InputError, did_you_mean, error_line, printable, shown
+from ipvit.errors import CombinedInputError, InputError, closest, did_you_mean, error_line, printable, shown
 from ipvit.experiments.registry import BUILT_IN, plugins
 
 EXPERIMENTS = {name: text for name, (_, text) in BUILT_IN.items()}
@@ -113,7 +113,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         return _fail(2, *(error.lines if isinstance(error, CombinedInputError) else (str(error),)))
     except MissingArgumentError as error:
-        return _fail(2, f"{_missing(error, asked)} Try `ipvit {printable(asked)} --help`.")
+        said = _misspelt(app, tokens) or _missing(error, asked)
+        return _fail(2, f"{said} Try `ipvit {printable(asked)} --help`.")
+    except UnknownOptionError as error:
+        said = _unknown(error.token.keyword or error.token.value, error.argument_collection, asked)
+        return _fail(2, f"{said} Try `ipvit {printable(asked)} --help`.")
     except CycloptsError as error:
         text = printable(str(error))
         return _fail(2, f"{text}{'' if text.endswith(('.', '?')) else '.'} Try `ipvit {printable(asked)} --help`.")
@@ -145,6 +149,26 @@ def _missing(error: MissingArgumentError, command: str) -> str:
     name = error.argument.name if error.argument is not None else "an argument"
     given = error.keyword is not None or (error.argument is not None and bool(error.argument.tokens))
     return f"{printable(name)} needs a value." if given else f"{printable(command)} needs {printable(name)}."
+
+
+def _unknown(given: str, arguments: ArgumentCollection, command: str) -> str:
+    """Say which option a command does not have, and which of its own is meant where one is alike."""
+    given = given.partition("=")[0]
+    known = {name.lstrip("-"): name for one in arguments if one.parse for name in one.names}
+    # the dashes, which all have, make no two names alike
+    alike = [known[name] for name in closest(given.lstrip("-"), known, 2, likeness=0.7)]
+    meant = f" Did you mean {' or '.join(alike)}?" if alike else ""
+    return f"{printable(command)} has no option {printable(given)}.{meant}"
+
+
+def _misspelt(app: App, tokens: Sequence[str]) -> str:
+    """Say which long option of a command does not exist: it may be the one that seems to be missing."""
+    command, *rest = tokens
+    arguments = app[command].assemble_argument_collection()
+    names = {name for one in arguments for name in (*one.names, *one.negatives)}
+    strange = (token for token in rest if token.startswith("--") and token.partition("=")[0] not in names)
+    found = next(strange, "")
+    return _unknown(found, arguments, command) if found else ""
 
 
 def warning_line(

@@ -90,9 +90,9 @@ def did_you_mean(word: str, known: Iterable[str], limit: int = 3) -> str:
     return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 
-def closest(word: str, known: Iterable[str], limit: int = 3) -> list[str]:
-    """Return the known words close to ``word``, the closest first."""
-    return difflib.get_close_matches(word, list(known), n=limit, cutoff=0.6)
+def closest(word: str, known: Iterable[str], limit: int = 3, likeness: float = 0.6) -> list[str]:
+    """Return the known words that are at least so much like ``word``, from 0 to 1, the closest first."""
+    return difflib.get_close_matches(word, list(known), n=limit, cutoff=likeness)
 
 
 class ByName(dict[str, V]):

@@ -1,11 +1,12 @@
 """What the command line takes and says: labels, lists with commas, other models for a study, and mistaken names."""
 
 import contextlib
+import itertools
 import re
 
 import pytest
 
-from ipvit.cli import main
+from ipvit.cli import COMMANDS, EXPERIMENTS, main
 from ipvit.commands.options import OtherModelsAndData, model_entries
 from ipvit.engine.study import make_study
 from ipvit.errors import InputError
@@ -73,12 +74,33 @@ def test_doctor_and_reproduce_take_labels(here, capsys):
     assert "label: mine" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", ["stylize", "corrupt", "train", "play", "doctor"])
-def test_a_help_says_what_is_taken_where_nothing_is_given(command, capsys):
+def help_of(command: str, capsys) -> str:
+    """Return what a command's help prints at 80 columns."""
     with contextlib.suppress(SystemExit):
         main([command, "--help"])
-    said = capsys.readouterr().out
-    assert "[default:" in said and not re.search(r"\[default: (\(|None|True|False|\])", said)
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["stylize", "corrupt", "train", "play", "doctor"])
+def test_a_help_says_what_is_taken_where_nothing_is_given(command, capsys):
+    assert "[default:" in help_of(command, capsys)
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, *EXPERIMENTS])
+def test_a_help_has_no_default_in_the_words_of_the_program(command, capsys):
+    assert not re.search(r"\[default:\s+[│ ]*(\(|None|True|False|\])", help_of(command, capsys))
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, *EXPERIMENTS])
+def test_a_help_breaks_its_lines_where_they_are_full(command, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = help_of(command, capsys).splitlines()
+    for above, below in itertools.pairwise(lines):
+        words = re.fullmatch(r"│ {15,}(\S+).*│", below)
+        if not words or not above.startswith("│") or above.rstrip("│ ").endswith((".", ":")) or "[" in words[1]:
+            continue
+        room = len(above) - len(above.rstrip("│ "))
+        assert len(words[1]) + 3 > room, f"{above}\n{below}"
 
 
 def test_names_of_networks_are_let_through():
@@ -111,6 +133,9 @@ def test_a_misspelt_key_stands_for_the_one_that_is_missing():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["report", "--quiet", "x"], "report has no option --quiet. Try `ipvit report --help`."),
+        (["report", "--jsn", "x"], "report has no option --jsn. Did you mean --json? Try `ipvit report --help`."),
+        (["occlusion", "--modle", "x", "-d", "y"], "occlusion has no option --modle. Did you mean --modes or --model?"),
         (["occlusion", "--model", "net.py:make"], "occlusion needs --data. Try `ipvit occlusion --help`."),
         (["occlusion", "--data", "images"], "occlusion needs --model."),
         (["occlusion", "--data", "images", "--model"], "--model needs a value."),

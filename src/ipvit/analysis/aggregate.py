@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from ipvit.analysis.columns import COMMON, PLAIN, RUN, SHARED_MASK, Columns
+from ipvit.analysis.frames import groups
 from ipvit.analysis.perturbed import Perturbed, clean_condition, differences_of_drops, perturbed
 from ipvit.analysis.reduction import Values, labelled, shared_masks
 from ipvit.metrics.crossed import crossed_interval
@@ -42,7 +43,7 @@ def accuracy_table(
     columns = columns or {"correct": "top1", "correct5": "top5"}
     records = labelled(records)
     rows: list[dict[str, Any]] = []
-    for key, group in records.group_by(by, maintain_order=True):
+    for key, group in groups(records, by, ["image", RUN, SHARED_MASK, *columns, *([shared] if shared else [])]):
         n_runs = group[RUN].n_unique() if RUN in group.columns else 1
         per_image = group.group_by("image", maintain_order=True).agg(
             *(pl.col(name).mean() for name in columns), *shared_masks(group)
@@ -120,7 +121,7 @@ def mean_table(
         standard deviation over images and runs (``_std``).
     """
     rows: list[dict[str, Any]] = []
-    for key, group in records.group_by(by, maintain_order=True):
+    for key, group in groups(records, by, ["image", RUN, SHARED_MASK, *columns]):
         n_runs = group[RUN].n_unique() if RUN in group.columns else 1
         group = group.with_columns(pl.when(pl.col(name).is_finite()).then(name).alias(name) for name in columns)
         per_image = group.group_by("image", maintain_order=True).agg(

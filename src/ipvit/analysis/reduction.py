@@ -16,6 +16,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ipvit.analysis.columns import RUN, SHARED_MASK, Column, Columns
+from ipvit.analysis.frames import groups, matching, ranks
+
+_NUMBER = "number of the image"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +116,7 @@ def in_study_order(table: pl.DataFrame, by: Sequence[str | pl.Expr]) -> pl.DataF
 def labelled(records: pl.DataFrame) -> pl.DataFrame:
     """Return the records of images with a label: one without is neither right nor wrong."""
     if "label" in records.columns and records["label"].max() != -1:
-        return records.filter(pl.col("label") >= 0)
+        return matching(records, [pl.col("label") >= 0])
     return records
 
 
@@ -136,17 +139,17 @@ def values_of(records: pl.DataFrame, by: Sequence[str], metric: str, *, proporti
     if records.is_empty():
         return None
     names = tuple(name for name in by if name in records.columns)
-    images = records["image"].cast(pl.String).unique().sort()
-    place = {image: number for number, image in enumerate(images)}
+    images = records["image"].unique().cast(pl.String).sort()
+    records = records.with_columns(pl.Series(_NUMBER, ranks(records["image"])))
     keys: list[tuple[Any, ...]] = []
     means: list[NDArray[np.float64]] = []
     runs: list[frozenset[int]] = []
     clusters: list[NDArray[np.int64] | None] = []
-    for key, group in records.group_by(names, maintain_order=True) if names else [((), records)]:
-        per_image = group.group_by("image", maintain_order=True).agg(
+    for key, group in groups(records, names, [_NUMBER, metric, RUN, SHARED_MASK]):
+        per_image = group.group_by(_NUMBER, maintain_order=True).agg(
             pl.col(metric).cast(pl.Float64).fill_nan(None).mean(), *shared_masks(group)
         )
-        rows = np.array([place[image] for image in per_image["image"].cast(pl.String)], dtype=np.int64)
+        rows = per_image[_NUMBER].to_numpy()
         mean = np.full(len(images), np.nan)
         mean[rows] = per_image[metric].to_numpy()
         cluster = None

@@ -67,7 +67,7 @@ def _option(name: str, info: FieldInfo) -> inspect.Parameter:
     plain, default = plain_type(info.annotation), info.default
     several = get_origin(plain) in (tuple, list)
     empty = default is None or default == "" or default == ()
-    text = info.description or ""
+    text = " ".join((info.description or "").split())
     if several and (choices := _literals(plain)):
         text += f" [choices: {', '.join(map(str, choices))}]"
     parameter = Parameter(
@@ -105,4 +105,6 @@ def _holds_data(annotation: Any) -> bool:
 def _default(value: Any) -> str:
     if isinstance(value, list):
         return " ".join(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return f"{value:.4g}" if isinstance(value, float) else str(value)

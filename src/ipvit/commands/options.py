@@ -61,11 +61,12 @@ def _option(name: str, field: FieldInfo) -> tuple[str, Any, Any]:
     What is not given is None, or False for a switch. Words stay text: :class:`RunConfig` says which ones there are.
     """
     kind = plain_type(field.annotation)
+    said = " ".join((field.description or "").split())
     if kind is bool:
-        return name, Annotated[Flag, Parameter(help=field.description)], False
+        return name, Annotated[Flag, Parameter(help=said)], False
     number = int in (kind, *get_args(kind))
     default = "" if field.default is None else f" [default: {field.default}]"
-    text = Parameter(help=f"{field.description}{default}")
+    text = Parameter(help=f"{said}{default}")
     return name, Annotated[int | None if number else str | None, text], None
 
 
@@ -192,7 +193,7 @@ class ModelsAndData(_Texts, _MoreOfData):
     """[LABEL=]NAME, NAME@WEIGHTS (file or URL), NAME@probe:FILE or NAME@knn:DATA; repeatable. LABEL is for tables."""
     data: Annotated[str, DATA]
     """A folder of class folders, a .tar of them, demo:trifeature, or a name that timm knows."""
-    pretrained: bool = True
+    pretrained: Switch = True
     """Fetch published weights where none are given; otherwise random ones."""
 
     def study_keys(self) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def reproduce(
     data: Annotated[list[str] | None, Parameter(group=DATA, negative="")] = None,
     weights: Annotated[list[str] | None, Parameter(group=DATA, negative="")] = None,
     model: Annotated[list[str] | None, Parameter(name=("--model", "-m"), group=DATA, negative="")] = None,
-    partial: Annotated[bool, Parameter(group=DATA, negative="")] = False,
+    partial: Annotated[bool, Parameter(group=DATA, negative="", show_default=False)] = False,
     options: MeasureOptions | None = None,
 ) -> int:
     """Run the study behind a table or figure of the paper with the paper's networks, and compare.

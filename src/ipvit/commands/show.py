@@ -6,23 +6,20 @@ import dataclasses
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-from cyclopts import Parameter
 from rich import box
 from rich.columns import Columns
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from ipvit.commands.options import AssertOptions
+from ipvit.commands.options import AssertOptions, Flag
 from ipvit.core.terminal import Terminal, print_json
 
 if TYPE_CHECKING:
     from ipvit.models.catalogue import CatalogueEntry
     from ipvit.models.zoo.paper import PaperNetwork
-
-Flag = Annotated[bool, Parameter(negative="")]
 
 
 def report(
@@ -43,8 +40,7 @@ def report(
     everything
         Show all that the folder holds on the same data, not only what its last study asked for.
     paper
-        Also write every figure as wide as one column and as both columns of a paper: figures/NAME-1col and NAME-2col,
-        as .svg and .pdf.
+        Also write every figure for one and both columns of a paper: NAME-1col and NAME-2col, as .svg and .pdf.
     json
         Print the tables as JSON on standard output, nothing else.
     """

@@ -21,8 +21,10 @@ import polars as pl
 from pydantic import ValidationError
 
 from ipvit.analysis.base import Analysis
+from ipvit.analysis.frames import differing, matching, ranks
 from ipvit.core.digests import digest_of
 from ipvit.core.files import path_component, write_atomic
+from ipvit.engine.folders.parts import Alike, read_part
 from ipvit.engine.folders.rows import Measured, RowMaker
 from ipvit.experiments.base import Condition
 
@@ -109,6 +111,7 @@ class Store:
         self.flush_seconds = flush_seconds
         self.damaged: list[Path] = []
         self._maker = RowMaker()
+        self._alike: dict[Path, Alike] = {}
         self._waiting: dict[tuple[str, str], list[pl.DataFrame]] = {}
         self._rows = 0
         self._last_flush = time.monotonic()
@@ -221,9 +224,11 @@ class Store:
         for path in self._parts(experiment):
             frame = self._read(path, {*where, "weights", "model"})
             if frame is not None:
-                ours = frame.filter(*(pl.col(name) == value for name, value in where.items()))
+                ours = matching(frame, [pl.col(name) == value for name, value in where.items()])
                 others += frame.height - ours.height
-                for weights, model in ours.select("weights", "model").unique(maintain_order=True).iter_rows():
+                alike = {"weights", "model"} <= self._alike[path].keys()
+                networks = ours.select("weights", "model")
+                for weights, model in networks.head(1).iter_rows() if alike else networks.unique().iter_rows():
                     found.setdefault(weights, model)
         return sorted(found.items()), others
 
@@ -253,11 +258,11 @@ class Store:
         for path in self._parts(experiment, f"*-{of[:8]}" if of else "*"):
             whole = self._read(path, wanted)
             if whole is not None:
-                frames.append(whole.filter(*(pl.col(name) == value for name, value in where.items())))
+                frames.append(matching(whole, [pl.col(name) == value for name, value in where.items()]))
                 others += whole.height - frames[-1].height
         if not frames:
             return pl.DataFrame(), 0
-        found = each_once(pl.concat(frames, how="diagonal_relaxed"), self._key)
+        found = each_once(frames[0] if len(frames) == 1 else pl.concat(frames, how="diagonal_relaxed"), self._key)
         if columns is not None:
             found = found.select(name for name in found.columns if name in {*columns, "model", "weights", "image"})
         texts = [name for name, kind in found.schema.items() if kind == pl.Categorical and name not in self._key]
@@ -290,8 +295,7 @@ class Store:
             with contextlib.suppress(pl.exceptions.PolarsError):
                 schema = pl.read_parquet_schema(io.BytesIO(data))
                 if schema.keys() >= {*self._key, "model"} - self._later.keys():
-                    there = None if columns is None else [name for name in schema if name in columns]
-                    frame = pl.read_parquet(io.BytesIO(data), columns=there)
+                    frame = read_part(data, columns, self._alike.setdefault(path, {}))
                     missing = {name: value for name, value in self._later.items() if name not in schema}
                     frame = frame.with_columns(
                         pl.lit(value).alias(name)
@@ -341,11 +345,25 @@ def read_analysis(root: Path, experiment: str) -> Analysis | None:
 
 def each_once(frame: pl.DataFrame, identified_by: Sequence[str] = KEY) -> pl.DataFrame:
     """Return rows sorted by what identifies them, without those that were there before."""
-    key = [name for name in identified_by if frame[name].n_unique() > 1]
+    key = differing(frame, identified_by)
     if not key:
         return frame.head(1)
+    if _in_order(frame, key):
+        return frame
     frame = frame.sort(key, maintain_order=True)  # only by what differs: sorting is what takes memory
     return frame.filter(~pl.all_horizontal(pl.col(name).eq_missing(pl.col(name).shift(1)) for name in key))
+
+
+def _in_order(frame: pl.DataFrame, key: Sequence[str]) -> bool:
+    """Tell whether each row comes behind the one before, as in a part that was joined: sorting takes memory."""
+    behind, equal = np.zeros(frame.height - 1, dtype=bool), np.ones(frame.height - 1, dtype=bool)
+    for name in key:
+        if frame[name].null_count():
+            return False
+        step = np.diff(ranks(frame[name]))
+        behind |= equal & (step > 0)
+        equal &= step == 0
+    return bool(behind.all())
 
 
 def encode(frame: pl.DataFrame) -> bytes:

@@ -9,6 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ipvit.metrics.numbering import distinct
+
 Floats = NDArray[np.float64]
 Scheme = Literal["width", "mass"]
 """Bins of equal width (Naeini et al. 2015), or with equally many answers each (Nixon et al. 2019)."""
@@ -67,7 +69,7 @@ def reliability_bins(
         starts = np.arange(1, bins) * len(sure) // bins
         edges = np.sort(sure)[starts] if len(sure) else np.empty(0)
         place = np.searchsorted(np.unique(edges), sure, side="right")
-    _, place = np.unique(place, return_inverse=True)
+    place = distinct(place)[1]
     counts = np.bincount(place).astype(np.int64)
     means = [np.bincount(place, weights=values) / counts for values in (sure, right)]
     return ReliabilityBins(counts, means[0], means[1], place.astype(np.int64))
@@ -208,8 +210,19 @@ def confidence_auroc(confidence: ArrayLike, correct: ArrayLike) -> float:
 
 def mid_ranks(values: Floats) -> Floats:
     """Return the ranks of values from 1 on, ``(N,)``; equal values share the mean of their ranks."""
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[place]
+    place = distinct(values)[1]
+    return ranks_in(place, np.ones(len(values), dtype=bool))
+
+
+def ranks_in(place: NDArray[np.int64], part: NDArray[np.bool_]) -> Floats:
+    """Return the ranks of a part of the values among that part alone; equal ones share the mean of their ranks.
+
+    Args:
+        place: ``(N,)`` of each value among the distinct ones.
+        part: ``(N,)`` which values are in it.
+    """
+    counts = np.bincount(place[part])
+    return (np.cumsum(counts) - (counts - 1) / 2)[place[part]]
 
 
 def risk_coverage(confidence: ArrayLike, correct: ArrayLike) -> tuple[Floats, Floats]:

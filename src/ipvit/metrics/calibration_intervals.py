@@ -17,10 +17,11 @@ from ipvit.metrics.calibration import (
     Scheme,
     folded_mean,
     less_bias,
-    mid_ranks,
+    ranks_in,
     reliability_bins,
 )
 from ipvit.metrics.intervals import UNLIMITED, normal_quantile, student_t_quantile
+from ipvit.metrics.numbering import distinct
 
 LEAST_COVERAGE = 0.9
 """A 95 % interval whose simulated coverage is below this is not given."""
@@ -101,13 +102,13 @@ def _effective(
     counts = found.counts.astype(np.float64)
     if clusters is None:
         return counts, 1.0
-    _, owner = np.unique(np.asarray(clusters), return_inverse=True)
+    owner = distinct(clusters)[1]
     n_clusters, n_bins = int(owner.max()) + 1, len(counts)
     if n_clusters == len(owner):
         return counts, 1.0
     residual = confidence - correct - found.gaps[found.place]
     cell = owner.astype(np.int64) * n_bins + found.place
-    cells, cell = np.unique(cell, return_inverse=True)
+    cells, cell = distinct(cell)
     totals = np.bincount(cell, weights=residual)
     of_bin = np.bincount(cells % n_bins, minlength=n_bins).astype(np.float64)  # clusters of each bin
     variance = np.bincount(cells % n_bins, weights=totals**2, minlength=n_bins) / counts**2
@@ -226,7 +227,7 @@ def mean_estimate(
         return Estimated(math.nan, reason="there is no answer")
     sums, sizes = whole, np.ones(len(whole))
     if clusters is not None:
-        _, owner = np.unique(np.asarray(clusters), return_inverse=True)
+        owner = distinct(clusters)[1]
         sums, sizes = np.bincount(owner, weights=whole).astype(np.float64), np.bincount(owner).astype(np.float64)
     value = float(whole.mean())
     if len(sums) < 2:
@@ -274,13 +275,14 @@ def auroc_estimate(confidence: ArrayLike, correct: ArrayLike, clusters: ArrayLik
         return Estimated(math.nan, reason=f"all answers are {'right' if positive else 'wrong'}")
     owner: NDArray[Any] = np.arange(len(sure))
     if clusters is not None:
-        _, owner = np.unique(np.asarray(clusters), return_inverse=True)
+        owner = distinct(clusters)[1]
     placed = np.empty(len(sure))
-    ranks = mid_ranks(sure)
-    placed[right] = (ranks[right] - mid_ranks(sure[right])) / negative
-    placed[~right] = 1 - (ranks[~right] - mid_ranks(sure[~right])) / positive
+    place = distinct(sure)[1]
+    ranks = ranks_in(place, np.ones(len(sure), dtype=bool))
+    placed[right] = (ranks[right] - ranks_in(place, right)) / negative
+    placed[~right] = 1 - (ranks[~right] - ranks_in(place, ~right)) / positive
     value = float(placed[right].mean())
-    fewest = min(len(np.unique(owner[right])), len(np.unique(owner[~right])))
+    fewest = min(len(distinct(owner[part])[0]) for part in (right, ~right))
     if fewest < FEWEST_OF_A_KIND:
         kind = "right" if positive < negative else "wrong"
         return Estimated(value, reason=f"it needs {FEWEST_OF_A_KIND} {kind} answers of different images, not {fewest}")

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
-from ipvit.analysis.columns import CALIBRATION, CALIBRATION_NOTE, SHARED_MASK
+from ipvit.analysis.columns import CALIBRATION, CALIBRATION_NOTE, CALIBRATION_RECORDS, SHARED_MASK
+from ipvit.analysis.frames import groups, matching, ranks
 from ipvit.metrics.calibration import Floats, brier_scores
 from ipvit.metrics.calibration_intervals import Estimated, auroc_estimate, ece_estimate, mean_estimate
+from ipvit.metrics.numbering import distinct
 
 _ENDS = ("", "_low", "_high")
+_READ = ("image", SHARED_MASK, "correct", *CALIBRATION_RECORDS)
 NOT_RECORDED = "not recorded"
 """What is said of a measure that earlier records hold no numbers for."""
 
@@ -28,7 +33,7 @@ class Answers:
         correct: ``(N,)`` bool.
         log_likelihood: ``(N,)`` logarithm of the label's probability; None where it is not recorded.
         brier: ``(N,)`` Brier's score of each; None where it is not recorded.
-        images: ``(N,)`` numbers of the images.
+        images: ``(N,)`` numbers of the images, from 0 on, in the order of their ids.
         clusters: ``(N,)`` numbers of what is independent: images, or masks that images share.
         left_out: answers without a finite confidence.
         refused: by measure, why there is none.
@@ -45,17 +50,28 @@ class Answers:
     refused: Mapping[str, str]
     alone: bool
 
-    @property
+    @functools.cached_property
     def independent(self) -> bool:
         """Whether every answer is of an image of its own, with a mask of its own."""
-        return len(np.unique(self.clusters)) == len(self.clusters)
+        return _differ(self.clusters)
+
+    @functools.cached_property
+    def _of_images(self) -> tuple[NDArray[np.int64], np.ndarray | None]:
+        """How many answers each image has, and what it belongs to where images hang together."""
+        counts = np.bincount(self.images)
+        first = np.zeros(len(counts), dtype=np.int64)
+        first[self.images[::-1]] = np.arange(len(self.images))[::-1]  # the last one written stays
+        clusters = self.clusters[first]
+        return counts, None if _differ(clusters) else clusters
 
     def per_image(self, values: Floats) -> tuple[Floats, np.ndarray | None]:
         """Return the means of values over the runs of each image, and what the images belong to."""
-        _, first, place = np.unique(self.images, return_index=True, return_inverse=True)
-        means = np.bincount(place, weights=values) / np.bincount(place)
-        clusters = self.clusters[first]
-        return means, None if len(np.unique(clusters)) == len(clusters) else clusters
+        counts, clusters = self._of_images
+        return np.bincount(self.images, weights=values) / counts, clusters
+
+
+def _differ(numbers: np.ndarray) -> bool:
+    return len(distinct(numbers)[0]) == len(numbers)
 
 
 def is_recorded(records: pl.DataFrame) -> bool:
@@ -70,7 +86,7 @@ def answers_of(records: pl.DataFrame) -> Answers:
         records: of one model, one row an image and run, of images with a label.
     """
     sure = pl.col("confidence").is_finite().fill_null(value=False)
-    kept = records.filter(sure)
+    kept = matching(records, [sure])
     refused: dict[str, str] = {}
     log_likelihood = _log_likelihood(kept, refused)
     brier = None
@@ -79,11 +95,11 @@ def answers_of(records: pl.DataFrame) -> Answers:
         refused["brier"] = _lacking(lacking, kept.height)
     else:
         brier = brier_scores(kept["probability_squares"].to_numpy(), kept["label_probability"].to_numpy())
-    images = kept["image"].cast(pl.String).rank("dense").to_numpy()
+    images = ranks(kept["image"])
     clusters, alone = images, False
     if SHARED_MASK in kept.columns and kept[SHARED_MASK].count():
         clusters = kept[SHARED_MASK].fill_null(-1).to_numpy()
-        alone = bool((clusters < 0).any()) or len(np.unique(clusters)) < 2
+        alone = bool((clusters < 0).any()) or len(distinct(clusters)[0]) < 2
     return Answers(
         kept["confidence"].cast(pl.Float64).to_numpy(),
         kept["correct"].to_numpy(),
@@ -154,13 +170,21 @@ def _row(found: Mapping[str, Estimated | None], said: Sequence[str]) -> dict[str
     return row | {CALIBRATION_NOTE: "; ".join(said) or None}
 
 
-def groups_of(records: pl.DataFrame, by: Sequence[str]) -> Iterator[tuple[dict[str, Any], pl.DataFrame]]:
-    """Yield the records of each condition with the values of the columns that tell it from the others."""
+def groups_of(
+    records: pl.DataFrame, by: Sequence[str], columns: Sequence[str] | None = None
+) -> Iterator[tuple[dict[str, Any], pl.DataFrame]]:
+    """Yield the records of each condition with the values of the columns that tell it from the others.
+
+    Args:
+        records: of one model.
+        by: columns that tell conditions apart.
+        columns: those that are returned; all by default.
+    """
     names = [name for name in by if name in records.columns]
     if not names:
         yield {}, records
         return
-    for key, group in records.group_by(names, maintain_order=True):
+    for key, group in groups(records, names, records.columns if columns is None else columns):
         yield dict(zip(names, key, strict=True)), group
 
 
@@ -176,7 +200,7 @@ def calibration_rows(
         by: columns that tell conditions apart; runs are taken together.
         measure: what the row says of the answers.
     """
-    rows = [place | measure(answers_of(group)) for place, group in groups_of(records, by)]
+    rows = [place | measure(answers_of(group)) for place, group in groups_of(records, by, _READ)]
     schema = {name: pl.Float64 for column in CALIBRATION for name in (column + end for end in _ENDS)}
     return pl.DataFrame(
         rows, schema_overrides=schema | {CALIBRATION_NOTE: pl.String}, infer_schema_length=None, orient="row"

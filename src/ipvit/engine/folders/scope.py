@@ -67,12 +67,15 @@ class Scope:
         if not self.concerns(weights):
             return records.clear()
         if self.conditions is not None:
-            wanted = sorted(self.conditions.get(weights, ()))
-            records = records.filter(pl.col("condition").cast(pl.String).is_in(wanted))
+            wanted, there = self.conditions.get(weights, frozenset()), records["condition"].unique().cast(pl.String)
+            if not wanted.issuperset(there):
+                records = records.filter(pl.col("condition").cast(pl.String).is_in(sorted(wanted)))
         if self.up_to is None and self.listed is None:
             return records
         ids = records["image"].cast(pl.String).unique()
         chosen = ids.filter(pl.Series(self.chosen(ids.to_list()), dtype=pl.Boolean))
+        if len(chosen) == len(ids):
+            return records
         return records.filter(pl.col("image").cast(pl.String).is_in(chosen.to_list()))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 
+from ipvit.analysis.frames import matching
 from ipvit.core.manifest import Manifest
 from ipvit.core.text.words import counted
 from ipvit.engine.folders.scope import EVERYTHING, scopes
@@ -144,7 +145,7 @@ class StudyRecords:
                 (pl.col("set") != one) | pl.col("set_digest").eq_missing(pl.lit(digest))
                 for one, digest in subject.sets.get(weights, {}).items()
             ]
-        return records.filter(*asked)
+        return matching(records, asked)
 
     def _note(self, name: str, whole: pl.DataFrame, asked: pl.DataFrame, by_condition: bool) -> None:
         """Note what of a model's records was not asked for."""

@@ -12,6 +12,7 @@ from ipvit.analysis.aggregate import accuracy_table, varying, with_paper
 from ipvit.analysis.answers import Fall, areas_told, told, told_exactly
 from ipvit.analysis.base import Analysis
 from ipvit.analysis.columns import CALIBRATION_RECORDS, COMMON, RUN, SHARED_MASK, Column
+from ipvit.analysis.frames import differing
 from ipvit.analysis.reduction import Reduction, in_study_order, joined
 from ipvit.experiments.occlusion.experiment import FILLS, SETTINGS
 from ipvit.experiments.shared_masks import with_shared_masks
@@ -63,8 +64,9 @@ class OcclusionAnalysis(Analysis):
         records = self.calibrated_records(records)
         by = ["model", "mode", *(name for name in SETTINGS if name in records.columns), "information_loss"]
         table = accuracy_table(records, by)
-        dropped = records.group_by(by).agg(pl.col("dropped").cast(pl.Float64).mean())
-        table = table.join(dropped, on=by, how="left", nulls_equal=True, maintain_order="left")
+        telling = differing(records, by) or ["model"]
+        dropped = records.group_by(telling).agg(pl.col("dropped").cast(pl.Float64).mean())
+        table = table.join(dropped, on=telling, how="left", nulls_equal=True, maintain_order="left")
         return self.reduced(records, {self.name: table})
 
     def calibrated_records(self, records: pl.DataFrame) -> pl.DataFrame:
