@@ -103,11 +103,15 @@ def test_half_written_files_of_a_killed_run_are_cleared_away(scattered):
     left = parts(scattered)[0].with_name(".part-0123456789abcdef.parquet.77-ab.tmp")
     left.write_bytes(b"half")
     others = [scattered / name / "net" / ".file.77-ab.tmp" for name in ("features", "patches", "probes", "examples")]
+    others += [scattered / f".{name}.77-ab.tmp" for name in ("study.yaml", "study.2.yaml", "manifest.json")]
+    report = scattered / ".report.html.78-ab.tmp"  # another process may be writing it
+    report.touch()
     for other in others:
         other.parent.mkdir(parents=True, exist_ok=True)
         other.write_bytes(b"half")
     run(scattered)
     assert not left.exists() and not any(other.exists() for other in others)
+    assert report.exists()
 
 
 def test_records_can_be_read_in_part(scattered):
