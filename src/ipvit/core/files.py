@@ -86,8 +86,8 @@ def clear_unfinished(folder: Path, name: str = "") -> None:
     """Remove what writers that were killed left; only for the one process that writes there.
 
     Args:
-        folder: in it and below.
-        name: pattern of the files that they wanted to write into the folder itself; by default of any, also below.
+        folder: where.
+        name: pattern of what they wanted to write into the folder itself; by default anything, also further below.
     """
     for left in folder.glob(f".{name}.*.tmp") if name else folder.rglob(".*.tmp"):
         with contextlib.suppress(OSError):  # what is left takes some bytes and does no harm
