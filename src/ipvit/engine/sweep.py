@@ -57,6 +57,8 @@ def sweep(
                 _note_odd(decoded, plan, outcome)
                 if not claims.begin(decoded.indices):
                     continue
+                if decoded.failure:
+                    note_failed_transform(decoded, plan, outcome)
                 images = on_device(decoded, plan.device)
                 for number, task in enumerate(plan.tasks):
                     for batch in batches_of(task, plan, decoded, images, donors[task.experiment.requirements.donors]):
@@ -75,12 +77,10 @@ def sweep(
 
 
 def _note_odd(decoded: DecodedBatch, plan: SweepPlan, outcome: Outcome) -> None:
-    """Note what could not be read, what is odd about the rest, and what could not be transformed."""
+    """Note what could not be read, and what is odd about the rest."""
     _note_unreadable(decoded, plan, outcome)
     for remark, positions in decoded.remarks.items():
         outcome.remarks.setdefault(remark, set()).update(plan.items.ids[position] for position in positions)
-    if decoded.failure:
-        note_failed_transform(decoded, plan, outcome)
 
 
 def prepare_context(plan: SweepPlan, folder: Path, outcome: Outcome) -> PrepareContext:
