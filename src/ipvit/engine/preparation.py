@@ -390,6 +390,16 @@ def by_torch(tasks: Sequence[Task], config: RunConfig) -> list[str]:
     return [f"{', '.join(names)}: by torch, since {config.backend} computes no more than logits and attention"]
 
 
+def uncompiled(tasks: Sequence[Task], config: RunConfig) -> list[str]:
+    """Say, where networks are compiled, which experiments gain nothing: their passes go block by block, uncompiled."""
+    inside = dict.fromkeys(
+        task.experiment.name for task in tasks if task.experiment.requirements.of(task.model) - {"logits", "gradients"}
+    )
+    if not config.compile or not inside:
+        return []
+    return [f"{', '.join(inside)}: not compiled, since more than logits is read inside the networks"]
+
+
 def plan_sweeps(
     tasks: Sequence[Task], data: Dataset, config: RunConfig, device: torch.device, group: ProcessGroup
 ) -> list[SweepPlan]:

@@ -39,6 +39,7 @@ from ipvit.engine.preparation import (
     mark_finished,
     measured_before,
     plan_sweeps,
+    uncompiled,
 )
 from ipvit.engine.store import Store, keep_analysis
 from ipvit.engine.study import STUDY
@@ -102,7 +103,10 @@ def execute(
         claims = [assign_shard(plan, group) for plan in plans]
         mapped = [note for task in tasks for note in task.notes]
         of_data = [note for items in (data, *(task.items for task in tasks)) for note in getattr(items, "notes", ())]
-        outcome = Outcome(claims[0].selected, notes=[*dict.fromkeys([*of_data, *by_torch(tasks, config), *mapped])])
+        outcome = Outcome(
+            claims[0].selected,
+            notes=[*dict.fromkeys([*of_data, *by_torch(tasks, config), *uncompiled(tasks, config), *mapped])],
+        )
         if not lock.supported:
             outcome.notes.append("this file system has no locks: never start two runs on one folder")
 
