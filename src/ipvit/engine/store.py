@@ -24,7 +24,7 @@ from ipvit.analysis.base import Analysis
 from ipvit.analysis.frames import differing, matching, ranks
 from ipvit.core.digests import digest_of
 from ipvit.core.files import path_component, write_atomic
-from ipvit.engine.folders.parts import Alike, devices_of, read_part, write_part
+from ipvit.engine.folders.parts import Alike, devices_of, read_part, together, write_part
 from ipvit.engine.folders.rows import Measured, RowMaker
 from ipvit.experiments.base import Condition
 
@@ -150,7 +150,7 @@ class Store:
         """Write what is waiting, one part per experiment and model."""
         for (experiment, folder), frames in list(self._waiting.items()):
             if frames:
-                rows = pl.concat(frames, how="diagonal_relaxed")
+                rows = together(frames)
                 self._write(self._folder(experiment) / folder, rows, self._devices)
             del self._waiting[experiment, folder]
         self._rows = 0
@@ -184,7 +184,7 @@ class Store:
         pieces = {path: frame for path in small if (frame := self._read(path)) is not None} if len(small) > 1 else {}
         if len(pieces) < 2:
             return
-        rows = _plain(each_once(pl.concat(pieces.values(), how="diagonal_relaxed"), self._key))
+        rows = _plain(each_once(together(pieces.values()), self._key))
         whole = self._write(folder, rows, _devices_of(pieces))
         for path in pieces:
             if path != whole:
@@ -272,7 +272,7 @@ class Store:
                 others += whole.height - frames[-1].height
         if not frames:
             return pl.DataFrame(), 0
-        found = each_once(frames[0] if len(frames) == 1 else pl.concat(frames, how="diagonal_relaxed"), self._key)
+        found = each_once(together(frames), self._key)
         if columns is not None:
             found = found.select(name for name in found.columns if name in {*columns, "model", "weights", "image"})
         texts = [name for name, kind in found.schema.items() if kind == pl.Categorical and name not in self._key]

@@ -49,6 +49,23 @@ def read_part(data: bytes, columns: Collection[str] | None, alike: Alike) -> pl.
     return frame.select(wanted)
 
 
+def together(frames: Collection[pl.DataFrame]) -> pl.DataFrame:
+    """Return the rows of frames one after the other; where one lacks a column, it is missing there.
+
+    Columns stand as in the frame that has most, and not in an order that the order of the frames decides: that of
+    parts follows their digests, and their digests what was measured in one go.
+
+    >>> few, many = pl.DataFrame({"image": "a", "seed": 0}), pl.DataFrame({"image": "b", "correct": True, "seed": 0})
+    >>> together([few, many]).columns, together([many, few]).columns
+    (['image', 'correct', 'seed'], ['image', 'correct', 'seed'])
+    """
+    if len(frames) == 1:
+        return next(iter(frames))
+    orders = sorted((frame.columns for frame in frames), key=lambda names: (-len(names), names))
+    columns = dict.fromkeys(name for names in orders for name in names)
+    return pl.concat(frames, how="diagonal_relaxed").select(*columns)
+
+
 def write_part(frame: pl.DataFrame, devices: Collection[str] = ()) -> bytes:
     """Return a frame as the content of a part.
 
