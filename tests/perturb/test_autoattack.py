@@ -139,6 +139,7 @@ def test_a_quadratic_network_is_broken_in_linf_from_its_closed_form_on(attack):
             assert bool(is_right(found.logits, label[None])) is not broken
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("attack", ["apgd", "fab", "square"])
 def test_a_linear_network_in_the_box_is_broken_from_its_optimum_on(attack, norm):

@@ -67,10 +67,10 @@ def test_every_experiment_is_held_to_the_contract():
     assert SMALL.keys() == BUILT_IN.keys()
 
 
-SLOW = ("segment", "attack", "corruptions", "attention")
+QUICK = ("accuracy", "occlusion", "shuffle", "shape-bias")
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in SMALL])
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n in QUICK else [pytest.mark.slow]) for n in SMALL])
 def test_our_experiments_keep_it(name):
     few = None if name == "fewshot" else sample_data(9)  # an episode takes several images of three classes
     assert check_experiment(make_experiment(name, SMALL[name]), data=few) is None
@@ -86,6 +86,7 @@ def test_a_class_stands_for_its_defaults_and_other_models_and_data_may_be_given(
     check_experiment(ipvit.Accuracy, models=[sample_cnn()], data=sample_data(6))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FACTORIES)
 def test_our_adapters_keep_it(name):
     assert check_adapter(*make(name)) is None
