@@ -12,9 +12,7 @@ from ipvit.analysis.looks import COLOURS
 
 ROOT = TESTS.parent
 IMAGES = ROOT / "docs" / "images"
-BY_HAND = {"probe-blocks", "photos50-occlusion", "two-networks"}
-"""Made of long runs on trained networks and probes: their numbers stay, and so do the colours they were drawn in."""
-DRAWN = sorted(path for path in IMAGES.glob("*.svg") if path.stem not in BY_HAND)
+DRAWN = sorted(IMAGES.glob("*.svg"))
 
 
 def colours(svg: str) -> list[str]:

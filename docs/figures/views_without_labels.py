@@ -1,8 +1,9 @@
 """Draw what plain, stylised and mixed views taught without labels (docs/images/views-without-labels.svg).
 
-    python docs/figures/views_without_labels.py NUMBERS
+    python docs/figures/views_without_labels.py [NUMBERS]
 
-takes the ``views.csv`` that ``examples/views_without_labels.py`` writes, and says means and ranges over seeds.
+takes the ``views.csv`` that ``examples/views_without_labels.py`` writes, by default the copy beside this file, and
+prints means and ranges over seeds.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from ipvit.analysis import charts
 from ipvit.analysis.looks import COLOURS
 from ipvit.report.figures import save_figure
 
-IMAGE = Path(__file__).parents[1] / "images" / "views-without-labels"
+HERE = Path(__file__)
+IMAGE = HERE.parents[1] / "images" / "views-without-labels"
 
-VIEWS = {"dino_micro": "plain", "dino_micro_sin": "stylised", "dino_micro_shape_global": "mixed"}
+VIEWS = ("plain", "stylised", "mixed", "untrained")
 PANELS = {
     "knn": "k-NN accuracy (%)",
     "linear": "Linear accuracy (%)",
@@ -29,12 +31,18 @@ PANELS = {
 }
 
 
+def views_of(recipe: str) -> str:
+    """Return which views a recipe's network was taught by."""
+    endings = {"_sin": "stylised", "_shape_global": "mixed", "untrained": "untrained"}
+    return next((views for ending, views in endings.items() if recipe.endswith(ending)), "plain")
+
+
 def panel(table: pl.DataFrame, column: str) -> charts.Figure:
     """Return one measure: a point for each seed, a bar for their mean, a dashed line where a box in the centre is."""
     rows = table.select("views", "seed", value=pl.col(column)).to_dicts()
     base = alt.Chart(alt.Data(values=rows)).encode(
-        x=alt.X("views:N", sort=list(VIEWS.values()), title=None, axis=alt.Axis(labelAngle=0)),
-        color=alt.Color("views:N", legend=None, scale=alt.Scale(domain=list(VIEWS.values()), range=list(COLOURS[:3]))),
+        x=alt.X("views:N", sort=list(VIEWS), title=None, axis=alt.Axis(labelAngle=0)),
+        color=alt.Color("views:N", legend=None, scale=alt.Scale(domain=list(VIEWS), range=list(COLOURS[:4]))),
     )
     value = alt.Y("value:Q", title=PANELS[column], scale=alt.Scale(zero=True))
     points = base.mark_point(filled=True, size=44, opacity=0.85).encode(y=value)
@@ -43,15 +51,16 @@ def panel(table: pl.DataFrame, column: str) -> charts.Figure:
     if column == "jaccard":
         box = alt.Chart(alt.Data(values=[{"value": table["centre_box"].mean()}]))
         layers.append(box.mark_rule(strokeDash=[4, 3], color="#57606a").encode(y="value:Q"))
-    return alt.layer(*layers).properties(width=150, height=190)
+    return alt.layer(*layers).properties(width=210, height=190)
 
 
 def main() -> None:
     """Write the figure, and print a line for each recipe."""
-    table = pl.read_csv(sys.argv[1]).with_columns(views=pl.col("recipe").replace_strict(VIEWS))
+    table = pl.read_csv(sys.argv[1] if len(sys.argv) > 1 else HERE.with_suffix(".csv"))
+    table = table.with_columns(views=pl.col("recipe").map_elements(views_of, return_dtype=pl.String))
     figure = alt.concat(*(panel(table, column) for column in PANELS), columns=3)
     save_figure(figure.configure(**charts.theme()), IMAGE, ("svg",))
-    for views in VIEWS.values():
+    for views in VIEWS:
         part = table.filter(pl.col("views") == views)
         said = (f"{part[c].mean():.3g} [{part[c].min():.3g}, {part[c].max():.3g}]" for c in PANELS)
         sys.stdout.write(f"| {views} | {part.height} | {' | '.join(said)} |\n")

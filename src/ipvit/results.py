@@ -566,8 +566,8 @@ class Run:
         if unlabelled := frozenset().union(*(reduction.unlabelled for reduction in reductions)):
             notes.append(f"{len(unlabelled):,} images have no label and are left out of the accuracies.")
         for name, column in analysis.columns.items():
-            if count := sum(reduction.missing.get(name, 0) for reduction in reductions):
-                notes.append(f"{count:,} {column.missing}")
+            counts = {reduction.model: reduction.missing.get(name, 0) for reduction in reductions}
+            notes += [f"{model}: {count:,} {column.missing}" for model, count in counts.items() if count]
         return notes
 
     def _labels(self, there: Sequence[tuple[str, str]]) -> dict[str, str]:

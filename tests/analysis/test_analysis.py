@@ -88,7 +88,7 @@ def test_whatever_says_how_it_is_averaged_is_in_the_table_with_its_interval(run)
 
 def test_models_are_compared_at_every_level_and_missing_values_are_counted(run):
     assert run.differences["grey"]["amount"].to_list() == [0.0, 1.0]
-    assert "4 reds were not numbers." in run.notes["grey"]  # one of a batch, under two conditions, for two models
+    assert "net: 2 reds were not numbers." in run.notes["grey"]  # one of a batch, under two conditions, for two models
 
 
 def test_a_chart_over_the_level_and_a_sentence_for_each_model_follow(run):
@@ -289,7 +289,7 @@ def test_flagged_results_are_left_out_of_means_and_comparisons(tmp_path):
     measured = lambda model, condition, n: {"size": np.where(n % 2 == 0, 1.0 * n, 1e6), "sound": n % 2 == 0}  # noqa: E731
     run = run_made(tmp_path, experiment_of(columns, measured, metric="size"))
     assert run.tables["made"]["size"].to_list() == [3.0] * 4 and run.tables["made"]["n_images"].to_list() == [4] * 4
-    assert "16 results did not converge; they are left out." in run.notes["made"]
+    assert "b: 8 results did not converge; they are left out." in run.notes["made"]
 
 
 def test_two_columns_of_one_record_and_missing_values_under_another_name(tmp_path):
@@ -306,7 +306,7 @@ def test_two_columns_of_one_record_and_missing_values_under_another_name(tmp_pat
     table = run.tables["made"]
     assert table["raw"].to_list() == table["again"].to_list() == [4.0] * 4
     assert table["raw_n"].to_list() == [7] * 4 and table["rare_n"].to_list() == [1] * 4  # of eight images
-    assert "4 values of x were no numbers." in run.notes["made"]
+    assert "a: 2 values of x were no numbers." in run.notes["made"]
 
 
 def test_what_is_constant_by_chance_is_no_field_of_the_condition(tmp_path):

@@ -339,7 +339,7 @@ def test_logits_that_are_not_finite_count_as_wrong_and_are_told_of(tmp_path, exp
     bad = records.filter(records["prediction"] == -1)
     assert bad["image"].n_unique() == 8 and not bad["correct"].any() and bad["confidence"].is_nan().all()
     (note,) = [note for note in run.notes[experiment.name] if "not finite" in note]
-    assert note.startswith(f"{bad.height:,} predictions were not finite numbers")
+    assert f": {bad.height:,} predictions were not finite numbers" in note
     assert note in Tags(run.report().read_text("utf-8")).text
     (run.out / "report.html").unlink()
 

@@ -122,8 +122,12 @@ def told(run: ipvit.Run, name: str) -> str:
     return "\n".join([*run.notes[name], *run.manifest.notes, *skipped])
 
 
+QUICK = ("accuracy", "occlusion", "shuffle", "position")
+EACH = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in BUILT_IN]
+
+
 @pytest.mark.parametrize("where", ["tokens", "logits"])
-@pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.parametrize("name", EACH)
 def test_every_experiment_says_so_and_averages_the_rest(name, where, tmp_path):
     run, healthy = measured(name, tmp_path / "sick", where=where), measured(name, tmp_path / "healthy", sick=())
     assert ("not finite" in told(run, name)) == (where == "tokens" or name not in OF_TOKENS), told(run, name)
@@ -188,7 +192,7 @@ def test_the_terminal_and_json_say_so_too(tmp_path, capsys, monkeypatch):
     Path("nets.py").write_text("from test_not_finite import network\n")
     command = ["accuracy", "--model", "nets.py:network", "--data", "images", "--workers", "0", "--out", "run"]
     assert main(command) == 0
-    words = "6 predictions were not finite numbers; they count as wrong."
+    words = "nets.py:network: 6 predictions were not finite numbers; they count as wrong."
     assert f"note: {words}" in " ".join(capsys.readouterr().out.split())
     assert main([*command, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["notes"] == {"accuracy": [words]}

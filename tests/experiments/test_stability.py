@@ -101,6 +101,18 @@ def test_rank_and_floor_of_vectors_whose_angles_are_known() -> None:
     assert found["floor"].tolist() == pytest.approx([-0.5, 0, 0])
 
 
+def test_ranks_are_told_in_float32_where_the_network_computes_in_bfloat16() -> None:
+    """Clean images a degree apart: in bfloat16 all of them would be as near as the own one, or nearer."""
+    angles = torch.deg2rad(torch.arange(40.0))
+    unit = torch.stack([angles.cos(), angles.sin()], dim=1)
+    features = CleanFeatures(unit, {str(number): number for number in range(40)}, lambda _: unit[:0])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = features.compared([str(number) for number in range(40)], unit, unit)
+    assert found["rank"].tolist() == [1.0] * 40
+    similar = (angles[:, None] - angles).double().cos()
+    assert found["floor"].tolist() == pytest.approx(((similar.sum(1) - 1) / 39).tolist(), abs=1e-6)
+
+
 def test_an_image_beyond_those_that_are_ranked_is_compared_alike(flat: Path) -> None:
     whole, part = measured("flat", "whole"), measured("flat", "part", among=3)
     joined = whole.join(part, on=["image", "perturbation", "setting"], suffix="_part")

@@ -274,6 +274,7 @@ def test_a_network_for_any_size_resamples_its_positions_in_every_reading() -> No
         close(one.token_removal(images, keep), other.token_removal(images, keep))
 
 
+@pytest.mark.slow
 def test_saliency_attention_of_a_real_network_finds_the_objects(real: Path) -> None:
     weights = real / "dinov2_vits14_saliency.safetensors"
     if not weights.is_file():

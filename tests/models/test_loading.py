@@ -255,6 +255,7 @@ def test_without_a_network_the_hub_is_not_asked_again_and_again_for_random_weigh
     assert asked == [True]
 
 
+@pytest.mark.slow
 def test_the_real_efficientnet_knows_the_real_photos(real, tmp_path):
     model = ipvit.load_model(f"tf_efficientnet_lite0@{real}/efficientnet_lite0.safetensors")
     data = ipvit.load_dataset(real / "imagenet-sample")

@@ -20,7 +20,8 @@ from ipvit.models.loading import load_paper
 from ipvit.models.sources.paper import build_paper
 from ipvit.models.zoo.paper import ALIASES, NETWORKS, paper_name
 
-BIG = 40_000_000
+QUICK = ("deit_tiny", "resnet50", "no_pos_deit_t")
+"""Networks of different kinds; all of them take minutes together."""
 
 
 @pytest.fixture(autouse=True)
@@ -30,11 +31,8 @@ def memory() -> Iterator[None]:
     gc.collect()
 
 
-def names(big_are_slow: bool = True) -> list[object]:
-    return [
-        pytest.param(name, marks=pytest.mark.slow) if big_are_slow and network.parameters > BIG else name
-        for name, network in NETWORKS.items()
-    ]
+def names() -> list[object]:
+    return [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in NETWORKS]
 
 
 def pixels(batch: int = 1, size: int = 224) -> torch.Tensor:

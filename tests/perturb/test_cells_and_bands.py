@@ -6,7 +6,8 @@ import torch
 from scipy.fft import dctn, idctn
 from torch import nn
 
-from ipvit.perturb.attack import PatchDropVote, apgd, attack_cells, band_limited, is_right
+import ipvit
+from ipvit.perturb.attack import Clean, PatchDropVote, apgd, attack_cells, attack_vote, band_limited, is_right
 from ipvit.perturb.attacks.band import in_band
 from ipvit.perturb.budget import Budget
 from ipvit.perturb.seeding import keys
@@ -73,10 +74,49 @@ def test_harmful_cells_do_more_than_random_ones():
     assert max(left["gradient"], left["greedy"]) < left["random"]
 
 
-def test_a_grid_that_does_not_divide_the_image_is_refused():
+def test_a_grid_that_does_not_divide_the_image_has_cells_that_differ_by_a_pixel():
+    network, images = Weighted(torch.ones(4, 4) * 1e-6), images_of(3)
+    labels = network(images).argmax(1)
+    found = attack_cells(network, images, labels, keys_of(3), grid=(3, 3), count=1, steps=2)
+    rows, columns = ((images != found.images).any(1).any(dim).sum(1) for dim in (2, 1))
+    assert set(rows.tolist()) | set(columns.tolist()) <= {2, 3}
+
+
+@pytest.mark.parametrize(("grid", "count"), [((9, 9), 1), ((4, 4), 17), ((4, 4), 0)])
+def test_more_cells_than_there_are_are_refused(grid, count):
     network, images = Weighted(torch.ones(4, 4)), images_of(2)
-    with pytest.raises(ValueError, match="do not fit"):
-        attack_cells(network, images, torch.zeros(2, dtype=torch.long), keys_of(2), grid=(3, 3), count=1)
+    with pytest.raises(ValueError, match="cells"):
+        attack_cells(network, images, torch.zeros(2, dtype=torch.long), keys_of(2), grid=grid, count=count)
+
+
+def test_no_step_of_the_painting_is_lost():
+    """One step moves every value of the cell by its length along the sign of a linear network's slope."""
+    weight = torch.zeros(4, 4)
+    weight[1, 2] = 1e-5
+    images, network = images_of(4), Weighted(weight)
+    labels = network(images).argmax(1)
+    for steps in (1, 2, 3):
+        found = attack_cells(network, images, labels, keys_of(4), grid=GRID, count=1, steps=steps, step_size=0.1)
+        change = (found.images - images)[:, :, 2:4, 4:6]
+        assert torch.allclose(change, torch.full_like(change, 0.1 * steps), atol=1e-6), steps
+
+
+def test_a_loss_that_draws_attention_draws_it():
+    model = ipvit.load_model("demo:deit_micro").eval().requires_grad_(False)
+    images = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    labels = model(images).argmax(1)
+
+    def received(x: torch.Tensor) -> torch.Tensor:
+        maps = torch.stack([found.mean(dim=(1, 2)) for found in model.attention(x, range(4)).values()]).mean(0)
+        return maps[:, -64:]
+
+    shares = []
+    for drawing in (None, received):
+        options = {"grid": (8, 8), "count": 1, "steps": 10, "received": drawing}
+        found = attack_cells(model, images, labels, keys_of(4), **options)
+        changed = (images != found.images).any(1).view(4, 8, 8, 8, 8).any(4).any(2).flatten(1)
+        shares.append((received(found.images) * changed).sum(1))
+    assert (shares[1] > shares[0]).all()
 
 
 def test_a_band_is_that_of_scipys_cosine_transform():
@@ -110,13 +150,60 @@ class Bright(nn.Module):
         return torch.stack([torch.zeros_like(value), value], dim=1)
 
 
-def test_patchdrop_votes_are_counted_and_an_attack_that_averages_draws_breaks_the_defence():
+def test_patchdrop_votes_are_counted():
     images = torch.full((6, 3, 8, 8), 0.52)
-    network = Bright().eval()
-    vote = PatchDropVote(network, GRID, share=0.5, votes=5)
-    assert vote(images).argmax(1).tolist() == [1] * 6, "half of 0.52 is 0.26 in every drop"
+    vote = PatchDropVote(Bright().eval(), GRID, keys_of(6), share=0.5, votes=5)
     counts = vote(images)
+    assert counts.argmax(1).tolist() == [1] * 6, "half of 0.52 is 0.26 in every drop"
     assert ((counts[:, 1] >= 5) & (counts[:, 1] <= 5.5)).all()
+
+
+def test_what_the_vote_draws_belongs_to_the_image_and_is_new_in_every_pass():
+    network = Weighted(torch.randn(4, 4, generator=torch.Generator().manual_seed(1))).eval()
+    images = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(2))
+    whole = PatchDropVote(network, GRID, keys_of(6), soft=True)
+    alone = PatchDropVote(network, GRID, keys_of(6)[3:4], soft=True)
+    first, second = whole(images), whole(images)
+    assert not torch.equal(first, second)
+    assert torch.allclose(alone(images[3:4]), first[3:4]) and torch.allclose(alone(images[3:4]), second[3:4])
+    with pytest.raises(ValueError, match="keys for 6 images, not for 2"):
+        whole(images[:2])
+
+
+def test_the_mean_of_many_soft_votes_is_the_mean_over_all_drops():
+    """With one of four cells dropped there are four drops: the mean over them is a plain loop."""
+    network = Weighted(torch.randn(4, 4, generator=torch.Generator().manual_seed(1)) * 0.3).eval()
+    images = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(2))
+    every = []
+    for row, column in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        dropped = images.clone()
+        dropped[:, :, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4] = 0
+        every.append(network(dropped).softmax(1))
+    vote = PatchDropVote(network, (2, 2), keys_of(2), share=0.25, votes=4000, soft=True)
+    assert torch.allclose(vote(images).exp(), torch.stack(every).mean(0), atol=0.01)
+
+
+def test_an_attack_that_knows_of_the_vote_breaks_it():
+    images = torch.full((6, 3, 8, 8), 0.52)
     labels = torch.ones(6, dtype=torch.long)
-    found = apgd(vote, images, labels, Budget("linf", 0.1), keys_of(6), steps=5, draws=4)
+    found = attack_vote(Bright().eval(), images, labels, Budget("linf", 0.1), keys_of(6), grid=GRID, steps=5, draws=4)
     assert not is_right(found.logits, labels).any() and not found.zero_gradient.any()
+    assert (found.images - images).abs().max() <= 0.1
+    short = attack_vote(Bright().eval(), images, labels, Budget("linf", 0.01), keys_of(6), grid=GRID, steps=5, draws=4)
+    assert is_right(short.logits, labels).all(), "half of 0.51 is 0.255, and the vote falls below 0.48"
+
+
+def test_what_counts_for_a_random_network_is_a_pass_that_the_attack_has_not_seen():
+    """A network that is wrong in its first 40 passes and right ever after is right."""
+    passes = []
+
+    def moody(x: torch.Tensor) -> torch.Tensor:
+        passes.append(1)
+        value = x.flatten(1).mean(1) - (10 if len(passes) <= 40 else 0)
+        return torch.stack([torch.zeros_like(value), value], dim=1)
+
+    images, labels = torch.full((3, 3, 8, 8), 0.5), torch.ones(3, dtype=torch.long)
+    clean = Clean(torch.tensor([[0.0, 1.0]] * 3))
+    options = {"steps": 9, "draws": 4, "clean": clean}
+    found = apgd(moody, images, labels, Budget("linf", 0.1), keys_of(3), **options)
+    assert len(passes) == 41 and is_right(found.logits, labels).all()

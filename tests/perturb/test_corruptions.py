@@ -80,12 +80,14 @@ def test_it_is_what_the_definition_says(name, severity):
     assert_same(name, severity, photo(64, 64, severity), key=severity)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "severity"), [((160, 224), 3), ((160, 224), 5), ((100, 52), 1), ((300, 300), 4)])
 @pytest.mark.parametrize("name", PLAIN)
 def test_it_is_so_at_other_sizes(name, size, severity):
     assert_same(name, severity, photo(*size, seed=7), key=11)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PLAIN)
 def test_it_is_so_on_real_photos(name, real):
     for key, path in enumerate(sorted(real.glob("imagenet-sample/*/*"))[40:260:100]):
@@ -161,6 +163,7 @@ def mean_loss(name: str, severity: int) -> float:
 NOT_STRONGER = {("glass_blur", 2), ("glass_blur", 4), ("snow", 3), ("elastic_transform", 3), ("saturate", 3)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
 def test_a_higher_severity_is_farther_from_the_image(name):
     losses = [mean_loss(name, severity) for severity in range(1, 6)]

@@ -54,6 +54,7 @@ def maps(models: list[str]):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("models", [["deit", "resnet"], LONG], ids=["short", "long"])
 @pytest.mark.parametrize("draw", [curve, panels, dots, bars, maps])
 def test_a_figure_is_no_wider_than_a_column_and_its_text_can_be_read(draw, models, tmp_path):

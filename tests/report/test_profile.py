@@ -103,6 +103,7 @@ def folder(tmp_path_factory):
     return out
 
 
+@pytest.mark.slow
 def test_the_command_shows_it_and_writes_table_and_picture(folder, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     for path in (*folder.glob("tables/profile.*"), *folder.glob("figures/profile.*")):

@@ -321,6 +321,7 @@ RUNS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("experiment", "words"), RUNS, ids=[words for _, words in RUNS])
 def test_the_records_of_whole_runs(experiment, words):
     broken(experiment, words)

@@ -300,6 +300,7 @@ ANALYSED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("experiment", "words"), ANALYSED, ids=[words for _, words in ANALYSED])
 def test_what_follows_from_the_records(experiment, words):
     broken(experiment, words)
@@ -316,6 +317,7 @@ def test_an_analysis_that_cannot_be_kept_is_a_broken_promise_too():
 OBJECT = object()
 
 
+@pytest.mark.slow
 def test_numbers_may_be_off_by_the_rounding_that_is_stated():
     class Rounded(Sound):
         def columns(self, model, batch, images):

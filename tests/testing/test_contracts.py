@@ -46,6 +46,19 @@ OTHERWISE: list[tuple[str, dict[str, Any]]] = [
     ("attention", {"levels": (0,), "corners": ("top-left",)}),
     ("segment", {"protocol": "authors", "thresholds": (0.6, 0.9)}),
     ("attack", {"attacks": ("patch",), "patch_areas": (0.2,), "patch_images": 4, "patch_steps": 2, "patch_batch": 2}),
+    (
+        "attack",
+        {
+            "attacks": ("cells", "vote"),
+            "cells": (2,),
+            "cell_steps": 2,
+            "cell_grid": "4x4",
+            "epsilons": (4,),
+            "apgd_steps": 2,
+            "draws": 2,
+            "votes": 2,
+        },
+    ),
 ]
 """Other ways through the same experiments."""
 
@@ -54,10 +67,10 @@ def test_every_experiment_is_held_to_the_contract():
     assert SMALL.keys() == BUILT_IN.keys()
 
 
-SLOW = ("segment", "attack", "corruptions", "attention")
+QUICK = ("accuracy", "occlusion", "shuffle", "shape-bias")
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in SMALL])
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n in QUICK else [pytest.mark.slow]) for n in SMALL])
 def test_our_experiments_keep_it(name):
     few = None if name == "fewshot" else sample_data(9)  # an episode takes several images of three classes
     assert check_experiment(make_experiment(name, SMALL[name]), data=few) is None
@@ -73,6 +86,7 @@ def test_a_class_stands_for_its_defaults_and_other_models_and_data_may_be_given(
     check_experiment(ipvit.Accuracy, models=[sample_cnn()], data=sample_data(6))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FACTORIES)
 def test_our_adapters_keep_it(name):
     assert check_adapter(*make(name)) is None

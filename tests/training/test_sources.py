@@ -13,6 +13,7 @@ from helpers.training import tiny_recipe
 from ipvit.data.copies import in_both
 from ipvit.data.dataset import MemoryDataset
 from ipvit.data.loading import load_dataset
+from ipvit.data.subset import image_keys
 from ipvit.data.synthetic.trifeature import Trifeature
 from ipvit.errors import InputError
 from ipvit.training import sources
@@ -64,9 +65,27 @@ def test_each_set_gives_its_own_part_where_none_is_named(monkeypatch, name, trai
     assert asked == [train_split, val_split]
 
 
-def test_a_set_is_called_by_name_and_split():
+def test_a_set_is_called_by_name_split_and_number_of_images():
     data = DataConfig(train=SetConfig(name="hfds/a", split="train"), val="demo:trifeature")
     assert data.names == ("hfds/a (train)", "demo:trifeature")
+    data = DataConfig(train=SetConfig(name="hfds/a", split="train", limit=4000), val=SetConfig(name="b", limit=9))
+    assert data.names == ("hfds/a (train, 4,000 images)", "b (9 images)")
+
+
+def test_a_part_of_a_set_is_the_one_that_a_limited_run_measures():
+    part = open_data(SetConfig(name="demo:trifeature/natural-train", limit=200), 16, "train")
+    whole = Trifeature("natural", "train", size=16)
+    smallest = np.argsort(image_keys(whole.ids))[:200].tolist()
+    assert part.ids == [whole.ids[row] for row in sorted(smallest)]
+    assert all(torch.equal(part.read(k), whole.read(row)) for k, row in enumerate(sorted(smallest)[:3]))
+    assert len(set(part.labels.tolist())) == 10, "not the first class folder alone"
+
+
+def test_images_in_a_part_of_a_set_are_found_too():
+    train_part = open_data(SetConfig(name="demo:trifeature/natural-train", limit=20), 16, "train")
+    with pytest.raises(InputError, match="train and val are parts of the same images"):
+        refuse_overlap(train_part, open_data("demo:trifeature/natural-train", 16, "val"))
+    assert refuse_overlap(train_part, open_data("demo:trifeature", 16, "val")) == ""
 
 
 def test_a_folder_is_not_its_own_validation_set(tmp_path):

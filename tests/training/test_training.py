@@ -406,6 +406,7 @@ CLASSIFIERS = sorted(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_a_bundled_network_is_as_accurate_as_it_says(name):
     path = WEIGHTS / f"{name}.safetensors"

@@ -55,9 +55,11 @@ class Look(NamedTuple):
         """Return the look of a further series of the same model; its first one is number 0."""
         if marks == "bars":
             return self._replace(colour=_lighter(self.colour, 0.7**number))
+        other = self._replace(shape=SHAPES[(SHAPES.index(self.shape) + number) % len(SHAPES)])
         if marks == "points":
-            return self._replace(shape=SHAPES[(SHAPES.index(self.shape) + number) % len(SHAPES)])
-        return self._replace(dash=DASHES[(DASHES.index(self.dash) + number) % len(DASHES)])
+            return other
+        # a legend shows the marker, and not the dash
+        return other._replace(dash=DASHES[(DASHES.index(self.dash) + number) % len(DASHES)])
 
 
 def _lighter(colour: str, share: float) -> str:

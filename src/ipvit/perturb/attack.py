@@ -23,7 +23,7 @@ from ipvit.perturb.attacks.common import (
     margin_loss,
     refuse_training,
 )
-from ipvit.perturb.attacks.defence import PatchDropVote
+from ipvit.perturb.attacks.defence import PatchDropVote, attack_vote
 from ipvit.perturb.attacks.fab import closest_adversarial, fab_t
 from ipvit.perturb.attacks.fgsm import fgsm
 from ipvit.perturb.attacks.losses import dlr_loss, likeliest_wrong, targeted_dlr_loss
@@ -40,6 +40,7 @@ __all__ = [
     "PatchDropVote",
     "apgd",
     "attack_cells",
+    "attack_vote",
     "autoattack",
     "band_limited",
     "clean_pass",

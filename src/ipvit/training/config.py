@@ -71,6 +71,15 @@ class SetConfig(ConfigSection):
     """``fast`` (torchvision) or ``pil`` (Pillow)."""
     classes: str | None = None
     """What integer labels are, where the data does not say: imagenet-1k, or a file with one class name per line."""
+    limit: int | None = Field(default=None, ge=1)
+    """Take that many of its images, chosen at random but always the same ones, as a run's ``--limit``."""
+
+    @property
+    def title(self) -> str:
+        """Its name, with what of it is taken."""
+        parts = [self.split or "", "" if self.limit is None else f"{self.limit:,} images"]
+        said = ", ".join(part for part in parts if part)
+        return f"{self.name} ({said})" if said else self.name
 
 
 class DataConfig(ConfigSection):
@@ -78,7 +87,7 @@ class DataConfig(ConfigSection):
 
     train: str | SetConfig
     """Data set the weights are fitted to: a name (``demo:trifeature/natural-train``, a folder of class folders) or
-    ``{name: ..., root: ..., split: ..., decoder: ..., classes: ...}``."""
+    ``{name: ..., root: ..., split: ..., decoder: ..., classes: ..., limit: ...}``."""
     val: str | SetConfig
     """Data set that accuracy is measured on after each epoch and the best epoch is chosen by; no image of it may be
     among the training images."""
@@ -101,13 +110,8 @@ class DataConfig(ConfigSection):
 
     @property
     def names(self) -> tuple[str, str]:
-        """What the two sets are called, with their splits where the recipe says them."""
-        train, val = (
-            source
-            if isinstance(source, str)
-            else source.name + (f" ({source.split})" if source.split is not None else "")
-            for source in (self.train, self.val)
-        )
+        """What the two sets are called, with split and number of images where the recipe says them."""
+        train, val = (source if isinstance(source, str) else source.title for source in (self.train, self.val))
         return train, val
 
     @property

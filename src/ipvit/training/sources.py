@@ -11,6 +11,7 @@ from ipvit.data.copies import copies
 from ipvit.data.dataset import Dataset
 from ipvit.data.loading import load_dataset
 from ipvit.data.published import SETS, in_common, protocol
+from ipvit.data.subset import Subset, subset_indices
 from ipvit.data.synthetic import trifeature
 from ipvit.errors import InputError
 from ipvit.training.config import SetConfig
@@ -25,7 +26,7 @@ def open_data(source: str | SetConfig, size: int, part: Part) -> Dataset:
     """Return a labelled data set; the procedural set is drawn at ``size``.
 
     Args:
-        source: its name, or name, root, split, decoder and classes.
+        source: its name, or name, root, split, decoder, classes and limit.
         size: height and width in pixels.
         part: what it is for. Where no split is named, a set that has several gives the one for fitting or the one for
             choosing, never the one that numbers are reported on where there is another.
@@ -34,6 +35,11 @@ def open_data(source: str | SetConfig, size: int, part: Part) -> Dataset:
         InputError: if there is no such set or an image in it has no label.
     """
     entry = SetConfig(name=source) if isinstance(source, str) else source
+    data = _opened(entry, size, part)
+    return data if entry.limit is None else Subset(data, subset_indices(data, entry.limit))
+
+
+def _opened(entry: SetConfig, size: int, part: Part) -> Dataset:
     if entry.name.startswith("demo:trifeature"):
         return trifeature.parse(entry.name, size)
     data = load_dataset(
@@ -69,9 +75,9 @@ def refuse_overlap(train: Dataset, val: Dataset) -> str:
         InputError: too many are in both, so that the score after an epoch would be of images trained on.
     """
     if train.fingerprint == val.fingerprint:
+        what = f"the same {len(val):,} images" if len(train) == len(val) else "parts of the same images"
         raise InputError(
-            f"train and val are the same {len(val):,} images ({val.name}): choose the best epoch on images that are "
-            "not trained on"
+            f"train and val are {what} ({val.name}): choose the best epoch on images that are not trained on"
         )
     both = copies(train, val)
     if not both and (known := in_common(train, val)):

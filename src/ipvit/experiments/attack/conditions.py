@@ -70,6 +70,27 @@ class BandCondition(EvaluationCondition):
     cutoff: float = 0.0
 
 
+@dataclasses.dataclass(frozen=True)
+class CellCondition(AttackCondition):
+    """Some cells of a grid are replaced; ``choice`` says how they are chosen and painted."""
+
+    choice: str = ""
+    cells: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class VoteCondition(EvaluationCondition):
+    """PatchDrop as a defence: ``shown`` says what an image is made against, ``answered_by`` what is asked about it.
+
+    ``share`` of the patches is dropped in each of ``votes`` looks.
+    """
+
+    shown: str = ""
+    answered_by: str = ""
+    share: float = 0.0
+    votes: int = 0
+
+
 def unit_of(norm: Norm) -> str:
     """Return the unit in which epsilons are given in a norm."""
     return GREY_LEVELS if norm == "linf" else RANGE

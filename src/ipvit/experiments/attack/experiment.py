@@ -11,7 +11,18 @@ from ipvit.analysis.columns import Column
 from ipvit.core.fields import Runs
 from ipvit.core.plugins import check_name
 from ipvit.experiments.attack.conditions import LEAST_PLAIN, Epsilon, read_epsilons, unit_of
-from ipvit.experiments.attack.names import BANDS, EVALUATIONS, FGSM, NEED_GRADIENTS, OURS, PATCH, PGD, WORST
+from ipvit.experiments.attack.names import (
+    BANDS,
+    CELLS,
+    EVALUATIONS,
+    FGSM,
+    NEED_GRADIENTS,
+    OURS,
+    PATCH,
+    PGD,
+    VOTE,
+    WORST,
+)
 from ipvit.experiments.base import BindContext, Experiment, Measurement, Requirements
 from ipvit.experiments.grids import Grid
 from ipvit.perturb.budget import LEVELS, Norm
@@ -53,6 +64,8 @@ class Attack(Experiment):
             "autoattack",
             "rand",
             "worst",
+            "cells",
+            "vote",
             "patch",
         ]
         | str,
@@ -60,8 +73,10 @@ class Attack(Experiment):
     ] = ("fgsm", "pgd")
     """fgsm, pgd, apgd (-dlr, targeted -t and -ce-t), fab-t and square change every pixel a little, low-pass and
     high-pass by some frequencies; autoattack is the
-    standard ensemble, rand that for networks that draw random numbers, worst the worst of all that ran. patch replaces
-    a part of the image, and must be trained: takes long. Or a FILE.py:FUNCTION of your own."""
+    standard ensemble, rand that for networks that draw random numbers, worst the worst of all that ran. cells
+    replaces some cells of a grid, chosen in several ways; vote drops patches and lets several looks vote, a defence,
+    which is then attacked. patch replaces a part of the image, and must be trained: takes long. Or a FILE.py:FUNCTION
+    of your own."""
     epsilons: tuple[Epsilon, ...] = (2.0, 4.0, 8.0)
     """The most that an attack changes. In linf grey levels, 8 or 8/255; below 1 only with the unit: 0.5/255. In l2 and
     l1 of pixels from 0 to 1: 0.5."""
@@ -78,6 +93,16 @@ class Attack(Experiment):
     """How many of the likeliest wrong answers targeted attacks aim at; autoattack is so called with 9."""
     draws: Annotated[int, Field(ge=1)] = 20
     """Passes that rand averages."""
+    cells: tuple[Annotated[int, Field(ge=1)], ...] = (1, 4, 16)
+    """How many cells are replaced."""
+    cell_steps: Annotated[int, Field(ge=1)] = 20
+    """Gradient steps that paint them, each a tenth of the pixel range long."""
+    cell_grid: Grid | Literal[""] = ""
+    """Rows and columns of the cells of cells and vote; empty: the network's own patches, 14x14 where it has none."""
+    vote_share: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """Share of the patches that vote drops for each look."""
+    votes: Annotated[int, Field(ge=1)] = 9
+    """Looks that vote lets vote about an image."""
     show_to_others: bool = False
     """Also show every network the images that the attacks made on the study's other networks."""
     steps: Annotated[int, Field(ge=1)] = 5
@@ -136,7 +161,7 @@ class Attack(Experiment):
         least = LEAST_PLAIN if self.norm == "linf" else 0
         return [value if value >= least else f"{value!r}/{LEVELS}" for value in epsilons]
 
-    @field_validator("attacks", "epsilons", "patch_areas", "patch_placements", "patch_files")
+    @field_validator("attacks", "epsilons", "cells", "patch_areas", "patch_placements", "patch_files")
     @classmethod
     def _once(cls, value: tuple[object, ...], info: Any) -> tuple[object, ...]:
         if not value and info.field_name != "patch_files":
@@ -148,7 +173,7 @@ class Attack(Experiment):
     def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for name in value:
             check_name("attack", name, OURS)
-        if WORST in value and not set(value) - {WORST, PATCH}:
+        if WORST in value and not set(value) - {WORST, PATCH, CELLS, VOTE}:
             raise ValueError(f"{WORST} is the worst of attacks within a budget: name some beside it")
         return value
 
@@ -179,10 +204,11 @@ class Attack(Experiment):
     @property
     def requirements(self) -> Requirements:
         """Logits, and gradients with respect to the images; these are optional where an attack goes without."""
+        attention = frozenset({"attention"}) if CELLS in self.attacks else frozenset[str]()
         if all(name in NEED_GRADIENTS or name == WORST for name in self.attacks):
-            return Requirements(frozenset({"logits", "gradients"}))
+            return Requirements(frozenset({"logits", "gradients"}), optional=attention)
         gradients = frozenset({"gradients"})
-        return Requirements(optional=gradients, dispensable=gradients)
+        return Requirements(optional=gradients | attention, dispensable=gradients | attention)
 
     def bind(self, models: Sequence[Model], data: Dataset, context: BindContext) -> Measurement:
         """Check that patches fit the networks, and that images are left to measure them on."""

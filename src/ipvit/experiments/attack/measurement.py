@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -12,10 +12,31 @@ from torch import Tensor
 from ipvit.core.plugins import OwnCodeError
 from ipvit.data.dataset import known_fingerprints
 from ipvit.errors import InputError
-from ipvit.experiments.attack.conditions import AttackCondition, EvaluationCondition, budget_of, size_in_words
+from ipvit.experiments.attack.cells import CellAttacks, grid_of
+from ipvit.experiments.attack.conditions import (
+    AttackCondition,
+    CellCondition,
+    EvaluationCondition,
+    VoteCondition,
+    budget_of,
+    size_in_words,
+)
 from ipvit.experiments.attack.ensembles import can_be_attacked
-from ipvit.experiments.attack.experiment import PAPER_GRID, Attack
-from ipvit.experiments.attack.names import CHECK, CLEAN, CONTENT, NOISE, ORDER, OWN, PATCH, RANDOM, attack_title
+from ipvit.experiments.attack.experiment import Attack
+from ipvit.experiments.attack.names import (
+    CELLS,
+    CHECK,
+    CHOSEN,
+    CLEAN,
+    CONTENT,
+    NOISE,
+    ORDER,
+    OWN,
+    PATCH,
+    RANDOM,
+    VOTE,
+    attack_title,
+)
 from ipvit.experiments.attack.patch_files import Patch, PatchSpec, load_patch
 from ipvit.experiments.attack.patches import (
     Patches,
@@ -27,6 +48,7 @@ from ipvit.experiments.attack.patches import (
 )
 from ipvit.experiments.attack.pixels import PixelAttacks
 from ipvit.experiments.attack.shown import ShownToOthers
+from ipvit.experiments.attack.votes import VoteAttacks
 from ipvit.experiments.base import Batch, BindContext, Condition, ExampleImage, Measurement, PrepareContext, Records
 from ipvit.experiments.grids import check_equal_cells
 from ipvit.experiments.scoring import classify
@@ -37,6 +59,9 @@ from ipvit.perturb.seeding import keys, random_words
 
 if TYPE_CHECKING:
     from ipvit.data.dataset import Dataset, Items
+
+
+_ConditionT = TypeVar("_ConditionT", bound=AttackCondition)
 
 
 class AttackMeasurement(Measurement):
@@ -54,6 +79,7 @@ class AttackMeasurement(Measurement):
         self.models = tuple(models)
         self._pixels = PixelAttacks(experiment)
         self._shown = ShownToOthers(self._pixels, models if experiment.show_to_others else (), data)
+        self._cells, self._votes = CellAttacks(experiment, models), VoteAttacks(experiment, models)
         self._patches = Patches()
         self._files: list[Patch] = []
         self._training: Training | None = None
@@ -92,8 +118,9 @@ class AttackMeasurement(Measurement):
         return self._measured_with_patches(data) if condition.attack in (PATCH, NOISE) else None
 
     def conditions(self, model: Model) -> Sequence[AttackCondition]:
-        """Return the clean image, attacks within a budget x epsilon, and patches and noise x look x run x source."""
-        found = [*self._pixels.conditions(model), *self._shown.conditions(model)]
+        """Return the clean image, attacks x epsilon, cells, votes, and patches and noise x look x run x source."""
+        found: list[AttackCondition] = [*self._pixels.conditions(model), *self._shown.conditions(model)]
+        found += [*self._cells.conditions(model), *self._votes.conditions(model)]
         if PATCH in self.experiment.attacks and (self.experiment.patch_files or can_be_attacked(PATCH, model)):
             found += [_of(NOISE, order) for order in self._orders(model)]
             found += self._from_files(model) if self.experiment.patch_files else self._from_networks(model)
@@ -119,7 +146,9 @@ class AttackMeasurement(Measurement):
     def measure(self, model: Model, batch: Batch) -> Iterator[Records]:
         """Attack the batch in every way; all attacks within a budget, of all epsilons, share the clean pass."""
         with frozen_parameters(model):
-            pixel = [condition for condition in batch.conditions if condition.attack not in (PATCH, NOISE)]
+            yield from self._cells.measure(model, batch, _of_kind(batch, CellCondition))
+            yield from self._votes.measure(model, batch, _of_kind(batch, VoteCondition))
+            pixel = [condition for condition in batch.conditions if condition.attack not in (CELLS, VOTE, PATCH, NOISE)]
             yield from self._pixels.measure(model, batch, [c for c in pixel if not c.source], self._shown.keep)
             yield from self._shown.measure(model, batch, [c for c in pixel if c.source])
             with torch.no_grad():
@@ -136,11 +165,12 @@ class AttackMeasurement(Measurement):
             one = batch.part(row, row + 1)
             yield ExampleImage("the image as it is", one.images[0])
             yield from self._example_attacks(model, one)
+            yield from self._example_cells(model, one)
             yield from self._example_patches(model, one)
 
     def _example_attacks(self, model: Model, one: Batch) -> Iterator[ExampleImage]:
         for condition in self.conditions(model):
-            if condition.attack in (CLEAN, CHECK, PATCH, NOISE) or condition.source:
+            if condition.attack in (CLEAN, CHECK, CELLS, VOTE, PATCH, NOISE) or condition.source:
                 continue
             try:
                 ((_, found, _),) = self._pixels.attacked(model, one, [condition])
@@ -155,6 +185,12 @@ class AttackMeasurement(Measurement):
                 moved = found.images[0] - one.images[0]
                 most = budget.size if budget.norm == "linf" else float(moved.abs().max()) or 1.0
                 yield ExampleImage(f"what {name} changes at ε = {size}", moved / (2 * most) + 0.5)
+
+    def _example_cells(self, model: Model, one: Batch) -> Iterator[ExampleImage]:
+        most = [c for c in self._cells.conditions(model) if c.cells == max(self.experiment.cells)]
+        for condition, found in self._cells.attacked(model, one, most):
+            what = f"{condition.cells} cells of {condition.grid}, {CHOSEN[condition.choice]}"
+            yield ExampleImage(f"{what}: {_named(model, found.logits)}", found.images[0])
 
     def _example_patches(self, model: Model, one: Batch) -> Iterator[ExampleImage]:
         conditions = [c for c in self.conditions(model) if c.attack in (PATCH, NOISE) and c.run == 0]
@@ -172,7 +208,8 @@ class AttackMeasurement(Measurement):
 
     def notes(self, model: Model) -> list[str]:
         """Say which attacks are left out of a network, and which patches of others are not shown to it, and why."""
-        return [*self._pixels.notes(model), *self._shown.notes(model), *self._strange_patches(model)]
+        parts = (self._pixels, self._shown, self._cells)
+        return [*(note for part in parts for note in part.notes(model)), *self._strange_patches(model)]
 
     def _strange_patches(self, model: Model) -> list[str]:
         """Say which patches are not shown to a network because their grid does not divide its input."""
@@ -200,20 +237,13 @@ class AttackMeasurement(Measurement):
                 area=area,
                 placement=placement,
                 scale=self.experiment.patch_scale,
-                grid=self._grid(model) if placement != "free" else "",
+                grid=grid_of(self.experiment.patch_grid, model) if placement != "free" else "",
                 target=self.experiment.patch_target,
             )
             for placement in self.experiment.patch_placements
             for area in sorted(self.experiment.patch_areas)
         ]
         return [PatchJob(look, run) for look in looks for run in range(self.experiment.runs)]
-
-    def _grid(self, model: Model) -> str:
-        """The grid that the patches of a network are placed on, whatever other networks there are."""
-        if self.experiment.patch_grid or not model.can("attention"):
-            return self.experiment.patch_grid or PAPER_GRID
-        rows, columns = model.adapter.patch_grid(model.image_size)
-        return f"{rows}x{columns}"
 
     def _from_networks(self, model: Model) -> list[AttackCondition]:
         others = [other for other in self.models if other.digest != model.digest] if self.experiment.transfer else []
@@ -275,6 +305,10 @@ class AttackMeasurement(Measurement):
             "of_target": _is_of(batch.labels, target),
             "trained_on": np.full(len(batch), whose),
         }
+
+
+def _of_kind(batch: Batch, kind: type[_ConditionT]) -> list[_ConditionT]:
+    return [condition for condition in batch.conditions if isinstance(condition, kind)]
 
 
 def _fits(order: PatchJob, model: Model) -> bool:

@@ -20,16 +20,19 @@ ENSEMBLE = "ensemble"
 BANDS = (LOW_PASS, HIGH_PASS)
 """Perturbations of low or of high spatial frequencies, in linf and l2."""
 
+CELLS, VOTE = "cells", "vote"
+"""Some cells of a grid are replaced; and PatchDrop as a defence, attacked with and without knowledge of it."""
+
 SINGLE = (APGD, APGD_DLR, APGD_T, APGD_CE_T, FAB_T, SQUARE, *BANDS)
 EVALUATIONS = (*SINGLE, AUTOATTACK, RAND)
 """Attacks of AutoAttack's kind, in linf, l2 and l1."""
 
-OURS = (FGSM, PGD, *EVALUATIONS, WORST, PATCH)
+OURS = (FGSM, PGD, *EVALUATIONS, WORST, CELLS, VOTE, PATCH)
 """Attacks that can be asked for by name."""
 
-NEED_GRADIENTS = frozenset({FGSM, PGD, PATCH, *EVALUATIONS}) - {SQUARE}
+NEED_GRADIENTS = frozenset({FGSM, PGD, PATCH, CELLS, VOTE, *EVALUATIONS}) - {SQUARE}
 
-ORDER = (CLEAN, CHECK, FGSM, PGD, *SINGLE, AUTOATTACK, ENSEMBLE, RAND)
+ORDER = (CLEAN, CHECK, FGSM, PGD, *SINGLE, AUTOATTACK, ENSEMBLE, RAND, CELLS, VOTE)
 """Of rows, before attacks of the user's own, their control and patches."""
 
 OWN = "own"
@@ -39,8 +42,25 @@ PIXEL_SETTINGS = ("steps", "step_size", "restarts", "random_start", "queries", "
 PATCH_SETTINGS = ("shape", "placement", "grid", "scale", "target")
 """Columns of the records that are no axis of a chart: of attacks on every pixel, and of patches."""
 
+CELL_SETTINGS = ("choice", "cells")
+VOTE_SETTINGS = ("shown", "answered_by", "share", "votes")
+"""Columns of the records of replaced cells, and of PatchDrop as a defence."""
+
+AS_IT_IS, AGAINST_NETWORK, AGAINST_VOTE = "unchanged", "against network", "against vote"
+"""What an image is made against that is shown to a network or to its vote."""
+BY_NETWORK, BY_VOTE = "network", "vote"
+"""What is asked about it."""
+
 CONTENT = ":"
 """In ``training``, what follows tells patches read from files apart by their content; runs are averaged over it."""
+
+CHOSEN = {
+    "random": "chosen at random",
+    "gradient": "of the largest gradient",
+    "greedy": "found by search",
+    "attention": "of the largest gradient, painted to draw attention",
+}
+"""How replaced cells are chosen, in words."""
 
 TITLES = {
     FGSM: "FGSM",
@@ -58,6 +78,8 @@ TITLES = {
     ENSEMBLE: "the ensemble (not AutoAttack)",
     RAND: "AutoAttack's rand",
     WORST: "the worst of all attacks",
+    CELLS: "replaced cells",
+    VOTE: "PatchDrop as a defence",
 }
 
 

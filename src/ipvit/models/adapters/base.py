@@ -343,7 +343,7 @@ def checked_attention(maps: Mapping[int, Tensor], queries: int | None = None) ->
         if len(shape) != 4 or attention.numel() == 0 or shape[-2] != (shape[-1] if queries is None else queries):
             raise InputError(f"block {block}: {tuple(shape)} is not an attention map (B, heads, T, T)")
         rounding = 1e-4 if attention.dtype == torch.float32 else 1e-2
-        errors = (attention.float().sum(dim=-1) - 1).abs()
+        errors = (attention.detach().float().sum(dim=-1) - 1).abs()
         check(torch.where(errors.isfinite(), errors, 0).max(), functools.partial(_check_sums, block, rounding))
     return dict(maps)
 

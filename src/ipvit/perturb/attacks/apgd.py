@@ -61,12 +61,16 @@ def apgd(
     restarts: int = 1,
     targets: int = 0,
     draws: int = 1,
+    all_steps: bool = False,
     clean: Clean | None = None,
 ) -> Attacked:
     """Attack with Auto-PGD; only images that are still right go on.
 
-    An image is given up as soon as the network is wrong about it in any way, also where a step aims at a target. The
-    first step is twice as long as the budget; with fewer than 25 steps it is as long, as there is no time to halve it.
+    An image is given up as soon as the network is wrong about it in any way, also where a step aims at a target. With
+    ``all_steps``, and with several draws, as another draw may be right again, it is not: what counts is the answer to
+    the point of the highest mean loss, in one more pass that the attack has not seen.
+    The first step is twice as long as the budget; with fewer than 25 steps it is as long, as there is no time to halve
+    it.
     In l1 the first 60 % of the steps search balls three times and twice as large.
 
     Args:
@@ -81,6 +85,7 @@ def apgd(
         targets: aim at so many of the likeliest wrong answers, one after the other; 0: at any wrong answer.
         draws: passes whose gradients and logits are averaged, for networks that draw random numbers (expectation
             over transformation, Athalye et al. 2018).
+        all_steps: take all steps, also where the network is wrong already: for images that others are shown.
         clean: from :func:`clean_pass`; one pass serves every budget and attack.
 
     Raises:
@@ -100,7 +105,7 @@ def apgd(
         if not len(rows):
             break
         target = None if aims is None else aims[:, number // restarts]
-        run = _Run(network, worst, _row_loss(loss, labels, target), draws)
+        run = _Run(network, worst, _row_loss(loss, labels, target), draws, all_steps or draws > 1)
         own = key[rows.cpu().numpy()]
         if number:  # the first start in linf is that of PGD with this key
             own = random_words(own, 1, skip=number)[:, 0]
@@ -172,6 +177,7 @@ class _Run:
     worst: Worst
     loss: RowLoss
     draws: int
+    all_steps: bool
 
     def search(self, rows: Tensor, ball: Ball, key: np.ndarray, steps: int) -> None:
         """Search a ball, in l1 after larger ones; what is found is kept in :attr:`worst`."""
@@ -214,6 +220,9 @@ class _Run:
             if since == window:
                 (_end_l1_window if _l1(ball) else _end_window)(state, ball, window)
                 since, window = 0, max(window - less, shortest)
+        if counts and self.all_steps and len(state.rows):
+            with torch.no_grad():
+                self.worst.take(state.rows, state.best, self.network(state.best))
         return state.rows, state.best
 
     def _begin(
@@ -247,7 +256,9 @@ class _Run:
         state.before, state.x = state.x, ball.settle(moved)
 
     def _take(self, state: _State, ball: Ball, x: Tensor, logits: Tensor) -> tuple[_State, Ball]:
-        """Keep what is worse than before, and drop the images that are no longer right."""
+        """Keep what is worse than before, and drop the images that are no longer right; not with all steps."""
+        if self.all_steps:
+            return state, ball
         right = self.worst.take(state.rows, x, logits)
         if bool(right.all()):
             return state, ball

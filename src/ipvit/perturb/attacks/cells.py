@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -19,11 +20,15 @@ from ipvit.perturb.attacks.common import (
     margin_loss,
     refuse_training,
 )
+from ipvit.perturb.cells import cell_sums, check_cells, pixel_mask
 from ipvit.perturb.seeding import random_order
 from ipvit.perturb.tensors import from_numpy
 
-Choice = Literal["gradient", "greedy", "random"]
-"""How cells are chosen: those of the largest gradient, one after the other by trying, or at random as a control."""
+Choice = Literal["random", "gradient", "greedy"]
+"""How cells are chosen: at random as a control, those of the largest gradient, or one after the other by trying."""
+
+Received = Callable[[Tensor], Tensor]
+"""Images ``(B, 3, H, W)`` to the share of all attention that each cell receives, ``(B, cells)``, with a gradient."""
 
 _CANDIDATES = 16
 """Cells of the largest gradient that the greedy search tries for each place."""
@@ -40,53 +45,69 @@ def attack_cells(
     choice: Choice = "gradient",
     steps: int = 20,
     step_size: float = 0.1,
+    received: Received | None = None,
     clean: Clean | None = None,
 ) -> Attacked:
     """Replace some cells of every image by what misleads a network most; all other pixels stay.
 
     The cells are chosen first, on the unchanged image, and then painted by gradient ascent, each value anywhere in
-    [0, 1]. Only images that are still right go on.
+    [0, 1]; random ones too, so that what differs is the choice alone. Only images that are still right go on.
 
     Args:
         network: images to logits; refused in training mode.
-        images: ``(B, 3, H, W)`` in [0, 1]; the grid divides them.
+        images: ``(B, 3, H, W)`` in [0, 1].
         labels: ``(B,)``, -1 for an image without label, which is not attacked; or ``(B, C)`` booleans.
         key: ``(B,)`` keys, from which random cells follow.
-        grid: rows and columns of cells.
+        grid: rows and columns of cells, at most one a pixel.
         count: how many cells are replaced.
-        choice: how they are chosen.
+        choice: how they are chosen; with one key fewer random cells are some of more.
         steps: gradient steps after the choice.
         step_size: length of a step, in pixels from 0 to 1.
+        received: paint also so that the cells draw the network's attention: the logarithm of the share that they
+            receive is added to the loss (attention as a target: Fu et al. 2022, Lovisotto et al. 2022).
         clean: from :func:`clean_pass`.
 
     Raises:
-        ValueError: the network is in training mode or has no gradient; the grid does not divide the images, or has
-            fewer cells.
+        ValueError: the network is in training mode or has no gradient; the attention has none; the grid has more cells
+            than pixels, or fewer than are to be replaced.
     """
-    cells = grid[0] * grid[1]
-    if images.shape[2] % grid[0] or images.shape[3] % grid[1] or not 1 <= count <= cells or steps < 1:
-        raise ValueError(f"a grid of {grid} and {count} cells do not fit images of {tuple(images.shape[2:])} pixels")
+    check_cells((images.shape[2], images.shape[3]), grid)
+    if not 1 <= count <= grid[0] * grid[1] or steps < 1:
+        raise ValueError(f"{count} of {grid[0] * grid[1]} cells cannot be replaced in {steps} steps")
     refuse_training(network)
     clean = clean or clean_pass(network, images, labels, gradient=False)
     worst = Worst(images, labels, clean)
     rows = worst.still_right()
     if not len(rows):
         return worst.found()
-    x, answers = images[rows], labels[rows]
-    _, gradient = logits_and_gradient(network, x, answers)
+    x = images[rows]
+    _, gradient = logits_and_gradient(network, x, labels[rows])
     worst.note_zero_gradient(rows, gradient)
-    chosen = _chosen(network, x, answers, gradient, key[rows.cpu().numpy()], grid, count, choice)
+    chosen = _chosen(network, x, labels[rows], gradient, key[rows.cpu().numpy()], grid, count, choice)
     for step in range(steps):
         if step:
-            _, gradient = logits_and_gradient(network, x, labels[rows])
-        x = torch.where(_pixels(chosen, grid, x), (x + step_size * gradient.sign()).clamp(0, 1), x)
-        still = worst.take(rows, x, logits_of(network, x), always=step == 0)
-        if not bool(still.all()):
-            kept = torch.where(still)[0]
-            if not len(kept):
-                break
-            rows, x, chosen = rows[kept], x[kept], chosen[kept]
+            logits, gradient = logits_and_gradient(network, x, labels[rows])
+            right = worst.take(rows, x, logits, always=step == 1)
+            rows, x, chosen, gradient = (values[right] for values in (rows, x, chosen, gradient))
+            if not len(rows):
+                return worst.found()
+        if received is not None:
+            gradient = gradient + _drawing(received, x, chosen)
+        inside = pixel_mask(chosen.view(-1, *grid), (x.shape[2], x.shape[3]))
+        x = torch.where(inside, (x + step_size * gradient.sign()).clamp(0, 1), x)
+    worst.take(rows, x, logits_of(network, x), always=steps == 1)
     return worst.found()
+
+
+def _drawing(received: Received, x: Tensor, chosen: Tensor) -> Tensor:
+    """Return the gradient of the logarithm of the share of attention that the chosen cells receive."""
+    x = x.detach().requires_grad_()
+    with torch.enable_grad():
+        share = (received(x) * chosen).sum(dim=1)
+        if not share.requires_grad:
+            raise ValueError("the network's attention has no gradient with respect to its images")
+        (gradient,) = torch.autograd.grad(share.clamp(min=torch.finfo(share.dtype).tiny).log().sum(), x)
+    return gradient.nan_to_num(0.0)
 
 
 def _chosen(
@@ -104,7 +125,7 @@ def _chosen(
     if choice == "random":
         order = from_numpy(random_order(key, cells).astype(np.int64)).to(x.device)
         return _marked(order[:, :count], cells)
-    harm = _by_cell(gradient.abs(), grid)
+    harm = cell_sums(gradient.abs().sum(dim=1), grid).flatten(1)
     if choice == "gradient":
         return _marked(harm.topk(count, dim=1).indices, cells)
     chosen = torch.zeros(len(x), cells, dtype=torch.bool, device=x.device)
@@ -114,27 +135,13 @@ def _chosen(
         losses: list[Tensor] = []
         for place in range(candidates.shape[1]):
             tried = chosen | _marked(candidates[:, place : place + 1], cells)
-            shown = torch.where(_pixels(tried, grid, x), painted, x)
-            loss = margin_loss(logits_of(network, shown), labels)
+            inside = pixel_mask(tried.view(-1, *grid), (x.shape[2], x.shape[3]))
+            loss = margin_loss(logits_of(network, torch.where(inside, painted, x)), labels)
             taken = chosen.gather(1, candidates[:, place : place + 1]).squeeze(1)
             losses.append(loss.masked_fill(taken, float("-inf")))
         best = candidates.gather(1, torch.stack(losses, dim=1).argmax(dim=1, keepdim=True))
         chosen = chosen | _marked(best, cells)
     return chosen
-
-
-def _by_cell(values: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Return the sum over every cell, ``(B, cells)``."""
-    images, channels, height, width = values.shape
-    parts = values.view(images, channels, grid[0], height // grid[0], grid[1], width // grid[1])
-    return parts.sum(dim=(1, 3, 5)).flatten(1)
-
-
-def _pixels(chosen: Tensor, grid: tuple[int, int], like: Tensor) -> Tensor:
-    """Return the pixels of chosen cells, ``(B, 1, H, W)`` bool."""
-    height, width = like.shape[2] // grid[0], like.shape[3] // grid[1]
-    whole = chosen.view(-1, 1, *grid)
-    return whole.repeat_interleave(height, dim=2).repeat_interleave(width, dim=3)
 
 
 def _marked(numbers: Tensor, cells: int) -> Tensor:

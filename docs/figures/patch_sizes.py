@@ -1,0 +1,51 @@
+"""Draw figure 11 in small (docs/images/patch-sizes.svg): patches of three sizes, in shuffled images.
+
+    python docs/figures/patch_sizes.py [TABLE]
+
+takes the table ``shuffle.csv`` of ``ipvit shuffle`` on networks labelled ``patch4``, ``patch8`` and ``patch16``, by
+default the copy beside this file, and prints the lines of the page's table.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import polars as pl
+
+from ipvit.analysis import charts
+from ipvit.report.figures import save_figure
+
+HERE = Path(__file__)
+NAMES = {"patch4": "256 patches of 4 pixels", "patch8": "64 patches of 8 pixels", "patch16": "16 patches of 16 pixels"}
+
+
+def main() -> None:
+    """Write the figure, and print a line for each network."""
+    shuffled = pl.read_csv(sys.argv[1] if len(sys.argv) > 1 else HERE.with_name("patch_sizes.csv"))
+    table = shuffled.with_columns(
+        network=pl.col("model").replace_strict(NAMES),
+        place=pl.col("cells").cast(pl.String),
+        rank=pl.col("model").replace_strict({name: rank for rank, name in enumerate(NAMES)}),
+    ).sort("rank", "cells")
+    figure = charts.curve(
+        table,
+        charts.Encoding(
+            x="place",
+            y="top1",
+            series="network",
+            x_title="Cells that change places (1: the image as it is)",
+            y_title="Top-1 accuracy (%)",
+            y_domain=(0, 100),
+            x_scale="ordinal",
+        ),
+        title="Patches of three sizes, shuffled images",
+    )
+    save_figure(figure, HERE.parents[1] / "images" / "patch-sizes", ("svg",))
+    for (network,), part in table.group_by("network", maintain_order=True):
+        said = (f"{row['top1']:.1f} [{row['top1_low']:.1f}, {row['top1_high']:.1f}]" for row in part.to_dicts())
+        sys.stdout.write(f"| {network} | {' | '.join(said)} |\n")
+
+
+if __name__ == "__main__":
+    main()

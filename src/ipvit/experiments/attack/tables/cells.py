@@ -1,0 +1,77 @@
+"""Table, figure and sentences of replaced cells: by how many, and by how they are chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from ipvit.analysis import charts
+from ipvit.analysis.aggregate import accuracy_table
+from ipvit.experiments.attack.names import CELLS, CHOSEN, CLEAN
+from ipvit.experiments.attack.tables.parts import TOP1, in_percent, share_without_gradient
+
+if TYPE_CHECKING:
+    from ipvit.analysis.charts import Figure
+
+REPLACED = "attack-cells"
+NONE = "none"
+"""Row of the images as they are."""
+
+
+def of_cells(records: pl.DataFrame) -> pl.DataFrame:
+    """Average replaced cells of one model, after the same images as they are."""
+    rows = records.filter(pl.col("attack") == CELLS)
+    if not rows.height:
+        return pl.DataFrame(schema={"model": pl.String})
+    clean = records.filter(pl.col("attack") == CLEAN).with_columns(
+        choice=pl.lit(NONE), cells=pl.lit(0, dtype=rows.schema["cells"]), grid=pl.lit(rows["grid"][0])
+    )
+    rows = pl.concat([clean, rows], how="diagonal_relaxed")
+    by = ["model", "grid", "cells", "choice"]
+    table = accuracy_table(rows, by, TOP1).drop("n_runs", "top1_std")
+    return share_without_gradient(table, rows, by)
+
+
+def cell_table(cells: pl.DataFrame) -> pl.DataFrame:
+    """Return the table of all models."""
+    choice = pl.col("choice").replace_strict({name: place for place, name in enumerate((NONE, *CHOSEN))})
+    number = {name: place for place, name in enumerate(cells["model"].unique(maintain_order=True))}
+    model = pl.col("model").replace_strict(number)
+    return cells.sort(model, "grid", "cells", choice, maintain_order=True)
+
+
+def over_cells(table: pl.DataFrame) -> Figure:
+    """Draw a panel for each model, and in it a curve for each way of choosing; all begin at the image as it is."""
+    attacked = table.filter(pl.col("choice") != NONE)
+    curves = attacked.select("model", "grid", "choice").unique(maintain_order=True)
+    starts = curves.join(table.filter(pl.col("choice") == NONE).drop("choice"), on=["model", "grid"])
+    whole = pl.concat([starts.select(table.columns), attacked])
+    panel = pl.concat_str("model", pl.lit(", "), "grid", pl.lit(" cells")).alias("panel")
+    return charts.curve(
+        whole.with_columns(panel, pl.col("choice").replace_strict(CHOSEN), pl.col("cells").cast(pl.String)),
+        charts.Encoding(
+            x="cells",
+            y="top1",
+            series="choice",
+            facet="panel",
+            x_title="Replaced cells",
+            y_title="Top-1 accuracy (%)",
+            y_domain=(0, 100),
+        ),
+        title="Accuracy with some cells of the image replaced",
+    )
+
+
+def cell_sentences(table: pl.DataFrame) -> Iterator[tuple[str, str]]:
+    """Say what is left of each model, by how cells are chosen."""
+    for (model, grid), rows in table.group_by(["model", "grid"], maintain_order=True):
+        clean = in_percent(rows.filter(pl.col("choice") == NONE))
+        attacked = rows.filter(pl.col("choice") != NONE)
+        counts = ", ".join(map(str, attacked["cells"].unique(maintain_order=True)))
+        left = [
+            f"{CHOSEN[str(choice)]} {in_percent(chosen)}"
+            for (choice,), chosen in attacked.group_by(["choice"], maintain_order=True)
+        ]
+        yield str(model), f"{model}: of {clean} top-1, {counts} of {grid} cells replaced leave: {'; '.join(left)}."

@@ -1,0 +1,104 @@
+"""Table, figure and sentences of PatchDrop as a defence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from ipvit.analysis import charts
+from ipvit.analysis.aggregate import accuracy_table
+from ipvit.experiments.attack.conditions import size_in_words
+from ipvit.experiments.attack.names import (
+    AGAINST_NETWORK,
+    AGAINST_VOTE,
+    AS_IT_IS,
+    BY_NETWORK,
+    BY_VOTE,
+    CLEAN,
+    VOTE,
+)
+from ipvit.experiments.attack.tables.parts import TOP1, in_percent, share_without_gradient
+
+if TYPE_CHECKING:
+    from ipvit.analysis.charts import Figure
+
+DEFENCE = "attack-vote"
+_DEFENCE = ("grid", "share", "votes", "norm", "unit")
+"""Columns of what the defence is, and of the budget."""
+_ORDER = (AS_IT_IS, AGAINST_NETWORK, AGAINST_VOTE)
+
+
+def of_votes(records: pl.DataFrame) -> pl.DataFrame:
+    """Average a network and its vote, of one model, on the images as they are and on what attacks made of them."""
+    rows = records.filter(pl.col("attack") == VOTE)
+    if not rows.height:
+        return pl.DataFrame(schema={"model": pl.String})
+    same = rows.row(0, named=True)
+    plain = records.filter(pl.col("attack") == CLEAN).with_columns(
+        pl.lit(AS_IT_IS).alias("shown"),
+        pl.lit(BY_NETWORK).alias("answered_by"),
+        *(pl.lit(same[name], dtype=rows.schema[name]).alias(name) for name in _DEFENCE),
+    )
+    rows = pl.concat([plain, rows], how="diagonal_relaxed")
+    by = ["model", *_DEFENCE, "epsilon", "shown", "answered_by"]
+    table = accuracy_table(rows, by, TOP1).drop("n_runs", "top1_std")
+    return share_without_gradient(table, rows, by)
+
+
+def vote_table(votes: pl.DataFrame) -> pl.DataFrame:
+    """Return the table of all models."""
+    model = {name: place for place, name in enumerate(votes["model"].unique(maintain_order=True))}
+    shown = {name: place for place, name in enumerate(_ORDER)}
+    order = [pl.col("model").replace_strict(model), *_DEFENCE, "epsilon", pl.col("shown").replace_strict(shown)]
+    table = votes.sort(*order, "answered_by", maintain_order=True)
+    return table if table["norm"].is_in(["l2", "l1"]).any() else table.drop("norm", "unit")
+
+
+def over_budget(table: pl.DataFrame) -> Figure:
+    """Draw a panel for each model: the network, and its vote against the attack that does not and that does know it."""
+    words = pl.concat_str(pl.lit("the "), "answered_by", pl.lit(", images made "), "shown")
+    attacked = table.filter(pl.col("shown") != AS_IT_IS).with_columns(words.alias("series"))
+    curves = attacked.select("model", "answered_by", "series").unique(maintain_order=True)
+    starts = curves.join(table.filter(pl.col("shown") == AS_IT_IS), on=["model", "answered_by"])
+    whole = pl.concat([starts.select(attacked.columns), attacked])
+    return charts.curve(
+        whole,
+        charts.Encoding(
+            x="epsilon",
+            y="top1",
+            series="series",
+            facet="model",
+            x_title="ε: most that the image changes" if "norm" in table.columns else "ε (255ths)",
+            y_title="Top-1 accuracy (%)",
+            y_domain=(0, 100),
+        ),
+        title="PatchDrop as a defence: who is asked about which images",
+    )
+
+
+def vote_sentences(table: pl.DataFrame) -> Iterator[tuple[str, str]]:
+    """Say what the vote costs without an attack, and what it is worth under each."""
+    for (model,), rows in table.group_by(["model"], maintain_order=True):
+        first = rows.row(0, named=True)
+        looks = f"{first['votes']} looks without {100 * first['share']:g} % of {first['grid']} patches"
+        clean = {by: in_percent(_of(rows, AS_IT_IS, by)) for by in (BY_NETWORK, BY_VOTE)}
+        yield (
+            str(model),
+            f"{model}: the vote of {looks} has {clean[BY_VOTE]} top-1 without an attack, the network "
+            f"{clean[BY_NETWORK]}.",
+        )
+        for (epsilon,), at in rows.filter(pl.col("epsilon") > 0).group_by(["epsilon"], maintain_order=True):
+            row: dict[str, Any] = at.row(0, named=True)
+            size = size_in_words(float(str(epsilon)), row.get("norm"), row.get("unit"))
+            yield (
+                str(model),
+                f"{model}: at ε = {size} the network keeps {in_percent(_of(at, AGAINST_NETWORK, BY_NETWORK))}; its "
+                f"vote {in_percent(_of(at, AGAINST_NETWORK, BY_VOTE))} against the same images, and "
+                f"{in_percent(_of(at, AGAINST_VOTE, BY_VOTE))} against an attack that knows of it.",
+            )
+
+
+def _of(rows: pl.DataFrame, shown: str, answered_by: str) -> pl.DataFrame:
+    return rows.filter(pl.col("shown") == shown, pl.col("answered_by") == answered_by)

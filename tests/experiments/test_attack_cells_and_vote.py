@@ -1,0 +1,150 @@
+"""Replaced cells and PatchDrop as a defence in a run: what is measured, what is left out, what is refused."""
+
+from __future__ import annotations
+
+import polars as pl
+import pytest
+import torch
+from torch import nn
+
+import ipvit
+from helpers.plain_loops import same_records
+from ipvit.api import bind_context
+from ipvit.data.dataset import MemoryDataset
+from ipvit.perturb.attack import PatchDropVote, apgd, attack_cells, attack_vote, is_right
+from ipvit.perturb.budget import Budget
+from ipvit.perturb.seeding import keys
+from ipvit.testing.samples import sample_cnn, sample_images, sample_vit
+
+FAST = {"epsilons": (8,), "apgd_steps": 3, "draws": 2, "votes": 3, "vote_share": 0.25, "cells": (1, 3), "cell_steps": 3}
+
+
+class BlackBox(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(x.mean(dim=(2, 3)).detach().numpy() @ torch.eye(3, 4).numpy())
+
+
+def photos(right_for: ipvit.Model, n: int = 10) -> MemoryDataset:
+    """Images with the labels that a network gives them, but for every fifth."""
+    pixels = sample_images(n)
+    labels = right_for(pixels.float() / 255).argmax(1).detach()
+    labels[::5] = (labels[::5] + 1) % 4
+    return MemoryDataset(pixels, labels, list(right_for.classes), ids=[f"photo {i}" for i in range(n)])
+
+
+def run(models, out, data=None, batch_size=5, **parameters) -> ipvit.Run:
+    models = models if isinstance(models, list) else [models]
+    options = {"workers": 0, "progress": False, "batch_size": batch_size, "out": out}
+    return ipvit.run(ipvit.Attack(**(FAST | parameters)), models=models, data=data or photos(models[0]), **options)
+
+
+def asked(network: ipvit.Model, data: MemoryDataset):
+    images = torch.stack([data.read(i) for i in range(len(data))]).float() / 255
+    return network, images, torch.from_numpy(data.labels)
+
+
+def right_of(records: pl.DataFrame, data: MemoryDataset) -> list[bool]:
+    rows = {row["image"]: row["correct"] for row in records.to_dicts()}
+    return [rows[image] for image in data.ids]
+
+
+def test_the_records_of_cells_are_those_of_the_pure_function(tmp_path):
+    network = sample_vit()
+    data = photos(network)
+    result = run(network, tmp_path, data, attacks=("cells",))
+    key = keys(data.ids, 0, "attack", "cells")
+    for choice in ("random", "gradient", "greedy"):
+        options = {"grid": (4, 4), "count": 3, "choice": choice, "steps": 3}
+        found = attack_cells(*asked(network, data), key, **options)
+        records = result.records("attack").filter(attack="cells", choice=choice, cells=3)
+        assert right_of(records, data) == is_right(found.logits, asked(network, data)[2]).tolist(), choice
+    table = result.tables["attack-cells"]
+    assert table["choice"].to_list() == ["none", *["random", "gradient", "greedy", "attention"] * 2]
+    assert table["cells"].to_list() == [0, *[1] * 4, *[3] * 4] and set(table["grid"]) == {"4x4"}
+    clean = result.records("attack").filter(attack="clean")
+    assert table["top1"][0] == pytest.approx(100 * clean["correct"].mean())
+    (sentence,) = [text for text in result.summary["attack"] if "cells replaced leave" in text]
+    assert "1, 3 of 4x4 cells" in sentence and "chosen at random" in sentence
+
+
+def test_the_records_of_the_vote_are_those_of_the_pure_functions(tmp_path):
+    network = sample_vit()
+    data = photos(network)
+    result = run(network, tmp_path, data, attacks=("vote",))
+    model, images, labels = asked(network, data)
+    budget, looks = Budget("linf", 8 / 255), {"share": 0.25, "votes": 3}
+    made = apgd(model, images, labels, budget, keys(data.ids, 0, "attack", "start", 0), steps=3, all_steps=True)
+    known = keys(data.ids, 0, "attack", "vote", "known")
+    against = attack_vote(model, images, labels, budget, known, grid=(4, 4), steps=3, draws=2, **looks)
+    with torch.no_grad():
+        answers = {
+            (0.0, "unchanged", "vote"): vote(network, data, looks)(images),
+            (8.0, "against network", "network"): made.logits,
+            (8.0, "against network", "vote"): vote(network, data, looks)(made.images),
+            (8.0, "against vote", "vote"): against.logits,
+        }
+    records = result.records("attack").filter(attack="vote")
+    for (epsilon, shown, answered_by), logits in answers.items():
+        rows = records.filter(epsilon=epsilon, shown=shown, answered_by=answered_by)
+        assert right_of(rows, data) == is_right(logits, labels).tolist(), (shown, answered_by)
+    table = result.tables["attack-vote"]
+    assert set(zip(table["epsilon"], table["shown"], table["answered_by"], strict=True)) == {
+        (0.0, "unchanged", "network"),
+        *answers,
+    }
+    assert sum("attack that knows of it" in text for text in result.summary["attack"]) == 1
+
+
+def vote(network: ipvit.Model, data: MemoryDataset, looks: dict) -> PatchDropVote:
+    return PatchDropVote(network, (4, 4), keys(data.ids, 0, "attack", "vote", "answer"), **looks)
+
+
+def test_the_batch_size_changes_no_record(tmp_path):
+    whole = run(sample_vit(), tmp_path / "a", attacks=("cells", "vote"), cells=(2,), batch_size=10).records("attack")
+    small = run(sample_vit(), tmp_path / "b", attacks=("cells", "vote"), cells=(2,), batch_size=3).records("attack")
+    same_records(whole, small)
+
+
+def test_a_network_without_attention_has_no_cells_that_draw_it_and_that_is_told(tmp_path):
+    result = run([sample_vit(), sample_cnn()], tmp_path, attacks=("cells",), cells=(1,))
+    of = result.records("attack").filter(attack="cells")
+    assert set(of.filter(model="sample ViT")["choice"]) == {"random", "gradient", "greedy", "attention"}
+    assert set(of.filter(model="sample CNN")["choice"]) == {"random", "gradient", "greedy"}
+    notes = " ".join(result.manifest.notes)
+    assert "sample CNN: cells that draw attention left out" in notes
+    assert "grid of 14x14, of sample ViT 4x4" in notes and "--cell-grid" in notes
+
+
+def test_attention_is_among_patches_and_is_not_drawn_to_other_cells(tmp_path):
+    result = run(sample_vit(), tmp_path, attacks=("cells",), cells=(1,), cell_grid="8x8")
+    assert "attention" not in set(result.records("attack").filter(attack="cells")["choice"])
+    assert any("among 4x4 patches, and the cells are of a grid of 8x8" in note for note in result.manifest.notes)
+
+
+def test_a_network_without_gradients_has_neither_and_that_is_told(tmp_path):
+    network = ipvit.wrap(BlackBox(), size=32, crop_pct=1.0, classes=["a", "b", "c", "d"], name="box")
+    result = run(network, tmp_path, attacks=("cells", "vote", "square"), queries=3)
+    assert set(result.records("attack")["attack"]) == {"clean", "check", "square"}
+    assert any("replaced cells, PatchDrop as a defence left out" in note for note in result.manifest.notes)
+
+
+def test_an_attack_in_l2_says_its_unit(tmp_path):
+    result = run(sample_vit(), tmp_path, attacks=("vote",), norm="l2", epsilons=(0.5,))
+    assert set(result.tables["attack-vote"]["norm"]) == {"l2"} and set(result.tables["attack-vote"]["unit"]) == {
+        "0 to 1"
+    }
+    assert any("ε = 0.5 in l2" in text for text in result.summary["attack"])
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({"attacks": ("cells",), "cells": (17,)}, "17 cells cannot be replaced on sample ViT.*4x4 has 16"),
+        ({"attacks": ("cells",), "cell_grid": "33x33"}, "has room for"),
+        ({"attacks": ("vote",), "cell_grid": "33x33"}, "has room for"),
+    ],
+)
+def test_what_does_not_fit_is_refused(parameters, words):
+    experiment = ipvit.Attack(**(FAST | parameters))
+    with pytest.raises(ipvit.errors.InputError, match=words):
+        experiment.bind([sample_vit()], photos(sample_vit()), bind_context())
