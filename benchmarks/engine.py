@@ -42,8 +42,8 @@ import torch
 from torch import Tensor, nn
 
 CLASSES = [f"c{i}" for i in range(10)]
-ROWS = 20_000
-"""Results that are written at a time."""
+ROWS, FEW = 20_000, 1_000
+"""Results that are written at a time; of a network that computes something."""
 
 PASSES = 10_000
 """Passes a second of the GPU that ``busy`` is about."""
@@ -62,18 +62,13 @@ EXPERIMENTS: dict[str, tuple[str, dict[str, Any], str]] = {
     "attack, FGSM and PGD": ("attack", {"attacks": ("fgsm", "pgd"), "epsilons": (1, 4), "steps": 5}, ""),
     "feature drop": ("feature-drop", {"runs": 1, "rates": (0.5,)}, "demo:deit_micro"),
     "correlation": ("correlation", {"grid": "8x8", "runs": 1, "levels": (0.5,)}, "demo:deit_micro"),
-    "stability": (
-        "stability",
-        {"grid": "8x8", "corruptions": (), "levels": (0.5,), "grids": ("2x2",), "runs": 1},
-        "demo:deit_micro",
-    ),
     "attention": ("attention", {"levels": (0, 0.5)}, "demo:deit_micro"),
     "shape bias": ("shape-bias", {"stimuli": "demo:trifeature/cue-conflict"}, "demo:deit_micro"),
     "token similarity": ("token-similarity", {}, "demo:deit_micro_shape"),
     "segment": ("segment", {}, "demo:deit_micro"),
 }
-"""Experiment, settings, and the network where it is not the null one. Probes, episodes and shifts are measured like
-accuracy and correlation, on features and other images."""
+"""Experiment, settings, and the network where it is not the null one. Probes, episodes, shifts and stability are
+measured like accuracy and correlation, on features and other images."""
 
 
 class Null(nn.Module):
@@ -237,7 +232,7 @@ def threaded() -> bool:
 def measured(title: str, n: int, size: int, least: float) -> dict[str, float]:
     """Return microseconds a result by stage."""
     setting = Setting(title, n, size)
-    times = max(1, ROWS // setting.results)
+    times = max(1, (FEW if EXPERIMENTS[title][2] else ROWS) // setting.results)
     setting.run(1)
     found: list[Stages] = []
     started = time.perf_counter()
@@ -255,6 +250,14 @@ def fed(row: dict[str, Any]) -> tuple[float, float]:
     """Return how many results a second one thread looks after beside a GPU, and how busy that keeps the GPU."""
     after, passes = row["back"] + row["rows"], 1e6 / PASSES
     return 1e6 / max(row["pixels"] + after, 1e-9), passes / (max(row["pixels"], passes) + after)
+
+
+def shown(title: str, row: dict[str, float]) -> str:
+    """Return the numbers of a line; what is done beside a network that computes something is lost in its own time."""
+    if EXPERIMENTS[title][2]:
+        return "".join(f"{'-' if name == 'pixels' else format(row[name], '.1f'):>8}" for name in COLUMNS)
+    rate, busy = fed(row)
+    return "".join(f"{row[name]:8.1f}" for name in COLUMNS) + f"{rate:10,.0f}{busy:6.0%}"
 
 
 def main() -> None:
@@ -291,11 +294,7 @@ def main() -> None:
                         print(f"{title}: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr)
                         continue
                     row = json.loads(done.stdout.splitlines()[-1])
-                    rate, busy = fed(row)
-                    numbers = "".join(
-                        f"{'-' if row[name] is None else format(row[name], '.1f'):>8}" for name in COLUMNS
-                    )
-                    print(f"{title:28}{size:4}{n:6}{whose:>6}{numbers}{rate:10,.0f}{busy:6.0%}", flush=True)
+                    print(f"{title:28}{size:4}{n:6}{whose:>6}{shown(title, row)}", flush=True)
                     found.append({"experiment": title, "size": size, "batch": n, "code": whose, **row})
     if arguments.json:
         content = {"torch": torch.__version__, "threads": 1, "passes_per_second": PASSES, "rows": found}
