@@ -299,7 +299,7 @@ def test_the_standard_ensemble_runs_from_the_command_line_on_a_bundled_network(t
     line = ["attack", "-m", "demo:deit_micro", "-d", "demo:trifeature", "--limit", "2", "--epsilons", "2", "--json"]
     main([*line, "--attacks", "pgd", "autoattack", "worst", "--workers", "0", "--out", str(tmp_path)])
     told = capsys.readouterr()
-    rows = {row["attack"]: row for row in json.loads(told.out)["attack"]["attack"]}
+    rows = {row["attack"]: row for row in json.loads(told.out)["tables"]["attack"]}
     assert set(rows) == {"clean", "pgd", "autoattack", "worst"} and "another ensemble" not in told.err
     assert rows["worst"]["top1"] == rows["autoattack"]["top1"] <= rows["pgd"]["top1"] <= rows["clean"]["top1"]
     records = pl.read_parquet(next((tmp_path / "records" / "attack").rglob("part-*.parquet")))
