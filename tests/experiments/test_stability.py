@@ -96,9 +96,21 @@ def test_rank_and_floor_of_vectors_whose_angles_are_known() -> None:
     found = features.compared(
         ["a", "b", "new"], torch.stack([unit[0], unit[1], unit[0]]), torch.tensor([[1.0, 3], [0, 9], [-2, 0]])
     )
-    assert found["rank"].tolist() == [2, 1, 3]  # of a new image that is now as far as can be: two others are nearer
+    assert found["rank"].tolist() == [2, 1, 2]  # a new image is ranked in place of the last: of three, as all are
     assert found["cosine"].tolist() == pytest.approx([10**-0.5, 1, -1])
-    assert found["floor"].tolist() == pytest.approx([-0.5, 0, 0])
+    assert found["floor"].tolist() == pytest.approx([-0.5, 0, 0.5])
+
+
+def test_ranks_are_told_in_float32_where_the_network_computes_in_bfloat16() -> None:
+    """Clean images a degree apart: in bfloat16 all of them would be as near as the own one, or nearer."""
+    angles = torch.deg2rad(torch.arange(40.0))
+    unit = torch.stack([angles.cos(), angles.sin()], dim=1)
+    features = CleanFeatures(unit, {str(number): number for number in range(40)}, lambda _: unit[:0])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = features.compared([str(number) for number in range(40)], unit, unit)
+    assert found["rank"].tolist() == [1.0] * 40
+    similar = (angles[:, None] - angles).double().cos()
+    assert found["floor"].tolist() == pytest.approx(((similar.sum(1) - 1) / 39).tolist(), abs=1e-6)
 
 
 def test_an_image_beyond_those_that_are_ranked_is_compared_alike(flat: Path) -> None:
@@ -107,7 +119,7 @@ def test_an_image_beyond_those_that_are_ranked_is_compared_alike(flat: Path) -> 
     assert joined.height == whole.height
     np.testing.assert_allclose(joined["cosine"].to_numpy(), joined["cosine_part"].to_numpy(), atol=1e-5)
     assert part["among"].unique().to_list() == [3]
-    assert part["rank"].max() <= 4
+    assert part["rank"].max() <= 3
 
 
 def test_a_limit_changes_nothing_of_what_is_measured(flat: Path) -> None:

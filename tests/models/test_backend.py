@@ -135,6 +135,28 @@ def test_the_network_itself_is_not_asked_while_it_answers(tmp_path):
 
 
 @needs_openvino
+def test_square_attacks_what_it_answers_and_the_rest_is_left_out_with_the_reason(tmp_path):
+    model, data = quiet_vit(), photos(6)
+    asked = {"attacks": ("pgd", "square", "cells"), "epsilons": (16,), "queries": 30}
+    by_torch = measured(ipvit.Attack(**asked), model, data, tmp_path / "torch")
+    run = ipvit.run(
+        ipvit.Attack(**asked),
+        models=model,
+        data=data,
+        out=tmp_path / "openvino",
+        workers=0,
+        backend="openvino",
+        progress=False,
+    )
+    records = run.records("attack")
+    assert set(records["attack"]) == {"clean", "check", "square"} and set(records["precision"]) == {"fp32 openvino"}
+    notes = " ".join(run.manifest.notes)
+    assert "PGD, replaced cells left out: they follow gradients" in notes
+    own, other = (frame.filter(attack="square").sort("image")["correct"].to_list() for frame in (by_torch, records))
+    assert sum(a != b for a, b in zip(own, other, strict=True)) <= 1  # a margin at zero may fall either way
+
+
+@needs_openvino
 def test_attention_of_whole_passes_goes_through_it_too(tmp_path):
     masks = torch.zeros(4, 32, 32, dtype=torch.bool)
     masks[:, 8:24, 8:24] = True

@@ -155,7 +155,7 @@ def test_a_linear_network_in_the_box_is_broken_from_its_optimum_on(attack, norm)
         for factor, broken in ((0.98, False), (1 + slack, True)):
             budget = Budget(norm, factor * size)
             one = (network, image[None], label[None], budget, np.array([key]))
-            options = {"queries": 800} if attack == "square" else {"steps": 60}
+            options = {"queries": 800 if broken else 100} if attack == "square" else {"steps": 60}
             found = {"apgd": apgd, "fab": fab_t, "square": square}[attack](*one, **options)
             assert bool(is_right(found.logits, label[None])) is not broken, (norm, factor)
 
@@ -256,6 +256,24 @@ def test_every_attack_stays_within_its_budget_exactly(norm):
         for attacked in found:
             assert is_exactly_within(images, attacked.images, norm, size)
             assert torch.allclose(network(attacked.images), attacked.logits, atol=1e-4)
+
+
+@pytest.mark.parametrize(("norm", "size"), [("l2", 0.05), ("l2", 2.0), ("l1", 0.5), ("l1", 12.0)])
+def test_square_uses_up_its_budget_in_every_query(norm, size):
+    """Also where half of the pixels are black or white, and what the range cuts off is to be made up for elsewhere."""
+    shown = []
+
+    def steadfast(x: torch.Tensor) -> torch.Tensor:
+        shown.append(x.clone())
+        return torch.stack([torch.ones(len(x)), -x.flatten(1).sum(1)], dim=1)
+
+    images = (2 * images_of(30, seed=4, size=(3, 16, 16)) - 0.5).clamp(0, 1)
+    labels = torch.zeros(30, dtype=torch.long)
+    square(steadfast, images, labels, Budget(norm, size), keys_of(30), queries=60)
+    assert len(shown) == 61
+    for moved in shown[1:]:
+        assert is_exactly_within(images, moved, norm, size)
+        assert (norm_of(moved.double() - images.double(), norm) > 0.9999 * size).all()
 
 
 @pytest.mark.parametrize("epsilon", [2.0, 4.0])

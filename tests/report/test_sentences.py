@@ -11,6 +11,7 @@ import pytest
 import ipvit
 from helpers.by_hand import Made, attacked, corners, corrupted, made_of, occluded, right, shuffled
 from ipvit.analysis.answers import Fall, told
+from ipvit.analysis.columns import Column
 from ipvit.analysis.sentences import interval
 from ipvit.report.findings import headlines, unit_of
 from ipvit.report.tables.cells import side_by_side
@@ -199,6 +200,7 @@ def test_models_that_only_guess_are_told_together_and_of_few_images_nothing_is_c
         "a cannot be told from guessing (25 %) on images as they are (100 %): what it loses here says nothing."
     )
     assert interval(-0.01, 0.2, 1) == "[0.0, 0.2]"
+    assert Column(digits=2).number(-0.004) == "0.00" and Column().number(-1e-9) == "0.000"
 
 
 def test_a_model_that_loses_more_is_named_as_the_one_that_does():

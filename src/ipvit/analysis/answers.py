@@ -174,7 +174,7 @@ def told_exactly(fall: Fall, where: str) -> str:
 def _retained(rows: Sequence[Mapping[str, Any]]) -> str:
     if len(rows) != 1 or is_missing(rows[0].get(RETAINED)):
         return ""
-    return f"{rows[0][RETAINED]:.1f} %{ends(rows[0], RETAINED, 1)}"
+    return f"{rows[0][RETAINED]:z.1f} %{ends(rows[0], RETAINED, 1)}"
 
 
 def joined_names(names: Sequence[str], most: int = MOST_NAMED) -> str:
@@ -230,7 +230,7 @@ def areas_told(
     parts: list[str] = []
     for key, rows in table.group_by([*places, "levels"], maintain_order=True) if places else table.group_by("levels"):
         values = [
-            (str(row["model"]), row["area_retained"], f"{row['area_retained']:.0f} %{ends(row, 'area_retained', 0)}")
+            (str(row["model"]), row["area_retained"], f"{row['area_retained']:z.0f} %{ends(row, 'area_retained', 0)}")
             for row in rows.to_dicts()
             if not is_missing(row["area_retained"])
         ]

@@ -57,7 +57,7 @@ class Column(BaseModel):
     def number(self, value: float) -> str:
         """Return a value with as many decimals as the column has."""
         digits = self.digits if self.digits is not None else 1 if abs(value) >= 10 else 3
-        return f"{value:.{digits}f}"
+        return f"{value:z.{digits}f}"
 
     def level_text(self, value: object) -> str | None:
         """Return the value of a level in per cent where it is a share; None for any other."""

@@ -36,8 +36,7 @@ def interval(low: float | None, high: float | None, digits: int, *, signed: bool
     if is_missing(low) or is_missing(high):
         return ""
     sign = "+" if signed else ""
-    start, end = (round(float(value or 0), digits) + 0.0 for value in (low, high))  # a zero has no sign
-    return f"[{start:{sign}.{digits}f}, {end:{sign}.{digits}f}]"
+    return f"[{low:{sign}z.{digits}f}, {high:{sign}z.{digits}f}]"  # a zero has no minus
 
 
 def is_missing(value: float | None) -> bool:

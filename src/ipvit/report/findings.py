@@ -39,7 +39,7 @@ class Unit:
 
     def signed(self, value: float) -> str:
         """Return a number with its sign."""
-        return f"{value:+.{self.digits}f}"
+        return f"{value:+z.{self.digits}f}"
 
 
 def unit_of(analysis: Analysis) -> Unit:
@@ -184,7 +184,7 @@ def _drops_for_page(row: dict[str, Any]) -> dict[str, str]:
         if f"{kind}_difference" not in row:
             continue
         value, ends = row[f"{kind}_difference"], (row[f"{kind}_difference_low"], row[f"{kind}_difference_high"])
-        found[title] = "" if is_missing(value) else f"{value:+.1f} {interval(*ends, 1)}".strip()
+        found[title] = "" if is_missing(value) else f"{value:+z.1f} {interval(*ends, 1)}".strip()
         found[f"p (Holm) of {'loses' if kind == 'drop' else 'retains'}"] = p_text(row[f"{kind}_p_holm"])
     return found
 

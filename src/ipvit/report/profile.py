@@ -139,7 +139,7 @@ class Profile:
         for network in networks:
             found = [next((n for n in column.neighbours if n.network == network), None) for column in self.columns]
             cells = [
-                ("", "", "") if near is None else (f"{near.value:.{column.question.digits}f}", "", "")
+                ("", "", "") if near is None else (f"{near.value:z.{column.question.digits}f}", "", "")
                 for near, column in zip(found, self.columns, strict=True)
             ]
             rows.append([(f"{network} (paper)", "", ""), *cells])
@@ -323,7 +323,7 @@ def _cell(column: Column, model: str) -> tuple[str, str, str]:
     if is_missing(score.value):
         return ("–", "", "")
     digits = column.question.digits
-    return f"{score.value:.{digits}f}", interval(score.low, score.high, digits), column.rank(model)
+    return f"{score.value:z.{digits}f}", interval(score.low, score.high, digits), column.rank(model)
 
 
 def _plain(found: Comparison) -> dict[str, Any]:

@@ -335,4 +335,4 @@ def _said(row: _Row) -> str:
     if row.value is None or is_missing(row.value):
         return f"{row.name} has no value"
     ends = interval(row.low, row.high, 2)
-    return f"{row.name} {row.value:.2f} {ends or ('' if row.exact else '(no interval)')}".strip()
+    return f"{row.name} {row.value:z.2f} {ends or ('' if row.exact else '(no interval)')}".strip()

@@ -247,7 +247,7 @@ def _sentences(sample: _Sample, ranks: pl.DataFrame, taus: pl.DataFrame) -> Sequ
     if known.is_empty():
         return ["No ranking: no two models were measured with two fills."]
     least = known.row(int(known["tau"].arg_min() or 0), named=True)
-    ends = f"{least['tau']:.2f} [{least['tau_low']:.2f}, {least['tau_high']:.2f}]"
+    ends = f"{least['tau']:z.2f} [{least['tau_low']:z.2f}, {least['tau_high']:z.2f}]"
     where = f"{least['fill_a']} and {least['fill_b']}"
     compared = [fill for fill in sample.fills if fill in {*known["fill_a"], *known["fill_b"]}]
     what = f"The ranking of {len(sample.models)} models by what they retain"
@@ -255,16 +255,16 @@ def _sentences(sample: _Sample, ranks: pl.DataFrame, taus: pl.DataFrame) -> Sequ
     if least["tau"] > 1 - 1e-9:
         said = f"{what} survives the fill: it is the same under {joined_names(compared)}."
         if (low := float(known["tau_low"].to_numpy().min())) < 1 - 1e-9:
-            said += f" On other images it may differ: the lowest end of an interval of Kendall's tau is {low:.2f}."
+            said += f" On other images it may differ: the lowest end of an interval of Kendall's tau is {low:z.2f}."
     elif least["tau_high"] >= least["tau_self"]:
         said = (
             f"{what} differs between fills by no more than it does between samples of images: {lowest}; of a fill with "
-            f"itself, on one half of the images and on the other, it is {least['tau_self']:.2f}."
+            f"itself, on one half of the images and on the other, it is {least['tau_self']:z.2f}."
         )
     else:
         said = (
             f"{what} does not survive the fill: {lowest}; of a fill with itself, on one half of the images and on the "
-            f"other, it is {least['tau_self']:.2f}."
+            f"other, it is {least['tau_self']:z.2f}."
         )
     best = ranks.filter(pl.col("rank") == 1, pl.col("fill").is_in(compared))
     first = best.group_by("model", maintain_order=True).agg("fill")

@@ -58,7 +58,7 @@ def cells(
         said = [level_text(row[name], name, analysis.columns) for name in places]
         if "values" in parts:
             moved = interval(row["difference_low"], row["difference_high"], unit.digits, signed=True)
-            said += [f"{row[name]:.{unit.digits}f}" for name in ("value_a", "value_b")]
+            said += [f"{row[name]:z.{unit.digits}f}" for name in ("value_a", "value_b")]
             said += [f"{unit.signed(row['difference'])}{apart}{moved}".strip(), p_text(row["p_holm"])]
             said.append(f"{row['gained']} / {row['lost']}")
         rows.append([*said, *(_drop(row, kind, apart) for kind in drops)])
@@ -73,7 +73,7 @@ def _drop(row: Mapping[str, Any], kind: str, apart: str) -> str:
     if is_missing(value):
         return ""
     ends = interval(row[f"{kind}_difference_low"], row[f"{kind}_difference_high"], 1, signed=True)
-    return f"{value:+.1f}{apart}{ends}".strip()
+    return f"{value:+z.1f}{apart}{ends}".strip()
 
 
 def verdict(table: pl.DataFrame, analysis: Analysis) -> list[str]:
@@ -100,7 +100,7 @@ def _span(values: pl.Series, unit: Unit) -> str:
     known = values.fill_nan(None).drop_nulls()
     if known.is_empty():
         return ""
-    ends = [f"{value:.{unit.digits}f}" for value in (known.min(), known.max())]
+    ends = [f"{value:z.{unit.digits}f}" for value in (known.min(), known.max())]
     return f"{ends[0] if ends[0] == ends[1] else ' to '.join(ends)}{unit.word}"
 
 
@@ -113,9 +113,9 @@ def profile_cells(table: pl.DataFrame) -> list[list[str]]:
         rows.append(
             [
                 row["title"],
-                f"{row['value_a']:.{digits}f}",
-                f"{row['value_b']:.{digits}f}",
-                f"{row['difference']:+.{digits}f} {ends}".strip(),
+                f"{row['value_a']:z.{digits}f}",
+                f"{row['value_b']:z.{digits}f}",
+                f"{row['difference']:+z.{digits}f} {ends}".strip(),
                 p_text(row["p_holm"]),
             ]
         )
@@ -140,9 +140,9 @@ def family_cells(found: Families) -> tuple[list[str], list[list[str]]]:
         rows.append(
             [
                 row["title"],
-                f"{row['group_a']} {row['mean_a']:.{digits}f} ({row['n_a']})",
-                f"{row['group_b']} {row['mean_b']:.{digits}f} ({row['n_b']})",
-                f"{row['difference']:+.{digits}f}{shown}",
+                f"{row['group_a']} {row['mean_a']:z.{digits}f} ({row['n_a']})",
+                f"{row['group_b']} {row['mean_b']:z.{digits}f} ({row['n_b']})",
+                f"{row['difference']:+z.{digits}f}{shown}",
                 p_text(row["p"]) or "no verdict",
                 p_text(row["p_holm"]),
             ]

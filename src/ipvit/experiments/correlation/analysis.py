@@ -138,7 +138,7 @@ class CorrelationAnalysis(Analysis):
         parts: list[str] = []
         for feature in dict.fromkeys(row.get("feature") for row in rows):
             values = [
-                (row["model"] + _read(row, "feature"), row["correlation"], f"{row['correlation']:.2f}")
+                (row["model"] + _read(row, "feature"), row["correlation"], f"{row['correlation']:z.2f}")
                 for row in rows
                 if row.get("feature") == feature and not is_missing(row["correlation"])
             ]
@@ -174,7 +174,7 @@ def _survives(row: dict[str, Any]) -> str:
     lost = f"with {100 * row['information_loss']:.0f} % of the patches dropped"
     if is_missing(row["correlation"]):
         return f"{lost}, no correlation with the clean representation is defined"
-    value = f"{row['correlation']:.2f}{ends(row, 'correlation', 2)}"
+    value = f"{row['correlation']:z.2f}{ends(row, 'correlation', 2)}"
     return f"{lost}, representations correlate with the clean ones at {value}"
 
 

@@ -278,7 +278,7 @@ def _single_sentence(count: int, best: dict[str, Any], last: dict[str, Any]) -> 
 def _gain_sentence(row: dict[str, Any]) -> str:
     return (
         f"{row['model']}, {row['head']}: {row['tokens']} of {_blocks(row)} against the last block alone: "
-        f"{row['difference']:+.1f} points{ends(row, 'difference', 1, signed=True)}."
+        f"{row['difference']:+z.1f} points{ends(row, 'difference', 1, signed=True)}."
     )
 
 

@@ -114,10 +114,12 @@ class ShiftAnalysis(Analysis):
         for row in tables[self.name].to_dicts():
             said = (
                 f"{row['model']} on {row['set']}: {row['top1']:.1f} % among {row['n_answers']:,} answers, a drop of "
-                f"{row['drop']:.1f} points{ends(row, 'drop', 1)} from the clean accuracy"
+                f"{row['drop']:z.1f} points{ends(row, 'drop', 1)} from the clean accuracy"
             )
             if not is_missing(row["effective"]):
-                said += f"; effective robustness {row['effective']:+.1f} points{ends(row, 'effective', 1, signed=True)}"
+                said += (
+                    f"; effective robustness {row['effective']:+z.1f} points{ends(row, 'effective', 1, signed=True)}"
+                )
             yield row["model"], f"{said}."
 
     def summary(self, tables: dict[str, pl.DataFrame]) -> list[str]:

@@ -105,7 +105,7 @@ class StabilityAnalysis(Analysis):
                 (
                     model,
                     f"{model} ({rows[0]['feature']}): cosine to the clean image {'; '.join(parts)}; different images "
-                    f"have {floor:.2f}.",
+                    f"have {floor:z.2f}.",
                 )
             )
         return by_model(lines)
@@ -115,8 +115,8 @@ class StabilityAnalysis(Analysis):
         rows = _at_half(tables[self.name])
         if not rows:
             return ""
-        values = [(row["model"], row["cosine"], f"{row['cosine']:.2f}") for row in rows]
-        floors = [(row["model"], row["floor"], f"{row['floor']:.2f}") for row in rows]
+        values = [(row["model"], row["cosine"], f"{row['cosine']:z.2f}") for row in rows]
+        floors = [(row["model"], row["floor"], f"{row['floor']:z.2f}") for row in rows]
         return (
             f"With {rows[0]['setting']} of the patches dropped, cosine to the clean image: {each(values)}; between "
             f"different images: {each(floors)}."
@@ -165,4 +165,4 @@ def _name(row: dict[str, Any]) -> str:
 
 
 def _near(row: dict[str, Any]) -> str:
-    return f"{row['cosine']:.2f}{ends(row, 'cosine', 2)} (rank {row['rank']:.1f} of {row['among']:,})"
+    return f"{row['cosine']:z.2f}{ends(row, 'cosine', 2)} (rank {row['rank']:z.1f} of {row['among']:,})"

@@ -73,15 +73,18 @@ class CleanFeatures:
             vectors: ``(B, D)`` of the perturbed ones.
 
         Returns:
-            ``cosine`` to the own clean image; its ``rank`` by cosine among the others, 1 for the nearest; and
-            ``floor``, the mean cosine of the own clean image to these others.
+            ``cosine`` to the own clean image; its ``rank`` by cosine among R images, its own one counted, 1 for the
+            nearest; and ``floor``, the mean cosine of the own clean image to these others. In float32 whatever the
+            autocast around: a product of matrices in bfloat16 is off by more than near images are apart.
         """
         unit = nn.functional.normalize(vectors.float(), dim=1)
         cosine = (unit * clean).sum(dim=1)
         places = torch.tensor([self.rows.get(one, -1) for one in ids], device=clean.device)
         other = torch.arange(len(self.unit), device=clean.device) != places[:, None]
-        closer = (unit @ self.unit.T > cosine[:, None]) & other
-        floor = ((clean @ self.unit.T) * other).sum(dim=1) / other.sum(dim=1)
+        other[:, -1] &= places >= 0  # one less for images that are not among them: each has as many others
+        with torch.autocast(clean.device.type, enabled=False):
+            closer = (unit @ self.unit.T > cosine[:, None]) & other
+            floor = ((clean @ self.unit.T) * other).sum(dim=1) / other.sum(dim=1)
         rank = torch.where(cosine.isfinite(), closer.sum(dim=1) + 1.0, torch.nan)
         return {"cosine": cosine, "rank": rank, "floor": floor}
 

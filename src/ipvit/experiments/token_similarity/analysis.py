@@ -56,6 +56,6 @@ class TokenSimilarityAnalysis(Analysis):
         for row in tables[self.name].to_dicts():
             yield (
                 row["model"],
-                f"{row['model']}: the tokens ({row['tokens']}) have a mean cosine of {row['cosine']:.3f} over "
+                f"{row['model']}: the tokens ({row['tokens']}) have a mean cosine of {row['cosine']:z.3f} over "
                 f"{row['n_images']:,} images.",
             )

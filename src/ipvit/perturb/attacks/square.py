@@ -31,6 +31,10 @@ _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 _WORDS = 12
 """Random words that an image uses up in a query: two places, one turn, and signs of up to seven channels."""
 _TINY = 1e-12
+_FILLINGS = 6
+"""How often what the pixel range cuts off is given to the other values; all but a millionth is then used."""
+_USED = 1 - 2.0**-20
+"""Share of the budget that is aimed at, so that rounding does not leave it."""
 
 
 def square(
@@ -45,8 +49,9 @@ def square(
 ) -> Attacked:
     """Attack by random search, without gradients; only images that are still right are asked about.
 
-    A change is kept where it lowers the label's logit minus the largest other one. More queries try all that fewer
-    would have tried, so they never leave more images right.
+    A change is kept where it lowers the label's logit minus the largest other one. In l2 and l1 every query uses the
+    whole budget: what [0, 1] cuts off, which the authors leave unused, the other values make up for. More queries try
+    all that fewer would have tried, so they never leave more images right.
 
     Args:
         network: images to logits; refused in training mode.
@@ -217,9 +222,22 @@ def _moved(ball: Ball, best: Tensor, draw: _Draws, side: int) -> Tensor:
 
 
 def _at_full_size(ball: Ball, change: Tensor) -> Tensor:
-    """Return images changed in a direction by the whole budget."""
-    length = _norm(ball, change, dim=(1, 2, 3)).clamp(min=_TINY)
-    return ball.settle(ball.images + change * (ball.budget.size / length))
+    """Return images changed in a direction by the whole budget: what [0, 1] cuts off, the other values make up for."""
+    power = 1 if ball.budget.norm == "l1" else 2
+    length = change.abs()
+    room = torch.where(change > 0, 1 - ball.images, ball.images)
+    whole = (ball.budget.size * _USED) ** power
+    cut = torch.zeros_like(length, dtype=torch.bool)
+    factor = torch.zeros_like(length[:, :1, :1, :1])
+    for _ in range(_FILLINGS):
+        used = torch.where(cut, room**power, 0.0).sum(dim=(1, 2, 3), keepdim=True)
+        rest = torch.where(cut, 0.0, length**power).sum(dim=(1, 2, 3), keepdim=True)
+        left = ((whole - used).clamp(min=0) / rest.clamp(min=_TINY**power)) ** (1 / power)
+        factor = torch.maximum(factor, left)
+        before, cut = cut, length * factor > room
+        if torch.equal(cut, before):
+            break
+    return ball.settle(ball.images + change.sign() * torch.minimum(length * factor, room))
 
 
 def _norm(ball: Ball, change: Tensor, dim: tuple[int, ...]) -> Tensor:

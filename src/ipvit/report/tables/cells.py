@@ -198,7 +198,7 @@ def cell_of(row: dict[str, Any], name: str, columns: Columns) -> Cell:
         return "", ""
     column = columns.get(name, PLAIN)
     digits = column.digits if column.digits is not None else 1 if abs(value) >= 10 else 3
-    return f"{value:.{digits}f}", interval(row[f"{name}_low"], row[f"{name}_high"], digits)
+    return f"{value:z.{digits}f}", interval(row[f"{name}_low"], row[f"{name}_high"], digits)
 
 
 def level_text(value: Any, name: str, columns: Columns) -> str:
