@@ -90,6 +90,22 @@ def test_a_plain_loop_finds_the_same(flat: Path, name: str) -> None:
             assert row["floor"] == pytest.approx(floor, abs=1e-4)
 
 
+def test_masks_of_a_level_that_tables_round_are_those_of_occlusion(flat: Path) -> None:
+    records = measured("flat", "run", perturbations=("occlusion",), levels=(1 / 3,))
+    data, model = ipvit.load_dataset("flat"), ipvit.load_model("demo:deit_micro")
+    assert records["setting"].unique().to_list() == ["33.3333 %"]
+    for place, one in enumerate(data.ids):
+        pixels = apply_view(data.read(place), model.preprocessing.view)[None].float() / 255
+        keep = random_keep(keys([one], 0, "occlusion", "random", "4x4", 0, 1 / 3), (4, 4), 5)
+        last = model.adapter.n_blocks - 1
+        with torch.no_grad():
+            clean, changed = (
+                model.tokens(images, [last])[last].vector("class") for images in (pixels, patchdrop(pixels, keep))
+            )
+        (cosine,) = records.filter(pl.col("image") == one)["cosine"]
+        assert cosine == pytest.approx(float(torch.cosine_similarity(clean, changed)), abs=1e-4)
+
+
 def test_rank_and_floor_of_vectors_whose_angles_are_known() -> None:
     unit = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
     features = CleanFeatures(unit, {"a": 0, "b": 1, "c": 2}, lambda _: unit[:0])

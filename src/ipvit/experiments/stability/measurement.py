@@ -124,8 +124,8 @@ class StabilityMeasurement(Measurement):
         asked, runs = self.experiment.perturbations, range(self.experiment.runs)
         found: list[tuple[str, str, int, str]] = []
         if OCCLUSION in asked:
-            levels = [f"{100 * level:g} %" for level in sorted(self.experiment.levels)]
-            found += [(OCCLUSION, level, run, f"{self.experiment.grid} black") for level in levels for run in runs]
+            how = f"{self.experiment.grid} black"
+            found += [(OCCLUSION, level, run, how) for level in self._levels for run in runs]
         if SHUFFLE in asked:
             found += [(SHUFFLE, grid, run, "") for grid in self._grids(model) for run in runs]
         if POSITION in asked:
@@ -155,6 +155,11 @@ class StabilityMeasurement(Measurement):
                 f"{size} pixels"
             )
         return found
+
+    @property
+    def _levels(self) -> dict[str, float]:
+        """The levels of occlusion by what tables call them, which is rounded."""
+        return {f"{100 * level:g} %": level for level in sorted(self.experiment.levels)}
 
     def _grids(self, model: Model) -> list[str]:
         return [grid for grid in self.experiment.grids if divides(model.image_size, rows_and_columns(grid))]
@@ -234,7 +239,7 @@ class StabilityMeasurement(Measurement):
     def _perturbed(self, batch: Batch, condition: StabilityCondition) -> Tensor:
         """Return the images under a condition; corrupted ones come as they are."""
         if condition.perturbation == OCCLUSION:
-            level, grid = float(condition.setting.removesuffix(" %")) / 100, self.experiment.grid
+            level, grid = self._levels[condition.setting], self.experiment.grid
             rows, columns = rows_and_columns(grid)
             # the masks of the occlusion experiment, so that both can be read side by side
             key = keys(batch.ids, batch.seed, "occlusion", "random", grid, condition.run, level)
