@@ -1,14 +1,27 @@
-"""What a run does beside the network: processor time a result, on a network that costs next to nothing.
+"""What a run does beside the network: processor time a result, on networks that cost next to nothing.
 
     python benchmarks/engine.py
     python benchmarks/engine.py --sizes 224 --batches 256 --json engine.json
     python benchmarks/engine.py --source PATH/TO/ANOTHER/CHECKOUT/src
 
 A batch of random pictures is measured again and again under all conditions of an experiment, and its records are taken
-in and written, as a run does it; the network answers with the mean colour. ``network`` is the time of its passes alone,
-``all`` that of everything. With ``--source`` the package of another checkout is measured in the same run, in turns.
-``rate`` is how many results a second one processor core can look after, when a GPU has the rest: pictures on a
-processor cost it the work on pixels too, which a GPU takes over.
+in and written, as a run does it. Microseconds of processor time a result, by stage:
+
+``network``  its passes alone, on the images as they are
+``pixels``   what an experiment does beside them: masks, noise, measures; a GPU takes over the work on the pixels
+``back``     results are read back from the device, and checked
+``rows``     records, by the thread that measures
+``writer``   records, by another thread, while the next batch is measured
+
+``rate`` is how many results a second one thread can look after, when a GPU has the network. ``busy`` is the share of
+the time that a GPU then computes which makes 10,000 passes a second (an assumption: DeiT-S on a recent one): it
+computes while the next conditions are queued, and does nothing while results are read back and rows are made. Both
+take the work on pixels for the processor's, which a GPU does itself, so they mean something for small pictures only,
+where it is next to nothing. How often a batch waits for the device is counted by ``tests/engine/test_waits.py``. With
+``--source`` the package of another checkout is measured in the same run, in turns.
+
+The network answers with the mean colour; where an experiment reads more, it is the demo's of 64 pixels, whatever the
+size that is asked for.
 """
 
 from __future__ import annotations
@@ -32,15 +45,31 @@ CLASSES = [f"c{i}" for i in range(10)]
 ROWS = 20_000
 """Results that are written at a time."""
 
-EXPERIMENTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "accuracy": ("accuracy", {}),
-    "occlusion": ("occlusion", {"runs": 5, "grid": "8x8"}),
-    "occlusion, every pixel": ("occlusion", {"runs": 1, "levels": (0.1, 0.5, 0.9), "grid": "SIZExSIZE"}),
-    "occlusion, noise": ("occlusion", {"runs": 1, "levels": (0.1, 0.5, 0.9), "grid": "8x8", "fill": "noise"}),
-    "occlusion, object": ("occlusion", {"modes": ("object",), "levels": (0.1, 0.5, 0.9)}),
-    "shuffle": ("shuffle", {"grids": ("2x2", "4x4", "8x8"), "runs": 5}),
-    "position": ("position", {}),
+PASSES = 10_000
+"""Passes a second of the GPU that ``busy`` is about."""
+
+COLUMNS = ("network", "pixels", "back", "rows", "writer")
+
+EXPERIMENTS: dict[str, tuple[str, dict[str, Any], str]] = {
+    "accuracy": ("accuracy", {}, ""),
+    "occlusion": ("occlusion", {"runs": 5, "grid": "8x8"}, ""),
+    "occlusion, every pixel": ("occlusion", {"runs": 1, "levels": (0.1, 0.5, 0.9), "grid": "SIZExSIZE"}, ""),
+    "occlusion, noise": ("occlusion", {"runs": 1, "levels": (0.1, 0.5, 0.9), "grid": "8x8", "fill": "noise"}, ""),
+    "occlusion, object": ("occlusion", {"modes": ("object",), "levels": (0.1, 0.5, 0.9)}, ""),
+    "shuffle": ("shuffle", {"grids": ("2x2", "4x4", "8x8"), "runs": 5}, ""),
+    "position": ("position", {}, ""),
+    "corruptions, beside workers": ("corruptions", {"corruptions": ("contrast", "fog"), "severities": (1, 3, 5)}, ""),
+    "attack, FGSM and PGD": ("attack", {"attacks": ("fgsm", "pgd"), "epsilons": (1, 4), "steps": 5}, ""),
+    "feature drop": ("feature-drop", {"runs": 2}, "demo:deit_micro"),
+    "correlation": ("correlation", {"grid": "8x8", "runs": 2}, "demo:deit_micro"),
+    "stability": ("stability", {"grid": "8x8", "corruptions": ()}, "demo:deit_micro"),
+    "attention": ("attention", {}, "demo:deit_micro"),
+    "shape bias": ("shape-bias", {"stimuli": "demo:trifeature/cue-conflict"}, "demo:deit_micro"),
+    "token similarity": ("token-similarity", {}, "demo:deit_micro_shape"),
+    "segment": ("segment", {}, "demo:deit_micro"),
 }
+"""Experiment, settings, and the network where it is not the null one. Probes, episodes and shifts are measured like
+accuracy and correlation, on features and other images."""
 
 
 class Null(nn.Module):
@@ -56,68 +85,155 @@ class Null(nn.Module):
         return self.head(images.mean(dim=(2, 3)))
 
 
-def seconds(work: Callable[[], object], least: float) -> float:
-    """Return the processor time of a piece of work, the least of several."""
-    found: list[float] = []
+def seconds(work: Callable[[], object], least: float) -> tuple[float, float]:
+    """Return the processor time of a piece of work, the least of several: of this thread, and of all others."""
+    found: list[tuple[float, float]] = []
     started = time.perf_counter()
     work()
     while len(found) < 3 or time.perf_counter() - started < least:
-        before = time.process_time()
+        before, mine = time.process_time(), time.thread_time()
         work()
-        found.append(time.process_time() - before)
-    return min(found)
+        mine = time.thread_time() - mine
+        found.append((mine, max(0.0, time.process_time() - before - mine)))
+    return min(found, key=sum)
+
+
+class Setting:
+    """A batch of an experiment on a network, ready to be measured.
+
+    Args:
+        title: of the experiment, of :data:`EXPERIMENTS`.
+        n: images.
+        size: height and width in pixels.
+    """
+
+    def __init__(self, title: str, n: int, size: int) -> None:
+        import ipvit
+        from ipvit.api import bind_context
+        from ipvit.core.run_config import RunConfig
+        from ipvit.engine.distributed import ProcessGroup
+        from ipvit.engine.preparation import checked, plan_sweeps
+        from ipvit.engine.types import Outcome, Selected
+        from ipvit.experiments.base import Batch
+        from ipvit.experiments.registry import make_experiment
+
+        name, settings, network = EXPERIMENTS[title]
+        if network:
+            model = ipvit.load_model(network)
+            size = model.image_size[0]
+        else:
+            model = ipvit.wrap(Null(), size=size, crop_pct=1.0, classes=CLASSES, name="null")
+        settings = {
+            key: value.replace("SIZE", str(size)) if key == "grid" else value for key, value in settings.items()
+        }
+        classes = list(model.classes or CLASSES)
+        self.model, self.n = model.eval(), n
+        ids = [f"n01440764/ILSVRC2012_val_{i:08d}.JPEG" for i in range(n)]
+        pixels = np.random.default_rng(0).integers(0, 256, (n, 3, size, size), dtype=np.uint8)
+        masks = np.zeros((n, size, size), np.uint8)
+        masks[:, size // 4 : -size // 4, size // 3 : -size // 4] = 1
+        cues = {cue: np.array([classes[i % len(classes)] for i in range(n)]) for cue in ("shape", "texture")}
+        labels = np.arange(n) % len(classes)
+        data = ipvit.MemoryDataset(pixels, labels, classes, ids=ids, masks=masks)
+        config = RunConfig(device="cpu", batch_size=n, workers=0)
+        selected = [Selected(make_experiment(name, settings))]
+        _, tasks, _ = checked(selected, [model], data, config, ProcessGroup(), bind_context())
+        plan = plan_sweeps(tasks, data, config, torch.device("cpu"), ProcessGroup())[-1]
+        (task,) = plan.tasks
+        self.task, self.plan = task, plan
+        self.results = n * len(task.conditions)
+        self.outcome = Outcome(n)
+        self.batch = Batch(
+            images=torch.from_numpy(pixels).float() / 255,
+            labels=torch.from_numpy(labels),
+            ids=tuple(ids),
+            positions=np.arange(n),
+            conditions=task.conditions,
+            seed=0,
+            masks=torch.from_numpy(masks).bool(),
+            regions=torch.from_numpy(masks)[:, None],
+            fields=cues,
+            classes=tuple(classes),
+        )
+
+    def network(self) -> None:
+        """Do the passes alone."""
+        for _ in self.task.conditions:
+            self.task.model(self.batch.images)
+
+    def measure(self) -> None:
+        """Measure without reading anything back."""
+        from ipvit.engine.measuring import measure_at_once
+
+        measure_at_once(self.task, self.batch, self.plan)
+
+    def read(self) -> Any:
+        """Measure, and read results back."""
+        from ipvit.engine.measuring import measure_batch
+
+        if threaded():
+            return measure_batch(self.task, self.batch, self.plan, self.outcome)
+        return measure_batch(self.task, self.batch, self.plan, Nowhere(), self.outcome)  # type: ignore[call-arg]
+
+    def write(self, times: int) -> None:
+        """Measure again and again, and write the records."""
+        from ipvit.engine.measuring import measure_batch
+        from ipvit.engine.store import Store
+
+        with tempfile.TemporaryDirectory() as folder:
+            store = Store(Path(folder))
+            if threaded():
+                from ipvit.engine.writer import Writer
+
+                writer = Writer(store, self.outcome)
+                for _ in range(times):
+                    writer.add(self.task, self.batch.ids, self.read())
+                writer.close()
+                return
+            for _ in range(times):
+                measure_batch(self.task, self.batch, self.plan, store, self.outcome)  # type: ignore[call-arg]
+            store.flush()
+
+
+class Nowhere:
+    """Takes records in and forgets them."""
+
+    def add(self, *_: Any) -> None:
+        """Take in."""
+
+
+def threaded() -> bool:
+    """Tell whether the package that is measured writes in another thread."""
+    import importlib.util
+
+    return importlib.util.find_spec("ipvit.engine.writer") is not None
 
 
 def measured(title: str, n: int, size: int, least: float) -> dict[str, float]:
-    """Return microseconds a result, of the network alone and of everything."""
-    import ipvit
-    from ipvit.api import bind_context
-    from ipvit.core.run_config import RunConfig
-    from ipvit.engine.distributed import ProcessGroup
-    from ipvit.engine.measuring import measure_batch
-    from ipvit.engine.preparation import checked, plan_sweeps
-    from ipvit.engine.store import Store
-    from ipvit.engine.types import Outcome, Selected
-    from ipvit.experiments.base import Batch
-    from ipvit.experiments.registry import make_experiment
-
-    name, settings = EXPERIMENTS[title]
-    settings = {key: value.replace("SIZE", str(size)) if key == "grid" else value for key, value in settings.items()}
-    model = ipvit.wrap(Null(), size=size, crop_pct=1.0, classes=CLASSES, name="null")
-    ids = [f"n01440764/ILSVRC2012_val_{i:08d}.JPEG" for i in range(n)]
-    pixels = np.random.default_rng(0).integers(0, 256, (n, 3, size, size), dtype=np.uint8)
-    masks = np.zeros((n, size, size), np.uint8)
-    masks[:, size // 4 : -size // 4, size // 3 : -size // 4] = 1
-    data = ipvit.MemoryDataset(pixels, np.arange(n) % len(CLASSES), CLASSES, ids=ids, masks=masks)
-    config = RunConfig(device="cpu", batch_size=n, workers=0)
-    selected = [Selected(make_experiment(name, settings))]
-    _, tasks, _ = checked(selected, [model], data, config, ProcessGroup(), bind_context())
-    (plan,) = plan_sweeps(tasks, data, config, torch.device("cpu"), ProcessGroup())
-    (task,) = plan.tasks
-    batch = Batch(
-        images=torch.from_numpy(pixels).float() / 255,
-        labels=torch.from_numpy(np.arange(n) % len(CLASSES)),
-        ids=tuple(ids),
-        positions=np.arange(n),
-        conditions=task.conditions,
-        seed=0,
-        masks=torch.from_numpy(masks).bool(),
-    )
-    results = n * len(task.conditions)
-    times = max(1, ROWS // results)
-    with tempfile.TemporaryDirectory() as folder:
-        store, outcome = Store(Path(folder)), Outcome(n)
-
-        def everything() -> None:
-            for _ in range(times):
-                measure_batch(task, batch, plan, store, outcome)
-            store.flush()
-
-        whole = seconds(everything, least) / times
-        assert not outcome.failures, outcome.failures
+    """Return microseconds a result by stage."""
+    setting = Setting(title, n, size)
+    times = max(1, ROWS // setting.results)
     with torch.inference_mode():
-        network = seconds(lambda: [model(batch.images) for _ in task.conditions], least / 4)
-    return {"network": 1e6 * network / results, "all": 1e6 * whole / results}
+        network = sum(seconds(setting.network, least / 4))
+    measure, read = (sum(seconds(work, least / 2)) for work in (setting.measure, setting.read))
+    mine, others = (one / times for one in seconds(lambda: setting.write(times), least))
+    assert not setting.outcome.failures, setting.outcome.failures
+    if not threaded():  # then polars' own threads are waited for
+        mine, others = mine + others, 0.0
+    found = {
+        "network": network,
+        "pixels": max(0.0, measure - network),
+        "back": max(0.0, read - measure),
+        "rows": max(0.0, mine - read),
+        "writer": others,
+    }
+    return {name: 1e6 * value / setting.results for name, value in found.items()}
+
+
+def fed(row: dict[str, Any]) -> tuple[float, float]:
+    """Return how many results a second one thread looks after beside a GPU, and how busy that keeps the GPU."""
+    after, passes = row["back"] + row["rows"], 1e6 / PASSES
+    return 1e6 / max(row["pixels"] + after, 1e-9), passes / (max(row["pixels"], passes) + after)
 
 
 def main() -> None:
@@ -138,22 +254,30 @@ def main() -> None:
         return
     sources = {"this": None} | ({"other": arguments.source} if arguments.source else {})
     found: list[dict[str, Any]] = []
-    print(f"{'microseconds a result':26}{'px':>5}{'batch':>6}{'':>8}{'network':>9}{'all':>9}{'rate':>11}")
+    heads = "".join(f"{name:>8}" for name in COLUMNS)
+    print(f"{'microseconds a result':28}{'px':>4}{'batch':>6}{'':>6}{heads}{'rate':>10}{'busy':>6}")
     for size in arguments.sizes:
         for n in arguments.batches:
             for title in arguments.only:
+                if EXPERIMENTS[title][2] and size != arguments.sizes[0]:
+                    continue
                 for whose, source in sources.items():
                     one = ["--least", str(arguments.least), "--one", title, str(n), str(size)]
                     command = [sys.executable, __file__, *one]
                     environment = os.environ | ({"PYTHONPATH": source} if source else {})
-                    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+                    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+                    if done.returncode:
+                        print(f"{title}: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr)
+                        continue
                     row = json.loads(done.stdout.splitlines()[-1])
-                    rate = 1e6 / max(row["all"] - row["network"], 1e-9)
-                    numbers = f"{row['network']:9.2f}{row['all']:9.2f}{rate:11,.0f}"
-                    print(f"{title:26}{size:5}{n:6}{whose:>8}{numbers}", flush=True)
+                    rate, busy = fed(row)
+                    numbers = "".join(
+                        f"{'-' if row[name] is None else format(row[name], '.1f'):>8}" for name in COLUMNS
+                    )
+                    print(f"{title:28}{size:4}{n:6}{whose:>6}{numbers}{rate:10,.0f}{busy:6.0%}", flush=True)
                     found.append({"experiment": title, "size": size, "batch": n, "code": whose, **row})
     if arguments.json:
-        content = {"torch": torch.__version__, "threads": 1, "rows": found}
+        content = {"torch": torch.__version__, "threads": 1, "passes_per_second": PASSES, "rows": found}
         arguments.json.write_text(json.dumps(content, indent=1))
 
 

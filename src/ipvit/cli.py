@@ -98,6 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     tokens = list(sys.argv[1:] if arguments is None else arguments)
     before, warnings.formatwarning = warnings.formatwarning, warning_line
     asked = tokens[0] if tokens else ""
+    app = None
     try:
         if sys.flags.optimize > 1:
             raise InputError("python -OO removes the texts that the charts are made with; use -O, or nothing")
@@ -113,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         return _fail(2, *(error.lines if isinstance(error, CombinedInputError) else (str(error),)))
     except MissingArgumentError as error:
-        said = _misspelt(app, tokens) or _missing(error, asked)
+        said = (_misspelt(app, tokens) if app else "") or _missing(error, asked)
         return _fail(2, f"{said} Try `ipvit {printable(asked)} --help`.")
     except UnknownOptionError as error:
         said = _unknown(error.token.keyword or error.token.value, error.argument_collection, asked)

@@ -49,7 +49,8 @@ def reference(setting, tmp_path_factory):
 
 
 def surroundings(**more: str) -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(TESTS), **more}
+    path = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, **more}
 
 
 def torchrun(setting, count: int, out: Path, delay: float = 0) -> subprocess.Popen:
@@ -105,6 +106,19 @@ def test_several_processes_measure_what_one_does_bit_for_bit(setting, reference,
     assert manifest.status == "done" and manifest.processes == count
     assert manifest.measured_in_this_call == 480 and manifest.images_used == 48
     assert len(parts(tmp_path / "run")) == 1, "the parts of all processes are joined"
+
+
+def test_the_slowest_process_does_not_decide_when_the_run_is_over(setting, reference, tmp_path):
+    _, images = setting
+    slow = tmp_path / "slow.py"
+    waiting = "os.environ['RANK'] == '1' and open(f'{sys.argv[2]}-1', 'a').write('.') and time.sleep(0.5)"
+    slow.write_text(STUDY.replace("import sys", "import os, sys").replace("time.sleep(float(sys.argv[3]))", waiting))
+    finish(torchrun((slow, images), 2, tmp_path / "run"))
+    records = Store(tmp_path / "run").records("occlusion")  # another network by its code, which waits
+    assert records.drop("weights").equals(reference.drop("weights"))
+    passes = len((tmp_path / "run-1").read_text())
+    assert passes < 0.6 * 480 / 3 / 2, "passes of three images; half of them were its share"
+    assert read_manifest(tmp_path / "run").measured_in_this_call == 480
 
 
 def test_a_killed_process_is_noticed_and_another_number_of_processes_goes_on(setting, reference, tmp_path):

@@ -16,9 +16,10 @@ import ipvit
 from helpers.small_experiments import SMALL
 from ipvit.analysis import aggregate, reduction
 from ipvit.analysis.confidences import rows
+from ipvit.analysis.records.reduction_file import decoded, encoded, same_reduction
 from ipvit.engine import store
 from ipvit.engine.folders import study_records
-from ipvit.engine.folders.parts import Alike, read_part
+from ipvit.engine.folders.parts import Alike, read_part, write_part
 from ipvit.engine.store import Store
 from ipvit.experiments.registry import make_experiment
 from ipvit.metrics import calibration, calibration_intervals
@@ -96,6 +97,8 @@ def test_tables_are_those_of_all_records_read_at_once(name, tmp_path, monkeypatc
 
     monkeypatch.setenv("IPVIT_TRACEBACK", "1")
     streamed = everything()
+    reductions = ipvit.Run(tmp_path / "run", [experiment]).reductions(name)
+    assert all(same_reduction(decoded(encoded(reduction)), reduction) for reduction in reductions), "it can be kept"
     scattered(tmp_path / "run", name)
     of_pieces = everything()
     made_at_once(monkeypatch)
@@ -126,7 +129,7 @@ def part() -> pl.DataFrame:
 
 @pytest.mark.parametrize("columns", [None, ["label"], ["experiment", "fill"], ["salience", "image", "label"], ["none"]])
 def test_a_part_is_read_as_polars_reads_it(part, columns):
-    data, alike = store.encode(part), {}
+    data, alike = write_part(part), {}
     for known in (1, 2):  # the second time from what was found the first time
         found = read_part(data, columns, alike)
         assert_frame_equal(found, some_columns(data, columns, {})), known
@@ -136,10 +139,8 @@ def test_a_part_is_read_as_polars_reads_it(part, columns):
 
 def test_a_column_of_one_value_takes_no_memory():
     part = pl.DataFrame({"number": np.zeros(100_000, np.uint8), "text": ["a rather long text"] * 100_000})
-    assert read_part(store.encode(part), None, {}).estimated_size() < 110_000
+    assert read_part(write_part(part), None, {}).estimated_size() < 110_000
 
 
 def test_an_empty_part_has_its_columns(part):
-    assert_frame_equal(
-        read_part(store.encode(part.clear()), None, {}), some_columns(store.encode(part.clear()), None, {})
-    )
+    assert_frame_equal(read_part(write_part(part.clear()), None, {}), some_columns(write_part(part.clear()), None, {}))

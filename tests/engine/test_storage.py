@@ -16,6 +16,7 @@ from ipvit.core import files
 from ipvit.core.lock import FolderLock
 from ipvit.engine import store as store_module
 from ipvit.engine.store import Store
+from ipvit.engine.writer import Writer
 
 
 def run(out, **options):
@@ -102,11 +103,15 @@ def test_half_written_files_of_a_killed_run_are_cleared_away(scattered):
     left = parts(scattered)[0].with_name(".part-0123456789abcdef.parquet.77-ab.tmp")
     left.write_bytes(b"half")
     others = [scattered / name / "net" / ".file.77-ab.tmp" for name in ("features", "patches", "probes", "examples")]
+    others += [scattered / f".{name}.77-ab.tmp" for name in ("study.yaml", "study.2.yaml", "manifest.json")]
+    report = scattered / ".report.html.78-ab.tmp"  # another process may be writing it
+    report.touch()
     for other in others:
         other.parent.mkdir(parents=True, exist_ok=True)
         other.write_bytes(b"half")
     run(scattered)
     assert not left.exists() and not any(other.exists() for other in others)
+    assert report.exists()
 
 
 def test_records_can_be_read_in_part(scattered):
@@ -331,16 +336,17 @@ def test_a_clock_that_is_set_back_and_forward_does_not_matter(tmp_path, monkeypa
 
 
 def stop_after_parts(count: int, work) -> None:
-    flush, flushed = Store.flush_if_due, []
+    """Interrupt the thread that measures once it has handed over so many batches."""
+    add, added = Writer.add, []
 
-    def flush_and_count(self):
-        flush(self)
-        flushed.append(self)
-        if len(flushed) == count:
+    def add_and_count(self, *measured):
+        add(self, *measured)
+        added.append(self)
+        if len(added) == count:
             raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as own:
-        own.setattr(Store, "flush_if_due", flush_and_count)
+        own.setattr(Writer, "add", add_and_count)
         work()
 
 

@@ -35,7 +35,7 @@ def run(experiment, out, **options):
 
 
 class Meddling(Picky):
-    """Does something to the run folder with its third batch."""
+    """Does something to the run folder with its third batch, once the first two are written."""
 
     name: ClassVar[str] = "meddling"
     folder: str = ""
@@ -43,7 +43,10 @@ class Meddling(Picky):
 
     def measure(self, model, batch):
         folder = Path(self.folder)
-        if "photo 16" in batch.ids:
+        if "photo 16" in batch.ids and self.how != "nothing":
+            deadline = time.monotonic() + 60
+            while len(list(folder.glob("records/*/*/part-*.parquet"))) < 2 and time.monotonic() < deadline:
+                time.sleep(0.01)
             if self.how == "delete":
                 shutil.rmtree(folder)
             elif self.how == "move":

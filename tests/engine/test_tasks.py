@@ -17,10 +17,11 @@ from ipvit.api import bind_context
 from ipvit.core.run_config import RunConfig
 from ipvit.data.dataset import Dataset, has_pictures
 from ipvit.engine.distributed import ProcessGroup
-from ipvit.engine.preparation import assign_shard, checked, mark_finished, plan_sweeps
+from ipvit.engine.preparation import assign_shard, checked, mark_finished, plan_sweeps, uncompiled
 from ipvit.engine.store import Store
 from ipvit.engine.types import Selected, SweepPlan, Task
 from ipvit.experiments.base import Condition, Experiment, Records, Requirements
+from ipvit.experiments.registry import make_experiment
 
 QUIET: dict[str, Any] = {"workers": 0, "progress": False}
 
@@ -80,7 +81,17 @@ def mark(task: Task, _: SweepPlan, out: Path) -> None:
 
 
 def share(_: Task, plan: SweepPlan, __: Path) -> None:
-    assert assign_shard(plan, ProcessGroup()) == 16
+    assert assign_shard(plan, ProcessGroup()).selected == 16
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_a_note_says_what_gains_nothing_from_compiling(compiled):
+    config = RunConfig(device="cpu", compile=compiled)
+    selected = [Selected(make_experiment(name, {})) for name in ("occlusion", "feature-drop", "correlation")]
+    data, models = ipvit.load_dataset("demo:trifeature"), [ipvit.load_model("demo:deit_micro")]
+    _, tasks, _ = checked(selected, models, data, config, ProcessGroup(), bind_context())
+    notes = uncompiled(tasks, config)
+    assert [note.partition(":")[0] for note in notes] == (["feature-drop, correlation"] if compiled else [])
 
 
 class Chosen(ipvit.MemoryDataset):

@@ -82,9 +82,14 @@ def is_of_the_disk(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in _OF_THE_DISK
 
 
-def clear_unfinished(folder: Path) -> None:
-    """Remove what writers that were killed left below a folder; only for the one process that writes there."""
-    for left in folder.rglob(".*.tmp"):
+def clear_unfinished(folder: Path, name: str = "") -> None:
+    """Remove what writers that were killed left; only for the one process that writes there.
+
+    Args:
+        folder: where.
+        name: pattern of what they wanted to write into the folder itself; by default anything, also further below.
+    """
+    for left in folder.glob(f".{name}.*.tmp") if name else folder.rglob(".*.tmp"):
         with contextlib.suppress(OSError):  # what is left takes some bytes and does no harm
             left.unlink()
 

@@ -2,7 +2,7 @@
 
 Every process measures whole batches, the same ones that a single process would form, so that the records are the same
 bit for bit however many there are. They meet twice, before the first batch and after the last; while they measure,
-nobody waits for anybody.
+nobody waits for anybody. A counter that the first process keeps says who measures which batch.
 """
 
 from __future__ import annotations
@@ -48,6 +48,8 @@ class ProcessGroup:
     ) -> None:
         self.rank, self.size, self.local_rank, self.local_size = rank, size, local_rank, local_size
         self._group = group
+        self._store: Any = None
+        self._counters = 0
 
     @property
     def is_main_process(self) -> bool:
@@ -73,6 +75,58 @@ class ProcessGroup:
         with _losses():
             dist.all_gather_object(values, value, group=self._group)
         return values
+
+    def counter(self, count: int) -> tuple[Callable[[int], bool], Callable[[], int]]:
+        """Return what tells whether this process is the first to ask for a thing, and how many are left.
+
+        All processes call this together; what it returns they call as they like.
+
+        Args:
+            count: of the things, the same in all processes.
+
+        Returns:
+            A function of a thing's number, to be called once by each process, and one that returns how many nobody has
+            asked for. They raise :class:`ProcessLostError` where the first process is gone.
+        """
+        if self._group is None:
+            return (lambda _: True), (lambda: 0)
+        self._counters += 1
+        name = f"ipvit/{self._counters}"
+        store = self._shared_store()
+
+        def first(number: int) -> bool:
+            with _losses():
+                if store.add(f"{name}/{number}", 1) > 1:
+                    return False
+                store.add(name, 1)
+                return True
+
+        def left() -> int:
+            with _losses():
+                return count - store.add(name, 0)
+
+        return first, left
+
+    def _shared_store(self) -> Any:
+        """Return the numbers that all processes see; the first process keeps them."""
+        if self._store is None:
+            import torch.distributed as dist
+
+            host, port = os.environ.get("MASTER_ADDR", "localhost"), 0
+
+            def join(port: int) -> Any:
+                with _losses("the processes of this run cannot reach each other"):
+                    return dist.TCPStore(  # pyright: ignore[reportPrivateImportUsage] - it is documented
+                        host, port, is_master=port == 0, wait_for_workers=False
+                    )
+
+            if self.is_main_process:
+                self._store = join(0)
+                port = self._store.port
+            (port, *_) = self.collect(port)
+            if not self.is_main_process:
+                self._store = join(port)
+        return self._store
 
     def main_process_first(self, work: Callable[[], T], *, per_machine: bool = True) -> T:
         """Do work in one process, of each machine or of all, then in the others, which find what the first one left.

@@ -17,6 +17,7 @@ from ipvit.core.manifest import Manifest
 from ipvit.core.shard import Shard
 from ipvit.engine.examples import EXAMPLES
 from ipvit.engine.folders.class_names import FILE
+from ipvit.engine.folders.parts import together
 from ipvit.engine.folders.run_folder import SHARDS, check_folder, clear_left_over, prepare_folder
 from ipvit.engine.folders.scope import LISTED
 from ipvit.engine.manifest import MANIFEST, read_manifest, write_manifest
@@ -67,7 +68,9 @@ def merge(folders: Sequence[Path], out: Path, *, partial: bool = False) -> Manif
     with _beside(out) as aside:
         for name in experiments:
             for model in _models(name, sources):  # the memory holds the records of one
-                Store(aside).write(_joined(name, model, sources))
+                rows = _joined(name, model, sources)
+                devices = {device for folder, _ in sources for device in Store(folder).devices(name, of=model)}
+                Store(aside).write(rows, devices)
         if missing and not partial:
             more = f"; {len(missing) - 9} more" if len(missing) > 9 else ""
             raise InputError(f"{'; '.join(missing[:9])}{more}; run those again, or join what is there with --partial")
@@ -170,7 +173,7 @@ def _joined(experiment: str, model: str, sources: Sequence[Source]) -> pl.DataFr
             raise InputError(f"{str(store.damaged[0])!r} is damaged; run this shard again to replace it")
         if not frame.is_empty():
             frames.append(frame.with_columns(pl.lit(str(folder)).cast(pl.Categorical).alias("_folder")))
-    whole = pl.concat(frames, how="diagonal_relaxed")
+    whole = together(frames)
     frames.clear()
     once = each_once(whole)
     if once.height < whole.height:  # shards seldom have results in common

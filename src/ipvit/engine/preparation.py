@@ -11,12 +11,14 @@ import torch
 from ipvit.analysis.base import Analysis
 from ipvit.analysis.columns import RESERVED
 from ipvit.core.run_config import RunConfig
+from ipvit.core.shard import Shard
 from ipvit.data.copies import copies
 from ipvit.data.dataset import Dataset, Items, fingerprint, has_pictures
 from ipvit.data.formats.timm import SCHEMES as BY_NAME
 from ipvit.data.labels import map_classes
 from ipvit.data.published import in_common
 from ipvit.data.subset import subset_indices
+from ipvit.engine.claims import Claims
 from ipvit.engine.device import pick_device
 from ipvit.engine.distributed import ProcessGroup
 from ipvit.engine.store import Identity, Store
@@ -388,6 +390,16 @@ def by_torch(tasks: Sequence[Task], config: RunConfig) -> list[str]:
     return [f"{', '.join(names)}: by torch, since {config.backend} computes no more than logits and attention"]
 
 
+def uncompiled(tasks: Sequence[Task], config: RunConfig) -> list[str]:
+    """Say, where networks are compiled, which experiments gain nothing: their passes go block by block, uncompiled."""
+    inside = dict.fromkeys(
+        task.experiment.name for task in tasks if task.experiment.requirements.of(task.model) - {"logits", "gradients"}
+    )
+    if not config.compile or not inside:
+        return []
+    return [f"{', '.join(inside)}: not compiled, since more than logits is read inside the networks"]
+
+
 def plan_sweeps(
     tasks: Sequence[Task], data: Dataset, config: RunConfig, device: torch.device, group: ProcessGroup
 ) -> list[SweepPlan]:
@@ -457,18 +469,24 @@ def count_finished(tasks: Sequence[Task], store: Store) -> int:
     return sum(int(store.done(task.identity, task.items.ids, task.conditions).sum()) for task in tasks)
 
 
-def assign_shard(plan: SweepPlan, group: ProcessGroup) -> int:
-    """Decide which results this process measures; return the number of items of the run's shard.
+def assign_shard(plan: SweepPlan, group: ProcessGroup) -> Claims:
+    """Decide which results this process measures.
 
     Whole batches are shared out, the same ones that a single process would form: floating-point sums, and with them
-    the last digit of a probability, may depend on what else is in a batch.
+    the last digit of a probability, may depend on what else is in a batch. What can be read in any order may be
+    measured by another process after all, but for the first batch of each: pictures are taken of it.
     """
     batches = plan.config.effective_shard.of(plan.batches, contiguous=plan.sequential)
     pending = [number for number, batch in enumerate(batches) if any(task.missing(batch).any() for task in plan.tasks)]
     (pending, *_) = group.collect(pending)  # the first process's: on a network drive others may see an older state
+    shares = [Shard(rank, group.size).of(pending, contiguous=plan.sequential) for rank in range(group.size)]
+    own = shares[group.rank]
+    begun = {share[0] for share in shares if share}
+    others = [] if plan.sequential else [number for number in pending if number not in own and number not in begun]
+    first, left = group.counter(len(pending))
+    claims = Claims(batches, own, others, first, left, group.size)
     mine = np.zeros((len(plan.items), 1), dtype=bool)
-    for number in group.shard.of(pending, contiguous=plan.sequential):
-        mine[batches[number]] = True
+    mine[claims.possible] = True
     for task in plan.tasks:
         task.mine = mine
-    return sum(map(len, batches))
+    return claims

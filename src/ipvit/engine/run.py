@@ -21,7 +21,8 @@ from ipvit.core.terminal import progress as progress_bar
 from ipvit.data import remarks
 from ipvit.data.dataset import Dataset
 from ipvit.data.fingerprints import under
-from ipvit.engine.device import models_on_device
+from ipvit.engine.claims import Claims
+from ipvit.engine.device import models_on_device, name_of
 from ipvit.engine.distributed import ProcessGroup
 from ipvit.engine.examples import save_examples
 from ipvit.engine.folders.class_names import keep_class_names
@@ -38,6 +39,7 @@ from ipvit.engine.preparation import (
     mark_finished,
     measured_before,
     plan_sweeps,
+    uncompiled,
 )
 from ipvit.engine.store import Store, keep_analysis
 from ipvit.engine.study import STUDY
@@ -94,14 +96,17 @@ def execute(
     plans = plan_sweeps(tasks, data, config, device, group)
     group.assert_same_on_all_ranks("batch size", plans[0].batch_size)
     with models_on_device(models, device, config, tasks), _held(out, config.fresh, group) as lock, _logged(out, group):
-        store = Store(out, config.flush_seconds, mend=group.is_main_process, guard=lock.check)
+        store = Store(out, config.flush_seconds, mend=group.is_main_process, guard=lock.check, device=name_of(device))
         earlier = group.main_process_first(lambda: mark_finished(tasks, store), per_machine=False)
         reused = [str(folder.resolve()) for folder in reused_runs if mark_finished(tasks, Store(folder))]
         before = measured_before(plans)
-        (selected, *_) = [assign_shard(plan, group) for plan in plans]
+        claims = [assign_shard(plan, group) for plan in plans]
         mapped = [note for task in tasks for note in task.notes]
         of_data = [note for items in (data, *(task.items for task in tasks)) for note in getattr(items, "notes", ())]
-        outcome = Outcome(selected, notes=[*dict.fromkeys([*of_data, *by_torch(tasks, config), *mapped])])
+        outcome = Outcome(
+            claims[0].selected,
+            notes=[*dict.fromkeys([*of_data, *by_torch(tasks, config), *uncompiled(tasks, config), *mapped])],
+        )
         if not lock.supported:
             outcome.notes.append("this file system has no locks: never start two runs on one folder")
 
@@ -143,7 +148,7 @@ def execute(
                 for experiment in experiments:
                     keep_class_names(out, experiment.name, tasks)
                     keep_analysis(out, experiment.analysis(), condition_fields(tasks, experiment.name))
-            _measure(plans, store, outcome, config, group)
+            _measure(list(zip(plans, claims, strict=True)), store, outcome, config, group)
             outcome = Outcome.joined(group.collect(outcome))
             outcome.notes += remarks.notes(data.name, outcome.remarks)
             if group.is_main_process:
@@ -196,7 +201,7 @@ class ResultsLostError(OSError):
 
 
 def _measure(
-    plans: Sequence[SweepPlan], store: Store, outcome: Outcome, config: RunConfig, group: ProcessGroup
+    plans: Sequence[tuple[SweepPlan, Claims]], store: Store, outcome: Outcome, config: RunConfig, group: ProcessGroup
 ) -> None:
     """Go through all sweeps; pictures for the report are taken on the way."""
 
@@ -204,14 +209,15 @@ def _measure(
         if group.is_main_process:
             outcome.notes.extend(save_examples(store.root, task, batch))
 
-    missing = sum(plan.count_missing() for plan in plans)
+    missing = sum(plan.count_missing(claims.own) for plan, claims in plans)
     shown = config.progress and group.is_main_process
     with progress_bar("measuring", missing, shown=shown, unit="results", where=str(store.root)) as advance:
-        for plan in plans:
+        for plan, claims in plans:
             sweep(
                 plan,
                 store,
                 outcome,
+                claims,
                 advance=advance,
                 on_first_batch=on_first_batch,
                 main_process_first=lambda work: group.main_process_first(work, per_machine=False),

@@ -12,7 +12,7 @@ import dataclasses
 import io
 import math
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,10 @@ import polars as pl
 from pydantic import ValidationError
 
 from ipvit.analysis.base import Analysis
-from ipvit.analysis.frames import differing, matching, ranks
-from ipvit.core.digests import digest_of
+from ipvit.analysis.records.frames import differing, matching, ranks
+from ipvit.core.digests import digest_of, digest_of_file
 from ipvit.core.files import path_component, write_atomic
-from ipvit.engine.folders.parts import Alike, read_part
+from ipvit.engine.folders.parts import Alike, devices_of, read_part, together, write_part
 from ipvit.engine.folders.rows import Measured, RowMaker
 from ipvit.experiments.base import Condition
 
@@ -92,6 +92,7 @@ class Store:
         mend: put damaged parts aside; only for the process that holds the folder's lock.
         identity: what a row is identified by.
         guard: called before anything is written, to raise where nothing may be.
+        device: name of what the rows are measured on that are added; parts name it.
     """
 
     def __init__(
@@ -102,9 +103,11 @@ class Store:
         mend: bool = False,
         identity: type[Identity] = Identity,
         guard: Callable[[], None] = lambda: None,
+        device: str = "",
     ) -> None:
         self.root = root
         self._guard = guard
+        self._devices = frozenset([device] if device else [])
         self._key = key_columns(identity)
         self._later = identity.later()
         self.mend = mend
@@ -147,18 +150,24 @@ class Store:
         """Write what is waiting, one part per experiment and model."""
         for (experiment, folder), frames in list(self._waiting.items()):
             if frames:
-                self._write(self._folder(experiment) / folder, pl.concat(frames, how="diagonal_relaxed"))
+                rows = together(frames)
+                self._write(self._folder(experiment) / folder, rows, self._devices)
             del self._waiting[experiment, folder]
         self._rows = 0
         self._last_flush = time.monotonic()
 
-    def write(self, frame: pl.DataFrame) -> None:
-        """Write rows of one experiment, as :meth:`records` returns them, one part per model."""
+    def write(self, frame: pl.DataFrame, devices: Collection[str] = ()) -> None:
+        """Write rows of one experiment, as :meth:`records` returns them, one part per model.
+
+        Args:
+            frame: the rows.
+            devices: what they were measured on.
+        """
         for (experiment, model, weights), rows in frame.group_by(
             ["experiment", "model", "weights"], maintain_order=True
         ):
             folder = self._folder(str(experiment)) / _folder_name(str(model), str(weights))
-            self._write(folder, _plain(rows))
+            self._write(folder, _plain(rows), devices)
 
     def compact(self) -> None:
         """Join the small parts of each experiment and model into one; only for the process that holds the lock.
@@ -175,7 +184,8 @@ class Store:
         pieces = {path: frame for path in small if (frame := self._read(path)) is not None} if len(small) > 1 else {}
         if len(pieces) < 2:
             return
-        whole = self._write(folder, _plain(each_once(pl.concat(pieces.values(), how="diagonal_relaxed"), self._key)))
+        rows = _plain(each_once(together(pieces.values()), self._key))
+        whole = self._write(folder, rows, _devices_of(pieces))
         for path in pieces:
             if path != whole:
                 path.unlink()
@@ -262,11 +272,28 @@ class Store:
                 others += whole.height - frames[-1].height
         if not frames:
             return pl.DataFrame(), 0
-        found = each_once(frames[0] if len(frames) == 1 else pl.concat(frames, how="diagonal_relaxed"), self._key)
+        found = each_once(together(frames), self._key)
         if columns is not None:
             found = found.select(name for name in found.columns if name in {*columns, "model", "weights", "image"})
         texts = [name for name, kind in found.schema.items() if kind == pl.Categorical and name not in self._key]
         return (found.with_columns(pl.col(texts).cast(pl.String)) if texts else found), others
+
+    def contents(self, experiment: str, of: str, fewest_bytes: int) -> list[str] | None:
+        """Return digests of the parts of a network, by name; None where one is damaged, or all of them are small.
+
+        Args:
+            experiment: its name.
+            of: digest of the network.
+            fewest_bytes: of all parts together.
+        """
+        paths = list(self._parts(experiment, f"*-{of[:8]}"))
+        if sum(path.stat().st_size for path in paths) < fewest_bytes:
+            return None
+        digests = [digest_of_file(path) for path in paths]
+        whole = all(
+            path.stem.rpartition("-")[2] == digest[:_DIGITS] for path, digest in zip(paths, digests, strict=True)
+        )
+        return sorted(digests) if whole else None
 
     def fingerprints(self) -> set[str]:
         """Return the fingerprints of the data that there are records of."""
@@ -281,6 +308,15 @@ class Store:
     def folders(self, experiment: str) -> list[str]:
         """Return what :meth:`select` may be asked for as ``of``: the beginning of the digest of each network."""
         return sorted({path.parent.name.rpartition("-")[2] for path in self._parts(experiment)})
+
+    def devices(self, experiment: str, *, of: str) -> set[str]:
+        """Return the names of what a network's records were measured on, as far as their parts say.
+
+        Args:
+            experiment: its name.
+            of: digest of the network.
+        """
+        return _devices_of(self._parts(experiment, f"*-{of[:8]}"))
 
     def _folder(self, experiment: str) -> Path:
         return self.root / RECORDS / path_component(experiment)
@@ -309,8 +345,8 @@ class Store:
             path.rename(path.with_suffix(".damaged"))
         return None
 
-    def _write(self, folder: Path, frame: pl.DataFrame) -> Path:
-        data = encode(frame)
+    def _write(self, folder: Path, frame: pl.DataFrame, devices: Collection[str]) -> Path:
+        data = write_part(frame, devices)
         self._guard()
         path = folder / f"part-{digest_of(data, _DIGITS)}.parquet"
         write_atomic(path, data)
@@ -366,11 +402,8 @@ def _in_order(frame: pl.DataFrame, key: Sequence[str]) -> bool:
     return bool(behind.all())
 
 
-def encode(frame: pl.DataFrame) -> bytes:
-    """Return a frame as the bytes of a part."""
-    buffer = io.BytesIO()
-    frame.write_parquet(buffer, compression="zstd", statistics=False)
-    return buffer.getvalue()
+def _devices_of(parts: Iterable[Path]) -> set[str]:
+    return {device for path in parts for device in devices_of(path.read_bytes())}
 
 
 def _plain(frame: pl.DataFrame) -> pl.DataFrame:

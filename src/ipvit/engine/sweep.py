@@ -7,11 +7,14 @@ from pathlib import Path
 
 from ipvit.core.signals import uninterrupted
 from ipvit.data.loader import DecodedBatch
-from ipvit.engine.batches import batches_of, decoded_batches, on_device, read_donors
+from ipvit.engine.batches import Donors, batches_of, decoded_batches, on_device, read_donors
+from ipvit.engine.claims import Claims
 from ipvit.engine.device import numerics
-from ipvit.engine.measuring import measure_batch, note_failed_transform, recording_failures
+from ipvit.engine.failures import note_failed_transform, recording_failures
+from ipvit.engine.measuring import measure_batch
 from ipvit.engine.store import Store
 from ipvit.engine.types import Outcome, SweepPlan, Task
+from ipvit.engine.writer import Writer
 from ipvit.errors import InputError
 from ipvit.experiments.base import Batch, PrepareContext
 
@@ -20,6 +23,7 @@ def sweep(
     plan: SweepPlan,
     store: Store,
     outcome: Outcome,
+    claims: Claims | None = None,
     *,
     advance: Callable[[int, str], None] = lambda _count, _what: None,
     on_first_batch: Callable[[Task, Batch], None] = lambda _task, _batch: None,
@@ -31,38 +35,52 @@ def sweep(
         plan: tasks, items and how they are gone over.
         store: where records go.
         outcome: filled as the sweep goes on, so that it holds even when the sweep is interrupted.
-        advance: called with the number of results that were finished and the experiment's name, for a progress bar.
+        claims: which batches this process measures; all by default.
+        advance: called with the number of results that were finished and the experiment's name, for a progress bar;
+            by the thread that writes.
         on_first_batch: given the first batch of each task, once measured, for example to take pictures.
         main_process_first: calls a function, where there are several processes in one of them before the others.
     """
-    batches = [batch for batch in plan.batches if any(task.missing(batch).any() for task in plan.tasks)]
+    claims = claims or Claims(plan.batches, range(len(plan.batches)))
     main_process_first(lambda: _prepare(plan, store, outcome))
-    if not batches:
-        return
-    decoded_in_turn = decoded_batches(plan, batches, outcome.notes)
-    donors = read_donors(plan)
     shown: set[int] = set()
+    writer = Writer(store, outcome, advance)
     try:
-        for decoded in decoded_in_turn:
-            _note_unreadable(decoded, plan, outcome)
-            for remark, positions in decoded.remarks.items():
-                outcome.remarks.setdefault(remark, set()).update(plan.items.ids[position] for position in positions)
-            if decoded.failure:
-                note_failed_transform(decoded, plan, outcome)
-            images = on_device(decoded, plan.device)
-            for number, task in enumerate(plan.tasks):
-                for batch in batches_of(task, plan, decoded, images, donors[task.experiment.requirements.donors]):
-                    measure_batch(task, batch, plan, store, outcome)
-                    if number not in shown and decoded.transform is None:
-                        shown.add(number)
-                        with recording_failures(task, outcome, fatal=False):
-                            on_first_batch(task, batch)
-                    advance(len(batch) * len(batch.conditions), task.experiment.name)
-                    store.flush_if_due()
+        donors: dict[int, Donors] | None = None
+        for batches in claims.rounds():
+            wanted = [batch for batch in batches if any(task.missing(batch).any() for task in plan.tasks)]
+            if not wanted:
+                continue
+            decoded_in_turn = decoded_batches(plan, wanted, outcome.notes)
+            donors = donors or read_donors(plan)
+            for decoded in decoded_in_turn:
+                _note_odd(decoded, plan, outcome)
+                if not claims.begin(decoded.indices):
+                    continue
+                if decoded.failure:
+                    note_failed_transform(decoded, plan, outcome)
+                images = on_device(decoded, plan.device)
+                for number, task in enumerate(plan.tasks):
+                    for batch in batches_of(task, plan, decoded, images, donors[task.experiment.requirements.donors]):
+                        measured = measure_batch(task, batch, plan, outcome)
+                        if number not in shown and decoded.transform is None:
+                            shown.add(number)
+                            with recording_failures(task, outcome, fatal=False):
+                                on_first_batch(task, batch)
+                        # afterwards: what is on the disk is not measured again, and pictures are of the first batch
+                        count = 0 if claims.helping else len(batch) * len(batch.conditions)
+                        writer.add(task, batch.ids, measured, count)
     finally:  # also on Ctrl-C, and where it comes twice: what is measured is kept
         with uninterrupted():
-            store.flush()
+            writer.close()
         outcome.notes += [_note_on_memory(task) for task in plan.tasks if task.fitting.too_large]
+
+
+def _note_odd(decoded: DecodedBatch, plan: SweepPlan, outcome: Outcome) -> None:
+    """Note what could not be read, and what is odd about the rest."""
+    _note_unreadable(decoded, plan, outcome)
+    for remark, positions in decoded.remarks.items():
+        outcome.remarks.setdefault(remark, set()).update(plan.items.ids[position] for position in positions)
 
 
 def prepare_context(plan: SweepPlan, folder: Path, outcome: Outcome) -> PrepareContext:

@@ -68,7 +68,7 @@ class Task:
         items: what is measured one by one.
         applicable: the condition is measured on this item.
         on_disk: the result was in a run folder before the sweep.
-        mine: this process measures the result, no other process and no other shard.
+        mine: this process may measure the result; it is no other shard's, nor surely another process's.
         failed: the condition has failed in this run, and is given up.
         notes: by which rule classes without names were mapped to outputs, and what the measurement says of how it is
             done on this model, in sentences.
@@ -161,9 +161,14 @@ class SweepPlan:
         starts = range(0, len(self.positions), self.batch_size)
         return [self.positions[start : start + self.batch_size] for start in starts]
 
-    def count_missing(self) -> int:
-        """Return how many results (item x condition x model) this process still has to measure."""
-        return sum(int(task.missing(self.positions).sum()) for task in self.tasks)
+    def count_missing(self, positions: np.ndarray | None = None) -> int:
+        """Return how many results (item x condition x model) this process may still have to measure.
+
+        Args:
+            positions: of some items; all by default.
+        """
+        asked = self.positions if positions is None else positions
+        return sum(int(task.missing(asked).sum()) for task in self.tasks)
 
 
 @dataclasses.dataclass

@@ -13,7 +13,9 @@ Columns = Mapping[str, Tensor | np.ndarray]
 
 
 def read_back(measured: Sequence[Columns]) -> list[dict[str, np.ndarray]]:
-    """Return columns as arrays, with the same values and types.
+    """Return columns as arrays of their own, with the same values and types.
+
+    They are written later than they were measured, so what measured them may go on with its own.
 
     Args:
         measured: per condition, tensors on any device and arrays.
@@ -31,7 +33,7 @@ def read_back(measured: Sequence[Columns]) -> list[dict[str, np.ndarray]]:
 
 
 def _array(values: Any) -> np.ndarray:
-    return values.detach().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    return np.array(values.detach().numpy() if isinstance(values, Tensor) else values)
 
 
 def _in_one_copy(tensors: Sequence[Tensor]) -> list[np.ndarray]:

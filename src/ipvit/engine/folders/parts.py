@@ -1,14 +1,21 @@
-"""Columns of a part, read one after the other: what is the same in all of its rows takes no memory."""
+"""The content of a part: columns, and the devices that they were measured on.
+
+Columns are read one after the other: what is the same in all rows takes no memory.
+"""
 
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Collection, MutableMapping
 
 import polars as pl
 
 Alike = MutableMapping[str, str | None]
 """Values of the columns of text that are the same in all rows of a part, as far as they have been read."""
+
+_DEVICES = "devices"
+"""Where parts name them."""
 
 
 def read_part(data: bytes, columns: Collection[str] | None, alike: Alike) -> pl.DataFrame:
@@ -40,6 +47,41 @@ def read_part(data: bytes, columns: Collection[str] | None, alike: Alike) -> pl.
     numbers = pl.read_parquet(io.BytesIO(data), columns=others or list(schema)[:1])
     frame = numbers.with_columns(*found, *(_literal(name, alike[name]) for name in texts if name in alike))
     return frame.select(wanted)
+
+
+def together(frames: Collection[pl.DataFrame]) -> pl.DataFrame:
+    """Return the rows of frames one after the other; where one lacks a column, it is missing there.
+
+    Columns stand as in the frame that has most, and not in an order that the order of the frames decides: that of
+    parts follows their digests, and their digests what was measured in one go.
+
+    >>> few, many = pl.DataFrame({"image": "a", "seed": 0}), pl.DataFrame({"image": "b", "correct": True, "seed": 0})
+    >>> together([few, many]).columns, together([many, few]).columns
+    (['image', 'correct', 'seed'], ['image', 'correct', 'seed'])
+    """
+    if len(frames) == 1:
+        return next(iter(frames))
+    orders = sorted((frame.columns for frame in frames), key=lambda names: (-len(names), names))
+    columns = dict.fromkeys(name for names in orders for name in names)
+    return pl.concat(frames, how="diagonal_relaxed").select(*columns)
+
+
+def write_part(frame: pl.DataFrame, devices: Collection[str] = ()) -> bytes:
+    """Return a frame as the content of a part.
+
+    Args:
+        frame: the rows.
+        devices: names of what they were measured on; they stand in the file beside the rows.
+    """
+    buffer = io.BytesIO()
+    metadata = {_DEVICES: json.dumps(sorted(devices))} if devices else None
+    frame.write_parquet(buffer, compression="zstd", statistics=False, metadata=metadata)
+    return buffer.getvalue()
+
+
+def devices_of(data: bytes) -> list[str]:
+    """Return the names of what the rows of a part were measured on; none where it does not say."""
+    return json.loads(pl.read_parquet_metadata(io.BytesIO(data)).get(_DEVICES, "[]"))
 
 
 def _is_one_value(values: pl.Series) -> bool:

@@ -67,6 +67,8 @@ def clear_left_over(root: Path) -> None:
     """Remove what killed writers left in a run folder, whose lock is held."""
     for name in OF_THE_RUN:
         clear_unfinished(root / name)
+    for name in ("study*.yaml", "manifest.json"):  # beside them a report may be written just now
+        clear_unfinished(root, name)
 
 
 def put_aside(out: Path) -> None:
