@@ -18,11 +18,17 @@ from PIL import Image, ImageDraw
 
 import ipvit
 from ipvit.perturb.attack import attack_cells
+from ipvit.perturb.attacks.cells import Choice
 
 CATS = ("n02124075", "n02123159", "n02123045")
 """Egyptian cat, tiger cat and tabby."""
 COUNT = 16
 NAMES = {"n02124075": "Egyptian cat", "n02123159": "tiger cat", "n02123045": "tabby", "n02127052": "lynx"}
+CHOICES: tuple[tuple[Choice, str], ...] = (
+    ("random", "at random"),
+    ("gradient", "largest gradient"),
+    ("greedy", "by search"),
+)
 HEAD = 34
 
 
@@ -35,7 +41,7 @@ def main() -> None:
     right[0, [classes.index(name) for name in CATS]] = True
     image = photo()
     shown = {"the photo": (image, model(image))}
-    for choice, words in (("random", "at random"), ("gradient", "largest gradient"), ("greedy", "by search")):
+    for choice, words in CHOICES:
         found = attack_cells(model, image, right, KEY, grid=PATCHES, count=COUNT, choice=choice)
         shown[f"{COUNT} cells, {words}"] = found.images, found.logits
     sheet = Image.new("RGB", (len(shown) * (SIDE + 6) - 6, SIDE + HEAD), "white")
