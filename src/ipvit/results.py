@@ -17,7 +17,7 @@ from ipvit.analysis.base import Analysis
 from ipvit.analysis.last_run import LastRun
 from ipvit.analysis.looks import Looks, using
 from ipvit.analysis.profile import Ranked, ranked
-from ipvit.analysis.reduction import Reduction, images_of_one_answer, labelled
+from ipvit.analysis.reduction import Reduction, labelled
 from ipvit.analysis.sentences import chosen_among, uneven
 from ipvit.core.manifest import Manifest
 from ipvit.core.outdated import PAGE
@@ -26,6 +26,7 @@ from ipvit.engine.examples import StoredExample, read_examples
 from ipvit.engine.folders.bundle import opened
 from ipvit.engine.folders.class_names import read_class_names, with_names
 from ipvit.engine.folders.last_run import keep_last_run, read_last_run
+from ipvit.engine.folders.reducing import reductions_of
 from ipvit.engine.folders.study_records import StudyRecords
 from ipvit.engine.manifest import read_manifest
 from ipvit.engine.store import read_analysis
@@ -47,9 +48,6 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
-
-_FEWEST_FOR_TOP_5 = 6
-"""Answers from which on being among the five best says something."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -533,25 +531,10 @@ class Run:
             name: of the experiment.
             labels: by digest the names of the models that are wanted; all of them under their own names by default.
         """
-        analysis, subject = self.analyses[name], self.manifest.subject(name)
-        columns = analysis.record_columns
-        columns = None if columns is None else (*columns, "label", "prediction", "labels")
-        sizes = {model.digest: model.preprocessing.size for model in self.manifest.models}
-        reductions: list[Reduction] = []
-        known = self._labels(self._records.models(name, analysis.version))
-        for weights, label in (known if labels is None else labels).items():
-            records = self._records.of_model(name, analysis.version, weights, columns)
-            if records.is_empty():
-                continue
-            n_answers, _ = subject.among.get(weights, (0, 0))
-            if 0 < n_answers < _FEWEST_FOR_TOP_5 and "correct5" in records.columns:
-                records = records.with_columns(pl.lit(None, pl.Boolean).alias("correct5"))
-            one_answer = images_of_one_answer(records)
-            reduction = analysis.reduce(records.with_columns(pl.lit(label).alias("model")))
-            reductions.append(
-                dataclasses.replace(reduction, n_answers=n_answers, size=sizes.get(weights), one_answer=one_answer)
-            )
-        return reductions
+        analysis = self.analyses[name]
+        if labels is None:
+            labels = self._labels(self._records.models(name, analysis.version))
+        return reductions_of(self._records, self.manifest, analysis, labels)
 
     def _notes(self, analysis: Analysis, tables: dict[str, pl.DataFrame], reductions: Sequence[Reduction]) -> list[str]:
         notes = []

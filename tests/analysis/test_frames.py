@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from ipvit.analysis.frames import differing, groups, matching, ranks
+from ipvit.analysis.records.frames import differing, groups, matching, ranks
 from ipvit.metrics.numbering import distinct
 
 WORDS = ["é.png", "b/2", "b/10", "a", "B/1", "", "z" * 40]

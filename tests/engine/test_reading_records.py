@@ -16,6 +16,7 @@ import ipvit
 from helpers.small_experiments import SMALL
 from ipvit.analysis import aggregate, reduction
 from ipvit.analysis.confidences import rows
+from ipvit.analysis.records.reduction_file import decoded, encoded, same_reduction
 from ipvit.engine import store
 from ipvit.engine.folders import study_records
 from ipvit.engine.folders.parts import Alike, read_part, write_part
@@ -96,6 +97,8 @@ def test_tables_are_those_of_all_records_read_at_once(name, tmp_path, monkeypatc
 
     monkeypatch.setenv("IPVIT_TRACEBACK", "1")
     streamed = everything()
+    reductions = ipvit.Run(tmp_path / "run", [experiment]).reductions(name)
+    assert all(same_reduction(decoded(encoded(reduction)), reduction) for reduction in reductions), "it can be kept"
     scattered(tmp_path / "run", name)
     of_pieces = everything()
     made_at_once(monkeypatch)

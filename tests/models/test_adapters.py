@@ -243,6 +243,29 @@ def test_a_network_without_classifier_offers_no_logits() -> None:
     assert "logits" not in headless.capabilities and "tokens" in headless.capabilities
 
 
+@pytest.mark.parametrize("kind", ["ResNet", "RegNet", "ConvNext"])
+def test_hugging_faces_stages_without_classifier_offer_no_logits(kind: str) -> None:
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_sizes": [8, 12], "depths": [1, 1]} | ({"num_stages": 2} if kind == "ConvNext" else {})
+    sizes |= {} if kind == "ConvNext" else {"embedding_size": 8}
+    sizes |= {"groups_width": 4} if kind == "RegNet" else {}
+    network = getattr(transformers, f"{kind}ForImageClassification")
+    config = getattr(transformers, f"{kind}Config")
+    headless, whole = (find_adapter(network(config(**sizes, num_labels=count)).eval()) for count in (0, 3))
+    assert "logits" not in headless.capabilities and "tokens" in headless.capabilities
+    assert "logits" in whole.capabilities
+    assert (headless.head_kinds, whole.head_kinds) == ((), ("pooled",))
+
+
+def test_the_difference_of_two_softmaxes_is_no_attention_map() -> None:
+    """Its weights may be negative: neither of the two softmaxes is what the block attends by."""
+    sizes = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 3, "num_classes": 5}
+    adapter = find_adapter(type(vit())(**sizes, attn_layer="diff").eval())
+    assert "attention" not in adapter.capabilities and "tokens" in adapter.capabilities
+    with pytest.raises(InputError, match="do not compute attention as a softmax"):
+        adapter.attention(torch.rand(1, 3, 32, 32), [0])
+
+
 def test_a_subclass_is_read_like_its_base_and_unknown_networks_offer_logits_only() -> None:
     class Mine(type(vit())):
         pass

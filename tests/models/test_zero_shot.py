@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -322,6 +323,30 @@ def test_prompts_and_names_come_from_files(tmp_path: Path) -> None:
         names_of(["dog", "dog"])
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("n02123045\ttabby cat\nn02084071\t\n", "class 2: a line is WORDS, or OUTPUT<TAB>WORDS"),
+        ("n02123045\nn02084071\n", "n02123045 is a WordNet id, which says nothing to a text encoder"),
+    ],
+)
+def test_a_file_of_ids_without_words_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "names.txt").write_text(text)
+    with pytest.raises(InputError, match=said):
+        names_of(str(tmp_path / "names.txt"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [("open_clip CLIP", ["Crane", "owl", "crane"]), ("transformers SigLIP", ["St. Bernard", "owl", "st bernard"])],
+)
+def test_class_names_that_are_one_to_the_tokenizer_are_refused(
+    folders: dict[str, str], kind: str, names: list[str]
+) -> None:
+    with pytest.raises(InputError, match=f"{names[0]!r} and {names[2]!r} are one to the tokenizer"):
+        loaded(folders[kind], class_names=names)
+
+
 def test_imagenets_names_are_for_its_synsets_and_two_pairs_of_them_are_alike() -> None:
     names = names_of("imagenet")
     assert len(names.outputs) == 1000
@@ -362,6 +387,10 @@ def test_the_tower_keeps_what_adapters_promise(folders: dict[str, str], kind: st
     model = loaded(folders[kind], class_names=list(WORDS))
     ipvit.testing.check_adapter(model)
     assert {"logits", "gradients", "tokens", "attention", "feature_drop", "token_removal"} <= model.capabilities
+    images = model.normalize(pictures())
+    logits, maps = model.adapter.with_attention(1, lambda: model.backbone(images))  # in one pass
+    torch.testing.assert_close(maps, model.adapter.attention(images, [1])[1])
+    torch.testing.assert_close(logits, model.backbone(images), rtol=1e-4, atol=1e-5)
 
 
 def by_hand(name: str, pixels: torch.Tensor, block: int) -> torch.Tensor:
@@ -475,3 +504,31 @@ def test_a_folder_says_what_it_is_in_the_configuration_that_the_digest_knows(
     models = [loaded(name) for name in (folders["open_clip CLIP"], f"open_clip:{other}")]
     assert models[0].digest != models[1].digest
     assert not torch.allclose(models[0].backbone(pictures()), models[1].backbone(pictures()))
+
+
+@pytest.mark.parametrize("kind", ["open_clip CLIP", "transformers CLIP"])
+def test_texts_that_were_encoded_by_another_activation_are_encoded_anew(
+    folders: dict[str, str], tmp_path: Path, kind: str
+) -> None:
+    """Same weights, same texts: what is kept of one text tower is no answer of the other."""
+    source = Path(place(folders[kind]))
+    other = tmp_path / "quick"
+    shutil.copytree(source, other)
+    if kind == "open_clip CLIP":
+        config = json.loads((other / "open_clip_config.json").read_text())
+        config["model_cfg"]["quick_gelu"] = True
+        (other / "open_clip_config.json").write_text(json.dumps(config))
+    else:
+        config = json.loads((other / "config.json").read_text())
+        assert config["text_config"]["hidden_act"] == "quick_gelu"
+        config["text_config"]["hidden_act"] = "gelu"
+        (other / "config.json").write_text(json.dumps(config))
+    name = f"{kind.split()[0]}:{other}"
+    first = loaded(folders[kind], class_names=["cat", "dog"])
+    after_it = loaded(name, class_names=["cat", "dog"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path / "empty"))
+        alone = loaded(name, class_names=["cat", "dog"])
+    torch.testing.assert_close(after_it.backbone.weight, alone.backbone.weight)
+    assert not torch.allclose(first.backbone.weight, alone.backbone.weight, atol=1e-6)
+    assert first.digest != after_it.digest

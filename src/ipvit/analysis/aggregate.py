@@ -11,8 +11,8 @@ import numpy as np
 import polars as pl
 
 from ipvit.analysis.columns import COMMON, PLAIN, RUN, SHARED_MASK, Columns
-from ipvit.analysis.frames import groups
 from ipvit.analysis.perturbed import Perturbed, clean_condition, differences_of_drops, perturbed
+from ipvit.analysis.records.frames import groups
 from ipvit.analysis.reduction import Values, labelled, shared_masks
 from ipvit.metrics.crossed import crossed_interval
 from ipvit.metrics.intervals import accuracy_interval, clustered_interval, clustered_mean_interval, mean_interval

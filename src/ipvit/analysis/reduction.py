@@ -16,7 +16,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ipvit.analysis.columns import RUN, SHARED_MASK, Column, Columns
-from ipvit.analysis.frames import groups, matching, ranks
+from ipvit.analysis.records.frames import groups, matching, ranks
 
 _NUMBER = "number of the image"
 

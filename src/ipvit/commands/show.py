@@ -29,6 +29,7 @@ def report(
     everything: Flag = False,
     paper: Flag = False,
     json: Flag = False,
+    no_cache: Flag = False,
     must: AssertOptions | None = None,
 ) -> int:
     """Build tables, figures and report.html of a run folder, or of several together.
@@ -43,15 +44,19 @@ def report(
         Also write every figure for one and both columns of a paper: NAME-1col and NAME-2col, as .svg and .pdf.
     json
         Print the tables as JSON on standard output, nothing else.
+    no_cache
+        Read all records again, and use nothing that was kept of an earlier report.
     """
     from ipvit.commands.measure import tell
     from ipvit.commands.verdicts.asserting import Asserted
+    from ipvit.data.known_files import files_read_anew
     from ipvit.run_collection import RunCollection, runs_in
 
     asserted = Asserted(must)
-    runs = runs_in(folder, everything=everything)
-    results = RunCollection(folder, runs) if folder.is_dir() and runs[0].out != folder else runs[0]
-    told = tell(results, json=json, asserted=asserted)
+    with files_read_anew(no_cache):
+        runs = runs_in(folder, everything=everything)
+        results = RunCollection(folder, runs) if folder.is_dir() and runs[0].out != folder else runs[0]
+        told = tell(results, json=json, asserted=asserted)
     if paper:
         from ipvit.report.build import write_paper_figures
 

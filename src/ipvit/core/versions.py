@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 from importlib import metadata
+from pathlib import Path
+
+_PACKAGE = Path(__file__).parent.parent
 
 
 @functools.cache  # each look reads the package's files
@@ -17,3 +21,14 @@ def installed_version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
+
+
+@functools.cache
+def digest_of_source() -> str:
+    """Return a digest of all files of this package but weights: two versions in development have the same number."""
+    found = hashlib.sha256()
+    for path in sorted(_PACKAGE.rglob("*")):
+        if path.is_file() and path.suffix not in (".pyc", ".safetensors"):
+            found.update(path.relative_to(_PACKAGE).as_posix().encode() + b"\0")
+            found.update(hashlib.sha256(path.read_bytes()).digest())
+    return found.hexdigest()

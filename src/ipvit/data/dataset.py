@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeGuard, runtime_checkabl
 import numpy as np
 
 from ipvit.core.text.notebook import definition_table, few
+from ipvit.core.text.texts import Texts
 from ipvit.core.text.words import counted
 from ipvit.data.checks import bytes_of, check_labels, masks_of, whole_numbers
 from ipvit.errors import InputError
@@ -234,7 +235,7 @@ def fingerprint(*parts: object) -> str:
     for part in parts:
         if isinstance(part, np.ndarray):
             digest.update(part.tobytes())
-        elif isinstance(part, list | tuple):
+        elif isinstance(part, list | tuple | Texts):
             for item in part:
                 digest.update(repr(item).encode("utf-8", "surrogatepass") + b"\0")
         else:

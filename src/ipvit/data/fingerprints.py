@@ -21,15 +21,16 @@ import os
 import struct
 import time
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from ipvit.core.text.texts import Texts
 from ipvit.data.dataset import Dataset, fingerprint
-from ipvit.data.known_files import One, remembered
+from ipvit.data.known_files import One, as_array, remembered
 
 SAMPLES, BYTES = "samples-2", "bytes-2"
 
@@ -62,12 +63,12 @@ class Sums:
 
     Attributes:
         now: ``(N,)`` uint64, digests of the samples, or of all bytes.
-        before: the checksums of the first scheme.
+        before: ``(N,)`` uint32, the checksums of the first scheme.
         decoded_anew: whether some file may give other pixels than when the first scheme was in use.
     """
 
     now: np.ndarray
-    before: list[int]
+    before: np.ndarray
     decoded_anew: bool
 
 
@@ -80,32 +81,37 @@ def sums_of_files(paths: Iterable[str | Path], sizes: Sequence[int] | np.ndarray
         all_bytes: read the files as a whole.
     """
 
-    def read(job: tuple[str | Path, int]) -> One:
-        path, size = job
+    def read(number: int) -> One:
+        path = places[number]
         try:
             file = os.open(path, os.O_RDONLY)
         except OSError:
             return _NOTHING
         try:
-            return _of_file(file, 0, size, os.fspath(path), all_bytes)
+            return _of_file(file, 0, int(lengths[number]), path, all_bytes)
         except OSError:
             return _NOTHING
         finally:
             os.close(file)
 
-    def read_all(numbers: Sequence[int]) -> list[One]:
+    def read_some(numbers: np.ndarray) -> np.ndarray:
+        return as_array(map(read, numbers.tolist()))
+
+    def read_all(numbers: np.ndarray) -> Iterator[One]:
         started = time.perf_counter()
-        found = [read(jobs[number]) for number in numbers[:_FIRST]]
-        rest = [jobs[number] for number in numbers[_FIRST:]]
+        yield from map(read, numbers[:_FIRST].tolist())
+        rest = [numbers[start : start + _FIRST] for start in range(_FIRST, len(numbers), _FIRST)]
         if rest and time.perf_counter() - started > _FIRST * _SLOW:  # waiting for the drive or the network
             with ThreadPoolExecutor(_THREADS) as pool:
-                return found + list(pool.map(read, rest))
-        return found + [read(job) for job in rest]
+                for found in pool.map(read_some, rest):
+                    yield from found.tolist()
+        else:
+            yield from map(read, numbers[_FIRST:].tolist())
 
-    jobs = list(zip(paths, np.asarray(sizes).tolist(), strict=True))
+    places, lengths = Texts(os.fspath(path) for path in paths), np.asarray(sizes, dtype=np.int64)
     if all_bytes:
-        return _joined(read_all(range(len(jobs))))
-    return _joined(remembered([path for path, _ in jobs], [size for _, size in jobs], read_all))
+        return _joined(as_array(read_all(np.arange(len(places)))))
+    return _joined(remembered(places, lengths, read_all))
 
 
 def sums_of_members(
@@ -120,7 +126,7 @@ def sums_of_members(
         all_bytes: read the parts as a whole.
     """
     parts = zip(places, names, strict=True)
-    return _joined([_of_file(file, start, size, name, all_bytes) for (start, size), name in parts])
+    return _joined(as_array(_of_file(file, start, size, name, all_bytes) for (start, size), name in parts))
 
 
 def named(scheme: str, *parts: object) -> str:
@@ -141,9 +147,8 @@ def under(data: Dataset, other: str) -> Dataset:
 _NOTHING: One = (0, 0, False)
 
 
-def _joined(found: Sequence[One]) -> Sums:
-    now = np.array([digest for digest, _, _ in found], dtype=np.uint64)
-    return Sums(now, [before for _, before, _ in found], any(anew for _, _, anew in found))
+def _joined(found: np.ndarray) -> Sums:
+    return Sums(found["now"].copy(), found["before"].copy(), bool(found["anew"].any()))
 
 
 def _of_file(file: int, start: int, size: int, name: str, all_bytes: bool) -> One:

@@ -21,8 +21,8 @@ import polars as pl
 from pydantic import ValidationError
 
 from ipvit.analysis.base import Analysis
-from ipvit.analysis.frames import differing, matching, ranks
-from ipvit.core.digests import digest_of
+from ipvit.analysis.records.frames import differing, matching, ranks
+from ipvit.core.digests import digest_of, digest_of_file
 from ipvit.core.files import path_component, write_atomic
 from ipvit.engine.folders.parts import Alike, devices_of, read_part, together, write_part
 from ipvit.engine.folders.rows import Measured, RowMaker
@@ -277,6 +277,23 @@ class Store:
             found = found.select(name for name in found.columns if name in {*columns, "model", "weights", "image"})
         texts = [name for name, kind in found.schema.items() if kind == pl.Categorical and name not in self._key]
         return (found.with_columns(pl.col(texts).cast(pl.String)) if texts else found), others
+
+    def contents(self, experiment: str, of: str, fewest_bytes: int) -> list[str] | None:
+        """Return digests of the parts of a network, by name; None where one is damaged, or all of them are small.
+
+        Args:
+            experiment: its name.
+            of: digest of the network.
+            fewest_bytes: of all parts together.
+        """
+        paths = list(self._parts(experiment, f"*-{of[:8]}"))
+        if sum(path.stat().st_size for path in paths) < fewest_bytes:
+            return None
+        digests = [digest_of_file(path) for path in paths]
+        whole = all(
+            path.stem.rpartition("-")[2] == digest[:_DIGITS] for path, digest in zip(paths, digests, strict=True)
+        )
+        return sorted(digests) if whole else None
 
     def fingerprints(self) -> set[str]:
         """Return the fingerprints of the data that there are records of."""

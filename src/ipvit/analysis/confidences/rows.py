@@ -13,7 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ipvit.analysis.columns import CALIBRATION, CALIBRATION_NOTE, CALIBRATION_RECORDS, SHARED_MASK
-from ipvit.analysis.frames import groups, matching, ranks
+from ipvit.analysis.records.frames import groups, matching, ranks
 from ipvit.metrics.calibration import Floats, brier_scores
 from ipvit.metrics.calibration_intervals import Estimated, auroc_estimate, ece_estimate, mean_estimate
 from ipvit.metrics.numbering import distinct

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
 from ipvit.core.files import user_path
+from ipvit.core.text.texts import Texts
 from ipvit.data.dataset import BaseDataset, Decoder, UnreadableImageError, fingerprint
 from ipvit.data.decode import decode
 from ipvit.data.fingerprints import BYTES, SAMPLES, Sums, sums_of_files, sums_of_members
@@ -51,9 +53,9 @@ class FolderDataset(BaseDataset):
         if not files:
             known = ", ".join(sorted(IMAGE_SUFFIXES))
             raise InputError(f"{str(root)!r} holds no image files ({known}){'; '.join(['', *self.notes])}")
-        self._paths = [path for path, _ in files]
-        self.ids = [readable(path) for path in self._paths]
-        folders = [path.split("/", 1)[0] if "/" in path else None for path in self.ids]
+        self._paths = Texts(path for path, _ in files)
+        self.ids = self._paths if self._paths.are_unicode else Texts(map(readable, self._paths))
+        folders = [sys.intern(path.split("/", 1)[0]) if "/" in path else None for path in self.ids]
         self.classes, self.aliases = class_names(self._listing(), {name for name in folders if name is not None})
         outside = [path for path, folder in zip(self.ids, folders, strict=True) if folder is None]
         if outside and self.classes is not None:
@@ -83,7 +85,7 @@ class FolderDataset(BaseDataset):
         """Set the fingerprints; for a subclass once more when it knows what else determines the data."""
         self._sampled = sums = self.__dict__.get("_sampled") or self._sums()
         self.fingerprint = f"{SAMPLES}:{self._digest(sums.now)}"
-        self.earlier_fingerprint = "" if sums.decoded_anew else self._digest(sums.before)
+        self.earlier_fingerprint = "" if sums.decoded_anew else self._digest(sums.before.tolist())
 
     def _digest(self, sums: np.ndarray | list[int]) -> str:
         """Return the digest of what determines images and labels, given what was read of the files."""
@@ -96,8 +98,8 @@ class FolderDataset(BaseDataset):
         return sorted(image_files(self.root, left_out))
 
     def _sums(self, *, all_bytes: bool = False) -> Sums:
-        folder = os.fspath(self.root)
-        return sums_of_files([f"{folder}/{path}" for path in self._paths], self._sizes, all_bytes=all_bytes)
+        folder = os.path.abspath(self.root)  # noqa: PTH100 - as what is kept of files is looked up
+        return sums_of_files((f"{folder}/{path}" for path in self._paths), self._sizes, all_bytes=all_bytes)
 
     def _listing(self) -> Path:
         return self.root / CLASS_LIST

@@ -188,7 +188,7 @@ def image_files(root: Path, left_out: LeftOut | None = None) -> list[tuple[str, 
                     left_out.add(path)
             else:
                 try:
-                    state = (Path(folder) / name).stat()
+                    state = os.stat(f"{folder}/{name}")  # noqa: PTH116 - a path object a file is half of the time
                 except OSError:  # a link to nowhere is reported where it is read
                     found.append((path, 0))
                 else:

@@ -99,7 +99,7 @@ class ImageNetC(BaseDataset):
         self._sizes = np.array([size for files in listed for _, size in files], dtype=np.int64)
         sums = self._sums(range(0, len(paths), max(1, len(paths) // _MOST_OPENED)))
         self.fingerprint = f"{SAMPLES}:{self._digest(sums.now)}"
-        self.earlier_fingerprint = "" if sums.decoded_anew else self._digest(sums.before)
+        self.earlier_fingerprint = "" if sums.decoded_anew else self._digest(sums.before.tolist())
 
     def fingerprint_of_all_bytes(self) -> str:
         """Return the fingerprint under the scheme that reads every byte of every file."""

@@ -9,7 +9,8 @@ from typing import Any
 
 import polars as pl
 
-from ipvit.analysis.frames import matching
+from ipvit.analysis.records.frames import matching
+from ipvit.core.digests import digest_of
 from ipvit.core.manifest import Manifest
 from ipvit.core.text.words import counted
 from ipvit.engine.folders.scope import EVERYTHING, scopes
@@ -66,6 +67,9 @@ class StudyRecords:
         out: the run folder.
         manifest: of the folder.
         everything: take whatever is there on the same data, with the same seed and precision.
+
+    Attributes:
+        mixed: the experiments and digests of models among whose records others were found, which was noted.
     """
 
     def __init__(self, out: Path, manifest: Manifest, *, everything: bool = False) -> None:
@@ -76,6 +80,7 @@ class StudyRecords:
         self.names = [name for name in there if name in self._scopes]
         self._elsewhere = [name for name in there if name not in self._scopes]
         self._besides = Besides()
+        self.mixed: set[tuple[str, str]] = set()
 
     @property
     def besides(self) -> Besides:
@@ -128,11 +133,34 @@ class StudyRecords:
         whole = self._as_answered(found, name, weights)
         if dropped := found.height - whole.height:
             self._besides.others[name, weights] = dropped
+            self.mixed.add((name, weights))
         scope = self._scopes.get(name, EVERYTHING)
         asked = scope.of(whole, weights)
         if asked.height < whole.height:
             self._note(name, whole, asked, scope.conditions is not None)
+            self.mixed.add((name, weights))
         return asked
+
+    def stated(self, name: str, version: int, weights: str, fewest_bytes: int) -> dict[str, object] | None:
+        """Return all that decides what :meth:`of_model` returns, as JSON has it.
+
+        Args:
+            name: of the experiment.
+            version: of the experiment.
+            weights: digest of the model.
+            fewest_bytes: see :meth:`ipvit.engine.store.Store.contents`.
+
+        Returns:
+            None where the model's parts are small, or damaged.
+        """
+        parts = self._store.contents(name, weights, fewest_bytes)
+        if parts is None:
+            return None
+        scope = self._scopes.get(name, EVERYTHING)
+        conditions = None if scope.conditions is None else sorted(scope.conditions.get(weights, ()))
+        listed = None if scope.listed is None else digest_of(scope.listed.tobytes())
+        asked = [scope.concerns(weights), conditions, scope.parts, scope.up_to, listed]
+        return {"parts": parts, "wanted": self._wanted(name), "version": version, "weights": weights, "asked": asked}
 
     def _as_answered(self, records: pl.DataFrame, name: str, weights: str) -> pl.DataFrame:
         """Return a model's records that were answered as in this run, and of several sets those that are as in it."""

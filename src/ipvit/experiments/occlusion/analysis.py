@@ -12,7 +12,7 @@ from ipvit.analysis.aggregate import accuracy_table, varying, with_paper
 from ipvit.analysis.answers import Fall, areas_told, told, told_exactly
 from ipvit.analysis.base import Analysis
 from ipvit.analysis.columns import CALIBRATION_RECORDS, COMMON, RUN, SHARED_MASK, Column
-from ipvit.analysis.frames import differing
+from ipvit.analysis.records.frames import differing
 from ipvit.analysis.reduction import Reduction, in_study_order, joined
 from ipvit.experiments.occlusion.experiment import FILLS, SETTINGS
 from ipvit.experiments.shared_masks import with_shared_masks

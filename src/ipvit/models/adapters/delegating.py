@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from torch import Tensor
 
 from ipvit.models.adapters.base import Adapter, BlockTokens, FeatureState
+
+_T = TypeVar("_T")
 
 
 class Delegating(Adapter):
@@ -70,6 +72,10 @@ class Delegating(Adapter):
     def prefix_attention(self, images: Tensor, block: int) -> Tensor:
         """See :class:`Adapter`."""
         return self.inner.prefix_attention(images, block)
+
+    def with_attention(self, block: int, run: Callable[[], _T]) -> tuple[_T, Tensor]:
+        """See :class:`Adapter`."""
+        return self.inner.with_attention(block, run)
 
     def n_heads(self, block: int) -> int | None:
         """See :class:`Adapter`."""

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
 from ipvit.errors import InputError
-from ipvit.models.adapters.base import Adapter, BlockTokens, FeatureState, checked_mask, logits_of
-from ipvit.models.adapters.hooks import BlockInput, HookPoint, copied, read, replaced
+from ipvit.models.adapters.base import BlockTokens, FeatureState, checked_mask
+from ipvit.models.adapters.hooks import BlockInput, HookPoint, read
 from ipvit.models.adapters.huggingface import body_of
-from ipvit.models.adapters.lacking import OF_STAGES, reason_for
-from ipvit.models.adapters.staged import positions, without_positions
-from ipvit.models.adapters.transformer import check_block
+from ipvit.models.adapters.staged import FeatureMapAdapter, positions, without_positions
 
 _FAMILIES = (
     ("swin", "Swin"),
@@ -30,12 +27,11 @@ _FAMILIES = (
 )
 
 
-class HuggingFaceStages(Adapter):
+class HuggingFaceStages(FeatureMapAdapter):
     """Classifiers of transformers whose encoder is a list of stages.
 
     Blocks are the stages, and ``pool``: what enters the pooling. A stage takes and returns a map ``(B, C, H, W)``, or a
-    sequence of places ``(B, H * W, C)`` beside the rows and columns it has. Going on from a state runs the whole
-    network and puts the state in its place.
+    sequence of places ``(B, H * W, C)`` beside the rows and columns it has.
     """
 
     handles = tuple(
@@ -52,7 +48,7 @@ class HuggingFaceStages(Adapter):
             last = body.layernorm
         self._pool = HookPoint(self._stages[-1] if last is None else last, "output")
         layers = [layer for layer in network.classifier.modules() if isinstance(layer, nn.Linear)]
-        self._classifier = layers[-1] if layers else None
+        self._last_layer = layers[-1] if layers else None
 
     @classmethod
     def supports(cls, network: Any) -> bool:
@@ -62,18 +58,7 @@ class HuggingFaceStages(Adapter):
     @property
     def capabilities(self) -> frozenset[str]:
         """See :class:`Adapter`."""
-        headless = {"logits"} if isinstance(self.network.classifier, nn.Identity) else set()
-        return (super().capabilities | {"tokens", "feature_drop"}) - headless
-
-    def lacking(self, capability: str) -> str:
-        """See :class:`Adapter`."""
-        known = capability in self.capabilities
-        return "" if known else reason_for(type(self.network).__mro__, capability, OF_STAGES)
-
-    @property
-    def head_kinds(self) -> tuple[str, ...]:
-        """See :class:`Adapter`."""
-        return () if self._classifier is None else ("pooled",)
+        return super().capabilities - ({"logits"} if self._last_layer is None else set())
 
     def tokens(self, images: Tensor, blocks: Sequence[int], norm: bool) -> dict[int, BlockTokens]:
         """See :class:`Adapter`; the norm before Swin's pooling is in what ``pool`` has, whatever ``norm`` is."""
@@ -82,8 +67,8 @@ class HuggingFaceStages(Adapter):
         numbers = [min(block, last - 1) for block in wanted]
         points = [HookPoint(self._stages[number]) for number in numbers]
         points += [self._pool if block == last else HookPoint(self._stages[block], "output") for block in wanted]
-        if last in wanted and self._classifier is not None:
-            points.append(HookPoint(self._classifier))
+        if last in wanted and self._last_layer is not None:
+            points.append(HookPoint(self._last_layer))
         found = read(self.network, images, points)
         tokens = {}
         for place, block in enumerate(wanted):
@@ -125,23 +110,8 @@ class HuggingFaceStages(Adapter):
         whole = (dropped, *first[1:]) if isinstance(first, tuple) else dropped
         return dataclasses.replace(state, block_input=BlockInput((whole, *others), state.block_input.kwargs))
 
-    def run_from_block(self, state: FeatureState, block: int | None = None) -> Tensor:
-        """See :class:`Adapter`."""
-        check_block(state, block)
-        with self.resumed(state) as images:
-            return logits_of(self.network(images))
-
-    @contextlib.contextmanager
-    def resumed(self, state: FeatureState) -> Iterator[Tensor]:
-        """See :class:`Adapter`."""
-        with replaced(self._entrance(state.block), lambda _: copied(state.block_input)):
-            yield state.images
-
-    def classify(self, vector: Tensor, kind: str = "pooled") -> Tensor:
-        """See :class:`Adapter`."""
-        if kind != "pooled" or self._classifier is None:
-            raise InputError(f"no head of {type(self.network).__name__} reads the vector {kind!r}")
-        return self._classifier(vector)
+    def _classifier(self) -> nn.Module | None:
+        return self._last_layer
 
     def _entrance(self, block: int) -> HookPoint:
         return self._pool if block == self.n_blocks - 1 else HookPoint(self._stages[block])

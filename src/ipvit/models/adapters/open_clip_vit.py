@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from typing import Any
 
 from torch import Tensor, nn
 
-from ipvit.models.adapters.hooks import BlockInput, HookPoint, replaced
-from ipvit.models.adapters.transformer import TransformerAdapter
+from ipvit.models.adapters.multihead import MultiheadAttentionAdapter
 
 
 class _Projected(nn.Module):
@@ -25,12 +22,13 @@ class _Projected(nn.Module):
         return vector if tower.proj is None else vector @ tower.proj
 
 
-class OpenClipVisionTransformer(TransformerAdapter):
+class OpenClipVisionTransformer(MultiheadAttentionAdapter):
     """open_clip's ``VisionTransformer``, whose blocks attend by ``nn.MultiheadAttention``; what it returns is an
     embedding.
     """
 
     handles = ("open_clip.transformer.VisionTransformer",)
+    attention_name = "attn"
 
     def __init__(self, network: Any) -> None:
         projected = _Projected(network)
@@ -56,26 +54,7 @@ class OpenClipVisionTransformer(TransformerAdapter):
         rows, columns = self.network.patch_size
         return image_size[0] // rows, image_size[1] // columns
 
-    def n_heads(self, block: int) -> int | None:
-        """See :class:`~ipvit.models.adapters.base.Adapter`."""
-        owner: Any = self.blocks[block]
-        return owner.attn.num_heads
-
     def _pooled(self, tokens: Tensor, norm: bool) -> Tensor:
         if norm:
             return self.network._pool(tokens)[0]  # noqa: SLF001 - the tower's own pooling
         return tokens[:, 1:].mean(dim=1) if self.network.pool_type == "avg" else tokens[:, 0]
-
-    def _attention_points(self, block: Any) -> list[HookPoint]:
-        return [HookPoint(block.attn, "output")]
-
-    def _attention_map(self, block: Any, block_inputs: list[BlockInput]) -> Tensor:
-        return block_inputs[0].args[0][1]
-
-    @contextlib.contextmanager
-    def _readable(self, block: Any) -> Iterator[None]:
-        asking = {"need_weights": True, "average_attn_weights": False}
-        with replaced(
-            HookPoint(block.attn), lambda block_input: BlockInput(block_input.args, block_input.kwargs | asking)
-        ):
-            yield

@@ -48,18 +48,12 @@ class Chain:
     final_norm: nn.Module | None = None
 
 
-class StagedAdapter(Adapter):
-    """Blocks are the stages, and ``pool``: the last feature map on its way into the pooling.
+class FeatureMapAdapter(Adapter):
+    """Blocks are stages over feature maps, and ``pool``: the last map on its way into the pooling.
 
-    Tokens of a stage are the positions of the map that leaves it; those of ``pool`` are the positions of the map that
-    is pooled, and their ``pooled`` is what enters the classifier. Features are dropped from the map that enters a
-    stage, all channels of a position together.
+    A subclass says what enters a block, and which layer makes the logits of the pooled vector. Going on from a state
+    runs the whole network and puts the state in its place.
     """
-
-    def __init__(self, network: nn.Module, chain: Chain) -> None:
-        super().__init__(network)
-        self.chain = chain
-        self.block_names = (*(stage.name for stage in chain.stages), "pool")
 
     @property
     def capabilities(self) -> frozenset[str]:
@@ -74,7 +68,48 @@ class StagedAdapter(Adapter):
     @property
     def head_kinds(self) -> tuple[str, ...]:
         """See :class:`Adapter`."""
-        return () if self.chain.classifier is None else ("pooled",)
+        return () if self._classifier() is None else ("pooled",)
+
+    def run_from_block(self, state: FeatureState, block: int | None = None) -> Tensor:
+        """See :class:`Adapter`."""
+        check_block(state, block)
+        with self.resumed(state) as images:
+            return logits_of(self.network(images))
+
+    @contextlib.contextmanager
+    def resumed(self, state: FeatureState) -> Iterator[Tensor]:
+        """See :class:`Adapter`."""
+        with replaced(self._entrance(state.block), lambda _: copied(state.block_input)):
+            yield state.images
+
+    def classify(self, vector: Tensor, kind: str = "pooled") -> Tensor:
+        """See :class:`Adapter`."""
+        classifier = self._classifier()
+        if kind != "pooled" or classifier is None:
+            raise InputError(f"no head of {type(self.network).__name__} reads the vector {kind!r}")
+        return classifier(vector)
+
+    def _classifier(self) -> nn.Module | None:
+        """Return the layer that makes the logits of the pooled vector; None where there is none."""
+        raise NotImplementedError
+
+    def _entrance(self, block: int) -> HookPoint:
+        """Return where what enters a block passes."""
+        raise NotImplementedError
+
+
+class StagedAdapter(FeatureMapAdapter):
+    """Blocks are the stages of a :class:`Chain`, and ``pool``; those before a state are not run again.
+
+    Tokens of a stage are the positions of the map that leaves it; those of ``pool`` are the positions of the map that
+    is pooled, and their ``pooled`` is what enters the classifier. Features are dropped from the map that enters a
+    stage, all channels of a position together.
+    """
+
+    def __init__(self, network: nn.Module, chain: Chain) -> None:
+        super().__init__(network)
+        self.chain = chain
+        self.block_names = (*(stage.name for stage in chain.stages), "pool")
 
     def tokens(self, images: Tensor, blocks: Sequence[int], norm: bool) -> dict[int, BlockTokens]:
         """See :class:`Adapter`."""
@@ -117,12 +152,6 @@ class StagedAdapter(Adapter):
             state, block_input=BlockInput((features, *state.block_input.args[1:]), state.block_input.kwargs)
         )
 
-    def run_from_block(self, state: FeatureState, block: int | None = None) -> Tensor:
-        """See :class:`Adapter`."""
-        check_block(state, block)
-        with self.resumed(state) as images:
-            return logits_of(self.network(images))
-
     @contextlib.contextmanager
     def resumed(self, state: FeatureState) -> Iterator[Tensor]:
         """See :class:`Adapter`."""
@@ -131,14 +160,11 @@ class StagedAdapter(Adapter):
             before += stage.modules
         if state.block == len(self.chain.stages):
             before += self.chain.tail
-        with skipped(before), replaced(self._entrance(state.block), lambda _: copied(state.block_input)):
-            yield state.images
+        with skipped(before), super().resumed(state) as images:
+            yield images
 
-    def classify(self, vector: Tensor, kind: str = "pooled") -> Tensor:
-        """See :class:`Adapter`."""
-        if kind != "pooled" or self.chain.classifier is None:
-            raise InputError(f"no head of {type(self.network).__name__} reads the vector {kind!r}")
-        return self.chain.classifier(vector)
+    def _classifier(self) -> nn.Module | None:
+        return self.chain.classifier
 
     def _entrance(self, block: int) -> HookPoint:
         return self.chain.pool if block == len(self.chain.stages) else HookPoint(self.chain.stages[block].modules[0])

@@ -77,17 +77,22 @@ def build(network: Any, tokenizer: Any, processor: Any, title: str, file: Weight
     network = network.float().eval().requires_grad_(False)
     side = _text_side(network, tokenizer, title)
     projection = network.visual_projection if hasattr(network, "visual_projection") else nn.Identity()
-    vision = network.config.vision_config.to_dict()
-    for changing in ("_name_or_path", "transformers_version", "dtype", "torch_dtype"):
-        vision.pop(changing, None)
     return Model(
         ZeroShotNetwork(Tower(network.vision_model), projection, side),
         name=title,
         preprocessing=preprocessing_of(processor, title),
-        architecture=f"{type(network).__name__}\n{sorted(vision.items(), key=str)}",
+        architecture=_architecture(network, network.config.vision_config),
         source=file.in_words if file else title if fetched else UNTRAINED,
         weights_sha256=file.sha256 if file else None,
     )
+
+
+def _architecture(network: Any, part: Any) -> str:
+    """Return what identifies the code of a tower beside its weights: the part of the configuration that builds it."""
+    stated = part.to_dict()
+    for changing in ("_name_or_path", "transformers_version", "dtype", "torch_dtype"):
+        stated.pop(changing, None)
+    return f"{type(network).__name__}\n{sorted(stated.items(), key=str)}"
 
 
 def canonical(text: str) -> str:
@@ -129,4 +134,4 @@ def _text_side(network: Any, tokenizer: Any, title: str) -> TextSide:
         bias = float(network.logit_bias) if hasattr(network, "logit_bias") else 0.0
     how = "lower case, without punctuation, " if siglip else ""
     how += f"padded to {context} tokens, without attention mask"
-    return TextSide(tokenize, encode, network, scale, bias, how)
+    return TextSide(tokenize, encode, network, scale, bias, how, _architecture(network, network.config.text_config))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import json
 import logging
 import pickle
 import warnings
@@ -173,9 +174,10 @@ def _tower(network: Any, tokenizer: Any, title: str, architecture: str, source: 
     split = hasattr(visual, "trunk")  # a network of timm, and what comes after it
     config = open_clip.get_model_config(architecture) or {}
     described = {"vision": config.get("vision_cfg"), "embedding": config.get("embed_dim")}
+    whole = f"open_clip:{json.dumps(config, sort_keys=True, default=str)} {_activation(network)}"
     trunk, projection = (visual.trunk, visual.head) if split else (visual, nn.Identity())
     return Model(
-        ZeroShotNetwork(trunk, projection, _text_side(network, tokenizer, title)),
+        ZeroShotNetwork(trunk, projection, _text_side(network, tokenizer, title, whole)),
         name=title,
         preprocessing=_preprocessing(network, title),
         architecture=f"open_clip:{sorted(described.items())} {_activation(visual)}",
@@ -183,9 +185,9 @@ def _tower(network: Any, tokenizer: Any, title: str, architecture: str, source: 
     )
 
 
-def _activation(visual: nn.Module) -> str:
-    """Return which GELU a tower has, which no weight tells."""
-    return "quick GELU" if any(type(part).__name__ == "QuickGELU" for part in visual.modules()) else "GELU"
+def _activation(network: nn.Module) -> str:
+    """Return which GELU a network has, which no weight tells."""
+    return "quick GELU" if any(type(part).__name__ == "QuickGELU" for part in network.modules()) else "GELU"
 
 
 def _preprocessing(network: Any, title: str) -> Preprocessing:
@@ -209,10 +211,16 @@ def _preprocessing(network: Any, title: str) -> Preprocessing:
     return held_against([possible], transform, title, "open_clip's transform")
 
 
-def _text_side(network: Any, tokenizer: Any, title: str) -> TextSide:
+def _text_side(network: Any, tokenizer: Any, title: str, architecture: str) -> TextSide:
     """Return what reads texts, with the tokenizer that belongs to the architecture.
 
     Its configuration says how texts are cleaned: SigLIP's in lower case and without punctuation.
+
+    Args:
+        network: the whole model.
+        tokenizer: what makes token numbers of texts.
+        title: what messages call the model.
+        architecture: what identifies the code of the network beside its weights.
     """
     context = int(getattr(network, "context_length", 0) or network.text.context_length)
 
@@ -232,4 +240,5 @@ def _text_side(network: Any, tokenizer: Any, title: str) -> TextSide:
         bias = 0.0 if getattr(network, "logit_bias", None) is None else float(network.logit_bias)
     clean = getattr(getattr(tokenizer, "clean_fn", None), "__name__", "").removeprefix("_clean_")
     how = {"canonicalize": "lower case, without punctuation, ", "lower": "lower case, "}.get(clean, "")
-    return TextSide(tokenize, network.encode_text, network, scale, bias, f"{how}padded to {context} tokens")
+    how += f"padded to {context} tokens"
+    return TextSide(tokenize, network.encode_text, network, scale, bias, how, architecture)

@@ -45,6 +45,7 @@ class TextSide:
         scale: what the cosine of image and text is multiplied with.
         bias: what is added to that.
         how: how texts are prepared, in words.
+        architecture: what identifies the code of the text tower beside its weights: heads, activation, pooling.
     """
 
     tokenize: Callable[[Sequence[str]], Tensor]
@@ -53,11 +54,12 @@ class TextSide:
     scale: float
     bias: float
     how: str
+    architecture: str
 
     @functools.cached_property
     def digest(self) -> str:
-        """Digest (32 hex digits) of all weights, the scale and the bias."""
-        found = hashlib.sha256(f"{self.scale!r} {self.bias!r}".encode())
+        """Digest (32 hex digits) of all weights, the architecture, the scale and the bias."""
+        found = hashlib.sha256(f"{self.scale!r} {self.bias!r} {self.architecture}".encode())
         for key, value in sorted(self.network.state_dict().items()):
             for part in state_parts(key, value):
                 found.update(part)
@@ -126,11 +128,12 @@ def with_texts(tower: Model, texts: Texts, name: str) -> Model:
         name: shown in tables.
 
     Raises:
-        InputError: a text is longer than the model's context.
+        InputError: a text is longer than the model's context, or two class names are one to its tokenizer.
     """
     network: Any = tower.backbone
     side: TextSide = network.text_side
     tokens = side.tokenize([text for number in range(len(texts.names.outputs)) for text in texts.of_class(number)])
+    _refuse_alike(texts, tokens, name, side.how)
     key = [side.digest, digest_of(b"".join(state_parts("tokens", tokens))), texts.stated]
     texts = dataclasses.replace(texts, prepared=side.how, digest=digest_of_json(key, 32))
     model = Model(
@@ -156,6 +159,18 @@ def without_texts(tower: Model) -> Model:
 def is_tower(model: Model) -> bool:
     """Tell whether a model is a zero-shot model's image tower, which would answer if it had class names."""
     return isinstance(model.backbone, ZeroShotNetwork) and model.texts is None
+
+
+def _refuse_alike(texts: Texts, tokens: Tensor, title: str, how: str) -> None:
+    """Refuse class names that differ in what the tokenizer drops, such as capital letters."""
+    read: dict[bytes, str] = {}
+    for words, row in zip(texts.names.words, tokens.unflatten(0, (len(texts.names.words), -1)), strict=True):
+        first = read.setdefault(b"".join(state_parts("tokens", row)), words)
+        if first != words:
+            raise InputError(
+                f"the class names {first!r} and {words!r} are one to the tokenizer of {title} ({how}); answers could "
+                "not be told apart"
+            )
 
 
 def _directions(texts: Texts, side: TextSide, tokens: Tensor) -> Tensor:

@@ -33,7 +33,9 @@ IMAGENET = "imagenet"
 
 NEEDS_OPEN_CLIP = "the package open_clip: pip install 'ipvit[open_clip]'"
 
-_IDS = re.compile(r"n\d{8}|\d+")
+_WORDNET = re.compile(r"n\d{8}")
+
+_IDS = re.compile(rf"{_WORDNET.pattern}|\d+")
 """Names of class folders that are no words: WordNet ids and numbers."""
 
 
@@ -137,7 +139,7 @@ def prompts_of(given: str | Sequence[str] | Prompts | None) -> Prompts:
             f"prompts {shown(given)}: there is no such file, and a prompt holds {PLACE} where the class name stands, "
             f"as in {DEFAULT_PROMPT!r}; {OPENAI80} names the 80 prompts for ImageNet"
         )
-    lines = tuple(_lines(path))
+    lines = tuple(line.strip() for line in _lines(path))
     return Prompts(_checked(lines, str(path)), f"{_count(lines)} of {path.name}", given)
 
 
@@ -169,6 +171,11 @@ def names_of(given: str | Sequence[str] | ClassNames) -> ClassNames:
     if wrong := next((number for number, part in enumerate(parts, 1) if len(part) > 2 or not all(part)), 0):
         raise InputError(f"{str(path)!r}, class {wrong}: a line is WORDS, or OUTPUT<TAB>WORDS")
     outputs, words = tuple(part[0] for part in parts), tuple(part[-1] for part in parts)
+    if synset := next((text for text in words if _WORDNET.fullmatch(text)), ""):
+        raise InputError(
+            f"{str(path)!r}: {synset} is a WordNet id, which says nothing to a text encoder; a line is "
+            f"OUTPUT<TAB>WORDS, for example {synset}<TAB>tabby cat"
+        )
     return _unique(ClassNames(outputs, words, path.name, given), str(path))
 
 
@@ -231,7 +238,8 @@ def _count(templates: Sequence[str]) -> str:
 
 
 def _lines(path: Path) -> list[str]:
-    return [line.strip() for line in read_text(path).split("\n") if line.strip()]
+    """Return the lines of a file that hold something, as they are: a tab at the end is a part that is missing."""
+    return [line for line in read_text(path).split("\n") if line.strip()]
 
 
 def _open_clip(what: str) -> Any:

@@ -11,19 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from ipvit.errors import InputError
-from ipvit.models.adapters.base import Adapter, BlockTokens, FeatureState, checked_mask, logits_of
-from ipvit.models.adapters.hooks import BlockInput, HookPoint, copied, read, replaced
-from ipvit.models.adapters.lacking import OF_STAGES, reason_for, ruled_out
-from ipvit.models.adapters.staged import positions, without_positions
-from ipvit.models.adapters.transformer import check_block
+from ipvit.models.adapters.base import BlockTokens, FeatureState, checked_mask
+from ipvit.models.adapters.hooks import BlockInput, HookPoint, read
+from ipvit.models.adapters.lacking import ruled_out
+from ipvit.models.adapters.staged import FeatureMapAdapter, positions, without_positions
 
 
-class TimmFeatures(Adapter):
+class TimmFeatures(FeatureMapAdapter):
     """Networks with timm's ``feature_info`` and ``forward_intermediates``: ConvNeXt, DenseNet, NFNet, PVT and so on.
 
     Blocks are the feature levels timm names (they begin with the stem in most networks), and ``pool``: the last of
     them on its way to the head. The state before a level is the level before; before the first one it is the image.
-    Resuming runs the whole network and puts the state in its place, which is slower than leaving out what precedes.
     """
 
     handles = ("torch.nn.modules.module.Module",)
@@ -46,17 +44,7 @@ class TimmFeatures(Adapter):
     @property
     def capabilities(self) -> frozenset[str]:
         """See :class:`Adapter`."""
-        return super().capabilities | ({"tokens", "feature_drop"} - ruled_out(type(self.network).__mro__))
-
-    def lacking(self, capability: str) -> str:
-        """See :class:`Adapter`."""
-        known = capability in self.capabilities
-        return "" if known else reason_for(type(self.network).__mro__, capability, OF_STAGES)
-
-    @property
-    def head_kinds(self) -> tuple[str, ...]:
-        """See :class:`Adapter`."""
-        return ("pooled",) if isinstance(self.network.get_classifier(), nn.Linear) else ()
+        return super().capabilities - ruled_out(type(self.network).__mro__)
 
     def tokens(self, images: Tensor, blocks: Sequence[int], norm: bool) -> dict[int, BlockTokens]:
         """See :class:`Adapter`."""
@@ -102,27 +90,18 @@ class TimmFeatures(Adapter):
             dropped = without_positions(features, keep, state.grid, channels_last)
         return dataclasses.replace(state, block_input=BlockInput((dropped,)))
 
-    def run_from_block(self, state: FeatureState, block: int | None = None) -> Tensor:
-        """See :class:`Adapter`."""
-        check_block(state, block)
-        with self.resumed(state) as images:
-            return logits_of(self.network(images))
-
     @contextlib.contextmanager
     def resumed(self, state: FeatureState) -> Iterator[Tensor]:
         """See :class:`Adapter`."""
         if state.block == 0:
             yield state.block_input.args[0]
             return
-        with replaced(self._entrance(state.block), lambda _: copied(state.block_input)):
-            yield state.images
+        with super().resumed(state) as images:
+            yield images
 
-    def classify(self, vector: Tensor, kind: str = "pooled") -> Tensor:
-        """See :class:`Adapter`."""
+    def _classifier(self) -> nn.Module | None:
         head = self.network.get_classifier()
-        if kind != "pooled" or not isinstance(head, nn.Linear):
-            raise InputError(f"no head of {type(self.network).__name__} reads the vector {kind!r}")
-        return head(vector)
+        return head if isinstance(head, nn.Linear) else None
 
     def _entrance(self, block: int) -> HookPoint:
         return HookPoint(self.network.get_submodule(self._levels[block - 1]), "output")

@@ -35,7 +35,7 @@ class TimmVisionTransformer(TransformerAdapter):
         if "distillation" in prefix_tokens:
             heads = {"class": network.head, "distillation": network.head_dist}
         can = []
-        if all(hasattr(getattr(block, "attn", None), "attn_drop") for block in network.blocks):
+        if all(_applies_softmax(getattr(block, "attn", None)) for block in network.blocks):
             can.append("attention")
         if self._patches_stay_apart(network):
             can.append("token_removal")
@@ -105,6 +105,14 @@ class TimmVisionTransformer(TransformerAdapter):
         """See :class:`~ipvit.models.adapters.base.Adapter`."""
         owner: Any = self.blocks[block]
         return getattr(owner.attn, "num_heads", None)
+
+
+def _applies_softmax(attention: Any) -> bool:
+    """Tell whether what passes ``attn_drop`` is what the values are weighted by.
+
+    Differential attention takes the difference of two softmaxes behind it, whose weights may be negative.
+    """
+    return hasattr(attention, "attn_drop") and type(attention).__name__ != "DiffAttention"
 
 
 def intermediate_tokens(network: Any, images: Tensor, blocks: Sequence[int]) -> list[Tensor]:
