@@ -176,8 +176,8 @@ class Setting:
         return stages
 
     def _by_two_threads(self, times: int, store: Any, stages: Stages) -> None:
+        from ipvit.engine.loop.writer import Writer
         from ipvit.engine.measuring import measure_batch
-        from ipvit.engine.writer import Writer
 
         store.add, store.flush = stages.timed("writer", store.add), stages.timed("writer", store.flush)
         writer = Writer(store, self.outcome)
@@ -226,7 +226,7 @@ def threaded() -> bool:
     """Tell whether the package that is measured writes in another thread."""
     import importlib.util
 
-    return importlib.util.find_spec("ipvit.engine.writer") is not None
+    return importlib.util.find_spec("ipvit.engine.loop") is not None
 
 
 def measured(title: str, n: int, size: int, least: float) -> dict[str, float]:
