@@ -42,8 +42,8 @@ import torch
 from torch import Tensor, nn
 
 CLASSES = [f"c{i}" for i in range(10)]
-ROWS = 20_000
-"""Results that are written at a time."""
+ROWS, FEW = 20_000, 1_000
+"""Results that are written at a time; of a network that computes something."""
 
 PASSES = 10_000
 """Passes a second of the GPU that ``busy`` is about."""
@@ -60,16 +60,15 @@ EXPERIMENTS: dict[str, tuple[str, dict[str, Any], str]] = {
     "position": ("position", {}, ""),
     "corruptions, beside workers": ("corruptions", {"corruptions": ("contrast", "fog"), "severities": (1, 3, 5)}, ""),
     "attack, FGSM and PGD": ("attack", {"attacks": ("fgsm", "pgd"), "epsilons": (1, 4), "steps": 5}, ""),
-    "feature drop": ("feature-drop", {"runs": 2}, "demo:deit_micro"),
-    "correlation": ("correlation", {"grid": "8x8", "runs": 2}, "demo:deit_micro"),
-    "stability": ("stability", {"grid": "8x8", "corruptions": ()}, "demo:deit_micro"),
-    "attention": ("attention", {}, "demo:deit_micro"),
+    "feature drop": ("feature-drop", {"runs": 1, "rates": (0.5,)}, "demo:deit_micro"),
+    "correlation": ("correlation", {"grid": "8x8", "runs": 1, "levels": (0.5,)}, "demo:deit_micro"),
+    "attention": ("attention", {"levels": (0, 0.5)}, "demo:deit_micro"),
     "shape bias": ("shape-bias", {"stimuli": "demo:trifeature/cue-conflict"}, "demo:deit_micro"),
     "token similarity": ("token-similarity", {}, "demo:deit_micro_shape"),
     "segment": ("segment", {}, "demo:deit_micro"),
 }
-"""Experiment, settings, and the network where it is not the null one. Probes, episodes and shifts are measured like
-accuracy and correlation, on features and other images."""
+"""Experiment, settings, and the network where it is not the null one. Probes, episodes, shifts and stability are
+measured like accuracy and correlation, on features and other images."""
 
 
 class Null(nn.Module):
@@ -85,17 +84,16 @@ class Null(nn.Module):
         return self.head(images.mean(dim=(2, 3)))
 
 
-def seconds(work: Callable[[], object], least: float) -> tuple[float, float]:
-    """Return the processor time of a piece of work, the least of several: of this thread, and of all others."""
-    found: list[tuple[float, float]] = []
+def seconds(work: Callable[[], object], least: float) -> float:
+    """Return the processor time of a piece of work, the least of several."""
+    found: list[float] = []
     started = time.perf_counter()
     work()
     while len(found) < 3 or time.perf_counter() - started < least:
-        before, mine = time.process_time(), time.thread_time()
+        before = time.process_time()
         work()
-        mine = time.thread_time() - mine
-        found.append((mine, max(0.0, time.process_time() - before - mine)))
-    return min(found, key=sum)
+        found.append(time.process_time() - before)
+    return min(found)
 
 
 class Setting:
@@ -161,79 +159,105 @@ class Setting:
         for _ in self.task.conditions:
             self.task.model(self.batch.images)
 
-    def measure(self) -> None:
-        """Measure without reading anything back."""
-        from ipvit.engine.measuring import measure_at_once
-
-        measure_at_once(self.task, self.batch, self.plan)
-
-    def read(self) -> Any:
-        """Measure, and read results back."""
-        from ipvit.engine.measuring import measure_batch
-
-        if threaded():
-            return measure_batch(self.task, self.batch, self.plan, self.outcome)
-        return measure_batch(self.task, self.batch, self.plan, Nowhere(), self.outcome)  # type: ignore[call-arg]
-
-    def write(self, times: int) -> None:
-        """Measure again and again, and write the records."""
-        from ipvit.engine.measuring import measure_batch
+    def run(self, times: int) -> Stages:
+        """Measure again and again, and write the records; return the seconds of each stage."""
+        from ipvit.engine import measuring
         from ipvit.engine.store import Store
 
-        with tempfile.TemporaryDirectory() as folder:
-            store = Store(Path(folder))
-            if threaded():
-                from ipvit.engine.writer import Writer
+        stages, original = Stages(), measuring.read_back
+        measuring.read_back = stages.timed("back", original)
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                store = Store(Path(folder))
+                (self._by_two_threads if threaded() else self._by_one_thread)(times, store, stages)
+        finally:
+            measuring.read_back = original
+        assert not self.outcome.failures, self.outcome.failures
+        return stages
 
-                writer = Writer(store, self.outcome)
-                for _ in range(times):
-                    writer.add(self.task, self.batch.ids, self.read())
-                writer.close()
-                return
-            for _ in range(times):
-                measure_batch(self.task, self.batch, self.plan, store, self.outcome)  # type: ignore[call-arg]
-            store.flush()
+    def _by_two_threads(self, times: int, store: Any, stages: Stages) -> None:
+        from ipvit.engine.loop.writer import Writer
+        from ipvit.engine.measuring import measure_batch
+
+        store.add, store.flush = stages.timed("writer", store.add), stages.timed("writer", store.flush)
+        writer = Writer(store, self.outcome)
+        add = stages.timed("rows", writer.add)
+        started = stages.now()
+        for _ in range(times):
+            add(self.task, self.batch.ids, measure_batch(self.task, self.batch, self.plan, self.outcome))
+        stages.taken["all"] = stages.now() - started
+        writer.close()  # while a run goes on, the other thread does this
+
+    def _by_one_thread(self, times: int, store: Any, stages: Stages) -> None:
+        from ipvit.engine.measuring import measure_batch
+
+        store.add, store.flush = stages.timed("rows", store.add), stages.timed("rows", store.flush)
+        started = stages.now()
+        for _ in range(times):
+            measure_batch(self.task, self.batch, self.plan, store, self.outcome)  # pyright: ignore
+        store.flush()
+        stages.taken["all"] = stages.now() - started
 
 
-class Nowhere:
-    """Takes records in and forgets them."""
+class Stages:
+    """Seconds of processor time by stage: of the thread that is at it, or, where there is one, of the process.
 
-    def add(self, *_: Any) -> None:
-        """Take in."""
+    polars computes in threads of its own; one thread that writes waits for them, two do not.
+    """
+
+    def __init__(self) -> None:
+        self.taken: dict[str, float] = dict.fromkeys(("all", *COLUMNS), 0.0)
+        self.now = time.thread_time if threaded() else time.process_time
+
+    def timed(self, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a function whose time is added to a stage."""
+
+        def called(*arguments: Any) -> Any:
+            before = self.now()
+            try:
+                return function(*arguments)
+            finally:
+                self.taken[stage] += self.now() - before
+
+        return called
 
 
 def threaded() -> bool:
     """Tell whether the package that is measured writes in another thread."""
     import importlib.util
 
-    return importlib.util.find_spec("ipvit.engine.writer") is not None
+    return importlib.util.find_spec("ipvit.engine.loop") is not None
 
 
 def measured(title: str, n: int, size: int, least: float) -> dict[str, float]:
     """Return microseconds a result by stage."""
     setting = Setting(title, n, size)
-    times = max(1, ROWS // setting.results)
+    times = max(1, (FEW if EXPERIMENTS[title][2] else ROWS) // setting.results)
+    setting.run(1)
+    found: list[Stages] = []
+    started = time.perf_counter()
+    while len(found) < 3 or time.perf_counter() - started < least:
+        found.append(setting.run(times))
+    taken = min((stages.taken for stages in found), key=lambda one: one["all"])
     with torch.inference_mode():
-        network = sum(seconds(setting.network, least / 4))
-    measure, read = (sum(seconds(work, least / 2)) for work in (setting.measure, setting.read))
-    mine, others = (one / times for one in seconds(lambda: setting.write(times), least))
-    assert not setting.outcome.failures, setting.outcome.failures
-    if not threaded():  # then polars' own threads are waited for
-        mine, others = mine + others, 0.0
-    found = {
-        "network": network,
-        "pixels": max(0.0, measure - network),
-        "back": max(0.0, read - measure),
-        "rows": max(0.0, mine - read),
-        "writer": others,
-    }
-    return {name: 1e6 * value / setting.results for name, value in found.items()}
+        network = seconds(setting.network, least / 4) * times
+    beside = taken["all"] - network - taken["back"] - taken["rows"]
+    taken |= {"network": network, "pixels": max(0.0, beside)}
+    return {name: 1e6 * taken[name] / setting.results / times for name in COLUMNS}
 
 
 def fed(row: dict[str, Any]) -> tuple[float, float]:
     """Return how many results a second one thread looks after beside a GPU, and how busy that keeps the GPU."""
     after, passes = row["back"] + row["rows"], 1e6 / PASSES
     return 1e6 / max(row["pixels"] + after, 1e-9), passes / (max(row["pixels"], passes) + after)
+
+
+def shown(title: str, row: dict[str, float]) -> str:
+    """Return the numbers of a line; what is done beside a network that computes something is lost in its own time."""
+    if EXPERIMENTS[title][2]:
+        return "".join(f"{'-' if name == 'pixels' else format(row[name], '.1f'):>8}" for name in COLUMNS)
+    rate, busy = fed(row)
+    return "".join(f"{row[name]:8.1f}" for name in COLUMNS) + f"{rate:10,.0f}{busy:6.0%}"
 
 
 def main() -> None:
@@ -270,11 +294,7 @@ def main() -> None:
                         print(f"{title}: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr)
                         continue
                     row = json.loads(done.stdout.splitlines()[-1])
-                    rate, busy = fed(row)
-                    numbers = "".join(
-                        f"{'-' if row[name] is None else format(row[name], '.1f'):>8}" for name in COLUMNS
-                    )
-                    print(f"{title:28}{size:4}{n:6}{whose:>6}{numbers}{rate:10,.0f}{busy:6.0%}", flush=True)
+                    print(f"{title:28}{size:4}{n:6}{whose:>6}{shown(title, row)}", flush=True)
                     found.append({"experiment": title, "size": size, "batch": n, "code": whose, **row})
     if arguments.json:
         content = {"torch": torch.__version__, "threads": 1, "passes_per_second": PASSES, "rows": found}

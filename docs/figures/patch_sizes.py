@@ -2,8 +2,8 @@
 
     python docs/figures/patch_sizes.py [TABLE]
 
-takes the table ``shuffle.csv`` of ``ipvit shuffle`` on networks labelled ``patch4``, ``patch8`` and ``patch16``, by
-default the copy beside this file, and prints the lines of the page's table.
+takes the table ``shuffle.csv`` of ``ipvit shuffle`` on networks labelled ``patch4``, ``patch8``, ``patch16`` and
+``patch16_long``, by default the copy beside this file, and prints the lines of the page's table.
 """
 
 from __future__ import annotations
@@ -17,7 +17,12 @@ from ipvit.analysis import charts
 from ipvit.report.figures import save_figure
 
 HERE = Path(__file__)
-NAMES = {"patch4": "256 patches of 4 pixels", "patch8": "64 patches of 8 pixels", "patch16": "16 patches of 16 pixels"}
+NAMES = {
+    "patch4": "4 pixels, 4 epochs",
+    "patch8": "8 pixels, 4 epochs",
+    "patch16": "16 pixels, 4 epochs",
+    "patch16_long": "16 pixels, 16 epochs",
+}
 
 
 def main() -> None:

@@ -54,6 +54,13 @@ def panel(table: pl.DataFrame, column: str) -> charts.Figure:
     return alt.layer(*layers).properties(width=210, height=190)
 
 
+def told(numbers: pl.Series) -> str:
+    """Return the mean over seeds, and from where to where they go."""
+    digits = 3 if numbers.max() < 1 else 1
+    mean, low, high = (f"{number:.{digits}f}" for number in (numbers.mean(), numbers.min(), numbers.max()))
+    return mean if len(numbers) == 1 else f"{mean} [{low}, {high}]"
+
+
 def main() -> None:
     """Write the figure, and print a line for each recipe."""
     table = pl.read_csv(sys.argv[1] if len(sys.argv) > 1 else HERE.with_suffix(".csv"))
@@ -62,7 +69,7 @@ def main() -> None:
     save_figure(figure.configure(**charts.theme()), IMAGE, ("svg",))
     for views in VIEWS:
         part = table.filter(pl.col("views") == views)
-        said = (f"{part[c].mean():.3g} [{part[c].min():.3g}, {part[c].max():.3g}]" for c in PANELS)
+        said = (told(part[column]) for column in PANELS)
         sys.stdout.write(f"| {views} | {part.height} | {' | '.join(said)} |\n")
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ipvit.core.shard import Shard
-from ipvit.engine.claims import Claims
+from ipvit.engine.loop.claims import Claims
 
 BATCHES = [np.arange(start, start + 4) for start in range(0, 160, 4)]
 

@@ -15,8 +15,8 @@ from helpers.tiny import tiny_model
 from ipvit.core import files
 from ipvit.core.lock import FolderLock
 from ipvit.engine import store as store_module
+from ipvit.engine.loop.writer import Writer
 from ipvit.engine.store import Store
-from ipvit.engine.writer import Writer
 
 
 def run(out, **options):

@@ -15,7 +15,7 @@ from helpers.small_runs import Picky, photos, small_occlusion
 from helpers.tiny import tiny_model
 from ipvit.core.lock import FolderLock
 from ipvit.engine import store as store_module
-from ipvit.engine import writer as writer_module
+from ipvit.engine.loop import writer as writer_module
 from ipvit.engine.store import Store
 from ipvit.experiments.base import Records
 

@@ -11,6 +11,7 @@ import ipvit
 from helpers.plain_loops import same_records
 from ipvit.api import bind_context
 from ipvit.data.dataset import MemoryDataset
+from ipvit.experiments.attack.tables.votes import vote_sentences
 from ipvit.perturb.attack import PatchDropVote, apgd, attack_cells, attack_vote, is_right
 from ipvit.perturb.budget import Budget
 from ipvit.perturb.seeding import keys
@@ -148,3 +149,19 @@ def test_what_does_not_fit_is_refused(parameters, words):
     experiment = ipvit.Attack(**(FAST | parameters))
     with pytest.raises(ipvit.errors.InputError, match=words):
         experiment.bind([sample_vit()], photos(sample_vit()), bind_context())
+
+
+def test_an_attack_that_knows_of_the_vote_and_leaves_more_is_said_to_be_too_weak():
+    def table(same: float, known: float) -> pl.DataFrame:
+        rows = [
+            (0.0, "unchanged", "network", 100.0),
+            (0.0, "unchanged", "vote", 90.0),
+            (4.0, "against network", "network", 20.0),
+            (4.0, "against network", "vote", same),
+            (4.0, "against vote", "vote", known),
+        ]
+        found = pl.DataFrame(rows, schema=["epsilon", "shown", "answered_by", "top1"], orient="row")
+        return found.with_columns(model=pl.lit("net"), grid=pl.lit("4x4"), share=0.5, votes=3)
+
+    assert "knows of it, which is too weak" in list(vote_sentences(table(40, 60)))[1][1]
+    assert "too weak" not in list(vote_sentences(table(60, 40)))[1][1]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import polars as pl
 import pytest
 import torch
@@ -9,6 +11,7 @@ from torch import nn
 
 import ipvit
 from helpers.plain_loops import same_records
+from ipvit.cli import main
 from ipvit.data.dataset import MemoryDataset
 from ipvit.perturb.attack import apgd, autoattack, is_right
 from ipvit.perturb.budget import Budget
@@ -163,8 +166,10 @@ def test_a_whole_ensemble_that_is_killed_goes_on_and_ends_with_the_same_records(
     plain, calls = module.autoattack, []
 
     def dying(*arguments, **options):
-        calls.append(1)
-        if len(calls) == 4:  # in the second of three batches, at the second budget
+        calls.append(len(arguments[1]))
+        if (
+            calls[-1] == 8 and calls.count(8) == 4
+        ):  # in the second of three batches, at the second budget; the report shows single images
             raise KeyboardInterrupt
         return plain(*arguments, **options)
 
@@ -289,3 +294,16 @@ def test_low_and_high_frequencies_are_attacks_with_a_cut_off(tmp_path):
     assert set(result.records("attack").filter(attack="low-pass")["cutoff"]) == {0.3}
     with pytest.raises(ValueError, match="low-pass is limited in linf or l2"):
         ipvit.Attack(attacks=("low-pass",), norm="l1", epsilons=(1,))
+
+
+@pytest.mark.slow
+def test_the_standard_ensemble_runs_from_the_command_line_on_a_bundled_network(tmp_path, capsys):
+    line = ["attack", "-m", "demo:deit_micro", "-d", "demo:trifeature", "--limit", "2", "--epsilons", "2", "--json"]
+    main([*line, "--attacks", "pgd", "autoattack", "worst", "--workers", "0", "--out", str(tmp_path)])
+    told = capsys.readouterr()
+    rows = {row["attack"]: row for row in json.loads(told.out)["tables"]["attack"]}
+    assert set(rows) == {"clean", "pgd", "autoattack", "worst"} and "another ensemble" not in told.err
+    assert rows["worst"]["top1"] == rows["autoattack"]["top1"] <= rows["pgd"]["top1"] <= rows["clean"]["top1"]
+    records = pl.read_parquet(next((tmp_path / "records" / "attack").rglob("part-*.parquet")))
+    (asked,) = {*records.filter(attack="autoattack").select("steps", "queries", "targets").iter_rows()}
+    assert asked == (100, 5000, 9)

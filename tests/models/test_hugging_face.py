@@ -114,7 +114,7 @@ def test_a_hub_name_is_loaded_with_the_library_that_its_configuration_is_of(
 
 def test_without_the_package_the_way_to_install_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(InputError, match="pip install 'transformers"):
+    with pytest.raises(InputError, match=r"pip install 'ipvit\[transformers\]'"):
         ipvit.load_model("transformers:owner/net")
 
 

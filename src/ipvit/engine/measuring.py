@@ -13,8 +13,8 @@ from ipvit.core.memory import halving
 from ipvit.core.queued.deferred import Deferred, deferred
 from ipvit.core.queued.readback import read_back
 from ipvit.engine.device import numerics, without_gradients
-from ipvit.engine.failures import FOREIGN, note_failing
 from ipvit.engine.folders.rows import Measured
+from ipvit.engine.loop.failures import FOREIGN, note_failing
 from ipvit.engine.types import Outcome, SweepPlan, Task
 from ipvit.experiments.base import Batch, Condition, Records
 from ipvit.metrics.accuracy import first_labels

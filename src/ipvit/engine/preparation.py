@@ -18,9 +18,9 @@ from ipvit.data.formats.timm import SCHEMES as BY_NAME
 from ipvit.data.labels import map_classes
 from ipvit.data.published import in_common
 from ipvit.data.subset import subset_indices
-from ipvit.engine.claims import Claims
 from ipvit.engine.device import pick_device
 from ipvit.engine.distributed import ProcessGroup
+from ipvit.engine.loop.claims import Claims
 from ipvit.engine.store import Identity, Store
 from ipvit.engine.types import Selected, SweepPlan, Task
 from ipvit.engine.worker_count import default_workers

@@ -21,7 +21,6 @@ from ipvit.core.terminal import progress as progress_bar
 from ipvit.data import remarks
 from ipvit.data.dataset import Dataset
 from ipvit.data.fingerprints import under
-from ipvit.engine.claims import Claims
 from ipvit.engine.device import models_on_device, name_of
 from ipvit.engine.distributed import ProcessGroup
 from ipvit.engine.examples import save_examples
@@ -29,6 +28,7 @@ from ipvit.engine.folders.class_names import keep_class_names
 from ipvit.engine.folders.run_folder import WRITTEN, check_folder, clear_left_over, prepare_folder, put_aside
 from ipvit.engine.folders.scope import asked_for
 from ipvit.engine.known_data import alike, known_as
+from ipvit.engine.loop.claims import Claims
 from ipvit.engine.manifest import describe, read_manifest, write_manifest
 from ipvit.engine.preparation import (
     assign_shard,

@@ -8,13 +8,13 @@ from pathlib import Path
 from ipvit.core.signals import uninterrupted
 from ipvit.data.loader import DecodedBatch
 from ipvit.engine.batches import Donors, batches_of, decoded_batches, on_device, read_donors
-from ipvit.engine.claims import Claims
 from ipvit.engine.device import numerics
-from ipvit.engine.failures import note_failed_transform, recording_failures
+from ipvit.engine.loop.claims import Claims
+from ipvit.engine.loop.failures import note_failed_transform, recording_failures
+from ipvit.engine.loop.writer import Writer
 from ipvit.engine.measuring import measure_batch
 from ipvit.engine.store import Store
 from ipvit.engine.types import Outcome, SweepPlan, Task
-from ipvit.engine.writer import Writer
 from ipvit.errors import InputError
 from ipvit.experiments.base import Batch, PrepareContext
 

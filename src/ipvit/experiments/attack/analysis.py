@@ -33,7 +33,7 @@ from ipvit.experiments.attack.names import (
     WORST,
     attack_title,
 )
-from ipvit.experiments.attack.tables.cells import REPLACED, cell_sentences, cell_table, of_cells, over_cells
+from ipvit.experiments.attack.tables.cells import REPLACED, cell_lead, cell_sentences, cell_table, of_cells, over_cells
 from ipvit.experiments.attack.tables.parts import TOP1, series, share_without_gradient, without_zeros
 from ipvit.experiments.attack.tables.patches import (
     NOTHING,
@@ -60,7 +60,7 @@ from ipvit.experiments.attack.tables.transfer import (
     shown_sentences,
     shown_table,
 )
-from ipvit.experiments.attack.tables.votes import DEFENCE, of_votes, over_budget, vote_sentences, vote_table
+from ipvit.experiments.attack.tables.votes import DEFENCE, of_votes, over_budget, vote_lead, vote_sentences, vote_table
 from ipvit.experiments.attack.warnings import CHECKS, WEAKER, check_columns, of_checks, of_weaker, warnings
 
 if TYPE_CHECKING:
@@ -176,6 +176,8 @@ class AttackAnalysis(Analysis):
     def lead(self, tables: dict[str, pl.DataFrame]) -> str:
         """Say what each attack leaves of each model where it may change most."""
         said = [*_pixel_lead(tables[MAIN])] if MAIN in tables else []
+        said += cell_lead(tables[REPLACED]) if REPLACED in tables else []
+        said += vote_lead(tables[DEFENCE]) if DEFENCE in tables else []
         return " ".join([*said, *(patch_lead(tables[PATCHES]) if PATCHES in tables else ())])
 
     def value_title(self, column: str, value: Any) -> str:

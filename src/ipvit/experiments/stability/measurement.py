@@ -73,14 +73,15 @@ class CleanFeatures:
             vectors: ``(B, D)`` of the perturbed ones.
 
         Returns:
-            ``cosine`` to the own clean image; its ``rank`` by cosine among the others, 1 for the nearest; and
-            ``floor``, the mean cosine of the own clean image to these others. In float32 whatever the autocast around:
-            a product of matrices in bfloat16 is off by more than near images are apart.
+            ``cosine`` to the own clean image; its ``rank`` by cosine among R images, its own one counted, 1 for the
+            nearest; and ``floor``, the mean cosine of the own clean image to these others. In float32 whatever the
+            autocast around: a product of matrices in bfloat16 is off by more than near images are apart.
         """
         unit = nn.functional.normalize(vectors.float(), dim=1)
         cosine = (unit * clean).sum(dim=1)
         places = torch.tensor([self.rows.get(one, -1) for one in ids], device=clean.device)
         other = torch.arange(len(self.unit), device=clean.device) != places[:, None]
+        other[:, -1] &= places >= 0  # one less for images that are not among them: each has as many others
         with torch.autocast(clean.device.type, enabled=False):
             closer = (unit @ self.unit.T > cosine[:, None]) & other
             floor = ((clean @ self.unit.T) * other).sum(dim=1) / other.sum(dim=1)
@@ -123,8 +124,8 @@ class StabilityMeasurement(Measurement):
         asked, runs = self.experiment.perturbations, range(self.experiment.runs)
         found: list[tuple[str, str, int, str]] = []
         if OCCLUSION in asked:
-            levels = [f"{100 * level:g} %" for level in sorted(self.experiment.levels)]
-            found += [(OCCLUSION, level, run, f"{self.experiment.grid} black") for level in levels for run in runs]
+            how = f"{self.experiment.grid} black"
+            found += [(OCCLUSION, level, run, how) for level in self._levels for run in runs]
         if SHUFFLE in asked:
             found += [(SHUFFLE, grid, run, "") for grid in self._grids(model) for run in runs]
         if POSITION in asked:
@@ -154,6 +155,11 @@ class StabilityMeasurement(Measurement):
                 f"{size} pixels"
             )
         return found
+
+    @property
+    def _levels(self) -> dict[str, float]:
+        """The levels of occlusion by what tables call them, which is rounded."""
+        return {f"{100 * level:g} %": level for level in sorted(self.experiment.levels)}
 
     def _grids(self, model: Model) -> list[str]:
         return [grid for grid in self.experiment.grids if divides(model.image_size, rows_and_columns(grid))]
@@ -233,7 +239,7 @@ class StabilityMeasurement(Measurement):
     def _perturbed(self, batch: Batch, condition: StabilityCondition) -> Tensor:
         """Return the images under a condition; corrupted ones come as they are."""
         if condition.perturbation == OCCLUSION:
-            level, grid = float(condition.setting.removesuffix(" %")) / 100, self.experiment.grid
+            level, grid = self._levels[condition.setting], self.experiment.grid
             rows, columns = rows_and_columns(grid)
             # the masks of the occlusion experiment, so that both can be read side by side
             key = keys(batch.ids, batch.seed, "occlusion", "random", grid, condition.run, level)

@@ -49,7 +49,7 @@ def load_transformers(parsed: ModelName, pretrained: bool) -> Model:
             that :class:`~ipvit.core.preprocessing.View` does not describe.
     """
     if importlib.util.find_spec("transformers") is None:
-        raise InputError(f"{parsed.name} needs the package transformers: pip install 'transformers>=4.45'")
+        raise InputError(f"{parsed.name} needs the package transformers: pip install 'ipvit[transformers]'")
     title = f"transformers:{parsed.name}"
     refuse_sources(parsed.options, title)
     fetch = pretrained and parsed.weights is None

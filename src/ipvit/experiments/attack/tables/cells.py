@@ -9,6 +9,8 @@ import polars as pl
 
 from ipvit.analysis import charts
 from ipvit.analysis.aggregate import accuracy_table
+from ipvit.analysis.answers import Fall, told
+from ipvit.core.text.words import counted
 from ipvit.experiments.attack.names import CELLS, CHOSEN, CLEAN
 from ipvit.experiments.attack.tables.parts import TOP1, in_percent, share_without_gradient
 
@@ -62,6 +64,17 @@ def over_cells(table: pl.DataFrame) -> Figure:
         ),
         title="Accuracy with some cells of the image replaced",
     )
+
+
+def cell_lead(table: pl.DataFrame) -> Iterator[str]:
+    """Say what is left of each model where most cells are replaced, found by search and at random."""
+    most = max(table["cells"])
+    clean = {row["model"]: row for row in table.filter(pl.col("choice") == NONE).to_dicts()}
+    for choice in ("greedy", "random"):
+        rows = table.filter(pl.col("choice") == choice, pl.col("cells") == most).to_dicts()
+        if rows:
+            falls = [Fall.of(row["model"], clean.get(row["model"]), row) for row in rows]
+            yield told(falls, f"with {counted(most, 'cell')} replaced, {CHOSEN[choice]}")
 
 
 def cell_sentences(table: pl.DataFrame) -> Iterator[tuple[str, str]]:

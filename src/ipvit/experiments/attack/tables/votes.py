@@ -9,6 +9,7 @@ import polars as pl
 
 from ipvit.analysis import charts
 from ipvit.analysis.aggregate import accuracy_table
+from ipvit.analysis.answers import Fall, told
 from ipvit.experiments.attack.conditions import size_in_words
 from ipvit.experiments.attack.names import (
     AGAINST_NETWORK,
@@ -78,6 +79,16 @@ def over_budget(table: pl.DataFrame) -> Figure:
     )
 
 
+def vote_lead(table: pl.DataFrame) -> Iterator[str]:
+    """Say what is left of each model's vote under the attack that knows of it, at the largest budget."""
+    clean = {row["model"]: row for row in _of(table, AS_IT_IS, BY_NETWORK).to_dicts()}
+    known = _of(table, AGAINST_VOTE, BY_VOTE).filter(pl.col("epsilon") == pl.col("epsilon").max()).to_dicts()
+    if known:
+        size = size_in_words(known[0]["epsilon"], known[0].get("norm"), known[0].get("unit"))
+        falls = [Fall.of(row["model"], clean.get(row["model"]), row) for row in known]
+        yield told(falls, f"with PatchDrop's vote under an attack that knows of it, at ε = {size}")
+
+
 def vote_sentences(table: pl.DataFrame) -> Iterator[tuple[str, str]]:
     """Say what the vote costs without an attack, and what it is worth under each."""
     for (model,), rows in table.group_by(["model"], maintain_order=True):
@@ -92,12 +103,19 @@ def vote_sentences(table: pl.DataFrame) -> Iterator[tuple[str, str]]:
         for (epsilon,), at in rows.filter(pl.col("epsilon") > 0).group_by(["epsilon"], maintain_order=True):
             row: dict[str, Any] = at.row(0, named=True)
             size = size_in_words(float(str(epsilon)), row.get("norm"), row.get("unit"))
+            same, known = (_of(at, shown, BY_VOTE) for shown in (AGAINST_NETWORK, AGAINST_VOTE))
             yield (
                 str(model),
                 f"{model}: at ε = {size} the network keeps {in_percent(_of(at, AGAINST_NETWORK, BY_NETWORK))}; its "
-                f"vote {in_percent(_of(at, AGAINST_NETWORK, BY_VOTE))} against the same images, and "
-                f"{in_percent(_of(at, AGAINST_VOTE, BY_VOTE))} against an attack that knows of it.",
+                f"vote {in_percent(same)} against the same images, and {in_percent(known)} against an attack that "
+                f"knows of it{_doubt(same, known)}.",
             )
+
+
+def _doubt(same: pl.DataFrame, known: pl.DataFrame) -> str:
+    """Say that the attack that knows of the vote is the weaker one; it could have made the other's images."""
+    weaker = same.height and known.height and known["top1"][0] > same["top1"][0]
+    return ", which is too weak: give it more steps or draws" if weaker else ""
 
 
 def _of(rows: pl.DataFrame, shown: str, answered_by: str) -> pl.DataFrame:

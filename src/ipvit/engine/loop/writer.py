@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from ipvit.core.files import is_of_the_disk
 from ipvit.core.signals import uninterrupted
-from ipvit.engine.failures import FOREIGN, note_failing
 from ipvit.engine.folders.rows import Measured
+from ipvit.engine.loop.failures import FOREIGN, note_failing
 from ipvit.engine.store import Store
 from ipvit.engine.types import Outcome, Task
 

@@ -1,0 +1,1 @@
+"""What the loop over images stands on: which batches are whose, what fails, the thread that writes."""
