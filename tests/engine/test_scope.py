@@ -15,6 +15,7 @@ from ipvit.cli import main
 from ipvit.data.formats.imagenet_c import ImageNetC
 from ipvit.data.subset import subset_indices
 from ipvit.engine.folders.scope import _rule
+from ipvit.engine.loop.writer import Writer
 from ipvit.engine.manifest import MANIFEST, read_manifest
 
 
@@ -124,19 +125,15 @@ def test_an_old_folder_without_its_study_shows_all_that_it_holds(tmp_path):
 
 
 def test_after_an_interruption_the_report_says_on_how_many_of_how_many_images_it_rests(tmp_path, capsys, monkeypatch):
-    from ipvit.engine import run as engine
+    add, added = Writer.add, []
 
-    real, calls = engine.sweep, []
+    def add_and_interrupt(self, *measured):
+        add(self, *measured)
+        added.append(self)
+        if len(added) == 2:
+            raise KeyboardInterrupt
 
-    def stopped(plan, store, outcome, **others):
-        def advance(_count, _what):
-            calls.append(None)
-            if len(calls) == 2:
-                raise KeyboardInterrupt
-
-        real(plan, store, outcome, **(others | {"advance": advance}))
-
-    monkeypatch.setattr(engine, "sweep", stopped)
+    monkeypatch.setattr(Writer, "add", add_and_interrupt)
     with pytest.raises(KeyboardInterrupt):
         measured(tmp_path, batch_size=8)
     sentence = "Unfinished: the run was interrupted; its numbers rest on 16 of 30 images, 14 are left."
@@ -146,7 +143,7 @@ def test_after_an_interruption_the_report_says_on_how_many_of_how_many_images_it
     assert sentence in page and "16 of 30 images used" in page and "<dt>finished" not in page
     run = ipvit.Run(tmp_path)
     assert run.manifest.images_used == 16 == run.tables["occlusion"]["n_images"][0] and "interrupted" in repr(run)
-    monkeypatch.setattr(engine, "sweep", real)
+    monkeypatch.setattr(Writer, "add", add)
     run = measured(tmp_path)
     assert not run.told and run.manifest.images_used == 30
     assert run.manifest.measured_before == "0 of 7 conditions measured before, 7 in part; 98 of 210 results to do"
