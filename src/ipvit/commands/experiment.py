@@ -12,9 +12,9 @@ from pydantic import WrapValidator
 from pydantic.fields import FieldInfo
 
 from ipvit.commands.measure import measure
-from ipvit.commands.options import PROTOCOL, Commas, JudgedOptions, ModelsAndData, plain_type
+from ipvit.commands.options import PROTOCOL, Commas, JudgedOptions, ModelsAndData, plain_type, yes_or_no
 from ipvit.core.files import path_component
-from ipvit.errors import InputError
+from ipvit.errors import InputError, printable
 from ipvit.experiments.registry import experiment_class, experiment_names
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def _option(name: str, info: FieldInfo) -> inspect.Parameter:
     plain, default = plain_type(info.annotation), info.default
     several = get_origin(plain) in (tuple, list)
     empty = default is None or default == "" or default == ()
-    text = " ".join((info.description or "").split())
+    text = printable(info.description or "")
     if several and (choices := _literals(plain)):
         text += f" [choices: {', '.join(map(str, choices))}]"
     parameter = Parameter(
@@ -106,5 +106,5 @@ def _default(value: Any) -> str:
     if isinstance(value, list):
         return " ".join(value)
     if isinstance(value, bool):
-        return "yes" if value else "no"
+        return yes_or_no(value)
     return f"{value:.4g}" if isinstance(value, float) else str(value)

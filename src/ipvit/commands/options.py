@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 
 from ipvit.core.run_config import RunConfig
 from ipvit.core.text.validation_messages import validated
-from ipvit.errors import InputError
+from ipvit.errors import InputError, printable
 from ipvit.models.names import split_label
 
 SUBJECT = Group("Models and data", sort_key=1)
@@ -24,7 +24,13 @@ HOW = Group("How it is run", sort_key=3)
 Flag = Annotated[bool, Parameter(negative="", show_default=False)]
 """A switch that is off unless it is given."""
 
-Switch = Annotated[bool, Parameter(show_default=lambda given: "yes" if given else "no")]
+
+def yes_or_no(given: bool) -> str:
+    """Return a switch's value as a help writes it."""
+    return "yes" if given else "no"
+
+
+Switch = Annotated[bool, Parameter(show_default=yes_or_no)]
 """A switch with a word for either."""
 
 
@@ -61,7 +67,7 @@ def _option(name: str, field: FieldInfo) -> tuple[str, Any, Any]:
     What is not given is None, or False for a switch. Words stay text: :class:`RunConfig` says which ones there are.
     """
     kind = plain_type(field.annotation)
-    said = " ".join((field.description or "").split())
+    said = printable(field.description or "")
     if kind is bool:
         return name, Annotated[Flag, Parameter(help=said)], False
     number = int in (kind, *get_args(kind))

@@ -481,8 +481,8 @@ def assign_shard(plan: SweepPlan, group: ProcessGroup) -> Claims:
     (pending, *_) = group.collect(pending)  # the first process's: on a network drive others may see an older state
     shares = [Shard(rank, group.size).of(pending, contiguous=plan.sequential) for rank in range(group.size)]
     own = shares[group.rank]
-    begun = {share[0] for share in shares if share}
-    others = [] if plan.sequential else [number for number in pending if number not in own and number not in begun]
+    kept = {*own, *(share[0] for share in shares if share)}
+    others = [] if plan.sequential else [number for number in pending if number not in kept]
     first, left = group.counter(len(pending))
     claims = Claims(batches, own, others, first, left, group.size)
     mine = np.zeros((len(plan.items), 1), dtype=bool)

@@ -403,7 +403,7 @@ def _in_order(frame: pl.DataFrame, key: Sequence[str]) -> bool:
 
 
 def _devices_of(parts: Iterable[Path]) -> set[str]:
-    return {device for path in parts for device in devices_of(path.read_bytes())}
+    return {device for path in parts for device in devices_of(path)}
 
 
 def _plain(frame: pl.DataFrame) -> pl.DataFrame:

@@ -86,7 +86,7 @@ BUILT_IN: dict[str, tuple[str, str]] = {
     ),
     "attack": (
         "ipvit.experiments.attack.experiment:Attack",
-        "FGSM, PGD and the adversarial patch (figures 12 and 13).",
+        "FGSM, PGD, AutoAttack, replaced cells and patches (figures 12 and 13).",
     ),
 }
 """Name -> where the class is (``module:Class``), and what the experiment does in one line. Nothing else lists them."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Collection, MutableMapping
+from pathlib import Path
 
 import polars as pl
 
@@ -79,9 +80,9 @@ def write_part(frame: pl.DataFrame, devices: Collection[str] = ()) -> bytes:
     return buffer.getvalue()
 
 
-def devices_of(data: bytes) -> list[str]:
-    """Return the names of what the rows of a part were measured on; none where it does not say."""
-    return json.loads(pl.read_parquet_metadata(io.BytesIO(data)).get(_DEVICES, "[]"))
+def devices_of(part: Path) -> list[str]:
+    """Return the names of what the rows of a part were measured on, of which it reads the end; none where it is silent."""
+    return json.loads(pl.read_parquet_metadata(part).get(_DEVICES, "[]"))
 
 
 def _is_one_value(values: pl.Series) -> bool:
