@@ -81,7 +81,7 @@ def write_part(frame: pl.DataFrame, devices: Collection[str] = ()) -> bytes:
 
 
 def devices_of(part: Path) -> list[str]:
-    """Return the names of what the rows of a part were measured on, of which it reads the end; none where it is silent."""
+    """Return the names of what the rows were measured on, as the end of a part says; none where it does not."""
     return json.loads(pl.read_parquet_metadata(part).get(_DEVICES, "[]"))
 
 
