@@ -111,7 +111,7 @@ def test_a_folder_that_may_not_be_entered_is_not_missing_without_a_word(folder, 
 
     @contextlib.contextmanager
     def opened(path: str):
-        yield os.listdir(path), refuse
+        yield [entry.name for entry in Path(path).iterdir()], refuse
 
     monkeypatch.setattr(listing, "_opened", opened)
     with pytest.raises(InputError, match=f"cannot read the folder '{folder}/a': Permission denied"):
