@@ -19,11 +19,12 @@ from helpers.tiny import tiny_model, write_images
 CHROMIUM = Path("/usr/bin/chromium")
 
 torch.set_num_threads(1)  # several test processes share few cores
+os.fsync = lambda _: None  # no machine fails during a test, and a disk's answer takes a tenth of the time
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Leave what is collected out of the search for garbage: it stays, and a search through all of it takes a second."""
+    """Leave what is collected out of the search for garbage: it stays, and to search all of it takes a second."""
     gc.disable()
     try:
         return (yield)
