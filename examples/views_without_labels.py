@@ -1,6 +1,6 @@
 """Measure several seeds of several recipes alike, and hold the differences against the spread over seeds.
 
-    python examples/views_without_labels.py runs/dino_micro-0 runs/dino_micro-1 runs/dino_micro_sin-0 ...
+    python examples/views_without_labels.py runs/dino_micro_natural-0 runs/dino_micro_sin-0 ...
 
 takes the folders of trainings without labels, named RECIPE-SEED. Without any it measures the bundled network, on few
 images. Whatever was measured before is not measured again. Networks of photos are measured on photos:

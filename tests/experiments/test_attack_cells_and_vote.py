@@ -129,6 +129,79 @@ def test_a_network_without_gradients_has_neither_and_that_is_told(tmp_path):
     assert any("replaced cells, PatchDrop as a defence left out" in note for note in result.manifest.notes)
 
 
+def two_networks() -> list[ipvit.Model]:
+    """Two networks of random weights that look at the same view, and number their classes differently."""
+    return [sample_vit(), sample_cnn()]
+
+
+def test_cells_replaced_on_one_network_are_shown_to_the_others(tmp_path):
+    one, other = models = two_networks()
+    data = photos(one)
+    result = run(models, tmp_path, data, attacks=("cells",), cells=(1, 3), show_to_others=True, cell_grid="4x4")
+    images, labels = asked(one, data)[1:]
+    options = {"grid": (4, 4), "count": 3, "choice": "greedy", "steps": 3}
+    made = attack_cells(one, images, labels, keys(data.ids, 0, "attack", "cells"), **options).images
+    names = [one.classes[label] for label in labels]
+
+    def right(network: ipvit.Model, shown: torch.Tensor) -> list[bool]:
+        said = [network.classes[int(answer)] for answer in network(shown).argmax(1)]
+        return [answer == name for answer, name in zip(said, names, strict=True)]
+
+    answers = right(other, made)
+    every = result.records("attack").filter(attack="cells").filter(pl.col("source") != "")
+    assert right_of(every.filter(model="sample CNN", choice="greedy", cells=3), data) == answers
+    table = result.tables["attack-transfer-cells"]
+    # the ViT makes four kinds of two sizes, the CNN three, and each is shown to both
+    assert table.height == 2 * 2 * (4 + 3) and table["top1_low"].null_count() == 0
+    pair = table.filter(made_on="sample ViT", model="sample CNN", choice="greedy", cells=3)
+    assert pair["top1"].item() == pytest.approx(100 * sum(answers) / len(data))
+    both = [i for i, known in enumerate(zip(*(right(net, images) for net in models), strict=True)) if all(known)]
+    fooled = [i for i in both if not answers[i]]
+    assert pair["n_judged"].item() == len(both) > 0
+    assert pair["success"].item() == pytest.approx(100 * len(fooled) / len(both))
+    own = {"choice": "greedy", "cells": 3}
+    diagonal = table.filter(made_on="sample ViT", model="sample ViT", **own)["top1"].item()
+    assert diagonal == result.tables["attack-cells"].filter(model="sample ViT", **own)["top1"].item()
+    assert result.tables["attack-cells"].height == (1 + 2 * 4) + (1 + 2 * 3)  # of their own alone
+    assert "attack-transfer-cells" in result.figures and "attack-transfer-pixels" not in result.tables
+    said = [text for text in result.summary["attack"] if text.startswith("Images made on sample ViT with 3 cells")]
+    assert len(said) == 4 and all("leave sample CNN" in text for text in said)
+
+
+def test_shown_cells_are_the_same_whatever_the_batch_and_whatever_was_measured_before(tmp_path):
+    asked_for = {"attacks": ("cells",), "cells": (2,), "cell_grid": "4x4"}
+    data = photos(sample_vit())
+    whole = run(two_networks(), tmp_path / "a", data, batch_size=10, show_to_others=True, **asked_for)
+    run(two_networks(), tmp_path / "b", data, batch_size=3, **asked_for)  # no images to show are left of this
+    later = run(two_networks(), tmp_path / "b", data, batch_size=4, show_to_others=True, **asked_for)
+    same_records(whole.records("attack"), later.records("attack"))
+    assert later.manifest.measured_in_this_call == 10 * (4 + 3)
+    assert whole.tables["attack-transfer-cells"].equals(later.tables["attack-transfer-cells"])
+
+
+def test_the_interval_of_shown_cells_is_over_images(tmp_path):
+    from ipvit.metrics.intervals import accuracy_interval
+
+    result = run(two_networks(), tmp_path, attacks=("cells",), cells=(2,), cell_grid="4x4", show_to_others=True)
+    rows = result.records("attack").filter(attack="cells", model="sample CNN", choice="random")
+    right = rows.filter(pl.col("source") != "")["correct"].cast(pl.Float64).to_numpy()
+    pair = result.tables["attack-transfer-cells"].filter(model="sample CNN", made_on="sample ViT", choice="random")
+    low, high = accuracy_interval(right, 1)
+    assert (pair["top1_low"].item(), pair["top1_high"].item()) == pytest.approx((100 * low, 100 * high))
+
+
+def test_what_is_not_shown_to_others_is_told_with_the_reason(tmp_path):
+    some = {"attacks": ("cells", "vote", "fgsm", "worst"), "cells": (1,), "cell_grid": "4x4", "show_to_others": True}
+    result = run(two_networks(), tmp_path / "two", **some)
+    notes = " ".join(result.manifest.notes)
+    assert "PatchDrop as a defence: what is made against a network and against its vote is not shown" in notes
+    assert "the worst of all attacks: for other networks there is no worst of what is shown" in notes
+    shown = result.records("attack").filter(pl.col("source") != "")
+    assert set(shown["attack"]) == {"cells", "fgsm"}
+    alone = run(sample_vit(), tmp_path / "one", **some)
+    assert any("shows nothing: the study has one network" in note for note in alone.manifest.notes)
+
+
 def test_an_attack_in_l2_says_its_unit(tmp_path):
     result = run(sample_vit(), tmp_path, attacks=("vote",), norm="l2", epsilons=(0.5,))
     assert set(result.tables["attack-vote"]["norm"]) == {"l2"} and set(result.tables["attack-vote"]["unit"]) == {

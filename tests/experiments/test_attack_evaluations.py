@@ -286,6 +286,23 @@ def test_images_of_another_view_are_not_shown_and_that_is_told(tmp_path):
     assert any("made on wide is not shown to one" in note for note in result.manifest.notes)
 
 
+def test_every_attack_within_a_budget_is_shown_to_the_others(tmp_path):
+    names = ("fgsm", "pgd", "apgd", "apgd-dlr", "apgd-t", "apgd-ce-t", "fab-t", "square", "low-pass", "high-pass")
+    models = [model(name="one"), model(seed=1, name="other")]
+    result = run(models, tmp_path, attacks=(*names, "autoattack", "rand"), show_to_others=True, apgd_steps=2)
+    table = result.tables["attack-transfer-pixels"]
+    assert set(table["attack"]) == {*names, "ensemble", "rand"}
+    assert table.group_by("attack").len()["len"].to_list() == [4] * 12
+
+
+def test_two_cut_offs_in_one_folder_are_two_rows(tmp_path):
+    run(model(), tmp_path, attacks=("low-pass",), epsilons=(16,), cutoff=0.2)
+    run(model(), tmp_path, attacks=("low-pass",), epsilons=(16,), cutoff=0.6)
+    whole = ipvit.Run(tmp_path, [ipvit.Attack(attacks=("low-pass",))], everything=True)
+    table = whole.tables["attack"].filter(attack="low-pass")
+    assert table["cutoff"].to_list() == [0.2, 0.6] and set(table["n_images"]) == {20}
+
+
 def test_low_and_high_frequencies_are_attacks_with_a_cut_off(tmp_path):
     result = run(model(), tmp_path, attacks=("low-pass", "high-pass"), epsilons=(16,), cutoff=0.3)
     table = result.tables["attack"]

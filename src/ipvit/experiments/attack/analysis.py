@@ -54,8 +54,13 @@ from ipvit.experiments.attack.tables.patches import (
 )
 from ipvit.experiments.attack.tables.transfer import (
     SHOWN,
+    SHOWN_CELLS,
     made_elsewhere,
     of_shown,
+    of_shown_cells,
+    shown_cell_matrix,
+    shown_cell_sentences,
+    shown_cell_table,
     shown_matrix,
     shown_sentences,
     shown_table,
@@ -94,6 +99,7 @@ class AttackAnalysis(Analysis):
         "cells": (),
         "vote": (),
         "transfer-pixels": ("made_on", "n_judged"),
+        "transfer-cells": ("made_on", "n_judged"),
         "warnings": ("warning",),
     }
     columns: dict[str, Column] = COLUMNS
@@ -113,7 +119,8 @@ class AttackAnalysis(Analysis):
         Patches of other networks, and noise, have tables of their own.
         """
         own = records.filter(~made_elsewhere())
-        parts = {MAIN: _of_epsilons(own, worst=self.worst), SHOWN: of_shown(records)}
+        parts = {MAIN: _of_epsilons(own, worst=self.worst)}
+        parts |= {SHOWN: of_shown(records), SHOWN_CELLS: of_shown_cells(records)}
         parts |= {CHECKS: of_checks(records), WEAKER: of_weaker(own)}
         parts |= {REPLACED: of_cells(own), DEFENCE: of_votes(own)}
         records = own.filter(pl.col("attack") != CHECK)
@@ -134,21 +141,22 @@ class AttackAnalysis(Analysis):
         if (main["attack"] != CLEAN).any():
             found[MAIN] = _by_epsilon(main)
         cells, votes, patches = (joined(reductions, name) for name in (REPLACED, DEFENCE, PATCHES))
+        names = {reduction.weights[:16]: reduction.model for reduction in reductions}
         if cells.height:
             found[REPLACED] = without_zeros(cell_table(cells))
         if votes.height:
             found[DEFENCE] = without_zeros(vote_table(votes))
         if patches.height:
-            patches = with_source(patches, {reduction.weights[:16]: reduction.model for reduction in reductions})
+            patches = with_source(patches, names)
             settings = patch_settings(patches)
             found[PATCHES] = by_area(patches, joined(reductions, _BARE), settings)
             if (patches["source"] != patches["model"]).any() and (patches["attack"] == PATCH).any():
                 found[TRANSFER] = transfer_table(patches, settings)
-        shown = joined(reductions, SHOWN)
+        shown, shown_cells = joined(reductions, SHOWN), joined(reductions, SHOWN_CELLS)
         if shown.height:
-            found[SHOWN] = shown_table(
-                shown, main, {reduction.weights[:16]: reduction.model for reduction in reductions}
-            )
+            found[SHOWN] = shown_table(shown, main, names)
+        if shown_cells.height:
+            found[SHOWN_CELLS] = shown_cell_table(shown_cells, cells, names)
         found = found or {MAIN: _by_epsilon(main)}
         said = [*warnings(joined(reductions, CHECKS), joined(reductions, WEAKER), main.filter(pl.col("epsilon") > 0))]
         if said:
@@ -171,6 +179,8 @@ class AttackAnalysis(Analysis):
             found[TRANSFER] = transfer_matrix(tables[TRANSFER])
         if SHOWN in tables:
             found[SHOWN] = shown_matrix(tables[SHOWN])
+        if SHOWN_CELLS in tables:
+            found[SHOWN_CELLS] = shown_cell_matrix(tables[SHOWN_CELLS])
         return found
 
     def lead(self, tables: dict[str, pl.DataFrame]) -> str:
@@ -201,6 +211,7 @@ class AttackAnalysis(Analysis):
         sentences = [text for _, text in _sentences(tables)]
         sentences += transfer_sentences(tables)
         sentences += shown_sentences(tables[SHOWN]) if SHOWN in tables else []
+        sentences += shown_cell_sentences(tables[SHOWN_CELLS]) if SHOWN_CELLS in tables else []
         sentences += tables[WARNINGS]["warning"].to_list() if WARNINGS in tables else []
         if self.patches and PATCHES not in tables:
             sentences.append(

@@ -12,6 +12,7 @@ from ipvit.experiments.attack.conditions import CellCondition
 from ipvit.experiments.attack.ensembles import can_be_attacked
 from ipvit.experiments.attack.experiment import PAPER_GRID, Attack
 from ipvit.experiments.attack.names import CELLS
+from ipvit.experiments.attack.pixels import Keep
 from ipvit.experiments.base import Batch, Records
 from ipvit.experiments.grids import check_grid, rows_and_columns
 from ipvit.experiments.scoring import score_logits
@@ -86,9 +87,10 @@ class CellAttacks:
             )
         return found
 
-    def measure(self, model: Model, batch: Batch, conditions: Sequence[CellCondition]) -> Iterator[Records]:
-        """Attack a batch in every way; all share the clean pass."""
+    def measure(self, model: Model, batch: Batch, conditions: Sequence[CellCondition], keep: Keep) -> Iterator[Records]:
+        """Attack a batch in every way; all share the clean pass. What is found is also given to ``keep``."""
         for condition, found in self.attacked(model, batch, conditions):
+            keep(model, batch, condition, found)
             yield Records(condition, score_logits(found.logits, batch.labels) | {"flat": found.zero_gradient})
 
     def attacked(

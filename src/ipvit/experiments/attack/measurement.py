@@ -78,8 +78,8 @@ class AttackMeasurement(Measurement):
         self.experiment = experiment
         self.models = tuple(models)
         self._pixels = PixelAttacks(experiment)
-        self._shown = ShownToOthers(self._pixels, models if experiment.show_to_others else (), data)
         self._cells, self._votes = CellAttacks(experiment, models), VoteAttacks(experiment, models)
+        self._shown = ShownToOthers(self._pixels, self._cells, models if experiment.show_to_others else (), data)
         self._patches = Patches()
         self._files: list[Patch] = []
         self._training: Training | None = None
@@ -146,11 +146,13 @@ class AttackMeasurement(Measurement):
     def measure(self, model: Model, batch: Batch) -> Iterator[Records]:
         """Attack the batch in every way; all attacks within a budget, of all epsilons, share the clean pass."""
         with frozen_parameters(model):
-            yield from self._cells.measure(model, batch, _of_kind(batch, CellCondition))
+            cells = [condition for condition in _of_kind(batch, CellCondition) if not condition.source]
+            yield from self._cells.measure(model, batch, cells, self._shown.keep)
             yield from self._votes.measure(model, batch, _of_kind(batch, VoteCondition))
-            pixel = [condition for condition in batch.conditions if condition.attack not in (CELLS, VOTE, PATCH, NOISE)]
-            yield from self._pixels.measure(model, batch, [c for c in pixel if not c.source], self._shown.keep)
-            yield from self._shown.measure(model, batch, [c for c in pixel if c.source])
+            shown = [condition for condition in batch.conditions if condition.attack not in (VOTE, PATCH, NOISE)]
+            pixel = [condition for condition in shown if condition.attack != CELLS and not condition.source]
+            yield from self._pixels.measure(model, batch, pixel, self._shown.keep)
+            yield from self._shown.measure(model, batch, [condition for condition in shown if condition.source])
             with torch.no_grad():
                 for condition in batch.conditions:
                     if condition.attack in (PATCH, NOISE):

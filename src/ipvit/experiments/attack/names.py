@@ -38,7 +38,7 @@ ORDER = (CLEAN, CHECK, FGSM, PGD, *SINGLE, AUTOATTACK, ENSEMBLE, RAND, CELLS, VO
 OWN = "own"
 """The network that a patch was trained on is the one that is attacked."""
 
-PIXEL_SETTINGS = ("steps", "step_size", "restarts", "random_start", "queries", "targets", "draws")
+PIXEL_SETTINGS = ("steps", "step_size", "restarts", "random_start", "queries", "targets", "draws", "cutoff")
 PATCH_SETTINGS = ("shape", "placement", "grid", "scale", "target")
 """Columns of the records that are no axis of a chart: of attacks on every pixel, and of patches."""
 

@@ -1,4 +1,4 @@
-"""Transfer of attacks within a budget: images that were made on one network, shown to the others of a study."""
+"""Transfer: images that attacks made on one network, within a budget or by cells, shown to the others of a study."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from ipvit.errors import InputError
-from ipvit.experiments.attack.conditions import AttackCondition
-from ipvit.experiments.attack.names import CHECK, CLEAN, RANDOM
+from ipvit.experiments.attack.conditions import AttackCondition, CellCondition
+from ipvit.experiments.attack.names import CHECK, CLEAN, PATCH, RANDOM, VOTE, WORST, attack_title
 from ipvit.experiments.attack.patches import frozen_parameters
 from ipvit.experiments.base import Batch, Records
 from ipvit.experiments.scoring import score_logits
@@ -24,20 +24,30 @@ from ipvit.perturb.tensors import from_numpy
 
 if TYPE_CHECKING:
     from ipvit.data.dataset import Dataset
+    from ipvit.experiments.attack.cells import CellAttacks
     from ipvit.experiments.attack.pixels import PixelAttacks
+
+_NOT_SHOWN = {
+    VOTE: "what is made against a network and against its vote is not shown to others; apgd makes the same images "
+    "against a network alone, and these are shown",
+    WORST: "for other networks there is no worst of what is shown; each attack has its own row",
+    PATCH: "patches are shown to others by transfer, in a table of their own",
+}
+"""Attacks whose images are not among those that are shown, and why."""
 
 
 class ShownToOthers:
     """The images that attacks make of a batch, kept until the next batch, so that each is made once.
 
     Args:
-        attacks: the attacks.
-        models: all networks of the study.
+        pixels: the attacks within a budget.
+        cells: those that replace cells.
+        models: all networks of the study; none where nothing is shown.
         data: whose labels are read where two networks number their answers differently.
     """
 
-    def __init__(self, attacks: PixelAttacks, models: Sequence[Model], data: Dataset) -> None:
-        self.attacks, self.models, self.data = attacks, tuple(models), data
+    def __init__(self, pixels: PixelAttacks, cells: CellAttacks, models: Sequence[Model], data: Dataset) -> None:
+        self.pixels, self.cells, self.models, self.data = pixels, cells, tuple(models), data
         self._ids: tuple[str, ...] = ()
         self._made: dict[tuple[str, str], Attacked] = {}
 
@@ -46,18 +56,25 @@ class ShownToOthers:
         found: list[AttackCondition] = []
         for source in self._sources(model):
             if not self._why_not(source, model):
-                own = [c for c in self.attacks.conditions(source) if c.attack not in (CLEAN, CHECK, RANDOM)]
+                every = [*self.pixels.conditions(source), *self.cells.conditions(source)]
+                own = [condition for condition in every if condition.attack not in (CLEAN, CHECK, RANDOM)]
                 found += [dataclasses.replace(condition, source=source.digest[:16]) for condition in own]
         return found
 
     def notes(self, model: Model) -> list[str]:
-        """Say whose images a network is not shown, and why."""
+        """Say which images a network is not shown, and why."""
+        if not self.models:
+            return []
+        if len({other.digest for other in self.models}) == 1:
+            return ["attack: show_to_others shows nothing: the study has one network"]
         reasons = {source.name: self._why_not(source, model) for source in self._sources(model)}
-        return [
+        found = [
             f"attack: what is made on {name} is not shown to {model.name}: {reason}"
             for name, reason in reasons.items()
             if reason
         ]
+        asked = self.pixels.experiment.attacks
+        return [*found, *(f"attack: {attack_title(name)}: {_NOT_SHOWN[name]}" for name in _NOT_SHOWN if name in asked)]
 
     def keep(self, model: Model, batch: Batch, condition: AttackCondition, found: Attacked) -> None:
         """Keep what an attack on a network made of a batch, where others are shown it."""
@@ -94,9 +111,15 @@ class ShownToOthers:
         key = (source.digest[:16], condition.key)
         if self._ids != batch.ids or key not in self._made:
             with frozen_parameters(source):
-                for _, found, _ in self.attacks.attacked(source, batch, [condition]):
-                    self.keep(source, batch, condition, found)
+                self.keep(source, batch, condition, self._make(source, batch, condition))
         return self._made[key]
+
+    def _make(self, source: Model, batch: Batch, condition: AttackCondition) -> Attacked:
+        if isinstance(condition, CellCondition):
+            ((_, found),) = self.cells.attacked(source, batch, [condition])
+        else:
+            ((_, found, _),) = self.pixels.attacked(source, batch, [condition])
+        return found
 
     def _sources(self, model: Model) -> list[Model]:
         return [other for other in self.models if other.digest != model.digest]

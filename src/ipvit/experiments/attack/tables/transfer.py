@@ -10,9 +10,12 @@ import polars as pl
 
 from ipvit.analysis.aggregate import accuracy_table, varying
 from ipvit.analysis.chart_parts import inline, theme
+from ipvit.core.text.words import counted
 from ipvit.experiments.attack.conditions import size_in_words
 from ipvit.experiments.attack.names import (
+    CELLS,
     CHECK,
+    CHOSEN,
     CLEAN,
     NOISE,
     PATCH,
@@ -26,26 +29,39 @@ from ipvit.experiments.attack.names import (
 if TYPE_CHECKING:
     from ipvit.analysis.charts import Figure
 
-SHOWN = "attack-transfer-pixels"
+SHOWN, SHOWN_CELLS = "attack-transfer-pixels", "attack-transfer-cells"
 _CELL = 74  # pixels of a cell of the matrix
 _SIZE = ("epsilon", "norm", "unit")
+_CELLS = ("grid", "choice", "cells")
+_SHORT = {"random": "at random", "gradient": "by gradient", "greedy": "by search", "attention": "drawing attention"}
+"""How replaced cells are chosen, short enough for a panel of two networks."""
 
 
 def made_elsewhere() -> pl.Expr:
-    """Tell records of images that were made on another network within a budget."""
+    """Tell records of images that were made on another network; patches of others have tables of their own."""
     return (pl.col("source").fill_null("") != "") & ~pl.col("attack").is_in([PATCH, NOISE])
 
 
 def of_shown(records: pl.DataFrame) -> pl.DataFrame:
-    """Average what one model makes of images that were made on others.
+    """Average what one model makes of images that were made on others within a budget."""
+    rows = records.filter(made_elsewhere(), pl.col("attack") != CELLS)
+    return _averaged(records, rows, ["attack", *(name for name in (*_SIZE, *PIXEL_SETTINGS) if name in rows.columns)])
+
+
+def of_shown_cells(records: pl.DataFrame) -> pl.DataFrame:
+    """Average what one model makes of images in which cells were replaced on others."""
+    return _averaged(records, records.filter(made_elsewhere(), pl.col("attack") == CELLS), list(_CELLS))
+
+
+def _averaged(records: pl.DataFrame, rows: pl.DataFrame, by: list[str]) -> pl.DataFrame:
+    """Average some rows of one model by what they have in common and by the network that images were made on.
 
     ``success`` is the share of wrong answers among the images that both networks are right about without an attack.
     Every image was made once for each source, so images are independent, and intervals are over images.
     """
-    rows = records.filter(made_elsewhere())
     if not rows.height:
         return pl.DataFrame(schema={"model": pl.String})
-    by = ["model", "source", "attack", *(name for name in (*_SIZE, *PIXEL_SETTINGS) if name in rows.columns)]
+    by = ["model", "source", *by]
     table = accuracy_table(rows, by, {"correct": "top1"}).drop("n_runs", "top1_std")
     right = records.filter(pl.col("attack") == CLEAN, pl.col("correct")).select("image")
     judged = rows.filter(pl.col("source_right")).join(right, on="image", how="semi", maintain_order="left")
@@ -66,20 +82,47 @@ def shown_table(shown: pl.DataFrame, main: pl.DataFrame, names: Mapping[str, str
         main: accuracies under attacks on the models themselves.
         names: models by the first digits of their weights.
     """
-    source = pl.col("source").replace_strict(names, default=pl.col("trained_on"), return_dtype=pl.String)
-    others = shown.with_columns(source.alias("made_on")).drop("source", "trained_on")
-    own = main.filter(~pl.col("attack").is_in([CLEAN, CHECK, WORST, RANDOM])).with_columns(made_on=pl.col("model"))
-    whole = pl.concat([own.drop("no_gradient", strict=False), others], how="diagonal_relaxed")
+    own = main.filter(~pl.col("attack").is_in([CLEAN, CHECK, WORST, RANDOM]))
+    whole = _beside_own(shown, own, names)
     settings = varying(whole, PIXEL_SETTINGS, within=("attack",))
     if "norm" in whole.columns and whole["norm"].is_in(["l2", "l1"]).any():
         settings += [name for name in ("norm", "unit") if name in whole.columns]
-    measures = [name for name in (*_TOP1, *_SUCCESS) if name in whole.columns]
-    number = {name: place for place, name in enumerate(main["model"].unique(maintain_order=True))}
-    places = [pl.col(name).replace_strict(number, default=len(number)) for name in ("made_on", "model")]
-    table = whole.select("made_on", "model", "attack", *settings, "epsilon", *measures)
     attacks = {name: place for place, name in enumerate(TITLES)}
     order = pl.col("attack").replace_strict(attacks, default=len(attacks))
-    return table.sort(order, "attack", *settings, "epsilon", *places, maintain_order=True)
+    table = whole.select("made_on", "model", "attack", *settings, "epsilon", *_measures(whole))
+    return table.sort(order, "attack", *settings, "epsilon", *_places(main["model"]), maintain_order=True)
+
+
+def shown_cell_table(shown: pl.DataFrame, cells: pl.DataFrame, names: Mapping[str, str]) -> pl.DataFrame:
+    """Return the same of replaced cells.
+
+    Args:
+        shown: from :func:`of_shown_cells`, of all models.
+        cells: accuracies with cells that were replaced on the models themselves.
+        names: models by the first digits of their weights.
+    """
+    whole = _beside_own(shown, cells.filter(pl.col("choice").is_in(list(CHOSEN))), names)
+    choice = pl.col("choice").replace_strict({name: place for place, name in enumerate(CHOSEN)})
+    table = whole.select("made_on", "model", *_CELLS, *_measures(whole))
+    return table.sort("cells", choice, *_places(cells["model"]), "grid", maintain_order=True)
+
+
+def _beside_own(shown: pl.DataFrame, own: pl.DataFrame, names: Mapping[str, str]) -> pl.DataFrame:
+    """Put what was made on others below what was made on the models themselves."""
+    source = pl.col("source").replace_strict(names, default=pl.col("trained_on"), return_dtype=pl.String)
+    others = shown.with_columns(source.alias("made_on")).drop("source", "trained_on")
+    mine = own.with_columns(made_on=pl.col("model")).drop("no_gradient", strict=False)
+    return pl.concat([mine, others], how="diagonal_relaxed")
+
+
+def _measures(table: pl.DataFrame) -> list[str]:
+    return [name for name in (*_TOP1, *_SUCCESS) if name in table.columns]
+
+
+def _places(models: pl.Series) -> list[pl.Expr]:
+    """Return the order of the two networks of a pair: that of the models."""
+    number = {name: place for place, name in enumerate(models.unique(maintain_order=True))}
+    return [pl.col(name).replace_strict(number, default=len(number)) for name in ("made_on", "model")]
 
 
 _TOP1 = ("n_images", "top1", "top1_low", "top1_high")
@@ -105,6 +148,26 @@ def shown_sentences(table: pl.DataFrame) -> Iterator[str]:
         size = size_in_words(first["epsilon"], first.get("norm"), first.get("unit"))
         left = ", ".join(f"{row['model']} {row['top1']:.1f} %" for row in rows.to_dicts())
         yield f"Images made on {source} by {attack_title(str(attack))} at ε = {size} leave {left} top-1."
+
+
+def shown_cell_matrix(table: pl.DataFrame) -> Figure:
+    """Return a panel for every number of cells and way of choosing them."""
+    number = pl.concat_str("cells", pl.when(pl.col("cells") == 1).then(pl.lit(" cell")).otherwise(pl.lit(" cells")))
+    grid = [pl.lit(" of "), pl.col("grid")] if table["grid"].n_unique() > 1 else []
+    panel = pl.concat_str(number, *grid, pl.lit(", "), pl.col("choice").replace_strict(_SHORT))
+    ending = "with cells that were replaced on another network"
+    return matrix(table.with_columns(panel.alias("panel")), "made_on", "Cells replaced on", ending)
+
+
+def shown_cell_sentences(table: pl.DataFrame) -> Iterator[str]:
+    """Say what cells that were replaced on one network leave of each other one, where most are replaced."""
+    most = pl.col("cells") == pl.col("cells").max()
+    others = table.filter(pl.col("made_on") != pl.col("model"), most)
+    for (source, choice), rows in others.group_by(["made_on", "choice"], maintain_order=True):
+        first = rows.row(0, named=True)
+        left = ", ".join(f"{row['model']} {row['top1']:.1f} %" for row in rows.to_dicts())
+        what = f"{counted(first['cells'], 'cell')} of {first['grid']}, {CHOSEN[str(choice)]}"
+        yield f"Images made on {source} with {what}, leave {left} top-1."
 
 
 def matrix(rows: pl.DataFrame, made_on: str, title: str, ending: str) -> Figure:
