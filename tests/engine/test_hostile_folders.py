@@ -61,9 +61,8 @@ def small_run(out: Path, shard: str | None = None) -> None:
 
 @pytest.fixture
 def at_once(monkeypatch) -> None:
-    """Figures take seconds and no input, and flushing to the disk waits: leave both out."""
+    """Figures take seconds and no input: leave them out."""
     monkeypatch.setattr(OcclusionAnalysis, "figures", lambda self, tables: {})
-    monkeypatch.setattr("os.fsync", lambda _: None)
 
 
 def manifest_of(folder: Path) -> dict:
