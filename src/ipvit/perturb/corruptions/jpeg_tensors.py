@@ -93,7 +93,7 @@ def _planes(images: Tensor) -> tuple[Tensor, Tensor]:
     colour = ((colour + _constant("colours' offset", images.device)) * 2.0**-16).floor_()
     colour = colour.view(batch, 3, height, width)
     rounding = torch.arange(width // 2, device=images.device) % 2 + 1  # 1 and 2 in turn
-    fours = colour[:, 1:].unflatten(-1, (-1, 2)).unflatten(2, (-1, 2)).sum(dim=(3, 5))
+    fours = colour[:, 1:].reshape(batch, 2, height // 2, 2, width // 2, 2).sum(dim=(3, 5))
     fours = ((fours + rounding) * 0.25).floor_()
     return (
         _repeat_edge(colour[:, :1], -(-height // _SIDE) * _SIDE, width),
@@ -112,22 +112,24 @@ def _rounded(planes: Tensor, name: str, quality: int) -> Tensor:
     forward = _constant("forward", planes.device)
     found = _across(planes - 128, forward, _FRACTION - _KEPT)
     found = _down(found, forward, _FRACTION + _KEPT)
-    blocks = found.unflatten(-1, (-1, _SIDE)).unflatten(2, (-1, _SIDE))
+    *outer, height, width = found.shape
+    blocks = found.reshape(*outer, height // _SIDE, _SIDE, width // _SIDE, _SIDE)
     steps = table * 8  # the transform's scale
     magnitude = ((blocks.abs() + (steps * 0.5).floor()) / steps).floor_()
-    found = (magnitude.copysign_(blocks) * table).flatten(4, 5).flatten(2, 3)
+    found = (magnitude.copysign_(blocks) * table).view(*outer, height, width)
     backward = _constant("backward", planes.device)
     found = _down(found, backward, _FRACTION - _KEPT)
     return _across(found, backward, _FRACTION + _KEPT + 3).add_(128).clamp_(0, 255)
 
 
 def _across(planes: Tensor, matrix: Tensor, bits: int) -> Tensor:
-    blocks = planes.unflatten(-1, (-1, _SIDE)) @ matrix.T
+    blocks = planes.reshape(*planes.shape[:-1], -1, _SIDE) @ matrix.T
     return _descaled(blocks, bits).flatten(-2)
 
 
 def _down(planes: Tensor, matrix: Tensor, bits: int) -> Tensor:
-    blocks = matrix @ planes.unflatten(2, (-1, _SIDE))
+    *outer, width = planes.shape
+    blocks = matrix @ planes.reshape(*outer[:-1], -1, _SIDE, width)
     return _descaled(blocks, bits).flatten(2, 3)
 
 

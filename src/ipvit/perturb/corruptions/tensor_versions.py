@@ -23,7 +23,7 @@ from ipvit.perturb.corruptions.digital import CONTRAST, JPEG, PIXELATE, SATURATE
 from ipvit.perturb.corruptions.jpeg_tensors import through_jpeg
 from ipvit.perturb.corruptions.names import SEVERITIES
 from ipvit.perturb.corruptions.weather import BRIGHTER, brighter
-from ipvit.perturb.tensors import from_numpy
+from ipvit.perturb.tensors import from_numpy, irfft2, rfft2
 
 _TRIED = 32
 """Pixels a side of the images on which equality is tried, and the least that are corrupted here."""
@@ -205,15 +205,15 @@ def _defocus_blur(images: Tensor, severity: int) -> Tensor:
     reach = disk(radius, smooth).shape[0] // 2
     height, width = images.shape[-2:]
     large = F.pad(_units(images), (reach, reach, reach, reach), mode="reflect")
-    spectrum = torch.fft.rfft2(large).mul_(_disk_spectrum(radius, smooth, large.shape[-2:], images.device))
-    blurred = torch.fft.irfft2(spectrum, s=large.shape[-2:])
+    spectrum = rfft2(large).mul_(_disk_spectrum(radius, smooth, large.shape[-2:], images.device))
+    blurred = irfft2(spectrum, s=large.shape[-2:])
     return _bytes(blurred[..., 2 * reach : 2 * reach + height, 2 * reach : 2 * reach + width].contiguous())
 
 
 @lru_cache(maxsize=16)
 def _disk_spectrum(radius: int, smooth: float, size: tuple[int, int], device: torch.device) -> Tensor:
     weights = from_numpy(disk(radius, smooth).astype(np.float64)).to(device, non_blocking=True)
-    return torch.fft.rfft2(weights, s=size)
+    return rfft2(weights, s=size)
 
 
 def _zoom_blur(images: Tensor, severity: int) -> Tensor:
