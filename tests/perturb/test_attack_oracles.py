@@ -148,8 +148,8 @@ def test_fab_leaves_the_images_right_that_torchattacks_leaves(name, norm, size):
 
 
 SPREAD = 1.7
-"""Standard deviation of the number of images, of about 30, that Square leaves right, over its random numbers: pooled over
-32 runs of ours and of torchattacks' on both bundled networks, at the budgets below."""
+"""Standard deviation of the number of images, of about 30, that Square leaves right, over its random numbers: pooled
+over 32 runs of ours and of torchattacks' on both bundled networks, at the budgets below."""
 
 
 @pytest.mark.slow
