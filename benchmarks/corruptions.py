@@ -2,12 +2,16 @@
 of a ResNet-50 evaluation that all 95 versions of an image take.
 
     python benchmarks/corruptions.py [--severity 3] [--size 224] [--images FOLDER] [--reference PYTHON] [--share]
+    python benchmarks/corruptions.py --tensors
 
 ``published`` is the algorithm of the code released with ImageNet-C, written plainly on numpy, scipy and OpenCV: loops
 over pixels and over taps, float64 throughout. Its motion blur calls ImageMagick; here it sums shifted images.
 ``imagecorruptions`` is the package ``imagecorruptions-imaug``, which wants an environment of its own: ``--reference``
 names the Python of one where it is installed. It works in a process of its own, corruption by corruption in turn with
 ipvit, and compiles its glass blur before the clock starts.
+
+With ``--tensors`` the versions that a GPU makes of whole batches run on this processor instead, one thread and a batch
+of 16, beside those of the workers, image by image, both stored as JPEG and both without; bytes are compared.
 
 Times are processor times, which on one thread are the wall times of an otherwise idle machine.
 """
@@ -31,6 +35,7 @@ from scipy import ndimage
 from ipvit.engine.device import pooled_allocator
 from ipvit.perturb.corruptions import CORRUPTIONS, EXTRA, SEVERITIES, corrupt, jpeg85
 from ipvit.perturb.corruptions.frost_textures import textures
+from ipvit.perturb.corruptions.tensor_versions import TENSOR_VERSIONS, corrupt_tensors
 
 Step = Callable[[np.ndarray], object]
 
@@ -228,6 +233,29 @@ def table(severity: int, images: list[np.ndarray], reference: Reference | None) 
     print(f"{'floor, ms an image':20}{15 * 1000 * bare:18.1f}  15 times every pixel to float32, clipped and back")
 
 
+def as_tensors(images: list[np.ndarray], batch: int = 16) -> None:
+    """Print how long the tensor versions take on this processor, beside the workers' versions, over all severities."""
+    images = (images * batch)[:batch]
+    sent = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
+    heads = ("workers", "tensors", "ratio", "JPEG: workers", "tensors", "ratio", "bytes")
+    print(f"{'ms an image':20}" + "".join(f"{head:>15}" for head in heads))
+    for name in TENSOR_VERSIONS:
+        row: list[float] = []
+        same = True
+        for jpeg in (False, True):
+            store = jpeg85 if jpeg else np.asarray
+            plain = tensors = 0.0
+            for severity in SEVERITIES:
+                started = time.process_time()
+                expected = np.stack([store(corrupt(image, name, severity, 0)) for image in images])
+                between = time.process_time()
+                found = corrupt_tensors(sent, name, severity, jpeg=jpeg)
+                plain, tensors = plain + between - started, tensors + time.process_time() - between
+                same &= np.array_equal(found.permute(0, 2, 3, 1).numpy(), expected)
+            row += [1000 * plain / batch / len(SEVERITIES), 1000 * tensors / batch / len(SEVERITIES), tensors / plain]
+        print(f"{name:20}" + "".join(f"{value:15.2f}" for value in row) + f"{'equal' if same else 'DIFFERENT':>15}")
+
+
 def share(images: list[np.ndarray], batch: int = 16) -> None:
     """Print what all 95 versions of an image take, and what ResNet-50 takes to classify them, both on one thread."""
     from torchvision.models import resnet50
@@ -260,6 +288,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--images", type=Path, help="a folder of photos; smooth noise by default")
     parser.add_argument("--reference", help="the Python of an environment with imagecorruptions-imaug")
+    parser.add_argument("--tensors", action="store_true", help="the versions that a GPU makes instead of the table")
     parser.add_argument("--share", action="store_true", help="the 95 versions against ResNet-50 instead of the table")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
@@ -270,6 +299,9 @@ def main() -> None:
     print(f"{arguments.size} px, one thread; frost pictures drawn once in {time.process_time() - started:.2f} s")
     if arguments.share:
         share(images)
+        return
+    if arguments.tensors:
+        as_tensors(images)
         return
     print(f"severity {arguments.severity}, images/s (median)")
     with tempfile.TemporaryDirectory() as folder:

@@ -3,8 +3,8 @@
     python benchmarks/index.py --files 200000
     python benchmarks/index.py --files 200000 --source PATH/TO/ANOTHER/CHECKOUT/src
 
-Files of 100 bytes are written into 1,000 class folders. Each start is a process of its own, with a cache of its own;
-numbers are what the data set adds to the process, and those for 1.28 million files are in proportion.
+Files of 100 bytes are written into class folders of 1,281, as ImageNet's. Each start is a process of its own, with a
+cache of its own; numbers are what the data set adds to the process, and those for 1.28 million files are in proportion.
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ import tempfile
 import time
 from pathlib import Path
 
-IMAGENET = 1_281_167
+IMAGENET, IN_A_FOLDER = 1_281_167, 1_281
 
 
 def write_files(root: Path, files: int) -> None:
     """Write so many files, older than what is kept must be."""
     long_ago = time.time() - 7200
     for number in range(files):
-        folder = root / f"n{number % 1000:08d}"
-        if number < 1000:
+        synset = f"n{number // IN_A_FOLDER:08d}"
+        folder = root / synset
+        if number % IN_A_FOLDER == 0:
             folder.mkdir(parents=True)
-        path = folder / f"n{number % 1000:08d}_{number:06d}.JPEG"
+        path = folder / f"{synset}_{number:06d}.JPEG"
         path.write_bytes(f"{number:0100d}".encode())
         os.utime(path, (long_ago, long_ago))
 

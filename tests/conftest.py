@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,25 @@ from helpers.tiny import tiny_model, write_images
 
 CHROMIUM = Path("/usr/bin/chromium")
 
-sys.dont_write_bytecode = True  # folders hold what a test put there, and nothing beside it
 torch.set_num_threads(1)  # several test processes share few cores
+os.fsync = lambda _: None  # no machine fails during a test, and a disk's answer takes a tenth of the time
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Leave what is collected out of the search for garbage: it stays, and to search all of it takes a second."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
+
+
+def pytest_runtestloop() -> None:
+    """Let folders hold what a test put there, and nothing beside it; modules of tests are compiled and kept before."""
+    sys.dont_write_bytecode = True
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import yaml
@@ -25,6 +25,7 @@ from ipvit.engine.folders.run_folder import shard_folder
 from ipvit.engine.run import execute
 from ipvit.engine.study import DataEntry, Study, study_text
 from ipvit.engine.study_of_objects import text_of_objects
+from ipvit.errors import InputError
 from ipvit.experiments.base import BindContext, Experiment
 from ipvit.models.loading import GivenNames, GivenPrompts, check_texts_used
 from ipvit.models.model import Model
@@ -129,7 +130,7 @@ def run(
     base = Path("runs") / path_component(names, most=LONGEST) if out is None else as_folder(out)
     check_tracker(config.tracker)
     with launched() as group, files_read_anew(config.no_cache):
-        images = group.main_process_first(lambda: load_dataset(data))
+        images = _opened_once(group, lambda: load_dataset(data)) if isinstance(data, str | Path) else load_dataset(data)
         networks = group.main_process_first(lambda: _networks(listed, images, prompts, class_names, config.device))
         folder, reused = _folder(base, images, config, group, default=out is None)
         text = text_of_objects(networks, images, chosen, config)
@@ -164,7 +165,8 @@ def run_study(study: Study, out: str | Path, *, default: bool = False) -> Run:
     entries = zip(study.experiments, experiments, strict=True)
     text = study_text(study.models, study.data, entries, study, texts=study.text_keys())
     with launched() as group, files_read_anew(study.no_cache):
-        data, models = group.main_process_first(lambda: load_study(study))
+        data = _opened_once(group, study.data.open)
+        models = group.main_process_first(lambda: load_models(study, data))
         folder, reused = _folder(out, data, study, group, default=default)
         manifest = execute(
             selected,
@@ -178,6 +180,17 @@ def run_study(study: Study, out: str | Path, *, default: bool = False) -> Run:
             reused_runs=reused,
         )
     return _results(folder, experiments, manifest, study, text, keep=group.is_main_process)
+
+
+def _opened_once(group: ProcessGroup, open_data: Callable[[], Dataset]) -> Dataset:
+    """Open data in the first process; the others get its list of the images, and need not go through the files."""
+
+    def check(data: Dataset) -> None:
+        root = getattr(data, "root", None)
+        if isinstance(root, Path) and not root.exists():
+            raise InputError(f"{data.name}: {str(root)!r} is not there on every machine of this run")
+
+    return group.done_once(open_data, check)
 
 
 def _folder(
@@ -204,12 +217,18 @@ def _results(
 
 
 def load_study(study: Study) -> tuple[Dataset, list[Model]]:
-    """Open the data of a study and load its models, zero-shot models once for each set of prompts.
+    """Open the data of a study and load its models, see :func:`load_models`."""
+    data = study.data.open()
+    return data, load_models(study, data)
+
+
+def load_models(study: Study, data: Dataset) -> list[Model]:
+    """Load the models of a study, zero-shot models once for each set of prompts.
 
     Raises:
         InputError: something cannot be used, or prompts or class names are given and no model reads any.
     """
-    data, context = study.data.open(), bind_context(study.data)
+    context = bind_context(study.data)
     models: list[Model] = []
     for entry in study.models:
         found = models_named(
@@ -225,7 +244,7 @@ def load_study(study: Study) -> tuple[Dataset, list[Model]]:
         check_texts_used(found, entry.prompts, entry.class_names)
         models += found
     check_texts_used(models, study.prompts, study.class_names)
-    return data, models
+    return models
 
 
 def _networks(

@@ -18,7 +18,6 @@ from ipvit.analysis.last_run import LastRun
 from ipvit.analysis.looks import Looks, using
 from ipvit.analysis.profile import Ranked, ranked
 from ipvit.analysis.reduction import Reduction, labelled
-from ipvit.analysis.sentences import chosen_among, uneven
 from ipvit.core.manifest import Manifest
 from ipvit.core.outdated import PAGE
 from ipvit.core.plugins import OWN_FILE
@@ -28,14 +27,15 @@ from ipvit.engine.folders.class_names import read_class_names, with_names
 from ipvit.engine.folders.last_run import keep_last_run, read_last_run
 from ipvit.engine.folders.reducing import reductions_of
 from ipvit.engine.folders.study_records import StudyRecords
-from ipvit.engine.manifest import read_manifest
+from ipvit.engine.manifest import named_networks, read_manifest
 from ipvit.engine.store import read_analysis
 from ipvit.engine.study import STUDY, read_study
 from ipvit.errors import ByName, InputError, error_line
 from ipvit.experiments.base import Experiment
 from ipvit.experiments.registry import experiment_class, experiment_names
-from ipvit.report.figures import inline_svg
+from ipvit.report.last_run import as_of_last_run, drawn
 from ipvit.report.notebook import as_pandas, in_notebook, one_line
+from ipvit.report.notes import notes_of_numbers
 from ipvit.report.paper import reference
 from ipvit.report.settings import Setting, settings_of
 from ipvit.report.tables.files import in_reading_order
@@ -199,7 +199,7 @@ class Run:
             frames = [self.records(name) for name in self.analyses]
             return pl.concat(frames, how="diagonal_relaxed") if frames else pl.DataFrame()
         version = ByName(self.analyses, "experiment", f"the study of {str(self.out)!r}")[experiment].version
-        labels = self._labels(self._records.models(experiment, version))
+        labels = named_networks(self.manifest, self._records.models(experiment, version))
         names, subject = read_class_names(self.out, experiment), self.manifest.subject(experiment)
         frames = [
             with_names(found.with_columns(pl.lit(label).alias("model")), names.of(weights, subject.answers_of(weights)))
@@ -286,7 +286,7 @@ class Run:
         """Return the ids of the images that a model was measured on."""
         version = self.analyses[experiment].version
         found: set[str] = set()
-        for weights, label in self._labels(self._records.models(experiment, version)).items():
+        for weights, label in named_networks(self.manifest, self._records.models(experiment, version)).items():
             if label == model:
                 records = self._records.of_model(experiment, version, weights, ["image"])
                 found |= set(records["image"].cast(pl.String).unique())
@@ -410,15 +410,11 @@ class Run:
         if (last_run := self._last_runs.get(name)) is not None:
             tables = {key: table.frame() for key, table in last_run.tables.items()}
             differences = None if last_run.differences is None else last_run.differences.frame()
-            code = analysis.own_code.removeprefix("ipvit_user_")  # as a file's module is called
-            mark = (
-                f"Shown as of its last run, which ended {last_run.finished}: this call does not name {code}, "
-                "which made these tables, and code that a run folder names is not run."
-            )
-            return Analysed(tables, differences, [mark, *last_run.notes, *self._last_charts[name][1]])
+            notes = [as_of_last_run(analysis, last_run), *last_run.notes, *self._last_charts[name][1]]
+            return Analysed(tables, differences, notes)
         reductions = self.reductions(name)
         if not reductions:
-            return Analysed({}, None, self._notes(analysis, {}, reductions))
+            return Analysed({}, None, self._notes(name, {}, reductions))
         tables = analysis.with_retained(analysis.tables(reductions), reductions)
         tables = analysis.with_calibration(tables, reductions)
         paper = reference(name, {name: tables}, self.manifest, self.experiments.get(name))
@@ -428,7 +424,7 @@ class Run:
             answers = {reduction.model: reduction.n_answers for reduction in reductions if reduction.n_answers}
             tables = {key: with_n_answers(table, answers) for key, table in tables.items()}
         differences = analysis.differences(reductions)
-        notes = self._notes(analysis, tables, reductions)
+        notes = self._notes(name, tables, reductions)
         if differences is None and sum(reduction.values is not None for reduction in reductions) > 1:
             notes.append("The models are not compared: no condition was measured alike on both, with the same images.")
         try:
@@ -460,18 +456,12 @@ class Run:
 
     @functools.cached_property
     def _last_charts(self) -> dict[str, tuple[dict[str, Any], list[str]]]:
-        """The charts of each experiment that is shown as of its last run, and what is said of those left out."""
-        found: dict[str, tuple[dict[str, Any], list[str]]] = {}
-        for name, last_run in self._last_runs.items():
-            charts, left_out = last_run.charts()
-            for key, chart in list(charts.items()):
-                try:
-                    inline_svg(chart, "")
-                except Exception:  # noqa: BLE001 - a specification of anybody's
-                    del charts[key]
-                    left_out.append(f"The figure {key} of its last run is not drawn: it cannot be.")
-            found[name] = charts, left_out
-        return found
+        return {name: drawn(last_run) for name, last_run in self._last_runs.items()}
+
+    def _notes(self, name: str, tables: dict[str, pl.DataFrame], reductions: Sequence[Reduction]) -> list[str]:
+        damaged = len(self._records.damaged)
+        known = name in self.experiments
+        return notes_of_numbers(self.analyses[name], tables, reductions, self.manifest, damaged=damaged, known=known)
 
     def keep_last_runs(self) -> None:
         """Keep what experiments of other packages and files make of their records, for who reads without their code."""
@@ -496,7 +486,7 @@ class Run:
         """Return the names of the models that have records of an experiment, by digest; none as of a last run."""
         if name not in self.analyses or name in self._last_runs:
             return {}
-        return self._labels(self._records.models(name, self.analyses[name].version))
+        return named_networks(self.manifest, self._records.models(name, self.analyses[name].version))
 
     def records_as_stored(self, name: str) -> Iterator[pl.DataFrame]:
         """Yield the records of each model of an experiment with all of their columns, as the folder has them."""
@@ -533,54 +523,5 @@ class Run:
         """
         analysis = self.analyses[name]
         if labels is None:
-            labels = self._labels(self._records.models(name, analysis.version))
+            labels = named_networks(self.manifest, self._records.models(name, analysis.version))
         return reductions_of(self._records, self.manifest, analysis, labels)
-
-    def _notes(self, analysis: Analysis, tables: dict[str, pl.DataFrame], reductions: Sequence[Reduction]) -> list[str]:
-        notes = []
-        if self._records.damaged:
-            notes.append(
-                f"{len(self._records.damaged)} damaged part files were left out; run the study again to replace them."
-            )
-        if analysis.name not in self.experiments:
-            notes.append("What its columns mean is as of its last run: code that a run folder names is not run.")
-        if type(analysis) is Analysis and analysis.own_code:
-            notes.append(f"These tables are made without {analysis.own_code}, which makes others of the same records.")
-        shown = {reduction.model for reduction in reductions}
-        notes += [model.doubt_in_words for model in self.manifest.models if model.name in shown and model.doubt]
-        notes += [
-            f"{reduction.model} gives all {reduction.one_answer:,} images the same answer, under all conditions."
-            for reduction in reductions
-            if reduction.one_answer
-        ]
-        for failure in self.manifest.failures:
-            if failure.experiment == analysis.name:
-                what = f" ({failure.condition})" if failure.condition else ""
-                notes.append(f"Failed on {failure.model}{what}, so it is in no table: {failure.error}.")
-        notes += uneven(tables, analysis.name)
-        if analysis.labels:
-            subject = self.manifest.subject(analysis.name)
-            notes += chosen_among(subject.answers, subject.n_classes, subject.among.values())
-        if analysis.among:
-            notes.append(analysis.among)
-        if unlabelled := frozenset().union(*(reduction.unlabelled for reduction in reductions)):
-            notes.append(f"{len(unlabelled):,} images have no label and are left out of the accuracies.")
-        for name, column in analysis.columns.items():
-            counts = {reduction.model: reduction.missing.get(name, 0) for reduction in reductions}
-            notes += [f"{model}: {count:,} {column.missing}" for model, count in counts.items() if count]
-        return notes
-
-    def _labels(self, there: Sequence[tuple[str, str]]) -> dict[str, str]:
-        """Name networks, given by digest and name, as the manifest does and in its order.
-
-        Different weights under one name are told apart.
-        """
-        names = {model.digest: model.name for model in self.manifest.models}
-        labels: dict[str, str] = {}
-        for weights, model in there:
-            label = str(names.get(weights, model))
-            taken = {text for digest, text in labels.items() if digest != weights}
-            labels[weights] = f"{label} #{weights[:4]}" if label in taken else label
-        order = {digest: number for number, digest in enumerate(names)}
-        place = {weights: (order.get(weights, len(order)), label) for weights, label in labels.items()}
-        return {weights: labels[weights] for weights in sorted(labels, key=place.__getitem__)}

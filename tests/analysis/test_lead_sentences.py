@@ -16,8 +16,8 @@ def fall(who: str, clean: float | None, left: float | None, **more) -> Fall:
     [
         ([fall("a", 99, 10), fall("b", 99, 10)], "Both fall from 99 % to 10 % in a corner."),
         ([fall("a", 99, 10), fall("b", 99, 10), fall("c", 99, 10)], "All three fall from 99 % to 10 % in a corner."),
-        ([fall("a", 50, 50)], "a stays at 50 % in a corner."),
-        ([fall("a", 50, 70)], "a rises from 50 % to 70 % in a corner."),
+        ([fall("a", 50, 50)], "a stays at 50.0 % in a corner."),
+        ([fall("a", 50, 70)], "a rises from 50.0 % to 70.0 % in a corner."),
         ([fall("a", None, 70)], "a is at 70 % in a corner."),
         ([fall("a", 90, None)], "a has no result in a corner."),
         (
@@ -25,7 +25,7 @@ def fall(who: str, clean: float | None, left: float | None, **more) -> Fall:
             "In a corner, a falls from 90 % to 40 %; b has no result in a corner.",
         ),
         ([fall("a", 90, 40), fall("b", 90, 90)], "In a corner, a falls from 90 % to 40 %; b stays at 90 %."),
-        ([fall("a", 90, 88, changed=False)], "a is at 90 % and then 88 %, a difference within its error in a corner."),
+        ([fall("a", 90, 88, changed=False)], "a is at 90.0 % and then 88.0 %, within its error, in a corner."),
         ([fall("a", 99.8, 0.2)], "a falls from 99.8 % to 0.2 % in a corner."),
         ([], ""),
     ],

@@ -61,7 +61,6 @@ IN_A_RUN += ["tables/occlusion.csv", "examples/occlusion", "examples/occlusion/*
 @pytest.mark.parametrize("name", IN_A_RUN)
 def test_a_run_a_report_and_a_merge_write_through_no_link(there, capsys, monkeypatch, name):
     monkeypatch.setattr(OcclusionAnalysis, "figures", lambda self, tables: {})  # they take long and look at no folder
-    monkeypatch.setattr("os.fsync", lambda _: None)
     place = next(
         path for path in sorted(Path("run").glob(name)) if path.is_dir() or "*" not in name[-2:] or path.suffix
     )

@@ -54,3 +54,17 @@ def test_they_take_their_letters_and_eight_bytes_each_also_on_the_way_to_another
 def test_they_know_whether_all_of_them_can_be_written():
     assert Texts(["a", "é", "日本"]).are_unicode and Texts([]).are_unicode
     assert not Texts(["a", "raw/\udcff.png"]).are_unicode
+
+
+@pytest.mark.parametrize("texts", [PATHS, ["it's.jpg"], ["a\\b"], ["tab\t"], ['say "x"'], ["plain.jpg", "two.jpg"], []])
+def test_what_is_written_of_them_together_is_what_python_writes_for_each(texts):
+    assert b"".join(Texts(texts).as_written()) == b"".join(
+        repr(t).encode("utf-8", "surrogatepass") + b"\0" for t in texts
+    )
+
+
+def test_their_digests_are_their_own_wherever_they_stand():
+    digests = Texts(PATHS).digests()
+    assert len(set(digests.tolist())) == len(PATHS)
+    assert Texts(PATHS[::-1]).digests().tolist() == digests[::-1].tolist()
+    assert len(set(Texts(["ab", "ba", "a", "b", "a\0", "\0a", ""]).digests().tolist())) == 7

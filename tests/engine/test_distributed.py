@@ -29,6 +29,18 @@ if __name__ == "__main__":
     ipvit.run(experiment, models=tiny_model(), data=data, out=out, batch_size=2, workers=1, progress=False)
 """
 
+COUNTED = """\
+from ipvit.data.formats import folder
+plain = folder.list_images
+
+def counted(*arguments):
+    place = os.path.dirname(sys.argv[2])
+    open(f"{place}/listed-{os.environ['RANK']}", "a").write(".")
+    return plain(*arguments)
+
+folder.list_images = counted
+"""
+
 pytestmark = pytest.mark.slow
 
 
@@ -106,6 +118,17 @@ def test_several_processes_measure_what_one_does_bit_for_bit(setting, reference,
     assert manifest.status == "done" and manifest.processes == count
     assert manifest.measured_in_this_call == 480 and manifest.images_used == 48
     assert len(parts(tmp_path / "run")) == 1, "the parts of all processes are joined"
+
+
+def test_one_process_goes_through_the_files_for_all(setting, reference, tmp_path):
+    _, images = setting
+    counting = tmp_path / "study.py"
+    counting.write_text(
+        STUDY.replace("import sys", "import os, sys").replace("if __name__", f"{COUNTED}\nif __name__", 1)
+    )
+    finish(torchrun((counting, images), 2, tmp_path / "run"))
+    assert Store(tmp_path / "run").records("occlusion").drop("weights").equals(reference.drop("weights"))
+    assert {path.name: path.read_text() for path in tmp_path.glob("listed-*")} == {"listed-0": "."}
 
 
 def test_the_slowest_process_does_not_decide_when_the_run_is_over(setting, reference, tmp_path):

@@ -21,8 +21,11 @@ from ipvit.api import bind_context
 from ipvit.core.queued.deferred import deferred
 from ipvit.engine.device import without_gradients
 from ipvit.experiments.base import Batch, Measurement
+from ipvit.experiments.corruptions import measurement as corruptions
 from ipvit.experiments.registry import make_experiment
 from ipvit.models.model import Model
+from ipvit.perturb.corruptions import jpeg_tensors, tensor_versions
+from ipvit.perturb.corruptions.tensor_versions import TENSOR_VERSIONS
 
 IMAGES = 4
 OCCLUSION = {"levels": (0, 0.3, 0.6), "runs": 2, "grid": "8x8"}
@@ -124,6 +127,22 @@ def test_all_conditions_are_queued_without_waiting(name, monkeypatch):
     waits, read = run(*QUEUED[name], monkeypatch)
     assert waits.waits == {}
     assert read.after == [] and waits.operators > 0
+
+
+def test_corruptions_that_a_gpu_makes_are_queued_without_waiting(monkeypatch):
+    names = tuple(TENSOR_VERSIONS)
+    monkeypatch.setattr(corruptions, "made_there", lambda *_: frozenset(names))
+    constants = [made for module in (tensor_versions, jpeg_tensors) for made in vars(module).values()]
+    kept = [made for made in constants if hasattr(made, "cache_clear")]
+    for made in kept:
+        made.cache_clear()
+    try:
+        waits, read = run("corruptions", {"corruptions": names, "severities": (1, 5)}, monkeypatch)
+    finally:
+        for made in kept:
+            made.cache_clear()
+    assert waits.waits == {} and read.after == []
+    assert waits.sent < 2 * 16 * 8  # tables, not images
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,11 @@ from ipvit.data.dataset import MemoryDataset
 from ipvit.engine.examples import read_examples
 from ipvit.errors import InputError
 from ipvit.experiments.base import BindContext, Condition, Experiment, Records
+from ipvit.experiments.corruptions import measurement
 from ipvit.experiments.scoring import classify
 from ipvit.perturb import keys
 from ipvit.perturb.corruptions import CORRUPTIONS, EXTRA, corrupt, jpeg85
+from ipvit.perturb.corruptions.tensor_versions import corrupt_tensors
 
 CLASSES = [f"c{i}" for i in range(4)]
 KEY = ["model", "image", "corruption", "severity"]
@@ -120,6 +122,33 @@ def test_more_severities_measure_only_the_new_ones_and_other_frost_only_the_fros
 def test_the_manifest_names_the_version_of_opencv(tmp_path):
     run = ipvit.run(small(), models=tiny_model(), data=photos(), out=tmp_path, progress=False, workers=0)
     assert run.manifest.versions["opencv-python-headless"]
+
+
+def test_what_the_device_makes_gives_the_records_that_workers_give(tmp_path, monkeypatch):
+    names = ("defocus_blur", "brightness", "contrast", "pixelate", "jpeg_compression", "gaussian_blur", "saturate")
+    experiment, data = small(corruptions=("shot_noise", *names), severities=(1, 4)), photos(size=32)
+    by_workers = measured(experiment, tiny_model(), data, tmp_path / "workers")
+    made: list[str] = []
+    monkeypatch.setattr(measurement, "made_there", lambda *_: frozenset(names))
+    monkeypatch.setattr(measurement, "corrupt_tensors", lambda *a, **k: made.append(a[1]) or corrupt_tensors(*a, **k))
+    by_device = measured(experiment, tiny_model(), data, tmp_path / "device")
+    assert by_workers.equals(by_device) and set(made) == set(names)
+
+
+def test_a_processor_leaves_corruptions_to_the_workers_and_a_gpu_takes_those_that_it_makes_alike(monkeypatch):
+    def equal(name: str, _device: torch.device, size: tuple[int, int], *, jpeg: bool) -> bool:
+        return jpeg and (name == "contrast" or (name == "pixelate" and size[1] % 4 == 0))
+
+    experiment = small(corruptions=("fog", "contrast", "pixelate"))
+    assert not measurement.made_there(experiment, torch.device("cpu"), [(64, 64)])
+    assert not measurement.made_there(experiment, None, [(64, 64)])
+    monkeypatch.setattr(measurement, "equal", equal)
+    cuda = torch.device("cuda")
+    assert measurement.made_there(experiment, cuda, [(64, 64), (96, 96)]) == {"contrast", "pixelate"}
+    assert measurement.made_there(experiment, cuda, [(64, 64), (99, 99)]) == {"contrast"}
+    there = measurement.CorruptionMeasurement(experiment, "drawn", frozenset({"contrast"}))
+    transforms = {one.corruption: there.image_transform(one) for one in there.conditions(tiny_model())}
+    assert transforms["contrast"] is None and transforms["fog"] is not None
 
 
 # --- the seam: pictures altered in the workers ---------------------------------------------------------------------

@@ -25,7 +25,7 @@ if __name__ == "__main__":
 """
 
 
-def wait_for(condition, process, seconds=60) -> None:
+def wait_for(condition, process, seconds=240) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         if process.poll() is not None or time.monotonic() > deadline:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -287,12 +288,22 @@ class Entry:
         return self.loaded
 
 
+@pytest.fixture
+def looked_up_anew() -> Iterator[None]:
+    """What is installed is looked up once in a process."""
+    package._registered.cache_clear()
+    yield
+    package._registered.cache_clear()
+
+
+@pytest.mark.usefixtures("looked_up_anew")
 def test_an_installed_adapter_goes_before_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     class Theirs(Adapter):
         handles = ("timm.models.vision_transformer.VisionTransformer",)
 
     monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [Entry(Theirs)] if "models" in group else [])
     assert type(find_adapter(vit())) is Theirs
+    package._registered.cache_clear()
     monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [Entry(dict)])
     with pytest.raises(InputError, match="is no subclass of ipvit's Adapter"):
         find_adapter(vit())

@@ -108,11 +108,12 @@ def test_no_change_goes_from_a_number_to_the_same(made, name):
         "nothing.",
         "all wrong": "When the image is shrunk into a corner, b stays at 100 %; a is not above chance (10 %) on images as "
         "they are (0 %): what it loses when the image is shrunk into a corner says nothing.",
-        "nothing lost": "a stays at 100 % when the image is shrunk into a corner.",
+        "nothing lost": "a stays at 100.0 % when the image is shrunk into a corner.",
         "no clean level": "With 50 % of the patches dropped at random, a is at 50 %, b at 17 %.",
-        "within the error": "a is at 95 % and then 93 %, a difference within its error with 50 % of the patches dropped at random. "
-        "Retained of the accuracy above chance, as the area under the curve (over information losses of 0 % to 50 %: a 99 % "
-        "[95, 103]).",
+        "within the error": "a is at 95.0 % and then 93.3 %, within its error, with 50 % of the patches dropped at random: it "
+        "retains 98.0 % [92.7, 103.6] of its accuracy above chance. "
+        "Retained of the accuracy above chance, as the area under the curve over information losses of 0 % to 50 %: a 99 % "
+        "[95, 103].",
         "only clean": "",
     }.items(),
 )
@@ -123,7 +124,7 @@ def test_the_first_sentence_answers(made, name, expected):
 def test_what_is_a_share_of_the_salience_mass_is_not_told_as_one_of_the_image(made):
     lead = made["of the mass"].lead
     assert "the most salient patches dropped that hold 50 % of the salience mass" in lead
-    assert "to 50 % (10 % of the image)" in lead
+    assert "to 50.0 % (10 % of the image)" in lead
     assert made["of the mass"].table["of"].to_list() == ["salience mass"] * 2
     assert "of" not in made["one model"].table.columns
 

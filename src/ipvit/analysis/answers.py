@@ -104,7 +104,7 @@ def percent(value: float) -> str:
 
 
 def told(falls: Sequence[Fall], where: str) -> str:
-    """Return one sentence about all models.
+    """Return one sentence about all models; about a single one the exact sentence.
 
     Args:
         falls: of each model.
@@ -114,9 +114,13 @@ def told(falls: Sequence[Fall], where: str) -> str:
     'Both fall from 99 % to 10 % in a corner.'
     >>> told([Fall("a", 99.0, 50.0), Fall("b", 98.6, 10.4)], "in a corner")
     'In a corner, a falls from 99 % to 50 %, b from 99 % to 10 %.'
+    >>> told([Fall("a", 99.0, 50.0)], "in a corner")
+    'a falls from 99.0 % to 50.0 % in a corner.'
     >>> told([Fall("a", 12.0, 10.0, above_chance=False, chance=10.0)], "in a corner")
     'a cannot be told from guessing (10 %) on images as they are (12 %): what it loses in a corner says nothing.'
     """
+    if len(falls) == 1 and None not in (falls[0].left, falls[0].clean) and falls[0].above_chance is not False:
+        return told_exactly(falls[0], where)
     moved = [fall for fall in falls if fall.left is not None and fall.above_chance is not False]
     verbs = list(dict.fromkeys(fall.verb for fall in moved))
     alone = len(verbs) == 1 and len(moved) == len(falls) and (len(moved) == 1 or _alike(moved))
@@ -238,7 +242,8 @@ def areas_told(
             levels = [_level(text, shares=shares) for text in str(key[-1]).split()]
             place = "".join(f"{part}, " for part in key[:-1] if part not in (None, ""))
             parts.append(f"{place}{over} {levels[0]} to {levels[-1]}: {each(values)}")
-    return f"Retained of the accuracy above chance, as the area under the curve ({'; '.join(parts)})." if parts else ""
+    start = "Retained of the accuracy above chance, as the area under the curve"
+    return f"{start}{': ' if len(parts) > 1 else ' '}{'; '.join(parts)}." if parts else ""
 
 
 def _level(text: str, *, shares: bool) -> str:

@@ -297,9 +297,18 @@ def _ends(frame: pl.DataFrame, measure: str) -> tuple[str, str] | None:
     return (low, high) if there else None
 
 
+class _Rows(alt.InlineData):
+    """A table's rows, which all parts of a chart share: Altair copies what it finds and checks each row."""
+
+    _class_is_valid_at_instantiation = False  # to be checked with the whole chart
+
+    def __deepcopy__(self, _: object) -> _Rows:
+        return self
+
+
 def inline(data: pl.DataFrame) -> alt.InlineData:
     """The rows inside the chart, in their order and without Altair's limit of 5000."""
-    return alt.InlineData(values=data.to_dicts())
+    return _Rows(values=data.to_dicts())
 
 
 def value_channel(axis: Axis, zero: bool = False) -> alt.Y:

@@ -10,7 +10,7 @@ import re
 import secrets
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from pathlib import Path
 
 from ipvit.errors import InputError, shown
@@ -37,8 +37,12 @@ _DEVICES = frozenset(["CON", "PRN", "AUX", "NUL", "CLOCK$", "CONIN$", "CONOUT$",
 """Names that stand for something else than a file on Windows, whatever suffix they have."""
 
 
-def write_atomic(path: Path, data: bytes) -> None:
+def write_atomic(path: Path, data: bytes | Iterable[bytes]) -> None:
     """Write a file under a temporary name, flush it to the disk and rename it: a reader never sees half of it.
+
+    Args:
+        path: of the file.
+        data: its content, as a whole or in pieces.
 
     Raises:
         OSError: it cannot be written; what was there before is untouched.
@@ -48,7 +52,7 @@ def write_atomic(path: Path, data: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         with temporary.open("xb") as file:  # x: nothing was there before, nor a link
-            file.write(data)
+            file.writelines([data] if isinstance(data, bytes) else data)
             file.flush()
             os.fsync(file.fileno())
         _rename(temporary, path)

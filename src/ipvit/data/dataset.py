@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import types
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
@@ -25,6 +26,10 @@ Decoder = Literal["fast", "pil"]
 
 ALL_READ = 256
 """Images of the largest data set whose fingerprint may be made from all of its pixels."""
+
+
+_AT_ONCE = 4096
+"""Items whose digest is made together."""
 
 
 class UnreadableImageError(Exception):
@@ -230,18 +235,47 @@ def known_fingerprints(data: Items) -> frozenset[str]:
 
 
 def fingerprint(*parts: object) -> str:
-    """Return a digest (32 hex digits) of the ``repr`` of the parts, in their order; arrays count by their bytes."""
-    digest = hashlib.sha256()
+    """Return a digest (32 hex digits) of the ``repr`` of the parts, in their order; arrays count by their bytes.
+
+    What lists, tuples, iterators and :class:`ipvit.core.text.texts.Texts` hold counts one by one.
+    """
+    return Fingerprint(*parts).followed_by()
+
+
+def in_python(numbers: np.ndarray) -> Iterator[int]:
+    """Yield the numbers of an array as Python's own."""
+    for start in range(0, len(numbers), _AT_ONCE):
+        yield from numbers[start : start + _AT_ONCE].tolist()
+
+
+class Fingerprint:
+    """The first parts of a :func:`fingerprint`, which several have in common."""
+
+    def __init__(self, *parts: object) -> None:
+        self._digest = hashlib.sha256()
+        _add(self._digest, parts)
+
+    def followed_by(self, *parts: object) -> str:
+        """Return the fingerprint of these parts and some more."""
+        digest = self._digest.copy()
+        _add(digest, parts)
+        return digest.hexdigest()[:32]
+
+
+def _add(digest: hashlib._Hash, parts: Iterable[object]) -> None:
     for part in parts:
         if isinstance(part, np.ndarray):
             digest.update(part.tobytes())
-        elif isinstance(part, list | tuple | Texts):
-            for item in part:
-                digest.update(repr(item).encode("utf-8", "surrogatepass") + b"\0")
+        elif isinstance(part, Texts):
+            for some in part.as_written():
+                digest.update(some)
+        elif isinstance(part, list | tuple | Iterator):
+            items = iter(part)
+            while some := [f"{item!r}\0" for item in itertools.islice(items, _AT_ONCE)]:
+                digest.update("".join(some).encode("utf-8", "surrogatepass"))
         else:
             digest.update(repr(part).encode("utf-8", "surrogatepass"))
         digest.update(b"\1")
-    return digest.hexdigest()[:32]
 
 
 class MemoryDataset(BaseDataset):

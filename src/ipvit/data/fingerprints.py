@@ -30,7 +30,7 @@ from PIL import Image
 
 from ipvit.core.text.texts import Texts
 from ipvit.data.dataset import Dataset, fingerprint
-from ipvit.data.known_files import One, as_array, remembered
+from ipvit.data.known_files import GONE, One, as_array, is_kept, remembered, states_of
 
 SAMPLES, BYTES = "samples-2", "bytes-2"
 
@@ -77,41 +77,65 @@ def sums_of_files(paths: Iterable[str | Path], sizes: Sequence[int] | np.ndarray
 
     Args:
         paths: of the files.
-        sizes: in bytes.
+        sizes: in bytes, as they were listed.
         all_bytes: read the files as a whole.
     """
+    places, lengths = Texts(os.path.abspath(path) for path in paths), np.asarray(sizes, dtype=np.int64)  # noqa: PTH100
+    read = _Reader("", places, lengths, all_bytes)
+    if all_bytes or not is_kept(len(places)):
+        return _joined(as_array(read(np.arange(len(places)))))
+    states = states_of(places)
+    states[states[:, 0] != lengths] = GONE  # it changed while it was listed
+    return _joined(remembered(os.path.dirname(places[0]), places, states, read))  # noqa: PTH120
 
-    def read(number: int) -> One:
-        path = places[number]
+
+def sums_of_listed(root: str | Path, paths: Texts, states: np.ndarray) -> Sums:
+    """Read what counts of files whose states are known, as :func:`sums_of_files` does.
+
+    Args:
+        root: the folder that they lie in.
+        paths: of the files, below it.
+        states: ``(N, 4)`` int64, see :data:`ipvit.data.known_files.STATE`.
+    """
+    return _joined(remembered(os.fspath(root), paths, states, _Reader(f"{root}/", paths, states[:, 0], False)))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Reader:
+    """Reads what counts of files with some numbers, by several threads where that turns out to wait."""
+
+    root: str
+    paths: Texts
+    sizes: np.ndarray
+    all_bytes: bool
+
+    def __call__(self, numbers: np.ndarray) -> Iterator[One]:
+        """Yield it file by file."""
+        started = time.perf_counter()
+        yield from map(self._one, numbers[:_FIRST].tolist())
+        rest = [numbers[start : start + _FIRST] for start in range(_FIRST, len(numbers), _FIRST)]
+        if rest and time.perf_counter() - started > _FIRST * _SLOW:  # waiting for the drive or the network
+            with ThreadPoolExecutor(_THREADS) as pool:
+                for found in pool.map(self._some, rest):
+                    yield from found.tolist()
+        else:
+            yield from map(self._one, numbers[_FIRST:].tolist())
+
+    def _some(self, numbers: np.ndarray) -> np.ndarray:
+        return as_array(map(self._one, numbers.tolist()))
+
+    def _one(self, number: int) -> One:
+        path = f"{self.root}{self.paths[number]}"
         try:
             file = os.open(path, os.O_RDONLY)
         except OSError:
             return _NOTHING
         try:
-            return _of_file(file, 0, int(lengths[number]), path, all_bytes)
+            return _of_file(file, 0, int(self.sizes[number]), path, self.all_bytes)
         except OSError:
             return _NOTHING
         finally:
             os.close(file)
-
-    def read_some(numbers: np.ndarray) -> np.ndarray:
-        return as_array(map(read, numbers.tolist()))
-
-    def read_all(numbers: np.ndarray) -> Iterator[One]:
-        started = time.perf_counter()
-        yield from map(read, numbers[:_FIRST].tolist())
-        rest = [numbers[start : start + _FIRST] for start in range(_FIRST, len(numbers), _FIRST)]
-        if rest and time.perf_counter() - started > _FIRST * _SLOW:  # waiting for the drive or the network
-            with ThreadPoolExecutor(_THREADS) as pool:
-                for found in pool.map(read_some, rest):
-                    yield from found.tolist()
-        else:
-            yield from map(read, numbers[_FIRST:].tolist())
-
-    places, lengths = Texts(os.fspath(path) for path in paths), np.asarray(sizes, dtype=np.int64)
-    if all_bytes:
-        return _joined(as_array(read_all(np.arange(len(places)))))
-    return _joined(remembered(places, lengths, read_all))
 
 
 def sums_of_members(

@@ -11,15 +11,17 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import hashlib
+import itertools
 import os
 import sys
 import time
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ipvit.core.files import cache_folder, write_atomic
+from ipvit.core.text.texts import Texts
 
 FEWEST = 2_000
 """Files of a set from which on it is kept: fewer are read at once."""
@@ -27,10 +29,21 @@ FEWEST = 2_000
 SETTLED = 60.0
 """Seconds that a file must have stayed as it is; the clock of a network drive may be another."""
 
-_STATE = [("path", "<u8"), ("size", "<i8"), ("inode", "<u8"), ("mtime", "<i8"), ("ctime", "<i8")]
+STATE = ("size", "inode", "mtime", "ctime")
+"""What tells the state of a file, in the order of the columns of states; times in nanoseconds."""
+
+GONE = (0, 0, 0, np.iinfo(np.int64).max)
+"""The state of a file that is not there, such as a link to nowhere; no file that was read before has it."""
+
 _ONE = [("now", "<u8"), ("before", "<u4"), ("anew", "?")]
-_ENTRY = np.dtype([*_STATE, *_ONE])
-"""Of one file: the digest of its path, what tells its state, and what was read of it."""
+_ENTRY = np.dtype([("path", "<u8"), *((name, "<i8") for name in STATE), *_ONE])
+"""Of one file: the digest of its path below its folder, what tells its state, and what was read of it."""
+
+_AT_ONCE = 2**16
+"""Entries that are read from what is kept, or written, at once."""
+
+_DIGEST = 32
+"""Bytes of the digest behind all entries."""
 
 _READ_ANEW: contextvars.ContextVar[bool] = contextvars.ContextVar("_READ_ANEW", default=False)
 
@@ -58,84 +71,110 @@ def nothing_kept_is_used() -> bool:
     return _READ_ANEW.get()
 
 
-def remembered(paths: Sequence[str], sizes: np.ndarray, read: Callable[[np.ndarray], Iterable[One]]) -> np.ndarray:
+def remembered(root: str, paths: Texts, states: np.ndarray, read: Callable[[np.ndarray], Iterable[One]]) -> np.ndarray:
     """Return what was read of files, of those that have not changed from the user's cache, as :func:`as_array` does.
 
     Args:
-        paths: of the files.
-        sizes: in bytes, as they were listed.
+        root: the folder that their paths begin in.
+        paths: of the files, below it.
+        states: ``(N, 4)`` int64, see :data:`STATE`.
         read: reads the files with some numbers.
     """
     folder = cache_folder()
-    if (
-        len(paths) < FEWEST or folder is None or nothing_kept_is_used() or sys.platform == "win32"
-    ):  # there ctime is another
+    if not is_kept(len(paths)) or folder is None:
         return as_array(read(np.arange(len(paths))))
     started = time.time()
-    found = _states(paths)
-    found["size"][found["size"] != sizes] = -1  # it changed while it was listed
-    place = folder / "files" / f"{_digest(os.fspath(Path(paths[0]).absolute().parent)):016x}"
-    known = _recall(place, found)
+    place = folder / "files" / hashlib.blake2b(os.fsencode(os.path.abspath(root)), digest_size=8).hexdigest()  # noqa: PTH100
+    digests = paths.digests()
+    found, known = _recall(place, digests, states)
     lacking = np.flatnonzero(~known)
     if len(lacking):
-        read_now = as_array(read(lacking))
-        for name, _ in _ONE:
-            found[name][lacking] = read_now[name]
-        _keep(place, found[(found["size"] >= 0) & (found["ctime"] < (started - SETTLED) * 1e9)])
-    return found[[name for name, _ in _ONE]]
-
-
-def _states(paths: Sequence[str]) -> np.ndarray:
-    """Return an entry for each file, without what is read of it; a size below 0 where there is no such file."""
-
-    def state(path: str) -> tuple[int, ...]:
-        plain = path.startswith("/") and "//" not in path and "/." not in path  # else it is made so, which takes longer
-        whose = _digest(path if plain else os.path.abspath(path))  # noqa: PTH100 - a million of them
-        try:
-            found = os.stat(path)  # noqa: PTH116 - likewise
-        except OSError:
-            return whose, -1, 0, 0, 0
-        return whose, found.st_size, found.st_ino, found.st_mtime_ns, found.st_ctime_ns
-
-    found = np.zeros(len(paths), _ENTRY)
-    states = np.fromiter(map(state, paths), np.dtype(_STATE), len(paths))
-    for name, _ in _STATE:
-        found[name] = states[name]
+        found[lacking] = as_array(read(lacking))
+        _keep(place, digests, states, found, states[:, STATE.index("ctime")] < (started - SETTLED) * 1e9)
     return found
 
 
-def _recall(place: Path, found: np.ndarray) -> np.ndarray:
-    """Fill in what is kept of files in the same state; return which these are."""
-    kept = _load(place)
-    if not len(kept):
-        return np.zeros(len(found), dtype=bool)
-    at = np.searchsorted(kept["path"], found["path"]).clip(max=len(kept) - 1)
-    same = found["size"] >= 0
-    for name, _ in _STATE:
-        same &= kept[name][at] == found[name]
-    for name, _ in _ONE:
-        found[name][same] = kept[name][at[same]]
-    return same
+def is_kept(count: int) -> bool:
+    """Tell whether what is read of so many files is kept."""
+    return count >= FEWEST and not nothing_kept_is_used() and sys.platform != "win32"  # there ctime is another
 
 
-def _load(place: Path) -> np.ndarray:
-    """Return what is kept, by path; nothing where it is damaged."""
+def states_of(paths: Texts) -> np.ndarray:
+    """Return ``(N, 4)`` int64, see :data:`STATE`, of files."""
+
+    def state(path: str) -> tuple[int, ...]:
+        try:
+            found = os.stat(path)  # noqa: PTH116 - a million of them
+        except OSError:
+            return GONE
+        return found.st_size, found.st_ino, found.st_mtime_ns, found.st_ctime_ns
+
+    found = np.empty((len(paths), len(STATE)), np.int64)
+    texts = iter(paths)
+    for start in range(0, len(paths), _AT_ONCE):
+        some = list(map(state, itertools.islice(texts, _AT_ONCE)))
+        found[start : start + len(some)] = as_numbers(some)
+    return found
+
+
+def as_numbers(states: Sequence[tuple[int, ...]]) -> np.ndarray:
+    """Return the states of some files as int64, a row each."""
     try:
-        content = place.read_bytes()
+        return np.array(states, np.int64)
+    except OverflowError:  # some systems number their files up to 2^64
+        return np.array([[(value + 2**63) % 2**64 - 2**63 for value in state] for state in states], np.int64)
+
+
+def _recall(place: Path, digests: np.ndarray, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return what is kept of files in the same state, and of which; of none where it is damaged."""
+    found, known = np.zeros(len(digests), np.dtype(_ONE)), np.zeros(len(digests), dtype=bool)
+    try:
+        with place.open("rb") as file:
+            count, rest = divmod(os.fstat(file.fileno()).st_size - _DIGEST, _ENTRY.itemsize)
+            if rest or count < 0:
+                return found, known
+            digest, order = hashlib.sha256(), None
+            for start in range(0, count, _AT_ONCE):
+                content = file.read(min(_AT_ONCE, count - start) * _ENTRY.itemsize)
+                digest.update(content)
+                kept = np.frombuffer(content, _ENTRY)
+                at = np.arange(start, start + len(kept))
+                if order is None and not np.array_equal(kept["path"], digests[start : start + len(kept)]):
+                    order = np.argsort(digests)  # files have come or gone
+                if order is not None:
+                    at = order[np.searchsorted(digests, kept["path"], sorter=order).clip(max=len(order) - 1)]
+                same = kept["path"] == digests[at]
+                for column, name in enumerate(STATE):
+                    same &= kept[name] == states[at, column]
+                at = at[same]
+                known[at] = True
+                for name, _ in _ONE:
+                    found[name][at] = kept[name][same]
+            if digest.digest() != file.read():
+                known[:] = False
     except OSError:
-        return np.zeros(0, _ENTRY)
-    head, entries = content[:32], content[32:]
-    if hashlib.sha256(entries).digest() != head or len(entries) % _ENTRY.itemsize:
-        return np.zeros(0, _ENTRY)
-    return np.frombuffer(entries, _ENTRY)
+        known[:] = False
+    return found, known
 
 
-def _keep(place: Path, entries: np.ndarray) -> None:
-    content = np.sort(entries, order="path").tobytes()
+def _keep(place: Path, digests: np.ndarray, states: np.ndarray, found: np.ndarray, settled: np.ndarray) -> None:
+    chosen = np.flatnonzero(settled)
+
+    def content() -> Iterator[bytes]:
+        digest = hashlib.sha256()
+        for start in range(0, len(chosen), _AT_ONCE):
+            at = chosen[start : start + _AT_ONCE]
+            entries = np.zeros(len(at), _ENTRY)
+            entries["path"] = digests[at]
+            for column, name in enumerate(STATE):
+                entries[name] = states[at, column]
+            for name, _ in _ONE:
+                entries[name] = found[name][at]
+            some = entries.tobytes()
+            digest.update(some)
+            yield some
+        yield digest.digest()
+
     with contextlib.suppress(OSError):  # a cache that cannot be written is no fault
         place.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(place, hashlib.sha256(content).digest() + content)
-
-
-def _digest(path: str) -> int:
-    return int.from_bytes(hashlib.blake2b(os.fsencode(path), digest_size=8).digest(), "little")
+        write_atomic(place, content())

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 
 from ipvit.core.run_config import RunConfig
+from ipvit.engine.compiled import Compiled
 from ipvit.errors import InputError
 from ipvit.models.model import Model
 
@@ -155,7 +156,7 @@ def models_on_device(
             if short and model.name not in elsewhere:
                 _put_channels_last(model, device, config.precision)
             if config.compile and not hasattr(model.backbone, "_orig_mod"):
-                model.backbone = cast("torch.nn.Module", torch.compile(model.backbone))
+                model.backbone = Compiled(model.backbone)
         with pooled_allocator(device):
             yield
     finally:

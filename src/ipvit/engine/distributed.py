@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
+import pickle
 from collections.abc import Callable, Generator
 from typing import Any, TypeVar
 
@@ -143,6 +144,36 @@ class ProcessGroup:
             self._together(lambda: done.append(work()), turn)
         return done[0]
 
+    def done_once(self, work: Callable[[], T], check: Callable[[T], object] = lambda _: None) -> T:
+        """Do work in the first process, and give every other one a copy of what it returns.
+
+        What cannot travel is made by each process, the first one before the others.
+
+        Args:
+            work: to be done.
+            check: raises InputError in another process that cannot use the copy.
+
+        Raises:
+            InputError: one of them could not; all stop.
+            ProcessLostError: one of them is gone.
+        """
+        if self._group is None:
+            return work()
+        import torch.distributed as dist
+
+        done: list[T] = []
+        self._together(lambda: done.append(work()), self.is_main_process)
+        packed = [_packed(done[0]) if self.is_main_process else b""]
+        with _losses():
+            dist.broadcast_object_list(packed, 0, group=self._group)
+
+        def take() -> None:
+            done.extend(_unpacked(packed[0]) or [work()])
+            check(done[0])
+
+        self._together(take, not self.is_main_process)
+        return done[0]
+
     def assert_same_on_all_ranks(self, what: str, value: object) -> None:
         """Make sure that all processes have the same value.
 
@@ -167,6 +198,22 @@ class ProcessGroup:
         if self.is_main_process:
             raise InputError(error)
         raise SystemExit(2)  # one process says it
+
+
+def _packed(value: object) -> bytes:
+    """Return an object as bytes; nothing where it cannot travel, as an open connection cannot."""
+    try:
+        return pickle.dumps(value)
+    except Exception:  # noqa: BLE001 - whatever the code of an object raises
+        return b""
+
+
+def _unpacked(data: bytes) -> list[Any]:
+    """Return the object that another process of this run has sent; none where it is of code that is not known here."""
+    try:
+        return [pickle.loads(data)] if data else []  # noqa: S301 - from a process of the same run
+    except Exception:  # noqa: BLE001 - likewise
+        return []
 
 
 @contextlib.contextmanager

@@ -269,3 +269,19 @@ def _texts(model: Model) -> UsedTexts | None:
         prepared=texts.prepared,
         alike=tuple(texts.alike),
     )
+
+
+def named_networks(manifest: Manifest, there: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Name networks, given by digest and name, as the manifest does and in its order.
+
+    Different weights under one name are told apart.
+    """
+    names = {model.digest: model.name for model in manifest.models}
+    labels: dict[str, str] = {}
+    for weights, model in there:
+        label = str(names.get(weights, model))
+        taken = {text for digest, text in labels.items() if digest != weights}
+        labels[weights] = f"{label} #{weights[:4]}" if label in taken else label
+    order = {digest: number for number, digest in enumerate(names)}
+    place = {weights: (order.get(weights, len(order)), label) for weights, label in labels.items()}
+    return {weights: labels[weights] for weights in sorted(labels, key=place.__getitem__)}

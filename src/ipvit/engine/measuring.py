@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -20,7 +20,9 @@ from ipvit.experiments.base import Batch, Condition, Records
 from ipvit.metrics.accuracy import first_labels
 
 
-def measure_batch(task: Task, batch: Batch, plan: SweepPlan, outcome: Outcome) -> Measured:
+def measure_batch(
+    task: Task, batch: Batch, plan: SweepPlan, outcome: Outcome, queued: Callable[[], None] | None = None
+) -> Measured:
     """Measure a batch; where that fails, try its conditions one by one, and give those up that fail alone.
 
     Args:
@@ -28,12 +30,13 @@ def measure_batch(task: Task, batch: Batch, plan: SweepPlan, outcome: Outcome) -
         batch: on what.
         plan: the sweep.
         outcome: where failures are added.
+        queued: called while the device works, when all conditions are queued and before results are waited for.
 
     Returns:
         What was measured, under the conditions that did not fail.
     """
     try:
-        return _measure_all(task, batch, plan)
+        return _measure_all(task, batch, plan, queued)
     except FOREIGN as error:
         if is_of_the_disk(error):
             raise
@@ -51,8 +54,8 @@ def measure_batch(task: Task, batch: Batch, plan: SweepPlan, outcome: Outcome) -
     return measured
 
 
-def _measure_all(task: Task, batch: Batch, plan: SweepPlan) -> Measured:
-    measured = _measure(task, batch, plan)
+def _measure_all(task: Task, batch: Batch, plan: SweepPlan, queued: Callable[[], None] | None = None) -> Measured:
+    measured = _measure(task, batch, plan, queued)
     lacking = {condition.key for condition in batch.conditions} - {condition.key for condition, _ in measured}
     if lacking:
         raise ValueError(f"nothing was measured under {len(lacking)} of {len(batch.conditions)} conditions")
@@ -76,12 +79,14 @@ def _queue(task: Task, batch: Batch, plan: SweepPlan) -> list[Records]:
         return list(task.measurement.measure(task.model, batch))
 
 
-def _measure(task: Task, batch: Batch, plan: SweepPlan) -> Measured:
+def _measure(task: Task, batch: Batch, plan: SweepPlan, queued: Callable[[], None] | None) -> Measured:
     """Measure a batch; when it does not fit into memory, measure its halves and join them."""
 
     def measured(part: Batch) -> Measured:
         with deferred() as checks:
             records = _queue(task, part, plan)
+        if queued is not None:
+            queued()
         return _as_arrays(records, part, checks)
 
     return halving(measured, batch, _halves, _joined, task.fitting)

@@ -63,7 +63,7 @@ def checked(
     device = pick_device(config.device, group.local_rank if group.size > 1 else None)
     check_backend(config.backend, config.precision, device.type, compiled=config.compile)
     able, left_out = _able(selected, models)
-    return device, _tasks(able, data, config, context), left_out
+    return device, _tasks(able, data, config, dataclasses.replace(context, device=device)), left_out
 
 
 def usable(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from ipvit.core.signals import uninterrupted
 from ipvit.data.loader import DecodedBatch
-from ipvit.engine.batches import Donors, batches_of, decoded_batches, on_device, read_donors
+from ipvit.engine.batches import Donors, Images, batches_of, decoded_batches, read_donors
 from ipvit.engine.device import numerics
+from ipvit.engine.loop.ahead import Ahead
 from ipvit.engine.loop.claims import Claims
 from ipvit.engine.loop.failures import note_failed_transform, recording_failures
 from ipvit.engine.loop.writer import Writer
@@ -51,29 +52,47 @@ def sweep(
             wanted = [batch for batch in batches if any(task.missing(batch).any() for task in plan.tasks)]
             if not wanted:
                 continue
-            decoded_in_turn = decoded_batches(plan, wanted, outcome.notes)
+            in_turn = Ahead(decoded_batches(plan, wanted, outcome.notes), plan.device)
             donors = donors or read_donors(plan)
-            for decoded in decoded_in_turn:
+            for decoded, images in in_turn:
                 _note_odd(decoded, plan, outcome)
                 if not claims.begin(decoded.indices):
                     continue
                 if decoded.failure:
                     note_failed_transform(decoded, plan, outcome)
-                images = on_device(decoded, plan.device)
-                for number, task in enumerate(plan.tasks):
-                    for batch in batches_of(task, plan, decoded, images, donors[task.experiment.requirements.donors]):
-                        measured = measure_batch(task, batch, plan, outcome)
-                        if number not in shown and decoded.transform is None:
-                            shown.add(number)
-                            with recording_failures(task, outcome, fatal=False):
-                                on_first_batch(task, batch)
-                        # afterwards: what is on the disk is not measured again, and pictures are of the first batch
-                        count = 0 if claims.helping else len(batch) * len(batch.conditions)
-                        writer.add(task, batch.ids, measured, count)
+                for number, task, batch, last in _with_last(_to_measure(plan, decoded, images, donors)):
+                    measured = measure_batch(task, batch, plan, outcome, in_turn.fetch if last else None)
+                    if number not in shown and decoded.transform is None:
+                        shown.add(number)
+                        with recording_failures(task, outcome, fatal=False):
+                            on_first_batch(task, batch)
+                    # afterwards: what is on the disk is not measured again, and pictures are of the first batch
+                    count = 0 if claims.helping else len(batch) * len(batch.conditions)
+                    writer.add(task, batch.ids, measured, count)
     finally:  # also on Ctrl-C, and where it comes twice: what is measured is kept
         with uninterrupted():
             writer.close()
         outcome.notes += [_note_on_memory(task) for task in plan.tasks if task.fitting.too_large]
+
+
+def _to_measure(
+    plan: SweepPlan, decoded: DecodedBatch, images: Images, donors: Mapping[int, Donors]
+) -> Iterator[tuple[int, Task, Batch]]:
+    """Yield what is to be measured of a decoded batch, with the number of the task."""
+    for number, task in enumerate(plan.tasks):
+        for batch in batches_of(task, plan, decoded, images, donors[task.experiment.requirements.donors]):
+            yield number, task, batch
+
+
+def _with_last(found: Iterable[tuple[int, Task, Batch]]) -> Iterator[tuple[int, Task, Batch, bool]]:
+    """Yield the same, and whether it is the last."""
+    held: tuple[int, Task, Batch] | None = None
+    for one in found:
+        if held is not None:
+            yield *held, False
+        held = one
+    if held is not None:
+        yield *held, True
 
 
 def _note_odd(decoded: DecodedBatch, plan: SweepPlan, outcome: Outcome) -> None:

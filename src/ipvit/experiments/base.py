@@ -157,10 +157,12 @@ class BindContext:
         open_data: opens further data by its name, with the study's root, decoder and class names unless others are
             given; see :func:`ipvit.data.load_dataset`.
         answers: among which answers the study's models choose, as the user said; None: as the data's protocol says.
+        device: where the models will be; None where no run has said it.
     """
 
     open_data: Callable[..., Dataset]
     answers: Answers | None = None
+    device: torch.device | None = None
 
 
 @dataclasses.dataclass(frozen=True)

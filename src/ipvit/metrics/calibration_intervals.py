@@ -155,12 +155,11 @@ class _Others:
     trials: float
 
 
-def _standing(shares: Floats, gaps: Floats, spread: Floats, error: float, others: _Others) -> Floats:
-    """Return by how many deviations a plain error exceeds what a true one would give, ``(...)`` of ``(..., K)``.
+def _standing(shares: Floats, gaps: Floats, spread: Floats, true: Floats, others: _Others) -> Floats:
+    """Return by how many deviations a plain error exceeds what true gaps would give, ``(...)`` of ``(..., K)``.
 
     How many answers fall into each bin varies, too, which matters where gaps differ.
     """
-    true = error * _directions(shares, gaps, spread)
     mean = folded_mean(true, spread)
     variance = (np.maximum(true**2 + spread**2 - mean**2, 0.0) * shares**2).sum(axis=-1)
     between = (shares * true**2).sum(axis=-1) - ((shares * np.abs(true)).sum(axis=-1)) ** 2
@@ -170,10 +169,10 @@ def _standing(shares: Floats, gaps: Floats, spread: Floats, error: float, others
 
 def _ece_interval(shares: Floats, gaps: Floats, spread: Floats, others: _Others) -> tuple[float, float]:
     """Return the least and the largest error that the plain one agrees with."""
-    z = normal_quantile(0.95)
+    z, directions = normal_quantile(0.95), _directions(shares, gaps, spread)
 
     def end(least: float) -> float:
-        return _largest(lambda error: bool(_standing(shares, gaps, spread, error, others) > least))
+        return _largest(lambda error: bool(_standing(shares, gaps, spread, error * directions, others) > least))
 
     return end(z), end(-z)
 
@@ -204,7 +203,8 @@ def _ece_coverage(
     drawn = rng.binomial(counts, right) / some
     gaps = np.where(counts > 0, found.confidence - drawn, 0.0)
     spread = np.sqrt(_spread(drawn, some) ** 2 + within / some)
-    standing = _standing(counts / whole, gaps, spread, true, _Others(1.0, float(whole)))
+    shares = counts / whole
+    standing = _standing(shares, gaps, spread, true * _directions(shares, gaps, spread), _Others(1.0, float(whole)))
     return float((np.abs(standing) <= normal_quantile(0.95)).mean())
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import torch
 from torch import Tensor
 
+from ipvit.models.adapters import unwrap
 from ipvit.models.dry_pass import as_in_a_run, probe_pictures
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def doubt_of(model: Model) -> Doubt:
 
 def _answers(model: Model, pictures: Tensor) -> Tensor | None:
     """Return what a network says of each picture, ``(B, n)`` float64; None where it is not one row a picture."""
-    network: Any = model.backbone
+    network: Any = unwrap(model.backbone)  # a compiler would compile for two pictures
     # votes of neighbours jump where two are equally near, and may be of one class for any picture
     read = network if model.bank is None else network.features
     found = _first_tensor(read(model.normalize(pictures)))

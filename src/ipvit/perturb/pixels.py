@@ -14,7 +14,9 @@ def as_floats(images: Tensor, device: torch.device | str | None = None) -> Tenso
     """
     if device is not None:
         images = images.to(device, non_blocking=True)
-    return images.to(torch.float32, copy=True).div_(255)
+    values = images.to(torch.float32, copy=True)
+    # by a number on the device: by one of the processor's a GPU multiplies with the reciprocal, and rounds otherwise
+    return values.div_(torch.full((), 255.0, device=values.device))
 
 
 def as_bytes(images: Tensor) -> Tensor:

@@ -225,6 +225,7 @@ def _section(
     name, unit = analysis.name, unit_of(analysis)
     differences = results.differences_of(name)
     summary = results.summary_of(name)
+    headline = results.lead_of(name) or next(iter(summary), "")
     own = beside.filter(pl.col("experiment") == name)
     return Section(
         name=name,
@@ -232,8 +233,8 @@ def _section(
         reproduces=analysis.reproduces,
         question=analysis.question,
         settings=results.settings_of(name),
-        headline=results.lead_of(name) or next(iter(summary), ""),
-        summary=summary,
+        headline=headline,
+        summary=[sentence for sentence in summary if sentence not in headline],
         findings=[] if differences is None else [*headlines(differences, unit), *findings(differences, unit)],
         tables=tables,
         columns=analysis.columns,

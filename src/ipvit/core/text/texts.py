@@ -66,17 +66,43 @@ class Texts(Sequence[str]):
     def __iter__(self) -> Iterator[str]:
         """Go through them in their order."""
         for start in range(0, len(self), _AT_ONCE):
-            ends = self._ends[start : start + _AT_ONCE + 1].tolist()
-            some = self._text(ends[0], ends[-1])
-            if some.isascii():  # a letter is a byte, and to cut is faster than to decode each
-                offset = ends[0]
-                yield from (some[first - offset : last - offset] for first, last in itertools.pairwise(ends))
+            yield from self._some(start)[1]
+
+    def as_written(self) -> Iterator[bytes]:
+        """Yield what Python writes for them, many together, each with a zero behind it: ``b"'a.jpg'\\0'b.jpg'\\0"``."""
+        for start in range(0, len(self), _AT_ONCE):
+            block, some = self._some(start)
+            if block.isascii() and block.isprintable() and "'" not in block and "\\" not in block:
+                yield ("'" + "'\0'".join(some) + "'\0").encode()
             else:
-                yield from itertools.starmap(self._text, itertools.pairwise(ends))
+                yield "".join([f"{text!r}\0" for text in some]).encode("utf-8", "surrogatepass")
+
+    def _some(self, start: int) -> tuple[str, list[str]]:
+        """Return some of them as one text, and one by one."""
+        ends = self._ends[start : start + _AT_ONCE + 1].tolist()
+        block = self._text(ends[0], ends[-1])
+        if not block.isascii():
+            return block, list(itertools.starmap(self._text, itertools.pairwise(ends)))
+        offset = ends[0]  # a letter is a byte, and to cut is faster than to decode each
+        return block, [block[first - offset : last - offset] for first, last in itertools.pairwise(ends)]
+
+    def digests(self) -> np.ndarray:
+        """Return ``(N,)`` uint64 digests, the same wherever and whenever they are made; not against forgery."""
+        found = np.empty(len(self), np.uint64)
+        for start in range(0, len(self), _AT_ONCE):
+            ends = self._ends[start : start + _AT_ONCE + 1]
+            lengths = np.diff(ends)
+            letters = np.frombuffer(self._block, np.uint8, int(ends[-1] - ends[0]), int(ends[0])).astype(np.uint64) + 1
+            places = np.arange(len(letters)) - np.repeat(ends[:-1] - ends[0], lengths)
+            sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(letters * _weights(int(lengths.max()))[places])])
+            found[start : start + len(lengths)] = np.diff(sums[ends - ends[0]])
+        return found
 
     @property
     def are_unicode(self) -> bool:
         """Whether all of them can be written anywhere: none holds bytes of a file's name that are no UTF-8."""
+        if self._block.isascii():  # which copies nothing
+            return True
         try:
             self._block.decode("utf-8")
         except UnicodeDecodeError:
@@ -102,6 +128,14 @@ class Texts(Sequence[str]):
 
     def _text(self, first: int, last: int) -> str:
         return self._block[first:last].decode("utf-8", "surrogatepass")
+
+
+def _weights(count: int) -> np.ndarray:
+    """Return odd numbers, one for each place of a letter."""
+    state = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)  # SplitMix64's
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        state = (state ^ (state >> np.uint64(shift))) * np.uint64(factor)
+    return (state ^ (state >> np.uint64(31))) | np.uint64(1)
 
 
 def _restored(block: bytes, ends: np.ndarray) -> Texts:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,18 +11,18 @@ from torch import Tensor
 
 from ipvit.core.files import user_path
 from ipvit.core.text.texts import Texts
-from ipvit.data.dataset import BaseDataset, Decoder, UnreadableImageError, fingerprint
+from ipvit.data.dataset import BaseDataset, Decoder, Fingerprint, UnreadableImageError, in_python
 from ipvit.data.decode import decode
-from ipvit.data.fingerprints import BYTES, SAMPLES, Sums, sums_of_files, sums_of_members
+from ipvit.data.fingerprints import BYTES, SAMPLES, Sums, sums_of_files, sums_of_listed, sums_of_members
 from ipvit.data.formats.image_files import (
     CLASS_LIST,
     IMAGE_SUFFIXES,
     LeftOut,
     class_names,
-    image_files,
     is_picture,
     readable,
 )
+from ipvit.data.formats.listing import Listing, list_images, runs
 from ipvit.data.formats.tar_members import members_of
 from ipvit.errors import InputError
 
@@ -50,24 +50,25 @@ class FolderDataset(BaseDataset):
         left_out = LeftOut()
         files = self._files(left_out)
         self.notes = left_out.notes(self.name)
-        if not files:
+        if not len(files.paths):
             known = ", ".join(sorted(IMAGE_SUFFIXES))
             raise InputError(f"{str(root)!r} holds no image files ({known}){'; '.join(['', *self.notes])}")
-        self._paths = Texts(path for path, _ in files)
+        self._paths, self._sizes, self._states = files.paths, files.sizes, files.states
         self.ids = self._paths if self._paths.are_unicode else Texts(map(readable, self._paths))
-        folders = [sys.intern(path.split("/", 1)[0]) if "/" in path else None for path in self.ids]
-        self.classes, self.aliases = class_names(self._listing(), {name for name in folders if name is not None})
-        outside = [path for path, folder in zip(self.ids, folders, strict=True) if folder is None]
+        found = [(readable(name), count, inside) for name, count, inside in runs(self._paths)]
+        self.classes, self.aliases = class_names(self._listing(), {name for name, _, inside in found if inside})
+        outside = [name for name, _, inside in found if not inside]
         if outside and self.classes is not None:
             self.notes += (
                 f"{self.name}: {len(outside):,} images lie in no class folder and have no label ({outside[0]}"
                 f"{', ...' * (len(outside) > 1)})",
             )
         position = {name: i for i, name in enumerate(self.classes or ())}
-        self.labels = np.array([-1 if name is None else position[name] for name in folders], dtype=np.int64)
-        self._sizes = np.array([size for _, size in files], dtype=np.int64)
+        of_each = np.array([position[name] if inside else -1 for name, _, inside in found], dtype=np.int64)
+        self.labels = np.repeat(of_each, [count for _, count, _ in found])
         self._by_folder = self.labels, list(self.classes or ())
         self._identify()
+        self._states = None  # it is of use for what is kept of files, and large
 
     def read(self, index: int) -> Tensor:
         """Decode image ``index``: ``(3, H, W)`` uint8."""
@@ -79,27 +80,32 @@ class FolderDataset(BaseDataset):
 
     def fingerprint_of_all_bytes(self) -> str:
         """Return the fingerprint under the scheme that reads every byte of every file."""
-        return f"{BYTES}:{self._digest(self._sums(all_bytes=True).now)}"
+        return f"{BYTES}:{self._digest(self._sums(all_bytes=True).now, self._begun())}"
 
     def _identify(self) -> None:
         """Set the fingerprints; for a subclass once more when it knows what else determines the data."""
         self._sampled = sums = self.__dict__.get("_sampled") or self._sums()
-        self.fingerprint = f"{SAMPLES}:{self._digest(sums.now)}"
-        self.earlier_fingerprint = "" if sums.decoded_anew else self._digest(sums.before.tolist())
+        begun = self._begun()
+        self.fingerprint = f"{SAMPLES}:{self._digest(sums.now, begun)}"
+        self.earlier_fingerprint = "" if sums.decoded_anew else self._digest(in_python(sums.before), begun)
 
-    def _digest(self, sums: np.ndarray | list[int]) -> str:
+    def _begun(self) -> Fingerprint:
+        return Fingerprint("folder", self.ids, self._sizes)
+
+    def _digest(self, sums: np.ndarray | Iterator[int], begun: Fingerprint) -> str:
         """Return the digest of what determines images and labels, given what was read of the files."""
         labels, classes = self._by_folder
-        return fingerprint("folder", self.ids, self._sizes, sums, labels, classes, self.decoder)
+        return begun.followed_by(sums, labels, classes, self.decoder)
 
-    def _files(self, left_out: LeftOut) -> list[tuple[str, int]]:
+    def _files(self, left_out: LeftOut) -> Listing:
         if not self.root.is_dir():
             raise InputError(f"there is no folder {self.name!r}")
-        return sorted(image_files(self.root, left_out))
+        return list_images(self.root, left_out)
 
     def _sums(self, *, all_bytes: bool = False) -> Sums:
-        folder = os.path.abspath(self.root)  # noqa: PTH100 - as what is kept of files is looked up
-        return sums_of_files((f"{folder}/{path}" for path in self._paths), self._sizes, all_bytes=all_bytes)
+        if all_bytes or self._states is None:
+            return sums_of_files((f"{self.root}/{path}" for path in self._paths), self._sizes, all_bytes=all_bytes)
+        return sums_of_listed(self.root, self._paths, self._states)
 
     def _listing(self) -> Path:
         return self.root / CLASS_LIST
@@ -114,7 +120,7 @@ class TarDataset(FolderDataset):
     Members are read by their offset, so that worker processes share one open file.
     """
 
-    def _files(self, left_out: LeftOut) -> list[tuple[str, int]]:
+    def _files(self, left_out: LeftOut) -> Listing:
         found: dict[str, tuple[int, int]] = {}
         for member in members_of(self.root, self.name, left_out):
             path = member.name.removeprefix("./")
@@ -124,9 +130,10 @@ class TarDataset(FolderDataset):
                 found[path] = member.offset_data, member.size
             else:
                 left_out.add(path)
-        self._places = [found[path] for path in sorted(found)]
+        paths = sorted(found)
+        self._places = [found[path] for path in paths]
         self._handle = -1
-        return [(path, found[path][1]) for path in sorted(found)]
+        return Listing(Texts(paths), np.array([size for _, size in self._places], dtype=np.int64))
 
     def _sums(self, *, all_bytes: bool = False) -> Sums:
         return sums_of_members(self._open(), self._places, self._paths, all_bytes=all_bytes)

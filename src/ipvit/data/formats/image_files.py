@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import os
-import stat
 from pathlib import Path
 
 from ipvit.core.text.text_files import read_text, same_letters
@@ -75,6 +74,26 @@ class LeftOut:
             self._hidden.append(path)
         elif path.rsplit("/", 1)[-1] not in _OWN:
             self._kinds[_suffix(path) or "no ending"] += 1
+
+    def add_file(self, below: str, name: str) -> None:
+        """Count a file in a folder where it might have been meant: a hidden one only where it looks like a picture."""
+        if not _is_hidden_name(name) or _suffix(name) in IMAGE_SUFFIXES:
+            self.add(below + name)
+
+    def add_hidden_folder(self, path: str, name: str) -> bool:
+        """Tell whether a folder is hidden, and count it where a system made it: .git is nobody's pictures."""
+        if not _is_hidden_name(name):
+            return False
+        if name.lower() in _HIDDEN:
+            self.add(path)
+        return True
+
+    def include(self, other: LeftOut) -> None:
+        """Count what another one counted, too."""
+        self._hidden += other._hidden
+        self._kinds += other._kinds
+        self._links += other._links
+        self._replaced += other._replaced
 
     def add_link(self, path: str) -> None:
         """Count a link in an archive: what it leads to is not read a second time."""
@@ -152,59 +171,6 @@ def _split(text: str, divider: str | None) -> list[tuple[int, list[str]]]:
     lines = ((number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip())
     most = -1 if divider == "\t" else 1
     return [(number, [part.strip() for part in line.strip().split(divider, most)]) for number, line in lines]
-
-
-def image_files(root: Path, left_out: LeftOut | None = None) -> list[tuple[str, int]]:
-    """Return path below the root and size of every image file in a folder, in no order; links are followed.
-
-    Args:
-        root: the folder.
-        left_out: told of what else lies there.
-
-    Raises:
-        InputError: a folder in it cannot be read.
-    """
-    found = []
-    top = os.path.realpath(root)
-    above = {os.fspath(root): frozenset({top})}  # the folders that lie around one, links followed
-    for folder, subfolders, files in os.walk(root, onerror=_refuse, followlinks=True):
-        around = above.pop(folder)
-        base = Path(folder).relative_to(root).as_posix()
-        below = "" if base == "." else f"{base}/"
-        inside = {name: os.path.realpath(Path(folder) / name) for name in subfolders if not _is_hidden_name(name)}
-        if left_out is not None:
-            for name in subfolders:
-                if name not in inside and name.lower() in _HIDDEN:  # .git and the like are nobody's pictures
-                    left_out.add(f"{below}{name}/")
-        # a link to a folder around it leads into it again and again
-        subfolders[:] = [
-            n for n, place in inside.items() if place not in around and not Path(top).is_relative_to(place)
-        ]
-        above |= {os.path.join(folder, name): around | {inside[name]} for name in subfolders}  # noqa: PTH118 - as os.walk
-        for name in files:
-            path = below + name
-            if not is_picture(name):
-                if left_out is not None and _worth_telling(name):
-                    left_out.add(path)
-            else:
-                try:
-                    state = os.stat(f"{folder}/{name}")  # noqa: PTH116 - a path object a file is half of the time
-                except OSError:  # a link to nowhere is reported where it is read
-                    found.append((path, 0))
-                else:
-                    if stat.S_ISREG(state.st_mode):
-                        found.append((path, state.st_size))
-    return found
-
-
-def _worth_telling(name: str) -> bool:
-    """Whether a file that is left out might have been meant: one that is hidden only where it looks like a picture."""
-    return not _is_hidden_name(name) or _suffix(name) in IMAGE_SUFFIXES
-
-
-def _refuse(error: OSError) -> None:
-    """A folder that cannot be read would be missing without a word."""
-    raise InputError(f"cannot read the folder {readable(str(error.filename))!r}: {error.strerror}")
 
 
 def readable(path: str) -> str:

@@ -18,7 +18,8 @@ from ipvit.core.preprocessing import View
 from ipvit.data.dataset import BaseDataset, Decoder, UnreadableImageError, fingerprint
 from ipvit.data.decode import apply_view, decode
 from ipvit.data.fingerprints import BYTES, SAMPLES, Sums, sums_of_files
-from ipvit.data.formats.image_files import CLASS_LIST, LeftOut, class_names, image_files, is_hidden, readable
+from ipvit.data.formats.image_files import CLASS_LIST, LeftOut, class_names, is_hidden, readable
+from ipvit.data.formats.listing import list_images
 from ipvit.data.subset import select
 from ipvit.errors import InputError, did_you_mean
 from ipvit.perturb.corruptions import CORRUPTIONS, EXTRA, SEVERITIES
@@ -65,7 +66,7 @@ class ImageNetC(BaseDataset):
         self.published = self.view is _PUBLISHED
         self._places = [(name, severity, found[name] / str(severity)) for name in found for severity in SEVERITIES]
         left_out = LeftOut()
-        listed = [sorted(image_files(folder, left_out)) if folder.is_dir() else [] for _, _, folder in self._places]
+        listed = [list_images(folder, left_out).files() if folder.is_dir() else [] for _, _, folder in self._places]
         self.notes = left_out.notes(self.name)
         if not any(listed):
             raise InputError(f"{str(self.root)!r} has folders of corruptions, but no image files in them")
@@ -201,7 +202,7 @@ def _view(manifest: Path) -> View:
 
 def _counterparts(photos: Sequence[str], clean: Path) -> list[tuple[str, int]]:
     """Return the clean photo of each corrupted one; copies that ``ipvit corrupt`` made have another suffix."""
-    there = {readable(path): (path, size) for path, size in image_files(clean)}
+    there = {readable(path): (path, size) for path, size in list_images(clean).files()}
     stems = {path.rpartition(".")[0]: file for path, file in there.items()}
     found = [there.get(photo) or stems.get(photo.rpartition(".")[0]) for photo in photos]
     missing = [photo for photo, file in zip(photos, found, strict=True) if file is None]

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from ipvit.core.text.text_files import read_text
-from ipvit.data.formats.image_files import LeftOut, image_files
+from ipvit.data.formats.image_files import LeftOut
+from ipvit.data.formats.listing import list_images
 from ipvit.data.published.parts import FileListing
 from ipvit.errors import InputError
 
@@ -118,7 +119,7 @@ def class_folders(root: Path, folder: str = "", classes: Sequence[str] | None = 
     """
     place = root / folder
     left_out = LeftOut()
-    found = sorted(path for path, _ in image_files(place, left_out) if "/" in path) if place.is_dir() else []
+    found = [path for path in list_images(place, left_out).paths if "/" in path] if place.is_dir() else []
     if not found:
         raise LayoutNotFoundError(f"{folder or place.name}/CLASS/IMAGE")
     owners = [path.split("/", 1)[0] for path in found]

@@ -7,7 +7,7 @@ for A, R and ObjectNet.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,10 @@ import numpy as np
 from torch import Tensor
 
 from ipvit.core.files import user_path
-from ipvit.data.dataset import Dataset, Decoder, UnreadableImageError, fingerprint
+from ipvit.data.dataset import Dataset, Decoder, Fingerprint, UnreadableImageError, fingerprint
 from ipvit.data.formats.folder import FolderDataset
 from ipvit.data.formats.image_files import LeftOut
+from ipvit.data.formats.listing import Listing
 from ipvit.data.published.imagenet_lists import synsets
 from ipvit.data.published.shift_facts import SOURCES, V2_VARIANTS
 from ipvit.data.subset import Relabelled
@@ -89,14 +90,12 @@ class ShiftDataset(FolderDataset):
             raise UnreadableImageError("nothing is left of it without its border")
         return inner.contiguous()
 
-    def _files(self, left_out: LeftOut) -> list[tuple[str, int]]:
+    def _files(self, left_out: LeftOut) -> Listing:
         found = super()._files(left_out)
-        return (
-            [(path, size) for path, size in found if path.split("/", 1)[0] in self._folders] if self._others else found
-        )
+        return found.of_folders(self._folders) if self._others else found
 
-    def _digest(self, sums: np.ndarray | list[int]) -> str:
-        return fingerprint("natural shift", super()._digest(sums), self._border, list(self.aliases or ()))
+    def _digest(self, sums: np.ndarray | Iterator[int], begun: Fingerprint) -> str:
+        return fingerprint("natural shift", super()._digest(sums, begun), self._border, list(self.aliases or ()))
 
 
 class ClassSubset(Relabelled):

@@ -86,7 +86,7 @@ class Corruptions(Experiment):
         """Return what corrupts the images, or reads corrupted ones where the data are files of ImageNet-C."""
         from ipvit.experiments.corruptions.measurement import bound
 
-        return bound(self, models, data)
+        return bound(self, models, data, context.device)
 
     def analysis(self) -> CorruptionAnalysis:
         """Return accuracies by corruption and severity, corruption errors and mCE."""

@@ -1,4 +1,4 @@
-"""Measuring on corrupted pictures: made in the worker processes, or read from files of ImageNet-C."""
+"""Measuring on corrupted pictures: made in the worker processes or on the device, or read from files of ImageNet-C."""
 
 from __future__ import annotations
 
@@ -29,10 +29,13 @@ from ipvit.experiments.scoring import classify
 from ipvit.models.label_spaces import imagenet_classes
 from ipvit.models.model import Model
 from ipvit.perturb.corruptions import CORRUPTIONS, EXTRA, REVISIONS, SEVERITIES
+from ipvit.perturb.corruptions.tensor_versions import corrupt_tensors, equal
 from ipvit.perturb.pixels import as_bytes, as_floats
 
 
-def bound(experiment: Corruptions, models: Sequence[Model], data: Dataset) -> Measurement:
+def bound(
+    experiment: Corruptions, models: Sequence[Model], data: Dataset, device: torch.device | None = None
+) -> Measurement:
     """Return what measures corruptions on some data.
 
     Raises:
@@ -43,7 +46,27 @@ def bound(experiment: Corruptions, models: Sequence[Model], data: Dataset) -> Me
     pictures = frost_pictures(experiment.frost)
     if isinstance(data, ImageNetC):
         return FileMeasurement(experiment, data)
-    return CorruptionMeasurement(experiment, pictures)
+    sizes = [experiment.view(model).size for model in models]
+    return CorruptionMeasurement(experiment, pictures, made_there(experiment, device, sizes))
+
+
+def made_there(
+    experiment: Corruptions, device: torch.device | None, sizes: Sequence[tuple[int, int]]
+) -> frozenset[str]:
+    """Return the names of the corruptions that a GPU makes, byte for byte as the workers would.
+
+    Args:
+        experiment: the parameters.
+        device: where the models are.
+        sizes: of the pictures that the models see.
+    """
+    if device is None or device.type == "cpu":  # where they would take longer than in numpy, OpenCV and Pillow
+        return frozenset()
+    return frozenset(
+        name
+        for name in experiment.corruptions
+        if all(equal(name, device, size, jpeg=experiment.jpeg) for size in dict.fromkeys(sizes))
+    )
 
 
 def _check_normaliser(normaliser: str, names: Sequence[str]) -> None:
@@ -55,16 +78,18 @@ def _check_normaliser(normaliser: str, names: Sequence[str]) -> None:
 
 
 class CorruptionMeasurement(Measurement):
-    """Corruptions that the worker processes make of each picture.
+    """Corruptions that the worker processes make of each picture, or the device of each batch.
 
     Args:
         experiment: the parameters.
         pictures: what tells the frost pictures apart, see :func:`ipvit.data.corruption.frost_pictures`.
+        there: names of the corruptions that the device makes.
     """
 
-    def __init__(self, experiment: Corruptions, pictures: str) -> None:
+    def __init__(self, experiment: Corruptions, pictures: str, there: frozenset[str] = frozenset()) -> None:
         self.experiment = experiment
         self._pictures = pictures
+        self._there = there
         self._corruptions = _by_name(experiment)
 
     def conditions(self, model: Model) -> Sequence[CorruptionCondition]:
@@ -83,15 +108,22 @@ class CorruptionMeasurement(Measurement):
         return CorruptionCondition(name, severity, made, self._pictures if name == "frost" else "")
 
     def image_transform(self, condition: CorruptionCondition) -> Corruption | OwnCorruption | None:
-        """Return the corruption of a condition; None for the clean image."""
-        if condition.corruption == CLEAN:
+        """Return the corruption of a condition that workers make; None for the clean image and what a device makes."""
+        if condition.corruption == CLEAN or condition.corruption in self._there:
             return None
         return dataclasses.replace(self._corruptions[condition.corruption], severity=condition.severity)
 
     def measure(self, model: Model, batch: Batch) -> Iterator[Records]:
-        """Classify the pictures that the workers corrupted."""
+        """Classify the pictures that the workers corrupted, or corrupt them here and classify them."""
         for condition in batch.conditions:
-            yield Records(condition, _columns(model, batch, clean=condition.corruption == CLEAN))
+            name = condition.corruption
+            images = batch.images if name not in self._there else self._corrupted(batch.images, condition)
+            yield Records(condition, _columns(model, batch, images, clean=name == CLEAN))
+
+    def _corrupted(self, images: torch.Tensor, condition: CorruptionCondition) -> torch.Tensor:
+        """Return a batch corrupted where it is, ``(B, 3, H, W)`` in [0, 1]."""
+        made = corrupt_tensors(as_bytes(images), condition.corruption, condition.severity, jpeg=self.experiment.jpeg)
+        return as_floats(made)
 
     def examples(self, model: Model, batch: Batch) -> Iterator[ExampleImage]:
         """Yield the first image under every corruption at a middle severity."""
@@ -146,7 +178,7 @@ class FileMeasurement(Measurement):
         """Classify the files, and name their corruption."""
         names = self._names[batch.fields["corruption"]]
         for condition in batch.conditions:
-            yield Records(condition, _columns(model, batch) | {"corruption": names})
+            yield Records(condition, _columns(model, batch, batch.images) | {"corruption": names})
 
     def examples(self, model: Model, batch: Batch) -> Iterator[ExampleImage]:
         """Yield the first image."""
@@ -169,10 +201,12 @@ def _check_cells(experiment: Corruptions, data: ImageNetC) -> None:
         )
 
 
-def _columns(model: Model, batch: Batch, *, clean: bool = False) -> dict[str, torch.Tensor | np.ndarray]:
+def _columns(
+    model: Model, batch: Batch, images: torch.Tensor, *, clean: bool = False
+) -> dict[str, torch.Tensor | np.ndarray]:
     """Return the columns of a record: the answer, and whether the network answers ImageNet's thousand classes.
 
     The published errors of AlexNet are for those alone.
     """
     imagenet = model.classes is not None and set(model.classes) == set(imagenet_classes())
-    return {**classify(model, batch.images, batch.labels, clean=clean), "imagenet": np.full(len(batch), imagenet)}
+    return {**classify(model, images, batch.labels, clean=clean), "imagenet": np.full(len(batch), imagenet)}

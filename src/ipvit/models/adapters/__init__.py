@@ -64,11 +64,12 @@ def adapters() -> tuple[type[Adapter], ...]:
     return tuple(found)
 
 
-def _registered() -> list[type[Adapter]]:
-    found = []
+@functools.cache  # to look through what is installed takes longer than all else when a network is wrapped
+def _registered() -> tuple[type[Adapter], ...]:
+    found: list[type[Adapter]] = []
     for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
         value = entry.load()
         if not (isinstance(value, type) and issubclass(value, Adapter)):
             raise InputError(f"{entry.value}, registered under {ENTRY_POINTS!r}, is no subclass of ipvit's Adapter")
         found.append(value)
-    return found
+    return tuple(found)

@@ -102,13 +102,17 @@ def zoom(planes: Tensor, factor: float) -> Tensor:
     pixels' centres (``scipy.ndimage.zoom`` of order 1); what is then larger than the image is cut off.
     """
     height, width = planes.shape[-2:]
-    rows, columns = math.ceil(height / factor), math.ceil(width / factor)
-    top, left = (height - rows) // 2, (width - columns) // 2
-    size = (round(rows * factor), round(columns * factor))
+    (top, rows, tall, above), (left, columns, wide, before) = (zoomed(side, factor) for side in (height, width))
     middle = planes[..., top : top + rows, left : left + columns]
-    large = F.interpolate(middle, size=size, mode="bilinear", align_corners=True)
-    top, left = (size[0] - height) // 2, (size[1] - width) // 2
-    return large[..., top : top + height, left : left + width]
+    large = F.interpolate(middle, size=(tall, wide), mode="bilinear", align_corners=True)
+    return large[..., above : above + height, before : before + width]
+
+
+def zoomed(side: int, factor: float) -> tuple[int, int, int, int]:
+    """Return where the part begins that is enlarged, how long it is, how long it becomes, and where that is cut off."""
+    inside = math.ceil(side / factor)
+    enlarged = round(inside * factor)
+    return (side - inside) // 2, inside, enlarged, (enlarged - side) // 2
 
 
 def to_planes(image: np.ndarray) -> Tensor:

@@ -23,13 +23,17 @@ from ipvit.perturb.corruptions.arrays import (
     zoom,
 )
 
-_ZOOM_FACTORS = (  # arange, as the original writes it: its rounding decides whether the end belongs
+ZOOM_FACTORS = (  # arange, as the original writes it: its rounding decides whether the end belongs
     np.arange(1, 1.11, 0.01),
     np.arange(1, 1.16, 0.01),
     np.arange(1, 1.21, 0.02),
     np.arange(1, 1.26, 0.02),
     np.arange(1, 1.31, 0.03),
 )
+
+DEFOCUS = ((3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5))
+GAUSSIAN = (1, 2, 3, 4, 6)
+"""Radius and smoothing of the disk; sigma, in pixels."""
 
 
 def defocus_blur(image: np.ndarray, severity: int) -> np.ndarray:
@@ -42,16 +46,17 @@ def defocus_blur(image: np.ndarray, severity: int) -> np.ndarray:
     Returns:
         ``(H, W, 3)`` bytes.
     """
-    radius, smooth = level(((3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5)), severity)
-    return to_bytes(cv2.filter2D(unit(image), -1, _disk(radius, smooth), borderType=cv2.BORDER_REFLECT_101))
+    radius, smooth = level(DEFOCUS, severity)
+    return to_bytes(cv2.filter2D(unit(image), -1, disk(radius, smooth), borderType=cv2.BORDER_REFLECT_101))
 
 
 @lru_cache
-def _disk(radius: int, smooth: float) -> np.ndarray:
+def disk(radius: int, smooth: float) -> np.ndarray:
+    """Return the weights of a disk of a radius in pixels, float32, its rim smoothed."""
     reach, width = (8, 3) if radius <= 8 else (radius, 5)
     offsets = np.arange(-reach, reach + 1)
-    disk = (offsets[:, None] ** 2 + offsets**2 <= radius**2).astype(np.float32)
-    weights: NDArray[np.float32] = disk / disk.sum()
+    inside = (offsets[:, None] ** 2 + offsets**2 <= radius**2).astype(np.float32)
+    weights: NDArray[np.float32] = inside / inside.sum()
     return cv2.GaussianBlur(weights, ksize=(width, width), sigmaX=smooth)
 
 
@@ -145,7 +150,7 @@ def zoom_blur(image: np.ndarray, severity: int) -> np.ndarray:
     Returns:
         ``(H, W, 3)`` bytes.
     """
-    factors = level(_ZOOM_FACTORS, severity)
+    factors = level(ZOOM_FACTORS, severity)
     planes = to_planes(unit(image).astype(np.float32))
     total = torch.zeros_like(planes)
     for factor in factors:
@@ -163,4 +168,4 @@ def gaussian_blur(image: np.ndarray, severity: int) -> np.ndarray:
     Returns:
         ``(H, W, 3)`` bytes.
     """
-    return to_bytes(gaussian(unit(image), level((1, 2, 3, 4, 6), severity)))
+    return to_bytes(gaussian(unit(image), level(GAUSSIAN, severity)))

@@ -12,6 +12,12 @@ from PIL import Image
 
 from ipvit.perturb.corruptions.arrays import gaussian_kernel, level, to_bytes, unit
 
+CONTRAST = (0.4, 0.3, 0.2, 0.1, 0.05)
+PIXELATE = (0.6, 0.5, 0.4, 0.3, 0.25)
+JPEG = (25, 18, 15, 10, 7)
+SATURATE = ((0.3, 0), (0.1, 0), (2, 0), (5, 0.1), (20, 0.2))
+"""What remains of the distance to the mean, of the size; the quality; factor and summand of the saturation."""
+
 
 def contrast(image: np.ndarray, severity: int) -> np.ndarray:
     """Move every channel towards its mean: 0.4, 0.3, 0.2, 0.1, 0.05 of the distance remain.
@@ -23,7 +29,7 @@ def contrast(image: np.ndarray, severity: int) -> np.ndarray:
     Returns:
         ``(H, W, 3)`` bytes.
     """
-    remains = level((0.4, 0.3, 0.2, 0.1, 0.05), severity)
+    remains = level(CONTRAST, severity)
     means = unit(image).mean(axis=(0, 1))
     table = to_bytes((np.arange(256)[:, None] / 255.0 - means) * remains + means)
     return cv2.LUT(image, table[None])
@@ -108,7 +114,7 @@ def pixelate(image: np.ndarray, severity: int) -> np.ndarray:
     Returns:
         ``(H, W, 3)`` bytes.
     """
-    share = level((0.6, 0.5, 0.4, 0.3, 0.25), severity)
+    share = level(PIXELATE, severity)
     height, width = image.shape[:2]
     picture = Image.fromarray(image)
     small = picture.resize((max(1, int(width * share)), max(1, int(height * share))), Image.Resampling.BOX)
@@ -125,7 +131,7 @@ def jpeg_compression(image: np.ndarray, severity: int) -> np.ndarray:
     Returns:
         ``(H, W, 3)`` bytes.
     """
-    return _through_jpeg(image, quality=level((25, 18, 15, 10, 7), severity))
+    return _through_jpeg(image, quality=level(JPEG, severity))
 
 
 def jpeg85(image: np.ndarray) -> np.ndarray:
@@ -161,7 +167,7 @@ def saturate(image: np.ndarray, severity: int) -> np.ndarray:
     Returns:
         ``(H, W, 3)`` bytes.
     """
-    times, plus = level(((0.3, 0), (0.1, 0), (2, 0), (5, 0.1), (20, 0.2)), severity)
+    times, plus = level(SATURATE, severity)
     red, green, blue = cv2.split(image)
     largest = np.asarray(cv2.max(cv2.max(red, green), blue), np.uint8)
     smallest = np.asarray(cv2.min(cv2.min(red, green), blue), np.uint8)

@@ -11,6 +11,9 @@ import numpy as np
 from ipvit.perturb.corruptions.arrays import from_planes, gaussian, level, motion_line, to_bytes, to_planes, unit, zoom
 from ipvit.perturb.corruptions.frost_textures import read_textures, textures
 
+BRIGHTER = (0.1, 0.2, 0.3, 0.4, 0.5)
+"""What brightness adds to the value, by severity."""
+
 _WATER = np.array([175, 238, 238]) / 255
 _MUD = np.array([63, 42, 20]) / 255
 
@@ -150,14 +153,14 @@ def brightness(image: np.ndarray, severity: int) -> np.ndarray:
     Returns:
         ``(H, W, 3)`` bytes.
     """
-    table = _brighter(level((0.1, 0.2, 0.3, 0.4, 0.5), severity))
+    table = brighter(level(BRIGHTER, severity))
     red, green, blue = cv2.split(image)
     value = cv2.max(cv2.max(red, green), blue).astype(np.uint16) << 8
     return table[value[..., None] | image]
 
 
 @lru_cache
-def _brighter(plus: float) -> np.ndarray:
+def brighter(plus: float) -> np.ndarray:
     """Return the new byte for every (value, byte), as one table of 65,536.
 
     With the same hue and saturation a channel keeps its share of the value, so nothing else decides it.
