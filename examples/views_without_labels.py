@@ -34,7 +34,7 @@ parser.add_argument("--conflict", default="demo:trifeature/cue-conflict", help="
 parser.add_argument("--untrained", help="a recipe: its network with random weights of three seeds is measured too")
 parser.add_argument("--masks", default="demo:trifeature", help="images with masks of their objects")
 SETS = parser.parse_args()
-IMAGES, FITTED_ON = (1000, 4000) if SETS.folders else (60, 200)
+IMAGES, FITTED_ON = (1000, 4000) if SETS.folders or SETS.untrained else (60, 200)
 TOGETHER = "4"
 """Last blocks that a head reads together; of networks with fewer, all."""
 
@@ -78,7 +78,7 @@ def row_of(network: str, weights: str) -> dict[str, object]:
         "jaccard": jaccard["chosen head"],
         "centre_box": jaccard["centre box"],
         "occluded": half["top1"],
-        "retained": half["retained"],
+        "retained": half.get("retained"),  # none where nothing is above chance
     }
 
 

@@ -1,9 +1,9 @@
-"""Draw what plain, stylised and mixed views taught without labels (docs/images/views-without-labels.svg).
+"""Draw what plain, stylised and mixed views taught without labels (docs/images/views-without-labels*.svg).
 
-    python docs/figures/views_without_labels.py [NUMBERS]
+    python docs/figures/views_without_labels.py [NUMBERS...]
 
-takes the ``views.csv`` that ``examples/views_without_labels.py`` writes, by default the copy beside this file, and
-prints means and ranges over seeds.
+takes files as ``examples/views_without_labels.py`` writes them, by default those beside this file, makes a picture
+with the name of each, and prints means and ranges over seeds.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ipvit.analysis.looks import COLOURS
 from ipvit.report.figures import save_figure
 
 HERE = Path(__file__)
-IMAGE = HERE.parents[1] / "images" / "views-without-labels"
+IMAGES = HERE.parents[1] / "images"
 
 VIEWS = ("plain", "stylised", "mixed", "untrained")
 PANELS = {
@@ -62,15 +62,17 @@ def told(numbers: pl.Series) -> str:
 
 
 def main() -> None:
-    """Write the figure, and print a line for each recipe."""
-    table = pl.read_csv(sys.argv[1] if len(sys.argv) > 1 else HERE.with_suffix(".csv"))
-    table = table.with_columns(views=pl.col("recipe").map_elements(views_of, return_dtype=pl.String))
-    figure = alt.concat(*(panel(table, column) for column in PANELS), columns=3)
-    save_figure(figure.configure(**charts.theme()), IMAGE, ("svg",))
-    for views in VIEWS:
-        part = table.filter(pl.col("views") == views)
-        said = (told(part[column]) for column in PANELS)
-        sys.stdout.write(f"| {views} | {part.height} | {' | '.join(said)} |\n")
+    """Write the figures, and print a line for each recipe."""
+    for file in [Path(name) for name in sys.argv[1:]] or sorted(HERE.parent.glob(f"{HERE.stem}*.csv")):
+        table = pl.read_csv(file)
+        table = table.with_columns(views=pl.col("recipe").map_elements(views_of, return_dtype=pl.String))
+        figure = alt.concat(*(panel(table, column) for column in PANELS), columns=3)
+        save_figure(figure.configure(**charts.theme()), IMAGES / file.stem.replace("_", "-"), ("svg",))
+        sys.stdout.write(f"{file.name}\n")
+        for views in VIEWS:
+            part = table.filter(pl.col("views") == views)
+            said = (told(part[column]) for column in PANELS)
+            sys.stdout.write(f"| {views} | {part.height} | {' | '.join(said)} |\n")
 
 
 if __name__ == "__main__":
