@@ -7,7 +7,8 @@
 The baseline makes a fresh pass over the files for every level and run, in fp32 eager mode, with one mask for the whole
 batch, as the script released with the paper does. ``pure forward`` is nothing but the network, with the same settings,
 on images that are already in memory, as often as ipvit calls it; two passes over them are measured. ``--fastest`` adds
-the other settings, with the share of ipvit's own fp32 predictions that they change. ``--memory`` prints the peak memory
+the other settings, with the share of ipvit's own fp32 predictions that they change. ``--same-memory`` adds a line for
+the authors' procedure with ipvit's setting of the memory: what is freed is kept. ``--memory`` prints the peak memory
 of runs with more images and conditions instead. Without ``--data`` random JPEG files of ImageNet's usual size are made.
 """
 
@@ -39,6 +40,7 @@ from common import (
 import ipvit
 from ipvit.core.files import path_component
 from ipvit.core.run_config import Backend, Precision
+from ipvit.engine.device import pooled_allocator
 from ipvit.perturb import n_dropped
 
 LEVELS = tuple(k / 10 for k in range(10))
@@ -86,6 +88,10 @@ def measure(name: str, arguments: argparse.Namespace, folder: Path) -> None:
     ours, plain = timed_run(experiment, model, arguments, out, **settings_of(arguments))
     baseline = authors_procedure(model, files, arguments.runs)
     print(row(name, baseline, ours))
+    if arguments.same_memory:
+        with pooled_allocator(torch.device("cpu")):
+            kept = authors_procedure(model, files, arguments.runs)
+        print(row("  authors' procedure, memory kept", baseline, kept))
     print(alone(ours, arguments.backend, arguments.precision), flush=True)
     for backend, precision in FASTEST if arguments.fastest else ():
         if backend == "openvino" and importlib.util.find_spec(backend) is None:
@@ -127,6 +133,7 @@ def main() -> None:
     parser.add_argument("--model", action="append", help="default: deit_tiny_patch16_224 and torchvision:resnet50")
     parser.add_argument("--runs", type=int, default=2)
     parser.add_argument("--fastest", action="store_true")
+    parser.add_argument("--same-memory", action="store_true")
     parser.add_argument("--memory", action="store_true")
     arguments = parser.parse_args()
     names = arguments.model or ["deit_tiny_patch16_224", "torchvision:resnet50"]

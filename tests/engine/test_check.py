@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 import ipvit
@@ -12,7 +13,8 @@ from helpers.tiny import tiny_model
 from ipvit.api import bind_context
 from ipvit.cli import main
 from ipvit.core.run_config import RunConfig
-from ipvit.engine.estimate import estimate
+from ipvit.engine import setting_costs
+from ipvit.engine.estimate import Estimate, TaskEstimate, estimate
 from ipvit.engine.types import Selected
 
 
@@ -156,3 +158,47 @@ def test_attacks_that_train_nothing_are_timed_beside_patches_that_are_trained_fi
     _print_estimate(found, 1, Shard())
     said = capsys.readouterr().out
     assert "trains first" in said and "0.0 kB" not in said
+
+
+def test_it_says_what_other_settings_would_cost_and_change(tmp_path):
+    experiments = [small_occlusion(), ipvit.Accuracy()]
+    plain = tried(experiments, tmp_path / "run", batch_size=6).settings
+    assert [text.split(":")[0] for text in plain] == [
+        "precision fp32",
+        "backend torch",
+        "compile",
+        "batch-size 6",
+        "workers 0",
+    ]
+    assert not any("measured again" in text for text in plain), "nothing is there"
+    assert "openvino would compute occlusion, accuracy," in plain[1]
+    assert "more would gain nothing" in plain[4] or "would keep up" in plain[4]
+    ipvit.run(ipvit.Accuracy(), models=tiny_model(), data=photos(), out=tmp_path, workers=0, progress=False)
+    there = tried(experiments, tmp_path).settings
+    assert "the 30 results that the folder has would be measured again" in there[0]
+    other = tried(experiments, tmp_path, precision="bf16").settings
+    assert other[0].startswith("precision bf16: fp32 would be the reference") and "measured again" not in other[0]
+
+
+def test_an_experiment_inside_the_networks_is_told_to_gain_nothing_by_compiling(tmp_path):
+    model, data = ipvit.load_model("demo:deit_micro"), ipvit.load_dataset("demo:trifeature")
+    selected = [Selected(ipvit.Accuracy()), Selected(ipvit.Correlation(runs=1, grid="8x8"))]
+    settings = RunConfig(workers=0, limit=8)
+    found = estimate(selected, [model], data, settings, tmp_path, bind_context()).settings
+    assert "; correlation would gain nothing" in found[2]
+    assert "openvino would compute accuracy," in found[1]
+
+
+@pytest.mark.parametrize(
+    ("networks", "decoding", "cores", "words"),
+    [
+        (10.0, 5.0, 4, "more would gain nothing"),
+        (10.0, 35.0, 8, "4 would keep up. "),
+        (10.0, 35.0, 2, "4 would keep up, and there are 2 cores. "),
+    ],
+)
+def test_the_workers_that_would_keep_up_follow_from_what_was_timed(monkeypatch, networks, decoding, cores, words):
+    monkeypatch.setattr(setting_costs, "usable_cores", lambda: frozenset(range(cores)))
+    part = TaskEstimate("accuracy", "a", 10, 1, 10, networks, 0.0, 1.0)
+    found = Estimate([part], [], 10, decoding, 1, 0, 0)
+    assert words in setting_costs.setting_costs(found, [], RunConfig(), torch.device("cpu"), 32)[4]

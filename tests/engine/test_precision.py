@@ -1,7 +1,9 @@
 """What 16 bits cost beside the network: casts of its weights."""
 
+import math
 from collections import Counter
 
+import polars as pl
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -66,3 +68,35 @@ def test_tf32_is_refused_where_no_gpu_of_nvidia_computes(tmp_path):
             progress=False,
         )
     assert not (tmp_path / "run").exists()
+
+
+def test_records_of_two_precisions_differ_by_no_more_than_the_rounding_of_16_bits_allows(tmp_path):
+    """The bound is that of a sum of products, |error| <= 4 u sum |w| |x| with the unit roundoff u of bfloat16."""
+    model, columns = tiny_model(), ["image", "condition", "dropped", "prediction", "confidence", "label_logit"]
+    plain, short = (
+        ipvit.run(
+            small_occlusion(),
+            models=model,
+            data=photos(),
+            out=tmp_path / precision,
+            precision=precision,
+            workers=0,
+            progress=False,
+        )
+        .records()
+        .select(columns)
+        for precision in ("fp32", "bf16")
+    )
+    both = plain.join(short, on=columns[:3])  # what was dropped is the same
+    assert both.height == plain.height == short.height == 210
+    mean, std = (torch.tensor(numbers) for numbers in (model.preprocessing.mean, model.preprocessing.std))
+    largest = float(torch.maximum(mean / std, (1 - mean) / std).max())
+    head = model.backbone.head
+    sums = head.weight.detach().abs().sum(dim=1) * largest + head.bias.detach().abs()
+    bound = 4 * torch.finfo(torch.bfloat16).eps / 2 * float(sums.max())
+    logits = (both["label_logit"] - both["label_logit_right"]).abs().max()
+    confidence = (both["confidence"] - both["confidence_right"]).abs().max()
+    assert 0 < logits <= bound < 0.2
+    assert 0 < confidence <= bound / 2  # a softmax changes by at most half of what its logits do
+    sure = both.filter(pl.col("confidence") > 1 / (1 + math.exp(-2 * bound)))  # no other class can come first
+    assert sure.height > 20 and sure["prediction"].equals(sure["prediction_right"], check_names=False)

@@ -167,6 +167,8 @@ def _print_estimate(found: Estimate, models: int, shard: Shard) -> None:
         f"expected: {_duration(found.seconds)} on this machine, {_size(found.memory)} of memory, "
         f"{_size(found.disk)} of {_size(found.disk_free)} free on disk"
     )
+    for sentence in found.settings:
+        Terminal(highlight=False).print(sentence)  # in lines as wide as the terminal
     if shard.count > 1:
         console.print(f"in {shard.count} shards: about {_duration(found.seconds / shard.count)} each")
     if any(part.seconds is None and not part.error for part in found.parts):

@@ -24,6 +24,7 @@ from ipvit.engine.distributed import ProcessGroup
 from ipvit.engine.folders.run_folder import check_folder
 from ipvit.engine.known_data import alike, known_as
 from ipvit.engine.preparation import checked, mark_finished, plan_sweeps
+from ipvit.engine.setting_costs import setting_costs
 from ipvit.engine.store import Store
 from ipvit.engine.sweep import sweep
 from ipvit.engine.types import Outcome, Selected, SweepPlan, Task
@@ -76,6 +77,7 @@ class Estimate:
         workers: decoding processes.
         memory: bytes, the largest that this process has been so far: on the GPU if there is one.
         disk_free: bytes that are free where the run folder will be.
+        settings: what other settings would cost and change, in sentences.
     """
 
     parts: list[TaskEstimate]
@@ -85,6 +87,7 @@ class Estimate:
     workers: int
     memory: int
     disk_free: int
+    settings: list[str] = dataclasses.field(default_factory=list[str])
 
     @property
     def seconds(self) -> float:
@@ -142,7 +145,9 @@ def estimate(
     there = next(place for place in (out, *out.absolute().parents) if place.is_dir())
     images = plans[0]
     free = shutil.disk_usage(there).free
-    return Estimate(parts, left_out, len(images.positions), decoding, images.workers, memory, free)
+    found = Estimate(parts, left_out, len(images.positions), decoding, images.workers, memory, free)
+    told = setting_costs(found, tasks, config, device, images.batch_size)
+    return dataclasses.replace(found, settings=told)
 
 
 class _Unprepared:
