@@ -151,7 +151,10 @@ def test_a_linear_network_in_the_box_is_broken_from_its_optimum_on(attack, norm)
     for image, label, value, key in zip(images, labels, wanted, keys_of(4), strict=True):
         towards = (weight if label == 0 else -weight).flatten().double().numpy()
         size = least_budget(image.flatten().double().numpy(), towards, float(value), norm)
-        slack = 3.0 if attack == "square" and norm != "linf" else 0.02
+        # Square's patterns in l2 and l1 have a hill and a valley of equal size, which cancel out on a constant slope;
+        # that is the authors' algorithm. In 800 queries torchattacks' breaks these four in l2 at 6, 4, 6 and 6 times
+        # the optimum, ours at 3, 3, 3 and 2.5 times (of 1.5, 2, 2.5, 3, 4 and 6 times, which were tried).
+        slack = {"l2": 2.2, "l1": 3.0}.get(norm, 0.02) if attack == "square" else 0.02
         for factor, broken in ((0.98, False), (1 + slack, True)):
             budget = Budget(norm, factor * size)
             one = (network, image[None], label[None], budget, np.array([key]))

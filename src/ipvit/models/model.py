@@ -282,6 +282,11 @@ class Model(nn.Module):
         found = self._able("attention").attention(self.normalize(images), blocks)
         return {block: attention.float() for block, attention in found.items()}
 
+    def attention_received(self, images: Tensor, blocks: Sequence[int]) -> dict[int, Tensor]:
+        """Return the share of maps that each token receives, ``(B, T)``; see :meth:`Adapter.attention_received`."""
+        found = self._able("attention").attention_received(self.normalize(images), blocks)
+        return {block: shares.float() for block, shares in found.items()}
+
     def prefix_attention(self, images: Tensor, block: int) -> Tensor:
         """Return a map's rows ``(B, heads, P, T)`` of the prefix tokens; see :meth:`Adapter.prefix_attention`."""
         return self._able("attention").prefix_attention(self.normalize(images), block).float()

@@ -150,8 +150,8 @@ def attention_received(model: Model) -> Callable[[Tensor], Tensor]:
 
     def received(images: Tensor) -> Tensor:
         shares = [
-            maps.mean(dim=(1, 2))[:, len(model.adapter.prefix_tokens_of(block)) :]
-            for block, maps in model.attention(images, blocks).items()
+            share[:, len(model.adapter.prefix_tokens_of(block)) :]
+            for block, share in model.attention_received(images, blocks).items()
         ]
         return torch.stack(shares).mean(dim=0)
 

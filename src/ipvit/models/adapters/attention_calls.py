@@ -7,6 +7,7 @@ its release calls the modules.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils.checkpoint import checkpoint
 
 from ipvit.errors import InputError
 from ipvit.models.adapters.hooks import HookPoint, read
@@ -41,16 +43,39 @@ def attention_calls(
     return found
 
 
-@contextlib.contextmanager
-def reading(
-    network: nn.Module, blocks: Sequence[nn.Module], wanted: Sequence[int], queries: int | None = None
-) -> Iterator[dict[int, Tensor]]:
-    """Read the maps of some blocks from the one pass that is made inside; they are there behind it.
+def received_calls(
+    network: nn.Module, images: Tensor, blocks: Sequence[nn.Module], wanted: Sequence[int]
+) -> dict[int, Tensor]:
+    """Return the share of a map that each token receives ``(B, T)``, of some blocks, from one pass that ends there.
+
+    Where attention is one call, no map is kept for gradients: each is made again from its queries and keys, one at a
+    time, when they are asked for.
 
     Raises:
         InputError: a block computes no such map, or several.
     """
-    reader, found = _Reader(queries), {}
+    with reading(network, blocks, wanted, received=True) as found:
+        read(network, images, [HookPoint(blocks[max(wanted)], "output")])
+    return found
+
+
+@contextlib.contextmanager
+def reading(
+    network: nn.Module,
+    blocks: Sequence[nn.Module],
+    wanted: Sequence[int],
+    queries: int | None = None,
+    *,
+    received: bool = False,
+) -> Iterator[dict[int, Tensor]]:
+    """Read the maps of some blocks, or what tokens receive in them, from the one pass that is made inside.
+
+    They are there behind it.
+
+    Raises:
+        InputError: a block computes no such map, or several.
+    """
+    reader, found = _Reader(queries, received=received), {}
     with contextlib.ExitStack() as stack:
         for number in wanted:
             stack.enter_context(_inside(blocks[number], number, reader))
@@ -69,9 +94,9 @@ def reading(
 class _Reader(TorchFunctionMode):
     """Keeps what the block that is running computes."""
 
-    def __init__(self, queries: int | None) -> None:
+    def __init__(self, queries: int | None, *, received: bool) -> None:
         super().__init__()
-        self.queries = queries
+        self.queries, self.received = queries, received
         self.block: int | None = None
         self.maps: dict[int, list[Tensor]] = {}
 
@@ -83,10 +108,27 @@ class _Reader(TorchFunctionMode):
         if self.block is None:
             return output
         if func is F.scaled_dot_product_attention:
-            self.maps.setdefault(self.block, []).append(_map_of(self.queries, *args, **kwargs))
+            self.maps.setdefault(self.block, []).append(self._of_call(functools.partial(_map_of, **kwargs), args))
         elif func in _SOFTMAX and output.ndim == 4 and output.shape[-1] == output.shape[-2]:
-            self.maps.setdefault(self.block, []).append(output)
+            self.maps.setdefault(self.block, []).append(shares(output) if self.received else output)
         return output
+
+    def _of_call(self, map_of: Callable[..., Tensor], args: tuple[Any, ...]) -> Tensor:
+        if not self.received:
+            return map_of(self.queries, *args)
+        made = functools.partial(map_of, None)
+        return checkpoint(lambda *given: shares(made(*given)), *args, use_reentrant=False, preserve_rng_state=False)
+
+
+def shares(maps: Tensor) -> Tensor:
+    """Return the share of maps ``(B, heads, T, T)`` that each token receives, ``(B, T)``, a mean over heads and rows.
+
+    Raises:
+        InputError: these are no maps.
+    """
+    if maps.ndim != 4 or maps.shape[-2] != maps.shape[-1]:
+        raise InputError(f"{tuple(maps.shape)} is not an attention map (B, heads, T, T)")
+    return maps.mean(dim=(1, 2))
 
 
 @contextlib.contextmanager

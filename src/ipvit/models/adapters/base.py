@@ -170,6 +170,14 @@ class Adapter:
         """
         raise self._cannot("attention")
 
+    def attention_received(self, images: Tensor, blocks: Sequence[int]) -> dict[int, Tensor]:
+        """Return the share of a map that each token receives ``(B, T)``, the mean over heads and queries.
+
+        It sums to one and has its gradients. A family keeps no maps for them where it can: a map is far larger than
+        what it is made of.
+        """
+        return {block: maps.mean(dim=(1, 2)) for block, maps in self.attention(images, blocks).items()}
+
     def prefix_attention(self, images: Tensor, block: int) -> Tensor:
         """Return the rows ``(B, heads, P, T)`` of a block's maps whose queries are the ``P`` prefix tokens.
 

@@ -69,6 +69,10 @@ class Delegating(Adapter):
         """See :class:`Adapter`."""
         return self.inner.attention(images, blocks)
 
+    def attention_received(self, images: Tensor, blocks: Sequence[int]) -> dict[int, Tensor]:
+        """See :class:`Adapter`."""
+        return self.inner.attention_received(images, blocks)
+
     def prefix_attention(self, images: Tensor, block: int) -> Tensor:
         """See :class:`Adapter`."""
         return self.inner.prefix_attention(images, block)

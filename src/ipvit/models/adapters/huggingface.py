@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ipvit.errors import InputError
-from ipvit.models.adapters.attention_calls import attention_calls, reading
+from ipvit.models.adapters.attention_calls import attention_calls, reading, received_calls
 from ipvit.models.adapters.hooks import BlockInput, HookPoint, replaced
 from ipvit.models.adapters.timm.placed import biases_of, rotations_of
 from ipvit.models.adapters.transformer import TransformerAdapter, patches_stay_apart
@@ -95,6 +95,10 @@ class HuggingFaceTransformer(TransformerAdapter):
 
     def _maps(self, images: Tensor, blocks: Sequence[int]) -> dict[int, Tensor]:
         return attention_calls(self.network, images, self.blocks, self._checked_maps(blocks), self._queries)
+
+    def attention_received(self, images: Tensor, blocks: Sequence[int]) -> dict[int, Tensor]:
+        """See :class:`~ipvit.models.adapters.base.Adapter`."""
+        return received_calls(self.network, images, self.blocks, self._checked_maps(blocks))
 
     def with_attention(self, block: int, run: Callable[[], _T]) -> tuple[_T, Tensor]:
         """See :class:`~ipvit.models.adapters.base.Adapter`."""

@@ -76,12 +76,13 @@ def pgd(
             if gradient is None:
                 logits, gradient = logits_and_gradient(network, x, labels[rows])
                 kept = worst.take(rows, x, logits)
-                rows, x, low, high, gradient = (values[kept] for values in (rows, x, low, high, gradient))
+                if not bool(kept.all()):  # else there is nothing to leave out, and no copies are made
+                    rows, x, low, high, gradient = (values[kept] for values in (rows, x, low, high, gradient))
                 if not len(rows):
                     break
             if step == 0:
                 worst.note_zero_gradient(rows, gradient)
-            x = (x + step_size * radius * gradient.sign()).clamp(low, high)
+            x = gradient.sign().mul_(step_size * radius).add_(x).clamp_(low, high)
             gradient = None
         if len(rows):
             worst.take(rows, x, logits_of(network, x))

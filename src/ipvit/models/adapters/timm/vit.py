@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ipvit.models.adapters.attention_calls import received_calls
 from ipvit.models.adapters.hooks import BlockInput, HookPoint, changed, replaced, skipped
 from ipvit.models.adapters.transformer import TransformerAdapter, patches_stay_apart
 
@@ -81,6 +82,14 @@ class TimmVisionTransformer(TransformerAdapter):
             return self.network.forward_head(self.network.norm(tokens), pre_logits=True)
         with skipped([self.network.fc_norm]):
             return self.network.forward_head(tokens, pre_logits=True)
+
+    def attention_received(self, images: Tensor, blocks: Sequence[int]) -> dict[int, Tensor]:
+        """See :class:`~ipvit.models.adapters.base.Adapter`; attention that is not one call keeps its maps itself."""
+        wanted = self._checked_maps(blocks)
+        owners: list[Any] = [self.blocks[block] for block in wanted]
+        if all(getattr(owner.attn, "fused_attn", False) for owner in owners):
+            return received_calls(self.network, images, self.blocks, wanted)
+        return super().attention_received(images, blocks)
 
     def _attention_points(self, block: Any) -> list[HookPoint]:
         return [HookPoint(block.attn.attn_drop)]
