@@ -51,6 +51,7 @@ def run(
     precision: Precision = "fp32",
     backend: Backend = "torch",
     compile: bool = False,  # noqa: A002 - the name of the option everywhere
+    join_conditions: bool = False,
     strict: bool = False,
     tracker: Tracker | None = None,
     shard: str | None = None,
@@ -85,6 +86,8 @@ def run(
         precision: ``fp32``, ``tf32`` (GPUs of NVIDIA), ``bf16`` or ``fp16``.
         backend: what computes logits and attention: ``torch``, or ``openvino`` on a CPU.
         compile: run the networks through ``torch.compile``.
+        join_conditions: let one pass take several conditions of a small batch, up to the batch size, in occlusion,
+            shuffle, position, and corruptions that a GPU makes; last digits may differ.
         strict: make an unreadable image an error.
         tracker: log the tables to ``tensorboard`` (into the run folder) or ``wandb`` as well.
         shard: measure only this share of the images, for example ``2/8``, into a folder of its own below ``out``.
@@ -115,6 +118,7 @@ def run(
             "precision": precision,
             "backend": backend,
             "compile": compile,
+            "join_conditions": join_conditions,
             "strict": strict,
             "tracker": tracker,
             "shard": shard,

@@ -46,6 +46,8 @@ class RunConfig(BaseModel):
     """auto, cpu, cuda, cuda:1, mps."""
     compile: bool = False
     """Run the networks through torch.compile."""
+    join_conditions: bool = False
+    """Let one pass take several conditions of a small batch, up to the batch size; last digits may differ."""
     strict: bool = False
     """Make an unreadable image an error."""
     tracker: Tracker | None = None

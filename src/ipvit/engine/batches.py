@@ -141,6 +141,7 @@ def batches_of(task: Task, plan: SweepPlan, decoded: DecodedBatch, images: Image
             donor_ids=donors.ids,
             classes=items.classes,
             prepared=task.prepared,
+            room=plan.batch_size if plan.config.join_conditions else 0,
         )
 
 

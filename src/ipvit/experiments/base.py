@@ -104,6 +104,7 @@ class Batch:
         fields: further columns of the data set, ``(B,)`` each.
         classes: the data set's own classes.
         prepared: what :meth:`Measurement.prepare` returned.
+        room: images that one pass may take, of several conditions; see :func:`ipvit.experiments.scoring.classify_each`.
         donors: ``(K, 3, H, W)`` images whose pixels may occlude others, where the experiment asked for them.
         donor_ids: their ids.
     """
@@ -121,6 +122,7 @@ class Batch:
     donor_ids: tuple[str, ...] = ()
     classes: tuple[str, ...] | None = None
     prepared: Any = None
+    room: int = 0
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -146,6 +148,7 @@ class Batch:
             masks=None if self.masks is None else self.masks[start:stop],
             regions=None if self.regions is None else self.regions[start:stop],
             fields={name: column[start:stop] for name, column in self.fields.items()},
+            room=self.room * (stop - start) // max(1, len(self)),  # a part is for want of memory, which passes share
         )
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from ipvit.experiments.base import Batch, Condition, Records
 from ipvit.metrics.accuracy import check_labels, label_rank
 from ipvit.metrics.temperature import LARGEST, OF_LABEL, TEMPERATURES, sum_column
 
@@ -17,6 +21,45 @@ if TYPE_CHECKING:
 def classify(model: Model, images: Tensor, labels: Tensor, *, clean: bool = False) -> dict[str, Tensor]:
     """Run the model on images in [0, 1] and return the columns of a classification record; see :func:`score_logits`."""
     return score_logits(model(images), labels, clean=clean)
+
+
+@dataclasses.dataclass(frozen=True)
+class Changed:
+    """A batch under one condition, to be classified.
+
+    Attributes:
+        condition: which.
+        images: ``(B, 3, H, W)`` in [0, 1], as the condition has them.
+        clean: they are as they were.
+        further: columns of the records beside those of the answers.
+    """
+
+    condition: Condition
+    images: Tensor
+    clean: bool = False
+    further: Mapping[str, Tensor | np.ndarray] = dataclasses.field(default_factory=dict[str, "Tensor | np.ndarray"])
+
+
+def classify_each(model: Model, batch: Batch, changed: Iterable[Changed]) -> Iterator[Records]:
+    """Classify a batch under one condition after the other; where it has room for more images, several in one pass."""
+    most = max(1, batch.room // max(1, len(batch)))
+    waiting: list[Changed] = []
+    for one in changed:
+        waiting.append(one)
+        del one  # its images need not outlive their pass
+        if len(waiting) == most:
+            yield from _classified(model, batch, waiting)
+            waiting.clear()
+    if waiting:
+        yield from _classified(model, batch, waiting)
+
+
+def _classified(model: Model, batch: Batch, together: Sequence[Changed]) -> Iterator[Records]:
+    images = [one.images for one in together]
+    logits = model(images[0] if len(images) == 1 else torch.cat(images))
+    for number, one in enumerate(together):
+        rows = logits[number * len(batch) : (number + 1) * len(batch)]
+        yield Records(one.condition, {**score_logits(rows, batch.labels, clean=one.clean), **one.further})
 
 
 def score_logits(logits: Tensor, labels: Tensor, *, clean: bool = False) -> dict[str, Tensor]:

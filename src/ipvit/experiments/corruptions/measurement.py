@@ -25,7 +25,7 @@ from ipvit.experiments.corruptions.experiment import (
     FileCondition,
     RevisedCondition,
 )
-from ipvit.experiments.scoring import classify
+from ipvit.experiments.scoring import Changed, classify, classify_each
 from ipvit.models.label_spaces import imagenet_classes
 from ipvit.models.model import Model
 from ipvit.perturb.corruptions import CORRUPTIONS, EXTRA, REVISIONS, SEVERITIES
@@ -115,10 +115,16 @@ class CorruptionMeasurement(Measurement):
 
     def measure(self, model: Model, batch: Batch) -> Iterator[Records]:
         """Classify the pictures that the workers corrupted, or corrupt them here and classify them."""
-        for condition in batch.conditions:
-            name = condition.corruption
-            images = batch.images if name not in self._there else self._corrupted(batch.images, condition)
-            yield Records(condition, _columns(model, batch, images, clean=name == CLEAN))
+        further = _answers_imagenet(model, batch)
+        changed = (
+            Changed(one, self._seen(batch.images, one), clean=one.corruption == CLEAN, further=further)
+            for one in batch.conditions
+        )
+        yield from classify_each(model, batch, changed)
+
+    def _seen(self, images: torch.Tensor, condition: CorruptionCondition) -> torch.Tensor:
+        """Return the images as a condition has them: workers have corrupted them, unless it is done here."""
+        return self._corrupted(images, condition) if condition.corruption in self._there else images
 
     def _corrupted(self, images: torch.Tensor, condition: CorruptionCondition) -> torch.Tensor:
         """Return a batch corrupted where it is, ``(B, 3, H, W)`` in [0, 1]."""
@@ -178,7 +184,8 @@ class FileMeasurement(Measurement):
         """Classify the files, and name their corruption."""
         names = self._names[batch.fields["corruption"]]
         for condition in batch.conditions:
-            yield Records(condition, _columns(model, batch, batch.images) | {"corruption": names})
+            answers = classify(model, batch.images, batch.labels)
+            yield Records(condition, {**answers, **_answers_imagenet(model, batch), "corruption": names})
 
     def examples(self, model: Model, batch: Batch) -> Iterator[ExampleImage]:
         """Yield the first image."""
@@ -201,12 +208,10 @@ def _check_cells(experiment: Corruptions, data: ImageNetC) -> None:
         )
 
 
-def _columns(
-    model: Model, batch: Batch, images: torch.Tensor, *, clean: bool = False
-) -> dict[str, torch.Tensor | np.ndarray]:
-    """Return the columns of a record: the answer, and whether the network answers ImageNet's thousand classes.
+def _answers_imagenet(model: Model, batch: Batch) -> dict[str, np.ndarray]:
+    """Return the column that says whether the network answers ImageNet's thousand classes.
 
     The published errors of AlexNet are for those alone.
     """
     imagenet = model.classes is not None and set(model.classes) == set(imagenet_classes())
-    return {**classify(model, images, batch.labels, clean=clean), "imagenet": np.full(len(batch), imagenet)}
+    return {"imagenet": np.full(len(batch), imagenet)}

@@ -17,7 +17,7 @@ from ipvit.experiments.occlusion.experiment import FILLS, ON_A_GRID, RANDOM, Mod
 from ipvit.experiments.occlusion.occluders import donated, kept_cells, kept_pixels, with_one_left
 from ipvit.experiments.occlusion.salience import Salience, tells_salience
 from ipvit.experiments.returned import check_pixels, returned_images
-from ipvit.experiments.scoring import classify, score_logits
+from ipvit.experiments.scoring import Changed, classify_each, score_logits
 from ipvit.models.model import Model
 from ipvit.perturb.cells import pixel_mask
 from ipvit.perturb.patchdrop import fill_content, replace, shift
@@ -104,20 +104,18 @@ class OcclusionMeasurement(Measurement):
 
     def measure(self, model: Model, batch: Batch) -> Iterator[Records]:
         """Classify the batch under every condition."""
+        if self.experiment.removal == "pixels":
+            yield from classify_each(model, batch, self._without_pixels(model, batch))
+            return
         for condition in batch.conditions:
-            columns, dropped = (
-                self._without_tokens(model, batch, condition)
-                if condition.removal == "tokens"
-                else self._without_pixels(model, batch, condition)
-            )
-            shared = batch.mask_columns(shared=condition.mask_scope == "batch")
-            yield Records(condition, columns | {"dropped": dropped} | shared)
+            columns, dropped = self._without_tokens(model, batch, condition)
+            yield Records(condition, columns | {"dropped": dropped} | _shared(batch, condition))
 
-    def _without_pixels(
-        self, model: Model, batch: Batch, condition: OcclusionCondition
-    ) -> tuple[dict[str, Tensor], Tensor]:
-        images, dropped = self._occlude(model, batch, condition)
-        return classify(model, images, batch.labels, clean=_is_clean(condition)), dropped
+    def _without_pixels(self, model: Model, batch: Batch) -> Iterator[Changed]:
+        for condition in batch.conditions:
+            images, dropped = self._occlude(model, batch, condition)
+            further = {"dropped": dropped} | _shared(batch, condition)
+            yield Changed(condition, images, clean=_is_clean(condition), further=further)
 
     def _without_tokens(
         self, model: Model, batch: Batch, condition: OcclusionCondition
@@ -182,6 +180,10 @@ class OcclusionMeasurement(Measurement):
             return _filled(self._own_fill, batch, mask, own), dropped
         fill = cast("Fill", condition.fill)  # the other names are those handled above
         return replace(batch.images, mask, fill_content(batch.images, fill, own)), dropped
+
+
+def _shared(batch: Batch, condition: OcclusionCondition) -> dict[str, Tensor | np.ndarray]:
+    return {**batch.mask_columns(shared=condition.mask_scope == "batch")}
 
 
 def _is_clean(condition: OcclusionCondition) -> bool:

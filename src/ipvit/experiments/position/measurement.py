@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from ipvit.experiments.base import Batch, ExampleImage, Measurement, Records
 from ipvit.experiments.places import WHOLE, at_place, check_scale
 from ipvit.experiments.position.experiment import Position, PositionCondition
-from ipvit.experiments.scoring import classify
+from ipvit.experiments.scoring import Changed, classify_each
 from ipvit.models.model import Model
 
 
@@ -29,9 +29,14 @@ class PositionMeasurement(Measurement):
 
     def measure(self, model: Model, batch: Batch) -> Iterator[Records]:
         """Classify the batch in every place."""
-        for condition in batch.conditions:
-            images = at_place(batch.images, condition.place, self.scale)
-            yield Records(condition, classify(model, images, batch.labels, clean=condition.place == WHOLE))
+        yield from classify_each(
+            model,
+            batch,
+            (
+                Changed(one, at_place(batch.images, one.place, self.scale), clean=one.place == WHOLE)
+                for one in batch.conditions
+            ),
+        )
 
     def examples(self, model: Model, batch: Batch) -> Iterator[ExampleImage]:
         """Yield the first image in every place."""

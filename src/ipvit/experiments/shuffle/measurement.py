@@ -9,7 +9,7 @@ from torch import Tensor
 from ipvit.errors import InputError
 from ipvit.experiments.base import Batch, ExampleImage, Measurement, Records
 from ipvit.experiments.grids import check_equal_cells, rows_and_columns
-from ipvit.experiments.scoring import classify
+from ipvit.experiments.scoring import Changed, classify_each
 from ipvit.experiments.shuffle.experiment import (
     CLEAN,
     PAPER_GRIDS,
@@ -97,9 +97,11 @@ class ShuffleMeasurement(Measurement):
 
     def measure(self, model: Model, batch: Batch) -> Iterator[Records]:
         """Classify the batch in every order."""
-        for condition in batch.conditions:
-            images = self._shuffled(batch, condition)
-            yield Records(condition, classify(model, images, batch.labels, clean=condition.cells == 1))
+        yield from classify_each(
+            model,
+            batch,
+            (Changed(one, self._shuffled(batch, one), clean=one.cells == 1) for one in batch.conditions),
+        )
 
     def examples(self, model: Model, batch: Batch) -> Iterator[ExampleImage]:
         """Yield the first image in every grid."""
