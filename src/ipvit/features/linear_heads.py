@@ -300,16 +300,20 @@ class _Curvature:
     def __init__(self, memory: int) -> None:
         self.memory = memory
         self.pairs: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._scales: list[tuple[Tensor, Tensor]] = []
 
     @property
     def known(self) -> bool:
         return bool(self.pairs)
 
     def learn(self, step: Tensor, change: Tensor) -> None:
-        curvature = (step * change).sum(dim=1)
-        usable = curvature > 1e-10 * change.square().sum(dim=1).clamp(min=1e-30)
+        curvature, length = (step * change).sum(dim=1), change.square().sum(dim=1)
+        usable = curvature > 1e-10 * length.clamp(min=1e-30)
         inverse = torch.where(usable, 1 / torch.where(usable, curvature, 1.0), 0.0)
+        usable = inverse > 0
+        scale = 1 / torch.where(usable, inverse * length, 1.0)
         self.pairs = [*self.pairs, (step, change, inverse)][-self.memory :]
+        self._scales = [*self._scales, (usable, scale)][-self.memory :]
 
     def direction(self, gradient: Tensor) -> Tensor:
         result = -gradient
@@ -326,10 +330,8 @@ class _Curvature:
     def _scale(self, gradient: Tensor) -> Tensor:
         """The newest usable pair of each head says how long a step should be."""
         scale = gradient.new_ones(len(gradient))
-        for _, change, inverse in self.pairs:
-            usable = inverse > 0
-            length = change.square().sum(dim=1)
-            scale = torch.where(usable, 1 / torch.where(usable, inverse * length, 1.0), scale)
+        for usable, known in self._scales:
+            scale = torch.where(usable, known, scale)
         return scale
 
 
