@@ -238,3 +238,33 @@ def test_an_attack_that_knows_of_the_vote_and_leaves_more_is_said_to_be_too_weak
 
     assert "knows of it, which is too weak" in list(vote_sentences(table(40, 60)))[1][1]
     assert "too weak" not in list(vote_sentences(table(60, 40)))[1][1]
+
+
+def test_cells_painted_in_two_numbers_of_steps_are_two_rows(tmp_path):
+    networks = [sample_vit(), sample_cnn()]
+    for steps in (2, 5):
+        run(networks, tmp_path, attacks=("cells",), cells=(2,), cell_steps=steps, show_to_others=True)
+    whole = ipvit.Run(tmp_path, [ipvit.Attack(attacks=("cells",), show_to_others=True)], everything=True)
+    attacked = whole.tables["attack-cells"].filter(pl.col("choice") == "random")
+    assert attacked["steps"].to_list() == [2, 5] * 2 and set(attacked["n_images"]) == {10}
+    shown = whole.tables["attack-transfer-cells"].filter(pl.col("choice") == "random")
+    assert shown["steps"].to_list() == [2] * 4 + [5] * 4 and set(shown["n_images"]) == {10}
+    (sentence, *_) = [said for said in whole.answers_of("attack").values() if "cells replaced" in said]
+    assert "chosen at random, 2 steps" in sentence and "chosen at random, 5 steps" in sentence
+    assert {"attack-cells", "attack-transfer-cells"} <= {*whole.figures}
+    (alone,) = {*run(networks, tmp_path / "one", attacks=("cells",)).tables["attack-cells"].columns} & {"steps"} or {
+        None
+    }
+    assert alone is None, "one number of steps is no column"
+
+
+def test_votes_against_attacks_of_two_numbers_of_steps_are_two_rows(tmp_path):
+    network = sample_vit()
+    for steps in (2, 5):
+        run(network, tmp_path, attacks=("vote",), apgd_steps=steps)
+    whole = ipvit.Run(tmp_path, [ipvit.Attack(attacks=("vote",))], everything=True)
+    known = whole.tables["attack-vote"].filter(shown="against vote", answered_by="vote")
+    assert known["steps"].to_list() == [2, 5] and set(known["n_images"]) == {10}
+    told = " ".join(whole.answers_of("attack").values())
+    assert "with 2 steps" in told and "with 5 steps" in told and "attack-vote" in whole.figures
+    assert "steps" not in run(network, tmp_path / "one", attacks=("vote",)).tables["attack-vote"].columns

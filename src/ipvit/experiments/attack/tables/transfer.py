@@ -50,7 +50,7 @@ def of_shown(records: pl.DataFrame) -> pl.DataFrame:
 
 def of_shown_cells(records: pl.DataFrame) -> pl.DataFrame:
     """Average what one model makes of images in which cells were replaced on others."""
-    return _averaged(records, records.filter(made_elsewhere(), pl.col("attack") == CELLS), list(_CELLS))
+    return _averaged(records, records.filter(made_elsewhere(), pl.col("attack") == CELLS), [*_CELLS, "steps"])
 
 
 def _averaged(records: pl.DataFrame, rows: pl.DataFrame, by: list[str]) -> pl.DataFrame:
@@ -103,8 +103,9 @@ def shown_cell_table(shown: pl.DataFrame, cells: pl.DataFrame, names: Mapping[st
     """
     whole = _beside_own(shown, cells.filter(pl.col("choice").is_in(list(CHOSEN))), names)
     choice = pl.col("choice").replace_strict({name: place for place, name in enumerate(CHOSEN)})
-    table = whole.select("made_on", "model", *_CELLS, *_measures(whole))
-    return table.sort("cells", choice, *_places(cells["model"]), "grid", maintain_order=True)
+    steps = varying(whole, ["steps"], within=("made_on", "model", *_CELLS))
+    table = whole.select("made_on", "model", *_CELLS, *steps, *_measures(whole))
+    return table.sort("cells", choice, *steps, *_places(cells["model"]), "grid", maintain_order=True)
 
 
 def _beside_own(shown: pl.DataFrame, own: pl.DataFrame, names: Mapping[str, str]) -> pl.DataFrame:
@@ -154,7 +155,8 @@ def shown_cell_matrix(table: pl.DataFrame) -> Figure:
     """Return a panel for every number of cells and way of choosing them."""
     number = pl.concat_str("cells", pl.when(pl.col("cells") == 1).then(pl.lit(" cell")).otherwise(pl.lit(" cells")))
     grid = [pl.lit(" of "), pl.col("grid")] if table["grid"].n_unique() > 1 else []
-    panel = pl.concat_str(number, *grid, pl.lit(", "), pl.col("choice").replace_strict(_SHORT))
+    steps = [pl.lit(", "), pl.col("steps"), pl.lit(" steps")] if "steps" in table.columns else []
+    panel = pl.concat_str(number, *grid, pl.lit(", "), pl.col("choice").replace_strict(_SHORT), *steps)
     ending = "with cells that were replaced on another network"
     return matrix(table.with_columns(panel.alias("panel")), "made_on", "Cells replaced on", ending)
 
@@ -162,6 +164,8 @@ def shown_cell_matrix(table: pl.DataFrame) -> Figure:
 def shown_cell_sentences(table: pl.DataFrame) -> Iterator[str]:
     """Say what cells that were replaced on one network leave of each other one, where most are replaced."""
     most = pl.col("cells") == pl.col("cells").max()
+    if "steps" in table.columns:
+        most &= pl.col("steps") == pl.col("steps").max()
     others = table.filter(pl.col("made_on") != pl.col("model"), most)
     for (source, choice), rows in others.group_by(["made_on", "choice"], maintain_order=True):
         first = rows.row(0, named=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from ipvit.analysis import charts
-from ipvit.analysis.aggregate import accuracy_table
+from ipvit.analysis.aggregate import accuracy_table, varying
 from ipvit.analysis.answers import Fall, told
 from ipvit.experiments.attack.conditions import size_in_words
 from ipvit.experiments.attack.names import (
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 DEFENCE = "attack-vote"
 _DEFENCE = ("grid", "share", "votes", "norm", "unit")
 """Columns of what the defence is, and of the budget."""
+_EFFORT = ("steps", "draws")
+"""Columns of what the attack takes: shown where studies in one folder took different numbers."""
 _ORDER = (AS_IT_IS, AGAINST_NETWORK, AGAINST_VOTE)
 
 
@@ -41,9 +43,10 @@ def of_votes(records: pl.DataFrame) -> pl.DataFrame:
         pl.lit(AS_IT_IS).alias("shown"),
         pl.lit(BY_NETWORK).alias("answered_by"),
         *(pl.lit(same[name], dtype=rows.schema[name]).alias(name) for name in _DEFENCE),
+        *(pl.lit(0, dtype=rows.schema[name]).alias(name) for name in _EFFORT),
     )
     rows = pl.concat([plain, rows], how="diagonal_relaxed")
-    by = ["model", *_DEFENCE, "epsilon", "shown", "answered_by"]
+    by = ["model", *_DEFENCE, "epsilon", "shown", "answered_by", *_EFFORT]
     table = accuracy_table(rows, by, TOP1).drop("n_runs", "top1_std")
     return share_without_gradient(table, rows, by)
 
@@ -53,16 +56,22 @@ def vote_table(votes: pl.DataFrame) -> pl.DataFrame:
     model = {name: place for place, name in enumerate(votes["model"].unique(maintain_order=True))}
     shown = {name: place for place, name in enumerate(_ORDER)}
     order = [pl.col("model").replace_strict(model), *_DEFENCE, "epsilon", pl.col("shown").replace_strict(shown)]
-    table = votes.sort(*order, "answered_by", maintain_order=True)
+    table = votes.sort(*order, "answered_by", *_EFFORT, maintain_order=True)
+    attacked = votes.filter(pl.col("shown") != AS_IT_IS)
+    told = varying(attacked, _EFFORT, within=("model", *_DEFENCE, "epsilon", "shown", "answered_by"))
+    table = table.drop(name for name in _EFFORT if name not in told)
     return table if table["norm"].is_in(["l2", "l1"]).any() else table.drop("norm", "unit")
 
 
 def over_budget(table: pl.DataFrame) -> Figure:
     """Draw a panel for each model: the network, and its vote against the attack that does not and that does know it."""
-    words = pl.concat_str(pl.lit("the "), "answered_by", pl.lit(", images made "), "shown")
+    effort = [pl.concat_str(pl.lit(f", {name} "), name) for name in _EFFORT if name in table.columns]
+    words = pl.concat_str(pl.lit("the "), "answered_by", pl.lit(", images made "), "shown", *effort)
     attacked = table.filter(pl.col("shown") != AS_IT_IS).with_columns(words.alias("series"))
     curves = attacked.select("model", "answered_by", "series").unique(maintain_order=True)
-    starts = curves.join(table.filter(pl.col("shown") == AS_IT_IS), on=["model", "answered_by"])
+    starts = curves.join(table.filter(pl.col("shown") == AS_IT_IS), on=["model", "answered_by"]).unique(
+        ["model", "series"]
+    )
     whole = pl.concat([starts.select(attacked.columns), attacked])
     return charts.curve(
         whole,
@@ -82,11 +91,19 @@ def over_budget(table: pl.DataFrame) -> Figure:
 def vote_lead(table: pl.DataFrame) -> Iterator[str]:
     """Say what is left of each model's vote under the attack that knows of it, at the largest budget."""
     clean = {row["model"]: row for row in _of(table, AS_IT_IS, BY_NETWORK).to_dicts()}
-    known = _of(table, AGAINST_VOTE, BY_VOTE).filter(pl.col("epsilon") == pl.col("epsilon").max()).to_dicts()
+    known = _strongest(_of(table, AGAINST_VOTE, BY_VOTE)).to_dicts()
     if known:
         size = size_in_words(known[0]["epsilon"], known[0].get("norm"), known[0].get("unit"))
         falls = [Fall.of(row["model"], clean.get(row["model"]), row) for row in known]
         yield told(falls, f"with PatchDrop's vote under an attack that knows of it, at ε = {size}")
+
+
+def _strongest(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return those of the largest budget, and of these the ones of most steps and draws."""
+    for name in ("epsilon", *_EFFORT):
+        if name in rows.columns:
+            rows = rows.filter(pl.col(name) == pl.col(name).max())
+    return rows
 
 
 def vote_sentences(table: pl.DataFrame) -> Iterator[tuple[str, str]]:
@@ -100,9 +117,11 @@ def vote_sentences(table: pl.DataFrame) -> Iterator[tuple[str, str]]:
             f"{model}: the vote of {looks} has {clean[BY_VOTE]} top-1 without an attack, the network "
             f"{clean[BY_NETWORK]}.",
         )
-        for (epsilon,), at in rows.filter(pl.col("epsilon") > 0).group_by(["epsilon"], maintain_order=True):
+        keys = [name for name in ("epsilon", "steps") if name in rows.columns]
+        for _, at in rows.filter(pl.col("epsilon") > 0).group_by(keys, maintain_order=True):
             row: dict[str, Any] = at.row(0, named=True)
-            size = size_in_words(float(str(epsilon)), row.get("norm"), row.get("unit"))
+            size = size_in_words(row["epsilon"], row.get("norm"), row.get("unit"))
+            size += f" with {row['steps']} steps" if "steps" in row else ""
             same, known = (_of(at, shown, BY_VOTE) for shown in (AGAINST_NETWORK, AGAINST_VOTE))
             yield (
                 str(model),
