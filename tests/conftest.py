@@ -32,11 +32,7 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.collect()
         gc.freeze()
         gc.enable()
-
-
-def pytest_runtestloop() -> None:
-    """Let folders hold what a test put there, and nothing beside it; modules of tests are compiled and kept before."""
-    sys.dont_write_bytecode = True
+        sys.dont_write_bytecode = True  # from here on: folders hold what a test put there, and nothing beside it
 
 
 @pytest.fixture(scope="session")

@@ -211,14 +211,14 @@ def test_links_that_lead_in_circles_end(tmp_path):
 
 def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
     root = write_images(tmp_path / "images", per_class=1, classes=2)
-    scandir = os.scandir
+    plain = os.open
 
-    def refusing(path):
+    def refusing(path, *rest, **options):
         if Path(path).name == "c1":
             raise PermissionError(13, "Permission denied", str(path))
-        return scandir(path)
+        return plain(path, *rest, **options)
 
-    monkeypatch.setattr(os, "scandir", refusing)
+    monkeypatch.setattr(os, "open", refusing)
     with pytest.raises(InputError, match=r"cannot read the folder '.*c1': Permission denied"):
         load_dataset(root)
 

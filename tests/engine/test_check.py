@@ -13,8 +13,8 @@ from helpers.tiny import tiny_model
 from ipvit.api import bind_context
 from ipvit.cli import main
 from ipvit.core.run_config import RunConfig
-from ipvit.engine import setting_costs
-from ipvit.engine.estimate import Estimate, TaskEstimate, estimate
+from ipvit.engine.costs import setting_costs
+from ipvit.engine.costs.estimate import Estimate, TaskEstimate, estimate
 from ipvit.engine.types import Selected
 
 

@@ -8,7 +8,7 @@ from torch import nn
 from helpers.plain_loops import measured
 from helpers.small_runs import photos, small_occlusion
 from helpers.tiny import tiny_model
-from ipvit.engine.compiled import Compiled
+from ipvit.engine.loop.compiled import Compiled
 from ipvit.models.adapters import unwrap
 
 DISCRETE = ["model", "image", "condition", "label", "prediction", "correct"]

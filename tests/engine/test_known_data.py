@@ -12,7 +12,7 @@ from ipvit.api import bind_context
 from ipvit.core.run_config import RunConfig
 from ipvit.data.fingerprints import under
 from ipvit.engine import manifest, run
-from ipvit.engine.estimate import estimate
+from ipvit.engine.costs.estimate import estimate
 from ipvit.engine.types import Selected
 
 

@@ -18,7 +18,7 @@ from ipvit.errors import CombinedInputError, InputError
 
 if TYPE_CHECKING:
     from ipvit.core.shard import Shard
-    from ipvit.engine.estimate import Estimate
+    from ipvit.engine.costs.estimate import Estimate
     from ipvit.engine.study import Study
 
 
@@ -100,7 +100,7 @@ def check(
     """
     from ipvit.api import bind_context, load_study
     from ipvit.commands.named_code import open_study
-    from ipvit.engine.estimate import estimate
+    from ipvit.engine.costs.estimate import estimate
     from ipvit.engine.folders.default_folder import default_folder
 
     options, subject = options or RunOptions(), subject or OtherModelsAndData()

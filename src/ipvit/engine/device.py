@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 
 from ipvit.core.run_config import RunConfig
-from ipvit.engine.compiled import Compiled
+from ipvit.engine.loop.compiled import Compiled
 from ipvit.errors import InputError
 from ipvit.models.model import Model
 

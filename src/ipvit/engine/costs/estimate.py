@@ -19,12 +19,12 @@ from ipvit.core.run_config import RunConfig
 from ipvit.data.dataset import Dataset
 from ipvit.data.loader import read_batches
 from ipvit.engine.batches import transform_requests
+from ipvit.engine.costs.setting_costs import setting_costs
 from ipvit.engine.device import models_on_device
 from ipvit.engine.distributed import ProcessGroup
 from ipvit.engine.folders.run_folder import check_folder
 from ipvit.engine.known_data import alike, known_as
 from ipvit.engine.preparation import checked, mark_finished, plan_sweeps
-from ipvit.engine.setting_costs import setting_costs
 from ipvit.engine.store import Store
 from ipvit.engine.sweep import sweep
 from ipvit.engine.types import Outcome, Selected, SweepPlan, Task

@@ -18,7 +18,7 @@ from ipvit.engine.worker_count import usable_cores
 from ipvit.models.backend import COMPUTES
 
 if TYPE_CHECKING:
-    from ipvit.engine.estimate import Estimate
+    from ipvit.engine.costs.estimate import Estimate
 
 _SHORT = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 """What Linux calls a processor's instructions for numbers of 16 bits."""
