@@ -85,6 +85,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> Mapping[tuple[str, ...]
         patch.setenv("XDG_CACHE_HOME", str(cache))
         patch.setattr(sys, "platform", "linux")
         libraries.families.cache_clear()
+        catalogue.cache_clear()  # another test may have given timm a network since it was made
         for library in libraries.LISTS:
             libraries.families(library)
     calls = [*HELPS, *LISTINGS, *map(list, MISTAKES)]
