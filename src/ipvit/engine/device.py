@@ -14,6 +14,7 @@ import torch
 
 from ipvit.core.run_config import RunConfig
 from ipvit.engine.loop.compiled import Compiled
+from ipvit.engine.loop.residents import Residents
 from ipvit.errors import InputError
 from ipvit.models.model import Model
 
@@ -137,29 +138,38 @@ def pooled_allocator(device: torch.device) -> Generator[None]:
 @contextlib.contextmanager
 def models_on_device(
     models: Sequence[Model], device: torch.device, config: RunConfig, tasks: Sequence[Task] = ()
-) -> Generator[None]:
+) -> Generator[Residents]:
     """Put the networks on the device, compiled where asked for; afterwards they are where and what they were.
+
+    Those that do not fit there together take turns.
 
     Args:
         models: the networks.
         device: where to.
         config: the options of the run.
         tasks: what is to be measured; a network that a backend computes everywhere keeps its layout.
+
+    Yields:
+        Which of them are there.
     """
+    residents = Residents(device)
     by_torch = {task.model.name for task in tasks if task.model.backend == "torch"}
     elsewhere = {task.model.name for task in tasks} - by_torch
     before = [(model, model.device, model.backbone) for model in models]
     short = _DTYPES[config.precision] is not None and device.type in ("cpu", "cuda")
     try:
         for model in models:
-            model.to(device).eval()
+            model.eval()
+            residents.bring(model)
             if short and model.name not in elsewhere:
                 _put_channels_last(model, device, config.precision)
             if config.compile and not hasattr(model.backbone, "_orig_mod"):
                 model.backbone = Compiled(model.backbone)
+        residents.begin()
         with pooled_allocator(device):
-            yield
+            yield residents
     finally:
+        residents.leave()
         for model, earlier, backbone in before:
             model.backbone = backbone
             if short:

@@ -9,19 +9,25 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from ipvit.core.files import is_of_the_disk
-from ipvit.core.memory import halving
+from ipvit.core.memory import halving, is_out_of_memory
 from ipvit.core.queued.deferred import Deferred, deferred
 from ipvit.core.queued.readback import read_back
 from ipvit.engine.device import numerics, without_gradients
 from ipvit.engine.folders.rows import Measured
 from ipvit.engine.loop.failures import FOREIGN, note_failing
+from ipvit.engine.loop.residents import Residents
 from ipvit.engine.types import Outcome, SweepPlan, Task
 from ipvit.experiments.base import Batch, Condition, Records
 from ipvit.metrics.accuracy import first_labels
 
 
 def measure_batch(
-    task: Task, batch: Batch, plan: SweepPlan, outcome: Outcome, queued: Callable[[], None] | None = None
+    task: Task,
+    batch: Batch,
+    plan: SweepPlan,
+    outcome: Outcome,
+    queued: Callable[[], None] | None = None,
+    residents: Residents | None = None,
 ) -> Measured:
     """Measure a batch; where that fails, try its conditions one by one, and give those up that fail alone.
 
@@ -31,12 +37,14 @@ def measure_batch(
         plan: the sweep.
         outcome: where failures are added.
         queued: called while the device works, when all conditions are queued and before results are waited for.
+        residents: which networks are on the device; this one by default.
 
     Returns:
         What was measured, under the conditions that did not fail.
     """
+    residents = residents or Residents(plan.device)
     try:
-        return _measure_all(task, batch, plan, queued)
+        return _measure_all(task, batch, plan, residents, queued)
     except FOREIGN as error:
         if is_of_the_disk(error):
             raise
@@ -44,7 +52,7 @@ def measure_batch(
     measured: list[tuple[Condition, Mapping[str, np.ndarray]]] = []
     for condition in batch.conditions if len(batch.conditions) > 1 else ():
         try:
-            measured += _measure_all(task, dataclasses.replace(batch, conditions=(condition,)), plan)
+            measured += _measure_all(task, dataclasses.replace(batch, conditions=(condition,)), plan, residents)
             del errors[condition.key]
         except FOREIGN as error:
             if is_of_the_disk(error):
@@ -54,8 +62,10 @@ def measure_batch(
     return measured
 
 
-def _measure_all(task: Task, batch: Batch, plan: SweepPlan, queued: Callable[[], None] | None = None) -> Measured:
-    measured = _measure(task, batch, plan, queued)
+def _measure_all(
+    task: Task, batch: Batch, plan: SweepPlan, residents: Residents, queued: Callable[[], None] | None = None
+) -> Measured:
+    measured = _measure(task, batch, plan, residents, queued)
     lacking = {condition.key for condition in batch.conditions} - {condition.key for condition, _ in measured}
     if lacking:
         raise ValueError(f"nothing was measured under {len(lacking)} of {len(batch.conditions)} conditions")
@@ -79,8 +89,10 @@ def _queue(task: Task, batch: Batch, plan: SweepPlan) -> list[Records]:
         return list(task.measurement.measure(task.model, batch))
 
 
-def _measure(task: Task, batch: Batch, plan: SweepPlan, queued: Callable[[], None] | None) -> Measured:
-    """Measure a batch; when it does not fit into memory, measure its halves and join them."""
+def _measure(
+    task: Task, batch: Batch, plan: SweepPlan, residents: Residents, queued: Callable[[], None] | None
+) -> Measured:
+    """Measure a batch; when it does not fit into memory, alone with its network, measure its halves and join them."""
 
     def measured(part: Batch) -> Measured:
         with deferred() as checks:
@@ -89,7 +101,15 @@ def _measure(task: Task, batch: Batch, plan: SweepPlan, queued: Callable[[], Non
             queued()
         return _as_arrays(records, part, checks)
 
-    return halving(measured, batch, _halves, _joined, task.fitting)
+    def with_room(part: Batch) -> Measured:
+        try:
+            return measured(part)
+        except Exception as error:
+            if not (is_out_of_memory(error) and residents.make_room(task.model)):
+                raise
+        return measured(part)  # after the block above, whose error holds on to the tensors of the failed attempt
+
+    return halving(with_room, batch, _halves, _joined, task.fitting)
 
 
 def _halves(batch: Batch) -> tuple[Batch, Batch]:

@@ -29,6 +29,7 @@ from ipvit.engine.folders.run_folder import WRITTEN, check_folder, clear_left_ov
 from ipvit.engine.folders.scope import asked_for
 from ipvit.engine.known_data import alike, known_as
 from ipvit.engine.loop.claims import Claims
+from ipvit.engine.loop.residents import Residents
 from ipvit.engine.manifest import describe, read_manifest, write_manifest
 from ipvit.engine.preparation import (
     assign_shard,
@@ -95,7 +96,11 @@ def execute(
     group.assert_same_on_all_ranks("data and models", (data.fingerprint, [model.digest for model in models]))
     plans = plan_sweeps(tasks, data, config, device, group)
     group.assert_same_on_all_ranks("batch size", plans[0].batch_size)
-    with models_on_device(models, device, config, tasks), _held(out, config.fresh, group) as lock, _logged(out, group):
+    with (
+        models_on_device(models, device, config, tasks) as residents,
+        _held(out, config.fresh, group) as lock,
+        _logged(out, group),
+    ):
         store = Store(out, config.flush_seconds, mend=group.is_main_process, guard=lock.check, device=name_of(device))
         earlier = group.main_process_first(lambda: mark_finished(tasks, store), per_machine=False)
         reused = [str(folder.resolve()) for folder in reused_runs if mark_finished(tasks, Store(folder))]
@@ -148,7 +153,8 @@ def execute(
                 for experiment in experiments:
                     keep_class_names(out, experiment.name, tasks)
                     keep_analysis(out, experiment.analysis(), condition_fields(tasks, experiment.name))
-            _measure(list(zip(plans, claims, strict=True)), store, outcome, config, group)
+            _measure(list(zip(plans, claims, strict=True)), store, outcome, residents, config, group)
+            outcome.notes += residents.notes()
             outcome = Outcome.joined(group.collect(outcome))
             outcome.notes += remarks.notes(data.name, outcome.remarks)
             if group.is_main_process:
@@ -201,7 +207,12 @@ class ResultsLostError(OSError):
 
 
 def _measure(
-    plans: Sequence[tuple[SweepPlan, Claims]], store: Store, outcome: Outcome, config: RunConfig, group: ProcessGroup
+    plans: Sequence[tuple[SweepPlan, Claims]],
+    store: Store,
+    outcome: Outcome,
+    residents: Residents,
+    config: RunConfig,
+    group: ProcessGroup,
 ) -> None:
     """Go through all sweeps; pictures for the report are taken on the way."""
 
@@ -218,6 +229,7 @@ def _measure(
                 store,
                 outcome,
                 claims,
+                residents,
                 advance=advance,
                 on_first_batch=on_first_batch,
                 main_process_first=lambda work: group.main_process_first(work, per_machine=False),

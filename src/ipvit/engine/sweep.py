@@ -12,6 +12,7 @@ from ipvit.engine.device import numerics
 from ipvit.engine.loop.ahead import Ahead
 from ipvit.engine.loop.claims import Claims
 from ipvit.engine.loop.failures import note_failed_transform, recording_failures
+from ipvit.engine.loop.residents import Residents
 from ipvit.engine.loop.writer import Writer
 from ipvit.engine.measuring import measure_batch
 from ipvit.engine.store import Store
@@ -25,6 +26,7 @@ def sweep(
     store: Store,
     outcome: Outcome,
     claims: Claims | None = None,
+    residents: Residents | None = None,
     *,
     advance: Callable[[int, str], None] = lambda _count, _what: None,
     on_first_batch: Callable[[Task, Batch], None] = lambda _task, _batch: None,
@@ -37,13 +39,15 @@ def sweep(
         store: where records go.
         outcome: filled as the sweep goes on, so that it holds even when the sweep is interrupted.
         claims: which batches this process measures; all by default.
+        residents: which networks are on the device; all by default.
         advance: called with the number of results that were finished and the experiment's name, for a progress bar;
             by the thread that writes.
         on_first_batch: given the first batch of each task, once measured, for example to take pictures.
         main_process_first: calls a function, where there are several processes in one of them before the others.
     """
     claims = claims or Claims(plan.batches, range(len(plan.batches)))
-    main_process_first(lambda: _prepare(plan, store, outcome))
+    residents = residents or Residents(plan.device)
+    main_process_first(lambda: _prepare(plan, store, outcome, residents))
     shown: set[int] = set()
     writer = Writer(store, outcome, advance)
     try:
@@ -61,7 +65,8 @@ def sweep(
                 if decoded.failure:
                     note_failed_transform(decoded, plan, outcome)
                 for number, task, batch, last in _with_last(_to_measure(plan, decoded, images, donors)):
-                    measured = measure_batch(task, batch, plan, outcome, in_turn.fetch if last else None)
+                    residents.bring(task.model)
+                    measured = measure_batch(task, batch, plan, outcome, in_turn.fetch if last else None, residents)
                     if number not in shown and decoded.transform is None:
                         shown.add(number)
                         with recording_failures(task, outcome, fatal=False):
@@ -124,11 +129,12 @@ def prepare_context(plan: SweepPlan, folder: Path, outcome: Outcome) -> PrepareC
     )
 
 
-def _prepare(plan: SweepPlan, store: Store, outcome: Outcome) -> None:
+def _prepare(plan: SweepPlan, store: Store, outcome: Outcome, residents: Residents) -> None:
     context = prepare_context(plan, store.root, outcome)
     for task in plan.tasks:
         if task.missing(plan.positions).any():
             with recording_failures(task, outcome), numerics(plan.device, plan.config.precision):
+                residents.bring(task.model)
                 task.prepared = task.measurement.prepare(task.model, context)
 
 

@@ -24,6 +24,7 @@ from ipvit.engine.device import models_on_device
 from ipvit.engine.distributed import ProcessGroup
 from ipvit.engine.folders.run_folder import check_folder
 from ipvit.engine.known_data import alike, known_as
+from ipvit.engine.loop.residents import Residents
 from ipvit.engine.preparation import checked, mark_finished, plan_sweeps
 from ipvit.engine.store import Store
 from ipvit.engine.sweep import sweep
@@ -133,12 +134,12 @@ def estimate(
     if not config.fresh:
         mark_finished(tasks, Store(out))
     parts: list[TaskEstimate] = []
-    with models_on_device(models, device, config, tasks), tempfile.TemporaryDirectory() as scratch:
+    with models_on_device(models, device, config, tasks) as residents, tempfile.TemporaryDirectory() as scratch:
         decoding = 0.0
         for plan in plans:
             if not plan.tasks:
                 continue
-            timer = _Timer(plan, Path(tempfile.mkdtemp(dir=scratch)))
+            timer = _Timer(plan, residents, Path(tempfile.mkdtemp(dir=scratch)))
             decoding += timer.decoding
             parts += [part for task in plan.tasks for part in timer.measure(task)]
         memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _largest()
@@ -170,8 +171,8 @@ class _Unprepared:
 class _Timer:
     """Times single tasks on the first items of a sweep."""
 
-    def __init__(self, plan: SweepPlan, scratch: Path) -> None:
-        self.plan, self.scratch = dataclasses.replace(plan, workers=0), scratch
+    def __init__(self, plan: SweepPlan, residents: Residents, scratch: Path) -> None:
+        self.plan, self.residents, self.scratch = dataclasses.replace(plan, workers=0), residents, scratch
         self.full = plan.batches[0]
         self.batch = self.full if plan.device.type == "cuda" else self.full[:SMALL_BATCH]
         self.stores = 0
@@ -231,7 +232,7 @@ class _Timer:
         plain = self.per_image * len(batch)
         transforming = max(0.0, _timed(lambda: self._read([sample], batch, transforms=True)) - plain)
         plan = dataclasses.replace(self.plan, tasks=[sample])
-        seconds = _timed(lambda: sweep(plan, store, outcome), plan.device)
+        seconds = _timed(lambda: sweep(plan, store, outcome, residents=self.residents), plan.device)
         size = sum(path.stat().st_size for path in store.root.rglob("*.parquet"))
         return max(0.0, seconds - plain - transforming), transforming, float(size)
 

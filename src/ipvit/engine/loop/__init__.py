@@ -1,2 +1,2 @@
 """What the loop over images stands on: which batches are whose, what fails, the next batch, the thread that
-writes; and how a network is compiled for its batches."""
+writes; which networks are on the device, and how one is compiled for its batches."""
