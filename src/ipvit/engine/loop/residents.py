@@ -43,7 +43,7 @@ class Residents:
             RuntimeError: it does not fit alone.
         """
         if self._device == HOST:
-            if model.device != HOST:
+            if not self._begun:
                 model.to(HOST)
             return
         network = unwrap(model.backbone)
