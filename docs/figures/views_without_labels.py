@@ -54,9 +54,8 @@ def panel(table: pl.DataFrame, column: str) -> charts.Figure:
     return alt.layer(*layers).properties(width=210, height=190)
 
 
-def told(numbers: pl.Series) -> str:
+def told(numbers: pl.Series, digits: int) -> str:
     """Return the mean over seeds, and from where to where they go."""
-    digits = 3 if numbers.max() < 1 else 1
     mean, low, high = (f"{number:.{digits}f}" for number in (numbers.mean(), numbers.min(), numbers.max()))
     return mean if len(numbers) == 1 else f"{mean} [{low}, {high}]"
 
@@ -71,7 +70,9 @@ def main() -> None:
         sys.stdout.write(f"{file.name}\n")
         for views in VIEWS:
             part = table.filter(pl.col("views") == views)
-            said = (told(part[column]) for column in PANELS)
+            if part.is_empty():
+                continue
+            said = (told(part[column], 3 if column == "shape_bias" else 1) for column in PANELS)
             sys.stdout.write(f"| {views} | {part.height} | {' | '.join(said)} |\n")
 
 
