@@ -7,7 +7,6 @@ from pathlib import Path
 RECIPES = Path(__file__).with_name("recipes")
 
 _ONLY_TRIED = (
-    "dino_micro_shape_global",
     "tin50_dino_micro",
     "tin50_dino_micro_sin",
     "tin50_dino_micro_shape_global",
