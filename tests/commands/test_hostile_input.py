@@ -140,7 +140,7 @@ def test_aliases_and_merges_that_mean_something_are_read(here):
     assert [entry.parameters for entry in study.experiments] == [{"grids": ["2x2"]}, {"grids": ["2x2"], "runs": 2}]
 
 
-@at_length(150, 1000)
+@at_length(150, 2000)
 def test_a_study_with_damaged_keys_and_values_is_refused_or_run(here, examples, stop_before_measuring):
     @fuzz(examples, study=mutated(STUDY))
     def _(study):
@@ -148,7 +148,7 @@ def test_a_study_with_damaged_keys_and_values_is_refused_or_run(here, examples, 
         answer(["run", "s.yaml"], allowed=(2, 130))
 
 
-@at_length(60, 500)
+@at_length(60, 1000)
 def test_a_damaged_study_file_is_refused_or_run(here, examples, stop_before_measuring):
     @fuzz(examples, data=st.one_of(st.binary(max_size=40), damaged(yaml.safe_dump(STUDY).encode())))
     def _(data):
@@ -156,7 +156,7 @@ def test_a_damaged_study_file_is_refused_or_run(here, examples, stop_before_meas
         answer(["run", "s.yaml"], allowed=(2, 130))
 
 
-@at_length(100, 1000)
+@at_length(100, 2000)
 def test_a_recipe_with_damaged_keys_and_values_is_refused_in_our_words(here, examples):
     @fuzz(examples, recipe=mutated(TINY_RECIPE))
     def _(recipe):
@@ -280,7 +280,7 @@ VALUES = st.one_of(
 COMMAND_NAMES = [name for name in [*COMMANDS, *EXPERIMENTS] if name not in ("demo", "play", "doctor", "train")]
 
 
-@at_length(120, 1000)
+@at_length(120, 2000)
 def test_no_command_line_ends_in_a_traceback(here, examples, stop_before_measuring):
     words = st.lists(st.one_of(st.sampled_from(OPTIONS), VALUES), max_size=6)
 

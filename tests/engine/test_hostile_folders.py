@@ -163,7 +163,7 @@ def assert_of_one_kind(found: object, original: object) -> None:
         assert found is None or type(found) is type(original)
 
 
-@at_length(25, 250)
+@at_length(25, 500)
 def test_a_damaged_manifest_is_refused_or_read(here, finished, examples, at_once):
     commands = {
         "report run": "run",
@@ -204,7 +204,7 @@ def test_a_run_goes_on_where_the_manifest_is_damaged(here, finished, examples, a
         assert read_manifest(Path("run")).measured_in_this_call == 0
 
 
-@at_length(15, 150)
+@at_length(15, 300)
 def test_damaged_files_of_a_run_folder_are_left_out_or_refused(here, finished, examples, at_once):
     files = sorted(path.relative_to(finished) for path in finished.rglob("*") if path.is_file())
     files = [path for path in files if path.parts[0] not in ("tables", "figures") and path.name != ".lock"]

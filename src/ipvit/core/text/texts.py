@@ -131,11 +131,8 @@ class Texts(Sequence[str]):
 
 
 def _weights(count: int) -> np.ndarray:
-    """Return odd numbers, one for each place of a letter."""
-    state = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)  # SplitMix64's
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        state = (state ^ (state >> np.uint64(shift))) * np.uint64(factor)
-    return (state ^ (state >> np.uint64(31))) | np.uint64(1)
+    """Return odd numbers, one for each place of a letter; numpy's bit generators give the same in every version."""
+    return np.random.PCG64(0).random_raw(count) | np.uint64(1)
 
 
 def _restored(block: bytes, ends: np.ndarray) -> Texts:

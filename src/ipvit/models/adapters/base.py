@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ipvit.core.queued.deferred import check
 from ipvit.errors import InputError, did_you_mean
+from ipvit.models.adapters.attention_calls import shares
 from ipvit.models.adapters.hooks import BlockInput
 from ipvit.models.adapters.lacking import reason_for
 from ipvit.models.capabilities import DISTILLATION_NAMES
@@ -176,7 +177,7 @@ class Adapter:
         It sums to one and has its gradients. A family keeps no maps for them where it can: a map is far larger than
         what it is made of.
         """
-        return {block: maps.mean(dim=(1, 2)) for block, maps in self.attention(images, blocks).items()}
+        return {block: shares(maps) for block, maps in self.attention(images, blocks).items()}
 
     def prefix_attention(self, images: Tensor, block: int) -> Tensor:
         """Return the rows ``(B, heads, P, T)`` of a block's maps whose queries are the ``P`` prefix tokens.

@@ -45,12 +45,7 @@ def cell_table(cells: pl.DataFrame) -> pl.DataFrame:
     number = {name: place for place, name in enumerate(cells["model"].unique(maintain_order=True))}
     model = pl.col("model").replace_strict(number)
     table = cells.sort(model, "grid", "cells", choice, "steps", maintain_order=True)
-    return table if _differ(cells.filter(pl.col("choice") != NONE)) else table.drop("steps")
-
-
-def _differ(attacked: pl.DataFrame) -> bool:
-    """Tell whether cells that were replaced alike were painted in different numbers of steps."""
-    return bool(varying(attacked, ["steps"], within=("model", "grid", "choice", "cells")))
+    return table if varying(cells, ["steps"], within=("model", "grid", "choice", "cells")) else table.drop("steps")
 
 
 def over_cells(table: pl.DataFrame) -> Figure:

@@ -152,13 +152,14 @@ def shown_sentences(table: pl.DataFrame) -> Iterator[str]:
 
 
 def shown_cell_matrix(table: pl.DataFrame) -> Figure:
-    """Return a panel for every number of cells and way of choosing them."""
+    """Return a panel for every number of cells and way of choosing them; grids are named where they differ."""
     number = pl.concat_str("cells", pl.when(pl.col("cells") == 1).then(pl.lit(" cell")).otherwise(pl.lit(" cells")))
-    grid = [pl.lit(" of "), pl.col("grid")] if table["grid"].n_unique() > 1 else []
+    grid = [pl.lit(", "), pl.col("grid")] if table["grid"].n_unique() > 1 else []
     steps = [pl.lit(", "), pl.col("steps"), pl.lit(" steps")] if "steps" in table.columns else []
-    panel = pl.concat_str(number, *grid, pl.lit(", "), pl.col("choice").replace_strict(_SHORT), *steps)
+    panel = pl.concat_str(number, pl.lit(", "), pl.col("choice").replace_strict(_SHORT), *steps)
     ending = "with cells that were replaced on another network"
-    return matrix(table.with_columns(panel.alias("panel")), "made_on", "Cells replaced on", ending)
+    rows = table.with_columns(panel.alias("panel"), pl.concat_str("made_on", *grid).alias("made_on"))
+    return matrix(rows, "made_on", "Cells replaced on", ending)
 
 
 def shown_cell_sentences(table: pl.DataFrame) -> Iterator[str]:
