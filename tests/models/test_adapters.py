@@ -10,17 +10,13 @@ import torch
 from torch import Tensor, nn
 
 import ipvit
-from helpers.adapter_networks import FACTORIES, make, make_all_with, vit
+from helpers.adapter_networks import FACTORIES, close, make, make_all_with, vit
 from ipvit.errors import InputError
 from ipvit.models import adapters as package
 from ipvit.models.adapters import CAPABILITIES, Adapter, find_adapter, logits_of
 from ipvit.models.adapters.base import checked_attention
 from ipvit.models.adapters.staged import StagedAdapter
 from ipvit.models.adapters.transformer import TransformerAdapter
-
-
-def close(one: Tensor, other: Tensor) -> None:
-    torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
 def logits(adapter: Adapter, images: Tensor) -> Tensor:

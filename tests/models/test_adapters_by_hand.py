@@ -17,13 +17,9 @@ from torch.nn import functional as F
 from torchvision.transforms.functional import to_tensor
 
 import ipvit
-from helpers.adapter_networks import VIT, compute_eagerly, hugging_face, make, vit
+from helpers.adapter_networks import VIT, close, compute_eagerly, hugging_face, make, vit
 from ipvit.models.adapters import find_adapter
 from ipvit.models.adapters.transformer import TransformerAdapter
-
-
-def close(one: Tensor, other: Tensor) -> None:
-    torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
 def normed(x: Tensor, norm: Any) -> Tensor:
