@@ -11,6 +11,10 @@ from typing import Any
 import pytest
 import torch
 
+import ipvit
+
+PROMPTS = ["a photo of a {}", "a bad photo of many {}", "the {} in a video game"]
+ALL = ["open_clip CLIP", "open_clip SigLIP", "transformers CLIP", "transformers SigLIP", "transformers SigLIP 2"]
 WORDS = ("tabby cat", "great white shark", "Saint Bernard", "school bus", "granny smith")
 SIZE = 32
 VISION: dict[str, Any] = {"image_size": SIZE, "layers": 3, "width": 64, "patch_size": 8, "head_width": 16}
@@ -22,6 +26,18 @@ SIZES: dict[str, Any] = {
     "num_attention_heads": 2,
     "intermediate_size": 48,
 }
+
+
+def pictures(count: int = 3) -> torch.Tensor:
+    return torch.rand(count, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
+
+
+def loaded(name: str, **given: Any) -> Any:
+    return ipvit.load_model(name, **given)
+
+
+def place(name: str) -> str:
+    return name.partition(":")[2]
 
 
 def open_clip_folder(folder: Path, *, vision: dict[str, Any] | None = None, **more: Any) -> Path:
