@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import polars as pl
 
-from ipvit.analysis.aggregate import PAPER, with_n_answers
 from ipvit.analysis.base import Analysis
 from ipvit.analysis.last_run import LastRun
 from ipvit.analysis.looks import Looks, using
-from ipvit.analysis.profile import Ranked, ranked
+from ipvit.analysis.profile import ranked
 from ipvit.analysis.reduction import Reduction, labelled
 from ipvit.core.manifest import Manifest
 from ipvit.core.outdated import PAGE
@@ -33,11 +32,10 @@ from ipvit.engine.study import STUDY, read_study
 from ipvit.errors import ByName, InputError, error_line
 from ipvit.experiments.base import Experiment
 from ipvit.experiments.registry import experiment_class, experiment_names
-from ipvit.report.last_run import as_of_last_run, drawn
+from ipvit.report.last_run import drawn
 from ipvit.report.notebook import as_pandas, in_notebook, one_line
-from ipvit.report.notes import notes_of_numbers
-from ipvit.report.paper import reference
 from ipvit.report.settings import Setting, settings_of
+from ipvit.report.tables.analysed import Analysed, analysed, as_last_analysed
 from ipvit.report.tables.files import in_reading_order
 from ipvit.report.told import earlier_studies, unfinished
 
@@ -48,16 +46,6 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
-
-
-@dataclasses.dataclass(frozen=True)
-class Analysed:
-    """What follows from the records of an experiment."""
-
-    tables: dict[str, pl.DataFrame]
-    differences: pl.DataFrame | None
-    notes: list[str]
-    profile: list[Ranked] = dataclasses.field(default_factory=list["Ranked"])
 
 
 def _registered(study: Path) -> list[Experiment]:
@@ -408,33 +396,20 @@ class Run:
         """Read the records of an experiment, one model after the other, and keep what follows from them."""
         analysis = self.analyses[name]
         if (last_run := self._last_runs.get(name)) is not None:
-            tables = {key: table.frame() for key, table in last_run.tables.items()}
-            differences = None if last_run.differences is None else last_run.differences.frame()
-            notes = [as_of_last_run(analysis, last_run), *last_run.notes, *self._last_charts[name][1]]
-            return Analysed(tables, differences, notes)
+            return as_last_analysed(analysis, last_run, self._last_charts[name][1])
         reductions = self.reductions(name)
+        damaged = len(self._records.damaged)
+        found = analysed(analysis, reductions, self.manifest, self.experiments.get(name), damaged=damaged)
         if not reductions:
-            return Analysed({}, None, self._notes(name, {}, reductions))
-        tables = analysis.with_retained(analysis.tables(reductions), reductions)
-        tables = analysis.with_calibration(tables, reductions)
-        paper = reference(name, {name: tables}, self.manifest, self.experiments.get(name))
-        if paper is not None and tables:
-            tables = tables | {f"{name}{PAPER}": paper}
-        if analysis.labels and self._fewer_classes(name):
-            answers = {reduction.model: reduction.n_answers for reduction in reductions if reduction.n_answers}
-            tables = {key: with_n_answers(table, answers) for key, table in tables.items()}
-        differences = analysis.differences(reductions)
-        notes = self._notes(name, tables, reductions)
-        if differences is None and sum(reduction.values is not None for reduction in reductions) > 1:
-            notes.append("The models are not compared: no condition was measured alike on both, with the same images.")
+            return found
         try:
-            profile = [ranked(question) for question in analysis.questions(reductions, tables)]
+            profile = [ranked(question) for question in analysis.questions(reductions, found.tables)]
         except Exception as error:
             if os.environ.get("IPVIT_TRACEBACK"):
                 raise
             self.faults[name, "profile"] = f"The profile of {name} could not be made: {error_line(error, 300)}."
             profile = []
-        return Analysed(tables, differences, notes, profile)
+        return dataclasses.replace(found, profile=profile)
 
     @property
     def profile(self) -> Profile:
@@ -449,19 +424,9 @@ class Run:
         untold = [name for name in self.analyses if name in self._last_runs]
         return profile_of(ranked_questions, self._tables, self.manifest, self.experiments, untold)
 
-    def _fewer_classes(self, name: str) -> bool:
-        """Tell whether a model had more outputs than the data have classes, so that it could choose among either."""
-        subject = self.manifest.subject(name)
-        return any(outputs > subject.n_classes > 0 for _, outputs in subject.among.values())
-
     @functools.cached_property
     def _last_charts(self) -> dict[str, tuple[dict[str, Any], list[str]]]:
         return {name: drawn(last_run) for name, last_run in self._last_runs.items()}
-
-    def _notes(self, name: str, tables: dict[str, pl.DataFrame], reductions: Sequence[Reduction]) -> list[str]:
-        damaged = len(self._records.damaged)
-        known = name in self.experiments
-        return notes_of_numbers(self.analyses[name], tables, reductions, self.manifest, damaged=damaged, known=known)
 
     def keep_last_runs(self) -> None:
         """Keep what experiments of other packages and files make of their records, for who reads without their code."""
