@@ -50,32 +50,32 @@ def save_figure(chart: Any, stem: Path, formats: Sequence[str] = ("svg",)) -> li
         stem: path without suffix.
         formats: any of ``svg``, ``png`` (two pixels per point), ``pdf``.
     """
-    specification = _as_file(chart)
     converters = {
-        "svg": lambda: _svg(specification),
-        "png": lambda: vl_convert.vegalite_to_png(specification, scale=2, allowed_base_urls=_NOWHERE),
-        "pdf": lambda: vl_convert.vegalite_to_pdf(specification, allowed_base_urls=_NOWHERE),
+        "svg": lambda svg: number_clips(svg).encode(),
+        "png": lambda svg: vl_convert.svg_to_png(svg, scale=2),
+        "pdf": vl_convert.svg_to_pdf,
     }
     unknown = set(formats) - set(converters)
     if unknown:
         raise ValueError(f"unknown figure format {unknown.pop()!r}; known: {', '.join(converters)}")
+    svg = _svg(_as_file(chart))
     paths = [stem.with_name(f"{stem.name}.{kind}") for kind in formats]
     for path, kind in zip(paths, formats, strict=True):
-        write_atomic(path, converters[kind]())
+        write_atomic(path, converters[kind](svg))
     return paths
 
 
 def svg_file(chart: Any) -> bytes:
     """Return a chart as the content of an SVG file."""
-    return _svg(_as_file(chart))
+    return number_clips(_svg(_as_file(chart))).encode()
 
 
 def _as_file(chart: Any) -> str:
     return json.dumps(with_short_labels(without_nan(chart.to_dict())))
 
 
-def _svg(specification: str) -> bytes:
-    return number_clips(vl_convert.vegalite_to_svg(specification, allowed_base_urls=_NOWHERE)).encode()
+def _svg(specification: str) -> str:
+    return vl_convert.vegalite_to_svg(specification, allowed_base_urls=_NOWHERE)
 
 
 def inline_svg(chart: Any, prefix: str, *, narrow: bool = False) -> str:
@@ -97,7 +97,7 @@ def inline_svg(chart: Any, prefix: str, *, narrow: bool = False) -> str:
         specification["title"] = textwrap.wrap(title, max(36, int(_width(specification) / _CHARACTER)))
     for layer in layers_of(specification):
         _let_speak(layer)
-    svg = vl_convert.vegalite_to_svg(json.dumps(specification), allowed_base_urls=_NOWHERE)
+    svg = _svg(json.dumps(specification))
     # what the page's style sheet says anyway, and boxes that nobody sees
     svg = _BOXES.sub("", _NEEDLESS.sub("", svg))
     svg = re.sub(r'<rect width="[^"]*" height="[^"]*" fill="white"/>', "", svg, count=1)

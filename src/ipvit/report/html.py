@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import functools
 import hashlib
 import itertools
 import types
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 
 from ipvit.analysis.columns import COMMON, Columns
@@ -51,7 +52,7 @@ class Section:
         findings: sentences computed from the differences between models.
         tables: by name, the main one first.
         columns: what is known of their columns.
-        figures: altair charts by name.
+        figures: altair charts by name, which Altair has checked.
         galleries: pictures of the conditions.
         differences: paired differences between models, as text, or None.
         comparison: our numbers beside the paper's, as text, or None.
@@ -113,13 +114,6 @@ def write_report(
         studies: what was run, as YAML, by the names of the files.
         looks: the colours and marks of the models, which tables show beside their names; None shows none.
     """
-    environment = Environment(
-        loader=PackageLoader("ipvit.report", "page"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     numbers = itertools.count(1)
     drawings = {
         section.name: [_draw(name, chart, next(numbers)) for name, chart in section.figures.items()]
@@ -135,18 +129,12 @@ def write_report(
             return escape(name)
         return key(looks.of(name)) + name
 
-    environment.filters |= {
-        "glued": glued,
-        "keyed": keyed,
-        "counted": counted,
-        "plain": _plain,
-        "file": lambda name: path_component(name, most=LONGEST),
-    }
-    page = environment.get_template("page.html.j2").render(
+    page = _template().render(
         title=title,
         manifest=manifest,
         sections=sections,
         drawings=drawings,
+        keyed=keyed,
         side_by_side=side_by_side,
         has_details=has_details,
         profile=None if profile is None else profile.for_people(),
@@ -167,8 +155,27 @@ def write_report(
     return path
 
 
+@functools.cache
+def _template() -> Template:
+    """Return the page's template: to translate it takes as long as to lay out a figure."""
+    environment = Environment(
+        loader=PackageLoader("ipvit.report", "page"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "glued": glued,
+        "counted": counted,
+        "plain": _plain,
+        "file": lambda name: path_component(name, most=LONGEST),
+    }
+    return environment.get_template("page.html.j2")
+
+
 def _draw(name: str, chart: Any, number: int) -> _Drawing:
-    title = chart.to_dict().get("title", "")
+    title = chart.to_dict(validate=False).get("title", "")
     text = title.get("text", "") if isinstance(title, dict) else title
     narrow = None if is_narrow(chart) else Markup(inline_svg(chart, f"n{number}", narrow=True))
     return _Drawing(name, number, Markup(inline_svg(chart, f"w{number}")), narrow, str(text) or name)
