@@ -93,7 +93,9 @@ def test_whatever_is_raised_after_the_start_is_that_pairs_failure_and_the_rest_g
     assert (failure.experiment, failure.model, failure.condition) == ("refusing", "tiny", "")
     assert "not for you" in failure.error and results.manifest.status == "failed"
     assert results.records("occlusion").height == 30 * 7
-    assert results.report().is_file() and (tmp_path / "tables" / "occlusion.csv").is_file()
+    assert (tmp_path / "tables" / "occlusion.csv").is_file()
+    if error == "SystemExit":  # the worst; a report takes longer than all the rest
+        assert results.report().is_file()
 
 
 def test_a_network_that_returns_something_else_on_some_image_fails_alone(tmp_path):

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import os
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -57,14 +58,16 @@ def measured(out: Path, experiment: ipvit.Experiment = STUDY, **options: Any) ->
     return ipvit.run(experiment, models=networks, data=data, out=out, workers=0, progress=False, **options)
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that tests copy: it is kept in no cache, as it is small."""
+    return measured(tmp_path_factory.mktemp("finished") / "run").out
+
+
 @pytest.fixture
-def out(tmp_path: Path, made: list[str], cache: Path) -> Path:
+def out(tmp_path: Path, finished: Path, made: list[str], cache: Path) -> Path:
     """A run whose tables nobody has looked at in this cache."""
-    measured(tmp_path / "run")
-    for path in cache.iterdir() if cache.is_dir() else ():
-        path.unlink()
-    made.clear()
-    return tmp_path / "run"
+    return Path(shutil.copytree(finished, tmp_path / "run"))
 
 
 def looked_at(out: Path) -> dict[str, pl.DataFrame]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import importlib.util
 from collections.abc import Callable
 from typing import Any
@@ -218,6 +220,15 @@ def make(name: str) -> tuple[Adapter, torch.Tensor]:
     """Return the adapter of a network in evaluation mode, through which images get, and two images for it."""
     if name.startswith("hf") and importlib.util.find_spec("transformers") is None:
         pytest.skip("transformers is not installed")
+    network, images, chance = _built(name)
+    adapter = find_adapter(copy.deepcopy(network))
+    torch.set_rng_state(chance)
+    return adapter, images.clone()
+
+
+@functools.cache
+def _built(name: str) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
+    """Return a network, which many tests copy, two images, and the state in which they left torch's generator."""
     size, factory = FACTORIES[name]
     torch.manual_seed(0)
     network = factory().eval()
@@ -225,7 +236,8 @@ def make(name: str) -> tuple[Adapter, torch.Tensor]:
         for parameter in network.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
         calibrate(network, torch.randn(8, 3, size, size))
-    return find_adapter(network), torch.randn(2, 3, size, size)
+    find_adapter(copy.deepcopy(network))
+    return network, torch.randn(2, 3, size, size), torch.get_rng_state()
 
 
 def close(one: torch.Tensor, other: torch.Tensor) -> None:

@@ -47,6 +47,13 @@ def test_nothing_found_is_answered_with_close_names() -> None:
         matching("paper:deit_tinny")
 
 
+@pytest.fixture
+def without_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw no weights: on the meta device they have no values, and timm takes most of the time to draw them."""
+    monkeypatch.setattr("timm.layers.weight_init._trunc_normal_", lambda tensor, *_: tensor, raising=False)
+
+
+@pytest.mark.usefixtures("without_weights")
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_stated_capabilities_of_the_papers_networks_are_the_adapters(name: str) -> None:
     adapters = pytest.importorskip("ipvit.models.adapters")
@@ -55,6 +62,7 @@ def test_the_stated_capabilities_of_the_papers_networks_are_the_adapters(name: s
     assert adapters.find_adapter(network).capabilities == capabilities_of(NETWORKS[name])
 
 
+@pytest.mark.usefixtures("without_weights")
 @pytest.mark.parametrize(
     ("name", "family"),
     [

@@ -192,7 +192,11 @@ def test_a_file_for_a_network_that_scales_its_inputs_says_whether_it_does(tmp_pa
 
 @pytest.mark.parametrize(
     ("name", "head", "kept", "width"),
-    [("resnet18", "fc", 0, 512), ("alexnet", "classifier", 4, 4096), ("alexnet", "classifier", 0, 9216)],
+    [
+        ("resnet18", "fc", 0, 512),
+        ("mobilenet_v3_small", "classifier", 2, 1024),
+        ("mobilenet_v3_small", "classifier", 0, 576),
+    ],
 )
 def test_a_torchvision_file_without_its_classifier_is_loaded_as_the_hint_says(tmp_path, name, head, kept, width):
     whole = torchvision.models.get_model(name, weights=None).state_dict()
