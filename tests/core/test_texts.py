@@ -45,10 +45,10 @@ def test_polars_takes_them_as_a_column():
     assert pl.Series("image", Texts(PATHS[:3])).to_list() == PATHS[:3]
 
 
-def test_they_take_their_letters_and_eight_bytes_each_also_on_the_way_to_another_process():
+def test_they_take_their_letters_and_nine_bytes_each_also_on_the_way_to_another_process():
     data = pickle.dumps(Texts(PATHS))
     assert pickle.loads(data) == PATHS  # noqa: S301 - written above
-    assert len(data) < sum(len(path.encode("utf-8", "surrogatepass")) for path in PATHS) + 8 * len(PATHS) + 500
+    assert len(data) < sum(len(path.encode("utf-8", "surrogatepass")) for path in PATHS) + 9 * len(PATHS) + 500
 
 
 def test_they_know_whether_all_of_them_can_be_written():
@@ -68,3 +68,21 @@ def test_their_digests_are_their_own_wherever_they_stand():
     assert len(set(digests.tolist())) == len(PATHS)
     assert Texts(PATHS[::-1]).digests().tolist() == digests[::-1].tolist()
     assert len(set(Texts(["ab", "ba", "a", "b", "a\0", "\0a", ""]).digests().tolist())) == 7
+
+
+def test_some_of_their_digests_are_those_of_all():
+    texts = Texts(PATHS)
+    assert texts.digests(3, 5000).tolist() == texts.digests()[3:5000].tolist()
+    assert texts.digests(8000, 20_000).tolist() == texts.digests()[8000:].tolist()
+
+
+def test_texts_with_zeros_in_them_are_not_cut():
+    texts = Texts(["a\0b", "", "\0", "c"])
+    assert list(texts) == ["a\0b", "", "\0", "c"] and texts[2] == "\0"
+    assert b"".join(texts.as_written()) == b"'a\\x00b'\0''\0'\\x00'\0'c'\0"
+    assert fingerprint(texts) == fingerprint(["a\0b", "", "\0", "c"])
+
+
+def test_the_digest_of_all_is_that_of_what_is_in_them_and_in_what_order():
+    digests = [Texts(some).digest() for some in (["a", "b"], ["b", "a"], ["ab"], ["a"], [])]
+    assert len(set(digests)) == 5 and Texts(iter(["a", "b"])).digest() == digests[0]

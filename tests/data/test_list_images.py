@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 from pathlib import Path
@@ -10,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ipvit.data import folders_ahead
 from ipvit.data.formats import listing
 from ipvit.data.formats.image_files import LeftOut, is_picture
 from ipvit.data.formats.listing import Listing, list_images, runs
-from ipvit.data.known_files import GONE, STATE, as_numbers
+from ipvit.data.known_files import GONE
 from ipvit.errors import InputError
 
 PATHS = [
@@ -58,10 +58,11 @@ def walked(root: Path) -> list[str]:
     return sorted(found)
 
 
-@pytest.mark.parametrize("slow", [0.0, 1e9], ids=["by threads", "one after the other"])
-def test_it_finds_what_a_walk_finds_in_the_order_of_the_paths(folder, monkeypatch, slow):
+@pytest.mark.parametrize(("slow", "many"), [(0.0, 1e9), (1e9, 1e9), (1e9, 0)], ids=["threads", "in turn", "processes"])
+def test_it_finds_what_a_walk_finds_in_the_order_of_the_paths(folder, monkeypatch, slow, many):
     monkeypatch.setattr(listing, "_SLOW", slow)
     monkeypatch.setattr(listing, "_FIRST", 1)
+    monkeypatch.setattr(folders_ahead, "MANY", many)
     found = list_images(folder)
     assert found.paths == walked(folder)
     assert found.states is not None
@@ -104,21 +105,33 @@ def test_the_files_of_some_folders_are_chosen_with_their_sizes_and_states(folder
 
 
 def test_a_folder_that_may_not_be_entered_is_not_missing_without_a_word(folder, monkeypatch):
-    def refuse(name: str) -> os.stat_result:
-        if name == "a":
-            raise PermissionError(errno.EACCES, "Permission denied", name)
-        return (folder / name).stat()
+    def refused(path: str) -> folders_ahead.Content:
+        names, rows = content(path)
+        return names, np.where(np.array(names.split(b"\0")[:-1])[:, None] == b"a", [-errno.EACCES, 0, 0, 0, 0], rows)
 
-    @contextlib.contextmanager
-    def opened(path: str):
-        yield [entry.name for entry in Path(path).iterdir()], refuse
-
-    monkeypatch.setattr(listing, "_opened", opened)
+    content = folders_ahead.content
+    monkeypatch.setattr(listing, "content", refused)
     with pytest.raises(InputError, match=f"cannot read the folder '{folder}/a': Permission denied"):
         list_images(folder)
 
 
-def test_files_that_are_numbered_up_to_the_end_of_64_bits_are_told_apart():
-    rows = as_numbers([(1, 2**64 - 1, 3, 4), (1, 2**63, 3, 4), (1, 5, 3, 4)])
-    assert rows.shape == (3, len(STATE)) and rows.dtype == np.int64
-    assert len({tuple(row) for row in rows.tolist()}) == 3 and rows[2].tolist() == [1, 5, 3, 4]
+def test_folders_in_a_long_folder_come_between_its_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(listing, "_AT_ONCE", 2)
+    paths = [
+        "a.jpg",
+        "b.jpg",
+        "b/1.jpg",
+        "b/2.PNG",
+        "c.jpg",
+        "c.txt",
+        "d/1.jpg",
+        "d-e.jpg",
+        "d/2.jpg",
+        "f.Jpg",
+        "g/h.jpg",
+    ]
+    for path in paths:
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_bytes(path.encode())
+    found = list_images(tmp_path)
+    assert found.files() == [(path, len(path)) for path in sorted(paths) if path != "c.txt"]

@@ -28,8 +28,8 @@ ALL_READ = 256
 """Images of the largest data set whose fingerprint may be made from all of its pixels."""
 
 
-_AT_ONCE = 4096
-"""Items whose digest is made together."""
+_AT_ONCE, _ELEMENTS = 4096, 2**16
+"""Items, and elements of an array, whose digest is made together."""
 
 
 class UnreadableImageError(Exception):
@@ -265,14 +265,16 @@ class Fingerprint:
 def _add(digest: hashlib._Hash, parts: Iterable[object]) -> None:
     for part in parts:
         if isinstance(part, np.ndarray):
-            digest.update(part.tobytes())
+            flat = part.reshape(-1)
+            for start in range(0, flat.size, _ELEMENTS):  # all bytes at once would be a second array
+                digest.update(flat[start : start + _ELEMENTS].tobytes())
         elif isinstance(part, Texts):
             for some in part.as_written():
                 digest.update(some)
         elif isinstance(part, list | tuple | Iterator):
             items = iter(part)
-            while some := [f"{item!r}\0" for item in itertools.islice(items, _AT_ONCE)]:
-                digest.update("".join(some).encode("utf-8", "surrogatepass"))
+            while some := list(map(repr, itertools.islice(items, _AT_ONCE))):
+                digest.update("\0".join((*some, "")).encode("utf-8", "surrogatepass"))
         else:
             digest.update(repr(part).encode("utf-8", "surrogatepass"))
         digest.update(b"\1")

@@ -30,7 +30,7 @@ from PIL import Image
 
 from ipvit.core.text.texts import Texts
 from ipvit.data.dataset import Dataset, fingerprint
-from ipvit.data.known_files import GONE, One, as_array, is_kept, remembered, states_of
+from ipvit.data.known_files import GONE, One, Read, as_array, is_kept, read_all, remembered, states_of
 
 SAMPLES, BYTES = "samples-2", "bytes-2"
 
@@ -83,10 +83,10 @@ def sums_of_files(paths: Iterable[str | Path], sizes: Sequence[int] | np.ndarray
     places, lengths = Texts(os.path.abspath(path) for path in paths), np.asarray(sizes, dtype=np.int64)  # noqa: PTH100
     read = _Reader("", places, lengths, all_bytes)
     if all_bytes or not is_kept(len(places)):
-        return _joined(as_array(read(np.arange(len(places)))))
+        return _sums(read_all(len(places), read))
     states = states_of(places)
     states[states[:, 0] != lengths] = GONE  # it changed while it was listed
-    return _joined(remembered(os.path.dirname(places[0]), places, states, read))  # noqa: PTH120
+    return _sums(remembered(os.path.dirname(places[0]), places, states, read))  # noqa: PTH120
 
 
 def sums_of_listed(root: str | Path, paths: Texts, states: np.ndarray) -> Sums:
@@ -97,7 +97,7 @@ def sums_of_listed(root: str | Path, paths: Texts, states: np.ndarray) -> Sums:
         paths: of the files, below it.
         states: ``(N, 4)`` int64, see :data:`ipvit.data.known_files.STATE`.
     """
-    return _joined(remembered(os.fspath(root), paths, states, _Reader(f"{root}/", paths, states[:, 0], False)))
+    return _sums(remembered(os.fspath(root), paths, states, _Reader(f"{root}/", paths, states[:, 0], False)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,8 +149,12 @@ def sums_of_members(
         names: of the parts.
         all_bytes: read the parts as a whole.
     """
-    parts = zip(places, names, strict=True)
-    return _joined(as_array(_of_file(file, start, size, name, all_bytes) for (start, size), name in parts))
+
+    def read(numbers: np.ndarray) -> Iterator[One]:
+        for number in numbers.tolist():
+            yield _of_file(file, *places[number], names[number], all_bytes)
+
+    return _sums(read_all(len(places), read))
 
 
 def named(scheme: str, *parts: object) -> str:
@@ -171,8 +175,8 @@ def under(data: Dataset, other: str) -> Dataset:
 _NOTHING: One = (0, 0, False)
 
 
-def _joined(found: np.ndarray) -> Sums:
-    return Sums(found["now"].copy(), found["before"].copy(), bool(found["anew"].any()))
+def _sums(read: Read) -> Sums:
+    return Sums(read.now, read.before, bool(read.anew.any()))
 
 
 def _of_file(file: int, start: int, size: int, name: str, all_bytes: bool) -> One:

@@ -13,15 +13,18 @@ import contextvars
 import hashlib
 import itertools
 import os
+import struct
 import sys
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
 from ipvit.core.files import cache_folder, write_atomic
 from ipvit.core.text.texts import Texts
+from ipvit.data.folder_content import COLUMNS, rows_of
 
 FEWEST = 2_000
 """Files of a set from which on it is kept: fewer are read at once."""
@@ -35,15 +38,24 @@ STATE = ("size", "inode", "mtime", "ctime")
 GONE = (0, 0, 0, np.iinfo(np.int64).max)
 """The state of a file that is not there, such as a link to nowhere; no file that was read before has it."""
 
-_ONE = [("now", "<u8"), ("before", "<u4"), ("anew", "?")]
-_ENTRY = np.dtype([("path", "<u8"), *((name, "<i8") for name in STATE), *_ONE])
-"""Of one file: the digest of its path below its folder, what tells its state, and what was read of it."""
+_READ = [("now", "<u8"), ("before", "<u4"), ("anew", "?")]
 
-_AT_ONCE = 2**16
-"""Entries that are read from what is kept, or written, at once."""
+_HEAD = struct.Struct("<8sq32s")
+"""Of what is kept: a mark, how many files, and the digest of their paths in their order."""
+
+_MARK = b"files-2\n"
+
+_ENTRY = np.dtype([("path", "<u8"), ("state", "<i8", len(STATE)), *_READ])
+"""Of each file: the digest of its path below its folder, its state, and what was read of it."""
+
+_AT_ONCE = 2**14
+"""Files that are asked for, read, and looked up in what is kept, or written there, at once."""
 
 _DIGEST = 32
-"""Bytes of the digest behind all entries."""
+"""Bytes of the digest behind all of it."""
+
+_UNSETTLED = np.iinfo(np.int64).min
+"""A time of change that no file has: one that had it a moment ago is read again."""
 
 _READ_ANEW: contextvars.ContextVar[bool] = contextvars.ContextVar("_READ_ANEW", default=False)
 
@@ -61,9 +73,25 @@ def files_read_anew(wanted: bool) -> Generator[None]:
         _READ_ANEW.reset(token)
 
 
+class Read:
+    """What was read of files: in objects of Python a million take 160 MB.
+
+    Attributes:
+        now, before: as in :class:`ipvit.data.fingerprints.Sums`.
+        anew: ``(N,)`` bool.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.now, self.before, self.anew = np.zeros(count, "<u8"), np.zeros(count, "<u4"), np.zeros(count, "?")
+
+    def put(self, at: np.ndarray, found: np.ndarray) -> None:
+        """Note what was read of the files with some numbers, see :func:`as_array`."""
+        self.now[at], self.before[at], self.anew[at] = found["now"], found["before"], found["anew"]
+
+
 def as_array(found: Iterable[One]) -> np.ndarray:
-    """Return what was read of files as an array, 13 bytes each: in objects of Python a million take 160 MB."""
-    return np.fromiter(found, np.dtype(_ONE))
+    """Return what was read of some files as an array."""
+    return np.fromiter(found, np.dtype(_READ))
 
 
 def nothing_kept_is_used() -> bool:
@@ -71,8 +99,8 @@ def nothing_kept_is_used() -> bool:
     return _READ_ANEW.get()
 
 
-def remembered(root: str, paths: Texts, states: np.ndarray, read: Callable[[np.ndarray], Iterable[One]]) -> np.ndarray:
-    """Return what was read of files, of those that have not changed from the user's cache, as :func:`as_array` does.
+def remembered(root: str, paths: Texts, states: np.ndarray, read: Callable[[np.ndarray], Iterable[One]]) -> Read:
+    """Return what was read of files, of those that have not changed from the user's cache.
 
     Args:
         root: the folder that their paths begin in.
@@ -82,16 +110,33 @@ def remembered(root: str, paths: Texts, states: np.ndarray, read: Callable[[np.n
     """
     folder = cache_folder()
     if not is_kept(len(paths)) or folder is None:
-        return as_array(read(np.arange(len(paths))))
+        return read_all(len(paths), read)
     started = time.time()
     place = folder / "files" / hashlib.blake2b(os.fsencode(os.path.abspath(root)), digest_size=8).hexdigest()  # noqa: PTH100
-    digests = paths.digests()
-    found, known = _recall(place, digests, states)
-    lacking = np.flatnonzero(~known)
-    if len(lacking):
-        found[lacking] = as_array(read(lacking))
-        _keep(place, digests, states, found, states[:, STATE.index("ctime")] < (started - SETTLED) * 1e9)
+    found, known = _recall(place, paths, states)
+    if not known.all():
+        _read_unknown(found, known, read)
+        _keep(place, paths, states, found, before=int((started - SETTLED) * 1e9))
     return found
+
+
+def read_all(count: int, read: Callable[[np.ndarray], Iterable[One]]) -> Read:
+    """Return what is read of so many files.
+
+    Args:
+        count: of the files.
+        read: reads those with some numbers.
+    """
+    found = Read(count)
+    _read_unknown(found, np.zeros(count, dtype=bool), read)
+    return found
+
+
+def _read_unknown(found: Read, known: np.ndarray, read: Callable[[np.ndarray], Iterable[One]]) -> None:
+    for start in range(0, len(known), _AT_ONCE):
+        at = start + np.flatnonzero(~known[start : start + _AT_ONCE])
+        if len(at):
+            found.put(at, as_array(read(at)))
 
 
 def is_kept(count: int) -> bool:
@@ -101,75 +146,89 @@ def is_kept(count: int) -> bool:
 
 def states_of(paths: Texts) -> np.ndarray:
     """Return ``(N, 4)`` int64, see :data:`STATE`, of files."""
-
-    def state(path: str) -> tuple[int, ...]:
-        try:
-            found = os.stat(path)  # noqa: PTH116 - a million of them
-        except OSError:
-            return GONE
-        return found.st_size, found.st_ino, found.st_mtime_ns, found.st_ctime_ns
-
     found = np.empty((len(paths), len(STATE)), np.int64)
     texts = iter(paths)
     for start in range(0, len(paths), _AT_ONCE):
-        some = list(map(state, itertools.islice(texts, _AT_ONCE)))
-        found[start : start + len(some)] = as_numbers(some)
+        told = rows_of(list(itertools.islice(texts, _AT_ONCE)), os.stat)
+        rows = np.frombuffer(told, np.int64).reshape(-1, len(COLUMNS))
+        some = found[start : start + len(rows)]
+        some[:] = rows[:, 1:]
+        some[rows[:, 0] < 0] = GONE
     return found
 
 
-def as_numbers(states: Sequence[tuple[int, ...]]) -> np.ndarray:
-    """Return the states of some files as int64, a row each."""
-    try:
-        return np.array(states, np.int64)
-    except OverflowError:  # some systems number their files up to 2^64
-        return np.array([[(value + 2**63) % 2**64 - 2**63 for value in state] for state in states], np.int64)
-
-
-def _recall(place: Path, digests: np.ndarray, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _recall(place: Path, paths: Texts, states: np.ndarray) -> tuple[Read, np.ndarray]:
     """Return what is kept of files in the same state, and of which; of none where it is damaged."""
-    found, known = np.zeros(len(digests), np.dtype(_ONE)), np.zeros(len(digests), dtype=bool)
+    found, known = Read(len(paths)), np.zeros(len(paths), dtype=bool)
     try:
         with place.open("rb") as file:
-            count, rest = divmod(os.fstat(file.fileno()).st_size - _DIGEST, _ENTRY.itemsize)
-            if rest or count < 0:
-                return found, known
-            digest, order = hashlib.sha256(), None
-            for start in range(0, count, _AT_ONCE):
-                content = file.read(min(_AT_ONCE, count - start) * _ENTRY.itemsize)
-                digest.update(content)
-                kept = np.frombuffer(content, _ENTRY)
-                at = np.arange(start, start + len(kept))
-                if order is None and not np.array_equal(kept["path"], digests[start : start + len(kept)]):
-                    order = np.argsort(digests)  # files have come or gone
-                if order is not None:
-                    at = order[np.searchsorted(digests, kept["path"], sorter=order).clip(max=len(order) - 1)]
-                same = kept["path"] == digests[at]
-                for column, name in enumerate(STATE):
-                    same &= kept[name] == states[at, column]
-                at = at[same]
-                known[at] = True
-                for name, _ in _ONE:
-                    found[name][at] = kept[name][same]
-            if digest.digest() != file.read():
-                known[:] = False
-    except OSError:
+            for at, kept in _kept(file, paths):
+                same = (kept["state"] == states[at]).all(axis=1)
+                found.put(at[same], kept[same])
+                known[at[same]] = True
+    except (OSError, _DamagedError):
         known[:] = False
     return found, known
 
 
-def _keep(place: Path, digests: np.ndarray, states: np.ndarray, found: np.ndarray, settled: np.ndarray) -> None:
-    chosen = np.flatnonzero(settled)
+def _kept(file: BinaryIO, paths: Texts) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield numbers of files and what is kept of them, some at a time.
+
+    Raises:
+        _DamagedError: it is not what was written, which may show at the end only.
+    """
+    head = file.read(_HEAD.size)
+    mark, count, of_paths = _HEAD.unpack(head) if len(head) == _HEAD.size else (b"", 0, b"")
+    if mark != _MARK or os.fstat(file.fileno()).st_size != _HEAD.size + count * _ENTRY.itemsize + _DIGEST:
+        raise _DamagedError
+    alike = count == len(paths) and of_paths == paths.digest()
+    places = None if alike else _Places(paths)  # files have come or gone
+    digest = hashlib.sha256(head)
+    for start in range(0, count, _AT_ONCE):
+        content = file.read(min(_AT_ONCE, count - start) * _ENTRY.itemsize)
+        digest.update(content)
+        kept = np.frombuffer(content, _ENTRY)
+        if places is None:
+            yield np.arange(start, start + len(kept)), kept
+        else:
+            at, there = places.of(kept["path"])
+            yield at[there], kept[there]
+    if digest.digest() != file.read():
+        raise _DamagedError
+
+
+class _DamagedError(Exception):
+    """What is kept is not what was written."""
+
+
+class _Places:
+    """Finds paths by their digests."""
+
+    def __init__(self, paths: Texts) -> None:
+        self._digests = paths.digests()
+        self._order = np.argsort(self._digests)
+
+    def of(self, digests: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return numbers of paths, and for which digests there are such."""
+        found = np.searchsorted(self._digests, digests, sorter=self._order)
+        at = self._order[found.clip(max=len(self._order) - 1)]
+        return at, self._digests[at] == digests
+
+
+def _keep(place: Path, paths: Texts, states: np.ndarray, found: Read, *, before: int) -> None:
+    """Keep what was read of files; only their paths where they changed since some time, in nanoseconds."""
 
     def content() -> Iterator[bytes]:
-        digest = hashlib.sha256()
-        for start in range(0, len(chosen), _AT_ONCE):
-            at = chosen[start : start + _AT_ONCE]
-            entries = np.zeros(len(at), _ENTRY)
-            entries["path"] = digests[at]
-            for column, name in enumerate(STATE):
-                entries[name] = states[at, column]
-            for name, _ in _ONE:
-                entries[name] = found[name][at]
+        some = _HEAD.pack(_MARK, len(paths), paths.digest())
+        digest = hashlib.sha256(some)
+        yield some
+        for start in range(0, len(paths), _AT_ONCE):
+            at = slice(start, start + _AT_ONCE)
+            entries = np.zeros(len(found.now[at]), _ENTRY)
+            entries["path"] = paths.digests(start, start + _AT_ONCE)
+            entries["state"] = states[at]
+            entries["state"][entries["state"][:, -1] >= before, -1] = _UNSETTLED
+            entries["now"], entries["before"], entries["anew"] = found.now[at], found.before[at], found.anew[at]
             some = entries.tobytes()
             digest.update(some)
             yield some

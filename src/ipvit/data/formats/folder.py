@@ -64,11 +64,14 @@ class FolderDataset(BaseDataset):
                 f"{', ...' * (len(outside) > 1)})",
             )
         position = {name: i for i, name in enumerate(self.classes or ())}
+        self._sampled = self._sums()
+        # the states were of use for what is kept of files; they are large, and the labels come in their place
+        self._sizes, self._states = np.ascontiguousarray(self._sizes), None
+        del files
         of_each = np.array([position[name] if inside else -1 for name, _, inside in found], dtype=np.int64)
         self.labels = np.repeat(of_each, [count for _, count, _ in found])
         self._by_folder = self.labels, list(self.classes or ())
         self._identify()
-        self._states = None  # it is of use for what is kept of files, and large
 
     def read(self, index: int) -> Tensor:
         """Decode image ``index``: ``(3, H, W)`` uint8."""
@@ -84,8 +87,7 @@ class FolderDataset(BaseDataset):
 
     def _identify(self) -> None:
         """Set the fingerprints; for a subclass once more when it knows what else determines the data."""
-        self._sampled = sums = self.__dict__.get("_sampled") or self._sums()
-        begun = self._begun()
+        sums, begun = self._sampled, self._begun()
         self.fingerprint = f"{SAMPLES}:{self._digest(sums.now, begun)}"
         self.earlier_fingerprint = "" if sums.decoded_anew else self._digest(in_python(sums.before), begun)
 

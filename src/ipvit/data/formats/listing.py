@@ -1,35 +1,39 @@
 """Listing the image files of a folder, a million of them too: names and states in blocks of memory, in sorted order.
 
 Each file is asked once for its state, by its name in its folder: that is most of the time a folder takes that was
-opened before. Where a drive answers slowly, folders are listed by several threads.
+opened before. Folders of very many files are asked for by several processes, and where a drive answers slowly by
+several threads.
 """
 
 from __future__ import annotations
 
-import array
+import bisect
 import dataclasses
 import errno
-import functools
 import itertools
-import operator
 import os
 import stat
 import time
-from collections.abc import Callable, Collection, Generator, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
 from ipvit.core.text.texts import Texts
+from ipvit.data.folder_content import as_block
+from ipvit.data.folders_ahead import FoldersAhead, content
 from ipvit.data.formats.image_files import IMAGE_SUFFIXES, LeftOut, is_picture, readable
-from ipvit.data.known_files import GONE, STATE, as_numbers
+from ipvit.data.known_files import GONE, STATE
 from ipvit.errors import InputError
 
-_USUAL = tuple(sorted({case(suffix) for suffix in IMAGE_SUFFIXES for case in (str.upper, str.lower)}))
-_AT_ONCE = 4096
-_STATE_OF = operator.attrgetter("st_mode", "st_size", "st_ino", "st_mtime_ns", "st_ctime_ns")
+_ENDS = tuple(sorted({case(suffix).encode() for suffix in IMAGE_SUFFIXES for case in (str.upper, str.lower)}))
+_USUAL = frozenset(end + b"\0" for end in _ENDS)
+"""What the names of most pictures end in, in the case that is usual; with the zero behind it."""
+
+_AT_ONCE, _STRETCH = 4096, 2**20
+"""Names, and bytes, that are looked at together."""
+
 _KIND, _FOLDER, _FILE = 0o170000, stat.S_IFDIR, stat.S_IFREG
 _FIRST, _SLOW, _THREADS = 256, 150e-6, 8
 """Files after which it is known whether one takes long, in seconds, and how many folders are then listed together."""
@@ -71,8 +75,17 @@ def list_images(root: Path, left_out: LeftOut | None = None) -> Listing:
         InputError: a folder in it cannot be read.
     """
     found, place = _Found(root), os.path.realpath(root)
-    content = list(_content(_Folder(os.fspath(root), "", place, frozenset({place})), found))
-    _add_all(content, found)
+    coming: list[_Folder | _Files] = [_Folder(os.fspath(root), "", place, frozenset({place}))]
+    begun = time.perf_counter()
+    while coming and found.count < _FIRST:
+        entry = coming.pop()
+        if isinstance(entry, _Files):
+            found.add_files(entry)
+        else:
+            coming += reversed(list(_content(entry, found)))
+    if coming:
+        waits = time.perf_counter() - begun > found.count * _SLOW
+        (_add_by_threads if waits else _add_in_turn)(coming[::-1], found)
     if left_out is not None:
         left_out.include(found.left_out)
     return found.listing()
@@ -122,10 +135,10 @@ class _Folder:
 
 @dataclasses.dataclass(frozen=True)
 class _Files:
-    """Files of one folder that follow each other: their names and states."""
+    """Files of one folder that follow each other: their names, each with a zero behind it, and states."""
 
     below: str
-    names: list[str]
+    names: bytes
     states: np.ndarray
 
 
@@ -135,147 +148,147 @@ class _Found:
     def __init__(self, root: Path) -> None:
         self.top = os.path.realpath(root)
         self.left_out = LeftOut()
-        self.block, self.lengths, self.states = bytearray(), array.array("q"), array.array("q")
+        self.count, self.block, self.states = 0, bytearray(), bytearray()
 
     def add_files(self, files: _Files) -> None:
         """Add files of a folder."""
-        block = "".join([files.below + name for name in files.names]).encode("utf-8", "surrogatepass")
-        lengths = [len(files.below) + len(name) for name in files.names]
-        if sum(lengths) != len(block):  # letters of several bytes
-            lengths = [len((files.below + name).encode("utf-8", "surrogatepass")) for name in files.names]
-        self.block += block
-        self.lengths.extend(lengths)
-        self.states.frombytes(files.states.tobytes())
+        below = files.below.encode("utf-8", "surrogatepass")
+        # a folder's path is set before each name: behind the zero of the one before
+        self.block += (below + files.names.replace(b"\0", b"\0" + below))[: -len(below)] if below else files.names
+        self.states += files.states.tobytes()
+        self.count += len(files.states)
 
     def add(self, other: _Found) -> None:
         """Add what was found in another folder."""
         self.left_out.include(other.left_out)
         self.block += other.block
-        self.lengths += other.lengths
         self.states += other.states
+        self.count += other.count
 
     def listing(self) -> Listing:
         """Return all of it."""
-        ends = np.zeros(len(self.lengths) + 1, np.int64)
-        np.cumsum(np.frombuffer(self.lengths, np.int64), out=ends[1:])
+        ends, found = np.zeros(self.count + 1, np.int64), 1
+        letters = np.frombuffer(self.block, np.uint8)
+        for start in range(0, len(letters), _STRETCH):
+            zeros = np.flatnonzero(letters[start : start + _STRETCH] == 0)
+            ends[found : found + len(zeros)] = zeros + (start + 1)
+            found += len(zeros)
         states = np.frombuffer(self.states, np.int64).reshape(-1, len(STATE))
-        return Listing(Texts(stored=(bytes(self.block), ends)), states[:, STATE.index("size")].copy(), states)
+        return Listing(Texts(stored=(self.block, ends)), states[:, STATE.index("size")], states)
 
 
-def _add_all(content: list[_Folder | _Files], found: _Found) -> None:
-    """Add files, and all that lies in folders, which several threads list where that turns out to wait."""
+def _add_by_threads(coming: Sequence[_Folder | _Files], found: _Found) -> None:
+    """Add files, and all that lies in folders, where what takes long is to wait."""
 
     def listed(entry: _Folder | _Files) -> _Found:
         mine = _Found(Path(found.top))
-        if isinstance(entry, _Files):
-            mine.add_files(entry)
-        else:
-            _list(entry, mine)
+        _add(entry, mine)
         return mine
 
-    begun, done = time.perf_counter(), 0
-    while done < len(content) and len(found.lengths) < _FIRST:
-        found.add(listed(content[done]))
-        done += 1
-    rest = content[done:]
-    if rest and time.perf_counter() - begun > len(found.lengths) * _SLOW:
-        with ThreadPoolExecutor(_THREADS) as pool:
-            for other in pool.map(listed, rest):
-                found.add(other)
-    else:
-        for entry in rest:
-            found.add(listed(entry))
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for other in pool.map(listed, coming):
+            found.add(other)
 
 
-def _list(folder: _Folder, found: _Found) -> None:
-    for entry in _content(folder, found):
-        if isinstance(entry, _Files):
-            found.add_files(entry)
-        else:
-            _list(entry, found)
+def _add_in_turn(coming: Sequence[_Folder | _Files], found: _Found) -> None:
+    """Add files, and all that lies in folders."""
+    with FoldersAhead() as ahead:
+        ahead.announce(entry.path for entry in coming if isinstance(entry, _Folder))
+        for entry in coming:
+            _add(entry, found, ahead)
 
 
-def _content(folder: _Folder, found: _Found) -> Iterator[_Folder | _Files]:
+def _add(entry: _Folder | _Files, found: _Found, ahead: FoldersAhead | None = None) -> None:
+    if isinstance(entry, _Files):
+        found.add_files(entry)
+        return
+    for inner in _content(entry, found, ahead):
+        _add(inner, found, ahead)
+
+
+def _content(folder: _Folder, found: _Found, ahead: FoldersAhead | None = None) -> Iterator[_Folder | _Files]:
     """Yield what lies in a folder in the order of the paths: a folder counts with the slash that follows its name."""
     try:
-        with _opened(folder.path) as (names, state_of):
-            folders, files, states = _told_apart(folder, sorted(names), state_of, found)
+        names, rows = (content if ahead is None else ahead.content)(folder.path)
+        folders, pieces = _told_apart(folder, names, rows, found)
     except OSError as error:  # a folder that cannot be read would be missing without a word
-        raise InputError(f"cannot read the folder {readable(str(error.filename))!r}: {error.strerror}") from None
-    start = 0
-    for inner in sorted(folders, key=lambda inner: inner.below):
-        name = inner.below[len(folder.below) :]
-        end = start
-        while end < len(files) and files[end] < name:
-            end += 1
-        if end > start:
-            yield _Files(folder.below, files[start:end], states[start:end])
-        yield inner
-        start = end
-    for first in range(start, len(files), _AT_ONCE):
-        yield _Files(folder.below, files[first : first + _AT_ONCE], states[first : first + _AT_ONCE])
-
-
-@contextmanager
-def _opened(path: str) -> Generator[tuple[list[str], Callable[[str], os.stat_result]]]:
-    """Yield the names in a folder and what tells the state of one; by the open folder it is found without its path."""
-    if os.stat not in os.supports_dir_fd or os.listdir not in os.supports_fd:  # Windows
-        yield os.listdir(path), lambda name: os.stat(f"{path}/{name}")  # noqa: PTH116, PTH208 - a million of them
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        yield os.listdir(descriptor), functools.partial(os.stat, dir_fd=descriptor)  # noqa: PTH208 - likewise
-    finally:
-        os.close(descriptor)
+        path = error.filename if isinstance(error.filename, str) else folder.path
+        raise InputError(f"cannot read the folder {readable(path)!r}: {error.strerror}") from None
+    folders.sort(key=lambda inner: inner.below)
+    if ahead is not None:
+        ahead.announce(inner.path for inner in folders)
+    coming = [(inner.below[len(folder.below) :], inner) for inner in reversed(folders)]
+    for block, states in pieces:
+        if not coming or coming[-1][0] > _names_in(block[block.rfind(b"\0", 0, -1) + 1 :])[0]:
+            yield _Files(folder.below, block, states)
+            continue
+        some, start = _names_in(block), 0
+        while start < len(some):
+            end = bisect.bisect_left(some, coming[-1][0], start) if coming else len(some)
+            if end > start:
+                yield _Files(folder.below, as_block(some[start:end]), states[start:end])
+            if end < len(some):
+                yield coming.pop()[1]
+            start = end
+    yield from (inner for _, inner in reversed(coming))
 
 
 def _told_apart(
-    folder: _Folder, names: list[str], state_of: Callable[[str], os.stat_result], found: _Found
-) -> tuple[list[_Folder], list[str], np.ndarray]:
-    """Return the folders in one, the pictures, and their states; what is neither is told."""
+    folder: _Folder, names: bytes, rows: np.ndarray, found: _Found
+) -> tuple[list[_Folder], list[tuple[bytes, np.ndarray]]]:
+    """Return the folders in one, and the pictures and their states in pieces; what is neither is told."""
     folders: list[_Folder] = []
-    pictures: list[str] = []
-    states: list[np.ndarray] = []
-    for start in range(0, len(names), _AT_ONCE):
-        some = names[start : start + _AT_ONCE]
-        kinds, asked = _asked(folder, some, state_of)
-        usual = all(map(str.endswith, some, itertools.repeat(_USUAL))) and not any(name[0] == "." for name in some)
-        if usual and (kinds == _FILE).all():
-            pictures += some
-            states.append(asked)
+    pieces: list[tuple[bytes, np.ndarray]] = []
+    for block, some in _in_pieces(names, rows):
+        if ((some[:, 0] & _KIND) == _FILE).all() and _look_usual(block, len(some)):
+            pieces.append((block, some[:, 1:]))
             continue
-        mine = np.zeros(len(some), dtype=bool)
-        for place, (name, kind) in enumerate(zip(some, kinds.tolist(), strict=True)):
+        pictures: list[str] = []
+        states: list[list[int]] = []
+        for name, (mode, *state) in zip(_names_in(block), some.tolist(), strict=True):
+            if mode == -errno.EACCES and not is_picture(name):  # it may be a folder
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), _path(folder, name))
+            # a link to nowhere is reported where it is read
+            kind, state = (_FILE, GONE) if mode < 0 else (mode & _KIND, state)
             if kind == _FOLDER:
                 folders += _inner(folder, name, found)
             elif not is_picture(name):
                 found.left_out.add_file(folder.below, name)
-            else:
-                mine[place] = kind == _FILE
-        pictures += itertools.compress(some, mine)
-        states.append(asked[mine])
-    return folders, pictures, np.concatenate([np.zeros((0, len(STATE)), np.int64), *states])
+            elif kind == _FILE:
+                pictures.append(name)
+                states.append(state)
+        if pictures:
+            pieces.append((as_block(pictures), np.array(states, np.int64)))
+    return folders, pieces
 
 
-def _asked(
-    folder: _Folder, names: list[str], state_of: Callable[[str], os.stat_result]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return what files are, and their states."""
-    try:
-        rows = as_numbers(list(map(_STATE_OF, map(state_of, names))))  # without a line of Python for each
-    except OSError:
-        rows = as_numbers([_asked_one(folder, name, state_of) for name in names])
-    return rows[:, 0] & _KIND, rows[:, 1:]
+def _in_pieces(names: bytes, rows: np.ndarray) -> Iterator[tuple[bytes, np.ndarray]]:
+    """Yield some names at a time and their rows: as objects, a million names of one folder would take 100 MB."""
+    if len(rows) <= _AT_ONCE:
+        yield names, rows
+        return
+    ends = np.flatnonzero(np.frombuffer(names, np.uint8) == 0) + 1
+    for first in range(0, len(rows), _AT_ONCE):
+        some = rows[first : first + _AT_ONCE]
+        yield names[ends[first - 1] if first else 0 : ends[first + len(some) - 1]], some
 
 
-def _asked_one(folder: _Folder, name: str, state_of: Callable[[str], os.stat_result]) -> tuple[int, ...]:
-    try:
-        return _STATE_OF(state_of(name))
-    except OSError as error:
-        if error.errno == errno.EACCES and not is_picture(name):  # it may be a folder
-            error.filename = os.path.join(folder.path, name)  # noqa: PTH118 - as the root is given
-            raise
-        return _FILE, *GONE  # a link to nowhere is reported where it is read
+def _look_usual(names: bytes, count: int) -> bool:
+    """Tell whether names end as pictures' do, and none is hidden; False where that takes a closer look."""
+    if names.startswith(b".") or b"\0." in names:
+        return False
+    suffix = names[names.rfind(b".") :]
+    if suffix in _USUAL and names.count(suffix) == count:  # all end alike, mostly
+        return True
+    return all(map(bytes.endswith, names.split(b"\0")[:-1], itertools.repeat(_ENDS)))
+
+
+def _names_in(block: bytes) -> list[str]:
+    return block.decode("utf-8", "surrogatepass").split("\0")[:-1]
+
+
+def _path(folder: _Folder, name: str) -> str:
+    return os.path.join(folder.path, name)  # noqa: PTH118 - as the root is given
 
 
 def _inner(folder: _Folder, name: str, found: _Found) -> list[_Folder]:
@@ -283,7 +296,7 @@ def _inner(folder: _Folder, name: str, found: _Found) -> list[_Folder]:
     below = f"{folder.below}{name}/"
     if found.left_out.add_hidden_folder(below, name):
         return []
-    path = os.path.join(folder.path, name)  # noqa: PTH118 - as the root is given
+    path = _path(folder, name)
     place = os.path.realpath(path)
     # a link to a folder around it leads into it again and again
     if place in folder.around or Path(found.top).is_relative_to(place):
