@@ -242,10 +242,17 @@ def fingerprint(*parts: object) -> str:
     return Fingerprint(*parts).followed_by()
 
 
-def in_python(numbers: np.ndarray) -> Iterator[int]:
-    """Yield the numbers of an array as Python's own."""
-    for start in range(0, len(numbers), _AT_ONCE):
-        yield from numbers[start : start + _AT_ONCE].tolist()
+class InPython:
+    """The numbers of an array, which count in a :func:`fingerprint` as a list of Python's own would."""
+
+    def __init__(self, numbers: np.ndarray) -> None:
+        self._numbers = numbers
+
+    def as_written(self) -> Iterator[bytes]:
+        """Yield what Python writes for them, many together, each with a zero behind it."""
+        for start in range(0, len(self._numbers), _AT_ONCE):
+            some = self._numbers[start : start + _AT_ONCE].tolist()
+            yield (str(some)[1:-1].replace(", ", "\0") + "\0").encode()
 
 
 class Fingerprint:
@@ -268,7 +275,7 @@ def _add(digest: hashlib._Hash, parts: Iterable[object]) -> None:
             flat = part.reshape(-1)
             for start in range(0, flat.size, _ELEMENTS):  # all bytes at once would be a second array
                 digest.update(flat[start : start + _ELEMENTS].tobytes())
-        elif isinstance(part, Texts):
+        elif isinstance(part, Texts | InPython):
             for some in part.as_written():
                 digest.update(some)
         elif isinstance(part, list | tuple | Iterator):

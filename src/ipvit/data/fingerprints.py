@@ -151,8 +151,9 @@ def sums_of_members(
     """
 
     def read(numbers: np.ndarray) -> Iterator[One]:
-        for number in numbers.tolist():
-            yield _of_file(file, *places[number], names[number], all_bytes)
+        for number in map(int, numbers):
+            start, size = places[number]
+            yield _of_file(file, start, size, names[number], all_bytes)
 
     return _sums(read_all(len(places), read))
 

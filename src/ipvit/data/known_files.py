@@ -84,7 +84,7 @@ class Read:
     def __init__(self, count: int) -> None:
         self.now, self.before, self.anew = np.zeros(count, "<u8"), np.zeros(count, "<u4"), np.zeros(count, "?")
 
-    def put(self, at: np.ndarray, found: np.ndarray) -> None:
+    def put(self, at: np.ndarray | slice, found: np.ndarray) -> None:
         """Note what was read of the files with some numbers, see :func:`as_array`."""
         self.now[at], self.before[at], self.anew[at] = found["now"], found["before"], found["anew"]
 
@@ -164,14 +164,16 @@ def _recall(place: Path, paths: Texts, states: np.ndarray) -> tuple[Read, np.nda
         with place.open("rb") as file:
             for at, kept in _kept(file, paths):
                 same = (kept["state"] == states[at]).all(axis=1)
-                found.put(at[same], kept[same])
-                known[at[same]] = True
+                if not same.all():
+                    at, kept = _numbers(at)[same], kept[same]
+                found.put(at, kept)
+                known[at] = True
     except (OSError, _DamagedError):
         known[:] = False
     return found, known
 
 
-def _kept(file: BinaryIO, paths: Texts) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _kept(file: BinaryIO, paths: Texts) -> Iterator[tuple[np.ndarray | slice, np.ndarray]]:
     """Yield numbers of files and what is kept of them, some at a time.
 
     Raises:
@@ -189,12 +191,16 @@ def _kept(file: BinaryIO, paths: Texts) -> Iterator[tuple[np.ndarray, np.ndarray
         digest.update(content)
         kept = np.frombuffer(content, _ENTRY)
         if places is None:
-            yield np.arange(start, start + len(kept)), kept
+            yield slice(start, start + len(kept)), kept
         else:
             at, there = places.of(kept["path"])
             yield at[there], kept[there]
     if digest.digest() != file.read():
         raise _DamagedError
+
+
+def _numbers(at: np.ndarray | slice) -> np.ndarray:
+    return np.arange(at.start, at.stop) if isinstance(at, slice) else at
 
 
 class _DamagedError(Exception):

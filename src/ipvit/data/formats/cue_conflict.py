@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from ipvit.core.files import user_path
-from ipvit.data.dataset import Decoder, Fingerprint, fingerprint
+from ipvit.data.dataset import Decoder, Fingerprint, InPython, fingerprint
 from ipvit.data.formats.folder import FolderDataset
 from ipvit.errors import InputError
 
@@ -78,7 +77,7 @@ class CueConflictDataset(FolderDataset):
         self.fields = {"shape": shape, "texture": texture, "conflict": shape != texture}
         self._identify()
 
-    def _digest(self, sums: np.ndarray | Iterator[int], begun: Fingerprint) -> str:
+    def _digest(self, sums: np.ndarray | InPython, begun: Fingerprint) -> str:
         files = super()._digest(sums, begun)
         if "conflict" not in self.fields:  # not read yet
             return files

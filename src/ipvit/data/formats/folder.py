@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from ipvit.core.files import user_path
 from ipvit.core.text.texts import Texts
-from ipvit.data.dataset import BaseDataset, Decoder, Fingerprint, UnreadableImageError, in_python
+from ipvit.data.dataset import BaseDataset, Decoder, Fingerprint, InPython, UnreadableImageError
 from ipvit.data.decode import decode
 from ipvit.data.fingerprints import BYTES, SAMPLES, Sums, sums_of_files, sums_of_listed, sums_of_members
 from ipvit.data.formats.image_files import (
@@ -89,12 +88,12 @@ class FolderDataset(BaseDataset):
         """Set the fingerprints; for a subclass once more when it knows what else determines the data."""
         sums, begun = self._sampled, self._begun()
         self.fingerprint = f"{SAMPLES}:{self._digest(sums.now, begun)}"
-        self.earlier_fingerprint = "" if sums.decoded_anew else self._digest(in_python(sums.before), begun)
+        self.earlier_fingerprint = "" if sums.decoded_anew else self._digest(InPython(sums.before), begun)
 
     def _begun(self) -> Fingerprint:
         return Fingerprint("folder", self.ids, self._sizes)
 
-    def _digest(self, sums: np.ndarray | Iterator[int], begun: Fingerprint) -> str:
+    def _digest(self, sums: np.ndarray | InPython, begun: Fingerprint) -> str:
         """Return the digest of what determines images and labels, given what was read of the files."""
         labels, classes = self._by_folder
         return begun.followed_by(sums, labels, classes, self.decoder)

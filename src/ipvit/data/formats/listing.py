@@ -36,7 +36,7 @@ _AT_ONCE, _STRETCH = 4096, 2**20
 
 _KIND, _FOLDER, _FILE = 0o170000, stat.S_IFDIR, stat.S_IFREG
 _FIRST, _SLOW, _THREADS = 256, 150e-6, 8
-"""Files after which it is known whether one takes long, in seconds, and how many folders are then listed together."""
+"""Files after which it is known whether an answer takes long, in seconds, and how many folders are then listed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,15 +76,17 @@ def list_images(root: Path, left_out: LeftOut | None = None) -> Listing:
     """
     found, place = _Found(root), os.path.realpath(root)
     coming: list[_Folder | _Files] = [_Folder(os.fspath(root), "", place, frozenset({place}))]
-    begun = time.perf_counter()
+    begun, folders = time.perf_counter(), 0
     while coming and found.count < _FIRST:
         entry = coming.pop()
         if isinstance(entry, _Files):
             found.add_files(entry)
         else:
-            coming += reversed(list(_content(entry, found)))
+            inside = list(_content(entry, found))
+            folders += len(inside)
+            coming += reversed(inside)
     if coming:
-        waits = time.perf_counter() - begun > found.count * _SLOW
+        waits = time.perf_counter() - begun > (found.count + folders) * _SLOW
         (_add_by_threads if waits else _add_in_turn)(coming[::-1], found)
     if left_out is not None:
         left_out.include(found.left_out)
@@ -244,7 +246,7 @@ def _told_apart(
             pieces.append((block, some[:, 1:]))
             continue
         pictures: list[str] = []
-        states: list[list[int]] = []
+        states: list[Sequence[int]] = []
         for name, (mode, *state) in zip(_names_in(block), some.tolist(), strict=True):
             if mode == -errno.EACCES and not is_picture(name):  # it may be a folder
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), _path(folder, name))

@@ -7,7 +7,7 @@ for A, R and ObjectNet.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 from torch import Tensor
 
 from ipvit.core.files import user_path
-from ipvit.data.dataset import Dataset, Decoder, Fingerprint, UnreadableImageError, fingerprint
+from ipvit.data.dataset import Dataset, Decoder, Fingerprint, InPython, UnreadableImageError, fingerprint
 from ipvit.data.formats.folder import FolderDataset
 from ipvit.data.formats.image_files import LeftOut
 from ipvit.data.formats.listing import Listing
@@ -94,7 +94,7 @@ class ShiftDataset(FolderDataset):
         found = super()._files(left_out)
         return found.of_folders(self._folders) if self._others else found
 
-    def _digest(self, sums: np.ndarray | Iterator[int], begun: Fingerprint) -> str:
+    def _digest(self, sums: np.ndarray | InPython, begun: Fingerprint) -> str:
         return fingerprint("natural shift", super()._digest(sums, begun), self._border, list(self.aliases or ()))
 
 
