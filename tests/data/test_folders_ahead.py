@@ -101,8 +101,8 @@ def test_nothing_is_lost_where_processes_die(folders):
 
 @pytest.mark.parametrize(
     "program",
-    ["exit 3", "echo something else; exec sleep 60", "exec sleep 60", "printf 'ipvit-1\\n'; exec cat", None],
-    ids=["ends", "says something else", "says nothing", "sends back", "is not there"],
+    ["exit 3", "echo another; exec sleep 60", "echo x; exec sleep 60", "exec sleep 60", "echo ipvit-1; exec cat", None],
+    ids=["ends", "says something else", "says less", "says nothing", "sends back", "is not there"],
 )
 def test_a_program_that_is_not_ours_is_not_believed(folders, tmp_path, monkeypatch, program):
     other = tmp_path / "other program"

@@ -72,6 +72,13 @@ def test_a_file_that_comes_is_read_and_those_beside_it_are_not(folder, opened):
     assert fingerprint(folder) != before and opened == ["new.jpg"]
 
 
+def test_when_a_file_goes_those_beside_it_are_not_read(folder, opened):
+    before = fingerprint(folder)
+    next(folder.rglob("*.jpg")).unlink()
+    opened.clear()
+    assert fingerprint(folder) != before and opened == []
+
+
 def test_another_file_of_the_same_name_and_times_is_read(folder, opened):
     fingerprint(folder)
     path = next(folder.rglob("*.jpg"))

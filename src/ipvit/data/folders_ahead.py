@@ -200,7 +200,8 @@ class _Process:
     def _expect_greeting(self) -> None:
         with selectors.DefaultSelector() as selector:
             selector.register(self._from, selectors.EVENT_READ)
-            if not selector.select(_PATIENCE) or self._read(len(MARK)) != MARK:
+            # what is there is read, not awaited: ours says it at once
+            if not selector.select(_PATIENCE) or os.read(self._from.fileno(), len(MARK)) != MARK:
                 raise OSError("not our program")
         self._greeted = True
 
