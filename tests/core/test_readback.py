@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ipvit.core.queued.deferred import check, deferred, forbid
-from ipvit.core.queued.readback import _in_one_copy, read_back
+from ipvit.core.queued.readback import _in_one_copy, _stretches, read_back
 
 RANDOM = torch.Generator().manual_seed(0)
 
@@ -26,6 +26,15 @@ def test_tensors_of_all_types_come_back_in_their_order_bit_for_bit():
     for found, tensor in zip(_in_one_copy(TENSORS), TENSORS, strict=True):
         assert found.dtype == tensor.numpy().dtype and np.array_equal(found, tensor.numpy())
     assert _in_one_copy([]) == []
+
+
+def test_parts_of_one_column_come_back_as_one_stretch_in_any_order():
+    column = torch.rand(12, generator=RANDOM)
+    parts = [column[8:], TENSORS[3], column[:4], column[4:8]]
+    assert sorted(map(sorted, _stretches(parts))) == [[0, 2, 3], [1]]
+    overlapping = [*parts, column[2:6], column[::2], column[:4]]
+    for found, part in zip(_in_one_copy(overlapping), overlapping, strict=True):
+        assert np.array_equal(found, part.numpy())
 
 
 def test_arrays_and_tensors_stand_side_by_side():

@@ -39,8 +39,10 @@ from helpers.plain_loops import (
 )
 from helpers.tiny import PatchNet
 from ipvit.cli import main
+from ipvit.core.queued.readback import read_back
 from ipvit.data.dataset import MemoryDataset
 from ipvit.data.subset import select
+from ipvit.experiments.occlusion import measurement
 
 
 @pytest.fixture
@@ -352,6 +354,17 @@ def test_an_image_whose_every_token_would_go_keeps_its_least_salient_one(tmp_pat
         kept = least_salient(weights, 1 - 0.999) or {int(weights.argmin())}
         agrees(row, vit_by_hand(model.backbone, normalised(model, image), only=sorted(kept))["logits"])
         assert row["dropped"] == pytest.approx(1 - len(kept) / 16)
+
+
+def test_masks_of_tokens_are_read_back_once_for_all_conditions_of_a_batch(tmp_path, nets, monkeypatch):
+    """A GPU would be waited for each time."""
+    reads = []
+    monkeypatch.setattr(measurement, "read_back", lambda masks: reads.append(len(masks)) or read_back(masks))
+    experiment = ipvit.Occlusion(
+        modes=("random", "salient"), levels=(0, 0.5), runs=1, grid="4x4", removal="tokens", salience=f"{nets}:salience"
+    )
+    measured(experiment, quiet_vit(), photos(5), tmp_path / "out")
+    assert reads == [4]
 
 
 def test_tokens_can_be_taken_out_where_the_patches_do_not_fill_the_image(tmp_path):

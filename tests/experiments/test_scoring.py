@@ -9,7 +9,9 @@ import torch
 import ipvit
 from helpers.small_runs import photos, small_occlusion
 from helpers.tiny import tiny_model
-from ipvit.experiments.scoring import score_logits
+from ipvit.experiments import scoring
+from ipvit.experiments.base import Condition
+from ipvit.experiments.scoring import Answered, score_each, score_logits
 from ipvit.metrics.temperature import SCALED, sum_column
 
 LOGITS = torch.randn(12, 7, generator=torch.Generator().manual_seed(0)) * 6
@@ -59,6 +61,41 @@ def test_what_is_not_known_is_no_number():
     assert found["label_log_probability"][:2].isnan().all() and found["label_log_probability"][2:].isfinite().all()
     assert found["probability_squares"].isnan().tolist() == [True] + [False] * 11
     assert all(found[name][:2].isnan().all() and found[name][2:].isfinite().all() for name in SCALED)
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3, 100])
+@pytest.mark.parametrize("several", [False, True])
+def test_conditions_that_are_scored_together_have_the_bits_that_each_has_alone(at_once, several, monkeypatch):
+    monkeypatch.setattr(scoring, "SCORED_ON_A_PROCESSOR", at_once * LOGITS.numel())
+    labels = torch.arange(12) % 7
+    labels[3] = -1
+    if several:
+        labels = torch.nn.functional.one_hot(labels.clamp(min=0), 7).bool()
+    answers = [LOGITS.roll(number, dims=1) for number in range(5)]
+    answers[2] = answers[2].where(torch.arange(12)[:, None] != 4, math.nan)
+    further = {"dropped": torch.rand(12)}
+    answered = [Answered(Condition(), one, clean=number == 1, further=further) for number, one in enumerate(answers)]
+    found = list(score_each(labels, answered))
+    assert len(found) == len(answers)
+    for number, one in enumerate(answers):
+        alone = score_logits(one, labels, clean=number == 1) | further
+        assert list(found[number].columns) == list(alone)
+        for name, values in alone.items():
+            torch.testing.assert_close(found[number].columns[name], values, rtol=0, atol=0, equal_nan=True)
+
+
+def test_answers_are_not_collected_beyond_what_is_scored_together(monkeypatch):
+    monkeypatch.setattr(scoring, "SCORED_ON_A_PROCESSOR", 2 * LOGITS.numel())
+    made = []
+
+    def answers():
+        for number in range(6):
+            made.append(number)
+            yield Answered(Condition(), LOGITS)
+
+    scored = score_each(torch.arange(12) % 7, answers())
+    seen = [len(made) for _ in scored]
+    assert seen == [2, 2, 4, 4, 6, 6]
 
 
 def test_sums_at_temperatures_are_kept_of_clean_images_only(tmp_path):

@@ -19,14 +19,14 @@ READS = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "_unique2"
 
 
 class Waits(TorchDispatchMode):
-    """Counts operators, copies from the processor, and waits for the device, each of which it names.
+    """Counts operators, those that queue something, copies from the processor, and waits for the device, by name.
 
     A copy that is not told not to wait is one, in either direction, and so is what turns a mask into numbers.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.operators = self.sent = 0
+        self.operators = self.queued = self.sent = 0
         self.waits: Counter[str] = Counter()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -37,6 +37,7 @@ class Waits(TorchDispatchMode):
         tensors = [value for value in args if isinstance(value, Tensor)]
         on_device = any(value.device.type == "cuda" for value in tensors)
         self.operators += on_device
+        self.queued += on_device and not _only_looks(func)
         if on_device and name in READS:
             self.waits[name] += 1
         if on_device and name in ("index", "index_put", "index_put_"):
@@ -62,6 +63,11 @@ class Waits(TorchDispatchMode):
             self.sent += source.type == "cpu"
             if waits:
                 self.waits[f"{source.type} to {target.type}"] += 1
+
+
+def _only_looks(func: Any) -> bool:
+    """Tell whether an operator returns another view of a tensor, for which nothing is computed."""
+    return any(one.alias_info is not None and not one.alias_info.is_write for one in func._schema.returns)
 
 
 def put_on_a_device_that_is_not_there(network: nn.Module) -> None:

@@ -171,6 +171,14 @@ def test_wrong_blocks_masks_and_tokens_are_refused_in_one_line() -> None:
         adapter.tokens(images, [0], norm=True)[0].vector("shape")
 
 
+def test_a_mask_of_tokens_may_lie_on_the_processor() -> None:
+    adapter, images = make("timm vit")
+    there = images.to("meta")
+    adapter.network.to("meta")
+    keep = (torch.arange(16) % 3 > 0).reshape(1, 4, 4).expand(2, 4, 4)
+    assert adapter.token_removal(there, keep).device.type == "meta"
+
+
 def test_a_model_without_a_capability_says_so_by_name() -> None:
     adapter, _ = make("timm resnet")
     model = ipvit.wrap(adapter.network, size=64, name="my-resnet")

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from ipvit.models.model import Model
 
 
+SCORED_ON_A_PROCESSOR, SCORED_ON_A_GPU = 2**18, 2**22
+"""Logits that are scored at a time: 1 MB, and 16 MB, of which some eight copies are made."""
+
+
 def classify(model: Model, images: Tensor, labels: Tensor, *, clean: bool = False) -> dict[str, Tensor]:
     """Run the model on images in [0, 1] and return the columns of a classification record; see :func:`score_logits`."""
     return score_logits(model(images), labels, clean=clean)
@@ -40,26 +44,79 @@ class Changed:
     further: Mapping[str, Tensor | np.ndarray] = dataclasses.field(default_factory=dict[str, "Tensor | np.ndarray"])
 
 
+@dataclasses.dataclass(frozen=True)
+class Answered:
+    """What a network said to a batch under one condition, to be scored.
+
+    Attributes:
+        condition: which.
+        logits: ``(B, C)``, of the answers.
+        clean: the images were as they are.
+        further: columns of the records beside those of the answers.
+    """
+
+    condition: Condition
+    logits: Tensor
+    clean: bool = False
+    further: Mapping[str, Tensor | np.ndarray] = dataclasses.field(default_factory=dict[str, "Tensor | np.ndarray"])
+
+
 def classify_each(model: Model, batch: Batch, changed: Iterable[Changed]) -> Iterator[Records]:
     """Classify a batch under one condition after the other; where it has room for more images, several in one pass."""
+    return score_each(batch.labels, _answers(model, batch, changed))
+
+
+def _answers(model: Model, batch: Batch, changed: Iterable[Changed]) -> Iterator[Answered]:
     most = max(1, batch.room // max(1, len(batch)))
     waiting: list[Changed] = []
     for one in changed:
         waiting.append(one)
         del one  # its images need not outlive their pass
         if len(waiting) == most:
-            yield from _classified(model, batch, waiting)
+            yield from _answered(model, batch, waiting)
             waiting.clear()
     if waiting:
-        yield from _classified(model, batch, waiting)
+        yield from _answered(model, batch, waiting)
 
 
-def _classified(model: Model, batch: Batch, together: Sequence[Changed]) -> Iterator[Records]:
+def _answered(model: Model, batch: Batch, together: Sequence[Changed]) -> list[Answered]:
     images = [one.images for one in together]
-    logits = model(images[0] if len(images) == 1 else torch.cat(images))
-    for number, one in enumerate(together):
-        rows = logits[number * len(batch) : (number + 1) * len(batch)]
-        yield Records(one.condition, {**score_logits(rows, batch.labels, clean=one.clean), **one.further})
+    logits = model(images[0] if len(images) == 1 else torch.cat(images)).split(len(batch))
+    return [Answered(one.condition, rows, one.clean, one.further) for one, rows in zip(together, logits, strict=True)]
+
+
+def score_each(labels: Tensor, answered: Iterable[Answered]) -> Iterator[Records]:
+    """Score the answers under one condition after the other, of several conditions at once: one row needs no other.
+
+    A GPU is then queued as many operators for many conditions as for one. A processor takes together what fits into
+    its cache.
+
+    Args:
+        labels: as :func:`score_logits` takes them.
+        answered: the conditions' answers, in their order.
+    """
+    waiting: list[Answered] = []
+    for one in answered:
+        waiting.append(one)
+        most = SCORED_ON_A_PROCESSOR if one.logits.device.type == "cpu" else SCORED_ON_A_GPU
+        if (len(waiting) + 1) * one.logits.numel() > most:
+            yield from _scored(labels, waiting)
+            waiting.clear()
+    if waiting:
+        yield from _scored(labels, waiting)
+
+
+def _scored(labels: Tensor, answered: Sequence[Answered]) -> Iterator[Records]:
+    if len(answered) == 1:
+        (one,) = answered
+        yield Records(one.condition, {**score_logits(one.logits, labels, clean=one.clean), **one.further})
+        return
+    columns = score_logits(torch.cat([one.logits for one in answered]), torch.cat([labels] * len(answered)))
+    parts = {name: column.split(len(labels)) for name, column in columns.items()}
+    for number, one in enumerate(answered):
+        own = {name: part[number] for name, part in parts.items()}
+        clean = scaled_columns(one.logits, labels) if one.clean else {}
+        yield Records(one.condition, {**own, **clean, **one.further})
 
 
 def score_logits(logits: Tensor, labels: Tensor, *, clean: bool = False) -> dict[str, Tensor]:

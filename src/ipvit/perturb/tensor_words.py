@@ -52,29 +52,41 @@ def _sent(key: np.ndarray, device: torch.device) -> Tensor:
 
 
 def _philox_floats(key: Tensor, n: int) -> Tensor:
-    """Return the first ``n`` numbers in [0, 1) of numpy's Philox generator for each key, ``(B, n)`` float32."""
+    """Return the first ``n`` numbers in [0, 1) of numpy's Philox generator for each key, ``(B, n)`` float32.
+
+    A round multiplies the words 0 and 2 and adds the keys; both lie in one tensor, ``(2, B, blocks)``, so that half as
+    many operators are queued.
+    """
     blocks = -(-n // 8)  # of four words, two numbers each
     counter = torch.arange(1, blocks + 1, device=key.device).expand(len(key), -1)
-    zero = torch.zeros_like(counter)
-    words = [counter, zero, zero, zero]
-    first, second = key[:, None], torch.zeros_like(key[:, None])
+    multiplied = torch.stack([counter, torch.zeros_like(counter)])  # words 0 and 2
+    others = torch.zeros_like(multiplied)  # words 1 and 3
+    factors = _pair(0xD2E7470EE14C6C93, 0xCA5A826395121157, key.device)
+    steps = _pair(0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B, key.device)
+    keys = torch.stack([key, torch.zeros_like(key)])[:, :, None]
     for _ in range(_PHILOX_ROUNDS):
-        high0, low0 = _product(words[0], 0xD2E7470EE14C6C93)
-        high1, low1 = _product(words[2], 0xCA5A826395121157)
-        words = [high1 ^ words[1] ^ first, low1, high0 ^ words[3] ^ second, low0]
-        first, second = first + _signed(0x9E3779B97F4A7C15), second + _signed(0xBB67AE8584CAA73B)
-    drawn = torch.stack(words, dim=2)
+        high, low = _product(multiplied, factors)
+        multiplied, others = high.flip(0) ^ others ^ keys, low.flip(0)
+        keys = keys + steps
+    drawn = torch.stack([multiplied[0], others[0], multiplied[1], others[1]], dim=2)
     halves = torch.stack([drawn & _LOW, shifted(drawn, 32)], dim=3).flatten(1)[:, :n]
     return (halves >> 8).to(torch.float32) * 2.0**-24
 
 
-def _product(a: Tensor, factor: int) -> tuple[Tensor, Tensor]:
-    """Return the upper and lower 64 bits of a product of 64-bit numbers without sign."""
-    high, low = factor >> 32, factor & _LOW
+def _pair(first: int, second: int, device: torch.device) -> Tensor:
+    """Return two 64-bit numbers as ``(2, 1, 1)``; they are filled in on the device, nothing is sent."""
+    pair = torch.full((2, 1, 1), _signed(first), device=device)
+    pair[1] = _signed(second)
+    return pair
+
+
+def _product(a: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the upper and lower 64 bits of a product of 64-bit numbers without sign, by halves of 32 bits."""
     a_high, a_low = shifted(a, 32), a & _LOW
-    crossed, other = a_low * high, a_high * low
-    middle = shifted(a_low * low, 32) + (crossed & _LOW) + (other & _LOW)
-    return a_high * high + shifted(crossed, 32) + shifted(other, 32) + (middle >> 32), a * _signed(factor)
+    high, low = shifted(factor, 32), factor & _LOW
+    crossed = torch.addcmul(shifted(a_low * low, 32), a_high, low)  # at most (2**32 - 1) * 2**32, so it fits
+    other = torch.addcmul(crossed & _LOW, a_low, high)
+    return torch.addcmul(shifted(crossed, 32) + shifted(other, 32), a_high, high), a * factor
 
 
 def shifted(words: Tensor, bits: int) -> Tensor:

@@ -40,14 +40,40 @@ def _in_one_copy(tensors: Sequence[Tensor]) -> list[np.ndarray]:
     """Return tensors of one device as arrays; their bytes are put together there."""
     if not tensors:
         return []
+    parts = [tensor.detach().contiguous() for tensor in tensors]
+    stretches = _stretches(parts)
     # larger numbers first: each then begins at a multiple of its size
-    order = sorted(range(len(tensors)), key=lambda place: -tensors[place].element_size())
-    parts = [tensors[place].detach().contiguous() for place in order]
-    together = torch.cat([part.flatten().view(torch.uint8) for part in parts]).cpu()
+    stretches.sort(key=lambda stretch: -parts[stretch[0]].element_size())
+    together = torch.cat([_joined([parts[place] for place in stretch]) for stretch in stretches]).cpu()
     found: list[np.ndarray] = [np.empty(0)] * len(tensors)
     start = 0
-    for place, part in zip(order, parts, strict=True):
+    for place in (place for stretch in stretches for place in stretch):
+        part = parts[place]
         data = together[start : start + part.nbytes]
         found[place] = data.view(part.dtype).view(part.shape).numpy()
         start += part.nbytes
     return found
+
+
+def _stretches(parts: Sequence[Tensor]) -> list[list[int]]:
+    """Return the places of tensors that lie one behind the other in memory, as parts of one column do, together."""
+    by_memory: dict[tuple[int, torch.dtype], list[int]] = {}
+    for place, part in enumerate(parts):
+        by_memory.setdefault((part.untyped_storage().data_ptr(), part.dtype), []).append(place)
+    stretches: list[list[int]] = []
+    for places in by_memory.values():
+        end = -1
+        for place in sorted(places, key=lambda place: parts[place].storage_offset()):
+            if parts[place].storage_offset() == end:
+                stretches[-1].append(place)
+            else:
+                stretches.append([place])
+            end = parts[place].storage_offset() + parts[place].numel()
+    return stretches
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """Return the bytes of tensors that lie one behind the other, without a copy."""
+    first = parts[0]
+    length = sum(part.numel() for part in parts)
+    return first.as_strided((length,), (1,), first.storage_offset()).view(torch.uint8)

@@ -10,7 +10,7 @@ from torch import Tensor
 from ipvit.errors import InputError
 from ipvit.experiments.base import Batch, Measurement, Records
 from ipvit.experiments.feature_drop.experiment import AUTHORS, CLEAN, LAYERS, FeatureDrop, FeatureDropCondition
-from ipvit.experiments.scoring import score_logits
+from ipvit.experiments.scoring import Answered, score_each
 from ipvit.models.adapters.base import FeatureState
 from ipvit.models.model import Model
 from ipvit.perturb.on_device import bernoulli_keep, random_keep
@@ -48,6 +48,9 @@ class FeatureDropMeasurement(Measurement):
 
     def measure(self, model: Model, batch: Batch) -> Iterator[Records]:
         """Classify with features lost; one pass gives what enters every block, for all rates and runs."""
+        return score_each(batch.labels, self._answers(model, batch))
+
+    def _answers(self, model: Model, batch: Batch) -> Iterator[Answered]:
         blocks = sorted({condition.block for condition in batch.conditions} - {CLEAN})
         states = model.run_to_blocks(batch.images, blocks) if blocks else {}
         for condition in batch.conditions:
@@ -56,8 +59,7 @@ class FeatureDropMeasurement(Measurement):
             else:
                 logits = self._with_loss(model, batch, states[condition.block], condition)
             shared = batch.mask_columns(shared=condition.mask_scope == AUTHORS)
-            layers = {LAYERS: np.full(len(batch), layers_of(model))}
-            yield Records(condition, score_logits(logits, batch.labels) | shared | layers)
+            yield Answered(condition, logits, further=shared | {LAYERS: np.full(len(batch), layers_of(model))})
 
     def _with_loss(self, model: Model, batch: Batch, state: FeatureState, condition: FeatureDropCondition) -> Tensor:
         owners = batch.mask_seeds(shared=condition.mask_scope == AUTHORS)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ipvit.core.plugins import OwnCodeError, OwnFunction, own_function
+from ipvit.core.queued.readback import read_back
 from ipvit.errors import DownloadError, InputError
 from ipvit.experiments.base import Batch, ExampleImage, Measurement, Records
 from ipvit.experiments.grids import check_grid, note_on_cells
@@ -17,11 +18,12 @@ from ipvit.experiments.occlusion.experiment import FILLS, ON_A_GRID, RANDOM, Mod
 from ipvit.experiments.occlusion.occluders import donated, kept_cells, kept_pixels, with_one_left
 from ipvit.experiments.occlusion.salience import Salience, tells_salience
 from ipvit.experiments.returned import check_pixels, returned_images
-from ipvit.experiments.scoring import Changed, classify_each, score_logits
+from ipvit.experiments.scoring import Answered, Changed, classify_each, score_each
 from ipvit.models.model import Model
 from ipvit.perturb.cells import pixel_mask
 from ipvit.perturb.patchdrop import fill_content, replace, shift
 from ipvit.perturb.seeding import keys
+from ipvit.perturb.tensors import from_numpy
 
 if TYPE_CHECKING:
     from ipvit.data.dataset import Dataset
@@ -104,12 +106,9 @@ class OcclusionMeasurement(Measurement):
 
     def measure(self, model: Model, batch: Batch) -> Iterator[Records]:
         """Classify the batch under every condition."""
-        if self.experiment.removal == "pixels":
-            yield from classify_each(model, batch, self._without_pixels(model, batch))
-            return
-        for condition in batch.conditions:
-            columns, dropped = self._without_tokens(model, batch, condition)
-            yield Records(condition, columns | {"dropped": dropped} | _shared(batch, condition))
+        if self.experiment.removal == "tokens":
+            return score_each(batch.labels, self._without_tokens(model, batch))
+        return classify_each(model, batch, self._without_pixels(model, batch))
 
     def _without_pixels(self, model: Model, batch: Batch) -> Iterator[Changed]:
         for condition in batch.conditions:
@@ -117,23 +116,23 @@ class OcclusionMeasurement(Measurement):
             further = {"dropped": dropped} | _shared(batch, condition)
             yield Changed(condition, images, clean=_is_clean(condition), further=further)
 
-    def _without_tokens(
-        self, model: Model, batch: Batch, condition: OcclusionCondition
-    ) -> tuple[dict[str, Tensor], Tensor]:
-        """Classify without the dropped tokens; images that keep equally many go through the network together."""
+    def _without_tokens(self, model: Model, batch: Batch) -> Iterator[Answered]:
+        """Yield the answers without the dropped tokens. All masks are read back at once, to be grouped by size."""
+        masks = [{"keep": self._kept_tokens(model, batch, condition)} for condition in batch.conditions]
+        for condition, columns in zip(batch.conditions, read_back(masks), strict=True):
+            keep = from_numpy(columns["keep"])
+            yield Answered(
+                condition,
+                _with_tokens(model, batch.images, keep),
+                clean=_is_clean(condition),
+                further={"dropped": (~keep).float().mean(dim=(1, 2))} | _shared(batch, condition),
+            )
+
+    def _kept_tokens(self, model: Model, batch: Batch, condition: OcclusionCondition) -> Tensor:
         keep = self._cells(model, batch, condition)
-        if condition.mode not in RANDOM:  # an empty sequence has no answer
-            keep = with_one_left(keep, batch, condition.grid, self._source)
-        left = keep.flatten(1).sum(dim=1)
-        logits = None
-        counts: Any = left  # whose unique() and tolist() have no types
-        for count in counts.unique().tolist():
-            rows = torch.where(left == count)[0]
-            part = model.without_patches(batch.images[rows], keep[rows])
-            logits = part.new_empty(len(batch), part.shape[1]) if logits is None else logits
-            logits[rows] = part
-        assert logits is not None
-        return score_logits(logits, batch.labels, clean=_is_clean(condition)), (~keep).float().mean(dim=(1, 2))
+        if condition.mode in RANDOM:
+            return keep
+        return with_one_left(keep, batch, condition.grid, self._source)  # an empty sequence has no answer
 
     def examples(self, model: Model, batch: Batch) -> Iterator[ExampleImage]:
         """Yield the first image at every level of every mode."""
@@ -180,6 +179,27 @@ class OcclusionMeasurement(Measurement):
             return _filled(self._own_fill, batch, mask, own), dropped
         fill = cast("Fill", condition.fill)  # the other names are those handled above
         return replace(batch.images, mask, fill_content(batch.images, fill, own)), dropped
+
+
+def _with_tokens(model: Model, images: Tensor, keep: Tensor) -> Tensor:
+    """Return the logits of images without tokens; those that keep equally many go through the network together.
+
+    Args:
+        model: can remove tokens.
+        images: ``(B, 3, H, W)`` in [0, 1].
+        keep: ``(B, rows, columns)`` bool, on the processor.
+    """
+    left = keep.flatten(1).sum(dim=1).numpy()
+    counts = np.unique(left)
+    if len(counts) == 1:
+        return model.without_patches(images, keep)
+    order, parts = [], []
+    for count in counts:
+        rows = from_numpy(np.flatnonzero(left == count))
+        order.append(rows)
+        parts.append(model.without_patches(images[rows.to(images.device, non_blocking=True)], keep[rows]))
+    place = torch.cat(order).argsort()
+    return torch.cat(parts)[place.to(images.device, non_blocking=True)]
 
 
 def _shared(batch: Batch, condition: OcclusionCondition) -> dict[str, Tensor | np.ndarray]:

@@ -239,7 +239,8 @@ class Adapter:
 
         Args:
             images: ``(B, 3, H, W)``, normalised.
-            keep: bool ``(B, rows, cols)``, the same number of patches in every image.
+            keep: bool ``(B, rows, cols)``, the same number of patches in every image. It may lie on the processor,
+                which then need not wait for a GPU to know how many stay.
         """
         raise self._cannot("token_removal")
 

@@ -174,8 +174,8 @@ class TransformerAdapter(Adapter):
         if "token_removal" not in self.capabilities:
             raise self._cannot("token_removal")
         kept = checked_mask(keep, images.shape[0], self.patch_grid(_size(images)))
-        index = kept.nonzero()[:, 1].reshape(images.shape[0], counted_patches(kept))
-        with self._left_with(index):
+        index = kept.nonzero()[:, 1].reshape(images.shape[0], counted_patches(kept))  # a GPU is waited for
+        with self._left_with(index.to(images.device, non_blocking=True)):
             yield
 
     def logits_by_token(self, images: Tensor) -> dict[str, Tensor]:
