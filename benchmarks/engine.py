@@ -164,7 +164,8 @@ class Setting:
         from ipvit.engine import measuring
         from ipvit.engine.store import Store
 
-        stages, original = Stages(), getattr(measuring, "read_back", None)  # which earlier code has not
+        stages = Stages()
+        original: Any = getattr(measuring, "read_back", None)  # which earlier code has not
         measuring.read_back = stages.timed("back", original)
         try:
             with tempfile.TemporaryDirectory() as folder:

@@ -81,8 +81,9 @@ def _answers(model: Model, batch: Batch, changed: Iterable[Changed]) -> Iterator
 
 def _answered(model: Model, batch: Batch, together: Sequence[Changed]) -> list[Answered]:
     images = [one.images for one in together]
-    logits = model(images[0] if len(images) == 1 else torch.cat(images)).split(len(batch))
-    return [Answered(one.condition, rows, one.clean, one.further) for one, rows in zip(together, logits, strict=True)]
+    logits = model(images[0] if len(images) == 1 else torch.cat(images))
+    rows = [logits[number * len(batch) : (number + 1) * len(batch)] for number in range(len(together))]
+    return [Answered(one.condition, own, one.clean, one.further) for one, own in zip(together, rows, strict=True)]
 
 
 def score_each(labels: Tensor, answered: Iterable[Answered]) -> Iterator[Records]:
@@ -112,9 +113,9 @@ def _scored(labels: Tensor, answered: Sequence[Answered]) -> Iterator[Records]:
         yield Records(one.condition, {**score_logits(one.logits, labels, clean=one.clean), **one.further})
         return
     columns = score_logits(torch.cat([one.logits for one in answered]), torch.cat([labels] * len(answered)))
-    parts = {name: column.split(len(labels)) for name, column in columns.items()}
     for number, one in enumerate(answered):
-        own = {name: part[number] for name, part in parts.items()}
+        rows = slice(number * len(labels), (number + 1) * len(labels))
+        own = {name: column[rows] for name, column in columns.items()}
         clean = scaled_columns(one.logits, labels) if one.clean else {}
         yield Records(one.condition, {**own, **clean, **one.further})
 

@@ -193,11 +193,8 @@ def _with_tokens(model: Model, images: Tensor, keep: Tensor) -> Tensor:
     counts = np.unique(left)
     if len(counts) == 1:
         return model.without_patches(images, keep)
-    order, parts = [], []
-    for count in counts:
-        rows = from_numpy(np.flatnonzero(left == count))
-        order.append(rows)
-        parts.append(model.without_patches(images[rows.to(images.device, non_blocking=True)], keep[rows]))
+    order = [from_numpy(np.flatnonzero(left == count)) for count in counts]
+    parts = [model.without_patches(images[rows.to(images.device, non_blocking=True)], keep[rows]) for rows in order]
     place = torch.cat(order).argsort()
     return torch.cat(parts)[place.to(images.device, non_blocking=True)]
 
