@@ -18,11 +18,14 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
-import torch
-from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from ipvit import Model
+    from ipvit.engine.store import Store
 
 SHARDS = 2
 CLASSES = [f"c{i}" for i in range(10)]
@@ -30,17 +33,23 @@ SEEN = 8
 """Images that are really measured."""
 
 
-class Null(nn.Module):
-    """Answers with the mean colour."""
+def networks(number: int) -> list[Model]:
+    """Return networks that answer with the mean colour."""
+    import torch  # not above: what is measured does not need it
+    from torch import Tensor, nn
 
-    def __init__(self, seed: int) -> None:
-        super().__init__()
-        torch.manual_seed(seed)
-        self.head = nn.Linear(3, len(CLASSES))
+    import ipvit
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return ``(B, classes)`` logits."""
-        return self.head(images.mean(dim=(2, 3)))
+    class Null(nn.Module):
+        def __init__(self, seed: int) -> None:
+            super().__init__()
+            torch.manual_seed(seed)
+            self.head = nn.Linear(3, len(CLASSES))
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.head(images.mean(dim=(2, 3)))
+
+    return [ipvit.wrap(Null(i), size=32, crop_pct=1.0, classes=CLASSES, name=f"null{i}") for i in range(number)]
 
 
 def make(out: Path, images: int, conditions: int, models: int) -> int:
@@ -48,19 +57,15 @@ def make(out: Path, images: int, conditions: int, models: int) -> int:
     import ipvit
     from ipvit.engine.store import Store
 
-    networks = [
-        ipvit.wrap(Null(seed), size=32, crop_pct=1.0, classes=CLASSES, name=f"null{seed}") for seed in range(models)
-    ]
     levels = tuple(round(level / 10, 1) for level in range(10))
     experiment = ipvit.Occlusion(levels=levels, runs=max(1, (conditions - 1) // 9), grid="4x4")
     pixels = np.random.default_rng(0).integers(0, 256, (SEEN, 3, 32, 32), dtype=np.uint8)
     data = ipvit.MemoryDataset(pixels, np.arange(SEEN) % len(CLASSES), CLASSES, ids=[f"real {i}" for i in range(SEEN)])
-    total = 0
+    measured, total = networks(models), 0
     for number in range(SHARDS):
-        place = out / "shards" / f"{number + 1}-of-{SHARDS}"
         ipvit.run(
             experiment,
-            models=networks,
+            models=measured,
             data=data,
             out=out,
             shard=f"{number + 1}/{SHARDS}",
@@ -68,16 +73,31 @@ def make(out: Path, images: int, conditions: int, models: int) -> int:
             workers=0,
             progress=False,
         )
-        store, random = Store(place), np.random.default_rng(number)
-        mine = images // SHARDS
-        ids = pl.Series("image", [f"n01440764/ILSVRC2012_val_{number * mine + i:08d}.JPEG" for i in range(mine)])
-        for weights in store.folders("occlusion"):
-            of_one = store.select("occlusion", {}, of=weights)[0].unique("condition", maintain_order=True)
-            for row in range(of_one.height):
-                drawn = pl.Series("correct", random.random(mine) < 0.5), pl.Series("confidence", random.random(mine))
-                store.write(of_one[np.full(mine, row)].with_columns(ids, *drawn))
-                total += mine
-        store.compact()
+        store = Store(out / "shards" / f"{number + 1}-of-{SHARDS}")
+        total += fill(store, np.arange(images // SHARDS) + number * (images // SHARDS), number)
+    return total
+
+
+def fill(store: Store, images: np.ndarray, seed: int) -> int:
+    """Put results on other images in place of those that were measured; return their number.
+
+    They are in the order in which a run leaves them. Beside the images, only what is drawn differs between rows of a
+    condition.
+    """
+    random, total = np.random.default_rng(seed), 0
+    ids = pl.Series("image", [f"n01440764/ILSVRC2012_val_{i:08d}.JPEG" for i in images])
+    for weights in store.folders("occlusion"):
+        measured = [*(store.root / "records" / "occlusion").glob(f"*-{weights}/part-*.parquet")]
+        of_one = store.select("occlusion", {}, of=weights)[0].unique("condition", maintain_order=True)
+        rows = of_one[np.repeat(np.arange(of_one.height), len(ids))]
+        drawn = {
+            "correct": random.random(rows.height) < 0.5,
+            "confidence": random.random(rows.height, dtype=np.float32),
+        }
+        store.write(rows.with_columns(pl.concat([ids] * of_one.height), **{k: pl.Series(v) for k, v in drawn.items()}))
+        for path in measured:
+            path.unlink()
+        total += rows.height
     return total
 
 

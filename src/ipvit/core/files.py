@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
+import io
 import os
 import re
 import secrets
 import sys
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
+from typing import IO, Any
 
 from ipvit.errors import InputError, shown
 
@@ -47,15 +50,72 @@ def write_atomic(path: Path, data: bytes | Iterable[bytes]) -> None:
     Raises:
         OSError: it cannot be written; what was there before is untouched.
     """
+    with _unfinished(path) as temporary:
+        with temporary.open("xb") as file:  # x: nothing was there before, nor a link
+            file.writelines([data] if isinstance(data, bytes) else data)
+            _flush(file)
+        _rename(temporary, path)
+
+
+def write_named(folder: Path, name: Callable[[str], str], fill: Callable[[Any], object]) -> Path:
+    """Write a file whose name follows from its content, as :func:`write_atomic` does.
+
+    Args:
+        folder: where.
+        name: returns its name from the SHA-256 of its content, 64 hex digits.
+        fill: writes the content into the open file that it is given, from the first byte to the last.
+
+    Returns:
+        Its path.
+
+    Raises:
+        OSError: it cannot be written, whatever ``fill`` makes of that.
+    """
+    with _unfinished(folder / "content") as temporary:
+        with temporary.open("xb") as file:
+            told = _Digested(file)
+            try:
+                fill(told)
+            except Exception:
+                if told.error is not None:
+                    raise told.error from None
+                raise
+            _flush(file)
+        path = folder / name(told.digest.hexdigest())
+        _rename(temporary, path)
+    return path
+
+
+class _Digested(io.RawIOBase):
+    """Passes on what is written; keeps its digest, and the error that a library may say in other words."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        super().__init__()
+        self._file = file
+        self.digest = hashlib.sha256()
+        self.error: OSError | None = None
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        try:
+            self._file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+        self.digest.update(data)
+        return len(data)
+
+
+@contextlib.contextmanager
+def _unfinished(path: Path) -> Generator[Path]:
+    """Give the name under which a file is written; what is left there goes if that fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # processes of other machines may write here and have the same process number
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
-        with temporary.open("xb") as file:  # x: nothing was there before, nor a link
-            file.writelines([data] if isinstance(data, bytes) else data)
-            file.flush()
-            os.fsync(file.fileno())
-        _rename(temporary, path)
+        yield temporary
     except BaseException as error:
         with contextlib.suppress(OSError):  # the first error is the one to tell of
             temporary.unlink(missing_ok=True)
@@ -63,6 +123,21 @@ def write_atomic(path: Path, data: bytes | Iterable[bytes]) -> None:
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     _flush_folder(path.parent)
+
+
+def _flush(file: IO[bytes]) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def in_pieces(path: Path) -> Iterator[bytes]:
+    """Yield the content of a file, a megabyte at a time.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        yield from iter(functools.partial(file.read, 2**20), b"")
 
 
 @contextlib.contextmanager

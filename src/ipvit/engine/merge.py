@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import tempfile
 from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
@@ -10,24 +11,27 @@ from typing import Any
 
 import polars as pl
 
-from ipvit.core.files import write_atomic
+from ipvit.core.files import in_pieces, write_atomic
 from ipvit.core.links import refuse_links
 from ipvit.core.lock import FolderLock
 from ipvit.core.manifest import Manifest
 from ipvit.core.shard import Shard
 from ipvit.engine.examples import EXAMPLES
 from ipvit.engine.folders.class_names import FILE
-from ipvit.engine.folders.parts import together
+from ipvit.engine.folders.joining import PIECE_ROWS, Rows, in_order, rows_of
 from ipvit.engine.folders.run_folder import SHARDS, check_folder, clear_left_over, prepare_folder
 from ipvit.engine.folders.scope import LISTED
 from ipvit.engine.manifest import MANIFEST, read_manifest, write_manifest
-from ipvit.engine.store import ANALYSIS, KEY, RECORDS, Store, each_once
+from ipvit.engine.store import ANALYSIS, KEY, RECORDS, Store
 from ipvit.engine.study import STUDY
 from ipvit.errors import InputError
 
 KEPT = ("patches", "probes")
 """Folders with what experiments made before they measured, which the whole keeps too. Features are left where they are:
 they are large, and computed again where something asks for them."""
+
+_FOLDER = "_folder"
+"""Column of the folder that a row is in."""
 
 Source = tuple[Path, Manifest]
 """A run folder and its manifest."""
@@ -70,7 +74,7 @@ def merge(folders: Sequence[Path], out: Path, *, partial: bool = False) -> Manif
             for model in _models(name, sources):  # the memory holds the records of one
                 rows = _joined(name, model, sources)
                 devices = {device for folder, _ in sources for device in Store(folder).devices(name, of=model)}
-                Store(aside).write(rows, devices)
+                Store(aside).write_rows(rows, devices)
         if missing and not partial:
             more = f"; {len(missing) - 9} more" if len(missing) > 9 else ""
             raise InputError(f"{'; '.join(missing[:9])}{more}; run those again, or join what is there with --partial")
@@ -82,7 +86,7 @@ def merge(folders: Sequence[Path], out: Path, *, partial: bool = False) -> Manif
             clear_left_over(out)
             for path in sorted((aside / RECORDS).rglob("part-*.parquet")):
                 lock.check()
-                write_atomic(out / path.relative_to(aside), path.read_bytes())
+                write_atomic(out / path.relative_to(aside), in_pieces(path))
             Store(out, guard=lock.check).compact()
             for name in (
                 EXAMPLES,
@@ -159,7 +163,7 @@ def _models(experiment: str, sources: Sequence[Source]) -> list[str]:
     return sorted({model for folder, _ in sources for model in Store(folder).folders(experiment)})
 
 
-def _joined(experiment: str, model: str, sources: Sequence[Source]) -> pl.DataFrame:
+def _joined(experiment: str, model: str, sources: Sequence[Source]) -> Rows:
     """Return the records of one network in all sources, each result once.
 
     Raises:
@@ -168,35 +172,47 @@ def _joined(experiment: str, model: str, sources: Sequence[Source]) -> pl.DataFr
     frames: list[pl.DataFrame] = []
     for folder, _ in sources:
         store = Store(folder)
-        frame, _ = store.select(experiment, {}, of=model)
+        here = pl.lit(str(folder), dtype=pl.Categorical).alias(_FOLDER)
+        frames += [frame.with_columns(here) for frame in store.read(experiment, of=model)]
         if store.damaged:
             raise InputError(f"{str(store.damaged[0])!r} is damaged; run this shard again to replace it")
-        if not frame.is_empty():
-            frames.append(frame.with_columns(pl.lit(str(folder)).cast(pl.Categorical).alias("_folder")))
-    whole = together(frames)
-    frames.clear()
-    once = each_once(whole)
-    if once.height < whole.height:  # shards seldom have results in common
-        _check_equal(experiment, whole)
-    return once.drop("_folder")
+    rows = rows_of(frames)
+    order, again = in_order(rows.frame, KEY)
+    if again.any() and _FOLDER in rows.frame.columns:  # shards seldom have results in common
+        origin = rows.frame[_FOLDER][order]
+        of_folders = ~(again & (origin == origin.shift(1)).fill_null(value=False))  # of each folder its first
+        _check_equal(experiment, rows, order.filter(of_folders), again.filter(of_folders))
+    names = tuple(name for name in rows.names if name != _FOLDER)
+    return dataclasses.replace(rows, names=names, places=order.filter(~again))
 
 
-def _check_equal(experiment: str, whole: pl.DataFrame) -> None:
+def _check_equal(experiment: str, rows: Rows, order: pl.Series, again: pl.Series) -> None:
     """Check that results which several shards have are the same.
+
+    Args:
+        experiment: its name.
+        rows: with the folder that each is in.
+        order: their order.
+        again: which of the sorted rows have the same key as the one before.
 
     Raises:
         InputError: they are not.
     """
-    key = list(KEY)
-    twice = whole.filter(pl.struct(key).is_duplicated())
-    distinct = twice.unique([name for name in whole.columns if name not in ("_folder", "model")])
-    different = distinct.filter(pl.struct(key).is_duplicated())
-    if not different.is_empty():
-        row = different.sort(key).row(0, named=True)
-        raise InputError(
-            f"{experiment}: two shards have different results for the image {row['image']!r} under the same condition "
-            f"(one is in {row['_folder']!r}): they were not measured by the same code on the same kind of machine"
-        )
+    places, before = order.filter(again), order.filter(again.shift(-1, fill_value=False))
+    compared = [name for name in rows.frame.columns if name not in (_FOLDER, "model")]
+    for start in range(0, len(places), PIECE_ROWS):
+        one, other = (rows.frame.select(compared)[of[start : start + PIECE_ROWS]] for of in (before, places))
+        different = pl.Series([False]).new_from_index(0, one.height)
+        for name in compared:
+            different |= one[name].ne_missing(other[name])
+        if different.any():
+            at = start + int(different.arg_max() or 0)
+            row = rows.take(places[at : at + 1]).row(0, named=True)
+            raise InputError(
+                f"{experiment}: two shards have different results for the image {row['image']!r} under the same "
+                f"condition (one is in {row[_FOLDER]!r}): they were not measured by the same code on the same kind "
+                "of machine"
+            )
 
 
 def _manifest(sources: Sequence[Source], told: Sequence[str], *, whole: bool) -> Manifest:

@@ -21,10 +21,11 @@ import polars as pl
 from pydantic import ValidationError
 
 from ipvit.analysis.base import Analysis
-from ipvit.analysis.records.frames import differing, matching, ranks
+from ipvit.analysis.records.frames import matching
 from ipvit.core.digests import digest_of, digest_of_file
-from ipvit.core.files import path_component, write_atomic
-from ipvit.engine.folders.parts import Alike, devices_of, read_part, together, write_part
+from ipvit.core.files import path_component, write_atomic, write_named
+from ipvit.engine.folders.joining import Rows, each_once, rows_of
+from ipvit.engine.folders.parts import Alike, devices_of, read_part, together, write_part, write_pieces
 from ipvit.engine.folders.rows import Measured, RowMaker
 from ipvit.experiments.base import Condition
 
@@ -163,11 +164,13 @@ class Store:
             frame: the rows.
             devices: what they were measured on.
         """
-        for (experiment, model, weights), rows in frame.group_by(
-            ["experiment", "model", "weights"], maintain_order=True
-        ):
-            folder = self._folder(str(experiment)) / _folder_name(str(model), str(weights))
-            self._write(folder, _plain(rows), devices)
+        if not frame.is_empty():
+            self.write_rows(rows_of([frame.with_columns(pl.col(pl.String).cast(pl.Categorical))]), devices)
+
+    def write_rows(self, rows: Rows, devices: Collection[str] = ()) -> None:
+        """Write rows in their order, one part per experiment and model; see :meth:`write`."""
+        for (experiment, model, weights), found in rows.by(["experiment", "model", "weights"]):
+            self._write_rows(self._folder(experiment) / _folder_name(model, weights), found, devices)
 
     def compact(self) -> None:
         """Join the small parts of each experiment and model into one; only for the process that holds the lock.
@@ -181,12 +184,15 @@ class Store:
 
     def _compact(self, folder: Path) -> None:
         small = [path for path in sorted(folder.glob("part-*.parquet")) if path.stat().st_size < SMALL_PART]
-        pieces = {path: frame for path in small if (frame := self._read(path)) is not None} if len(small) > 1 else {}
-        if len(pieces) < 2:
+        if len(small) < 2:
             return
-        rows = _plain(each_once(together(pieces.values()), self._key))
-        whole = self._write(folder, rows, _devices_of(pieces))
-        for path in pieces:
+        sound = {path: frame for path in small if (frame := self._read(path)) is not None}
+        paths, frames = list(sound), list(sound.values())
+        sound.clear()
+        if len(paths) < 2:
+            return
+        whole = self._write_rows(folder, rows_of(frames).each_once(self._key), _devices_of(paths))
+        for path in paths:
             if path != whole:
                 path.unlink()
 
@@ -278,6 +284,18 @@ class Store:
         texts = [name for name, kind in found.schema.items() if kind == pl.Categorical and name not in self._key]
         return (found.with_columns(pl.col(texts).cast(pl.String)) if texts else found), others
 
+    def read(self, experiment: str, *, of: str) -> Iterator[pl.DataFrame]:
+        """Yield what the parts of a network hold, one after the other, with texts as categories.
+
+        Args:
+            experiment: its name.
+            of: digest of the network.
+        """
+        for path in self._parts(experiment, f"*-{of[:8]}"):
+            frame = self._read(path)
+            if frame is not None:
+                yield frame
+
     def contents(self, experiment: str, of: str, fewest_bytes: int) -> list[str] | None:
         """Return digests of the parts of a network, by name; None where one is damaged, or all of them are small.
 
@@ -348,9 +366,13 @@ class Store:
     def _write(self, folder: Path, frame: pl.DataFrame, devices: Collection[str]) -> Path:
         data = write_part(frame, devices)
         self._guard()
-        path = folder / f"part-{digest_of(data, _DIGITS)}.parquet"
+        path = folder / _part_name(digest_of(data))
         write_atomic(path, data)
         return path
+
+    def _write_rows(self, folder: Path, rows: Rows, devices: Collection[str]) -> Path:
+        self._guard()
+        return write_named(folder, _part_name, lambda file: write_pieces(file, rows.pieces(), rows.kinds, devices))
 
 
 def keep_analysis(root: Path, analysis: Analysis, conditions: Sequence[str]) -> None:
@@ -379,36 +401,12 @@ def read_analysis(root: Path, experiment: str) -> Analysis | None:
     return found if path_component(found.name) == path_component(experiment) else None  # it speaks for itself only
 
 
-def each_once(frame: pl.DataFrame, identified_by: Sequence[str] = KEY) -> pl.DataFrame:
-    """Return rows sorted by what identifies them, without those that were there before."""
-    key = differing(frame, identified_by)
-    if not key:
-        return frame.head(1)
-    if _in_order(frame, key):
-        return frame
-    frame = frame.sort(key, maintain_order=True)  # only by what differs: sorting is what takes memory
-    return frame.filter(~pl.all_horizontal(pl.col(name).eq_missing(pl.col(name).shift(1)) for name in key))
-
-
-def _in_order(frame: pl.DataFrame, key: Sequence[str]) -> bool:
-    """Tell whether each row comes behind the one before, as in a part that was joined: sorting takes memory."""
-    behind, equal = np.zeros(frame.height - 1, dtype=bool), np.ones(frame.height - 1, dtype=bool)
-    for name in key:
-        if frame[name].null_count():
-            return False
-        step = np.diff(ranks(frame[name]))
-        behind |= equal & (step > 0)
-        equal &= step == 0
-    return bool(behind.all())
-
-
 def _devices_of(parts: Iterable[Path]) -> set[str]:
     return {device for path in parts for device in devices_of(path)}
 
 
-def _plain(frame: pl.DataFrame) -> pl.DataFrame:
-    """Return categorical columns as text, as all parts have them."""
-    return frame.with_columns(pl.col(pl.Categorical).cast(pl.String))
+def _part_name(digest: str) -> str:
+    return f"part-{digest[:_DIGITS]}.parquet"
 
 
 def _folder_name(model_name: str, weights: str) -> str:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Collection, MutableMapping
+from collections.abc import Collection, Iterator, MutableMapping
 from pathlib import Path
+from typing import IO
 
 import polars as pl
+from polars.io.plugins import register_io_source
 
 Alike = MutableMapping[str, str | None]
 """Values of the columns of text that are the same in all rows of a part, as far as they have been read."""
@@ -75,9 +77,34 @@ def write_part(frame: pl.DataFrame, devices: Collection[str] = ()) -> bytes:
         devices: names of what they were measured on; they stand in the file beside the rows.
     """
     buffer = io.BytesIO()
-    metadata = {_DEVICES: json.dumps(sorted(devices))} if devices else None
-    frame.write_parquet(buffer, compression="zstd", statistics=False, metadata=metadata)
+    frame.write_parquet(buffer, compression="zstd", statistics=False, metadata=_metadata(devices))
     return buffer.getvalue()
+
+
+def write_pieces(
+    file: IO[bytes], pieces: Iterator[pl.DataFrame], kinds: pl.Schema, devices: Collection[str] = ()
+) -> None:
+    """Write a part piece after piece, each of which becomes a row group; only few of them are in memory.
+
+    Args:
+        file: into which.
+        pieces: frames of rows.
+        kinds: the columns of each of them.
+        devices: as in :func:`write_part`.
+
+    Raises:
+        polars.exceptions.PolarsError: it cannot be written.
+    """
+
+    def asked_for(*_: object) -> Iterator[pl.DataFrame]:  # nothing less than everything is
+        return pieces
+
+    source = register_io_source(asked_for, schema=kinds)
+    source.sink_parquet(file, compression="zstd", statistics=False, metadata=_metadata(devices))
+
+
+def _metadata(devices: Collection[str]) -> dict[str, str] | None:
+    return {_DEVICES: json.dumps(sorted(devices))} if devices else None
 
 
 def devices_of(part: Path) -> list[str]:
