@@ -237,7 +237,7 @@ def test_a_reduction_that_would_come_back_otherwise_is_told_from_it(out):
         {"parts": {}},
         {"calibration": None},
         {"values": None},
-        {"values": dataclasses.replace(values, means=values.means + 1e-12)},
+        {"values": dataclasses.replace(values, means=np.asarray(values.means) + 1e-12)},
         {"values": dataclasses.replace(values, keys=(*values.keys[1:], values.keys[0]))},
         {"values": dataclasses.replace(values, span=2.0)},
         {"parts": {"occlusion": reduction.parts["occlusion"].with_columns(pl.col("top1").cast(pl.Float32))}},

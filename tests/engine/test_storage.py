@@ -15,6 +15,7 @@ from helpers.tiny import tiny_model
 from ipvit.core import files
 from ipvit.core.lock import FolderLock
 from ipvit.engine import store as store_module
+from ipvit.engine.folders.parts import write_pieces
 from ipvit.engine.loop.writer import Writer
 from ipvit.engine.store import Store
 
@@ -84,7 +85,7 @@ def test_killed_while_joining_nothing_is_lost_and_nothing_counts_twice(scattered
 
 def test_no_room_to_join_parts_leaves_them_as_they_are(scattered, monkeypatch):
     before = parts(scattered)
-    monkeypatch.setattr(store_module, "write_atomic", failing(errno.ENOSPC))
+    monkeypatch.setattr(store_module, "write_named", failing(errno.ENOSPC))
     Store(scattered).compact()
     assert parts(scattered) == before
 
@@ -189,6 +190,22 @@ def test_a_rename_that_is_refused_for_a_moment_is_tried_again(tmp_path, monkeypa
     files.write_atomic(tmp_path / "file", b"content")
     assert (tmp_path / "file").read_bytes() == b"content" and len(refused) == 2
     assert names(tmp_path) == ["file"]
+
+
+def test_a_file_that_is_called_by_its_content(tmp_path):
+    folder = tmp_path / "new"
+    written = files.write_named(folder, lambda digest: f"part-{digest[:8]}", lambda file: file.write(b"photo"))
+    assert written == folder / "part-55c64d0f" and written.read_bytes() == b"photo"
+    assert names(folder) == ["part-55c64d0f"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full")
+def test_a_full_disk_is_told_as_such_whatever_the_writer_makes_of_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(Path, "open", lambda *_: open("/dev/full", "wb", buffering=0))  # noqa: PTH123, SIM115
+    frame = pl.DataFrame({"number": range(10)})
+    with pytest.raises(OSError, match="No space left") as raised:  # polars says ComputeError
+        files.write_named(tmp_path, str, lambda file: write_pieces(file, iter([frame]), frame.schema))
+    assert raised.value.errno == errno.ENOSPC and names(tmp_path) == []
 
 
 def test_a_rename_that_was_done_but_reported_as_failed_counts_as_done(tmp_path, monkeypatch):

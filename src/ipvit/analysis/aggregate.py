@@ -208,7 +208,7 @@ def paired_differences(
         }
         for model, v in models.items()
     }
-    lost = _drops_of(models, clean or {}, chances or {})
+    lost = _drops_of(models, clean or {}, chances or {}, most_models + 1)
     rows: list[dict[str, Any]] = []
     for key in dict.fromkeys(key for found in places.values() for key in found):
         runs = frozenset[int]().union(*(models[m].runs[found[key]] for m, found in places.items() if key in found))
@@ -233,11 +233,15 @@ def paired_differences(
 
 
 def _drops_of(
-    models: Mapping[str, Values], clean: Mapping[str, Any], chances: Mapping[str, float]
+    models: Mapping[str, Values], clean: Mapping[str, Any], chances: Mapping[str, float], most: int
 ) -> Callable[[str, int, str, int], dict[str, float | None]]:
-    """Return what compares the drops of two models, each in a condition of its own numbering."""
+    """Return what compares the drops of two models, each in a condition of its own numbering.
 
-    @functools.cache
+    It is asked condition by condition: only what a few models were under the last one is kept, not all of them under
+    all, which would be several times what they are compared by.
+    """
+
+    @functools.lru_cache(maxsize=most)
     def under(model: str, row: int) -> Perturbed | None:
         values = models[model]
         start = clean_condition(values, row, clean)

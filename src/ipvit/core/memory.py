@@ -7,8 +7,6 @@ import math
 from collections.abc import Callable, Sized
 from typing import TypeVar
 
-import torch
-
 Batch = TypeVar("Batch", bound=Sized)
 Result = TypeVar("Result")
 
@@ -33,6 +31,8 @@ class Fitting:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether an error means that the batch was too large for the memory."""
+    import torch  # joining and reporting know of batches that did not fit, and need no network
+
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     text = str(error).lower()
@@ -65,6 +65,8 @@ def halving(
         except Exception as error:
             if len(batch) == 1 or not is_out_of_memory(error):
                 raise
+        import torch
+
         fitting.exceeded(len(batch))
         torch.cuda.empty_cache()  # after the block above: its error holds on to the tensors of the failed attempt
     first, second = (halving(compute, part, halves, joined, fitting) for part in halves(batch))

@@ -5,20 +5,21 @@ from __future__ import annotations
 import dataclasses
 import io
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 from PIL import Image
 from pydantic import BaseModel, Field
-from torch import Tensor
 
 from ipvit.core.artifacts import Kind, Metadata, first_whole, made_again
 from ipvit.core.digests import digest_of
 from ipvit.core.files import path_component, write_atomic
 from ipvit.core.plugins import OWN_FILE
-from ipvit.engine.types import Task
-from ipvit.experiments.base import Batch
-from ipvit.perturb.pixels import as_bytes
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ipvit.engine.types import Task
+    from ipvit.experiments.base import Batch
 
 EXAMPLES = "examples"
 _CAPTIONS = "captions.json"
@@ -56,6 +57,8 @@ def save_examples(out: Path, task: Task, batch: Batch) -> list[str]:
     Returns:
         What was damaged and made again, in sentences.
     """
+    import torch  # who only reads them, for the report, needs no network
+
     root = out / EXAMPLES / path_component(task.experiment.name)
     path = root / path_component(task.model.name, mark=task.model.digest[:8]) / _CAPTIONS
     conditions = [condition.key for condition in task.conditions]  # they know the text of the user's own functions
@@ -104,6 +107,8 @@ def _is_whole(path: Path) -> bool:
 
 
 def _png(image: Tensor) -> bytes:
+    from ipvit.perturb.pixels import as_bytes
+
     pixels = as_bytes(image).permute(1, 2, 0).cpu().numpy()
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG", compress_level=2)  # a third of the default's time, 3 % more bytes

@@ -7,7 +7,7 @@ import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import ValidationError
 
@@ -31,7 +31,9 @@ from ipvit.data.dataset import Items
 from ipvit.data.recognition import published_set
 from ipvit.engine.types import Outcome, SweepPlan, Task
 from ipvit.experiments.base import Experiment, SetCondition
-from ipvit.models.model import Model
+
+if TYPE_CHECKING:
+    from ipvit.models.model import Model
 
 MANIFEST = "manifest.json"
 

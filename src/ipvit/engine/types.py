@@ -13,7 +13,6 @@ from ipvit.core.manifest import Failure
 from ipvit.core.memory import Fitting
 from ipvit.data.dataset import Dataset, Items, has_pictures
 from ipvit.experiments.base import Condition, Experiment, Measurement
-from ipvit.models.model import Model
 
 if TYPE_CHECKING:
     import torch
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from ipvit.core.run_config import RunConfig
     from ipvit.data.loader import ImageTransform
     from ipvit.engine.store import Identity
+    from ipvit.models.model import Model
 
 
 @dataclasses.dataclass(frozen=True)

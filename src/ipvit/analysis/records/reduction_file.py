@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from ipvit.analysis.records.packed import PackedRows
 from ipvit.analysis.reduction import Reduction, Values
 
 _DIGEST = 32  # bytes in front
@@ -117,7 +118,8 @@ def _same_values(one: Values | None, other: Values | None) -> bool:
         and one.images.dtype == other.images.dtype
         and one.images.equals(other.images)
         and one.means.dtype == other.means.dtype
-        and np.array_equal(one.means, other.means, equal_nan=True)
+        and len(one.means) == len(other.means)
+        and all(np.array_equal(a, b, equal_nan=True) for a, b in zip(one.means, other.means, strict=True))
         and len(one.clusters) == len(other.clusters)
         and all(_same_numbers(a, b) for a, b in zip(one.clusters, other.clusters, strict=True))
     )
@@ -159,7 +161,7 @@ def _values(about: Mapping[str, Any], table: pl.DataFrame) -> Values:
         table["image"].rename(""),
         tuple(about["names"]),
         tuple(tuple(key) for key in about["keys"]),
-        np.array([table[f"mean {row}"].to_numpy() for row in range(len(clustered))]),
+        PackedRows(table[f"mean {row}"].to_numpy() for row in range(len(clustered))),
         tuple(frozenset(runs) for runs in about["runs"]),
         tuple(table[f"mask {row}"].to_numpy() if found else None for row, found in enumerate(clustered)),
         about["proportions"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import polars as pl
 
@@ -29,8 +29,20 @@ def reductions_of(
         analysis: of the experiment.
         labels: by digest the names of the models, in their order.
     """
-    found = [_kept(records, manifest, analysis, weights, label) for weights, label in labels.items()]
-    return [reduction for reduction in found if reduction is not None]
+    found: list[Reduction] = []
+    for weights, label in labels.items():
+        reduction = _kept(records, manifest, analysis, weights, label)
+        if reduction is not None:
+            found.append(_sharing(reduction, found))
+    return found
+
+
+def _sharing(reduction: Reduction, earlier: Sequence[Reduction]) -> Reduction:
+    """Return a reduction that holds what is equal in the first that has values, and no copy of it."""
+    first = next((one.values for one in earlier if one.values is not None), None)
+    if first is None or reduction.values is None:
+        return reduction
+    return dataclasses.replace(reduction, values=reduction.values.sharing(first))
 
 
 def _kept(records: StudyRecords, manifest: Manifest, analysis: Analysis, weights: str, label: str) -> Reduction | None:
