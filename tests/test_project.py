@@ -41,6 +41,14 @@ def test_the_version_is_printed_without_importing_torch():
     assert done.stdout.strip() == ipvit.__version__
 
 
+def test_runs_are_read_without_importing_torch():
+    code = (
+        "import sys, ipvit.engine.merge, ipvit.report.build, ipvit.results; "
+        "assert not {'torch', 'timm'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
 def test_the_citation_names_the_software_and_the_paper():
     assert CITATION["cff-version"] == "1.2.0"
     assert {"message", "title", "authors", "license"} <= CITATION.keys()

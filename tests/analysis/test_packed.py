@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import polars as pl
 import pytest
 
 from ipvit.analysis.records.packed import PackedRows
-from ipvit.analysis.reduction import Values
+from ipvit.analysis.reduction import Values, values_of
 
 RANDOM = np.random.default_rng(0)
 N = 2000
@@ -35,9 +36,20 @@ def test_few_and_no_images():
     assert PackedRows([np.zeros(0)])[[0]].shape == (1, 0) and PackedRows([]).shape == (0, 0)
 
 
-def values(images: list[str], cluster: np.ndarray | None) -> Values:
-    import polars as pl
+def test_a_network_is_held_in_a_byte_for_each_image_and_condition():
+    levels, runs = 10, 5
+    records = pl.DataFrame({"image": [f"image {i}" for i in range(N)]})
+    records = records.join(pl.DataFrame({"level": range(levels)}), how="cross")
+    records = records.join(pl.DataFrame({"run": range(runs)}), how="cross")
+    records = records.with_columns(pl.Series("correct", RANDOM.random(records.height) < 0.3))
+    found = values_of(records, ["level"], "correct", proportions=True)
+    assert found is not None and isinstance(found.means, PackedRows)
+    assert found.means.nbytes <= levels * (N + 8 * (runs + 1)) < 0.3 * records.height
+    means = records.group_by("image", "level").agg(pl.col("correct").cast(pl.Float64).mean()).sort("level", "image")
+    assert np.asarray(found.means).tobytes() == means["correct"].to_numpy().tobytes()
 
+
+def values(images: list[str], cluster: np.ndarray | None) -> Values:
     means = PackedRows([np.arange(len(images)) % 2])
     return Values(pl.Series(images), ("level",), ((0,),), means, (frozenset({0}),), (cluster,), proportions=True)
 

@@ -243,3 +243,10 @@ def test_a_reduction_that_would_come_back_otherwise_is_told_from_it(out):
         {"parts": {"occlusion": reduction.parts["occlusion"].with_columns(pl.col("top1").cast(pl.Float32))}},
     ]
     assert not any(same_reduction(dataclasses.replace(reduction, **other), reduction) for other in others)
+
+
+def test_networks_share_the_images_that_they_are_compared_on(out):
+    for _ in ("made", "kept"):
+        first, second = ipvit.Run(out).reductions("occlusion")
+        assert first.values is not None and second.values is not None
+        assert first.values.images is second.values.images
