@@ -133,7 +133,7 @@ def test_what_identifies_a_row_takes_little_memory(scattered):
 
 
 def failing(number: int):
-    def write(path, data):
+    def write(path, *_):
         raise OSError(number, os.strerror(number), str(path))
 
     return write
