@@ -34,21 +34,13 @@ from helpers.plain_loops import (
     share_changed,
     tiny_vit,
     vit_by_hand,
-    working_folder,
     wrapped,
 )
+from helpers.salient_patches import attention_of, least_salient
 from helpers.tiny import PatchNet
 from ipvit.cli import main
-from ipvit.core.queued.readback import read_back
 from ipvit.data.dataset import MemoryDataset
 from ipvit.data.subset import select
-from ipvit.experiments.occlusion import measurement
-
-
-@pytest.fixture
-def nets(tmp_path, monkeypatch) -> str:
-    """The file of networks that salience comes from."""
-    return str(working_folder(tmp_path, monkeypatch) / "nets.py")
 
 
 def without_cells(image: np.ndarray, cells, grid: tuple[int, int], offset=(0, 0)) -> np.ndarray:
@@ -147,29 +139,6 @@ def test_a_shared_mask_holds_for_256_images_and_no_more(tmp_path):
 
 
 # Salience.
-
-
-def attention_of(network, pixels: torch.Tensor, head: str, block: int = -1) -> np.ndarray:
-    """Attention from the class token to the patches in plain numbers, from the weights."""
-    maps = [block.double().numpy() for block in vit_by_hand(network, pixels)["maps"]]
-    if head == "rollout":
-        total = np.eye(maps[0].shape[-1])
-        for attention in maps:
-            total = (0.5 * attention.mean(axis=0) + 0.5 * np.eye(len(total))) @ total
-        return total[0, 1:]
-    return maps[block].mean(axis=0)[0, 1:] if head == "mean" else maps[block][int(head)][0, 1:]
-
-
-def least_salient(weights: np.ndarray, mass: float) -> set[int]:
-    """The least salient patches, one after the other, as long as they hold no more than a mass."""
-    taken: set[int] = set()
-    held = 0.0
-    for patch in sorted(range(len(weights)), key=lambda place: weights[place]):
-        held += weights[patch] / weights.sum()
-        if held > mass:
-            break
-        taken.add(patch)
-    return taken
 
 
 @pytest.mark.parametrize(("head", "block"), [("1", -1), ("0", 0), ("mean", -1), ("rollout", -1)])
@@ -312,72 +281,6 @@ def test_the_authors_feed_salience_with_the_evaluated_networks_normalisation(tmp
     assert same.equals(run("ours", half=False).sort(key)["dropped"]), "ImageNet's own numbers are nothing borrowed"
 
 
-# Tokens taken out.
-
-
-@pytest.mark.parametrize("mode", ["random", "salient", "non_salient"])
-def test_tokens_that_are_taken_out_never_enter_a_forward_pass_written_by_hand(tmp_path, nets, mode):
-    levels = (0.0, 0.3, 0.6, 0.9)
-    experiment = ipvit.Occlusion(
-        modes=(mode,), levels=levels, runs=2, grid="4x4", removal="tokens", salience=f"{nets}:salience"
-    )
-    model, data, where = quiet_vit(), photos(5), salience()
-    counts = set()
-    for row in measured(experiment, model, data, tmp_path / "out").iter_rows(named=True):
-        image, level = pixels_of(data, row["image"]), row["information_loss"]
-        if mode == "random":
-            order = order_of(key_of(row["image"], 0, "occlusion", "random", "4x4", row["run"], level), 16)
-            kept = sorted(order[parts_of(level, 16) :])
-        else:
-            low = least_salient(
-                attention_of(where.backbone, normalised(where, image), "1"), abs((mode == "salient") - level)
-            )
-            kept = sorted(low if mode == "salient" else set(range(16)) - low)
-            kept = list(range(16)) if level == 0 else kept
-        by_hand = vit_by_hand(model.backbone, normalised(model, image), only=kept)["logits"]
-        agrees(row, by_hand)
-        assert row["dropped"] == pytest.approx(1 - len(kept) / 16)
-        if level == 0:
-            agrees(row, answer(model, image))
-        counts.add((level, len(kept)))
-    assert mode == "random" or len(counts) > len(levels), "images lose unequally many patches"
-
-
-def test_an_image_whose_every_token_would_go_keeps_its_least_salient_one(tmp_path, nets):
-    experiment = ipvit.Occlusion(
-        modes=("salient",), levels=(0.999,), grid="4x4", removal="tokens", salience=f"{nets}:salience"
-    )
-    model, data, where = quiet_vit(), photos(5), salience()
-    for row in measured(experiment, model, data, tmp_path / "out").iter_rows(named=True):
-        image = pixels_of(data, row["image"])
-        weights = attention_of(where.backbone, normalised(where, image), "1")
-        kept = least_salient(weights, 1 - 0.999) or {int(weights.argmin())}
-        agrees(row, vit_by_hand(model.backbone, normalised(model, image), only=sorted(kept))["logits"])
-        assert row["dropped"] == pytest.approx(1 - len(kept) / 16)
-
-
-def test_masks_of_tokens_are_read_back_once_for_all_conditions_of_a_batch(tmp_path, nets, monkeypatch):
-    """A GPU would be waited for each time."""
-    reads = []
-    monkeypatch.setattr(measurement, "read_back", lambda masks: reads.append(len(masks)) or read_back(masks))
-    experiment = ipvit.Occlusion(
-        modes=("random", "salient"), levels=(0, 0.5), runs=1, grid="4x4", removal="tokens", salience=f"{nets}:salience"
-    )
-    measured(experiment, quiet_vit(), photos(5), tmp_path / "out")
-    assert reads == [4]
-
-
-def test_tokens_can_be_taken_out_where_the_patches_do_not_fill_the_image(tmp_path):
-    """35 pixels in patches of 8: the network itself leaves out the last three."""
-    model = wrapped(tiny_vit(img_size=35), 35)
-    data = photos(3, 35)
-    experiment = ipvit.Occlusion(levels=(0.5,), runs=1, grid="4x4", removal="tokens")
-    for row in measured(experiment, model, data, tmp_path).iter_rows(named=True):
-        kept = sorted(order_of(key_of(row["image"], 0, "occlusion", "random", "4x4", 0, 0.5), 16)[8:])
-        pixels = normalised(model, pixels_of(data, row["image"]))
-        agrees(row, vit_by_hand(model.backbone, pixels, only=kept)["logits"])
-
-
 # What must not matter.
 
 
@@ -394,22 +297,6 @@ def test_neither_batch_size_nor_an_interrupted_run_changes_a_record(tmp_path, ne
         ),
         lambda: [quiet_vit(), wrapped(PatchNet(), name="other")],
         photos(7, masks=masks),
-        tmp_path,
-    )
-
-
-def test_taking_tokens_out_does_not_depend_on_the_batch(tmp_path, nets):
-    same_for_any_batch_size(
-        lambda: ipvit.Occlusion(
-            modes=("random", "salient"),
-            levels=(0, 0.3, 0.8),
-            runs=2,
-            grid="4x4",
-            removal="tokens",
-            salience=f"{nets}:salience",
-        ),
-        quiet_vit,
-        photos(7),
         tmp_path,
     )
 
