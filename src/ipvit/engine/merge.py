@@ -72,9 +72,7 @@ def merge(folders: Sequence[Path], out: Path, *, partial: bool = False) -> Manif
     with _beside(out) as aside:
         for name in experiments:
             for model in _models(name, sources):  # the memory holds the records of one
-                rows = _joined(name, model, sources)
-                devices = {device for folder, _ in sources for device in Store(folder).devices(name, of=model)}
-                Store(aside).write_rows(rows, devices)
+                _write_joined(Store(aside), name, model, sources)
         if missing and not partial:
             more = f"; {len(missing) - 9} more" if len(missing) > 9 else ""
             raise InputError(f"{'; '.join(missing[:9])}{more}; run those again, or join what is there with --partial")
@@ -161,6 +159,13 @@ def _experiments(sources: Sequence[Source]) -> list[str]:
 def _models(experiment: str, sources: Sequence[Source]) -> list[str]:
     """Return the beginnings of the digests of the networks that there are records of."""
     return sorted({model for folder, _ in sources for model in Store(folder).folders(experiment)})
+
+
+def _write_joined(store: Store, experiment: str, model: str, sources: Sequence[Source]) -> None:
+    """Write the records of one network; a function of its own, so that they are gone when the next one's are read."""
+    rows = _joined(experiment, model, sources)
+    devices = {device for folder, _ in sources for device in Store(folder).devices(experiment, of=model)}
+    store.write_rows(rows, devices)
 
 
 def _joined(experiment: str, model: str, sources: Sequence[Source]) -> Rows:
