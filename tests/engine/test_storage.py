@@ -90,6 +90,18 @@ def test_no_room_to_join_parts_leaves_them_as_they_are(scattered, monkeypatch):
     assert parts(scattered) == before
 
 
+def test_a_folder_that_another_process_took_while_parts_were_joined_keeps_its_parts(scattered):
+    def taken() -> None:
+        if list(scattered.rglob(".*.tmp")):  # the whole is written, and has no name yet
+            raise ipvit.InputError("taken")
+
+    before = {path: path.read_bytes() for path in parts(scattered)}
+    with pytest.raises(ipvit.InputError, match="taken"):
+        Store(scattered, guard=taken).compact()
+    assert {path: path.read_bytes() for path in parts(scattered)} == before
+    assert not list(scattered.rglob(".*.tmp"))
+
+
 def test_a_damaged_part_is_not_joined_and_not_deleted(scattered):
     victim = parts(scattered)[3]
     lost = pl.read_parquet(victim).height

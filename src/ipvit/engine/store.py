@@ -371,8 +371,11 @@ class Store:
         return path
 
     def _write_rows(self, folder: Path, rows: Rows, devices: Collection[str]) -> Path:
-        self._guard()
-        return write_named(folder, _part_name, lambda file: write_pieces(file, rows.pieces(), rows.kinds, devices))
+        def name(digest: str) -> str:
+            self._guard()  # all is written by now, which may have taken long, and gets its name
+            return _part_name(digest)
+
+        return write_named(folder, name, lambda file: write_pieces(file, rows.pieces(), rows.kinds, devices))
 
 
 def keep_analysis(root: Path, analysis: Analysis, conditions: Sequence[str]) -> None:
