@@ -94,3 +94,10 @@ def test_rows_in_order_are_not_copied():
     assert joining.each_once(frame, KEY) is frame
     assert_frame_equal(plain(joining.each_once(frame[::-1], KEY)), plain(frame))
     assert joining.each_once(frame.clear(), KEY).is_empty()
+
+
+def test_equal_rows_that_hold_no_quantity_are_counted_and_kept_once():
+    rows = rows_of([as_read(pl.DataFrame({"image": ["a"], "model": ["m"], "decision": [3]})) for _ in range(2)])
+    assert len(rows.places) == 2
+    (only,) = rows.each_once(("image", "model")).pieces()
+    assert only.rows() == [("a", "m", 3)]

@@ -22,6 +22,9 @@ from collections.abc import Callable, Sequence
 COLUMNS = ("st_mode", "st_size", "st_ino", "st_mtime_ns", "st_ctime_ns")
 """What a row holds of a file, as int64; where the system gives no answer, minus the number of its error, and zeros."""
 
+KIND = 0o170000
+"""The bits of a mode that say what it is of."""
+
 REQUEST = struct.Struct("=q")
 """Bytes of the path that follows."""
 

@@ -23,7 +23,7 @@ from typing import Self
 import numpy as np
 
 from ipvit.data import folder_content
-from ipvit.data.folder_content import COLUMNS, HEAD, MARK, REQUEST, content_of
+from ipvit.data.folder_content import COLUMNS, HEAD, KIND, MARK, REQUEST, content_of
 
 MANY = 100_000
 """Files still to come, as it seems, that are worth the start of processes, each 20 ms of a processor."""
@@ -33,8 +33,6 @@ _MOST = 4
 
 _AHEAD, _LONGEST, _PIPE = 2, 4096, 2**20
 """Folders that a process is asked for at a time, bytes of a path that surely fit into its pipe, and bytes of one."""
-
-_KIND = 0o170000
 
 _PATIENCE = 5.0
 """Seconds after which a process that has said nothing at all is none of ours."""
@@ -99,7 +97,7 @@ class FoldersAhead:
             found = None
         names, rows = found or content(path)
         self._folders += 1
-        self._files += np.count_nonzero((rows[:, 0] & _KIND) == stat.S_IFREG)
+        self._files += np.count_nonzero((rows[:, 0] & KIND) == stat.S_IFREG)
         return names, rows
 
     def _ask(self) -> None:

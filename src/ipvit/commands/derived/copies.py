@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,6 +73,7 @@ def make(
     from ipvit.core.lock import FolderLock
     from ipvit.data.derived.folder import CopyFolder
     from ipvit.data.subset import subset_indices
+    from ipvit.engine.worker_count import usable_cores
 
     start = time.monotonic()
     indices = subset_indices(job.source, limit).tolist()
@@ -85,7 +85,7 @@ def make(
         missing = [index for index in indices if index not in folder.there]
         kept = len(indices) - len(missing)
         with progress(verb, len(missing), shown=not quiet) as advance:
-            for there in folder.fill(missing, _cores() if workers is None else workers):
+            for there in folder.fill(missing, len(usable_cores()) if workers is None else workers):
                 kept += there
                 advance()
         manifest, sheet = folder.finish()
@@ -114,10 +114,6 @@ def tell(summary: dict[str, Any], json: bool, *lines: str) -> int:
         if summary["contact_sheet"]:
             console.print(f"to look at: {summary['contact_sheet']}")
     return 0 if summary["images"] else 1
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _warn_of_skipped(skipped: list[dict[str, str]], manifest: str) -> None:

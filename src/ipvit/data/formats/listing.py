@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from ipvit.core.text.texts import Texts
-from ipvit.data.folder_content import as_block
+from ipvit.data.folder_content import KIND, as_block
 from ipvit.data.folders_ahead import FoldersAhead, content
 from ipvit.data.formats.image_files import IMAGE_SUFFIXES, LeftOut, is_picture, readable
 from ipvit.data.known_files import GONE, STATE
@@ -34,7 +34,7 @@ _USUAL = frozenset(end + b"\0" for end in _ENDS)
 _AT_ONCE, _STRETCH = 4096, 2**20
 """Names, and bytes, that are looked at together."""
 
-_KIND, _FOLDER, _FILE = 0o170000, stat.S_IFDIR, stat.S_IFREG
+_FOLDER, _FILE = stat.S_IFDIR, stat.S_IFREG
 _FIRST, _SLOW, _THREADS = 256, 150e-6, 8
 """Files after which it is known whether an answer takes long, in seconds, and how many folders are then listed."""
 
@@ -242,7 +242,7 @@ def _told_apart(
     folders: list[_Folder] = []
     pieces: list[tuple[bytes, np.ndarray]] = []
     for block, some in _in_pieces(names, rows):
-        if ((some[:, 0] & _KIND) == _FILE).all() and _look_usual(block, len(some)):
+        if ((some[:, 0] & KIND) == _FILE).all() and _look_usual(block, len(some)):
             pieces.append((block, some[:, 1:]))
             continue
         pictures: list[str] = []
@@ -251,7 +251,7 @@ def _told_apart(
             if mode == -errno.EACCES and not is_picture(name):  # it may be a folder
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), _path(folder, name))
             # a link to nowhere is reported where it is read
-            kind, state = (_FILE, GONE) if mode < 0 else (mode & _KIND, state)
+            kind, state = (_FILE, GONE) if mode < 0 else (mode & KIND, state)
             if kind == _FOLDER:
                 folders += _inner(folder, name, found)
             elif not is_picture(name):

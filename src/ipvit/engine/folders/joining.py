@@ -27,7 +27,7 @@ class Rows:
     Attributes:
         names: of all columns, in their order.
         alike: the columns that have one value in all rows, in one row.
-        frame: the other columns, in any order of the rows.
+        frame: the other columns, at least one, in any order of the rows.
         places: positions of the rows in ``frame``; some may be left out.
     """
 
@@ -43,8 +43,7 @@ class Rows:
             places: their positions in ``frame``.
         """
         literals = [pl.lit(self.alike[name][0], dtype=kind).alias(name) for name, kind in self.alike.schema.items()]
-        rows = self.frame[places].with_columns(*literals) if self.frame.width else pl.select(*literals)
-        return plain(rows.select(self.names))
+        return plain(self.frame[places].with_columns(*literals).select(self.names))
 
     def each_once(self, identified_by: Sequence[str]) -> Rows:
         """Return the rows sorted by what identifies them, without those that were there before."""
@@ -85,14 +84,15 @@ def rows_of(frames: list[pl.DataFrame]) -> Rows:
     """
     kinds = together([frame.clear() for frame in frames]).schema
     alike = _alike(frames, kinds)
+    if len(alike) == len(kinds):  # one column tells how many rows there are
+        alike.popitem()
     columns: list[pl.Series] = []
     for name, kind in kinds.items():
         if name not in alike:
             columns.append(pl.concat([_column(frame, name, kind) for frame in frames], rechunk=True))
         frames[:] = [frame.drop(name, strict=False) if frame.width > 1 else frame for frame in frames]
-    height = len(columns[0]) if columns else 1
     frames.clear()
-    places = pl.int_range(height, dtype=pl.UInt32, eager=True)
+    places = pl.int_range(len(columns[0]), dtype=pl.UInt32, eager=True)
     return Rows(tuple(kinds), pl.DataFrame(alike), pl.DataFrame(columns), places)
 
 
