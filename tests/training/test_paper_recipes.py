@@ -15,6 +15,7 @@ from PIL import Image
 
 from ipvit.cli import main
 from ipvit.data.synthetic.trifeature import Trifeature
+from ipvit.errors import InputError
 from ipvit.models.loading import load_checkpoint
 from ipvit.models.model import Model
 from ipvit.models.zoo.micro import build_network
@@ -72,6 +73,28 @@ def test_a_dry_run_builds_the_papers_network(name):
     cost = dry_run(load_recipe(name), device="cpu", batch_size=2)
     assert (cost.classes, cost.classes_known) == (1000, False)
     assert cost.parameters > 5e6 and cost.read_seconds > 0 and cost.workers_needed >= 1
+
+
+WANT_A_FILE = {"tin50_deit_micro_shape", "tin50_deit_micro_attention"}
+"""Their teachers are files that the user has, or trains by another recipe before."""
+
+
+def _for_a_processor() -> list[Any]:
+    recipes = {name: load_recipe(name) for name in recipe_names()}
+    small = {name: recipe for name, recipe in recipes.items() if recipe.epochs < 60}
+    slow = {name: not hasattr(recipe.objective, "teacher") for name, recipe in small.items()}
+    return [pytest.param(name, marks=[pytest.mark.slow] * slow[name]) for name in small]
+
+
+@pytest.mark.parametrize("name", _for_a_processor())
+def test_a_dry_run_takes_updates_of_every_recipe_for_a_processor(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    if name in WANT_A_FILE:
+        with pytest.raises(InputError, match=r"there is no .*file.*safetensors"):
+            dry_run(load_recipe(name), device="cpu", batch_size=2)
+        return
+    cost = dry_run(load_recipe(name), device="cpu", batch_size=2)
+    assert cost.seconds_per_update > 0 and cost.parameters > 1e5
 
 
 def one_step(name: str, out: Path) -> Model:

@@ -35,6 +35,7 @@ from ipvit.training.optimization import clip_gradients, fit_for_device, make_opt
 from ipvit.training.reading import ImageBatch
 from ipvit.training.recipe import Recipe, dump_recipe
 from ipvit.training.state import STATE_FORMAT, going_on, other_machine, read_state, restore_optimizer
+from ipvit.training.wide_products import bf16_products
 
 
 @contextmanager
@@ -127,6 +128,7 @@ class Loop:
 
     def time_updates(self, n: int) -> list[float]:
         """Take the first updates of an epoch and return the seconds of each; nothing is written."""
+        self.objective.begin()
         chosen = self._epoch(0)[: n * self.recipe.accumulate]
         batches, seconds = self.train.batches(chosen), []
         self.wrapped.train()
@@ -209,8 +211,10 @@ class Loop:
         for part in range(recipe.accumulate):
             last = part == recipe.accumulate - 1
             with nullcontext() if last else self.accelerator.no_sync(self.wrapped):
-                loss = self._loss(next(batches), epoch, step * recipe.accumulate + part) / recipe.accumulate
-                self.accelerator.backward(loss)
+                batch = next(batches)
+                with bf16_products(self.accelerator.device):
+                    loss = self._loss(batch, epoch, step * recipe.accumulate + part) / recipe.accumulate
+                    self.accelerator.backward(loss)
             total += loss.detach()
         self.objective.before_update(epoch)
         if recipe.clip_grad is not None and recipe.clip_mode == "norm":
@@ -218,7 +222,8 @@ class Loop:
         elif recipe.clip_grad is not None:
             self.accelerator.unscale_gradients()
             clip_gradients(self.wrapped.parameters(), recipe.clip_grad, recipe.clip_mode)
-        self.optimizer.step()
+        with bf16_products(self.accelerator.device):
+            self.optimizer.step()
         if self.ema is not None:
             self.ema.update(self.model, step=step)
         self.objective.after_update(step)
@@ -244,7 +249,8 @@ class Loop:
         def val() -> Iterator[ImageBatch]:
             return self.val.batches(validation_batches(len(self.val), 250, *self._share))
 
-        scores = self.objective.scores(model, val, self.accelerator)
+        with bf16_products(self.accelerator.device):
+            scores = self.objective.scores(model, val, self.accelerator)
         return {f"val_{name}": value for name, value in scores.items()}
 
     @property
