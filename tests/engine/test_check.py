@@ -180,6 +180,13 @@ def test_it_says_what_other_settings_would_cost_and_change(tmp_path):
     assert other[0].startswith("precision bf16: fp32 would be the reference") and "measured again" not in other[0]
 
 
+@pytest.mark.parametrize()
+def test_16_bits_are_said_to_be_faster_only_where_they_are(tmp_path, monkeypatch, instructions, words):
+    monkeypatch.setattr(setting_costs, "_has_short_products", lambda _: instructions)
+    said = tried([ipvit.Accuracy()], tmp_path, precision="bf16").settings[0]
+    assert said.startswith("precision bf16: fp32 would be the reference and") and words in said
+
+
 def test_an_experiment_inside_the_networks_is_told_to_gain_nothing_by_compiling(tmp_path):
     model, data = ipvit.load_model("demo:deit_micro"), ipvit.load_dataset("demo:trifeature")
     selected = [Selected(ipvit.Accuracy()), Selected(ipvit.Correlation(runs=1, grid="8x8"))]

@@ -17,6 +17,7 @@ from ipvit.engine.loop.compiled import Compiled
 from ipvit.engine.loop.residents import Residents
 from ipvit.errors import InputError
 from ipvit.models.model import Model
+from ipvit.models.wide_products import short_products
 
 if TYPE_CHECKING:
     from ipvit.engine.types import Task
@@ -75,12 +76,16 @@ def name_of(device: torch.device) -> str:
 
 @contextlib.contextmanager
 def numerics(device: torch.device, precision: str) -> Generator[None]:
-    """Compute in a precision: ``fp32`` is full fp32 (no TF32), ``tf32`` allows it, the others are autocast."""
+    """Compute in a precision: ``fp32`` is full fp32 (no TF32), ``tf32`` allows it, the others are autocast.
+
+    Where a processor has no instructions for 16-bit numbers, their products are computed in float32 and rounded.
+    """
     dtype = _DTYPES[precision]
+    products = contextlib.nullcontext() if dtype is None else short_products(device)
     before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision != "fp32"
     try:
-        with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+        with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None), products:
             yield
     finally:
         torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before

@@ -27,6 +27,7 @@ from ipvit.data.workers import explained
 from ipvit.errors import FOREIGN_ERRORS, InputError, error_line
 from ipvit.models.io.checkpoint import save_checkpoint
 from ipvit.models.model import Model
+from ipvit.models.wide_products import short_products
 from ipvit.perturb import seeding
 from ipvit.perturb.pixels import as_floats
 from ipvit.training.images import TrainingImages, training_batches, validation_batches
@@ -35,7 +36,6 @@ from ipvit.training.optimization import clip_gradients, fit_for_device, make_opt
 from ipvit.training.reading import ImageBatch
 from ipvit.training.recipe import Recipe, dump_recipe
 from ipvit.training.state import STATE_FORMAT, going_on, other_machine, read_state, restore_optimizer
-from ipvit.training.wide_products import bf16_products
 
 
 @contextmanager
@@ -212,7 +212,7 @@ class Loop:
             last = part == recipe.accumulate - 1
             with nullcontext() if last else self.accelerator.no_sync(self.wrapped):
                 batch = next(batches)
-                with bf16_products(self.accelerator.device):
+                with short_products(self.accelerator.device):
                     loss = self._loss(batch, epoch, step * recipe.accumulate + part) / recipe.accumulate
                     self.accelerator.backward(loss)
             total += loss.detach()
@@ -222,7 +222,7 @@ class Loop:
         elif recipe.clip_grad is not None:
             self.accelerator.unscale_gradients()
             clip_gradients(self.wrapped.parameters(), recipe.clip_grad, recipe.clip_mode)
-        with bf16_products(self.accelerator.device):
+        with short_products(self.accelerator.device):
             self.optimizer.step()
         if self.ema is not None:
             self.ema.update(self.model, step=step)
@@ -249,7 +249,7 @@ class Loop:
         def val() -> Iterator[ImageBatch]:
             return self.val.batches(validation_batches(len(self.val), 250, *self._share))
 
-        with bf16_products(self.accelerator.device):
+        with short_products(self.accelerator.device):
             scores = self.objective.scores(model, val, self.accelerator)
         return {f"val_{name}": value for name, value in scores.items()}
 

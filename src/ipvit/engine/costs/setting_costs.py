@@ -53,7 +53,10 @@ def _anew(tasks: Sequence[Task]) -> str:
 
 def _precision(tasks: Sequence[Task], config: RunConfig, device: torch.device) -> str:
     if config.precision != "fp32":
-        return f"precision {config.precision}: fp32 would be the reference and take longer; {_anew(tasks)}."
+        longer = "take longer"
+        if config.precision != "tf32" and _has_short_products(device) is False:
+            longer = "take no longer, as this device has no instructions for 16 bits"
+        return f"precision {config.precision}: fp32 would be the reference and {longer}; {_anew(tasks)}."
     if device.type == "cuda":
         return f"precision fp32: tf32 and bf16 would take less time and change some predictions; {_anew(tasks)}."
     fast = {True: "has", False: "has not", None: "may have"}[_has_short_products(device)]
