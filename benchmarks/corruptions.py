@@ -3,6 +3,7 @@ of a ResNet-50 evaluation that all 95 versions of an image take.
 
     python benchmarks/corruptions.py [--severity 3] [--size 224] [--images FOLDER] [--reference PYTHON] [--share]
     python benchmarks/corruptions.py --tensors
+    python benchmarks/corruptions.py --keyed
 
 ``published`` is the algorithm of the code released with ImageNet-C, written plainly on numpy, scipy and OpenCV: loops
 over pixels and over taps, float64 throughout. Its motion blur calls ImageMagick; here it sums shifted images.
@@ -12,6 +13,8 @@ ipvit, and compiles its glass blur before the clock starts.
 
 With ``--tensors`` the versions that a GPU makes of whole batches run on this processor instead, one thread and a batch
 of 16, beside those of the workers, image by image, both stored as JPEG and both without; bytes are compared.
+
+With ``--keyed`` it is those with keyed random numbers, beside the workers' of the same names, without JPEG.
 
 Times are processor times, which on one thread are the wall times of an otherwise idle machine.
 """
@@ -33,8 +36,10 @@ from PIL import Image
 from scipy import ndimage
 
 from ipvit.engine.device import pooled_allocator
-from ipvit.perturb.corruptions import CORRUPTIONS, EXTRA, SEVERITIES, corrupt, jpeg85
+from ipvit.perturb import keys
+from ipvit.perturb.corruptions import CORRUPTIONS, EXTRA, KEYED, SEVERITIES, corrupt, jpeg85
 from ipvit.perturb.corruptions.frost_textures import textures
+from ipvit.perturb.corruptions.keyed import keyed_tensors
 from ipvit.perturb.corruptions.tensor_versions import TENSOR_VERSIONS, corrupt_tensors
 
 Step = Callable[[np.ndarray], object]
@@ -256,6 +261,26 @@ def as_tensors(images: list[np.ndarray], batch: int = 16) -> None:
         print(f"{name:20}" + "".join(f"{value:15.2f}" for value in row) + f"{'equal' if same else 'DIFFERENT':>15}")
 
 
+def keyed(images: list[np.ndarray], batch: int = 16) -> None:
+    """Print how long the keyed corruptions take on this processor, beside the workers' own, over all severities."""
+    images = (images * batch)[:batch]
+    sent = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
+    key = keys([str(number) for number in range(batch)], "benchmark")
+    print(f"{'ms an image':20}" + "".join(f"{head:>15}" for head in ("workers", "keyed", "ratio")))
+    for name in KEYED:
+        plain = tensors = 0.0
+        for severity in SEVERITIES:
+            keyed_tensors(sent[:1], name, severity, key[:1])  # its tables are made once
+            started = time.process_time()
+            for image, one in zip(images, key, strict=True):
+                corrupt(image, name, severity, one)
+            between = time.process_time()
+            keyed_tensors(sent, name, severity, key)
+            plain, tensors = plain + between - started, tensors + time.process_time() - between
+        row = [1000 * taken / batch / len(SEVERITIES) for taken in (plain, tensors)]
+        print(f"{name:20}" + "".join(f"{value:15.2f}" for value in [*row, tensors / plain]))
+
+
 def share(images: list[np.ndarray], batch: int = 16) -> None:
     """Print what all 95 versions of an image take, and what ResNet-50 takes to classify them, both on one thread."""
     from torchvision.models import resnet50
@@ -289,6 +314,7 @@ def main() -> None:
     parser.add_argument("--images", type=Path, help="a folder of photos; smooth noise by default")
     parser.add_argument("--reference", help="the Python of an environment with imagecorruptions-imaug")
     parser.add_argument("--tensors", action="store_true", help="the versions that a GPU makes instead of the table")
+    parser.add_argument("--keyed", action="store_true", help="the keyed corruptions instead of the table")
     parser.add_argument("--share", action="store_true", help="the 95 versions against ResNet-50 instead of the table")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
@@ -302,6 +328,9 @@ def main() -> None:
         return
     if arguments.tensors:
         as_tensors(images)
+        return
+    if arguments.keyed:
+        keyed(images)
         return
     print(f"severity {arguments.severity}, images/s (median)")
     with tempfile.TemporaryDirectory() as folder:

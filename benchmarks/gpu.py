@@ -3,12 +3,13 @@
     python benchmarks/gpu.py --json gpu.json
     python benchmarks/gpu.py --device cpu --models demo:deit_micro --results 64 --batch 16 --precisions fp32 --compile
 
-First masks, orders, noise, bytes as numbers and images that are changed by them are made on both and compared bit for
-bit. It is said which corruptions the GPU makes byte for byte, and how many of a network's decisions in fp32 differ.
-Then each experiment is run with each network in each precision and, in bf16, compiled, on random pictures in memory, as
-many as give so many results: results a second, the share of the time that the network's passes alone take (``busy``;
-the higher, the less the GPU waits; where a result is one pass), and the peak of its memory. After nine minutes it
-begins nothing more and names what is left out. It leaves with status 1 where something differs that must not.
+First masks, orders, noise, bytes as numbers, images that are changed by them and keyed corruptions are made on both and
+compared bit for bit. It is said which corruptions the GPU makes byte for byte, and how many of a network's decisions in
+fp32 differ. Then each experiment is run with each network in each precision and, in bf16, compiled, on random pictures
+in memory, as many as give so many results: results a second, the share of the time that the network's passes alone
+take (``busy``; the higher, the less the GPU waits; where a result is one pass), and the peak of its memory. After nine
+minutes it begins nothing more and names what is left out. It leaves with status 1 where something differs that must
+not.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ from ipvit.engine.device import models_on_device, name_of, numerics, without_gra
 from ipvit.errors import InputError, error_line
 from ipvit.experiments.registry import make_experiment
 from ipvit.models.model import Model
+from ipvit.perturb.corruptions import KEYED
+from ipvit.perturb.corruptions.keyed import keyed_tensors
 from ipvit.perturb.corruptions.tensor_versions import TENSOR_VERSIONS, equal
 from ipvit.perturb.on_device import bernoulli_keep, random_keep, random_order
 from ipvit.perturb.patchdrop import fill_content, patchdrop
@@ -55,6 +58,7 @@ EXPERIMENTS: dict[str, tuple[str, dict[str, Any], int]] = {
     "shuffle": ("shuffle", {"grids": ("2x2", "4x4", "8x8"), "runs": 2}, 1),
     "position": ("position", {}, 1),
     "corrupted there": ("corruptions", {"corruptions": FIXED, "severities": (3,)}, 1),
+    "keyed": ("corruptions", {"corruptions": KEYED, "severities": (3,), "made": "keyed"}, 1),
     "by workers": ("corruptions", {"corruptions": ("fog", "snow", "glass_blur"), "severities": (3,)}, 1),
     "attack": ("attack", {"attacks": ("fgsm", "pgd"), "epsilons": (1, 4), "steps": 5}, 0),
     "feature drop": ("feature-drop", {"runs": 1, "rates": (0.5,)}, 0),
@@ -83,6 +87,9 @@ def made(device: torch.device, size: int) -> Iterator[tuple[str, Tensor]]:
     yield "occluded images", patchdrop(images, keep)
     yield "images with noise", patchdrop(images, keep, fill_content(images, "noise", key))
     yield "shuffled images", shuffle(images, random_order(key, 64, device), (8, 8))
+    for name in KEYED:
+        for severity in (1, 5):
+            yield f"keyed {name}, {severity}", keyed_tensors(content.to(device), name, severity, key, jpeg=True)
 
 
 def differences(device: torch.device, size: int) -> list[str]:

@@ -14,11 +14,12 @@ from torch import nn
 from torch._subclasses import fake_tensor
 
 import ipvit
-from helpers.waits import CUDA, Waits, no_gpu, put_on_a_device_that_is_not_there
+from helpers.waits import CUDA, Waits, no_gpu, no_tables_kept, put_on_a_device_that_is_not_there
 from ipvit.api import bind_context
 from ipvit.core.queued.deferred import deferred
 from ipvit.experiments.base import Batch
 from ipvit.experiments.registry import make_experiment
+from ipvit.perturb.corruptions import KEYED
 
 OCCLUSION: dict[str, Any] = {"levels": (0.3, 0.6), "runs": 2, "grid": "8x8"}
 SWEEP = {"levels": tuple(level / 10 for level in range(10)), "runs": 5, "grid": "8x8"}
@@ -31,6 +32,7 @@ MOST = {
     "object": ("occlusion", {"modes": ("object",), "levels": (0.3, 0.6)}, 60),
     "shuffle": ("shuffle", {"grids": ("4x4",), "runs": 2}, 45),
     "position": ("position", {}, 25),
+    "keyed corruptions": ("corruptions", {"corruptions": KEYED, "severities": (3,), "made": "keyed"}, 175),
 }
 """Experiment, settings, what a condition queues at most, on average: one that is clean queues some sixty more."""
 
@@ -56,7 +58,7 @@ def test_a_condition_queues_no_more_than_so_much(title, images, monkeypatch):
     assert model.capabilities  # they are tried out, for which tensors need content
     conditions = tuple(measurement.conditions(model))
     monkeypatch.setattr(fake_tensor, "CONSTANT_NUMEL_LIMIT", 0)
-    with no_gpu():
+    with no_tables_kept(), no_gpu():
         put_on_a_device_that_is_not_there(model)
         batch = Batch(
             images=torch.empty(images, 3, 32, 32, device=CUDA),

@@ -16,7 +16,7 @@ from torch._subclasses import fake_tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 
 import ipvit
-from helpers.waits import CUDA, Waits, no_gpu, put_on_a_device_that_is_not_there
+from helpers.waits import CUDA, Waits, no_gpu, no_tables_kept, put_on_a_device_that_is_not_there
 from ipvit.api import bind_context
 from ipvit.core.queued.deferred import deferred
 from ipvit.engine.device import without_gradients
@@ -24,7 +24,7 @@ from ipvit.experiments.base import Batch, Measurement
 from ipvit.experiments.corruptions import measurement as corruptions
 from ipvit.experiments.registry import make_experiment
 from ipvit.models.model import Model
-from ipvit.perturb.corruptions import jpeg_tensors, tensor_versions
+from ipvit.perturb.corruptions import KEYED
 from ipvit.perturb.corruptions.tensor_versions import TENSOR_VERSIONS
 
 IMAGES = 4
@@ -132,17 +132,19 @@ def test_all_conditions_are_queued_without_waiting(name, monkeypatch):
 def test_corruptions_that_a_gpu_makes_are_queued_without_waiting(monkeypatch):
     names = tuple(TENSOR_VERSIONS)
     monkeypatch.setattr(corruptions, "made_there", lambda *_: frozenset(names))
-    constants = [made for module in (tensor_versions, jpeg_tensors) for made in vars(module).values()]
-    kept = [made for made in constants if hasattr(made, "cache_clear")]
-    for made in kept:
-        made.cache_clear()
-    try:
+    with no_tables_kept():
         waits, read = run("corruptions", {"corruptions": names, "severities": (1, 5)}, monkeypatch)
-    finally:
-        for made in kept:
-            made.cache_clear()
     assert waits.waits == {} and read.after == []
     assert waits.sent < 2 * 16 * 8  # tables, not images
+
+
+@pytest.mark.parametrize("name", KEYED)
+def test_keyed_corruptions_are_queued_without_waiting(name, monkeypatch):
+    settings = {"corruptions": (name,), "severities": (1, 5), "made": "keyed"}
+    with no_tables_kept():
+        waits, read = run("corruptions", settings, monkeypatch)
+    assert waits.waits == {} and read.after == []
+    assert waits.operators > 0
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from PIL import Image
 import ipvit
 from helpers import plain_loops
 from helpers.plain_loops import rearranged
-from helpers.tiny import tiny_model
+from helpers.tiny import PatchNet, tiny_model
 from ipvit.cli import main
 from ipvit.data import load_dataset
 from ipvit.data.corruption import Corruption
@@ -22,8 +22,10 @@ from ipvit.errors import InputError
 from ipvit.experiments.base import BindContext, Condition, Experiment, Records
 from ipvit.experiments.corruptions import measurement
 from ipvit.experiments.scoring import classify
+from ipvit.models.label_spaces import imagenet_classes
 from ipvit.perturb import keys
-from ipvit.perturb.corruptions import CORRUPTIONS, EXTRA, corrupt, jpeg85
+from ipvit.perturb.corruptions import CORRUPTIONS, EXTRA, KEYED, corrupt, jpeg85
+from ipvit.perturb.corruptions.keyed import keyed_tensors
 from ipvit.perturb.corruptions.tensor_versions import corrupt_tensors
 
 CLASSES = [f"c{i}" for i in range(4)]
@@ -149,6 +151,81 @@ def test_a_processor_leaves_corruptions_to_the_workers_and_a_gpu_takes_those_tha
     there = measurement.CorruptionMeasurement(experiment, "drawn", frozenset({"contrast"}))
     transforms = {one.corruption: there.image_transform(one) for one in there.conditions(tiny_model())}
     assert transforms["contrast"] is None and transforms["fog"] is not None
+
+
+# --- keyed random numbers ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("jpeg", [True, False])
+def test_keyed_predictions_equal_a_plain_loop_over_single_images(tmp_path, jpeg):
+    model, data, names = tiny_model(), photos(), (*KEYED, "contrast")
+    experiment = ipvit.Corruptions(corruptions=names, severities=(1, 4), jpeg=jpeg, made="keyed")
+    records = measured(experiment, model, data, tmp_path, seed=3, batch_size=4)
+    assert set(records["made"]) == {"", "on the fly, keyed, JPEG 85" if jpeg else "on the fly, keyed"}
+    got = {(r["image"], r["corruption"], r["severity"]): r["confidence"] for r in records.iter_rows(named=True)}
+    assert len(got) == 6 * (1 + 11 * 2)
+    for (name, corruption, severity), confidence in got.items():
+        pixels = data.read(list(data.ids).index(name))
+        if corruption in KEYED:
+            key = keys([name], "corruptions", 3)
+            pixels = keyed_tensors(pixels[None], corruption, severity, key, jpeg=jpeg)[0]
+        elif corruption != "clean":
+            pixels = Corruption(corruption, severity, jpeg)(pixels, name, 3)
+        with torch.inference_mode():
+            expected = model(pixels[None].float() / 255).softmax(1).max().item()
+        assert confidence == pytest.approx(expected, abs=1e-5), (name, corruption, severity)
+
+
+def test_keyed_results_stand_beside_the_others_and_never_under_their_name(tmp_path):
+    model, data, options = tiny_model(), photos(), {"out": tmp_path, "progress": False, "workers": 0}
+    ipvit.run(small(), models=model, data=data, **options)
+    run = ipvit.run(small(made="keyed"), models=model, data=data, everything=True, **options)
+    assert run.manifest.measured_in_this_call == 6 * 6
+    overall = run.tables["corruptions-mce"]
+    assert sorted(overall["made"]) == ["on the fly, JPEG 85", "on the fly, keyed, JPEG 85"]
+    assert overall["n_images"].to_list() == [6, 6]
+    again = ipvit.run(small(made="keyed"), models=model, data=data, **options)
+    assert again.manifest.measured_in_this_call == 0
+    assert set(again.tables["corruptions-mce"]["made"]) == {"on the fly, keyed, JPEG 85"}
+    assert run.report().stat().st_size > 0
+
+
+def test_a_later_version_of_keyed_corruptions_is_measured_anew(tmp_path, monkeypatch):
+    model, data, options = tiny_model(), photos(), {"out": tmp_path, "progress": False, "workers": 0}
+    ipvit.run(small(made="keyed"), models=model, data=data, **options)
+    monkeypatch.setattr(measurement, "KEYED_VERSION", 2)
+    run = ipvit.run(small(made="keyed"), models=model, data=data, **options)
+    assert run.manifest.measured_in_this_call == 6 * 2 * 2  # noise and frost, not contrast
+    assert run.tables["corruptions-mce"]["n_images"].to_list() == [6]
+
+
+def test_keyed_errors_are_divided_by_another_network_and_never_by_alexnets_published_ones(tmp_path):
+    classes = imagenet_classes()
+    pixels = torch.stack([photos().read(index) for index in range(6)])
+    data = MemoryDataset(pixels, np.arange(6), classes, ids=photos().ids)
+    models = [
+        ipvit.wrap(PatchNet(len(classes)), size=16, crop_pct=1.0, classes=classes, name=f"net{number}")
+        for number in range(2)
+    ]
+    options = {"models": models, "data": data, "progress": False, "workers": 0}
+    for made, reference in (("original", "AlexNet"), ("keyed", None)):
+        every = ipvit.Corruptions(made=made)
+        overall = ipvit.run(every, out=tmp_path / made, **options).tables["corruptions-mce"]
+        assert overall["reference"].to_list() == [reference] * 2
+        assert overall["mce"].null_count() == (0 if reference else 2)
+    every = ipvit.Corruptions(made="keyed", normaliser="net0")
+    run = ipvit.run(every, out=tmp_path / "keyed", **options)
+    overall = run.tables["corruptions-mce"]
+    assert overall["reference"].to_list() == ["net0"] * 2 and overall["mce"][0] == pytest.approx(100)
+
+
+def test_keyed_is_refused_where_there_is_nothing_keyed(tmp_path, capsys):
+    command = ["corruptions", "-m", "demo:deit_micro", "-d", "demo:trifeature", "--made", "keyed"]
+    for name in ("spatter", "mine.py:fade"):
+        assert main([*command, "--corruptions", "fog", name, "--out", str(tmp_path / "run")]) == 2
+        said = " ".join(capsys.readouterr().err.split())
+        assert f"keyed has no {name}" in said and "or --made keyed" in said
+    assert not (tmp_path / "run").exists()
 
 
 # --- the seam: pictures altered in the workers ---------------------------------------------------------------------

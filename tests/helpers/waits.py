@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ipvit.perturb.corruptions import jpeg_tensors, tensor_versions
+from ipvit.perturb.corruptions.keyed import displacement, noise, weather
+
 CUDA = torch.device("cuda", 0)
 
 READS = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "_unique2", "unique_dim", "equal", "is_nonzero")
@@ -68,6 +71,20 @@ class Waits(TorchDispatchMode):
 def _only_looks(func: Any) -> bool:
     """Tell whether an operator returns another view of a tensor, for which nothing is computed."""
     return any(one.alias_info is not None and not one.alias_info.is_write for one in func._schema.returns)
+
+
+@contextlib.contextmanager
+def no_tables_kept() -> Iterator[None]:
+    """Begin and end without the corruptions' tables, which would belong to the GPU that is not there."""
+    modules = (tensor_versions, jpeg_tensors, displacement, noise, weather)
+    kept = [made for module in modules for made in vars(module).values() if hasattr(made, "cache_clear")]
+    for made in kept:
+        made.cache_clear()
+    try:
+        yield
+    finally:
+        for made in kept:
+            made.cache_clear()
 
 
 def put_on_a_device_that_is_not_there(network: nn.Module) -> None:

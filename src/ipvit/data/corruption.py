@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +48,7 @@ class Corruption:
 
     def of(self, image: np.ndarray, image_id: str, seed: int) -> np.ndarray:
         """Return the corrupted picture before it is stored, ``(H, W, 3)`` uint8."""
-        key = seeding.keys([image_id], "corruptions", seed)[0]
+        key = corruption_keys([image_id], seed)[0]
         return corrupt(image, self.name, self.severity, key, frost_folder=self.frost)
 
 
@@ -68,7 +69,7 @@ class OwnCorruption:
     def __call__(self, pixels: Tensor, image_id: str, seed: int) -> Tensor:
         """Return the corrupted picture, ``(3, H, W)`` uint8."""
         image = pixels.permute(1, 2, 0).contiguous().numpy()
-        random = random_state(seeding.keys([image_id], "corruptions", seed)[0], self.function.label, self.severity)
+        random = random_state(corruption_keys([image_id], seed)[0], self.function.label, self.severity)
         location = self.function.location
         with users_code(location):
             made = self.function.load()(image.copy(), self.severity, random)
@@ -90,6 +91,11 @@ class OwnCorruption:
             InputError: there is no such file or function.
         """
         return cls(own_function("corruption", name), severity, jpeg)
+
+
+def corruption_keys(ids: Sequence[str], seed: int) -> np.ndarray:
+    """Return the key of each image from which all that is random about its corruptions follows, ``(B,)`` uint64."""
+    return seeding.keys(ids, "corruptions", seed)
 
 
 def frost_pictures(folder: str | Path | None) -> str:

@@ -20,10 +20,10 @@ _LOW = 2**32 - 1
 _PHILOX_ROUNDS = 10
 
 
-def random_words(key: np.ndarray, n: int, device: torch.device) -> Tensor:
+def random_words(key: np.ndarray, n: int, device: torch.device, skip: int = 0) -> Tensor:
     """Return the bits of :func:`ipvit.perturb.seeding.random_words` as int64, ``(B, n)``, made on a device."""
     state = _sent(key, device)
-    step = torch.arange(1, n + 1, device=state.device)
+    step = torch.arange(skip + 1, skip + n + 1, device=state.device)
     z = state[:, None] + step * _signed(0x9E3779B97F4A7C15)
     z = (z ^ shifted(z, 30)) * _signed(0xBF58476D1CE4E5B9)
     z = (z ^ shifted(z, 27)) * _signed(0x94D049BB133111EB)

@@ -17,7 +17,7 @@ from ipvit.data.corruption import DRAWN
 from ipvit.data.formats.imagenet_c import CLEAN
 from ipvit.experiments.corruptions.charts import draw
 from ipvit.experiments.corruptions.errors import error_tables
-from ipvit.experiments.corruptions.experiment import COPY, FILES
+from ipvit.experiments.corruptions.experiment import COPY, FILES, KEYED_HERE
 from ipvit.experiments.corruptions.variants import (
     FAMILY,
     FROST_PICTURES,
@@ -285,6 +285,11 @@ def _sentence(row: dict[str, Any], missing: Sequence[str]) -> str:
     if missing:
         more = ", ..." if len(missing) > 3 else ""
         return f"{plain}; no mCE, which needs all fifteen at all severities: without {', '.join(missing[:3])}{more}."
+    if row["reference"] is None and row["made"].startswith(KEYED_HERE):
+        return (
+            f"{plain}; no mCE: AlexNet's errors are for pictures with the original random numbers, give one of the "
+            "networks as normaliser."
+        )
     if row["reference"] is None:
         return f"{plain}; no mCE: AlexNet's errors are for ImageNet's classes, give one of the networks as normaliser."
     return f"{plain}; no mCE: {row['reference']} makes no error on some corruption, or was not measured on all."

@@ -12,7 +12,7 @@ import polars as pl
 
 from ipvit.analysis.reduction import Reduction, Values
 from ipvit.data.formats.imagenet_c import CLEAN
-from ipvit.experiments.corruptions.experiment import ALEXNET
+from ipvit.experiments.corruptions.experiment import ALEXNET, KEYED_HERE, KEYED_HERE_JPEG
 from ipvit.experiments.corruptions.variants import FAMILY, OWN_FAMILY, Variant, corruption_place
 from ipvit.metrics.bootstrap import corrected_interval, resampled_means
 from ipvit.metrics.intervals import wilson
@@ -106,7 +106,8 @@ def error_tables(
     for variant in variants:
         networks = _networks(reductions, variant, imagenet)
         for model, network in networks.items():
-            reference = _Reference.alexnet() if network.imagenet else None
+            published = network.imagenet and variant.made not in (KEYED_HERE, KEYED_HERE_JPEG)
+            reference = _Reference.alexnet() if published else None
             if normaliser.lower() != ALEXNET.lower():
                 reference = _Reference.network(normaliser, networks.get(normaliser))
             reference_name = None if reference is None else reference.name

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from ipvit.core.plugins import check_name
 from ipvit.experiments.base import BindContext, Condition, Experiment, Measurement
-from ipvit.perturb.corruptions import CORRUPTIONS, EXTRA
+from ipvit.perturb.corruptions import CORRUPTIONS, EXTRA, KEYED, RANDOM
 
 if TYPE_CHECKING:
     from ipvit.data.dataset import Dataset
@@ -22,6 +22,9 @@ ALEXNET = "AlexNet"
 
 FILES, COPY, HERE, HERE_JPEG = "ImageNet-C files", "ipvit corrupt files", "on the fly", "on the fly, JPEG 85"
 """How the corrupted pictures came to be; only the first is what published numbers rest on."""
+
+KEYED_HERE, KEYED_HERE_JPEG = "on the fly, keyed", "on the fly, keyed, JPEG 85"
+"""With random numbers of our own: the same corruptions, which no published number is divided by or set beside."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +39,8 @@ class CorruptionCondition(Condition):
 
 @dataclasses.dataclass(frozen=True)
 class RevisedCondition(CorruptionCondition):
-    """A corruption that once came out otherwise; a network's earlier results of it do not count beside later ones."""
+    """A corruption with a number of its own, raised when it comes out otherwise; a network's earlier results of it do
+    not count beside later ones."""
 
     revision: int
 
@@ -65,6 +69,9 @@ class Corruptions(Experiment):
     """Store what is corrupted here as JPEG of quality 85 first, as the files of ImageNet-C are."""
     frost: str | None = None
     """Folder of the original's frost pictures, frost1.png to frost5.jpg; drawn ones otherwise."""
+    made: Literal["original", "keyed"] = "original"
+    """Whose random numbers: those of the original code, drawn by the workers, or keyed ones, which a GPU makes where
+    the images are. Keyed pictures are another benchmark: no mCE over AlexNet's published errors."""
     normaliser: str = "alexnet"
     """What corruption errors are divided by: alexnet (published errors on ImageNet) or one of the models."""
 
@@ -81,6 +88,17 @@ class Corruptions(Experiment):
     @classmethod
     def _in_order_and_once(cls, value: tuple[int, ...]) -> tuple[int, ...]:
         return tuple(sorted(set(value)))
+
+    @model_validator(mode="after")
+    def _keyed_or_not(self) -> Self:
+        other = [name for name in self.corruptions if name in RANDOM and name not in KEYED]
+        other += [name for name in self.corruptions if name not in (*CORRUPTIONS, *EXTRA)]
+        if self.made == "keyed" and other:
+            raise ValueError(
+                f"made keyed has no {', '.join(other)}, whose random numbers are numpy's: leave out "
+                f"{'it' if len(other) == 1 else 'them'}, or --made keyed"
+            )
+        return self
 
     def bind(self, models: Sequence[Model], data: Dataset, context: BindContext) -> Measurement:
         """Return what corrupts the images, or reads corrupted ones where the data are files of ImageNet-C."""

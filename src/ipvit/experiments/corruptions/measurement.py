@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ipvit.core.preprocessing import View
-from ipvit.data.corruption import Corruption, OwnCorruption, frost_pictures
+from ipvit.data.corruption import Corruption, OwnCorruption, corruption_keys, frost_pictures
 from ipvit.data.dataset import Dataset, Items
 from ipvit.data.formats.imagenet_c import CLEAN, ImageNetC
 from ipvit.errors import InputError, did_you_mean
@@ -20,6 +20,8 @@ from ipvit.experiments.corruptions.experiment import (
     FILES,
     HERE,
     HERE_JPEG,
+    KEYED_HERE,
+    KEYED_HERE_JPEG,
     CorruptionCondition,
     Corruptions,
     FileCondition,
@@ -28,9 +30,18 @@ from ipvit.experiments.corruptions.experiment import (
 from ipvit.experiments.scoring import Changed, classify, classify_each
 from ipvit.models.label_spaces import imagenet_classes
 from ipvit.models.model import Model
-from ipvit.perturb.corruptions import CORRUPTIONS, EXTRA, REVISIONS, SEVERITIES
+from ipvit.perturb.corruptions import CORRUPTIONS, EXTRA, KEYED, REVISIONS, SEVERITIES
+from ipvit.perturb.corruptions.keyed import KEYED_VERSION, keyed_tensors
 from ipvit.perturb.corruptions.tensor_versions import corrupt_tensors, equal
 from ipvit.perturb.pixels import as_bytes, as_floats
+
+_MADE = {
+    ("original", False): HERE,
+    ("original", True): HERE_JPEG,
+    ("keyed", False): KEYED_HERE,
+    ("keyed", True): KEYED_HERE_JPEG,
+}
+"""What conditions say of how they are made, by ``made`` and ``jpeg``."""
 
 
 def bound(
@@ -39,12 +50,14 @@ def bound(
     """Return what measures corruptions on some data.
 
     Raises:
-        InputError: the normaliser is not among the models, the frost folder cannot be used, or the files of ImageNet-C
-            lack what is asked for.
+        InputError: the normaliser is not among the models, the frost folder cannot be used, the files of ImageNet-C
+            lack what is asked for, or keyed corruptions are asked for of files.
     """
     _check_normaliser(experiment.normaliser, [model.name for model in models])
     pictures = frost_pictures(experiment.frost)
     if isinstance(data, ImageNetC):
+        if experiment.made == "keyed":
+            raise InputError(f"{data.name} holds pictures that are corrupted already: leave out --made keyed")
         return FileMeasurement(experiment, data)
     sizes = [experiment.view(model).size for model in models]
     return CorruptionMeasurement(experiment, pictures, made_there(experiment, device, sizes))
@@ -83,18 +96,19 @@ class CorruptionMeasurement(Measurement):
     Args:
         experiment: the parameters.
         pictures: what tells the frost pictures apart, see :func:`ipvit.data.corruption.frost_pictures`.
-        there: names of the corruptions that the device makes.
+        there: names of the corruptions without chance that the device makes; it makes all keyed ones.
     """
 
     def __init__(self, experiment: Corruptions, pictures: str, there: frozenset[str] = frozenset()) -> None:
         self.experiment = experiment
         self._pictures = pictures
-        self._there = there
+        self._keyed = frozenset(KEYED if experiment.made == "keyed" else ())
+        self._there = there | self._keyed
         self._corruptions = _by_name(experiment)
 
     def conditions(self, model: Model) -> Sequence[CorruptionCondition]:
         """Return the clean image, then corruption x severity."""
-        made = HERE_JPEG if self.experiment.jpeg else HERE
+        made = _MADE[self.experiment.made, self.experiment.jpeg]
         corrupted = [
             self._condition(name, severity, made)
             for name in self._corruptions
@@ -103,9 +117,12 @@ class CorruptionMeasurement(Measurement):
         return [CorruptionCondition(CLEAN, 0, "", ""), *corrupted]
 
     def _condition(self, name: str, severity: int, made: str) -> CorruptionCondition:
+        pictures = self._pictures if name == "frost" else ""
+        if name in self._keyed:
+            return RevisedCondition(name, severity, made, pictures, KEYED_VERSION)
         if name in REVISIONS:
-            return RevisedCondition(name, severity, made, "", REVISIONS[name])
-        return CorruptionCondition(name, severity, made, self._pictures if name == "frost" else "")
+            return RevisedCondition(name, severity, made, pictures, REVISIONS[name])
+        return CorruptionCondition(name, severity, made, pictures)
 
     def image_transform(self, condition: CorruptionCondition) -> Corruption | OwnCorruption | None:
         """Return the corruption of a condition that workers make; None for the clean image and what a device makes."""
@@ -117,27 +134,36 @@ class CorruptionMeasurement(Measurement):
         """Classify the pictures that the workers corrupted, or corrupt them here and classify them."""
         further = _answers_imagenet(model, batch)
         changed = (
-            Changed(one, self._seen(batch.images, one), clean=one.corruption == CLEAN, further=further)
+            Changed(one, self._seen(batch, one), clean=one.corruption == CLEAN, further=further)
             for one in batch.conditions
         )
         yield from classify_each(model, batch, changed)
 
-    def _seen(self, images: torch.Tensor, condition: CorruptionCondition) -> torch.Tensor:
+    def _seen(self, batch: Batch, condition: CorruptionCondition) -> torch.Tensor:
         """Return the images as a condition has them: workers have corrupted them, unless it is done here."""
-        return self._corrupted(images, condition) if condition.corruption in self._there else images
+        if condition.corruption not in self._there:
+            return batch.images
+        pixels, name, severity = as_bytes(batch.images), condition.corruption, condition.severity
+        if name not in self._keyed:
+            return as_floats(corrupt_tensors(pixels, name, severity, jpeg=self.experiment.jpeg))
+        return as_floats(self._keyed_pixels(pixels, name, severity, batch))
 
-    def _corrupted(self, images: torch.Tensor, condition: CorruptionCondition) -> torch.Tensor:
-        """Return a batch corrupted where it is, ``(B, 3, H, W)`` in [0, 1]."""
-        made = corrupt_tensors(as_bytes(images), condition.corruption, condition.severity, jpeg=self.experiment.jpeg)
-        return as_floats(made)
+    def _keyed_pixels(self, pixels: torch.Tensor, name: str, severity: int, batch: Batch) -> torch.Tensor:
+        """Return the first images of a batch corrupted with keyed numbers, ``(n, 3, H, W)`` uint8."""
+        key = corruption_keys(batch.ids[: len(pixels)], batch.seed)
+        folder = self.experiment.frost
+        return keyed_tensors(pixels, name, severity, key, jpeg=self.experiment.jpeg, frost_folder=folder)
 
     def examples(self, model: Model, batch: Batch) -> Iterator[ExampleImage]:
         """Yield the first image under every corruption at a middle severity."""
         yield ExampleImage("clean", batch.images[0])
-        pixels = as_bytes(batch.images[0]).cpu()
+        pixels = as_bytes(batch.images[:1]).cpu()
         severity = self.experiment.severities[len(self.experiment.severities) // 2]
         for name, corruption in self._corruptions.items():
-            made = dataclasses.replace(corruption, severity=severity)(pixels, batch.ids[0], batch.seed)
+            if name in self._keyed:
+                made = self._keyed_pixels(pixels, name, severity, batch)[0]
+            else:
+                made = dataclasses.replace(corruption, severity=severity)(pixels[0], batch.ids[0], batch.seed)
             yield ExampleImage(f"{name.replace('_', ' ')}, severity {severity}", as_floats(made))
 
 

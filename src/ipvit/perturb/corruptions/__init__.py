@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ipvit.lazy import lazy_names
-from ipvit.perturb.corruptions.names import CORRUPTIONS, EXTRA, FAMILIES, REVISIONS, SEVERITIES
+from ipvit.perturb.corruptions.names import CORRUPTIONS, EXTRA, FAMILIES, KEYED, RANDOM, REVISIONS, SEVERITIES
 
 if TYPE_CHECKING:
     from ipvit.perturb.corruptions.arrays import random_state
@@ -36,6 +36,8 @@ __all__ = [
     "CORRUPTIONS",
     "EXTRA",
     "FAMILIES",
+    "KEYED",
+    "RANDOM",
     "REVISIONS",
     "SEVERITIES",
     "brightness",

@@ -10,6 +10,7 @@ from typing import TypeVar
 import cv2
 import numpy as np
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ipvit.perturb.tensors import from_numpy
@@ -81,11 +82,8 @@ def motion_line(image: np.ndarray, radius: int, sigma: float, angle: float) -> n
         bytes of the same shape, cut off: ImageMagick keeps 16 bits, of which its PNG files, through which the original
         goes, have the upper 8.
     """
-    steps = np.arange(2 * radius + 1)
-    weights = np.exp(-(steps**2) / (2.0 * sigma**2))
-    weights /= weights.sum()
-    across = np.ceil(steps * math.cos(math.radians(angle)) - 0.5).astype(int)
-    down = np.ceil(steps * math.sin(math.radians(angle)) - 0.5).astype(int)
+    weights = line_weights(radius, sigma)
+    down, across = (offsets[0] for offsets in line_offsets(radius, np.array([angle])))
     left, top = int(across.min()), int(down.min())
     kernel = np.zeros((int(down.max()) - top + 1, int(across.max()) - left + 1), np.float32)
     np.add.at(kernel, (down - top, across - left), weights)
@@ -93,6 +91,28 @@ def motion_line(image: np.ndarray, radius: int, sigma: float, angle: float) -> n
     blurred = cv2.filter2D(image.astype(np.float32), -1, kernel, anchor=(-left, -top), borderType=cv2.BORDER_REPLICATE)
     sixteen_bits = np.clip(np.rint(blurred * _LEVELS_16), 0, 65_535)
     return np.floor_divide(sixteen_bits, _LEVELS_16).astype(np.uint8)
+
+
+def line_weights(radius: int, sigma: float) -> np.ndarray:
+    """Return the weights of a motion blur's taps, sum 1, ``(2 * radius + 1,)`` float64."""
+    weights = np.exp(-(np.arange(2 * radius + 1) ** 2) / (2.0 * sigma**2))
+    return weights / weights.sum()
+
+
+def line_offsets(radius: int, angles: np.ndarray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return how many pixels down and to the right a motion blur's taps lie, ``(n, 2 * radius + 1)`` each.
+
+    Args:
+        radius: in pixels.
+        angles: ``(n,)`` in degrees.
+    """
+    steps = np.arange(2 * radius + 1)
+    turns = [math.radians(angle) for angle in angles]
+    down, across = (
+        np.ceil(steps * np.array([along(turn) for turn in turns])[:, None] - 0.5).astype(np.int64)
+        for along in (math.sin, math.cos)
+    )
+    return down, across
 
 
 def zoom(planes: Tensor, factor: float) -> Tensor:

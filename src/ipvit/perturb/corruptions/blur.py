@@ -35,6 +35,11 @@ DEFOCUS = ((3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5))
 GAUSSIAN = (1, 2, 3, 4, 6)
 """Radius and smoothing of the disk; sigma, in pixels."""
 
+GLASS = ((0.7, 1, 2), (0.9, 2, 1), (1, 2, 3), (1.1, 3, 2), (1.5, 4, 2))
+MOTION = ((10, 3), (15, 5), (15, 8), (15, 12), (20, 15))
+MOTION_ANGLES = (-45, 45)
+"""Sigma, largest displacement and passes; radius and sigma of the line; in pixels, and in degrees."""
+
 
 def defocus_blur(image: np.ndarray, severity: int) -> np.ndarray:
     """Average over a disk of radius 3, 4, 6, 8, 10 whose rim is smoothed with sigma 0.1, then 0.5: out of focus.
@@ -75,7 +80,7 @@ def glass_blur(image: np.ndarray, severity: int, random: np.random.RandomState) 
     Returns:
         ``(H, W, 3)`` bytes.
     """
-    sigma, reach, passes = level(((0.7, 1, 2), (0.9, 2, 1), (1, 2, 3), (1.1, 3, 2), (1.5, 4, 2)), severity)
+    sigma, reach, passes = level(GLASS, severity)
     blurred = to_bytes(gaussian(unit(image), sigma))
     height, width = image.shape[:2]
     rows, columns = max(0, height - 2 * reach), max(0, width - 2 * reach)
@@ -136,8 +141,8 @@ def motion_blur(image: np.ndarray, severity: int, random: np.random.RandomState)
     Returns:
         ``(H, W, 3)`` bytes.
     """
-    radius, sigma = level(((10, 3), (15, 5), (15, 8), (15, 12), (20, 15)), severity)
-    return motion_line(image, radius, sigma, random.uniform(-45, 45))
+    radius, sigma = level(MOTION, severity)
+    return motion_line(image, radius, sigma, random.uniform(*MOTION_ANGLES))
 
 
 def zoom_blur(image: np.ndarray, severity: int) -> np.ndarray:

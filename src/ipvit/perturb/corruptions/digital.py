@@ -18,6 +18,9 @@ JPEG = (25, 18, 15, 10, 7)
 SATURATE = ((0.3, 0), (0.1, 0), (2, 0), (5, 0.1), (20, 0.2))
 """What remains of the distance to the mean, of the size; the quality; factor and summand of the saturation."""
 
+ELASTIC = ((2, 0.7, 0.1), (2, 0.08, 0.2), (0.05, 0.01, 0.02), (0.07, 0.01, 0.02), (0.12, 0.01, 0.02))
+"""Strength and sigma of the field and reach of the points, as shares of 244 pixels at 224."""
+
 
 def contrast(image: np.ndarray, severity: int) -> np.ndarray:
     """Move every channel towards its mean: 0.4, 0.3, 0.2, 0.1, 0.05 of the distance remain.
@@ -51,16 +54,11 @@ def elastic_transform(image: np.ndarray, severity: int, random: np.random.Random
     Returns:
         ``(H, W, 3)`` bytes.
     """
-    shares = level(
-        ((2, 0.7, 0.1), (2, 0.08, 0.2), (0.05, 0.01, 0.02), (0.07, 0.01, 0.02), (0.12, 0.01, 0.02)), severity
-    )
     height: int
     width: int
     height, width = image.shape[:2]
-    shorter = min(height, width)
-    strength, sigma, reach = (share * 244 * shorter / 224 for share in shares)
-    middle, arm = np.array([width // 2, height // 2]), max(1, shorter // 3)
-    points = (middle + arm * np.array([[1, 1], [1, -1], [-1, -1]])).astype(np.float32)
+    strength, sigma, reach = elastic_lengths(severity, (height, width))
+    points = elastic_points((height, width)).astype(np.float32)
     moved = points + random.uniform(-reach, reach, size=points.shape).astype(np.float32)
     values = unit(image).astype(np.float32)
     values = cv2.warpAffine(
@@ -82,18 +80,31 @@ def elastic_transform(image: np.ndarray, severity: int, random: np.random.Random
     )
 
 
+def elastic_lengths(severity: int, size: tuple[int, int]) -> tuple[float, float, float]:
+    """Return strength and sigma of the elastic field and reach of its points in pixels, for an image's size."""
+    strength, sigma, reach = (share * 244 * min(size) / 224 for share in level(ELASTIC, severity))
+    return strength, sigma, reach
+
+
+def elastic_points(size: tuple[int, int]) -> NDArray[np.int_]:
+    """Return the three points (x, y) that the elastic transform pulls, ``(3, 2)``."""
+    height, width = size
+    arm = max(1, min(size) // 3)
+    return np.array([width // 2, height // 2]) + arm * np.array([[1, 1], [1, -1], [-1, -1]])
+
+
 def _smooth(field: np.ndarray, sigma: float) -> np.ndarray:
     """Blur a field ``(H, W)``, mirrored at its edges, with a Gaussian cut off at three standard deviations."""
     taps = gaussian_kernel(sigma, truncate=3)
     if len(taps) <= min(field.shape) // 4:
         return cv2.sepFilter2D(field, -1, taps, taps, borderType=cv2.BORDER_REFLECT)
     # a kernel as wide as the field: as a product of matrices it takes a thirtieth of the time
-    rows, columns = (_mirrored_blur(side, sigma) for side in field.shape)
+    rows, columns = (mirrored_blur(side, sigma) for side in field.shape)
     return rows @ field @ columns.T
 
 
 @lru_cache(maxsize=16)
-def _mirrored_blur(side: int, sigma: float) -> np.ndarray:
+def mirrored_blur(side: int, sigma: float) -> np.ndarray:
     """Return the blur of ``side`` values as a matrix, the taps that leave them folded back inside."""
     taps = gaussian_kernel(sigma, truncate=3)
     radius = len(taps) // 2

@@ -39,6 +39,24 @@ FAMILIES = {
 }
 """The fifteen in their four groups, and the four."""
 
+RANDOM: tuple[Corruption, ...] = (
+    "gaussian_noise",
+    "shot_noise",
+    "impulse_noise",
+    "glass_blur",
+    "motion_blur",
+    "snow",
+    "frost",
+    "fog",
+    "elastic_transform",
+    "speckle_noise",
+    "spatter",
+)
+"""Those that draw random numbers; the others give the same picture every time."""
+
+KEYED = tuple(name for name in RANDOM if name != "spatter")
+"""Those of them that there are with keyed random numbers, see :mod:`ipvit.perturb.corruptions.keyed`."""
+
 SEVERITIES = (1, 2, 3, 4, 5)
 
 REVISIONS = {"motion_blur": 2, "snow": 2}

@@ -6,6 +6,12 @@ import numpy as np
 
 from ipvit.perturb.corruptions.arrays import level, to_bytes, unit
 
+GAUSSIAN_NOISE = (0.08, 0.12, 0.18, 0.26, 0.38)
+SHOT = (60, 25, 12, 5, 3)
+IMPULSE = (0.03, 0.06, 0.09, 0.17, 0.27)
+SPECKLE = (0.15, 0.2, 0.35, 0.45, 0.6)
+"""Standard deviation, photons at full brightness, share of values, and deviation by value, by severity."""
+
 
 def gaussian_noise(image: np.ndarray, severity: int, random: np.random.RandomState) -> np.ndarray:
     """Add normal noise of standard deviation 0.08, 0.12, 0.18, 0.26, 0.38 (of 1), as in poor light.
@@ -18,7 +24,7 @@ def gaussian_noise(image: np.ndarray, severity: int, random: np.random.RandomSta
     Returns:
         ``(H, W, 3)`` bytes.
     """
-    sigma = level((0.08, 0.12, 0.18, 0.26, 0.38), severity)
+    sigma = level(GAUSSIAN_NOISE, severity)
     return to_bytes(unit(image) + random.normal(size=image.shape, scale=sigma))
 
 
@@ -33,7 +39,7 @@ def shot_noise(image: np.ndarray, severity: int, random: np.random.RandomState) 
     Returns:
         ``(H, W, 3)`` bytes.
     """
-    photons = level((60, 25, 12, 5, 3), severity)
+    photons = level(SHOT, severity)
     return to_bytes(random.poisson(unit(image) * photons) / photons)
 
 
@@ -50,7 +56,7 @@ def impulse_noise(image: np.ndarray, severity: int, random: np.random.RandomStat
     Returns:
         ``(H, W, 3)`` bytes.
     """
-    share = level((0.03, 0.06, 0.09, 0.17, 0.27), severity)
+    share = level(IMPULSE, severity)
     hit = random.random_sample(image.shape) < share
     salt = random.random_sample(image.shape) < 0.5
     return np.where(hit, np.where(salt, np.uint8(255), np.uint8(0)), image)
@@ -67,6 +73,6 @@ def speckle_noise(image: np.ndarray, severity: int, random: np.random.RandomStat
     Returns:
         ``(H, W, 3)`` bytes.
     """
-    sigma = level((0.15, 0.2, 0.35, 0.45, 0.6), severity)
+    sigma = level(SPECKLE, severity)
     values = unit(image)
     return to_bytes(values + values * random.normal(size=image.shape, scale=sigma))

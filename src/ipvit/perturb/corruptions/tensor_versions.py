@@ -85,18 +85,18 @@ def _samples(height: int, width: int) -> np.ndarray:
     return np.concatenate([random.integers(0, 256, (8, height, width, 3), dtype=np.uint8), plain, halves])
 
 
-def _number(value: float, like: Tensor) -> Tensor:
+def number(value: float, like: Tensor) -> Tensor:
     """Return a number on a device, to divide by."""
     return torch.full((), value, dtype=like.dtype, device=like.device)
 
 
-def _units(images: Tensor) -> Tensor:
+def as_units(images: Tensor) -> Tensor:
     """Return bytes as float64 in [0, 1]."""
     values = images.to(torch.float64)
-    return values.div_(_number(255, values))
+    return values.div_(number(255, values))
 
 
-def _bytes(values: Tensor) -> Tensor:
+def unit_bytes(values: Tensor) -> Tensor:
     """Return numbers in [0, 1] as bytes: clipped, then cut off."""
     return values.clamp_(0, 1).mul_(255).to(torch.uint8)
 
@@ -114,11 +114,11 @@ def _table(plus: float, device: torch.device) -> Tensor:
 
 def _contrast(images: Tensor, severity: int) -> Tensor:
     batch, _, height, width = images.shape
-    values = _units(images.permute(2, 3, 0, 1).reshape(height * width, batch * 3))
+    values = as_units(images.permute(2, 3, 0, 1).reshape(height * width, batch * 3))
     # one after the other, as numpy adds: along the first dimension a cumulative sum is one loop for each column
     total = values.cumsum(dim=0)[-1]
-    mean = total / _number(height * width, total)
-    made = _bytes(values.sub_(mean).mul_(level(CONTRAST, severity)).add_(mean))
+    mean = total / number(height * width, total)
+    made = unit_bytes(values.sub_(mean).mul_(level(CONTRAST, severity)).add_(mean))
     return made.view(height, width, batch, 3).permute(2, 3, 0, 1).contiguous()
 
 
@@ -128,9 +128,9 @@ def _saturate(images: Tensor, severity: int) -> Tensor:
     spread = largest - smallest
     lacking = (largest - images).to(torch.float64) / spread.clamp(min=1).to(torch.float64)
     lacking[:, 1:].masked_fill_(spread == 0, 1)
-    high, low = _units(largest), _units(smallest)
+    high, low = as_units(largest), as_units(smallest)
     saturation = torch.where(largest > 0, (high - low) / high, 0).mul_(times).add_(plus).clamp_(0, 1)
-    return _bytes((1 - lacking.mul_(saturation)).mul_(high))
+    return unit_bytes((1 - lacking.mul_(saturation)).mul_(high))
 
 
 def _pixelate(images: Tensor, severity: int) -> Tensor:
@@ -186,7 +186,7 @@ def _gaussian_blur(images: Tensor, severity: int) -> Tensor:
     taps = [float(tap) for tap in gaussian_kernel(level(GAUSSIAN, severity))]
     radius = len(taps) // 2
     height, width = images.shape[-2:]
-    wide = F.pad(_units(images), (radius, radius, 0, 0), mode="replicate")
+    wide = F.pad(as_units(images), (radius, radius, 0, 0), mode="replicate")
     total = wide[..., :width] * taps[0]
     for number, tap in enumerate(taps[1:], start=1):
         total.add_(wide[..., number : number + width], alpha=tap)
@@ -196,7 +196,7 @@ def _gaussian_blur(images: Tensor, severity: int) -> Tensor:
         below, above = radius + reach, radius - reach
         both = tall[..., below : below + height, :] + tall[..., above : above + height, :]
         total.add_(both.mul_(taps[below]))
-    return _bytes(total)
+    return unit_bytes(total)
 
 
 def _defocus_blur(images: Tensor, severity: int) -> Tensor:
@@ -204,10 +204,10 @@ def _defocus_blur(images: Tensor, severity: int) -> Tensor:
     radius, smooth = level(DEFOCUS, severity)
     reach = disk(radius, smooth).shape[0] // 2
     height, width = images.shape[-2:]
-    large = F.pad(_units(images), (reach, reach, reach, reach), mode="reflect")
+    large = F.pad(as_units(images), (reach, reach, reach, reach), mode="reflect")
     spectrum = rfft2(large).mul_(_disk_spectrum(radius, smooth, large.shape[-2:], images.device))
     blurred = irfft2(spectrum, s=large.shape[-2:])
-    return _bytes(blurred[..., 2 * reach : 2 * reach + height, 2 * reach : 2 * reach + width].contiguous())
+    return unit_bytes(blurred[..., 2 * reach : 2 * reach + height, 2 * reach : 2 * reach + width].contiguous())
 
 
 @lru_cache(maxsize=16)
@@ -218,12 +218,12 @@ def _disk_spectrum(radius: int, smooth: float, size: tuple[int, int], device: to
 
 def _zoom_blur(images: Tensor, severity: int) -> Tensor:
     factors = [float(factor) for factor in level(ZOOM_FACTORS, severity)]
-    planes = _units(images).float()
+    planes = as_units(images).float()
     total = torch.zeros_like(planes)
     for factor in factors:
         total += _enlarged(planes, factor)
     made = planes.add_(total)
-    return _bytes(made.div_(_number(len(factors) + 1, made)))
+    return unit_bytes(made.div_(number(len(factors) + 1, made)))
 
 
 def _enlarged(planes: Tensor, factor: float) -> Tensor:

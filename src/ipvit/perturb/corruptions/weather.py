@@ -14,6 +14,18 @@ from ipvit.perturb.corruptions.frost_textures import read_textures, textures
 BRIGHTER = (0.1, 0.2, 0.3, 0.4, 0.5)
 """What brightness adds to the value, by severity."""
 
+SNOW = (
+    (0.1, 0.3, 3, 0.5, 10, 4, 0.8),
+    (0.2, 0.3, 2, 0.5, 12, 4, 0.7),
+    (0.55, 0.3, 4, 0.9, 12, 8, 0.7),
+    (0.55, 0.3, 4.5, 0.85, 12, 8, 0.65),
+    (0.55, 0.3, 2.5, 0.85, 12, 12, 0.55),
+)
+SNOW_ANGLES = (-135, -45)
+FROST = ((1, 0.4), (0.8, 0.6), (0.7, 0.7), (0.65, 0.7), (0.6, 0.75))
+FOG = ((1.5, 2), (2, 2), (2.5, 1.7), (2.5, 1.5), (3, 1.4))
+"""What the functions of these names say that they take, by severity; degrees."""
+
 _WATER = np.array([175, 238, 238]) / 255
 _MUD = np.array([63, 42, 20]) / 255
 
@@ -34,20 +46,11 @@ def snow(image: np.ndarray, severity: int, random: np.random.RandomState) -> np.
     Returns:
         ``(H, W, 3)`` bytes.
     """
-    mean, deviation, factor, threshold, radius, sigma, share = level(
-        (
-            (0.1, 0.3, 3, 0.5, 10, 4, 0.8),
-            (0.2, 0.3, 2, 0.5, 12, 4, 0.7),
-            (0.55, 0.3, 4, 0.9, 12, 8, 0.7),
-            (0.55, 0.3, 4.5, 0.85, 12, 8, 0.65),
-            (0.55, 0.3, 2.5, 0.85, 12, 12, 0.55),
-        ),
-        severity,
-    )
+    mean, deviation, factor, threshold, radius, sigma, share = level(SNOW, severity)
     noise = random.normal(size=(*image.shape[:2], 1), loc=mean, scale=deviation)
     flakes = from_planes(zoom(to_planes(noise), factor))[..., 0]
     flakes = to_bytes(np.where(flakes < threshold, 0, flakes))
-    flakes = unit(motion_line(flakes, radius, sigma, random.uniform(-135, -45)))
+    flakes = unit(motion_line(flakes, radius, sigma, random.uniform(*SNOW_ANGLES)))
     values = unit(image).astype(np.float32)
     grey = cv2.cvtColor(values, cv2.COLOR_RGB2GRAY)[..., None]
     whitened = share * values + (1 - share) * np.maximum(values, grey * 1.5 + 0.5)
@@ -77,9 +80,9 @@ def frost(
     Raises:
         ValueError: when the folder lacks a picture.
     """
-    of_image, of_ice = level(((1, 0.4), (0.8, 0.6), (0.7, 0.7), (0.65, 0.7), (0.6, 0.75)), severity)
+    of_image, of_ice = level(FROST, severity)
     pictures = textures() if folder is None else read_textures(str(folder))
-    ice = _cover(pictures[random.randint(len(pictures))], image.shape[:2])
+    ice = cover(pictures[random.randint(len(pictures))], image.shape[:2])
     down: int = ice.shape[0] - image.shape[0]
     right: int = ice.shape[1] - image.shape[1]
     top, left = random.randint(0, down), random.randint(0, right)
@@ -87,7 +90,7 @@ def frost(
     return np.clip(of_image * image + of_ice * ice, 0, 255).astype(np.uint8)
 
 
-def _cover(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def cover(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Enlarge a picture, if need be, until it is larger than ``size``."""
     factor = max((wanted + 1) / side for wanted, side in zip(size, picture.shape[:2], strict=True))
     if factor <= 1:
@@ -110,7 +113,7 @@ def fog(image: np.ndarray, severity: int, random: np.random.RandomState) -> np.n
     Returns:
         ``(H, W, 3)`` bytes.
     """
-    strength, fall = level(((1.5, 2), (2, 2), (2.5, 1.7), (2.5, 1.5), (3, 1.4)), severity)
+    strength, fall = level(FOG, severity)
     height, width = image.shape[:2]
     values = unit(image)
     brightest = values.max()
