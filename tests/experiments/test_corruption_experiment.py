@@ -224,7 +224,7 @@ def test_keyed_is_refused_where_there_is_nothing_keyed(tmp_path, capsys):
     for name in ("spatter", "mine.py:fade"):
         assert main([*command, "--corruptions", "fog", name, "--out", str(tmp_path / "run")]) == 2
         said = " ".join(capsys.readouterr().err.split())
-        assert f"keyed has no {name}" in said and "or --made keyed" in said
+        assert f"keyed has no {name}" in said and "leave it out, or keyed" in said
     assert not (tmp_path / "run").exists()
 
 

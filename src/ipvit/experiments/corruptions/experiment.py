@@ -95,8 +95,8 @@ class Corruptions(Experiment):
         other += [name for name in self.corruptions if name not in (*CORRUPTIONS, *EXTRA)]
         if self.made == "keyed" and other:
             raise ValueError(
-                f"made keyed has no {', '.join(other)}, whose random numbers are numpy's: leave out "
-                f"{'it' if len(other) == 1 else 'them'}, or --made keyed"
+                f"made keyed has no {' and no '.join(other)}, whose random numbers are numpy's; leave "
+                f"{'it' if len(other) == 1 else 'them'} out, or keyed"
             )
         return self
 

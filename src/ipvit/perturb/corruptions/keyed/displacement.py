@@ -136,10 +136,10 @@ def elastic_transform(images: Tensor, severity: int, draws: Draws) -> Tensor:
     columns = torch.arange(width, dtype=torch.float64, device=images.device)
     of_column, of_row, constant = pull[..., None, None].unbind(dim=2)  # (B, 2, 1, 1) each: x, then y
     places = (columns * of_column + rows * of_row).add_(constant)
-    values = _between(images.to(torch.int64), places[:, 1], places[:, 0], repeated=False)
+    values = _interpolated(images.to(torch.int64), places[:, 1], places[:, 0], repeated=False)
     field = draws.sixteens(2, height, width).mul_(2).sub_(SIXTEENTHS - 1)
     moved = _smooth(field, sigma).mul_(strength)
-    values = _between(values, moved[:, 1].add_(rows), moved[:, 0].add_(columns), repeated=True)
+    values = _interpolated(values, moved[:, 1].add_(rows), moved[:, 0].add_(columns), repeated=True)
     return values.bitwise_right_shift_(4 * _BETWEEN_BITS).to(torch.uint8)
 
 
@@ -178,7 +178,7 @@ def _blur_matrix(side: int, sigma: float, device: torch.device) -> Tensor:
     return from_numpy(np.rint(mirrored_blur(side, sigma) * 2**_FIELD_BITS)).to(device, non_blocking=True)
 
 
-def _between(values: Tensor, rows: Tensor, columns: Tensor, *, repeated: bool) -> Tensor:
+def _interpolated(values: Tensor, rows: Tensor, columns: Tensor, *, repeated: bool) -> Tensor:
     """Return what lies at places between pixels, linearly: whole numbers, ``2 * _BETWEEN_BITS`` bits longer.
 
     Args:

@@ -40,7 +40,7 @@ class Draws:
         return shifted(self._words(n), 11).to(torch.float64).mul_(2.0**-53)
 
     def few(self, n: int) -> np.ndarray:
-        """Return the same as an array, ``(B, n)``, made where the program is: for what decides about a whole image."""
+        """Return the same as an array, made on the processor, ``(B, n)``: for what decides about a whole image."""
         words = seeding.random_words(self._key, n, self._taken)
         self._taken += n
         return (words >> np.uint64(11)) * 2.0**-53

@@ -43,7 +43,7 @@ def _normals(device: torch.device) -> Tensor:
 def _enlarged(fields: Tensor, factor: float) -> Tensor:
     """Return the middle of fields ``(B, H, W)`` enlarged, see :func:`ipvit.perturb.corruptions.arrays.zoom`."""
     for dim in (1, 2):
-        first, second, of_first, of_second = _between(fields.shape[dim], factor, fields.device)
+        first, second, of_first, of_second = _neighbours(fields.shape[dim], factor, fields.device)
         shape = (-1, 1) if dim == 1 else (-1,)
         nearer = fields.index_select(dim, first).mul_(of_first.view(shape))
         fields = nearer.add_(fields.index_select(dim, second).mul_(of_second.view(shape)))
@@ -51,7 +51,7 @@ def _enlarged(fields: Tensor, factor: float) -> Tensor:
 
 
 @lru_cache(maxsize=32)
-def _between(side: int, factor: float, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _neighbours(side: int, factor: float, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return which two values each of the new ones lies between, and their weights, ``(side,)`` each."""
     top, inside, enlarged, above = zoomed(side, factor)
     place = np.arange(above, above + side) * ((inside - 1) / max(1, enlarged - 1))
