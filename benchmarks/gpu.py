@@ -34,7 +34,7 @@ from ipvit.engine.device import models_on_device, name_of, numerics, without_gra
 from ipvit.errors import InputError, error_line
 from ipvit.experiments.registry import make_experiment
 from ipvit.models.model import Model
-from ipvit.perturb.corruptions import KEYED
+from ipvit.perturb.corruptions import KEYED, SEVERITIES
 from ipvit.perturb.corruptions.keyed import keyed_tensors
 from ipvit.perturb.corruptions.tensor_versions import TENSOR_VERSIONS, equal
 from ipvit.perturb.on_device import bernoulli_keep, random_keep, random_order
@@ -87,9 +87,13 @@ def made(device: torch.device, size: int) -> Iterator[tuple[str, Tensor]]:
     yield "occluded images", patchdrop(images, keep)
     yield "images with noise", patchdrop(images, keep, fill_content(images, "noise", key))
     yield "shuffled images", shuffle(images, random_order(key, 64, device), (8, 8))
-    for name in KEYED:
-        for severity in (1, 5):
-            yield f"keyed {name}, {severity}", keyed_tensors(content.to(device), name, severity, key, jpeg=True)
+    slope = torch.arange(37 * size).view(37, size).expand(64, 3, -1, -1).remainder(256).to(torch.uint8)
+    for pixels in (content, slope):
+        for name in KEYED:
+            for severity in SEVERITIES:
+                for jpeg in (False, True):
+                    said = f"keyed {name}, {severity}, {pixels.shape[2]} x {pixels.shape[3]}{', JPEG' * jpeg}"
+                    yield said, keyed_tensors(pixels.to(device), name, severity, key, jpeg=jpeg)
 
 
 def differences(device: torch.device, size: int) -> list[str]:

@@ -156,12 +156,15 @@ def test_a_processor_leaves_corruptions_to_the_workers_and_a_gpu_takes_those_tha
 # --- keyed random numbers ------------------------------------------------------------------------------------------
 
 
+KEYED_1 = "on the fly, keyed 1, JPEG 85"
+
+
 @pytest.mark.parametrize("jpeg", [True, False])
 def test_keyed_predictions_equal_a_plain_loop_over_single_images(tmp_path, jpeg):
     model, data, names = tiny_model(), photos(), (*KEYED, "contrast")
     experiment = ipvit.Corruptions(corruptions=names, severities=(1, 4), jpeg=jpeg, made="keyed")
     records = measured(experiment, model, data, tmp_path, seed=3, batch_size=4)
-    assert set(records["made"]) == {"", "on the fly, keyed, JPEG 85" if jpeg else "on the fly, keyed"}
+    assert set(records["made"]) == {"", "on the fly, keyed 1, JPEG 85" if jpeg else "on the fly, keyed 1"}
     got = {(r["image"], r["corruption"], r["severity"]): r["confidence"] for r in records.iter_rows(named=True)}
     assert len(got) == 6 * (1 + 11 * 2)
     for (name, corruption, severity), confidence in got.items():
@@ -182,21 +185,24 @@ def test_keyed_results_stand_beside_the_others_and_never_under_their_name(tmp_pa
     run = ipvit.run(small(made="keyed"), models=model, data=data, everything=True, **options)
     assert run.manifest.measured_in_this_call == 6 * 6
     overall = run.tables["corruptions-mce"]
-    assert sorted(overall["made"]) == ["on the fly, JPEG 85", "on the fly, keyed, JPEG 85"]
+    assert sorted(overall["made"]) == ["on the fly, JPEG 85", KEYED_1]
     assert overall["n_images"].to_list() == [6, 6]
     again = ipvit.run(small(made="keyed"), models=model, data=data, **options)
     assert again.manifest.measured_in_this_call == 0
-    assert set(again.tables["corruptions-mce"]["made"]) == {"on the fly, keyed, JPEG 85"}
+    assert set(again.tables["corruptions-mce"]["made"]) == {KEYED_1}
     assert run.report().stat().st_size > 0
 
 
-def test_a_later_version_of_keyed_corruptions_is_measured_anew(tmp_path, monkeypatch):
+def test_networks_on_two_versions_of_keyed_corruptions_are_not_compared(tmp_path, monkeypatch):
     model, data, options = tiny_model(), photos(), {"out": tmp_path, "progress": False, "workers": 0}
     ipvit.run(small(made="keyed"), models=model, data=data, **options)
-    monkeypatch.setattr(measurement, "KEYED_VERSION", 2)
-    run = ipvit.run(small(made="keyed"), models=model, data=data, **options)
-    assert run.manifest.measured_in_this_call == 6 * 2 * 2  # noise and frost, not contrast
-    assert run.tables["corruptions-mce"]["n_images"].to_list() == [6]
+    monkeypatch.setitem(measurement._MADE, ("keyed", True), "on the fly, keyed 2, JPEG 85")
+    other = tiny_model(seed=1, name="other")
+    run = ipvit.run(small(made="keyed"), models=other, data=data, everything=True, **options)
+    assert run.manifest.measured_in_this_call == 6 * 7
+    overall = run.tables["corruptions-mce"].drop_nulls("mean_error").select("model", "made").rows()
+    assert sorted(overall) == [("other", "on the fly, keyed 2, JPEG 85"), ("tiny", KEYED_1)]
+    assert run.differences["corruptions"].height == 1, "the clean pictures"
 
 
 def test_keyed_errors_are_divided_by_another_network_and_never_by_alexnets_published_ones(tmp_path):
@@ -224,8 +230,52 @@ def test_keyed_is_refused_where_there_is_nothing_keyed(tmp_path, capsys):
     for name in ("spatter", "mine.py:fade"):
         assert main([*command, "--corruptions", "fog", name, "--out", str(tmp_path / "run")]) == 2
         said = " ".join(capsys.readouterr().err.split())
-        assert f"keyed has no {name}" in said and "leave it out, or keyed" in said
+        assert f"there is no keyed version of {name}: leave it out, or leave out --made keyed" in said
     assert not (tmp_path / "run").exists()
+
+
+def test_keyed_is_refused_where_the_files_are_corrupted_already(tmp_path):
+    for number in range(2):
+        folder = tmp_path / "c" / "fog" / "1" / CLASSES[number]
+        folder.mkdir(parents=True)
+        Image.new("RGB", (20, 20)).save(folder / "a.JPEG")
+    data = load_dataset(f"imagenet-c:{tmp_path / 'c'}")
+    experiment = ipvit.Corruptions(corruptions=("fog",), severities=(1,), made="keyed")
+    with pytest.raises(InputError, match="corrupted already: leave out --made keyed"):
+        ipvit.run(experiment, models=tiny_model(), data=data, out=tmp_path / "run", progress=False, workers=0)
+
+
+def test_figures_lead_and_examples_of_keyed_pictures_say_and_show_what_they_are(tmp_path):
+    data = photos()
+    run = ipvit.run(
+        small(made="keyed"), models=tiny_model(), data=data, out=tmp_path, seed=3, progress=False, workers=0
+    )
+    for name, figure in run.figures.items():
+        if name.startswith("corruptions"):
+            assert f"tiny, {KEYED_1}" in json.dumps(figure.to_dict()), name
+    analysis = small(made="keyed").analysis()
+    assert f"({KEYED_1})" in analysis.lead(run.tables)
+    run.report()
+    shown = {picture.caption: picture for picture in read_examples(tmp_path, "corruptions")["tiny"]}
+    assert {"clean", "shot noise, severity 5", "frost, severity 5", "contrast, severity 5"} <= set(shown)
+
+
+@pytest.mark.parametrize("made", ["original", "keyed"])
+def test_runs_on_two_revisions_of_a_corruption_are_not_compared(tmp_path, monkeypatch, capsys, made):
+    options = {"data": photos(), "models": tiny_model(), "progress": False, "workers": 0}
+    experiment = small(corruptions=("snow", "contrast"), made=made)
+    ipvit.run(experiment, out=tmp_path / "a", **options)
+    if made == "keyed":
+        monkeypatch.setitem(measurement._MADE, ("keyed", True), "on the fly, keyed 2, JPEG 85")
+    else:
+        monkeypatch.setattr(measurement, "REVISIONS", {"snow": 3})
+    ipvit.run(experiment, out=tmp_path / "b", **options)
+    capsys.readouterr()
+    assert main(["diff", str(tmp_path / "a"), str(tmp_path / "b"), "--json"]) == 0
+    captured = capsys.readouterr()
+    said = " ".join(captured.err.split()) + json.dumps(json.loads(captured.out))
+    why = {"original": "2 rows of 5 left out, other revision", "keyed": "made on the fly, keyed 2, JPEG 85"}
+    assert why[made] in said and '"snow"' not in said
 
 
 # --- the seam: pictures altered in the workers ---------------------------------------------------------------------

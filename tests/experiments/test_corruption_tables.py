@@ -1,5 +1,7 @@
 """The tables of the experiment on corruptions, held against errors that are counted one by one."""
 
+import dataclasses
+
 import numpy as np
 import polars as pl
 import pytest
@@ -242,6 +244,27 @@ def test_imagenet_networks_get_an_mce_and_the_paper_stands_beside_files_only(tmp
     assert row["mce"] == pytest.approx(mce(errors)) and row["reference"] == "AlexNet"
     assert "corruptions-paper" not in run.tables, "the paper measured the published files"
     assert printed("corruptions", "deit_tiny")["mce"].to_list() == [71.1]
+
+
+@pytest.mark.parametrize(
+    ("made", "revision", "words"),
+    [
+        ("on the fly", None, " with an earlier motion blur and snow"),
+        ("on the fly", 1, " with an earlier motion blur and snow"),
+        ("on the fly", 2, ""),
+        ("on the fly, keyed 1", None, ""),
+    ],
+)
+def test_networks_are_only_compared_on_the_same_revisions_of_corruptions(made, revision, words):
+    records = made_up_records(n=4, models=1).with_columns(
+        pl.when(pl.col("made") == "").then(pl.lit("")).otherwise(pl.lit(made)).alias("made")
+    )
+    if revision is not None:
+        revised = pl.col("corruption").is_in(["motion_blur", "snow"])
+        records = records.with_columns(revision=pl.when(revised).then(revision))
+    analysis = ipvit.Corruptions().analysis()
+    found = dataclasses.replace(analysis.reduce(records), size=(16, 16))
+    assert analysis.kind(found) == f"corrupted at 16x16 pixels{words}"
 
 
 def test_results_of_an_earlier_revision_of_a_corruption_do_not_count():

@@ -18,6 +18,9 @@ from ipvit.verdicts.sides import Matched, Side
 SET_DIGEST = "set_digest"
 """Column of a condition on one of several data sets; see :class:`ipvit.experiments.base.SetCondition`."""
 
+REVISION = "revision"
+"""Column of a condition that is measured otherwise since it was put right, such as a corruption."""
+
 
 def other_subject(a: Run, b: Run, pair: Matched, name: str) -> str:
     """Return what is other of the data or the answers of an experiment; empty where both runs agree."""
@@ -88,7 +91,8 @@ def rows_of_other_protocol(
     """Return the numbers of the rows whose conditions differ in what models are not compared by, and in what.
 
     Such as another revision of a corruption. What follows from the model, and not from the experiment's settings, may
-    differ: it counts only where the settings of the two runs differ too. Of several data sets their digests count.
+    differ: it counts only where the settings of the two runs differ too. Revisions, and of several data sets their
+    digests, always count.
 
     Args:
         a: the first run.
@@ -101,7 +105,7 @@ def rows_of_other_protocol(
     first, second = a.conditions_of(name, pair.weights_a), b.conditions_of(name, pair.weights_b)
     others = [column for column in first.columns if column in second.columns and column not in (*values.names, RUN)]
     if not other_settings(a, b, name):
-        others = [column for column in others if column == SET_DIGEST]
+        others = [column for column in others if column in (SET_DIGEST, REVISION)]
     found: dict[int, str] = {}
     for number, at in enumerate(rows) if others else ():
         key = dict(zip(values.names, values.keys[at], strict=True))

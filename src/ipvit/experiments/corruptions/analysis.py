@@ -17,7 +17,7 @@ from ipvit.data.corruption import DRAWN
 from ipvit.data.formats.imagenet_c import CLEAN
 from ipvit.experiments.corruptions.charts import draw
 from ipvit.experiments.corruptions.errors import error_tables
-from ipvit.experiments.corruptions.experiment import COPY, FILES, KEYED_HERE
+from ipvit.experiments.corruptions.experiment import ALEXNET, COPY, FILES, KEYED_ANY, is_keyed
 from ipvit.experiments.corruptions.variants import (
     FAMILY,
     FROST_PICTURES,
@@ -26,7 +26,7 @@ from ipvit.experiments.corruptions.variants import (
     corruption_place,
     variants_in,
 )
-from ipvit.perturb.corruptions import CORRUPTIONS, FAMILIES, SEVERITIES
+from ipvit.perturb.corruptions import CORRUPTIONS, FAMILIES, REVISIONS, SEVERITIES
 
 if TYPE_CHECKING:
     from ipvit.analysis.charts import Figure
@@ -73,6 +73,7 @@ class CorruptionAnalysis(Analysis):
             "cells": accuracy_table(rows, ["model", *_CONDITION]),
             "families": _family_rows(rows.filter(pl.col("corruption") != CLEAN)),
             "answers": pl.DataFrame({"model": [rows["model"][0]], "imagenet": [bool(rows["imagenet"].all())]}),
+            "outdated": pl.DataFrame({"corruption": _outdated(records)}, schema={"corruption": pl.String}),
         }
         return self.reduced(records, parts, compared=rows)
 
@@ -116,7 +117,7 @@ class CorruptionAnalysis(Analysis):
                 clean = next((row for row in own if row["corruption"] == CLEAN), None)
                 here = [row for row in own if (row["corruption"], row["severity"]) in set(shared)]
                 falls.append(Fall.over(str(model), clean, here))
-            how = f" ({made})" if table["made"].n_unique() > 1 else ""
+            how = f" ({made})" if table["made"].n_unique() > 1 or is_keyed(str(made)) else ""
             parts.append(told(falls, f"under {_what(shared)}{how}"))
         return " ".join(parts)
 
@@ -145,11 +146,16 @@ class CorruptionAnalysis(Analysis):
         return found.with_columns(pl.when(unmade).then(pl.lit("")).otherwise(column).alias(column) for column in names)
 
     def kind(self, reduction: Reduction) -> str:
-        """Return the size at which pictures were corrupted, where that was done here: blurs and blocks have theirs."""
+        """Return the size at which pictures were corrupted, where that was done here: blurs and blocks have theirs.
+
+        Corruptions that came out otherwise before they were put right are named, too.
+        """
         made = set(reduction.parts["cells"].filter(pl.col("corruption") != CLEAN)["made"])
         if reduction.size is None or made <= {FILES, COPY}:
             return ""
-        return f"corrupted at {reduction.size[0]}x{reduction.size[1]} pixels"
+        outdated = [name.replace("_", " ") for name in reduction.parts["outdated"]["corruption"]]
+        before = f" with an earlier {joined_names(outdated)}" if outdated else ""
+        return f"corrupted at {reduction.size[0]}x{reduction.size[1]} pixels{before}"
 
     def summary(self, tables: dict[str, pl.DataFrame]) -> list[str]:
         """Say the same, and what the numbers may be compared with."""
@@ -163,7 +169,7 @@ class CorruptionAnalysis(Analysis):
             mine = pl.col("model").eq(row["model"]) & pl.col("made").eq(row["made"])
             cells = tables[self.name].filter(mine)
             hardest = _hardest(tables[f"{self.name}-ce"].filter(mine))
-            yield row["model"], _sentence(row, missing_cells(cells)) + hardest
+            yield row["model"], _sentence(row, missing_cells(cells), self.normaliser) + hardest
             for sentence in _uneven(row, cells):
                 yield row["model"], sentence
 
@@ -182,6 +188,19 @@ def _what(cells: Sequence[tuple[str, int]]) -> str:
     run = levels == list(range(levels[0], levels[-1] + 1)) and len(levels) > 2
     which = f"{levels[0]} to {levels[-1]}" if run else joined_names([str(level) for level in levels])
     return f"{what} at severities {which} on average"
+
+
+def _outdated(records: pl.DataFrame) -> list[str]:
+    """Return the corruptions made here of which there are results of earlier revisions only."""
+    found: list[str] = []
+    made = pl.col("made").cast(pl.String)
+    here = records.filter(~made.is_in([FILES, COPY]) & ~made.str.starts_with(KEYED_ANY))
+    for name, revision in REVISIONS.items():
+        rows = here.filter(pl.col("corruption") == name)
+        there = _REVISION in rows.columns and (rows[_REVISION].fill_null(1) >= revision).any()
+        if not rows.is_empty() and not there:
+            found.append(name)
+    return found
 
 
 def _latest(records: pl.DataFrame) -> pl.DataFrame:
@@ -275,7 +294,14 @@ def missing_cells(frame: pl.DataFrame) -> list[str]:
     return whole + parts
 
 
-def _sentence(row: dict[str, Any], missing: Sequence[str]) -> str:
+def _without_reference(made: str, normaliser: str) -> str:
+    if normaliser.lower() != ALEXNET.lower():
+        return f"{normaliser} was not measured on these pictures."
+    errors = "with the original random numbers" if is_keyed(made) else "of ImageNet's classes"
+    return f"AlexNet's errors are for pictures {errors}, give one of the networks as normaliser."
+
+
+def _sentence(row: dict[str, Any], missing: Sequence[str], normaliser: str) -> str:
     """Say one network's overall numbers, or why there is no mCE."""
     errors = {"mean error": row["mean_error"], "clean": row["clean_error"]}  # no mean of the four extra ones alone
     said = ", ".join(f"{name} {error:.1f} %" for name, error in errors.items() if error is not None)
@@ -285,13 +311,8 @@ def _sentence(row: dict[str, Any], missing: Sequence[str]) -> str:
     if missing:
         more = ", ..." if len(missing) > 3 else ""
         return f"{plain}; no mCE, which needs all fifteen at all severities: without {', '.join(missing[:3])}{more}."
-    if row["reference"] is None and row["made"].startswith(KEYED_HERE):
-        return (
-            f"{plain}; no mCE: AlexNet's errors are for pictures with the original random numbers, give one of the "
-            "networks as normaliser."
-        )
     if row["reference"] is None:
-        return f"{plain}; no mCE: AlexNet's errors are for ImageNet's classes, give one of the networks as normaliser."
+        return f"{plain}; no mCE: {_without_reference(row['made'], normaliser)}"
     return f"{plain}; no mCE: {row['reference']} makes no error on some corruption, or was not measured on all."
 
 

@@ -8,6 +8,7 @@ import polars as pl
 
 from ipvit.analysis import charts
 from ipvit.analysis.aggregate import with_paper
+from ipvit.experiments.corruptions.experiment import is_keyed
 from ipvit.experiments.corruptions.variants import FAMILY
 
 if TYPE_CHECKING:
@@ -113,8 +114,8 @@ def _errors(table: pl.DataFrame) -> dict[str, Figure]:
 
 
 def _series(table: pl.DataFrame) -> pl.Expr:
-    """Name a network, and how its pictures were made where that differs."""
-    if "made" not in table.columns or table["made"].n_unique() < 2:
+    """Name a network, and how its pictures were made where that differs or they are keyed ones."""
+    if "made" not in table.columns or (table["made"].n_unique() < 2 and not is_keyed(table["made"][0])):
         return pl.col("model").alias("series")
     return pl.concat_str("model", pl.lit(", "), "made").alias("series")
 

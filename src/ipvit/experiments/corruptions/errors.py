@@ -12,7 +12,7 @@ import polars as pl
 
 from ipvit.analysis.reduction import Reduction, Values
 from ipvit.data.formats.imagenet_c import CLEAN
-from ipvit.experiments.corruptions.experiment import ALEXNET, KEYED_HERE, KEYED_HERE_JPEG
+from ipvit.experiments.corruptions.experiment import ALEXNET, is_keyed
 from ipvit.experiments.corruptions.variants import FAMILY, OWN_FAMILY, Variant, corruption_place
 from ipvit.metrics.bootstrap import corrected_interval, resampled_means
 from ipvit.metrics.intervals import wilson
@@ -98,7 +98,8 @@ def error_tables(
         reductions: of all models; their values say what is right, by ``made``, ``frost``, ``corruption`` and
             ``severity``, and are numbered by photo.
         variants: the ways in which pictures were made.
-        imagenet: by model, whether it answers ImageNet's classes, for which AlexNet's errors are published.
+        imagenet: by model, whether it answers ImageNet's classes, for which AlexNet's errors are published; not for
+            keyed pictures.
         normaliser: what errors are divided by: ``alexnet`` or a model.
     """
     by_corruption: list[dict[str, Any]] = []
@@ -106,7 +107,7 @@ def error_tables(
     for variant in variants:
         networks = _networks(reductions, variant, imagenet)
         for model, network in networks.items():
-            published = network.imagenet and variant.made not in (KEYED_HERE, KEYED_HERE_JPEG)
+            published = network.imagenet and not is_keyed(variant.made)
             reference = _Reference.alexnet() if published else None
             if normaliser.lower() != ALEXNET.lower():
                 reference = _Reference.network(normaliser, networks.get(normaliser))

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from ipvit.core.plugins import check_name
 from ipvit.experiments.base import BindContext, Condition, Experiment, Measurement
-from ipvit.perturb.corruptions import CORRUPTIONS, EXTRA, KEYED, RANDOM
+from ipvit.perturb.corruptions import CORRUPTIONS, EXTRA, KEYED, KEYED_VERSION, RANDOM
 
 if TYPE_CHECKING:
     from ipvit.data.dataset import Dataset
@@ -23,8 +23,16 @@ ALEXNET = "AlexNet"
 FILES, COPY, HERE, HERE_JPEG = "ImageNet-C files", "ipvit corrupt files", "on the fly", "on the fly, JPEG 85"
 """How the corrupted pictures came to be; only the first is what published numbers rest on."""
 
-KEYED_HERE, KEYED_HERE_JPEG = "on the fly, keyed", "on the fly, keyed, JPEG 85"
-"""With random numbers of our own: the same corruptions, which no published number is divided by or set beside."""
+KEYED_ANY = "on the fly, keyed"
+"""What ``made`` begins with where pictures have keyed random numbers, of whatever version."""
+
+KEYED_HERE, KEYED_HERE_JPEG = f"{KEYED_ANY} {KEYED_VERSION}", f"{KEYED_ANY} {KEYED_VERSION}, JPEG 85"
+"""With random numbers of our own and their version: the same corruptions, but another benchmark."""
+
+
+def is_keyed(made: str) -> bool:
+    """Tell whether pictures have keyed random numbers: published numbers are not for them."""
+    return made.startswith(KEYED_ANY)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,8 +47,7 @@ class CorruptionCondition(Condition):
 
 @dataclasses.dataclass(frozen=True)
 class RevisedCondition(CorruptionCondition):
-    """A corruption with a number of its own, raised when it comes out otherwise; a network's earlier results of it do
-    not count beside later ones."""
+    """A corruption that once came out otherwise; a network's earlier results of it do not count beside later ones."""
 
     revision: int
 
@@ -95,8 +102,8 @@ class Corruptions(Experiment):
         other += [name for name in self.corruptions if name not in (*CORRUPTIONS, *EXTRA)]
         if self.made == "keyed" and other:
             raise ValueError(
-                f"made keyed has no {' and no '.join(other)}, whose random numbers are numpy's; leave "
-                f"{'it' if len(other) == 1 else 'them'} out, or keyed"
+                f"there is no keyed version of {' and '.join(other)}: leave {'it' if len(other) == 1 else 'them'} "
+                "out, or leave out --made keyed"
             )
         return self
 

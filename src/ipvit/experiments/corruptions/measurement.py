@@ -31,7 +31,7 @@ from ipvit.experiments.scoring import Changed, classify, classify_each
 from ipvit.models.label_spaces import imagenet_classes
 from ipvit.models.model import Model
 from ipvit.perturb.corruptions import CORRUPTIONS, EXTRA, KEYED, REVISIONS, SEVERITIES
-from ipvit.perturb.corruptions.keyed import KEYED_VERSION, keyed_tensors
+from ipvit.perturb.corruptions.keyed import keyed_tensors
 from ipvit.perturb.corruptions.tensor_versions import corrupt_tensors, equal
 from ipvit.perturb.pixels import as_bytes, as_floats
 
@@ -118,9 +118,7 @@ class CorruptionMeasurement(Measurement):
 
     def _condition(self, name: str, severity: int, made: str) -> CorruptionCondition:
         pictures = self._pictures if name == "frost" else ""
-        if name in self._keyed:
-            return RevisedCondition(name, severity, made, pictures, KEYED_VERSION)
-        if name in REVISIONS:
+        if name in REVISIONS and name not in self._keyed:
             return RevisedCondition(name, severity, made, pictures, REVISIONS[name])
         return CorruptionCondition(name, severity, made, pictures)
 

@@ -15,7 +15,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ipvit.lazy import lazy_names
-from ipvit.perturb.corruptions.names import CORRUPTIONS, EXTRA, FAMILIES, KEYED, RANDOM, REVISIONS, SEVERITIES
+from ipvit.perturb.corruptions.names import (
+    CORRUPTIONS,
+    EXTRA,
+    FAMILIES,
+    KEYED,
+    KEYED_VERSION,
+    RANDOM,
+    REVISIONS,
+    SEVERITIES,
+)
 
 if TYPE_CHECKING:
     from ipvit.perturb.corruptions.arrays import random_state
@@ -37,6 +46,7 @@ __all__ = [
     "EXTRA",
     "FAMILIES",
     "KEYED",
+    "KEYED_VERSION",
     "RANDOM",
     "REVISIONS",
     "SEVERITIES",

@@ -57,6 +57,9 @@ RANDOM: tuple[Corruption, ...] = (
 KEYED = tuple(name for name in RANDOM if name != "spatter")
 """Those of them that there are with keyed random numbers, see :mod:`ipvit.perturb.corruptions.keyed`."""
 
+KEYED_VERSION = 1
+"""Raised whenever a keyed corruption gives another byte; results then have another name in ``made``."""
+
 SEVERITIES = (1, 2, 3, 4, 5)
 
 REVISIONS = {"motion_blur": 2, "snow": 2}

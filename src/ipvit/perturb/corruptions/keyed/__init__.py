@@ -9,6 +9,6 @@ same bytes.
 
 from __future__ import annotations
 
-from ipvit.perturb.corruptions.keyed.by_name import KEYED_VERSION, keyed_tensors
+from ipvit.perturb.corruptions.keyed.by_name import keyed_tensors
 
-__all__ = ["KEYED_VERSION", "keyed_tensors"]
+__all__ = ["keyed_tensors"]

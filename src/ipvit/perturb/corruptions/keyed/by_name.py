@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,11 +16,8 @@ from ipvit.perturb.corruptions.keyed.draws import Draws
 from ipvit.perturb.corruptions.keyed.noise import TABLES, noise
 from ipvit.perturb.corruptions.keyed.weather import fog, frost, snow
 
-KEYED_VERSION = 1
-"""Raised whenever a keyed corruption gives another byte; results of an earlier one then no longer count."""
-
-_AT_ONCE = 64
-"""Images that are corrupted together: sums of whole numbers take up to 8 bytes for a byte of the image."""
+_AT_ONCE = 64 * 224 * 224
+"""Pixels that are corrupted together: sums of whole numbers take up to 8 bytes for a byte of the image."""
 
 _FUNCTIONS: dict[str, Callable[[Tensor, int, Draws], Tensor]] = {
     **{name: noise(name) for name in TABLES},
@@ -33,7 +31,13 @@ _FUNCTIONS: dict[str, Callable[[Tensor, int, Draws], Tensor]] = {
 
 
 def keyed_tensors(
-    images: Tensor, name: str, severity: int, key: np.ndarray, *, jpeg: bool = False, frost_folder: str | None = None
+    images: Tensor,
+    name: str,
+    severity: int,
+    key: np.ndarray,
+    *,
+    jpeg: bool = False,
+    frost_folder: str | Path | None = None,
 ) -> Tensor:
     """Corrupt a batch of images, each with its own random numbers.
 
@@ -48,17 +52,31 @@ def keyed_tensors(
         frost_folder: a folder with the original's frost pictures, see :func:`ipvit.perturb.corruptions.frost`.
 
     Returns:
-        ``(B, 3, H, W)`` uint8, on the same device: the same bytes on every device.
+        ``(B, 3, H, W)`` uint8, on the same device: the same bytes on every device, for the same pictures of frost.
+
+    Raises:
+        ValueError: for an unknown name, a severity outside 1 to 5, or images or keys of another shape or type.
     """
+    _check(images, name, key)
     own = _own_keys(key, name, severity)
-    function = frost(frost_folder) if name == "frost" else _FUNCTIONS[name]
+    function = frost(None if frost_folder is None else str(frost_folder)) if name == "frost" else _FUNCTIONS[name]
     there = images.cpu() if images.device.type == "mps" else images
-    made: list[Tensor] = []
-    for first in range(0, len(there), _AT_ONCE):
-        part = slice(first, first + _AT_ONCE)
+    at_once = max(1, _AT_ONCE // (images.shape[2] * images.shape[3]))
+    made = torch.empty_like(there)
+    for first in range(0, len(there), at_once):
+        part = slice(first, first + at_once)
         corrupted = function(there[part], severity, Draws(own[part], there.device))
-        made.append(through_jpeg(corrupted, 85) if jpeg else corrupted)
-    return torch.cat(made).to(images.device)
+        made[part] = through_jpeg(corrupted, 85) if jpeg else corrupted
+    return made.to(images.device)
+
+
+def _check(images: Tensor, name: str, key: np.ndarray) -> None:
+    if name not in _FUNCTIONS:
+        raise ValueError(f"there is no keyed version of {name!r}; known: {', '.join(_FUNCTIONS)}")
+    if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape[2:] or images.dtype != torch.uint8:
+        raise ValueError(f"images must be (B, 3, H, W) of uint8, not {tuple(images.shape)} of {images.dtype}")
+    if key.shape != (len(images),) or key.dtype != np.uint64:
+        raise ValueError(f"there must be {len(images)} keys of uint64, one an image, not {key.shape} of {key.dtype}")
 
 
 def _own_keys(key: np.ndarray, name: str, severity: int) -> np.ndarray:

@@ -19,6 +19,8 @@ SIXTEENTHS = 1 << _BITS
 class Draws:
     """The random stream of each of ``B`` images; every image's numbers follow from its key alone.
 
+    Words are taken apart as little-endian machines hold them, as all are that torch is built for.
+
     Args:
         key: ``(B,)`` uint64.
         device: where the numbers are to be.

@@ -76,10 +76,11 @@ def frost(folder: str | None = None) -> Callable[[Tensor, int, Draws], Tensor]:
         where = draws.few(3)
         chosen = (where[:, 0] * len(ice.sizes)).astype(np.int64)
         top, left = ((where[:, 1:] * (ice.sizes[chosen] - size)).astype(np.int64)).T
-        first = ice.begins[chosen] + top * ice.sizes[chosen, 1] + left
-        rows = first[:, None] + ice.sizes[chosen, 1:] * np.arange(size[0])
-        begins = from_numpy(rows).to(images.device, non_blocking=True)
-        places = begins[:, :, None] + torch.arange(size[1], device=images.device)
+        widths = ice.sizes[chosen, 1]
+        corners = np.stack([ice.begins[chosen] + top * widths + left, widths])
+        begins, wide = from_numpy(corners).to(images.device, non_blocking=True)[..., None]
+        rows = begins + wide * torch.arange(size[0], device=images.device)
+        places = rows[:, :, None] + torch.arange(size[1], device=images.device)
         crystals = ice.pixels.index_select(1, places.flatten()).view(3, *places.shape).transpose(0, 1)
         mixed = (images.to(torch.float64) * of_image).add_(crystals.to(torch.float64).mul_(of_ice))
         return mixed.clamp_(0, 255).to(torch.uint8)
