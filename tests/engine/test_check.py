@@ -180,7 +180,10 @@ def test_it_says_what_other_settings_would_cost_and_change(tmp_path):
     assert other[0].startswith("precision bf16: fp32 would be the reference") and "measured again" not in other[0]
 
 
-@pytest.mark.parametrize()
+INSTRUCTIONS = {True: "take longer", None: "take longer", False: "take no longer"}
+
+
+@pytest.mark.parametrize(("instructions", "words"), INSTRUCTIONS.items())
 def test_16_bits_are_said_to_be_faster_only_where_they_are(tmp_path, monkeypatch, instructions, words):
     monkeypatch.setattr(setting_costs, "_has_short_products", lambda _: instructions)
     said = tried([ipvit.Accuracy()], tmp_path, precision="bf16").settings[0]
