@@ -156,7 +156,7 @@ def test_a_processor_leaves_corruptions_to_the_workers_and_a_gpu_takes_those_tha
 # --- keyed random numbers ------------------------------------------------------------------------------------------
 
 
-KEYED_1 = "on the fly, keyed 1, JPEG 85"
+KEYED_1 = "keyed 1, on the fly, JPEG 85"
 
 
 @pytest.mark.parametrize("jpeg", [True, False])
@@ -164,7 +164,7 @@ def test_keyed_predictions_equal_a_plain_loop_over_single_images(tmp_path, jpeg)
     model, data, names = tiny_model(), photos(), (*KEYED, "contrast")
     experiment = ipvit.Corruptions(corruptions=names, severities=(1, 4), jpeg=jpeg, made="keyed")
     records = measured(experiment, model, data, tmp_path, seed=3, batch_size=4)
-    assert set(records["made"]) == {"", "on the fly, keyed 1, JPEG 85" if jpeg else "on the fly, keyed 1"}
+    assert set(records["made"]) == {"", "keyed 1, on the fly, JPEG 85" if jpeg else "keyed 1, on the fly"}
     got = {(r["image"], r["corruption"], r["severity"]): r["confidence"] for r in records.iter_rows(named=True)}
     assert len(got) == 6 * (1 + 11 * 2)
     for (name, corruption, severity), confidence in got.items():
@@ -196,12 +196,12 @@ def test_keyed_results_stand_beside_the_others_and_never_under_their_name(tmp_pa
 def test_networks_on_two_versions_of_keyed_corruptions_are_not_compared(tmp_path, monkeypatch):
     model, data, options = tiny_model(), photos(), {"out": tmp_path, "progress": False, "workers": 0}
     ipvit.run(small(made="keyed"), models=model, data=data, **options)
-    monkeypatch.setitem(measurement._MADE, ("keyed", True), "on the fly, keyed 2, JPEG 85")
+    monkeypatch.setitem(measurement._MADE, ("keyed", True), "keyed 2, on the fly, JPEG 85")
     other = tiny_model(seed=1, name="other")
     run = ipvit.run(small(made="keyed"), models=other, data=data, everything=True, **options)
     assert run.manifest.measured_in_this_call == 6 * 7
     overall = run.tables["corruptions-mce"].drop_nulls("mean_error").select("model", "made").rows()
-    assert sorted(overall) == [("other", "on the fly, keyed 2, JPEG 85"), ("tiny", KEYED_1)]
+    assert sorted(overall) == [("other", "keyed 2, on the fly, JPEG 85"), ("tiny", KEYED_1)]
     assert run.differences["corruptions"].height == 1, "the clean pictures"
 
 
@@ -266,7 +266,7 @@ def test_runs_on_two_revisions_of_a_corruption_are_not_compared(tmp_path, monkey
     experiment = small(corruptions=("snow", "contrast"), made=made)
     ipvit.run(experiment, out=tmp_path / "a", **options)
     if made == "keyed":
-        monkeypatch.setitem(measurement._MADE, ("keyed", True), "on the fly, keyed 2, JPEG 85")
+        monkeypatch.setitem(measurement._MADE, ("keyed", True), "keyed 2, on the fly, JPEG 85")
     else:
         monkeypatch.setattr(measurement, "REVISIONS", {"snow": 3})
     ipvit.run(experiment, out=tmp_path / "b", **options)
@@ -274,7 +274,7 @@ def test_runs_on_two_revisions_of_a_corruption_are_not_compared(tmp_path, monkey
     assert main(["diff", str(tmp_path / "a"), str(tmp_path / "b"), "--json"]) == 0
     captured = capsys.readouterr()
     said = " ".join(captured.err.split()) + json.dumps(json.loads(captured.out))
-    why = {"original": "2 rows of 5 left out, other revision", "keyed": "made on the fly, keyed 2, JPEG 85"}
+    why = {"original": "2 rows of 5 left out, other revision", "keyed": "made keyed 2, on the fly, JPEG 85"}
     assert why[made] in said and '"snow"' not in said
 
 

@@ -252,7 +252,7 @@ def test_imagenet_networks_get_an_mce_and_the_paper_stands_beside_files_only(tmp
         ("on the fly", None, " with an earlier motion blur and snow"),
         ("on the fly", 1, " with an earlier motion blur and snow"),
         ("on the fly", 2, ""),
-        ("on the fly, keyed 1", None, ""),
+        ("keyed 1, on the fly", None, ""),
     ],
 )
 def test_networks_are_only_compared_on_the_same_revisions_of_corruptions(made, revision, words):

@@ -23,10 +23,10 @@ ALEXNET = "AlexNet"
 FILES, COPY, HERE, HERE_JPEG = "ImageNet-C files", "ipvit corrupt files", "on the fly", "on the fly, JPEG 85"
 """How the corrupted pictures came to be; only the first is what published numbers rest on."""
 
-KEYED_ANY = "on the fly, keyed"
+KEYED_ANY = "keyed"
 """What ``made`` begins with where pictures have keyed random numbers, of whatever version."""
 
-KEYED_HERE, KEYED_HERE_JPEG = f"{KEYED_ANY} {KEYED_VERSION}", f"{KEYED_ANY} {KEYED_VERSION}, JPEG 85"
+KEYED_HERE, KEYED_HERE_JPEG = (f"{KEYED_ANY} {KEYED_VERSION}, {made}" for made in (HERE, HERE_JPEG))
 """With random numbers of our own and their version: the same corruptions, but another benchmark."""
 
 
