@@ -258,6 +258,10 @@ def test_figures_lead_and_examples_of_keyed_pictures_say_and_show_what_they_are(
     run.report()
     shown = {picture.caption: picture for picture in read_examples(tmp_path, "corruptions")["tiny"]}
     assert {"clean", "shot noise, severity 5", "frost, severity 5", "contrast, severity 5"} <= set(shown)
+    for name in ("shot_noise", "frost"):
+        first = keyed_tensors(data.read(0)[None], name, 5, keys(data.ids[:1], "corruptions", 3), jpeg=True)[0]
+        with Image.open(shown[f"{name.replace('_', ' ')}, severity 5"].path) as picture:
+            assert np.array_equal(np.array(picture.convert("RGB")), first.permute(1, 2, 0).numpy()), name
 
 
 @pytest.mark.parametrize("made", ["original", "keyed"])

@@ -85,7 +85,7 @@ def _samples(height: int, width: int) -> np.ndarray:
     return np.concatenate([random.integers(0, 256, (8, height, width, 3), dtype=np.uint8), plain, halves])
 
 
-def number(value: float, like: Tensor) -> Tensor:
+def _number(value: float, like: Tensor) -> Tensor:
     """Return a number on a device, to divide by."""
     return torch.full((), value, dtype=like.dtype, device=like.device)
 
@@ -93,7 +93,7 @@ def number(value: float, like: Tensor) -> Tensor:
 def as_units(images: Tensor) -> Tensor:
     """Return bytes as float64 in [0, 1]."""
     values = images.to(torch.float64)
-    return values.div_(number(255, values))
+    return values.div_(_number(255, values))
 
 
 def unit_bytes(values: Tensor) -> Tensor:
@@ -117,7 +117,7 @@ def _contrast(images: Tensor, severity: int) -> Tensor:
     values = as_units(images.permute(2, 3, 0, 1).reshape(height * width, batch * 3))
     # one after the other, as numpy adds: along the first dimension a cumulative sum is one loop for each column
     total = values.cumsum(dim=0)[-1]
-    mean = total / number(height * width, total)
+    mean = total / _number(height * width, total)
     made = unit_bytes(values.sub_(mean).mul_(level(CONTRAST, severity)).add_(mean))
     return made.view(height, width, batch, 3).permute(2, 3, 0, 1).contiguous()
 
@@ -223,7 +223,7 @@ def _zoom_blur(images: Tensor, severity: int) -> Tensor:
     for factor in factors:
         total += _enlarged(planes, factor)
     made = planes.add_(total)
-    return unit_bytes(made.div_(number(len(factors) + 1, made)))
+    return unit_bytes(made.div_(_number(len(factors) + 1, made)))
 
 
 def _enlarged(planes: Tensor, factor: float) -> Tensor:
