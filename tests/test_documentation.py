@@ -17,6 +17,7 @@ import yaml
 from PIL import Image
 from safetensors.torch import save_file
 
+from helpers.forks import python
 from helpers.shift_trees import write_all
 from helpers.zero_shot import gemma_tokenizer, open_clip_folder, siglip_folder
 from ipvit.cli import main, make_app
@@ -312,8 +313,7 @@ def test_pieces_of_python_run(desk):
                 continue  # speaks of something of yours
             if page.name == "data.md":
                 continue
-            command = [sys.executable, "-c", block]
-            done = subprocess.run(command, check=False, cwd=desk, capture_output=True, text=True, timeout=300)
+            done = python(["-c", block], cwd=desk)
             assert done.returncode == 0, f"{page.name}:\n{block}\n{done.stderr[-2000:]}"
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from helpers.forks import python
 from ipvit.cli import main
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -17,9 +15,7 @@ SCRIPTS = sorted(EXAMPLES.glob("*.py"))
 
 
 def run(code: list[str], folder: Path) -> str:
-    env = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, *code]
-    done = subprocess.run(command, check=False, cwd=folder, env=env, capture_output=True, text=True, timeout=300)
+    done = python(code, cwd=folder)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 

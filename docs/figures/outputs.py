@@ -42,11 +42,16 @@ BEFORE = {
 """What has to be there first; not shown."""
 
 
+def run(arguments: list[str], *, cwd: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run Python with these arguments."""
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False)
+
+
 def printed(command: str, folder: Path) -> str:
     """Return what a command prints on standard output, run in a folder."""
     environment = os.environ | {"COLUMNS": str(COLUMNS), "NO_COLOR": "1", "TERM": "dumb"}
-    tokens = [sys.executable, "-m", "ipvit", *shlex.split(command)[1:]]
-    done = subprocess.run(tokens, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    done = run(["-m", "ipvit", *shlex.split(command)[1:]], cwd=folder, env=environment)
     if done.returncode:
         raise SystemExit(f"{command}: {done.stderr}")
     return "\n".join(line.rstrip() for line in done.stdout.splitlines())

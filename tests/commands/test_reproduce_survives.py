@@ -1,16 +1,13 @@
 """A reproduction that takes a night: what is missing is told before it starts, and what fails does not end it."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
 from helpers.command_line import kill_while_it_writes
-from helpers.paths import TESTS
+from helpers.forks import ranks
 from helpers.small_paper import small_paper, write_photos, write_small_paper
 from ipvit.cli import main
 from ipvit.commands import reproduction
@@ -188,12 +185,6 @@ def test_shards_of_several_parts_that_are_not_all_there_are_told_of_by_part(smal
     ]
 
 
-def start(*arguments: str, launcher: tuple[str, ...] = ()) -> subprocess.Popen:
-    command = [sys.executable, *launcher, "-m", "helpers.small_paper", "reproduce", *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-
-
 @pytest.mark.slow
 def test_the_same_command_goes_on_after_kills_at_any_place(small, capsys):
     arguments = ["all", *ARGUMENTS, "--batch-size", "2"]
@@ -216,11 +207,10 @@ def test_the_same_command_goes_on_after_kills_at_any_place(small, capsys):
 @pytest.mark.slow
 def test_of_several_processes_one_tells_and_the_numbers_are_those_of_one(small, capsys):
     arguments = ["figure-18", *ARGUMENTS, "--batch-size", "4"]
-    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    together = start(*arguments, launcher=torchrun)
-    out, err = together.communicate()
-    assert together.returncode == 0, err.decode()
-    assert out.decode().count("The paper's values cannot be read for figure 18") == 1
+    together = ranks(["-m", "helpers.small_paper", "reproduce", *arguments], 2)
+    told = [process.communicate() for process in together]
+    assert [process.returncode for process in together] == [0, 0], told
+    assert "".join(out for out, _ in told).count("The paper's values cannot be read for figure 18") == 1
     assert main(["reproduce", "figure-18", *ARGUMENTS[:-1], "alone", "--batch-size", "4"]) == 0
     assert quantities(small / "out") == quantities(small / "alone")
     capsys.readouterr()

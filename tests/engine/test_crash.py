@@ -3,14 +3,13 @@
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from helpers.crashes import STUDY, wait_for
+from helpers.forks import Python
 from helpers.tiny import write_images
 from ipvit.engine.store import Store
 
@@ -22,18 +21,11 @@ def setting(tmp_path_factory) -> tuple[Path, Path]:
     return folder / "study.py", write_images(folder / "images", per_class=12)
 
 
-def start(setting, out: Path, delay: float) -> subprocess.Popen:
-    script, images = setting
-    return subprocess.Popen(
-        [sys.executable, script, images, out, str(delay)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        start_new_session=True,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def start(setting, out: Path, delay: float) -> Python:
+    return Python([*setting, out, delay])
 
 
-def finish(process: subprocess.Popen) -> None:
+def finish(process: Python) -> None:
     _, errors = process.communicate(timeout=240)
     assert process.returncode == 0, errors
 
@@ -48,11 +40,11 @@ def test_twenty_kills_at_random_moments_lose_nothing_and_change_nothing(setting,
     while kills < 20:
         process = start(setting, out, 0.03)
         parts = len(list(out.glob("records/*/*/part-*")))
-        if dice.random() < 0.5:  # in the middle of the work, otherwise at any moment from the start of the process
+        if dice.random() < 0.5:  # in the middle of the work, otherwise at any moment from its start
             wait_for(lambda parts=parts: len(list(out.glob("records/*/*/part-*"))) > parts, process)
             time.sleep(dice.random() * 0.1)
         else:
-            time.sleep(dice.random() * 4)
+            time.sleep(dice.random())
         if process.poll() is not None:
             break
         os.killpg(process.pid, signal.SIGKILL)

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from helpers.crashes import STUDY, wait_for
+from helpers.forks import Python, python, ranks
 from helpers.paths import TESTS
 from helpers.shards import web_shards
 from helpers.tiny import write_images
@@ -54,7 +54,7 @@ def setting(tmp_path_factory) -> tuple[Path, Path]:
 @pytest.fixture(scope="module")
 def reference(setting, tmp_path_factory):
     out = tmp_path_factory.mktemp("reference") / "run"
-    subprocess.run([sys.executable, *map(str, setting), out, "0"], env=surroundings(), check=True, timeout=300)
+    assert python([*setting, out, 0]).returncode == 0
     found = Store(out).records("occlusion")
     assert len(found) == 48 * 10
     return found
@@ -77,25 +77,12 @@ def torchrun(setting, count: int, out: Path, delay: float = 0) -> subprocess.Pop
     )
 
 
-def by_hand(setting, count: int, out: Path, delay: float = 0) -> list[subprocess.Popen]:
+def by_hand(setting, count: int, out: Path, delay: float = 0) -> list[Python]:
     """Start the processes without a launcher that would watch over them."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = str(listener.getsockname()[1])
-    common = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    return [
-        subprocess.Popen(
-            [sys.executable, *map(str, setting), out, str(delay)],
-            env=surroundings(**common, RANK=str(rank), LOCAL_RANK=str(rank)),
-            start_new_session=True,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(count)
-    ]
+    return ranks([*setting, out, delay], count)
 
 
-def finish(process: subprocess.Popen, code: int = 0) -> str:
+def finish(process: subprocess.Popen | Python, code: int = 0) -> str:
     _, errors = process.communicate(timeout=300)
     assert (process.returncode == 0) == (code == 0), errors
     return errors
@@ -112,7 +99,8 @@ def ranks_of(launcher: subprocess.Popen) -> list[int]:
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_several_processes_measure_what_one_does_bit_for_bit(setting, reference, tmp_path, count):
-    finish(torchrun(setting, count, tmp_path / "run"))
+    for process in by_hand(setting, count, tmp_path / "run"):
+        finish(process)
     assert Store(tmp_path / "run").records("occlusion").equals(reference)
     manifest = read_manifest(tmp_path / "run")
     assert manifest.status == "done" and manifest.processes == count
@@ -126,7 +114,8 @@ def test_one_process_goes_through_the_files_for_all(setting, reference, tmp_path
     counting.write_text(
         STUDY.replace("import sys", "import os, sys").replace("if __name__", f"{COUNTED}\nif __name__", 1)
     )
-    finish(torchrun((counting, images), 2, tmp_path / "run"))
+    for process in by_hand((counting, images), 2, tmp_path / "run"):
+        finish(process)
     assert Store(tmp_path / "run").records("occlusion").drop("weights").equals(reference.drop("weights"))
     assert {path.name: path.read_text() for path in tmp_path.glob("listed-*")} == {"listed-0": "."}
 
@@ -136,7 +125,8 @@ def test_the_slowest_process_does_not_decide_when_the_run_is_over(setting, refer
     slow = tmp_path / "slow.py"
     waiting = "os.environ['RANK'] == '1' and open(f'{sys.argv[2]}-1', 'a').write('.') and time.sleep(0.5)"
     slow.write_text(STUDY.replace("import sys", "import os, sys").replace("time.sleep(float(sys.argv[3]))", waiting))
-    finish(torchrun((slow, images), 2, tmp_path / "run"))
+    for process in by_hand((slow, images), 2, tmp_path / "run"):
+        finish(process)
     records = Store(tmp_path / "run").records("occlusion")  # another network by its code, which waits
     assert records.drop("weights").equals(reference.drop("weights"))
     passes = len((tmp_path / "run-1").read_text())
@@ -167,17 +157,18 @@ def test_without_a_launcher_the_others_notice_it_themselves(setting, reference, 
     out = tmp_path / "run"
     processes = by_hand(setting, 2, out, delay=0.02)
     wait_for(lambda: parts(out), processes[0])
-    processes[1].kill()
+    processes[1].send_signal(signal.SIGKILL)
     processes[1].communicate()
     assert "another process of this run is gone; what is measured is kept" in finish(processes[0], code=1)
     assert read_manifest(out).status == "interrupted"
-    finish(torchrun(setting, 3, out))
+    for process in by_hand(setting, 3, out):
+        finish(process)
     assert Store(out).records("occlusion").equals(reference)
 
 
 def test_a_second_launch_on_the_same_folder_says_so_and_stops(setting, tmp_path):
     out = tmp_path / "run"
-    first = by_hand(setting, 2, out, delay=1)  # still at work however long the second ones take to start
+    first = by_hand(setting, 2, out, delay=0.3)  # still at work however long the second ones take to start
     wait_for(lambda: parts(out), first[0])
     second = by_hand(setting, 2, out)
     errors = [finish(process, code=2) for process in second]
@@ -195,7 +186,8 @@ def test_data_read_from_the_front_is_shared_out_too(tmp_path):
     (tmp_path / "study.py").write_text(WEB_STUDY)
     found = []
     for count in (1, 2):
-        finish(torchrun((tmp_path / "study.py", shards), count, tmp_path / f"run{count}"))
+        for process in by_hand((tmp_path / "study.py", shards), count, tmp_path / f"run{count}"):
+            finish(process)
         found.append(Store(tmp_path / f"run{count}").records("occlusion"))
     assert len(found[0]) == 20 and found[0].equals(found[1])
     assert sorted(found[0]["label"].unique()) == [0, 1, 2, 3]

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import ClassVar
@@ -16,6 +14,7 @@ import pytest
 import ipvit
 from helpers.crashes import STUDY, wait_for
 from helpers.files import contents
+from helpers.forks import Python
 from helpers.small_runs import CLASSES, Picky, photos, small_occlusion
 from helpers.tiny import tiny_model, write_images
 from ipvit.cli import main
@@ -248,12 +247,7 @@ def test_a_second_ctrl_c_leaves_a_true_manifest_and_what_was_measured(tmp_path, 
         )
     )
     images, out = write_images(tmp_path / "images", per_class=12), tmp_path / "out"
-    process = subprocess.Popen(
-        [sys.executable, tmp_path / "study.py", images, out, "0.05"],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = Python([tmp_path / "study.py", images, out, 0.05])
     wait_for(lambda: list(out.glob("records/*/*/part-*")), process)
     process.send_signal(first)
     for _ in range(200):

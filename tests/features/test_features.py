@@ -1,16 +1,14 @@
 """The feature store: equal to a plain forward, computed once, whole after a kill."""
 
-import os
 import random
 import signal
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
 
 import ipvit
+from helpers.forks import python
 from helpers.paths import TESTS
 from helpers.plain_loops import photos, tiny_resnet, tiny_vit, wrapped
 from helpers.tiny import write_images
@@ -240,9 +238,7 @@ FeatureStore({out!r}, flush_seconds=0).extract(model, photos(12), specs, batch_s
 @pytest.mark.slow
 def test_a_killed_extraction_goes_on_and_ends_with_the_same_numbers(tmp_path, vit):
     script = KILLED.format(tests=str(TESTS), out=str(tmp_path / "killed"))
-    ended = subprocess.run(
-        [sys.executable, "-c", script], check=False, env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
-    )
+    ended = python(["-c", script])
     assert ended.returncode == -signal.SIGKILL
     data, seen = photos(12), counted(vit)
     resumed = FeatureStore(tmp_path / "killed").extract(vit, data, [FeatureSpec(2, "class")], batch_size=2)

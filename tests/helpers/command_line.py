@@ -5,15 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from helpers.paths import TESTS
+from helpers.forks import Python
 from helpers.tiny import write_images
 from ipvit.cli import main
 
@@ -47,17 +45,7 @@ def kill_while_it_writes(
 
     It and its workers are killed once so many more files are written, which takes no longer than the seconds.
     """
-    process = subprocess.Popen(
-        [sys.executable, "-m", module, *arguments],
-        env={
-            **os.environ,
-            "OMP_NUM_THREADS": "1",
-            "PYTHONPATH": f"{TESTS}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
-        },
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    process = Python(["-m", module, *arguments])
     deadline = time.monotonic() + seconds
     before = written()
     try:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +13,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from helpers.forks import ranks
 from helpers.training import DINO, KWARGS, dino_recipe, plain_recipe
 from ipvit.core.preprocessing import View
 from ipvit.data.dataset import MemoryDataset
@@ -333,13 +331,10 @@ def test_two_processes_train_as_one_with_twice_the_batch(tmp_path, made):
         "Trifeature('natural', 'train' if name.endswith('train') else 'val', 64, size)\n"
         "start.train(sys.argv[1], sys.argv[2], device='cpu', progress=False)\n"
     )
-    env = os.environ | {"OMP_NUM_THREADS": "1"}
     for processes, batch in ((1, 16), (2, 8)):
         path.write_text(dump_recipe(made.model_copy(update={"batch_size": batch})))
-        launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"]
-        launcher += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0"]
-        command = [sys.executable, *(launcher if processes == 2 else []), str(script), str(path)]
-        subprocess.run([*command, str(tmp_path / str(processes))], env=env, check=True, timeout=300)
+        for process in ranks([script, path, tmp_path / str(processes)], processes):
+            assert process.wait(300) == 0, process.communicate()
     assert losses(tmp_path / "2") == pytest.approx(losses(tmp_path / "1"), rel=1e-4)
     one, two = (load_file(tmp_path / name / "last.safetensors") for name in ("1", "2"))
     assert all(torch.allclose(one[key], two[key], atol=2e-3) for key in one)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from helpers.forks import python
 from ipvit.cli import main
 from ipvit.data.synthetic.trifeature import Trifeature
 from ipvit.errors import InputError
@@ -159,8 +157,8 @@ def test_a_dry_run_reads_the_one_image_that_there_is(tmp_path):
 @pytest.mark.slow
 def test_batches_of_the_papers_size_need_few_open_files(tmp_path: Path):
     """The recipes' policy, batch and views; images and network are small. Every tensor that crosses is an open file."""
-    command = [sys.executable, "-c", SCALED_DOWN, str(tmp_path)]
-    subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True, timeout=600)
+    done = python(["-c", SCALED_DOWN, tmp_path], timeout=600)
+    assert done.returncode == 0, done.stderr
     for name in ("deit_t_shape", "dino_vits16"):
         for workers in (2, 8):
             rows = [

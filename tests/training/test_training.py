@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -20,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from timm.data.mixup import Mixup
 
 import ipvit
+from helpers.forks import Python, python
 from helpers.training import die_at, tiny_recipe
 from ipvit.core.lock import FolderLock
 from ipvit.data.synthetic.trifeature import Trifeature
@@ -132,12 +132,11 @@ start.train(load_recipe(sys.argv[1]), sys.argv[2], device="cpu", progress=False)
 def test_a_training_killed_in_the_middle_of_an_epoch_goes_on_where_it_was(tmp_path):
     recipe, out = tmp_path / "recipe.yaml", tmp_path / "killed"
     recipe.write_text(dump_recipe(tiny_recipe()))
-    env = os.environ | {"OMP_NUM_THREADS": "1"}
 
-    def command(folder: Path, delay: float) -> list[str]:
-        return [sys.executable, "-c", KILLED, str(recipe), str(folder), str(delay)]
+    def command(folder: Path, delay: float) -> list[object]:
+        return ["-c", KILLED, recipe, folder, delay]
 
-    process = subprocess.Popen(command(out, 0.1), env=env)
+    process = Python(command(out, 0.1))
     deadline = time.monotonic() + 120
     while not (out / "log.jsonl").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -145,8 +144,7 @@ def test_a_training_killed_in_the_middle_of_an_epoch_goes_on_where_it_was(tmp_pa
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     assert 1 <= len(logged(out)) < 3
-    subprocess.run(command(out, 0), env=env, check=True)
-    subprocess.run(command(tmp_path / "whole", 0), env=env, check=True)
+    assert python(command(out, 0)).returncode == python(command(tmp_path / "whole", 0)).returncode == 0
     assert logged(out) == logged(tmp_path / "whole")
     for name in ("last.safetensors", "best.safetensors"):
         assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()

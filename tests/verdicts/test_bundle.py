@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 
 import ipvit
 from helpers.command_line import complaint
+from helpers.forks import python
 from helpers.paths import KEPT
 from helpers.small_runs import small_occlusion, told_by
 from helpers.tiny import tiny_model
@@ -119,8 +119,7 @@ def test_a_bundle_is_read_in_another_place_and_runs_nothing(path, tmp_path):
         "found = ipvit.diff('given.zip:tiny', 'given.zip:two')\n"
         "print(found.tables['accuracy'].height, list(ipvit.Run('given.zip').tables))"
     )
-    command = [sys.executable, "-c", code, str(tmp_path)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=tmp_path)
+    done = python(["-c", code, tmp_path], cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.startswith("1 ['accuracy', 'occlusion', 'occlusion-area']")
 

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from PIL import Image
 
-from ipvit.analysis.chart_parts import Figure, theme
+from ipvit.analysis.chart_parts import Figure, inline, theme
 
 _STOPS = np.array([[255, 245, 235], [253, 190, 133], [241, 105, 19], [166, 54, 3], [90, 28, 2]], dtype=float)
 _MARK = np.array([0, 92, 230], dtype=float)
@@ -50,7 +50,7 @@ def mosaic(
         }
     )
     rows, columns = (frame[name].unique(maintain_order=True).to_list() for name in ("row", "column"))
-    base = alt.Chart(alt.InlineData(values=frame.to_dicts())).encode(
+    base = alt.Chart(inline(frame)).encode(
         x=alt.X(
             "column:N",
             sort=columns,

@@ -16,7 +16,7 @@ from ipvit.core.manifest import RunSummary
 from ipvit.core.outdated import MADE, PAGE, clear_mark, put_earlier_aside
 from ipvit.errors import error_line
 from ipvit.report import comparison
-from ipvit.report.figures import save_figure
+from ipvit.report.figures import save_figure, specification_of
 from ipvit.report.findings import findings, for_page, headlines, unit_of
 from ipvit.report.html import Section, write_report
 from ipvit.report.paper_figures import save_for_paper
@@ -164,7 +164,7 @@ def write_profile(asked: Profile, out: Path, looks: Looks) -> None:
     _draw_profile(asked, out, looks)
 
 
-def _draw_profile(asked: Profile, out: Path, looks: Looks) -> Any:
+def _draw_profile(asked: Profile, out: Path, looks: Looks) -> dict[str, Any]:
     with using(looks):
         picture = draw(asked)
     save_figure(picture, out / "figures" / FILE, ("svg", "pdf"))
@@ -203,13 +203,14 @@ def _drawn(out: Path, figures: Mapping[str, Any]) -> tuple[dict[str, Any], list[
     notes: list[str] = []
     for name, figure in figures.items():
         try:
-            save_figure(figure, out / "figures" / path_component(name, most=LONGEST), ("svg", "pdf"))
+            chart = specification_of(figure)
+            save_figure(chart, out / "figures" / path_component(name, most=LONGEST), ("svg", "pdf"))
         except OSError:
             raise
         except Exception as error:  # noqa: BLE001 - somebody's chart; the rest of the page does not wait for it
             notes.append(f"The figure {name} cannot be drawn: {error_line(error, 300)}.")
         else:
-            drawn[name] = figure
+            drawn[name] = chart
     return drawn, notes
 
 

@@ -5,7 +5,6 @@ Both are drawn from the same specification, without a browser or a network.
 
 from __future__ import annotations
 
-import copy
 import html
 import itertools
 import json
@@ -42,11 +41,19 @@ _BOXES = re.compile(r'<path class="(?:foreground|background)" aria-hidden="true"
 _PLACES = re.compile(r' (?:d|transform|x2|y2|width|height)="[^"]*"')
 
 
+def specification_of(chart: Any) -> dict[str, Any]:
+    """Return what Vega-Lite draws of an altair chart, which Altair checks; a specification is returned as it is.
+
+    To check a chart takes as long as to draw it, so what is drawn in several ways is written down once.
+    """
+    return chart if isinstance(chart, dict) else without_nan(chart.to_dict())
+
+
 def save_figure(chart: Any, stem: Path, formats: Sequence[str] = ("svg",)) -> list[Path]:
     """Write a chart as ``STEM.svg`` and so on; return the paths.
 
     Args:
-        chart: an altair chart.
+        chart: an altair chart, or its specification.
         stem: path without suffix.
         formats: any of ``svg``, ``png`` (two pixels per point), ``pdf``.
     """
@@ -71,7 +78,7 @@ def svg_file(chart: Any) -> bytes:
 
 
 def _as_file(chart: Any) -> str:
-    return json.dumps(with_short_labels(without_nan(chart.to_dict())))
+    return json.dumps(with_short_labels(specification_of(chart)))
 
 
 def _svg(specification: str) -> str:
@@ -85,12 +92,11 @@ def inline_svg(chart: Any, prefix: str, *, narrow: bool = False) -> str:
     ``data-names``, a JSON list), and marks with a tooltip carry it as ``aria-label``, one line per entry.
 
     Args:
-        chart: an altair chart that Altair has checked, which takes three times as long as to write it down.
+        chart: an altair chart, or its specification.
         prefix: of the element's ids, so that several drawings on a page do not share them.
         narrow: lay it out for a screen of 400 pixels.
     """
-    whole = without_nan(chart.to_dict(validate=False))
-    specification = with_short_labels(whole, _NARROW_LABEL if narrow else LONGEST_LABEL)
+    specification = with_short_labels(specification_of(chart), _NARROW_LABEL if narrow else LONGEST_LABEL)
     if narrow:
         specification = _narrowed(specification)
     if isinstance(title := specification.get("title"), str) and "facet" not in specification:
@@ -109,7 +115,11 @@ def inline_svg(chart: Any, prefix: str, *, narrow: bool = False) -> str:
 
 
 def with_short_labels(specification: dict[str, Any], longest: int = LONGEST_LABEL) -> dict[str, Any]:
-    """Return the same chart with the names of rows cut in the middle where they are long, and still distinct."""
+    """Return the same chart with the names of rows cut in the middle where they are long, and still distinct.
+
+    It may be changed: all but its rows is a copy.
+    """
+    specification = _copy(specification)
     rows = [row for layer in layers_of(specification) for row in _rows_of(layer, specification)]
     for layer in layers_of(specification):
         channel = layer.get("encoding", {}).get("y")
@@ -132,7 +142,7 @@ def _rows_of(layer: dict[str, Any], specification: dict[str, Any]) -> list[dict[
 
 def is_narrow(chart: Any) -> bool:
     """Whether a chart fits a narrow screen as it is, or cannot be made to fit (a mosaic of pictures)."""
-    specification = chart.to_dict(validate=False)
+    specification = specification_of(chart)
     pictures = any(layer["mark"] == "image" or _kind(layer) == "image" for layer in layers_of(specification))
     return pictures or (_width(specification) <= NARROW and "facet" not in specification)
 
@@ -208,9 +218,15 @@ def _attributes(match: re.Match[str], names: dict[str, int]) -> str:
     return series + (f' aria-label="{says}" role="img"' if says else ' aria-hidden="true"')
 
 
-def _narrowed(specification: dict[str, Any]) -> dict[str, Any]:
-    """The same chart for a screen of 400 pixels: panels below each other, a legend in one column, titles in lines."""
-    chart = copy.deepcopy(specification)
+def _copy(node: Any) -> Any:
+    """Return a copy of a specification that shares its rows, of which there may be many."""
+    if isinstance(node, dict):
+        return {key: value if key in ("datasets", "values") else _copy(value) for key, value in node.items()}
+    return [_copy(value) for value in node] if isinstance(node, list) else node
+
+
+def _narrowed(chart: dict[str, Any]) -> dict[str, Any]:
+    """Lay a chart out for a screen of 400 pixels: panels below each other, a legend in one column, titles in lines."""
     inner = chart.get("spec", chart)
     if isinstance(inner.get("width"), int | float):
         named = any(_is_category(layer.get("encoding", {}).get("y")) for layer in layers_of(chart))

@@ -22,7 +22,7 @@ from ipvit.core.files import LONGEST, path_component, write_atomic
 from ipvit.core.manifest import RunSummary
 from ipvit.core.text.glued import glued
 from ipvit.errors import harmless
-from ipvit.report.figures import inline_svg, is_narrow
+from ipvit.report.figures import inline_svg, is_narrow, specification_of
 from ipvit.report.keys import key
 from ipvit.report.pictures import Gallery
 from ipvit.report.profile import HOW_TO_READ, Profile
@@ -174,8 +174,9 @@ def _template() -> Template:
     return environment.get_template("page.html.j2")
 
 
-def _draw(name: str, chart: Any, number: int) -> _Drawing:
-    title = chart.to_dict(validate=False).get("title", "")
+def _draw(name: str, figure: Any, number: int) -> _Drawing:
+    chart = specification_of(figure)
+    title = chart.get("title", "")
     text = title.get("text", "") if isinstance(title, dict) else title
     narrow = None if is_narrow(chart) else Markup(inline_svg(chart, f"n{number}", narrow=True))
     return _Drawing(name, number, Markup(inline_svg(chart, f"w{number}")), narrow, str(text) or name)

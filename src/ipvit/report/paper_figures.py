@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import re
 import textwrap
@@ -13,7 +12,7 @@ from typing import Any
 import vl_convert
 
 from ipvit.core.files import write_atomic
-from ipvit.report.figures import layers_of, number_clips, with_short_labels, without_nan
+from ipvit.report.figures import layers_of, number_clips, specification_of, with_short_labels
 from ipvit.report.tables.names import shortened
 
 WIDTHS = {"1col": 3.3, "2col": 6.9}
@@ -36,8 +35,9 @@ def save_for_paper(chart: Any, stem: Path) -> list[Path]:
         stem: path without suffix.
     """
     paths: list[Path] = []
+    whole = specification_of(chart)
     for ending, inches in WIDTHS.items():
-        svg = at_width(without_nan(chart.to_dict()), inches)
+        svg = at_width(whole, inches)
         pdf = vl_convert.svg_to_pdf(_in_points(svg))
         for kind, data in (("svg", number_clips(svg).encode()), ("pdf", pdf)):
             path = stem.with_name(f"{stem.name}-{ending}.{kind}")
@@ -53,7 +53,7 @@ def at_width(specification: dict[str, Any], inches: float) -> str:
     :data:`SMALLEST_TEXT` points.
     """
     wanted = inches * _PIXELS
-    chart = _with_small_text(with_short_labels(copy.deepcopy(specification), 20 if inches < 5 else 34), wanted)
+    chart = _with_small_text(with_short_labels(specification, 20 if inches < 5 else 34), wanted)
     inner = chart.get("spec", chart)
     across = 1
     if "facet" in chart:

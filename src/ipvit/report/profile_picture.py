@@ -9,6 +9,7 @@ import polars as pl
 
 from ipvit.analysis.chart_parts import inline, theme
 from ipvit.analysis.looks import current_looks
+from ipvit.report.figures import without_nan
 from ipvit.report.profile import Column, Profile
 
 _ACROSS = 4  # panels side by side
@@ -17,8 +18,8 @@ _TITLE = alt.TitleParams(["Profile: one number for each question, with its 95 % 
 _NAMES = 20  # characters of a title's line
 
 
-def draw(profile: Profile) -> Any:
-    """Return the picture of a profile, as wide as a page of a paper.
+def draw(profile: Profile) -> dict[str, Any]:
+    """Return the picture of a profile as a Vega-Lite specification, as wide as a page of a paper.
 
     The models stand in the same rows of every panel; networks of the paper have hollow grey points and no interval.
     Every panel goes from nothing to all, and as far beyond as the intervals do: a small difference looks small in each.
@@ -26,11 +27,22 @@ def draw(profile: Profile) -> Any:
     networks = list(dict.fromkeys(near.network for column in profile.columns for near in column.neighbours))
     rows = [*profile.models, *(f"{network} (paper)" for network in networks)]
     panels = [_panel(column, rows, profile, first=place % _ACROSS == 0) for place, column in enumerate(profile.columns)]
-    lines = [alt.hconcat(*panels[start : start + _ACROSS], spacing=14) for start in range(0, len(panels), _ACROSS)]
-    whole: Any = alt.vconcat(*lines, spacing=16)
+    lines = [panels[start : start + _ACROSS] for start in range(0, len(panels), _ACROSS)]
     settings = theme()
     settings["legend"] |= {"disable": True}
-    return whole.properties(title=_TITLE).configure(**settings)
+    frame = alt.vconcat(*([alt.hconcat(alt.Chart().mark_point(), spacing=14)] * len(lines)), spacing=16)
+    return _filled(frame.properties(title=_TITLE).configure(**settings).to_dict(), lines)
+
+
+def _filled(frame: dict[str, Any], lines: list[list[Any]]) -> dict[str, Any]:
+    """Put panels into an empty frame of lines: Altair would copy every panel at every step, ten times in all."""
+    rows: dict[str, Any] = {}
+    for line, panels in zip(frame["vconcat"], lines, strict=True):
+        line["hconcat"] = [panel.to_dict() for panel in panels]
+        for panel in line["hconcat"]:
+            rows |= panel.pop("datasets")
+            del panel["$schema"], panel["config"]
+    return without_nan(frame | {"datasets": rows})
 
 
 def _panel(column: Column, rows: list[str], profile: Profile, *, first: bool) -> Any:
