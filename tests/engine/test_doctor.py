@@ -252,8 +252,8 @@ SET_UPS = {
 }
 
 
-LARGE = ("input size", "crop", "label order")
-"""What costs so much accuracy that a third of the photos shows it."""
+A_PART = {"normalisation": 2, "input size": 3, "crop": 3, "label order": 6}
+"""What costs so much accuracy that every so many photos show it."""
 
 
 @pytest.mark.slow
@@ -261,8 +261,8 @@ LARGE = ("input size", "crop", "label order")
 def test_a_real_network_that_is_set_up_wrong_is_found_out(real, what):
     right, images = real_network(real)
     view, change = right.preprocessing.view, SET_UPS[what]
-    if what.startswith(LARGE):
-        images = Subset(images, np.arange(0, len(images), 3))
+    if step := next((step for start, step in A_PART.items() if what.startswith(start)), 0):
+        images = Subset(images, np.arange(0, len(images), step))
     wrong = ipvit.wrap(
         change.get("wrap", lambda network: network)(right.backbone),
         size=change.get("size", view.size),

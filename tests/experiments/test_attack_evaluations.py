@@ -314,7 +314,8 @@ def test_low_and_high_frequencies_are_attacks_with_a_cut_off(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_standard_ensemble_runs_from_the_command_line_on_a_bundled_network(tmp_path, capsys):
+def test_the_standard_ensemble_runs_from_the_command_line_on_a_bundled_network(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("ipvit.engine.run.save_examples", lambda *_: [])  # whose pictures are attacked once more
     line = ["attack", "-m", "demo:deit_micro", "-d", "demo:trifeature", "--limit", "2", "--epsilons", "2", "--json"]
     main([*line, "--attacks", "pgd", "autoattack", "worst", "--workers", "0", "--out", str(tmp_path)])
     told = capsys.readouterr()

@@ -96,13 +96,15 @@ def test_a_network_is_trained_as_with_torchs_own_products(optimizer):
 def test_they_are_for_processors_without_instructions(monkeypatch):
     cpu = torch.device("cpu")
     monkeypatch.setattr(wide_products, "_without_instructions", set)
-    assert isinstance(short_products(cpu), contextlib.nullcontext)
+    both = {torch.bfloat16, torch.float16}
+    assert isinstance(short_products(cpu, both), contextlib.nullcontext)
     monkeypatch.setattr(wide_products, "_without_instructions", lambda: {torch.float16})
-    assert isinstance(short_products(torch.device("cuda")), contextlib.nullcontext)
+    assert isinstance(short_products(torch.device("cuda"), both), contextlib.nullcontext)
+    assert isinstance(short_products(cpu, {torch.bfloat16}), contextlib.nullcontext)
     half, brain = numbers(torch.float16, 8, 8), numbers(torch.bfloat16, 8, 8)
     seen: list[torch.dtype] = []
     monkeypatch.setattr(wide_products, "tree_map", lambda f, value: seen.append(value) or tree_map(f, value))
-    with short_products(cpu):
+    with short_products(cpu, both):
         brain @ brain
         assert not seen
         half @ half

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from scipy import stats
+from torch import nn
 
 import ipvit
 from ipvit.engine.manifest import read_manifest, write_manifest
@@ -68,6 +70,23 @@ def test_a_planted_drop_of_three_points_on_2000_images_is_found_as_often_as_comp
     assert abs(found / times - power) < 3 * np.sqrt(power * (1 - power) / times)
 
 
+def brightest_quarter() -> ipvit.Model:
+    """A network that says which quarter of an image is the brightest, in far less time than a trained one takes."""
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Conv2d(3, 1, 1, bias=False), nn.Flatten())
+    nn.init.constant_(network[1].weight, 30.0)
+    return ipvit.wrap(network, name="brightest", size=64, crop_pct=1.0, classes=["c0", "c1", "c2", "c3"])
+
+
+def noisy_quarters(n: int) -> ipvit.MemoryDataset:
+    """Noise in which one quarter is a little brighter."""
+    random = np.random.default_rng(0)
+    labels = random.integers(4, size=n)
+    images = random.normal(100, 60, (n, 3, 8, 8)).repeat(8, axis=2).repeat(8, axis=3)
+    for image, label in zip(images, labels, strict=True):
+        image[:, label // 2 * 32 :, label % 2 * 32 :][:, :32, :32] += 25
+    return ipvit.MemoryDataset(torch.from_numpy(images.clip(0, 255).astype(np.uint8)), labels, ["c0", "c1", "c2", "c3"])
+
+
 @pytest.fixture(scope="module")
 def seeds(tmp_path_factory):
     """One network measured under 400 seeds of the masks, each in a run folder of its own.
@@ -77,9 +96,8 @@ def seeds(tmp_path_factory):
     root = tmp_path_factory.mktemp("seeds")
     whole = ipvit.run(
         ipvit.Occlusion(levels=(0.0, *LEVELS), runs=SEEDS, grid="8x8"),
-        models="demo:deit_micro",
-        data="demo:trifeature",
-        limit=40,
+        models=brightest_quarter(),
+        data=noisy_quarters(40),
         out=root / "whole",
         progress=False,
         workers=0,

@@ -81,7 +81,7 @@ def numerics(device: torch.device, precision: str) -> Generator[None]:
     Where a processor has no instructions for 16-bit numbers, their products are computed in float32 and rounded.
     """
     dtype = _DTYPES[precision]
-    products = contextlib.nullcontext() if dtype is None else short_products(device)
+    products = contextlib.nullcontext() if dtype is None else short_products(device, {dtype})
     before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision != "fp32"
     try:

@@ -24,7 +24,7 @@ _ASKED = {torch.bfloat16: "_is_mkldnn_bf16_supported", torch.float16: "_is_mkldn
 """What torch itself asks before it uses a processor's instructions."""
 
 
-def short_products(device: torch.device) -> contextlib.AbstractContextManager[Any]:
+def short_products(device: torch.device, formats: Set[torch.dtype]) -> contextlib.AbstractContextManager[Any]:
     """Return what computes products of 16-bit numbers in the fastest way that gives their values.
 
     Without instructions for them torch multiplies number by number, which takes ten to eighty times as long as in
@@ -32,8 +32,10 @@ def short_products(device: torch.device) -> contextlib.AbstractContextManager[An
 
     Args:
         device: where they are computed.
+        formats: those of 16 bits that occur. For others nothing is watched: it takes time, and a trace that is made
+            meanwhile would take numbers of images for constants.
     """
-    lacking = _without_instructions() if device.type == "cpu" else set[torch.dtype]()
+    lacking = _without_instructions() & formats if device.type == "cpu" else set[torch.dtype]()
     return WideProducts(lacking) if lacking else contextlib.nullcontext()
 
 

@@ -8,7 +8,7 @@ import json
 import pickle
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
@@ -212,7 +212,7 @@ class Loop:
             last = part == recipe.accumulate - 1
             with nullcontext() if last else self.accelerator.no_sync(self.wrapped):
                 batch = next(batches)
-                with short_products(self.accelerator.device):
+                with self._short_products():
                     loss = self._loss(batch, epoch, step * recipe.accumulate + part) / recipe.accumulate
                     self.accelerator.backward(loss)
             total += loss.detach()
@@ -222,7 +222,7 @@ class Loop:
         elif recipe.clip_grad is not None:
             self.accelerator.unscale_gradients()
             clip_gradients(self.wrapped.parameters(), recipe.clip_grad, recipe.clip_mode)
-        with short_products(self.accelerator.device):
+        with self._short_products():
             self.optimizer.step()
         if self.ema is not None:
             self.ema.update(self.model, step=step)
@@ -238,6 +238,12 @@ class Loop:
         with self.accelerator.autocast():
             return self.objective.loss(self.wrapped, views, labels, indices, key, epoch)
 
+    def _short_products(self) -> AbstractContextManager[Any]:
+        """Products of the formats of 16 bits that occur; Muon orthogonalises in bfloat16 whatever the precision is."""
+        formats = {"bf16": {torch.bfloat16}, "fp16": {torch.float16}}.get(self.recipe.precision, set[torch.dtype]())
+        muon = {torch.bfloat16} if "muon" in self.recipe.optimizer else set[torch.dtype]()
+        return short_products(self.accelerator.device, formats | muon)
+
     @property
     def _updates(self) -> int:
         return self.recipe.epochs * self.steps
@@ -249,7 +255,7 @@ class Loop:
         def val() -> Iterator[ImageBatch]:
             return self.val.batches(validation_batches(len(self.val), 250, *self._share))
 
-        with short_products(self.accelerator.device):
+        with self._short_products():
             scores = self.objective.scores(model, val, self.accelerator)
         return {f"val_{name}": value for name, value in scores.items()}
 
