@@ -216,6 +216,8 @@ def in_small(line: str, folder: Path) -> list[str]:
     for option, value in SMALLER.items():
         if option in tokens:
             tokens[tokens.index(option) + 1] = value
+    if tokens[0] == "doctor" and "--limit" in tokens:  # it tries a dozen ways to prepare each image
+        tokens[tokens.index("--limit") + 1] = "2"
     large = any(token.startswith(LARGE) for token in tokens)
     if tokens[0] in BUILT_IN or ".py:" in tokens[0]:
         if "--limit" in tokens:

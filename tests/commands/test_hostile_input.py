@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,8 +26,9 @@ from helpers.hostile import (
     offline_folder,
 )
 from helpers.tiny import PatchNet
-from ipvit import api
+from ipvit import api, cli
 from ipvit.cli import COMMANDS, EXPERIMENTS
+from ipvit.commands.measure import run
 from ipvit.engine.study import read_study
 from ipvit.errors import InputError
 from ipvit.experiments.attack.patch_files import Patch, PatchMetadata, PatchSpec, load_patch, save_patch
@@ -46,6 +48,21 @@ def here(tmp_path, monkeypatch) -> Path:
 @pytest.fixture
 def stop_before_measuring(monkeypatch) -> None:
     monkeypatch.setattr(api, "run_study", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+
+
+class RunAlone:
+    """``ipvit run FILE`` and nothing else: to parse a command line takes longer than to read a study."""
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(["run"])
+
+    def __call__(self, tokens: list[str], **_: object) -> int:
+        return run(Path(tokens[1]))
+
+
+@pytest.fixture
+def files_alone(monkeypatch, stop_before_measuring) -> None:
+    monkeypatch.setattr(cli, "make_app", RunAlone)
 
 
 STUDY = {
@@ -141,7 +158,7 @@ def test_aliases_and_merges_that_mean_something_are_read(here):
 
 
 @at_length(150, 2000)
-def test_a_study_with_damaged_keys_and_values_is_refused_or_run(here, examples, stop_before_measuring):
+def test_a_study_with_damaged_keys_and_values_is_refused_or_run(here, examples, files_alone):
     @fuzz(examples, study=mutated(STUDY))
     def _(study):
         (here / "s.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
@@ -149,7 +166,7 @@ def test_a_study_with_damaged_keys_and_values_is_refused_or_run(here, examples, 
 
 
 @at_length(60, 1000)
-def test_a_damaged_study_file_is_refused_or_run(here, examples, stop_before_measuring):
+def test_a_damaged_study_file_is_refused_or_run(here, examples, files_alone):
     @fuzz(examples, data=st.one_of(st.binary(max_size=40), damaged(yaml.safe_dump(STUDY).encode())))
     def _(data):
         (here / "s.yaml").write_bytes(data)

@@ -38,7 +38,7 @@ def test_twenty_kills_at_random_moments_lose_nothing_and_change_nothing(setting,
 
     out, dice, kills = tmp_path / "killed", random.Random(0), 0
     while kills < 20:
-        process = start(setting, out, 0.03)
+        process = start(setting, out, 0.1)
         parts = len(list(out.glob("records/*/*/part-*")))
         if dice.random() < 0.5:  # in the middle of the work, otherwise at any moment from its start
             wait_for(lambda parts=parts: len(list(out.glob("records/*/*/part-*"))) > parts, process)

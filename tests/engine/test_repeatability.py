@@ -112,11 +112,11 @@ def test_tables_are_the_same_bytes_on_any_number_of_threads(reference, tmp_path)
         "    print(name, table.write_csv())\n"
     )
     found = []
-    for threads in (1, 2, 3):
+    for threads in (1, 3):
         surroundings = {**os.environ, "POLARS_MAX_THREADS": str(threads), "PYTHONPATH": str(TESTS)}
         command = [sys.executable, "-c", code, reference]
         found.append(subprocess.run(command, env=surroundings, check=True, capture_output=True, timeout=300).stdout)
-    assert len(found[0]) > 10_000 and found[0] == found[1] == found[2]
+    assert len(found[0]) > 10_000 and found[0] == found[1]
 
 
 def test_several_processes_change_nothing(reference, tmp_path):

@@ -9,7 +9,6 @@ import functools
 import multiprocessing
 import os
 import runpy
-import signal
 import socket
 import subprocess
 import sys
@@ -49,7 +48,10 @@ class Python:
     def __init__(
         self, arguments: Sequence[object], *, cwd: Path | None = None, env: Mapping[str, str] | None = None
     ) -> None:
-        self._said = [Path(tempfile.mkstemp(prefix="fork-")[1]) for _ in ("out", "error")]
+        self._folder = tempfile.TemporaryDirectory(prefix="fork-")  # removed with this object
+        self._said = [Path(self._folder.name, name) for name in ("out", "error")]
+        for path in self._said:
+            path.touch()
         words = [str(argument) for argument in arguments]
         todo = (words, str(cwd or Path.cwd()), dict(os.environ if env is None else env), *map(str, self._said))
         self._process = _server().Process(target=_be, args=todo)
@@ -75,17 +77,11 @@ class Python:
         """Wait for its end; return what it wrote on standard output and on standard error."""
         self.wait(timeout)
         out, error = (path.read_text() for path in self._said)
-        for path in self._said:
-            path.write_text("")
         return out, error
 
     def send_signal(self, number: int) -> None:
         if self._process.exitcode is None:
             os.kill(self.pid, number)
-
-    def kill_group(self) -> None:
-        """Kill it with all that it has started."""
-        os.killpg(self.pid, signal.SIGKILL)
 
 
 def python(

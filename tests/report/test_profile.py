@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import altair as alt
 import numpy as np
 import pytest
 
@@ -17,8 +18,9 @@ from ipvit.analysis.profile import Question, Ranked, Score, _shown, ranked
 from ipvit.cli import main
 from ipvit.experiments.feature_drop.analysis import COLUMNS
 from ipvit.metrics import Pair, holm, retained_difference
+from ipvit.report.figures import without_nan
 from ipvit.report.profile import Column, Neighbour, Profile, _apart, profile_of
-from ipvit.report.profile_picture import draw
+from ipvit.report.profile_picture import _panel, draw
 
 
 def question_of(cells, experiment=None) -> Ranked:
@@ -150,7 +152,26 @@ def test_networks_of_the_paper_stand_below_without_interval_or_rank():
     assert rows[0][1] == ("50.0", "[45.0, 55.0]", "1")
     last = asked.cells().row(-1, named=True)
     assert last["source"] == "Figure 3" and last["low"] is None and last["rank_first"] is None
-    assert "DeiT-S (paper)" in json.dumps(draw(asked).to_dict())
+    assert "DeiT-S (paper)" in json.dumps(draw(asked))
+
+
+def test_its_picture_is_what_altair_makes_of_the_panels(folder):
+    """Of the panels put together, which takes Altair far longer."""
+    asked = ipvit.Run(folder).profile
+    assert asked is not None
+    together = alt.vconcat(
+        *(
+            alt.hconcat(
+                *(_panel(column, list(asked.models), asked, first=place == 0) for place, column in enumerate(line)),
+                spacing=14,
+            )
+            for line in (asked.columns[start : start + 4] for start in range(0, len(asked.columns), 4))
+        ),
+        spacing=16,
+    )
+    theirs, ours = without_nan(together.to_dict()), draw(asked)
+    assert theirs["vconcat"] == ours["vconcat"] and theirs["datasets"] == ours["datasets"]
+    assert len(ours["datasets"]) > 1 and theirs["$schema"] == ours["$schema"]
 
 
 def profiled(experiment, cells, about=None, answers: int = 1000) -> Profile:

@@ -29,6 +29,7 @@ from ipvit.report import (
     write_report,
     write_table,
 )
+from ipvit.report.figures import specification_of
 
 COLUMNS = {**COMMON, "information_loss": Column(unit="share", level=True)}
 EVIL = "net<script>alert(1)</script>&\"'</b>"
@@ -201,6 +202,17 @@ def test_drawings_on_one_page_do_not_share_ids(tmp_path):
     assert len(ids) == len(set(ids)) > 4
     for used in re.findall(r"url\(#([^)]+)\)", page):
         assert used in ids
+
+
+def test_a_drawing_leaves_the_specification_that_others_are_made_of_as_it_is(tmp_path):
+    chart = section(["a", "a network with a name that is far too long for the axis of any figure" * 2])
+    for figure in chart.figures.values():
+        specification = specification_of(figure)
+        before = json.dumps(specification)
+        drawn = [inline_svg(specification, "x", narrow=narrow) for narrow in (False, True)]
+        save_figure(specification, tmp_path / "figure", ("svg",))
+        assert json.dumps(specification) == before
+        assert drawn == [inline_svg(figure, "x", narrow=narrow) for narrow in (False, True)]
 
 
 def test_a_narrow_drawing_fits_a_narrow_screen():
