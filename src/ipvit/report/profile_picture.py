@@ -40,7 +40,7 @@ def _filled(frame: dict[str, Any], lines: list[list[Any]]) -> dict[str, Any]:
     for line, panels in zip(frame["vconcat"], lines, strict=True):
         line["hconcat"] = [panel.to_dict() for panel in panels]
         for panel in line["hconcat"]:
-            rows |= panel.pop("datasets")
+            rows |= panel.pop("datasets", {})
             del panel["$schema"], panel["config"]
     return without_nan(frame | {"datasets": rows})
 
