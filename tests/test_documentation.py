@@ -184,6 +184,9 @@ SMALLER = {
     "--patch-images": "8",
     "--epochs": "1",
 }
+SMALLER_NETWORKS = {"deit_small_patch16_224": "deit_tiny_patch16_224", "resnet50": "resnet18"}
+"""Of the same families; with random weights they are as good."""
+
 LARGE = ("deit_", "torchvision:", "tf_")
 """Networks of 224 pixels: of these, two images are enough to see that a command works."""
 
@@ -200,6 +203,7 @@ FIRST = {
 
 def in_small(line: str, folder: Path) -> list[str]:
     """Return the arguments of a command with less to do: fewer images, steps and networks, random weights."""
+    line = in_smaller_networks(line)
     line = line.replace("$SLURM_ARRAY_TASK_ID/40", "2/2").replace("/data/", f"{folder}/data/")
     line = line.replace("open_clip:ViT-B-32/laion2b_s34b_b79k", "open_clip:tiny-clip")
     line = line.replace("transformers:google/siglip2-base-patch16-224", "transformers:tiny-siglip")
@@ -224,7 +228,7 @@ def in_small(line: str, folder: Path) -> list[str]:
             del tokens[(place := tokens.index("--limit")) : place + 2]
         limit = "2" if large else NEEDS.get(tokens[0], "8")
         tokens = [*tokens, "--workers", "0", "--limit", limit]
-        if {"deit_small_patch16_224", "resnet50.a1_in1k"} & set(tokens):
+        if {"deit_tiny_patch16_224", "resnet18.a1_in1k"} & set(tokens):
             tokens.append("--no-pretrained")
     if tokens[0] == "occlusion" and large:
         tokens += ["--levels", "0", "0.5", "--runs", "1"]
@@ -241,9 +245,15 @@ def in_small(line: str, folder: Path) -> list[str]:
     return tokens
 
 
+def in_smaller_networks(text: str) -> str:
+    for large, small in SMALLER_NETWORKS.items():
+        text = text.replace(large, small)
+    return text
+
+
 def smaller_study(path: Path) -> None:
     """Let the study of the pages have two images, two experiments and random weights."""
-    content = yaml.safe_load(path.read_text())
+    content = yaml.safe_load(in_smaller_networks(path.read_text()))
     names = [model if isinstance(model, dict) else {"name": model} for model in content["models"]]
     content["models"] = [model | {"pretrained": False} for model in names]
     content |= {"limit": 2, "workers": 0, "experiments": {"shuffle": {"grids": ["2x2"]}, "position": {}}}
