@@ -153,7 +153,11 @@ class Run:
     @property
     def besides(self) -> list[str]:
         """What the folder holds beside what is shown, and which earlier studies it keeps, in sentences."""
-        _ = self._analysed  # shows what there is on the way
+        if "_analysed" not in self.__dict__:  # which shows it on the way, and takes far longer
+            for name, analysis in self.analyses.items():
+                models = [] if name in self._last_runs else self._records.models(name, analysis.version)
+                for weights, _ in models:
+                    self._records.of_model(name, analysis.version, weights, ())
         return [*self._records.besides.sentences(), *earlier_studies(self.out)]
 
     def __repr__(self) -> str:

@@ -44,6 +44,7 @@ def test_a_limited_run_shows_the_same_numbers_whatever_the_folder_holds(tmp_path
     assert rows(ipvit.Run(tmp_path / "both")) == rows(alone), "also when the folder is read"
     assert after.records()["image"].n_unique() == 8
     assert after.told[0] == "The folder also holds 22 further images (shown with --everything)."
+    assert ipvit.Run(tmp_path / "both").told == after.told, "also before any table is made"
 
 
 def test_only_the_models_levels_and_experiments_of_the_study_are_shown(tmp_path):
@@ -58,6 +59,7 @@ def test_only_the_models_levels_and_experiments_of_the_study_are_shown(tmp_path)
         "The folder also holds the experiment shuffle; the model tiny; 4 further conditions of occlusion (shown with "
         "--everything)."
     )
+    assert ipvit.Run(tmp_path).told == run.told, "also before any table is made"
     every = ipvit.Run(tmp_path, everything=True)
     assert list(every.analyses) == ["occlusion", "shuffle"] and every.tables["occlusion"].height == 8
     assert not any("also holds" in sentence for sentence in every.told)
