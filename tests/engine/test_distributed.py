@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -142,14 +141,14 @@ def test_a_killed_process_is_noticed_and_another_number_of_processes_goes_on(set
     finish(first, code=1)
     kept = len(Store(out).records("occlusion"))
     assert 0 < kept < 480 and read_manifest(out).status in ("interrupted", "running")
-    second = torchrun(setting, 2, out, delay=0.02)
-    wait_for(lambda: len(Store(out).records("occlusion")) > kept, second)
-    os.killpg(second.pid, signal.SIGKILL)  # everything at once: launcher and all processes
-    for rank in ranks_of(second) if Path(f"/proc/{second.pid}/task").exists() else []:
-        os.kill(rank, signal.SIGKILL)
-    second.communicate()
-    time.sleep(1)
-    finish(torchrun(setting, 1, out))
+    second = by_hand(setting, 2, out, delay=0.02)
+    wait_for(lambda: len(Store(out).records("occlusion")) > kept, second[0])
+    for process in second:  # all of them at once
+        os.killpg(process.pid, signal.SIGKILL)
+    for process in second:
+        process.communicate()
+    for process in by_hand(setting, 1, out):
+        finish(process)
     assert Store(out).records("occlusion").equals(reference)
 
 
@@ -207,10 +206,9 @@ def test_the_command_line_runs_on_several_processes_and_one_of_them_talks(tmp_pa
     assert done.stdout.count("report:") == 1 and (tmp_path / "run" / "report.html").is_file()
     assert read_manifest(tmp_path / "run").processes == 2
     study.write_text(study.read_text().replace("resnet_micro", "resnet_micra"))
-    wrong = subprocess.run(
-        [*command, tmp_path / "wrong"], env=surroundings(), capture_output=True, text=True, timeout=300, check=False
-    )
-    assert wrong.returncode != 0 and wrong.stderr.count("there is no bundled model") == 1
+    wrong = ranks(["-m", "ipvit", "run", study, "--out", tmp_path / "wrong"], 2)
+    told = "".join(process.communicate(timeout=300)[1] for process in wrong)
+    assert all(process.returncode for process in wrong) and told.count("there is no bundled model") == 1
     assert not (tmp_path / "wrong").exists()
 
 
