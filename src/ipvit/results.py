@@ -153,7 +153,7 @@ class Run:
     @property
     def besides(self) -> list[str]:
         """What the folder holds beside what is shown, and which earlier studies it keeps, in sentences."""
-        if "_analysed" not in self.__dict__:  # which shows it on the way, and takes far longer
+        if "_analysed" not in self.__dict__:  # to make the tables shows it on the way, and takes far longer
             for name, analysis in self.analyses.items():
                 models = [] if name in self._last_runs else self._records.models(name, analysis.version)
                 for weights, _ in models:

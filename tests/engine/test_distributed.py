@@ -96,9 +96,11 @@ def ranks_of(launcher: subprocess.Popen) -> list[int]:
     return [int(n) for n in Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()]
 
 
-@pytest.mark.parametrize("count", [1, 2, 3])
-def test_several_processes_measure_what_one_does_bit_for_bit(setting, reference, tmp_path, count):
-    for process in by_hand(setting, count, tmp_path / "run"):
+@pytest.mark.parametrize(("count", "launched"), [(1, False), (2, True), (3, False)])
+def test_several_processes_measure_what_one_does_bit_for_bit(setting, reference, tmp_path, count, launched):
+    start = torchrun if launched else by_hand
+    started = start(setting, count, tmp_path / "run")
+    for process in [started] if launched else started:
         finish(process)
     assert Store(tmp_path / "run").records("occlusion").equals(reference)
     manifest = read_manifest(tmp_path / "run")

@@ -99,8 +99,9 @@ def run(out: Path, **options: Any) -> Path:
     return out
 
 
-def test_decoding_processes_change_nothing(reference, tmp_path):
-    exactly_equal(run(tmp_path, workers=2), reference)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_decoding_processes_change_nothing(reference, tmp_path, workers):
+    exactly_equal(run(tmp_path, workers=workers), reference)
 
 
 def test_tables_are_the_same_bytes_on_any_number_of_threads(reference, tmp_path):
@@ -112,19 +113,20 @@ def test_tables_are_the_same_bytes_on_any_number_of_threads(reference, tmp_path)
         "    print(name, table.write_csv())\n"
     )
     found = []
-    for threads in (1, 3):
+    for threads in (1, 2, 3):
         surroundings = {**os.environ, "POLARS_MAX_THREADS": str(threads), "PYTHONPATH": str(TESTS)}
         command = [sys.executable, "-c", code, reference]
         found.append(subprocess.run(command, env=surroundings, check=True, capture_output=True, timeout=300).stdout)
-    assert len(found[0]) > 10_000 and found[0] == found[1]
+    assert len(found[0]) > 10_000 and found[0] == found[1] == found[2]
 
 
-def test_several_processes_change_nothing(reference, tmp_path):
+@pytest.mark.parametrize("count", [2, 3])
+def test_several_processes_change_nothing(reference, tmp_path, count):
     script = tmp_path / "study.py"
     script.write_text(
         "import pathlib, sys\nfrom helpers import whole_study\nwhole_study.run(pathlib.Path(sys.argv[1]))\n"
     )
-    for process in ranks([script, tmp_path / "run"], 3):
+    for process in ranks([script, tmp_path / "run"], count):
         assert process.wait(900) == 0, process.communicate()
     exactly_equal(tmp_path / "run", reference)
 
@@ -155,7 +157,7 @@ def test_two_threads_move_the_last_digits_and_no_decision(reference, tmp_path):
     assert_still(found, tmp_path, reference)
 
 
-@pytest.mark.parametrize("size", [1, 7])
+@pytest.mark.parametrize("size", [1, 7, 32])
 def test_the_batch_size_moves_the_last_digits_and_no_decision(reference, tmp_path, size):
     found = moved(run(tmp_path, batch_size=size), reference)
     print(f"\nbatches of {size}:", worst(found))

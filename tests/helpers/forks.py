@@ -76,8 +76,8 @@ class Python:
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
         """Wait for its end; return what it wrote on standard output and on standard error."""
         self.wait(timeout)
-        out, error = (path.read_text() for path in self._said)
-        return out, error
+        out, error = self._said
+        return out.read_text(), error.read_text()
 
     def send_signal(self, number: int) -> None:
         if self._process.exitcode is None:

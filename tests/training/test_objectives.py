@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -317,9 +320,11 @@ def test_accumulated_batches_are_one_larger_batch(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "made", [plain_recipe(), distilled(), dino_recipe()], ids=["supervised", "distillation", "dino"]
+    ("made", "launched"),
+    [(plain_recipe(), True), (distilled(), False), (dino_recipe(), False)],
+    ids=["supervised", "distillation", "dino"],
 )
-def test_two_processes_train_as_one_with_twice_the_batch(tmp_path, made):
+def test_two_processes_train_as_one_with_twice_the_batch(tmp_path, made, launched):
     path = tmp_path / "recipe.yaml"
     script = tmp_path / "train.py"
     script.write_text(
@@ -333,7 +338,12 @@ def test_two_processes_train_as_one_with_twice_the_batch(tmp_path, made):
     )
     for processes, batch in ((1, 16), (2, 8)):
         path.write_text(dump_recipe(made.model_copy(update={"batch_size": batch})))
-        for process in ranks([script, path, tmp_path / str(processes)], processes):
+        arguments = [script, path, tmp_path / str(processes)]
+        if processes == 2 and launched:
+            launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+            subprocess.run([*launcher, *arguments], env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True, timeout=300)
+            continue
+        for process in ranks(arguments, processes):
             assert process.wait(300) == 0, process.communicate()
     assert losses(tmp_path / "2") == pytest.approx(losses(tmp_path / "1"), rel=1e-4)
     one, two = (load_file(tmp_path / name / "last.safetensors") for name in ("1", "2"))
